@@ -1,0 +1,232 @@
+"""Whole runs as a user starts them: real launcher, real ranks, real training on a tiny random model."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from conftest import REPOSITORY, make_rows, write_rows
+
+from thunder.text import distance
+
+
+class Launcher:
+    """Starts `thunder train`, with a runs folder of its own."""
+
+    def __init__(self, data: Path, model: Path, runs: Path) -> None:
+        self.runs = runs
+        self.common = ["--model", str(model), "--data", str(data), "--learning-rate", "5e-4", "--save-every", "4"]
+        self.common += ["--steps-per-report", "1", "--steps-per-eval", "5", "--num-layers", "2"]
+        self.processes: list[subprocess.Popen] = []
+
+    def start(self, *words: str, command: str = "train") -> subprocess.Popen:
+        options = self.common if command == "train" else []
+        process = subprocess.Popen(
+            [sys.executable, "-m", "thunder", command, *options, *words],
+            cwd=REPOSITORY,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"THUNDER_RUNS": str(self.runs)},
+        )
+        self.processes.append(process)
+        return process
+
+    def finish(self, process: subprocess.Popen, timeout: float = 90) -> tuple[int, str, str]:
+        out, err = process.communicate(timeout=timeout)
+        return process.returncode, out, err
+
+    def run(self, *words: str, command: str = "train") -> tuple[int, str, str]:
+        return self.finish(self.start(*words, command=command))
+
+    def folder_of(self, err: str) -> Path:
+        return self.runs / next(line for line in err.splitlines() if line.startswith("plan: ")).split()[2]
+
+    def wait_for_step(self, process: subprocess.Popen, step: int, timeout: float = 60) -> Path:
+        """The folder of the run, once it has come so far."""
+        until = time.monotonic() + timeout
+        while time.monotonic() < until and process.poll() is None:
+            folder = (self.runs / "latest").resolve()
+            metrics = folder / "metrics.jsonl"
+            if metrics.is_file() and f'"step": {step},' in metrics.read_text():
+                return folder
+            time.sleep(0.05)
+        raise AssertionError(f"step {step} was not reached: {process.communicate(timeout=5)}")
+
+
+@pytest.fixture
+def launcher(tmp_path, tiny_model):
+    data = tmp_path / "data"
+    data.mkdir()
+    for seed, (part, count) in enumerate({"train": 21, "valid": 5, "test": 4}.items()):
+        write_rows(data / f"{part}.jsonl", make_rows(count, seed=seed))
+    made = Launcher(data, tiny_model, tmp_path / "runs")
+    yield made
+    for process in made.processes:
+        process.kill()
+        process.communicate()
+
+
+def ranks_of(process: subprocess.Popen) -> list[psutil.Process]:
+    return [child for child in psutil.Process(process.pid).children(recursive=True) if "rank" in child.cmdline()]
+
+
+def sha(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.mark.timeout(110)
+def test_a_run_leaves_all_that_it_promises(launcher, tmp_path):
+    copied = tmp_path / "mine"
+    code, out, err = launcher.run("--iters", "8", "--json", "--adapter-path", str(copied))
+    assert code == 0, err
+    folder = launcher.folder_of(err)
+    results = json.loads((folder / "results.json").read_text())
+    for name in (
+        "config.yaml",
+        "environment.json",
+        "metrics.jsonl",
+        "train.log",
+        "plan.json",
+        "test_predictions.jsonl",
+    ):
+        assert (folder / name).stat().st_size > 0, name
+    assert json.loads(out.splitlines()[0])["test"] == results["test"]
+    environment = json.loads((folder / "environment.json").read_text())
+    assert environment["base"]["sha256"] and environment["data_sha256"]["train"] and environment["versions"]["mlx"]
+    # the error rates can be recomputed from the rows beside them
+    rows = [json.loads(line) for line in (folder / "test_predictions.jsonl").read_text().splitlines()]
+    assert len(rows) == results["test"]["rows"] == 4
+    characters = sum(len(row["reference_text"]) for row in rows)
+    for when in ("before", "after"):
+        edits = sum(distance.edits(row[f"prediction_{when}"], row["reference_text"]) for row in rows)
+        assert results["test"][f"cer_{when}"] == pytest.approx(edits / characters)
+    adapter = {path.name for path in (folder / "adapters").iterdir()}
+    assert adapter == {"adapters.safetensors", "adapter_config.json", "best"}
+    assert {path.name for path in (folder / "adapters" / "best").iterdir()} == {
+        "adapters.safetensors",
+        "adapter_config.json",
+    }
+    assert sha(copied / "adapters.safetensors") == sha(folder / "adapters" / "adapters.safetensors")
+    assert (launcher.runs / "latest").resolve() == folder
+    steps = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in steps if "loss" in row] == list(range(1, 9))
+    assert [row["step"] for row in steps if "valid_loss" in row] == [0, 5, 8]
+    assert "2 ranks" in err and "1 per rank, 2 global" in err and "test CER" in out
+    # the run's own file runs again, to the same bytes
+    again = launcher.start("-c", str(folder / "config.yaml"))
+    code, _, err = launcher.finish(again)
+    assert code == 0, err
+    assert sha(launcher.folder_of(err) / "adapters" / "adapters.safetensors") == sha(
+        folder / "adapters" / "adapters.safetensors"
+    )
+
+
+@pytest.mark.timeout(110)
+def test_ctrl_c_leaves_a_checkpoint_and_resuming_ends_in_the_same_bytes(launcher):
+    whole = launcher.run("--iters", "60")
+    assert whole[0] == 0, whole[2]
+    process = launcher.start("--iters", "60")
+    folder = launcher.wait_for_step(process, 7)
+    ranks = ranks_of(process)
+    assert len(ranks) == 2
+    process.send_signal(signal.SIGINT)
+    code, _, err = launcher.finish(process)
+    assert code == 130, err
+    assert "with a checkpoint" in err and "thunder resume" in err
+    assert not any(rank.is_running() for rank in ranks)
+    assert list((folder / "checkpoints").glob("step-*"))
+    assert not (folder / "results.json").exists()
+    code, _, err = launcher.run(folder.name, command="resume")
+    assert code == 0, err
+    assert sha(folder / "adapters" / "adapters.safetensors") == sha(
+        launcher.folder_of(whole[2]) / "adapters" / "adapters.safetensors"
+    )
+
+
+@pytest.mark.timeout(110)
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_killed_rank_fails_the_run_and_is_named(launcher, victim):
+    process = launcher.start("--iters", "100000")
+    launcher.wait_for_step(process, 3)
+    ranks = ranks_of(process)
+    ranks[victim].send_signal(signal.SIGKILL)
+    code, _, err = launcher.finish(process, timeout=30)
+    assert code == 1
+    assert f"rank {victim} on local-{victim}" in err and "SIGKILL" in err and "Traceback" not in err
+    assert not any(rank.is_running() for rank in ranks)
+
+
+@pytest.mark.timeout(110)
+def test_a_rank_that_dies_at_start_shows_its_own_error(launcher, tiny_model, tmp_path):
+    """The plan sees a good model, the rank a damaged one: as when a host's copy differs."""
+    damaged = shutil.copytree(tiny_model, tmp_path / "model")
+    config = json.loads((damaged / "config.json").read_text())
+    (damaged / "config.json").write_text(json.dumps(config | {"intermediate_size": 64}))
+    code, _, err = launcher.run("--iters", "3", "--model", str(damaged))
+    assert code == 2
+    assert re.search(r"rank [01] on local-[01]: ", err) and "mlx_lm cannot load it" in err
+
+
+@pytest.mark.timeout(110)
+def test_resuming_with_other_options_or_other_data_is_refused(launcher, tmp_path):
+    code, _, err = launcher.run("--iters", "4")
+    assert code == 0, err
+    name = launcher.folder_of(err).name
+    code, _, err = launcher.run("--resume", name, "--seed", "8")
+    assert code == 2 and "seed: 0 in the run, 8 given" in err
+    write_rows(tmp_path / "data" / "train.jsonl", make_rows(22))
+    code, _, err = launcher.run(name, command="resume")
+    assert code == 2 and "rows (SHA-256)" in err
+
+
+@pytest.mark.timeout(110)
+def test_rows_that_are_not_chatml_yet_are_mapped_and_counted(launcher, tmp_path):
+    pairs = [
+        {"id": f"p{i}", "before": row["messages"][0]["content"], "after": row["messages"][1]["content"]}
+        for i, row in enumerate(make_rows(60))
+    ]
+    path = write_rows(tmp_path / "pairs.jsonl", pairs)
+    launcher.common = [word for word in launcher.common if word not in ("--data", str(tmp_path / "data"))]
+    code, out, err = launcher.run(
+        "--iters", "3", "--train-data", str(path), "--holdout", "0.1", "--max-seq-length", "64"
+    )
+    assert code == 0, err
+    assert "before -> user, after -> assistant" in err
+    assert "held out of the training rows" in err and "over limit" in err
+
+
+@pytest.mark.timeout(110)
+def test_early_stopping_and_one_rank(launcher):
+    code, _, err = launcher.run("--iters", "400", "--ranks", "1", "--learning-rate", "0.5", "--patience", "2")
+    assert code == 0, err
+    results = json.loads((launcher.folder_of(err) / "results.json").read_text())
+    assert results["steps"] < 400 and "2 validations" in results["stopped_early"] and results["ranks"] == 1
+
+
+@pytest.mark.timeout(110)
+def test_a_finished_plan_without_a_terminal_has_plain_lines_only(launcher):
+    code, out, err = launcher.run("--iters", "2")
+    assert code == 0
+    assert "\x1b" not in out + err and "\r" not in out + err
+
+
+@pytest.mark.timeout(60)
+def test_nothing_is_started_where_the_plan_fails(launcher, tmp_path):
+    (tmp_path / "data" / "train.jsonl").write_text(
+        '{"messages": []}\nnot json\n{"messages": [{"role": "user", "content": "x"}]}\n'
+    )
+    code, _, err = launcher.run("--iters", "2")
+    assert code == 2
+    assert all(f"train.jsonl:{line}: " in err for line in (1, 2, 3))
+    assert not launcher.runs.exists()

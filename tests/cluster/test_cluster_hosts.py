@@ -1,0 +1,185 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from thunder.cluster import hosts
+from thunder.errors import ConfigError, UsageError
+
+MACS = """
+name: macs
+hosts:
+  - {name: Mac4, ssh: me@mac4.local, ips: [10.0.0.1], python: ~/tt/.venv/bin/python, folder: ~/tt, memory_gb: 24}
+  - {name: Mac5, ssh: mac5.local, ips: [10.0.0.2]}
+env: {HF_HUB_OFFLINE: "1"}
+"""
+
+
+def written(folder: Path, name: str, text: str) -> Path:
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_our_yaml(tmp_path):
+    cluster = hosts.load(written(tmp_path, "macs.yaml", MACS))
+    assert [host.name for host in cluster.hosts] == ["Mac4", "Mac5"]
+    assert cluster.hosts[0].memory_gb == 24.0
+    assert cluster.env == {"HF_HUB_OFFLINE": "1"}
+    assert not any(host.is_this_machine for host in cluster.hosts)
+
+
+def test_the_files_name_is_the_clusters_where_it_says_none(tmp_path):
+    assert hosts.load(written(tmp_path, "desk.yaml", "hosts: [{name: a, ips: [127.0.0.1]}]")).name == "desk"
+
+
+@pytest.mark.parametrize("in_a_mapping", [False, True])
+def test_both_forms_of_mlx_hostfile(tmp_path, in_a_mapping):
+    entries = [{"ssh": "Mac4", "ips": ["10.0.0.1"], "rdma": [None, "rdma_en2"]}, {"ssh": "Mac5", "ips": ["10.0.0.2"]}]
+    content = {"backend": "ring", "envs": ["A=1=2"], "hosts": entries} if in_a_mapping else entries
+    cluster = hosts.load(written(tmp_path, "hosts.json", json.dumps(content)))
+    assert [(host.name, host.ssh, host.ips) for host in cluster.hosts] == [
+        ("Mac4", "Mac4", ["10.0.0.1"]),
+        ("Mac5", "Mac5", ["10.0.0.2"]),
+    ]
+    assert cluster.env == ({"A": "1=2"} if in_a_mapping else {})
+
+
+def test_ranks_that_share_a_host_get_names_of_their_own(tmp_path):
+    text = json.dumps([{"ssh": "127.0.0.1", "ips": ["127.0.0.1"]}] * 2)
+    cluster = hosts.load(written(tmp_path, "two.json", text))
+    assert [host.name for host in cluster.hosts] == ["127.0.0.1-0", "127.0.0.1-1"]
+    assert all(host.is_this_machine for host in cluster.hosts)
+
+
+def test_the_hostfile_we_write_can_be_read_again(tmp_path):
+    cluster = hosts.load(written(tmp_path, "macs.yaml", MACS))
+    content = hosts.to_hostfile(cluster)
+    assert content == {
+        "backend": "ring",
+        "envs": ["HF_HUB_OFFLINE=1"],
+        "hosts": [{"ssh": "me@mac4.local", "ips": ["10.0.0.1"]}, {"ssh": "mac5.local", "ips": ["10.0.0.2"]}],
+    }
+    again = hosts.load(written(tmp_path, "macs.json", json.dumps(content)))
+    assert [host.ips for host in again.hosts] == [host.ips for host in cluster.hosts]
+
+
+def test_mlx_reads_the_hostfile_we_write(tmp_path):
+    common = pytest.importorskip("mlx._distributed_utils.common")
+    path = written(tmp_path, "h.json", json.dumps(hosts.to_hostfile(hosts.with_local_ranks(2))))
+    read = common.Hostfile.from_file(str(path))
+    assert [(host.ssh_hostname, host.ips) for host in read.hosts] == [("127.0.0.1", ["127.0.0.1"])] * 2
+
+
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        ("hosts: []", "hosts: List should have at least 1 item"),
+        ("name: x", "'hosts' is missing"),
+        ("hosts: [{name: a, ips: [mac4.local]}]", "host 1 (a): ips[0]: expected an IPv4 address"),
+        ("hosts: [{name: a, ips: ['::1']}]", "ips[0]: expected an IPv4 address"),
+        ("hosts: [{name: a, ips: []}]", "host 1 (a): ips: List should have at least 1 item"),
+        ("hosts: [{name: a, ips: [10.0.0.1, 10.0.0.1]}]", "says one of its ips twice"),
+        ("hosts: [{name: a, ip: [10.0.0.1]}]", "host 1 (a): unknown key 'ip'. Did you mean 'ips'?"),
+        ("hosts: [{name: a, ips: 10.0.0.1}]", "host 1 (a): ips: should be a valid list, not '10.0.0.1'"),
+        ("hosts: [{name: a, ips: [10.0.0.1]}, {name: a, ips: [10.0.0.2]}]", "two hosts are called 'a'"),
+        ("hosts: [{name: a, ips: [10.0.0.1]}, {name: b, ips: [10.0.0.2, 10.0.1.2]}]", "the same number on each"),
+        ("hosts: [{name: a, ssh: -oProxyCommand=x, ips: [10.0.0.1]}]", "ssh: expected a host name or user@host"),
+        ("hosts: [{name: a, ips: [10.0.0.1], memory_gb: 0}]", "memory_gb: should be greater than 0, not 0"),
+        ("backend: jaccl\nhosts: [{name: a, ips: [10.0.0.1]}]", "backend: should be 'ring', not 'jaccl'"),
+        ("hosts: [{name: a, ips: [10.0.0.1]}]\nenv: {A: 1}", "env.A: should be a valid string, not 1"),
+        ("hosts: [{name: a, ips: [10.0.0.1]}]\nenv: {'A B': x}", "'A B' is not the name of an environment variable"),
+        ("hosts: [a]", "host 1: "),
+    ],
+)
+def test_a_fault_names_file_host_value_and_what_was_expected(tmp_path, text, said):
+    path = written(tmp_path, "c.yaml", text)
+    with pytest.raises(ConfigError) as caught:
+        hosts.load(path)
+    assert str(path) in caught.value.message
+    assert said in caught.value.message
+
+
+def test_all_faults_are_listed(tmp_path):
+    path = written(tmp_path, "c.yaml", "hosts: [{name: a, ips: [x]}, {name: b, ips: [y], tea: no}]")
+    with pytest.raises(ConfigError) as caught:
+        hosts.load(path)
+    assert len(caught.value.message.splitlines()) == 4
+
+
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        ("{", "not JSON"),
+        ('"x"', "expected a list of hosts"),
+        ('{"hosts": 1}', "expected a list of hosts"),
+        ('[{"ips": ["10.0.0.1"]}]', "host 1 has no 'ssh'"),
+        ('{"envs": ["A"], "hosts": [{"ssh": "a", "ips": ["10.0.0.1"]}]}', "'A' is not of the form NAME=VALUE"),
+        ('{"backend": "jaccl", "hosts": [{"ssh": "a", "ips": ["10.0.0.1"]}]}', "backend: should be 'ring'"),
+    ],
+)
+def test_faults_of_a_hostfile(tmp_path, text, said):
+    with pytest.raises(ConfigError, match="h.json") as caught:
+        hosts.load(written(tmp_path, "h.json", text))
+    assert said in caught.value.message
+
+
+def test_a_missing_file(tmp_path):
+    for name in ("none.yaml", "none.json"):
+        with pytest.raises(ConfigError, match="No such file"):
+            hosts.load(tmp_path / name)
+
+
+def test_nothing_named_means_two_ranks_here(tmp_path):
+    choice = hosts.choose(None, {}, tmp_path)
+    assert choice.reason == "no cluster named: two ranks on this machine"
+    assert choice.path == hosts.CLUSTERS / "local.yaml"
+    assert choice.cluster == hosts.with_local_ranks(2), "configs/clusters/local.yaml and the built-in one are the same"
+
+
+def test_local_is_there_without_the_configs_folder(tmp_path):
+    for flag in (None, "local"):
+        choice = hosts.choose(flag, {}, tmp_path, folder=tmp_path / "none")
+        assert (choice.path, len(choice.cluster.hosts)) == (None, 2)
+
+
+def test_the_first_that_names_one_wins(tmp_path):
+    shipped = written(tmp_path, "configs/macs.yaml", MACS).parent
+    home = tmp_path / "home"
+
+    def chosen(flag, environ):
+        choice = hosts.choose(flag, environ, home, shipped)
+        return choice.cluster.name, choice.reason
+
+    assert chosen(None, {}) == ("local", "no cluster named: two ranks on this machine")
+    written(home, ".config/thunder/cluster.yaml", MACS.replace("name: macs", "name: own"))
+    assert chosen(None, {"THUNDER_CLUSTER": ""}) == ("own", "~/.config/thunder/cluster.yaml")
+    assert chosen(None, {"THUNDER_CLUSTER": "macs"}) == ("macs", "THUNDER_CLUSTER=macs")
+    assert chosen("local", {"THUNDER_CLUSTER": "macs"}) == ("local", "--cluster local")
+    written(home, ".config/thunder/clusters/desk.yaml", MACS.replace("name: macs", "name: desk"))
+    assert chosen("desk", {}) == ("desk", "--cluster desk")
+    assert chosen(str(shipped / "macs.yaml"), {})[0] == "macs"
+    assert chosen("~/.config/thunder/cluster.yaml", {})[0] == "own"
+
+
+def test_an_unknown_name_lists_the_known_ones(tmp_path):
+    written(tmp_path, ".config/thunder/clusters/minis.yaml", MACS)
+    with pytest.raises(ConfigError) as caught:
+        hosts.choose("mini{s", {}, tmp_path)
+    assert "known: local, minis." in caught.value.message
+    assert "Did you mean 'minis'?" in caught.value.message
+
+
+def test_local_ranks():
+    assert [host.name for host in hosts.with_local_ranks(3).hosts] == ["local-0", "local-1", "local-2"]
+    with pytest.raises(UsageError, match="expected 1 or more"):
+        hosts.with_local_ranks(0)
+
+
+@pytest.mark.parametrize(
+    "ssh, here",
+    [(None, True), ("localhost", True), ("127.0.0.1", True), ("::1", True), ("Mac5", False), ("10.0.0.2", False)],
+)
+def test_which_hosts_are_this_machine(ssh, here):
+    assert hosts.Host(name="a", ssh=ssh, ips=["10.0.0.1"]).is_this_machine is here

@@ -1,0 +1,116 @@
+"""Shared fixtures: a tiny Gemma with random weights, rows for it, and worlds of several real ranks on loopback."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[1]
+SHARED_DATA = REPOSITORY.parent / "shared" / "data"
+WORDS = "ߊ߬ ߞߊ߬ ߕߊ߯ ߛߏ ߡߐ߱ ߓߘߊ߫ ߣߊ߬ ߟߊ߫ ߦߋ߫ ߡߎ߰ߛߏ ߗߍ߭ ߘߋ߲ ߓߏ߲ ߖߌ ߛߓߍ".split()
+
+
+def make_rows(count: int, seed: int = 0, longest: int = 9) -> list[dict]:
+    """ChatML rows of unequal length."""
+    draw = random.Random(seed)
+    rows = []
+    for _ in range(count):
+        wanted = " ".join(draw.choice(WORDS) for _ in range(draw.randint(1, longest)))
+        said = "".join(letter for letter in wanted if draw.random() > 0.2) or "ߊ"
+        rows.append({"messages": [{"role": "user", "content": said}, {"role": "assistant", "content": wanted}]})
+    return rows
+
+
+def write_rows(path: Path, rows: list[dict]) -> Path:
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory) -> Path:
+    """Folder of a gemma4_text with all of its features, random float32 weights, and a sentencepiece tokenizer."""
+    import mlx.core as mx
+    from mlx.utils import tree_flatten
+    from mlx_lm.models import gemma4_text
+
+    from thunder import digest
+    from thunder.lora import tokenizer
+
+    folder = tmp_path_factory.mktemp("tiny-gemma4")
+    text = [" ".join(random.Random(line).choices(WORDS, k=8)) for line in range(300)]
+    tokenizer.save(folder, tokenizer.train(text, 320), 512)
+    config = {
+        "model_type": "gemma4_text", "hidden_size": 32, "num_hidden_layers": 6, "intermediate_size": 48,
+        "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 16, "global_head_dim": 32,
+        "num_kv_shared_layers": 3, "hidden_size_per_layer_input": 8, "vocab_size": 320,
+        "vocab_size_per_layer_input": 320,
+        "sliding_window": 16, "sliding_window_pattern": 3, "max_position_embeddings": 512, "use_double_wide_mlp": True,
+        "final_logit_softcapping": 30.0, "eos_token_id": [1, 6], "pad_token_id": 0,
+    }  # fmt: skip
+    mx.random.seed(11)
+    model = gemma4_text.Model(gemma4_text.ModelArgs.from_dict(config))
+    mx.save_safetensors(str(folder / "model.safetensors"), dict(tree_flatten(model.parameters())), {"format": "mlx"})
+    digest.write_json(folder / "config.json", config)
+    return folder
+
+
+def free_port_pair(count: int) -> list[int]:
+    sockets = []
+    draw = random.Random()
+    while len(sockets) < count:
+        candidate = socket.socket()
+        try:
+            candidate.bind(("127.0.0.1", draw.randrange(20000, 32000)))
+            sockets.append(candidate)
+        except OSError:
+            candidate.close()
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+@pytest.fixture
+def run_ranks(tmp_path):
+    """Run a Python script as N ranks of a real ring on loopback; returns each rank's (code, output)."""
+    started = []
+
+    def run(size: int, script: str, *arguments: str, timeout: float = 100) -> list[tuple[int, str]]:
+        hostfile = tmp_path / f"hostfile-{size}-{len(started)}.json"
+        hostfile.write_text(json.dumps([[f"127.0.0.1:{port}"] for port in free_port_pair(size)]))
+        code = tmp_path / f"script-{len(started)}.py"
+        code.write_text(script, encoding="utf-8")
+        processes = []
+        for rank in range(size):
+            environ = os.environ | {
+                "PYTHONPATH": str(REPOSITORY),
+                "THUNDER_JOB_ID": "abc123",
+                "THUNDER_RANK": str(rank),
+            }
+            environ |= {"THUNDER_WORLD_SIZE": str(size), "OPENBLAS_NUM_THREADS": "1"}
+            if size > 1:
+                environ |= {"MLX_RANK": str(rank), "MLX_HOSTFILE": str(hostfile)}
+            processes.append(
+                subprocess.Popen(
+                    [sys.executable, str(code), *arguments],
+                    env=environ,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    text=True,
+                )
+            )
+        started.extend(processes)
+        return [(process.wait(timeout), process.stdout.read()) for process in processes]
+
+    yield run
+    for process in started:
+        process.kill()
+        process.wait()
+        process.stdout.close()

@@ -1,0 +1,98 @@
+"""Rows as tokens: the ids and the mask of mlx_lm's own dataset, the length limit, the padding."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from conftest import make_rows, write_rows
+from mlx_lm.tuner.datasets import ChatDataset
+
+from thunder.corpora import rows as corpus_rows
+from thunder.errors import CorpusError
+from thunder.lora import batches, data
+from thunder.lora.settings import LoraSettings
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tiny_model):
+    return batches.load_tokenizer(tiny_model)
+
+
+@pytest.mark.parametrize("mask_prompt", [True, False])
+def test_ids_and_offsets_equal_mlx_lm(tokenizer, tmp_path, mask_prompt):
+    raw = make_rows(20)
+    raw[3]["messages"] = [{"role": "system", "content": "x"}, *raw[3]["messages"], *make_rows(1, 5)[0]["messages"]]
+    rows = corpus_rows.read(write_rows(tmp_path / "rows.jsonl", raw)).rows
+    theirs = ChatDataset(raw, tokenizer, mask_prompt=mask_prompt)
+    for example, row in zip(batches.encode(rows, tokenizer, 512, mask_prompt).examples, raw, strict=True):
+        ids, offset = theirs.process(row)
+        assert (example.ids.tolist(), example.offset) == (ids, offset)
+
+
+def test_a_row_whose_completion_is_cut_away_is_left_out_and_named(tokenizer, tmp_path):
+    rows = corpus_rows.read(write_rows(tmp_path / "rows.jsonl", make_rows(40))).rows
+    whole = batches.encode(rows, tokenizer, 512).examples
+    limit = sorted(example.offset for example in whole)[30]
+    encoded = batches.encode(rows, tokenizer, limit)
+    lost = [
+        row.source
+        for row, example in zip(rows, whole, strict=True)
+        if example.offset >= limit and len(example.ids) > limit
+    ]
+    cut = [row.source for row, e in zip(rows, whole, strict=True) if e.offset < limit < len(e.ids)]
+    assert lost and cut
+    assert (list(encoded.left_out), list(encoded.cut)) == (lost, cut)
+    assert len(encoded.examples) + len(lost) == len(rows)
+    assert all(example.supervised > 0 and len(example.ids) <= limit for example in encoded.examples)
+
+
+def test_padding_is_never_supervised(tokenizer, tmp_path):
+    rows = corpus_rows.read(write_rows(tmp_path / "rows.jsonl", make_rows(7))).rows
+    examples = batches.encode(rows, tokenizer, 512).examples
+    ids, spans = batches.pad(examples)
+    assert ids.shape[1] % batches.PAD_TO == 1
+    for number, example in enumerate(examples):
+        start, stop = spans[number]
+        np.testing.assert_array_equal(ids[number, start:stop], example.ids[example.offset :])
+        assert not ids[number, stop:].any()
+        assert stop - start == example.supervised
+
+
+def settings_for(folder, **changes):
+    return LoraSettings(**({"train_data": str(folder / "train.jsonl")} | changes))
+
+
+def test_more_ranks_than_rows(tokenizer, tmp_path):
+    write_rows(tmp_path / "train.jsonl", make_rows(3))
+    with pytest.raises(CorpusError, match="3 training rows for 4 ranks"):
+        data.prepare(settings_for(tmp_path, holdout=0.0), tokenizer, 4)
+
+
+def test_all_rows_too_long(tokenizer, tmp_path):
+    write_rows(tmp_path / "train.jsonl", make_rows(3))
+    with pytest.raises(CorpusError, match="none of 3 training rows has its completion within 8 tokens"):
+        data.prepare(settings_for(tmp_path, holdout=0.0, max_seq_length=8), tokenizer, 1)
+
+
+def test_parts_without_a_file_are_held_out_by_reference(tokenizer, tmp_path):
+    write_rows(tmp_path / "train.jsonl", make_rows(400))
+    rows = data.read(settings_for(tmp_path, holdout=0.1))
+    parts = {
+        name: {row.reference for row in part} for name, part in (("t", rows.train), ("v", rows.valid), ("e", rows.test))
+    }
+    assert all(parts.values())
+    assert not parts["t"] & (parts["v"] | parts["e"]) and not parts["v"] & parts["e"]
+    assert len(rows.train) + len(rows.valid) + len(rows.test) == 400
+    assert len(data.read(settings_for(tmp_path, holdout=0.1, test_rows=5)).test) == 5
+
+
+def test_a_leak_between_given_files_is_said(tokenizer, tmp_path):
+    write_rows(tmp_path / "train.jsonl", make_rows(10))
+    write_rows(tmp_path / "valid.jsonl", make_rows(10)[:2])
+    rows = data.read(LoraSettings(data=str(tmp_path)))
+    assert any("leak" in note for note in rows.notes)
+
+
+def test_a_folder_without_training_rows(tmp_path):
+    with pytest.raises(CorpusError, match="no train.jsonl"):
+        data.read(LoraSettings(data=str(tmp_path)))

@@ -1,0 +1,204 @@
+"""Base models and adapters: what is damaged or absent is named, and mlx_lm reads what we write."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from conftest import make_rows, write_rows
+from mlx.utils import tree_flatten
+
+from thunder.corpora import rows as corpus_rows
+from thunder.errors import ModelError
+from thunder.lora import adapters, batches, model
+from thunder.lora.settings import LoraSettings
+from thunder.lora.task import LoraTask
+
+
+@pytest.fixture
+def copy(tiny_model, tmp_path):
+    return shutil.copytree(tiny_model, tmp_path / "model")
+
+
+@pytest.mark.parametrize("kept", [0, 5, 100, -1])
+def test_truncated_weights_are_named_before_loading(copy, kept):
+    path = copy / "model.safetensors"
+    content = path.read_bytes()
+    path.write_bytes(content[:kept])
+    with pytest.raises(ModelError, match="model.safetensors"):
+        model.load(copy)
+
+
+def test_weights_with_something_behind_them(copy):
+    with (copy / "model.safetensors").open("ab") as stream:
+        stream.write(b"x")
+    with pytest.raises(ModelError, match="truncated or changed"):
+        model.load(copy)
+
+
+def test_a_shard_that_the_index_names_is_missing(copy):
+    index = {"weight_map": {"a": "model-00002-of-00002.safetensors"}}
+    (copy / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(ModelError, match="model-00002-of-00002.safetensors: named by the index, missing"):
+        model.load(copy)
+
+
+def test_weights_of_another_model(copy):
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(config | {"hidden_size": 64}))
+    with pytest.raises(ModelError, match="cannot load it"):
+        model.load(copy)
+
+
+@pytest.mark.parametrize(("content", "said"), [("{", "config.json"), (None, "no config.json")])
+def test_a_damaged_or_absent_config(copy, content, said):
+    (copy / "config.json").unlink()
+    if content:
+        (copy / "config.json").write_text(content)
+    with pytest.raises(ModelError, match=said):
+        model.read_config(model.find(str(copy)))
+
+
+def test_an_absent_folder_is_not_taken_for_a_repository():
+    with pytest.raises(ModelError, match="no such folder"):
+        model.find("./nowhere/at-all")
+
+
+def test_an_absent_repository_says_how_to_copy_it(monkeypatch, tmp_path):
+    """Never the tiny model instead: the error names the repository and the command."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(ModelError) as caught:
+        model.find("mlx-community/gemma-4-e2b-4bit")
+    assert "mlx-community/gemma-4-e2b-4bit" in caught.value.message
+    assert "hf download mlx-community/gemma-4-e2b-4bit" in caught.value.fix
+
+
+def test_the_digest_tells_any_change_of_weights_config_or_tokenizer(copy, tmp_path):
+    cache = tmp_path / "digests.json"
+    before = model.base_digest(copy, cache)
+    assert model.base_digest(copy, cache) == model.base_digest(copy) == before
+    for name in ("model.safetensors", "config.json", "tokenizer.json"):
+        content = (copy / name).read_bytes()
+        (copy / name).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        if name != "model.safetensors" or model.expected_length(copy / name):
+            assert model.base_digest(copy, cache) != before, name
+        (copy / name).write_bytes(content)
+    assert model.base_digest(copy, cache) == before
+
+
+@pytest.fixture
+def trained(tiny_model, tmp_path):
+    """An adapter folder with weights that matter, and the task it came from."""
+    rows = corpus_rows.read(write_rows(tmp_path / "rows.jsonl", make_rows(4))).rows
+    settings = LoraSettings(num_layers=2, lora_rank=4, lora_scale=10.0)
+    task = LoraTask(
+        model.load(tiny_model), settings, batches.encode(rows, batches.load_tokenizer(tiny_model), 128).examples
+    )
+    mx.random.seed(2)
+    for _, module in task.model.named_modules():
+        if hasattr(module, "lora_b"):
+            module.lora_b = mx.random.normal(module.lora_b.shape) * 0.3
+    task.save(tmp_path / "adapters")
+    return tmp_path / "adapters", task
+
+
+def logits(network):
+    network.eval()
+    return np.array(network(mx.array([[2, 5, 40, 41, 42, 43]])))
+
+
+def test_mlx_lm_loads_what_we_write(trained, tiny_model):
+    import mlx_lm
+
+    folder, task = trained
+    theirs, _ = mlx_lm.load(str(tiny_model), adapter_path=str(folder))
+    np.testing.assert_array_equal(logits(theirs), logits(task.model))
+    again = model.load(tiny_model)
+    base = logits(again)
+    adapters.load(again, folder)
+    np.testing.assert_array_equal(logits(again), logits(task.model))
+    assert np.abs(base - logits(again)).max() > 1e-3
+    config = json.loads((folder / "adapter_config.json").read_text())
+    assert config["lora_parameters"] == {"rank": 4, "scale": 10.0, "dropout": 0.0}
+    assert {name.rsplit(".", 1)[-1] for name in mx.load(str(folder / "adapters.safetensors"))} == {"lora_a", "lora_b"}
+
+
+def test_switched_off_it_is_the_base_to_the_bit(trained, tiny_model):
+    _, task = trained
+    with_adapter = logits(task.model)
+    kept = adapters.switch_off(task.model)
+    np.testing.assert_array_equal(logits(task.model), logits(model.load(tiny_model)))
+    adapters.switch_on(task.model, kept)
+    np.testing.assert_array_equal(logits(task.model), with_adapter)
+
+
+@pytest.mark.timeout(110)
+def test_mlx_lm_generate_and_fuse_work_on_the_adapter(trained, tiny_model, tmp_path):
+    folder, task = trained
+    base = [sys.executable, "-m", "mlx_lm"]
+    common = ["--model", str(tiny_model), "--adapter-path", str(folder)]
+    said = subprocess.run(
+        [*base, "generate", *common, "--prompt", "ߊ߬ ߞߊ", "--max-tokens", "4"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert said.returncode == 0, said.stderr
+    assert "Generation: " in said.stdout
+    fused = subprocess.run(
+        [*base, "fuse", *common, "--save-path", str(tmp_path / "fused")], capture_output=True, text=True, timeout=60
+    )
+    assert fused.returncode == 0, fused.stderr
+    np.testing.assert_allclose(logits(model.load(tmp_path / "fused")), logits(task.model), atol=2e-4)
+
+
+@pytest.mark.parametrize("missing", ["adapters.safetensors", "adapter_config.json"])
+def test_a_folder_that_is_not_an_adapter(trained, missing, tiny_model):
+    folder, _ = trained
+    (folder / missing).unlink()
+    with pytest.raises(ModelError, match=f"not an adapter folder: it has no {missing}"):
+        adapters.load(model.load(tiny_model), folder)
+
+
+def test_an_adapter_of_another_model(trained, copy, tiny_model):
+    folder, _ = trained
+    config = json.loads((folder / "adapter_config.json").read_text())
+    config["lora_parameters"]["rank"] = 3
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelError, match="incompatible"):
+        adapters.load(model.load(tiny_model), folder)
+
+
+def test_more_layers_than_the_model_has(tiny_model):
+    with pytest.raises(ModelError, match="--num-layers 7: the model has 6"):
+        adapters.add(model.load(tiny_model), LoraSettings(num_layers=7))
+
+
+def test_keys_that_no_layer_has(tiny_model):
+    with pytest.raises(ModelError, match="no layer has them"):
+        adapters.add(model.load(tiny_model), LoraSettings(lora_keys=["self_attn.nothing"]))
+
+
+def test_all_layers_and_chosen_keys(tiny_model):
+    network = model.load(tiny_model)
+    assert adapters.add(network, LoraSettings(num_layers=-1, lora_keys=["self_attn.q_proj"])) == 6
+    names = {name for name, _ in tree_flatten(network.trainable_parameters())}
+    assert len(names) == 12 and all("self_attn.q_proj.lora_" in name for name in names)
+
+
+def test_multiply_adds_of_the_published_shape():
+    e2b = dict(
+        hidden_size=1536, num_hidden_layers=35, intermediate_size=6144, num_attention_heads=8, num_key_value_heads=1,
+        head_dim=256, vocab_size=262144, num_kv_shared_layers=20, use_double_wide_mlp=True,
+    )  # fmt: skip
+    # the published count is 403 M head, 564 M + 1,299 M body
+    assert model.multiply_adds({"text_config": e2b}) == pytest.approx(2.266e9, rel=0.05)
+    assert model.multiply_adds({"hidden_size": 3}) is None

@@ -1,0 +1,165 @@
+"""The same run on any number of ranks, and the same loss and gradient as mlx_lm's own."""
+
+from __future__ import annotations
+
+import json
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from conftest import make_rows, write_rows
+from mlx import nn
+from mlx.utils import tree_flatten
+from mlx_lm.tuner.trainer import default_loss
+
+from thunder.corpora import rows as corpus_rows
+from thunder.lora import batches, model
+from thunder.lora.settings import LoraSettings
+from thunder.lora.task import LoraTask
+from thunder.training.step import gradient_of
+
+TRAIN = """
+import json, sys
+from pathlib import Path
+import mlx.core as mx
+from mlx.utils import tree_flatten
+from thunder.config import Layer, build
+from thunder.corpora import rows
+from thunder.lora import batches, model
+from thunder.lora.settings import LoraSettings
+from thunder.lora.task import LoraTask
+from thunder.parallel import world
+from thunder.runs.record import RunRecord
+from thunder.training import loop
+
+base, data, out, options = Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), json.loads(sys.argv[4])
+ring = world.join()
+settings, _ = build(LoraSettings, [Layer("test", options)])
+tokenizer = batches.load_tokenizer(base)
+encoded = batches.encode(rows.read(data).rows, tokenizer, settings.max_seq_length)
+task = LoraTask(model.load(base), settings, encoded.examples[:-6], encoded.examples[-6:])
+state = loop.train(task, settings, ring, RunRecord(out, ring.is_main))
+if not ring.is_main:
+    weights = dict(tree_flatten(task.model.trainable_parameters()))
+    mx.save_safetensors(str(out.parent / f"{out.name}-rank{ring.rank}.safetensors"), weights)
+"""
+# Adam turns a gradient into its sign, so rounding grows fast at a high rate; at this one the run still learns.
+OPTIONS = {
+    "iters": 12, "learning_rate": 5e-4, "warmup": 2, "num_layers": 4, "lora_rank": 4, "max_seq_length": 96,
+    "steps_per_report": 1, "steps_per_eval": 5, "save_every": 6, "seed": 5,
+}  # fmt: skip
+
+
+def trained(run_ranks, tiny_model, tmp_path, ranks, name, **changes):
+    """Train on so many ranks; returns (losses per step, validation losses, adapter arrays, adapter bytes)."""
+    data = write_rows(tmp_path / "rows.jsonl", make_rows(25))
+    out = tmp_path / name
+    results = run_ranks(ranks, TRAIN, str(tiny_model), str(data), str(out), json.dumps(OPTIONS | changes))
+    assert [code for code, _ in results] == [0] * ranks, results
+    metrics = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    path = out / "adapters" / "adapters.safetensors"
+    arrays = {key: np.array(value) for key, value in mx.load(str(path)).items()}
+    losses = [row["loss"] for row in metrics if "loss" in row]
+    return losses, [row["valid_loss"] for row in metrics if "valid_loss" in row], arrays, path.read_bytes()
+
+
+def largest_difference(a, b):
+    assert a.keys() == b.keys()
+    return max(float(np.abs(a[key] - b[key]).max()) for key in a)
+
+
+@pytest.mark.timeout(280)
+def test_one_rank_of_two_rows_equals_two_ranks_of_one_row(run_ranks, tiny_model, tmp_path):
+    # 19 training rows: the last step of an epoch has one row, and one of the two ranks none
+    one = trained(run_ranks, tiny_model, tmp_path, 1, "one", batch_size=2)
+    two = trained(run_ranks, tiny_model, tmp_path, 2, "two", batch_size=1)
+    assert len(one[0]) == 12
+    np.testing.assert_allclose(one[0], two[0], rtol=1e-5)
+    np.testing.assert_allclose(one[1], two[1], rtol=1e-5)
+    assert largest_difference(one[2], two[2]) < 1e-5
+    assert one[0][-1] < one[0][0], "it must have learnt something for the comparison to mean anything"
+    assert max(float(np.abs(array).max()) for key, array in one[2].items() if "lora_b" in key) > 1e-3
+
+
+@pytest.mark.timeout(280)
+def test_three_ranks_with_uneven_rows_equal_one(run_ranks, tiny_model, tmp_path):
+    one = trained(run_ranks, tiny_model, tmp_path, 1, "one", batch_size=3)
+    three = trained(run_ranks, tiny_model, tmp_path, 3, "three", batch_size=1)
+    np.testing.assert_allclose(one[0], three[0], rtol=1e-5)
+    assert largest_difference(one[2], three[2]) < 1e-5
+
+
+@pytest.mark.timeout(280)
+def test_accumulation_equals_a_larger_batch(run_ranks, tiny_model, tmp_path):
+    plain = trained(run_ranks, tiny_model, tmp_path, 1, "plain", batch_size=4)
+    accumulated = trained(
+        run_ranks, tiny_model, tmp_path, 1, "accumulated", batch_size=1, grad_accumulation_steps=4,
+        iters=48, steps_per_report=4, steps_per_eval=20, save_every=24,
+    )  # fmt: skip
+    np.testing.assert_allclose(plain[0], accumulated[0], rtol=1e-5)
+    assert largest_difference(plain[2], accumulated[2]) < 1e-5
+
+
+@pytest.mark.timeout(280)
+def test_two_runs_are_byte_identical(run_ranks, tiny_model, tmp_path):
+    first = trained(run_ranks, tiny_model, tmp_path, 2, "first", batch_size=1, lora_dropout=0.1)
+    second = trained(run_ranks, tiny_model, tmp_path, 2, "second", batch_size=1, lora_dropout=0.1)
+    assert first[3] == second[3]
+    assert first[0] == second[0]
+    other = trained(run_ranks, tiny_model, tmp_path, 2, "other", batch_size=1, lora_dropout=0.1, seed=6)
+    assert first[3] != other[3]
+
+
+@pytest.mark.timeout(280)
+def test_all_ranks_end_with_the_same_weights(run_ranks, tiny_model, tmp_path):
+    *_, main = trained(run_ranks, tiny_model, tmp_path, 2, "both", batch_size=1)
+    other = mx.load(str(tmp_path / "both-rank1.safetensors"))
+    mine = mx.load(str(tmp_path / "both" / "adapters" / "adapters.safetensors"))
+    assert main
+    assert all(mx.array_equal(mine[key], other[key]).item() for key in mine)
+
+
+@pytest.mark.timeout(280)
+def test_a_resumed_run_is_byte_identical(run_ranks, tiny_model, tmp_path):
+    """Stopping after step 6 and starting again leaves the very bytes of a run that never stopped."""
+    import shutil
+
+    whole = trained(run_ranks, tiny_model, tmp_path, 2, "whole", batch_size=1, lora_dropout=0.1)
+    halfway = tmp_path / "halfway"
+    shutil.copytree(tmp_path / "whole", halfway)
+    shutil.rmtree(halfway / "adapters")
+    shutil.rmtree(halfway / "checkpoints" / "step-0000012")
+    (halfway / "metrics.jsonl").unlink()
+    resumed = trained(run_ranks, tiny_model, tmp_path, 2, "halfway", batch_size=1, lora_dropout=0.1)
+    assert len(resumed[0]) == 6
+    assert resumed[0] == whole[0][6:]
+    assert resumed[3] == whole[3]
+
+
+@pytest.mark.parametrize("mask_prompt", [True, False])
+@pytest.mark.parametrize("batch", [1, 4])
+def test_loss_and_gradient_equal_mlx_lm(tiny_model, tmp_path, batch, mask_prompt):
+    settings = LoraSettings(num_layers=4, lora_rank=4, batch_size=batch, seed=3, mask_prompt=mask_prompt)
+    rows = corpus_rows.read(write_rows(tmp_path / "rows.jsonl", make_rows(batch, seed=9))).rows
+    examples = batches.encode(rows, batches.load_tokenizer(tiny_model), 256, mask_prompt).examples
+    task = LoraTask(model.load(tiny_model), settings, examples)
+    mx.random.seed(1)
+    for _, module in task.model.named_modules():
+        if hasattr(module, "lora_b"):  # zero at the start: A's gradient would be zero too
+            module.lora_b = mx.random.normal(module.lora_b.shape) * 0.05
+    ours = task.batch(range(batch), 0)
+    loss_sum, gradients = gradient_of(task)(ours)
+    ids, spans = ours.arrays
+    # mlx_lm's mask takes one target too many behind a padded row's end; `length - 1` leaves that one out
+    offsets = mx.array([[example.offset, len(example.ids) - 1] for example in examples])
+    (theirs, tokens), their_gradients = nn.value_and_grad(task.model, default_loss)(task.model, ids, offsets)
+    assert tokens.item() == ours.tokens == sum(example.supervised for example in examples)
+    np.testing.assert_allclose(loss_sum.item() / ours.tokens, theirs.item(), rtol=1e-5)
+    flat, their_flat = dict(tree_flatten(gradients)), dict(tree_flatten(their_gradients))
+    assert flat.keys() == their_flat.keys() and len(flat) > 8
+    scale = max(float(mx.abs(value).max()) for value in their_flat.values())
+    for key in flat:
+        np.testing.assert_allclose(
+            np.array(flat[key]) / ours.tokens, np.array(their_flat[key]), atol=1e-5 * scale, err_msg=key
+        )
+    assert scale > 1e-4

@@ -1,0 +1,105 @@
+"""`thunder`: one command with one file per subcommand, each imported only when it is called."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_command
+
+from thunder.errors import Interrupted, ThunderError
+
+COMMANDS = {
+    "train": ("thunder.cli.train", "Train a LoRA adapter on a cluster (also: launch)."),
+    "launch": ("thunder.cli.train", "The same as train; what ./launch.sh calls."),
+    "resume": ("thunder.cli.resume", "Continue a run from its newest checkpoint."),
+    "pretrain": ("thunder.cli.pretrain", "Pretrain the tiny base model from open text."),
+    "corpus": ("thunder.cli.corpus", "Make and check corpora."),
+    "doctor": ("thunder.cli.doctor", "Check this machine: Python, packages, OpenBLAS, model, ports."),
+    "rank": ("thunder.cli.rank", "One rank of a run; started by train."),
+}
+HIDDEN = {"rank"}
+
+
+class Lazy(TyperGroup):
+    """A group that knows its subcommands' names and one-line helps without importing them."""
+
+    listing = False
+
+    def list_commands(self, ctx: typer.Context) -> list[str]:
+        """Names in the order of the table."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: typer.Context, cmd_name: str) -> Any:
+        """The subcommand; while the list is printed, only its name and help."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, text = COMMANDS[cmd_name]
+        if self.listing:
+            return TyperCommand(cmd_name, callback=None, help=text, short_help=text, hidden=cmd_name in HIDDEN)
+        command = get_command(importlib.import_module(module).app)
+        command.name = cmd_name
+        return command
+
+    def format_help(self, ctx: typer.Context, formatter: Any) -> None:
+        """The list of subcommands, without importing any of them."""
+        self.listing = True
+        try:
+            super().format_help(ctx, formatter)
+        finally:
+            self.listing = False
+
+
+app = typer.Typer(cls=Lazy, no_args_is_help=True, pretty_exceptions_enable=False)
+
+
+@app.callback()
+def thunder(
+    ctx: typer.Context,
+    version: bool = typer.Option(False, "--version", help="Print the version and end.", is_eager=True),
+) -> None:
+    """Train, test and serve language technology on two Macs and a cable."""
+    if version:
+        from thunder import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code and prints our errors without a traceback."""
+    words = with_resume_value(list(sys.argv[1:] if arguments is None else arguments))
+    try:
+        app(args=words, prog_name="thunder")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 0 if end.code is None else 1
+    except ThunderError as error:
+        if "--json" in words:
+            print(
+                json.dumps({"error": error.message, "fix": error.fix, "exit_code": error.exit_code}, ensure_ascii=False)
+            )
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return Interrupted.exit_code
+    return 0
+
+
+def with_resume_value(words: list[str]) -> list[str]:
+    """`--resume` by itself means the newest run: put in the 'latest' that the flag then needs."""
+    out = []
+    for place, word in enumerate(words):
+        out.append(word)
+        if word == "--resume" and (place + 1 == len(words) or words[place + 1].startswith("-")):
+            out.append("latest")
+    return out
+
+
+def entry() -> None:
+    """Console script."""
+    sys.exit(main())

@@ -1,0 +1,71 @@
+"""Flags from settings: each field of a settings class becomes a flag with its aliases, its help and its default."""
+
+from __future__ import annotations
+
+import inspect
+import types
+import typing
+from collections.abc import Callable
+from typing import Annotated, Any, get_args, get_origin
+
+import typer
+
+from thunder.config import Settings
+
+
+def flag_type(annotation: Any) -> tuple[Any, bool]:
+    """A field's type as typer reads it, and whether it is a switch: `int | None` -> int, Literal -> str."""
+    if get_origin(annotation) in (types.UnionType, typing.Union):
+        annotation = next(part for part in get_args(annotation) if part is not type(None))
+    if get_origin(annotation) is typing.Literal:
+        return str, False
+    if get_origin(annotation) is list:
+        return list[get_args(annotation)[0]], False
+    return annotation, annotation is bool
+
+
+def flags(kind: type[Settings]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Decorator: give a command the flags of a settings class.
+
+    The command is called with its own parameters and `given`, the values that were said (field -> value).
+    """
+
+    def decorate(function: Callable[..., None]) -> Callable[..., None]:
+        own = [p for p in inspect.signature(function, eval_str=True).parameters.values() if p.name != "given"]
+        derived = [_parameter(field, info) for field, info in kind.model_fields.items()]
+
+        def command(**values: Any) -> None:
+            mine = {p.name: values.pop(p.name) for p in own}
+            function(**mine, given={name: value for name, value in values.items() if value is not None and value != []})
+
+        command.__doc__ = function.__doc__
+        command.__name__ = function.__name__
+        command.__signature__ = inspect.Signature([*own, *derived])  # type: ignore[attr-defined]
+        return command
+
+    return decorate
+
+
+def _parameter(field: str, info: Any) -> inspect.Parameter:
+    extra = info.json_schema_extra
+    kind, switch = flag_type(info.annotation)
+    names = [field.replace("_", "-"), *extra["aliases"]]
+    declared = [f"--{name}/--no-{name}" for name in names] if switch else [f"--{name}" for name in names]
+    shown = "" if info.is_required() or info.default in (None, [], False) else f" (default: {_shown(info.default)})"
+    annotation = Annotated[
+        kind | None,
+        typer.Option(*declared, help=info.description + shown, rich_help_panel=extra["panel"], show_default=False),
+    ]
+    return inspect.Parameter(field, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+def _shown(value: Any) -> str:
+    if value is True:
+        return "yes"
+    return (
+        ", ".join(map(str, value))
+        if isinstance(value, list)
+        else f"{value:g}"
+        if isinstance(value, float)
+        else str(value)
+    )

@@ -1,0 +1,44 @@
+"""`thunder pretrain`: the tiny base model from open text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from thunder.cli import jobs
+from thunder.cli.options import flags
+from thunder.cli.settings import config_layer
+from thunder.config import Layer, build
+from thunder.lora.settings import PretrainSettings
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+@flags(PretrainSettings)
+def pretrain(
+    config: Annotated[
+        Path | None, typer.Option("--config", "-c", help="YAML file of options, such as configs/runs/tiny-base.yaml.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Print the plan and end.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the plan (with --dry-run) or the results as JSON on stdout.")
+    ] = False,
+    *,
+    given: dict[str, Any],
+) -> None:
+    """Pretrain the tiny Gemma from scratch: plain text, and copying and repairing in the chat format."""
+    raise typer.Exit(start(config, given, dry_run=dry_run, as_json=as_json))
+
+
+def start(config: Path | None, given: dict[str, Any], *, dry_run: bool = False, as_json: bool = False) -> int:
+    """Run the job that a command line or `thunder resume` asks for; returns the exit code."""
+    if "resume" in given:
+        settings, sources = jobs.resumed_settings(PretrainSettings, given)
+    else:
+        said = [config_layer(PretrainSettings, config)] if config else []
+        settings, sources = build(PretrainSettings, [*said, Layer("command line", given)])
+    job = jobs.Job("pretrain", "tiny-base", settings, sources)
+    return jobs.run(job, jobs.choose_place(settings), dry_run=dry_run, as_json=as_json)

@@ -1,0 +1,163 @@
+"""One rank of a run: what the launcher starts on every host, with the run's folder as its only argument."""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from thunder.cluster import lifeline
+from thunder.config import Layer, build, load_yaml
+from thunder.errors import Interrupted, ThunderError
+from thunder.runs import environment
+from thunder.runs.record import CONFIG, RunRecord
+
+if TYPE_CHECKING:
+    from thunder.parallel.world import World
+
+app = typer.Typer(add_completion=False)
+JOIN_DEADLINE = 60  # seconds; MLX's own connect retries end after 31
+
+
+class StopFlag:
+    """Set by SIGTERM or SIGINT; the loop looks at it between steps and all ranks stop after the same one."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self._event.set())
+
+    def __call__(self) -> bool:
+        return self._event.is_set()
+
+
+@app.command()
+def rank(folder: Annotated[Path, typer.Argument(help="The run's folder.")], job: str = "train") -> None:
+    """Join the ring, train, test; used by the launcher, not by people."""
+    faulthandler.enable()
+    lifeline.watch_environment()
+    record = RunRecord.of_rank(folder, main=os.environ.get("THUNDER_RANK", "0") == "0")
+    code = 0
+    try:
+        from thunder.parallel import world
+
+        record.phase("joining")
+        # `init` keeps the interpreter's lock, and rank 0 waits in it without limit: only this thread in C can end it
+        faulthandler.dump_traceback_later(JOIN_DEADLINE, exit=True)
+        ring = world.join()
+        faulthandler.cancel_dump_traceback_later()
+        # from here on a signal means: finish the step, save, stop; before, there is nothing to save
+        JOBS[job](folder, record, ring, StopFlag())
+    except ThunderError as error:
+        record.event("error", message=error.message, fix=error.fix, exit_code=error.exit_code)
+        print(f"error: {error}", file=sys.stderr)
+        code = error.exit_code
+    except BaseException as error:
+        text = traceback.format_exc()
+        print(text, file=sys.stderr)
+        record.event("error", message=f"{type(error).__name__}: {error}", fix="", exit_code=1)
+        code = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # A ring whose peer is gone can block the interpreter's way out for ever; what had to be written is written.
+    os._exit(code)
+
+
+def train(folder: Path, record: RunRecord, ring: World, stop: Callable[[], bool]) -> None:
+    """LoRA training, then the test of base against adapter."""
+    from thunder.evaluation import adapter
+    from thunder.lora import adapters, batches, data, model
+    from thunder.lora.settings import LoraSettings
+    from thunder.lora.task import LoraTask
+    from thunder.parallel import agree
+    from thunder.training import loop
+
+    record.phase("loading")
+    settings, _ = build(LoraSettings, [Layer(str(folder / CONFIG), load_yaml(folder / CONFIG))])
+    base = model.find(settings.model)
+    tokenizer = batches.load_tokenizer(base)
+    prepared = data.prepare(settings, tokenizer, ring.size)
+    base_digest = model.base_digest(base, model.digest_cache())
+    ground = {"configuration": settings.digest(), "data": prepared.rows.digest(), "base weights": base_digest}
+    agree.agree(ring, ground | environment.versions())
+    loaded = model.load(base)
+    ours = {
+        "model": settings.model or base.name,
+        "base_sha256": base_digest,
+        "data_sha256": prepared.rows.files,
+        "run": folder.name,
+    }
+    task = LoraTask(loaded, settings, prepared.train.examples, prepared.valid.examples, ours)
+    state = loop.train(task, settings, ring, record, stop)
+    results = _trained(state, settings, ring.size)
+    interrupted = stop() or state.stopping == "asked to stop"
+    if prepared.rows.test and not interrupted:
+        record.phase("testing", rows=len(prepared.rows.test))
+        stops = adapter.stop_tokens(tokenizer, model.read_config(base))
+        results["test"] = adapter.compare(
+            loaded,
+            tokenizer,
+            prepared.rows.test,
+            stops,
+            ring,
+            folder,
+            lambda done, total: record.event("test", done=done, total=total),
+        )
+    _end(record, results, interrupted, state.step)
+    if record.main and settings.adapter_path:
+        adapters.copy(folder / task.output, Path(settings.adapter_path).expanduser())
+
+
+def pretrain(folder: Path, record: RunRecord, ring: World, stop: Callable[[], bool]) -> None:
+    """Pretraining of the tiny base."""
+    from thunder import digest
+    from thunder.lora import pretrain as base
+    from thunder.lora.settings import PretrainSettings
+    from thunder.parallel import agree
+    from thunder.training import loop
+
+    record.phase("loading")
+    settings, _ = build(PretrainSettings, [Layer(str(folder / CONFIG), load_yaml(folder / CONFIG))])
+    task = base.PretrainTask(settings, base.read_text(settings))
+    wraps = task.wraps(settings.batch_size * ring.size * settings.grad_accumulation_steps)
+    ground = {"configuration": settings.digest(), "data": digest.of_value([*task.text.train, *task.text.heldout])}
+    agree.agree(ring, ground | environment.versions())
+    record.log(
+        f"{len(task.text.train)} lines in {task.rows} sequences, {len(task.text.heldout)} lines held out, "
+        f"{task.text.excluded} left out as near correction rows; the run goes over the text {wraps:.2f} times"
+    )
+    state = loop.train(task, settings, ring, record, stop)
+    results = _trained(state, settings, ring.size) | {"wraps": wraps * state.step / settings.total_updates}
+    _end(record, results, stop() or state.stopping == "asked to stop", state.step)
+
+
+def _trained(state: Any, settings: Any, ranks: int) -> dict[str, Any]:
+    return {
+        "steps": state.step,
+        "iterations": min(settings.iters, state.step * settings.grad_accumulation_steps),
+        "epochs": state.epoch,
+        "tokens": state.tokens,
+        "ranks": ranks,
+        "batch_size_per_rank": settings.batch_size,
+        "global_batch_size": settings.batch_size * ranks,
+        "best_valid_loss": state.best_loss,
+        "best_step": state.best_step,
+        "stopped_early": state.stopping or None,
+    }
+
+
+def _end(record: RunRecord, results: dict[str, Any], interrupted: bool, step: int) -> None:
+    if interrupted:
+        raise Interrupted(f"stopped at step {step}, with a checkpoint", fix="thunder resume latest")
+    record.finish(results)
+
+
+JOBS = {"train": train, "pretrain": pretrain}

@@ -1,0 +1,32 @@
+"""`thunder resume`: continue a run from its newest checkpoint."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from thunder.cli import jobs, pretrain, train
+from thunder.runs import record
+
+app = typer.Typer(add_completion=False)
+JOBS = {"train": train.start, "pretrain": pretrain.start}
+
+
+@app.command()
+def resume(
+    run: Annotated[str, typer.Argument(help="The run's id, its folder, or 'latest'.")] = "latest",
+    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Print the plan and end.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the plan or the results as JSON on stdout.")] = False,
+) -> None:
+    """Continue a run from its newest whole checkpoint, exactly as if it had never stopped."""
+    folder = record.find(jobs.runs(), run)
+    kind = kind_of(folder)
+    raise typer.Exit(JOBS[kind](None, {"resume": str(folder)}, dry_run=dry_run, as_json=as_json))
+
+
+def kind_of(folder: Path) -> str:
+    """What job a run was, from its plan."""
+    return str(json.loads((folder / jobs.PLAN).read_text(encoding="utf-8"))["job"])

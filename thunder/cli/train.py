@@ -1,0 +1,92 @@
+"""`thunder train` (also `launch`, which ./launch.sh calls): LoRA training on a cluster."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from thunder.cli import jobs
+from thunder.cli.options import flags
+from thunder.cli.settings import lora_layers
+from thunder.config import build
+from thunder.errors import UsageError
+from thunder.lora import batches, data, model
+from thunder.lora.settings import EMBEDDED_MODEL, LoraSettings
+from thunder.training import safe_shapes
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+@flags(LoraSettings)
+def train(
+    config: Annotated[
+        Path | None, typer.Option("--config", "-c", help="YAML file of options; mlx_lm's keys are understood.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Print the plan and end.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the plan (with --dry-run) or the results as JSON on stdout.")
+    ] = False,
+    *,
+    given: dict[str, Any],
+) -> None:
+    """Train a LoRA adapter: data-parallel over the cluster's ranks, then test base against adapter.
+
+    With no --model and no --data it trains the tiny Gemma that is shipped here on the sample corpus, offline.
+    """
+    raise typer.Exit(start(config, given, dry_run=dry_run, as_json=as_json))
+
+
+def start(config: Path | None, given: dict[str, Any], *, dry_run: bool = False, as_json: bool = False) -> int:
+    """Run the job that a command line or `thunder resume` asks for; returns the exit code."""
+    if "resume" in given:
+        settings, sources = jobs.resumed_settings(LoraSettings, given)
+    else:
+        settings, sources = build(LoraSettings, lora_layers(config, given))
+    place = jobs.choose_place(settings)
+    job = jobs.Job(
+        "train",
+        Path(settings.model).name if settings.model else "sample",
+        settings,
+        sources,
+        facts(settings, place.ranks),
+    )
+    return jobs.run(job, place, dry_run=dry_run, as_json=as_json)
+
+
+def facts(settings: LoraSettings, ranks: int) -> dict[str, Any]:
+    """What the plan says of model, data and shape; read from disk, without MLX."""
+    base = model.find(settings.model)
+    prepared = data.prepare(settings, batches.load_tokenizer(base), ranks)
+    config = model.read_config(base)
+    text = config.get("text_config", config)
+    layers = int(text.get("num_hidden_layers", 0))
+    if layers and settings.num_layers > layers:
+        raise UsageError(
+            f"--num-layers {settings.num_layers}: the model has {layers}", fix=f"--num-layers {layers}, or -1 for all"
+        )
+    shape = safe_shapes.Shape(
+        settings.batch_size, layers if settings.num_layers == -1 else settings.num_layers, settings.max_seq_length
+    )
+    verdict = safe_shapes.judge(shape, model.multiply_adds(config) or safe_shapes.E2B_MULTIPLY_ADDS)
+    if platform.system() == "Darwin" and verdict.verdict == "unsafe" and not settings.unsafe_shape:
+        raise UsageError(
+            f"{shape}: {verdict.reason}",
+            fix=f"{safe_shapes.as_flags(verdict.nearest_safe)}, or --unsafe-shape if you know better",
+        )
+    return {
+        "model": {
+            "name": settings.model or EMBEDDED_MODEL.name,
+            "source": "--model" if settings.model else "shipped here: no model was named",
+            "path": str(base),
+            "type": config.get("model_type"),
+            "layers": layers,
+            "sha256": model.base_digest(base, model.digest_cache()),
+        },
+        "data": prepared.summary(),
+        "shape": asdict(verdict),
+    }

@@ -1,0 +1,42 @@
+"""Where OpenBLAS lies on Linux: MLX's own CPU wheel has a reference BLAS there, 10 to 50 times slower."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from thunder.errors import ConfigError
+
+ROOTS = (Path("/usr/lib64"), Path("/usr/lib"))
+INSTALL_HINT = "apt-get install libopenblas0-pthread (Fedora: dnf install openblas-threads)"
+# The build with pthreads first: MLX calls it from threads of its own, where the one with OpenMP starts a pool for each.
+NAMES = (
+    "{triplet}/openblas-pthread/libopenblas.so.0",
+    "libopenblasp.so.0",
+    "{triplet}/libopenblas.so.0",
+    "libopenblas.so.0",
+)
+
+
+def find(
+    system: str,
+    roots: Sequence[Path] = ROOTS,
+    environ: Mapping[str, str] = os.environ,
+    machine: str | None = None,
+) -> Path | None:
+    """The OpenBLAS to preload on Linux, or None; None as well on other systems, which need none (macOS has Accelerate).
+
+    THUNDER_OPENBLAS names one that lies elsewhere. machine: x86_64, aarch64 (default: this one's).
+    Raises ConfigError where THUNDER_OPENBLAS names no file.
+    """
+    if system != "Linux":
+        return None
+    if named := environ.get("THUNDER_OPENBLAS"):
+        if not Path(named).is_file():
+            raise ConfigError(f"THUNDER_OPENBLAS={named}: there is no such file", fix="unset THUNDER_OPENBLAS")
+        return Path(named)
+    triplet = f"{machine or platform.machine()}-linux-gnu"
+    candidates = (root / name.format(triplet=triplet) for name in NAMES for root in roots)
+    return next((path for path in candidates if path.is_file()), None)

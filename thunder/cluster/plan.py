@@ -1,0 +1,147 @@
+"""What each rank is started with, decided before anything starts: command line, environment, address. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from thunder.cluster.hosts import Cluster, Host
+from thunder.cluster.openblas import INSTALL_HINT
+from thunder.errors import ClusterError
+
+HOSTFILE = "hostfile.json"
+FAST_SYNCH = "MLX_METAL_FAST_SYNCH"
+RELAXED_WATCHDOG = "AGX_RELAX_CDM_CTXSTORE_TIMEOUT"
+# Says who a rank is. Never inherited: a leftover in the user's shell would send a rank into another run's ring.
+IDENTITY = (
+    "MLX_RANK",
+    "MLX_HOSTFILE",
+    "THUNDER_RANK",
+    "THUNDER_WORLD_SIZE",
+    "THUNDER_JOB_ID",
+    "THUNDER_EVENTS_FD",
+    "THUNDER_LIFELINE_FD",
+)
+FORCED = {
+    "PYTHONUNBUFFERED": "1",
+    # 1 can leave the GPU busy until the Mac is started anew, and the ranks must not differ
+    FAST_SYNCH: "0",
+}
+
+
+@dataclass(frozen=True)
+class RankPlan:
+    """How one rank is started. env: what is set on top of what it inherits. cwd: None for the launcher's own."""
+
+    rank: int
+    host: Host
+    argv: tuple[str, ...]
+    env: dict[str, str]
+    cwd: Path | None
+    addresses: tuple[str, ...]
+
+    @property
+    def address(self) -> str:
+        """Where the rank listens, 'ip:port'; the first one of a host with several cables."""
+        return self.addresses[0]
+
+    def environment(self, inherited: Mapping[str, str]) -> dict[str, str]:
+        """The whole environment of the rank's process."""
+        return {key: value for key, value in inherited.items() if key not in IDENTITY} | self.env
+
+
+def plan_ranks(
+    cluster: Cluster,
+    *,
+    command: Sequence[str],
+    ports: Sequence[int],
+    job_id: str,
+    run_folder: Path,
+    cores: int,
+    openblas: Path | None,
+    system: str,
+    user_environ: Mapping[str, str],
+) -> tuple[RankPlan, ...]:
+    """Plan every rank of a cluster.
+
+    command: the rank's command line; its first word, the interpreter, gives way to the host's `python`, if any.
+    ports: one for each rank. job_id: hexadecimal. cores: of this machine, shared by the ranks on it.
+    The cluster's `env` wins over ours and the user's, except over FORCED and IDENTITY.
+
+    Raises ClusterError where a host is not this machine.
+    """
+    far = [host for host in cluster.hosts if not host.is_this_machine]
+    if far:
+        raise ClusterError(
+            f"host '{far[0].name}' is reached over ssh ({far[0].ssh}): starting ranks over SSH is not in this version",
+            fix="--cluster local, or --ranks N, runs on this machine",
+        )
+    world = len(cluster.hosts)
+    assert len(ports) == world, f"{len(ports)} ports for {world} ranks"
+    assert int(job_id, 16) >= 0
+    shared = _tuning(system, openblas, max(1, cores // world), user_environ) | cluster.env
+    shared = {key: value for key, value in shared.items() if key not in IDENTITY} | FORCED
+    plans = []
+    for rank, (host, port) in enumerate(zip(cluster.hosts, ports, strict=True)):
+        plans.append(
+            RankPlan(
+                rank=rank,
+                host=host,
+                argv=(host.python or command[0], *command[1:]),
+                env=shared | _identity(rank, world, job_id, run_folder),
+                cwd=Path(host.folder) if host.folder else None,
+                addresses=tuple(f"{ip}:{port}" for ip in host.ips),
+            )
+        )
+    return tuple(plans)
+
+
+def ring_hostfile(plans: Sequence[RankPlan]) -> str:
+    """The file that MLX_HOSTFILE names: the addresses of every rank, in order."""
+    return json.dumps([list(plan.addresses) for plan in plans]) + "\n"
+
+
+def environment_notes(
+    *,
+    system: str,
+    openblas: Path | None,
+    cores: int,
+    ranks: int,
+    user_environ: Mapping[str, str] | None = None,
+    cluster_env: Mapping[str, str] | None = None,
+) -> tuple[str, ...]:
+    """What the plan's table says about the ranks' environment. ranks: those on this machine."""
+    notes = []
+    if system == "Linux" and openblas is None:
+        notes.append(f"OpenBLAS not found: training is 10-50 times slower; {INSTALL_HINT}")
+    elif system == "Linux":
+        chosen = {**_tuning(system, openblas, max(1, cores // ranks), user_environ or {}), **(cluster_env or {})}
+        threads = chosen["OPENBLAS_NUM_THREADS"]
+        notes.append(f"OpenBLAS preloaded, {threads} thread{'' if threads == '1' else 's'} a rank")
+    for key, value in (cluster_env or {}).items():
+        if key in IDENTITY or FORCED.get(key, value) != value:
+            notes.append(f"{key}={value} of the cluster file is not passed on: the launcher decides it")
+    return tuple(notes)
+
+
+def _identity(rank: int, world: int, job_id: str, run_folder: Path) -> dict[str, str]:
+    said = {"THUNDER_RANK": str(rank), "THUNDER_WORLD_SIZE": str(world), "THUNDER_JOB_ID": job_id}
+    if world == 1:
+        return said
+    return said | {"MLX_RANK": str(rank), "MLX_HOSTFILE": str(run_folder.absolute() / HOSTFILE)}
+
+
+def _tuning(system: str, openblas: Path | None, threads: int, user: Mapping[str, str]) -> dict[str, str]:
+    """Variables that make this system run well; what the user set stays, said again so that it reaches every host."""
+    if system == "Darwin":
+        # without it macOS kills long GPU work while a display is on
+        return {RELAXED_WATCHDOG: user.get(RELAXED_WATCHDOG, "1")}
+    if system != "Linux" or openblas is None:
+        return {}
+    preloaded = user.get("LD_PRELOAD", "")
+    if "openblas" not in preloaded:
+        preloaded = f"{preloaded}:{openblas}" if preloaded else str(openblas)
+    names = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS")
+    return {"LD_PRELOAD": preloaded} | {name: user.get(name, str(threads)) for name in names}

@@ -1,0 +1,79 @@
+"""Ports for the ring: random, free, and below those that the system gives to outgoing connections."""
+
+from __future__ import annotations
+
+import errno
+import secrets
+import socket
+from collections.abc import Collection
+
+import psutil
+
+from thunder.errors import ClusterError
+
+LOOPBACK = "127.0.0.1"
+# Outgoing connections get 32768 and up on Linux, 49152 and up on macOS; one in TIME_WAIT makes the ring's bind fail.
+LOWEST, BEYOND = 20000, 32768
+
+
+def free_ports(count: int, exclude: Collection[int] = (), ip: str = LOOPBACK) -> list[int]:
+    """So many different ports that are free on an address of this machine.
+
+    They are random: two runs on the same ports are joined by the ring into one, silently, and both compute wrong sums.
+    Raises ClusterError where the address is not of this machine, or too few ports are free.
+    """
+    candidates = [port for port in range(LOWEST, BEYOND) if port not in exclude]
+    # not the shared generator of `random`, which a run may have seeded
+    secrets.SystemRandom().shuffle(candidates)
+    found: list[int] = []
+    for port in candidates:
+        if len(found) == count:
+            break
+        fault = _bind_fault(ip, port)
+        if fault is None:
+            found.append(port)
+        elif fault.errno != errno.EADDRINUSE:
+            check_free(ip, port)
+    if len(found) < count:
+        raise ClusterError(f"{ip}: only {len(found)} of {count} ports are free between {LOWEST} and {BEYOND - 1}")
+    return found
+
+
+def check_free(ip: str, port: int) -> None:
+    """See that a rank on this machine could listen there.
+
+    Raises ClusterError that names the port and, where the system tells, the process that holds it.
+    """
+    fault = _bind_fault(ip, port)
+    if fault is None:
+        return
+    if fault.errno == errno.EADDRINUSE:
+        holder = _holder(port)
+        raise ClusterError(
+            f"port {port} on {ip} is taken{f' by {holder}' if holder else ''}",
+            fix="end that process if it is left over from an earlier run, or start again for other ports",
+        )
+    if fault.errno == errno.EADDRNOTAVAIL:
+        raise ClusterError(f"{ip} is not an address of this machine", fix="correct `ips` in the cluster file")
+    raise ClusterError(f"{ip}:{port} cannot be listened on: {fault.strerror}")
+
+
+def _bind_fault(ip: str, port: int) -> OSError | None:
+    """Bind without SO_REUSEPORT: with it, as the ring binds, a port that another run listens on looks free."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        try:
+            probe.bind((ip, port))
+        except OSError as error:
+            return error
+    return None
+
+
+def _holder(port: int) -> str | None:
+    """'python (pid 123)'; None where only another user or the administrator may know."""
+    try:
+        for each in psutil.net_connections("tcp"):
+            if each.laddr and each.laddr.port == port and each.pid:
+                return f"{psutil.Process(each.pid).name()} (pid {each.pid})"
+    except psutil.Error:
+        pass
+    return None

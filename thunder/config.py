@@ -1,0 +1,180 @@
+"""Configuration: YAML files and flags become one frozen, checked settings object; each value knows its source."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import Field as _Field
+
+from thunder import digest
+from thunder.errors import ConfigError, several
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+CONFIGS = REPOSITORY / "configs"
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML as people mean it: `1e-5` is a number, `no` and `on` are words, and a key said twice is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: dict[Any, int] = {}
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            line = key_node.start_mark.line + 1
+            if key in seen:
+                raise yaml.MarkedYAMLError(
+                    None, None, f"key {key!r} stands on line {seen[key]} and again on line {line}", key_node.start_mark
+                )
+            seen[key] = line
+        return super().construct_mapping(node, deep)
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [
+        (tag, pattern) for tag, pattern in resolvers if tag not in ("tag:yaml.org,2002:float", "tag:yaml.org,2002:bool")
+    ]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(?:[0-9]+\.[0-9]*(?:[eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+|\.[0-9]+(?:[eE][-+]?[0-9]+)?)$"),
+    list("-+0123456789."),
+)
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|false|False)$"), list("tTfF"))
+
+
+def load_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML file that holds one mapping.
+
+    Raises ConfigError (with the line) where the file is missing, is not UTF-8, is not YAML or is not a mapping.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror or error}", fix="give the path of a YAML file") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: byte {error.start} is not UTF-8", fix="save the file as UTF-8") from None
+    try:
+        content = yaml.load(text, Loader=_Loader)  # noqa: S506 - _Loader is a SafeLoader
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark else str(path)
+        raise ConfigError(
+            f"{where}: {getattr(error, 'problem', None) or error}", fix="correct the YAML there"
+        ) from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ConfigError(
+            f"{path}: expected keys and values, found {type(content).__name__}", fix="write `key: value` lines"
+        )
+    return content
+
+
+def dump_yaml(value: Mapping[str, Any]) -> str:
+    """A mapping as YAML, in its own order, N'Ko unescaped."""
+    return yaml.safe_dump(dict(value), sort_keys=False, allow_unicode=True)
+
+
+def option(default: Any, help: str, *, aliases: Iterable[str] = (), panel: str = "Training", **limits: Any) -> Any:
+    """One option: default, help text, the other names it answers to, its place in --help, and pydantic's limits.
+
+    The flag `--lora-rank`, the YAML key `lora_rank` and the help all come from this one place.
+    """
+    return _Field(default, description=help, json_schema_extra={"aliases": list(aliases), "panel": panel}, **limits)
+
+
+class Settings(BaseModel):
+    """Base of every settings class: frozen, no coercion from text, no unknown keys, every default written out."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    def resolved(self) -> dict[str, Any]:
+        """All values, defaults included, as JSON types."""
+        return self.model_dump(mode="json")
+
+    def digest(self) -> str:
+        """SHA-256 of the resolved values."""
+        return digest.of_value(self.resolved())
+
+
+SettingsType = TypeVar("SettingsType", bound=Settings)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Values from one source, such as a preset file or the command line; later layers win over earlier ones."""
+
+    source: str
+    values: Mapping[str, Any]
+
+
+def names_of(kind: type[Settings]) -> dict[str, str]:
+    """Every name (field or alias, in snake case) -> the field it sets."""
+    names = {field: field for field in kind.model_fields}
+    for field, info in kind.model_fields.items():
+        extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
+        aliases = extra.get("aliases", ())
+        assert isinstance(aliases, Iterable)
+        names |= {str(alias).replace("-", "_"): field for alias in aliases}
+    return names
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """' Did you mean ...?' for a misspelt name, or nothing."""
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f" Did you mean '{close[0]}'?" if close else ""
+
+
+def build(kind: type[SettingsType], layers: Iterable[Layer]) -> tuple[SettingsType, dict[str, str]]:
+    """Merge layers into settings; also return where each value came from (field -> source, or 'default').
+
+    Raises ConfigError that lists every unknown key and every value of the wrong kind, with its source.
+    """
+    names, values, sources, faults = names_of(kind), {}, {}, []
+    for layer in layers:
+        said: dict[str, str] = {}
+        for key, value in layer.values.items():
+            name = str(key).replace("-", "_")
+            field = names.get(name)
+            if field is None:
+                faults.append(f"{layer.source}: unknown key '{key}'.{nearest(name, names)}")
+            elif field in said:
+                faults.append(f"{layer.source}: '{key}' and '{said[field]}' are the same option")
+            else:
+                said[field] = str(key)
+                values[field], sources[field] = value, layer.source
+    # YAML and JSON have one way to write 1: let it stand for 1.0 where a float is meant
+    for field, value in values.items():
+        if (
+            isinstance(value, int)
+            and not isinstance(value, bool)
+            and "float" in str(kind.model_fields[field].annotation)
+        ):
+            values[field] = float(value)
+    try:
+        settings = kind.model_validate(values)
+    except ValidationError as error:
+        for fault in error.errors():
+            field = str(fault["loc"][0]) if fault["loc"] else ""
+            given = "" if fault["type"] == "missing" else f", not {fault['input']!r}"
+            message = str(fault["msg"]).removeprefix("Value error, ").removeprefix("Input ")
+            faults.append(
+                f"{sources.get(field, 'default')}: '{field}' {message}{given}" if field else f"settings: {message}"
+            )
+        settings = None
+    if faults or settings is None:
+        raise several(
+            ConfigError,
+            "the configuration cannot be used:",
+            faults,
+            fix="correct these; `thunder train --help` lists every option",
+        )
+    return settings, {field: sources.get(field, "default") for field in kind.model_fields}

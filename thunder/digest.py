@@ -1,0 +1,52 @@
+"""SHA-256 digests of files, folders and values, and files that are either whole or absent."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+
+def canonical_json(value: Any) -> bytes:
+    """The one byte form of a JSON value: sorted keys, no spaces, UTF-8, no NaN."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def of_value(value: Any) -> str:
+    """SHA-256 (hex) of a JSON value's canonical form."""
+    return hashlib.sha256(canonical_json(value)).hexdigest()
+
+
+def of_file(path: Path) -> str:
+    """SHA-256 (hex) of a file's bytes."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def of_files(paths: list[Path], root: Path) -> str:
+    """SHA-256 (hex) over (name relative to root, file digest) of each file, in the order of their names."""
+    return of_value([[str(path.relative_to(root)), of_file(path)] for path in sorted(paths)])
+
+
+def write_atomically(path: Path, content: bytes | str) -> None:
+    """Write a file beside its place, flush it to disk, and rename it: readers see the old file or the new one.
+
+    The name beside carries the process id, so that two processes never write into the same one.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with beside.open("wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file for people (sorted, indented by 4), atomically."""
+    write_atomically(path, json.dumps(value, sort_keys=True, indent=4, ensure_ascii=False) + "\n")

@@ -1,0 +1,130 @@
+"""Reductions over ranks that never wait inside a GPU command buffer and never go silently wrong.
+
+MLX's ring has no handshake and no tags: one collective too many on one rank shifts every later sum without an error.
+So there is one buffer, one collective and one evaluation at a time, on the CPU stream, and the buffer carries a header
+that is checked after the sum.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+from mlx.utils import tree_flatten, tree_unflatten
+
+from thunder.errors import RunFailed
+from thunder.parallel.world import World
+
+# Header fields are integers below 2**24, so that float32 adds them exactly.
+_JOB, _STEP, _LENGTH, _TOKENS_HIGH, _TOKENS_LOW, _NOT_FINITE, _STOP = range(7)
+HEADER = 7
+_SPLIT = 4096  # token counts travel as high * 4096 + low: their sum stays exact far beyond 2**24
+
+
+@dataclass(frozen=True)
+class Reduced:
+    """What a gradient reduction tells: tree, tokens and loss summed over ranks, and whether any rank wants to stop."""
+
+    tree: dict[str, Any]
+    loss_sum: float
+    tokens: int
+    finite: bool
+    stop: bool
+
+
+def _sum(world: World, buffer: mx.array) -> mx.array:
+    """all_sum of one evaluated float32 buffer, on the CPU stream, evaluated by itself."""
+    mx.eval(buffer)
+    if world.group is None:
+        return buffer
+    total = mx.distributed.all_sum(buffer, group=world.group, stream=mx.cpu)
+    mx.eval(total)
+    return total
+
+
+def sum_gradients(
+    world: World, gradients: dict[str, Any], *, step: int, loss_sum: mx.array, tokens: int, stop: bool = False
+) -> Reduced:
+    """Sum a tree of gradients of *summed* losses over all ranks.
+
+    gradients: the same tree of arrays on every rank (any dtype; summed in float32).
+    loss_sum: [] this rank's summed loss; tokens: how many supervised tokens it covers (0 where this rank had no row).
+    stop: this rank was asked to end after the step; every rank then learns it in the same step.
+
+    Raises RunFailed where the ranks are not at the same step of the same job with the same payload.
+    """
+    flat = tree_flatten(gradients)
+    with mx.stream(mx.cpu):
+        parts = [array.reshape(-1).astype(mx.float32) for _, array in flat]
+        payload = mx.concatenate([*parts, loss_sum.reshape(1).astype(mx.float32)])
+        finite = bool(mx.all(mx.isfinite(payload)).item())
+        mine = [
+            world.job,
+            step,
+            payload.size % (1 << 23),
+            tokens // _SPLIT,
+            tokens % _SPLIT,
+            int(not finite),
+            int(stop),
+        ]
+        total = _sum(world, mx.concatenate([mx.array(mine, mx.float32), payload]))
+    header = [int(value) for value in np.array(total[:HEADER])]
+    for field, name in ((_JOB, "job"), (_STEP, "step"), (_LENGTH, "payload length")):
+        if header[field] != mine[field] * world.size:
+            raise RunFailed(
+                f"ranks are out of step: {name} is {mine[field]} on rank {world.rank}, "
+                f"but the {world.size} ranks add up to {header[field]}",
+                fix="resume from the last checkpoint: `thunder resume latest`",
+            )
+    arrays, start = [], HEADER
+    with mx.stream(mx.cpu):
+        for (name, array), part in zip(flat, parts, strict=True):
+            arrays.append((name, total[start : start + part.size].reshape(array.shape)))
+            start += part.size
+        mx.eval([array for _, array in arrays])
+    return Reduced(
+        tree=tree_unflatten(arrays),
+        loss_sum=float(total[-1].item()),
+        tokens=header[_TOKENS_HIGH] * _SPLIT + header[_TOKENS_LOW],
+        finite=header[_NOT_FINITE] == 0,
+        stop=header[_STOP] > 0,
+    )
+
+
+def sum_numbers(world: World, numbers: list[float]) -> list[float]:
+    """Sum a few numbers over ranks, exactly to float64 by carrying each as three float32 parts."""
+    parts = []
+    for number in numbers:
+        high = np.float32(number)
+        middle = np.float32(number - float(high))
+        parts += [high, middle, np.float32(number - float(high) - float(middle))]
+    gathered = gather_array(world, mx.array(np.array(parts, np.float32)))
+    return [float(np.asarray(gathered, np.float64)[:, i * 3 : i * 3 + 3].sum()) for i in range(len(numbers))]
+
+
+def gather_array(world: World, array: mx.array) -> np.ndarray:
+    """[N] on every rank (same N, same dtype) -> [ranks, N]."""
+    mx.eval(array)
+    if world.group is None:
+        return np.array(array)[None]
+    gathered = mx.distributed.all_gather(array, group=world.group, stream=mx.cpu)
+    mx.eval(gathered)
+    return np.array(gathered).reshape(world.size, -1)
+
+
+def gather_json(world: World, value: Any) -> list[Any]:
+    """A JSON value from every rank, in the order of ranks, on every rank."""
+    data = np.frombuffer(json.dumps(value, ensure_ascii=False).encode(), np.uint8)
+    lengths = gather_array(world, mx.array([len(data)], mx.int32))[:, 0]
+    padded = np.zeros(-(-int(lengths.max()) // 4) * 4, np.uint8)
+    padded[: len(data)] = data
+    rows = gather_array(world, mx.array(padded.view(np.int32))).astype(np.int32)
+    return [json.loads(rows[rank].tobytes()[: lengths[rank]].decode()) for rank in range(world.size)]
+
+
+def barrier(world: World) -> None:
+    """Return when every rank has come here."""
+    _sum(world, mx.zeros(1))

@@ -1,0 +1,48 @@
+"""Which rows a step trains on: decided by the seed alone, the same for any number of ranks; and each rank's share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+
+Row = TypeVar("Row")
+
+
+@dataclass(frozen=True)
+class Step:
+    """One optimizer update: its number (from 1), its epoch (from 0) and the indices of its rows over all ranks."""
+
+    number: int
+    epoch: int
+    rows: tuple[int, ...]
+
+
+def epoch_order(rows: int, seed: int, epoch: int) -> np.ndarray:
+    """[rows] the order of one epoch; a function of (rows, seed, epoch), so that resuming needs no saved state."""
+    return np.random.Generator(np.random.PCG64([seed, epoch])).permutation(rows)
+
+
+def steps(rows: int, global_batch: int, seed: int, *, after: int = 0, until: int) -> Iterator[Step]:
+    """Steps `after + 1` to `until`. Every row comes once an epoch; its last batch may be short, none is dropped."""
+    per_epoch = -(-rows // global_batch)
+    order, ordered_epoch = np.empty(0, np.int64), -1
+    for number in range(after + 1, until + 1):
+        epoch, place = divmod(number - 1, per_epoch)
+        if epoch != ordered_epoch:
+            order, ordered_epoch = epoch_order(rows, seed, epoch), epoch
+        chosen = order[place * global_batch : (place + 1) * global_batch]
+        yield Step(number, epoch, tuple(int(row) for row in chosen))
+
+
+def share(rows: Sequence[Row], rank: int, size: int) -> Sequence[Row]:
+    """The rows of one rank: every size-th, so that shares differ by one row at the most."""
+    return rows[rank::size]
+
+
+def micro_batches(rows: Sequence[Row], batch_size: int) -> Iterator[Sequence[Row]]:
+    """A rank's share of a step, cut into what goes through the model at once."""
+    for start in range(0, len(rows), batch_size):
+        yield rows[start : start + batch_size]

@@ -1,0 +1,69 @@
+"""What a run ran on: versions, machine, commit."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("mlx", "mlx-lm", "numpy", "sentencepiece", "tokenizers", "transformers", "rapidfuzz")
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python, of this package and of the packages that a result depends on."""
+    from thunder import __version__
+
+    found = {"python": platform.python_version(), "thunder": __version__}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = "(not installed)"
+    return found
+
+
+def chip() -> str:
+    """The processor's name."""
+    if platform.system() == "Darwin":
+        return _said(["sysctl", "-n", "machdep.cpu.brand_string"]) or platform.processor()
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def commit(repository: Path) -> dict[str, Any]:
+    """The repository's commit and whether tracked files differ from it; None where it is no git checkout."""
+    revision = _said(["git", "-C", str(repository), "rev-parse", "HEAD"])
+    status = _said(["git", "-C", str(repository), "status", "--porcelain", "--untracked-files=no"])
+    return {"commit": revision or None, "dirty": bool(status) if revision else None}
+
+
+def _said(command: list[str]) -> str:
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""
+
+
+def describe(repository: Path) -> dict[str, Any]:
+    """Everything, as it stands in environment.json."""
+    return {
+        "versions": versions(),
+        "system": platform.platform(),
+        "machine": platform.machine(),
+        "chip": chip(),
+        "cores": cores(),
+        **commit(repository),
+    }

@@ -1,0 +1,33 @@
+"""The one place that says how a correction is asked for, and how messages become a prompt."""
+
+from __future__ import annotations
+
+from thunder.text.normalise import normalise
+
+CORRECTION_INSTRUCTION = "Correct this N'Ko transcript:"
+
+# Gemma 4's form, for models that bring no template of their own. Every tag strips its surroundings, so that the
+# text between the tags is only what is printed, whatever the environment's trim_blocks and lstrip_blocks say.
+GEMMA_TEMPLATE = """\
+{{- bos_token -}}
+{%- for message in messages -%}
+    {%- set role = 'model' if message['role'] == 'assistant' else message['role'] -%}
+    {{- '<|turn>' + role + '\\n' + message['content'] | trim + '<turn|>\\n' -}}
+{%- endfor -%}
+{%- if add_generation_prompt -%}
+    {{- '<|turn>model\\n' -}}
+{%- endif -%}
+"""
+
+
+def correction_prompt(asr_text: str) -> str:
+    """What the user's turn says to have recognised text corrected: the instruction, a line end, the text in NFC."""
+    return f"{CORRECTION_INSTRUCTION}\n{normalise(asr_text)}"
+
+
+def correction_messages(asr_text: str, reference_text: str) -> list[dict[str, str]]:
+    """One correction as chat messages: the user's question and the assistant's answer, both in NFC."""
+    return [
+        {"role": "user", "content": correction_prompt(asr_text)},
+        {"role": "assistant", "content": normalise(reference_text)},
+    ]

@@ -1,0 +1,183 @@
+"""What happens beside the steps, each with its own period: reports, validations, checkpoints."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import mlx.core as mx
+import mlx.optimizers as optim
+
+from thunder.parallel import collectives
+from thunder.parallel.world import World
+from thunder.runs.record import RunRecord
+from thunder.training import checkpoint
+from thunder.training.settings import LoopSettings
+from thunder.training.task import Task
+
+if TYPE_CHECKING:
+    from thunder.training.loop import State
+
+BEST = "best"
+
+
+class Hook:
+    """Something done every `period` updates and at the end; a subclass says what, and whether at the start too."""
+
+    at_start = False
+
+    def __init__(self, period: int) -> None:
+        self.period = period
+
+    def maybe(self, state: State, *, at_start: bool = False, last: bool = False) -> None:
+        """Run if due: at the start where the hook wants that, on its period, and at the last step."""
+        due = self.at_start if at_start else (last or bool(state.stopping) or state.step % self.period == 0)
+        if due:
+            self.run(state)
+
+    def run(self, state: State) -> None:
+        """Do the thing."""
+        raise NotImplementedError
+
+
+class Report(Hook):
+    """Mean loss since the last report, speed over all ranks, time left, memory; a heartbeat at every step."""
+
+    def __init__(self, settings: LoopSettings, record: RunRecord) -> None:
+        super().__init__(settings.updates(settings.steps_per_report))
+        self.total = settings.total_updates
+        self.record = record
+        self._reset()
+        self.first_step: int | None = None
+        self.busy = 0.0
+        self.mark = time.perf_counter()
+
+    def _reset(self) -> None:
+        self.loss, self.tokens, self.seconds, self.steps = 0.0, 0, 0.0, 0
+
+    def resume_clock(self) -> None:
+        """Leave the time since the last step out of the speed: it went into something else."""
+        self.mark = time.perf_counter()
+
+    def maybe(self, state: State, *, at_start: bool = False, last: bool = False) -> None:
+        if at_start:
+            self.resume_clock()
+            return
+        now = time.perf_counter()
+        assert state.result is not None
+        self.first_step = state.step if self.first_step is None else self.first_step
+        self.seconds, self.steps = self.seconds + now - self.mark, self.steps + 1
+        self.busy += now - self.mark if state.step != self.first_step else 0.0
+        self.loss += state.result.loss * state.result.tokens
+        self.tokens += state.result.tokens
+        self.mark = now
+        self.record.event("step", step=state.step)
+        super().maybe(state, last=last)
+
+    def run(self, state: State) -> None:
+        assert state.result is not None and self.first_step is not None
+        # The first step compiles; it would spoil the forecast.
+        timed = state.step - self.first_step
+        per_step = self.busy / timed if timed else self.seconds / self.steps
+        self.record.metrics(
+            step=state.step,
+            epoch=state.epoch,
+            loss=self.loss / self.tokens,
+            learning_rate=state.result.learning_rate,
+            grad_norm=state.result.grad_norm,
+            tokens=state.tokens,
+            tokens_per_second=self.tokens / self.seconds,
+            seconds_per_step=per_step,
+            seconds_left=per_step * (self.total - state.step),
+            peak_bytes=mx.get_peak_memory(),
+        )
+        self._reset()
+
+
+class Validate(Hook):
+    """Loss over the whole validation set; keeps the best weights beside the last; early stopping."""
+
+    at_start = True
+
+    def __init__(self, task: Task, settings: LoopSettings, world: World, record: RunRecord, clock: Report) -> None:
+        super().__init__(settings.updates(settings.steps_per_eval))
+        self.task, self.patience, self.world, self.record, self.clock = task, settings.patience, world, record, clock
+
+    def maybe(self, state: State, *, at_start: bool = False, last: bool = False) -> None:
+        # A resumed run has its first validation behind it; a user who asked to stop does not wait for another.
+        if not self.task.groups or (at_start and state.step > 0) or state.stopping:
+            return
+        super().maybe(state, at_start=at_start, last=last)
+
+    def run(self, state: State) -> None:
+        self.record.phase("validating", step=state.step)
+        started = time.perf_counter()
+        values = validate(self.task, self.world)
+        better = state.best_loss is None or values["valid_loss"] < state.best_loss
+        if better:
+            state.best_loss, state.best_step, state.validations_without_gain = values["valid_loss"], state.step, 0
+            if self.world.is_main:
+                self.task.save(self.record.folder / self.task.output / BEST)
+        else:
+            state.validations_without_gain += 1
+            if self.patience and state.validations_without_gain >= self.patience:
+                state.stopping = f"no better validation loss in {self.patience} validations"
+        self.record.metrics(
+            step=state.step,
+            epoch=state.epoch,
+            **values,
+            best_loss=state.best_loss,
+            best_step=state.best_step,
+            valid_seconds=time.perf_counter() - started,
+        )
+        self.record.phase("training", step=state.step)
+        self.clock.resume_clock()
+
+
+class Save(Hook):
+    """A checkpoint to continue from, and the newest weights for the user; rank 0 writes."""
+
+    def __init__(
+        self,
+        task: Task,
+        optimizer: optim.Optimizer,
+        settings: LoopSettings,
+        world: World,
+        record: RunRecord,
+        clock: Report,
+    ) -> None:
+        super().__init__(settings.updates(settings.save_every))
+        self.task, self.optimizer, self.world, self.record, self.clock = task, optimizer, world, record, clock
+
+    def run(self, state: State) -> None:
+        if self.world.is_main:
+            checkpoint.save(self.record.checkpoints, self.task, self.optimizer, state)
+            self.task.save(self.record.folder / self.task.output)
+            self.record.event("checkpoint", step=state.step)
+        self.clock.resume_clock()
+
+
+def standard_hooks(
+    task: Task, optimizer: optim.Optimizer, settings: LoopSettings, world: World, record: RunRecord
+) -> list[Hook]:
+    """Report, validate, save: in this order, so that a checkpoint holds what its validation found."""
+    report = Report(settings, record)
+    return [
+        report,
+        Validate(task, settings, world, record, report),
+        Save(task, optimizer, settings, world, record, report),
+    ]
+
+
+def validate(task: Task, world: World) -> dict[str, Any]:
+    """Loss over the whole validation set, sharded over ranks and weighted by tokens; the same numbers on every rank."""
+    sums = {group: [0.0, 0.0] for group in task.groups}
+    task.model.eval()
+    for group, batch in task.validation(world.rank, world.size):
+        loss_sum = task.loss(task.model, *batch.arrays)
+        mx.eval(loss_sum)
+        sums[group][0] += loss_sum.item()
+        sums[group][1] += batch.tokens
+    task.model.train()
+    flat = collectives.sum_numbers(world, [number for pair in sums.values() for number in pair])
+    return task.validation_metrics({group: (flat[2 * i], flat[2 * i + 1]) for i, group in enumerate(sums)})

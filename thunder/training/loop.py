@@ -1,0 +1,61 @@
+"""The training loop: the page to read first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from thunder.parallel import data
+from thunder.parallel.world import World
+from thunder.runs.record import RunRecord
+from thunder.training import checkpoint
+from thunder.training.hooks import Hook, standard_hooks
+from thunder.training.settings import LoopSettings
+from thunder.training.step import StepResult, make_optimizer, make_step
+from thunder.training.task import Task
+
+
+@dataclass
+class State:
+    """Where a run stands. `step` counts optimizer updates; everything here is in the checkpoint."""
+
+    step: int = 0
+    epoch: int = 0
+    tokens: int = 0
+    best_loss: float | None = None
+    best_step: int | None = None
+    validations_without_gain: int = 0
+    stopping: str = ""
+    result: StepResult | None = None
+
+
+def train(
+    task: Task,
+    settings: LoopSettings,
+    world: World,
+    record: RunRecord,
+    stop_requested: Callable[[], bool] = lambda: False,
+) -> State:
+    """Train to the end, to early stopping, or until any rank is asked to stop; every way out leaves a checkpoint."""
+    optimizer = make_optimizer(settings)
+    state = checkpoint.restore(record.checkpoints, task, optimizer, State, record.log) or State()
+    step = make_step(task, optimizer, settings, world)
+    hooks = standard_hooks(task, optimizer, settings, world, record)
+    global_batch = settings.batch_size * world.size * settings.grad_accumulation_steps
+    record.phase("training", step=state.step, steps=settings.total_updates)
+    fire(hooks, state, at_start=True)
+    for plan in data.steps(task.rows, global_batch, settings.seed, after=state.step, until=settings.total_updates):
+        state.result = step(plan, stop_requested())
+        state.step, state.epoch, state.tokens = plan.number, plan.epoch, state.tokens + state.result.tokens
+        if state.result.stop:
+            state.stopping = "asked to stop"
+        fire(hooks, state, last=plan.number == settings.total_updates or bool(state.stopping))
+        if state.stopping:
+            break
+    return state
+
+
+def fire(hooks: list[Hook], state: State, at_start: bool = False, last: bool = False) -> None:
+    """Run each hook that is due; the order is the list's."""
+    for hook in hooks:
+        hook.maybe(state, at_start=at_start, last=last)

@@ -1,0 +1,79 @@
+"""What the training loop needs to know, whatever it trains."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from thunder.config import Settings, option
+
+LOOP, OPTIMIZER, OUTPUT, PLACE = "Training", "Optimizer", "Output and records", "Where it runs"
+
+
+class LoopSettings(Settings):
+    """Options that every training job has. One iteration is one batch over all ranks, as in mlx_lm."""
+
+    strategy: Literal["data"] = option(
+        "data", "How ranks share the work: 'data' = each rank holds the whole model and its own rows.", panel=PLACE
+    )
+    cluster: str | None = option(
+        None,
+        "Cluster file, or the name of one in configs/clusters (default: THUNDER_CLUSTER, your own, else local).",
+        panel=PLACE,
+    )
+    ranks: int | None = option(
+        None, "Run this many ranks on this machine instead of the cluster file's hosts.", panel=PLACE, ge=1, le=64
+    )
+
+    iters: int = option(
+        1000, "Iterations (batches over all ranks) to train for.", aliases=["num-iters", "max-steps"], panel=LOOP, ge=1
+    )
+    batch_size: int = option(
+        1, "Rows per rank and iteration; the global batch is this times the number of ranks.", panel=LOOP, ge=1
+    )
+    grad_accumulation_steps: int = option(
+        1, "Iterations per optimizer update.", aliases=["gradient-accumulation-steps"], panel=LOOP, ge=1
+    )
+    max_seq_length: int = option(
+        256, "Longest row in tokens; longer ones are cut, and counted.", aliases=["max-seq-len"], panel=LOOP, ge=8
+    )
+    steps_per_eval: int = option(
+        200,
+        "Iterations between validations, each over the whole validation set.",
+        aliases=["valid-every", "eval-every"],
+        panel=LOOP,
+        ge=1,
+    )
+    patience: int = option(0, "Stop after this many validations without a better loss; 0 = never.", panel=LOOP, ge=0)
+    grad_checkpoint: bool = option(
+        False, "Recompute activations in the backward pass: less memory, more time.", panel=LOOP
+    )
+    seed: int = option(0, "Decides the order of rows, the first LoRA weights and dropout.", panel=LOOP, ge=0, lt=2**31)
+    unsafe_shape: bool = option(False, "Run a shape that Metal's GPU watchdog is known or likely to kill.", panel=LOOP)
+
+    learning_rate: float = option(1e-5, "Peak learning rate.", aliases=["lr"], panel=OPTIMIZER, gt=0)
+    warmup: int = option(
+        0, "Optimizer updates of linear warm-up from 0.", aliases=["warmup-steps"], panel=OPTIMIZER, ge=0
+    )
+    lr_final: float = option(
+        0.1, "Where the cosine decay ends, as a share of the peak; 1 = constant rate.", panel=OPTIMIZER, ge=0, le=1
+    )
+    weight_decay: float = option(0.01, "AdamW's decoupled weight decay.", panel=OPTIMIZER, ge=0)
+    adam_betas: list[float] = option(
+        [0.9, 0.999], "AdamW's decay rates of the two moments.", panel=OPTIMIZER, min_length=2, max_length=2
+    )
+    max_grad_norm: float = option(1.0, "Clip the gradient's norm to this; 0 = never.", panel=OPTIMIZER, ge=0)
+
+    steps_per_report: int = option(10, "Iterations between reports.", aliases=["log-every"], panel=OUTPUT, ge=1)
+    save_every: int = option(100, "Iterations between checkpoints.", panel=OUTPUT, ge=1)
+    resume: str | None = option(
+        None, "Continue a run from its newest checkpoint: its id, its folder, or 'latest'.", panel=OUTPUT
+    )
+
+    def updates(self, iterations: int) -> int:
+        """How many optimizer updates so many iterations are; a last incomplete accumulation still makes one."""
+        return -(-iterations // self.grad_accumulation_steps)
+
+    @property
+    def total_updates(self) -> int:
+        """Optimizer updates of the whole run."""
+        return self.updates(self.iters)

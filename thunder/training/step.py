@@ -1,0 +1,111 @@
+"""One optimizer update: gradients of this rank's rows, summed over ranks by supervised tokens, clipped, applied."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+import mlx.optimizers as optim
+from mlx.utils import tree_flatten, tree_map
+
+from thunder.errors import RunFailed
+from thunder.parallel import collectives, data
+from thunder.parallel.world import World
+from thunder.training.schedule import learning_rate
+from thunder.training.settings import LoopSettings
+from thunder.training.task import Batch, Task
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What one update tells: mean loss per supervised token over ranks, tokens, rate, gradient norm before clipping."""
+
+    loss: float
+    tokens: int
+    learning_rate: float
+    grad_norm: float
+    stop: bool
+
+
+def make_optimizer(settings: LoopSettings) -> optim.Optimizer:
+    """AdamW as in mlx_lm (no bias correction); its rate is set before every update."""
+    return optim.AdamW(
+        learning_rate=settings.learning_rate, betas=list(settings.adam_betas), weight_decay=settings.weight_decay
+    )
+
+
+def gradient_of(task: Task) -> Callable[[Batch], tuple[mx.array, dict[str, Any]]]:
+    """A compiled function: Batch -> (summed loss [], its gradient), both evaluated before it returns.
+
+    Evaluated here, so that no GPU command buffer is left that a collective would have to wait for.
+    """
+    model = task.model
+    value_and_grad = nn.value_and_grad(model, lambda *arrays: task.loss(model, *arrays))
+
+    # value_and_grad leaves its traced parameters in the model; naming the state as an output puts the arrays back
+    captured = [model.state, mx.random.state]
+
+    @partial(mx.compile, inputs=captured, outputs=captured)
+    def compiled(*arrays: mx.array) -> tuple[mx.array, dict[str, Any]]:
+        return value_and_grad(*arrays)
+
+    def gradient(batch: Batch) -> tuple[mx.array, dict[str, Any]]:
+        loss_sum, gradients = compiled(*batch.arrays)
+        mx.eval(loss_sum, gradients)
+        return loss_sum, gradients
+
+    return gradient
+
+
+def make_step(
+    task: Task, optimizer: optim.Optimizer, settings: LoopSettings, world: World
+) -> Callable[[data.Step, bool], StepResult]:
+    """The function that does one update, given the step's rows over ranks and whether this rank was asked to stop."""
+    model, gradient = task.model, gradient_of(task)
+    nothing = tree_map(mx.zeros_like, model.trainable_parameters())
+    mx.eval(nothing)
+
+    def step(plan: data.Step, stop: bool) -> StepResult:
+        # Seeded per step and rank: dropout differs between ranks, and resuming needs no random state.
+        mx.random.seed(((settings.seed * 1_000_003 + plan.number) * 64 + world.rank) % 2**63)
+        loss_sum, gradients, tokens = mx.array(0.0), nothing, 0
+        mine = data.share(plan.rows, world.rank, world.size)
+        for count, rows in enumerate(data.micro_batches(mine, settings.batch_size)):
+            batch = task.batch(rows, plan.epoch)
+            loss, grads = gradient(batch)
+            loss_sum, gradients = (loss, grads) if count == 0 else (loss_sum + loss, tree_map(mx.add, gradients, grads))
+            mx.eval(loss_sum, gradients)
+            tokens += batch.tokens
+        summed = collectives.sum_gradients(
+            world, gradients, step=plan.number, loss_sum=loss_sum, tokens=tokens, stop=stop
+        )
+        if not summed.finite:
+            raise RunFailed(
+                f"step {plan.number}: the loss or a gradient is not a finite number",
+                fix="lower --learning-rate, or look at the rows of this step",
+            )
+        rate = learning_rate(plan.number, settings)
+        norm = _apply(model, optimizer, summed, rate, settings.max_grad_norm)
+        return StepResult(summed.loss_sum / summed.tokens, summed.tokens, rate, norm, summed.stop)
+
+    return step
+
+
+def _apply(
+    model: nn.Module, optimizer: optim.Optimizer, summed: collectives.Reduced, rate: float, max_norm: float
+) -> float:
+    """Update the model with the mean gradient per token, its norm clipped; returns the norm before clipping."""
+    scale = 1.0 / summed.tokens
+    norm = scale * mx.sqrt(sum(mx.square(array).sum() for _, array in tree_flatten(summed.tree))).item()
+    if max_norm and norm > max_norm:
+        scale *= max_norm / norm
+    kinds = model.trainable_parameters()
+    gradients = tree_map(lambda array, kind: (array * scale).astype(kind.dtype), summed.tree, kinds)
+    optimizer.learning_rate = rate
+    optimizer.update(model, gradients)
+    mx.eval(model.trainable_parameters(), optimizer.state)
+    return norm

@@ -1,0 +1,53 @@
+"""What the loop asks of anything it trains."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import mlx.core as mx
+import mlx.nn as nn
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Arrays for one pass through the model; `tokens` is how many supervised tokens they hold."""
+
+    arrays: tuple[mx.array, ...]
+    tokens: int
+
+
+class Task(Protocol):
+    """A model, its rows and its loss. The model knows one machine; ranks are the loop's business."""
+
+    model: nn.Module
+    rows: int
+    output: str
+    """Name of the folder, inside the run's, that holds what a user takes away."""
+
+    def batch(self, rows: Sequence[int], epoch: int) -> Batch:
+        """The given training rows, padded to one shape."""
+        ...
+
+    def loss(self, model: nn.Module, *arrays: mx.array) -> mx.array:
+        """[] the loss summed over supervised tokens: never a mean, since a mean of unequal ranks is wrong."""
+        ...
+
+    def validation(self, rank: int, size: int) -> Iterator[tuple[str, Batch]]:
+        """This rank's share of the validation rows, each batch with its group; the first group decides 'best'."""
+        ...
+
+    def validation_metrics(self, sums: dict[str, tuple[float, float]]) -> dict[str, float]:
+        """(loss sum, tokens) per group over all ranks -> what to report; must hold `valid_loss`, lower is better."""
+        ...
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Names of the validation groups; empty where there is nothing to validate on."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Write what a user takes away (an adapter, a model) into the folder."""
+        ...

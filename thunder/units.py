@@ -1,0 +1,35 @@
+"""Quantities with their units, and how they are printed."""
+
+from __future__ import annotations
+
+from typing import NewType
+
+Seconds = NewType("Seconds", float)
+Bytes = NewType("Bytes", int)
+
+
+def format_bytes(count: float) -> str:
+    """1536 -> '1.5 kB' (decimal units, as disks and links are sold)."""
+    value = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if abs(value) < 1000:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} TB"
+
+
+def format_seconds(seconds: float) -> str:
+    """0.25 -> '0.2 s', 75 -> '1:15', 3700 -> '1:01:40'."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def format_count(count: float) -> str:
+    """1234567 -> '1.23 M'."""
+    for limit, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(count) >= limit:
+            return f"{count / limit:.3g} {unit}"
+    return f"{count:.0f}"

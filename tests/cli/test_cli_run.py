@@ -31,6 +31,7 @@ class Launcher:
 
     def start(self, *words: str, command: str = "train") -> subprocess.Popen:
         options = self.common if command == "train" else []
+        self.before = (self.runs / "latest").resolve()
         process = subprocess.Popen(
             [sys.executable, "-m", "thunder", command, *options, *words],
             cwd=REPOSITORY,
@@ -58,7 +59,7 @@ class Launcher:
         while time.monotonic() < until and process.poll() is None:
             folder = (self.runs / "latest").resolve()
             metrics = folder / "metrics.jsonl"
-            if metrics.is_file() and f'"step": {step},' in metrics.read_text():
+            if folder != self.before and metrics.is_file() and f'"step": {step},' in metrics.read_text():
                 return folder
             time.sleep(0.05)
         raise AssertionError(f"step {step} was not reached: {process.communicate(timeout=5)}")

@@ -232,6 +232,7 @@ def test_resume_alone_means_the_newest_run(words, out):
         (["--ranks", "2", "--cluster", "local", "--dry-run"], 2, "give one of them"),
         (["--preset", "fast", "--dry-run"], 2, "there is no preset 'fast'"),
         (["--num-layers", "99", "--dry-run"], 2, "the model has 8"),
+        (["--resume-adapter-file", "data/sample", "--dry-run"], 2, "not an adapter folder"),
         (["--resume", "run-of-another-day"], 2, "there is no run 'run-of-another-day'"),
         (["--ranks", "400", "--dry-run"], 2, "'ranks' should be less than or equal to 64"),
         (

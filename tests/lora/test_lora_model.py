@@ -15,7 +15,7 @@ from mlx.utils import tree_flatten
 
 from thunder.corpora import rows as corpus_rows
 from thunder.errors import ModelError
-from thunder.lora import adapters, batches, model
+from thunder.lora import adapter_files, adapters, batches, model
 from thunder.lora.settings import LoraSettings
 from thunder.lora.task import LoraTask
 
@@ -123,7 +123,8 @@ def test_mlx_lm_loads_what_we_write(trained, tiny_model):
     np.testing.assert_array_equal(logits(theirs), logits(task.model))
     again = model.load(tiny_model)
     base = logits(again)
-    adapters.load(again, folder)
+    adapters.add(again, task.settings)
+    adapters.start_from(again, folder)
     np.testing.assert_array_equal(logits(again), logits(task.model))
     assert np.abs(base - logits(again)).max() > 1e-3
     config = json.loads((folder / "adapter_config.json").read_text())
@@ -165,16 +166,28 @@ def test_a_folder_that_is_not_an_adapter(trained, missing, tiny_model):
     folder, _ = trained
     (folder / missing).unlink()
     with pytest.raises(ModelError, match=f"not an adapter folder: it has no {missing}"):
-        adapters.load(model.load(tiny_model), folder)
+        adapter_files.find(str(folder))
 
 
-def test_an_adapter_of_another_model(trained, copy, tiny_model):
-    folder, _ = trained
-    config = json.loads((folder / "adapter_config.json").read_text())
-    config["lora_parameters"]["rank"] = 3
-    (folder / "adapter_config.json").write_text(json.dumps(config))
-    with pytest.raises(ModelError, match="incompatible"):
-        adapters.load(model.load(tiny_model), folder)
+def test_an_adapter_of_another_shape(trained, tiny_model):
+    folder, task = trained
+    network = model.load(tiny_model)
+    adapters.add(network, task.settings.model_copy(update={"lora_rank": 3}))
+    with pytest.raises(ModelError, match="not an adapter of this model and shape: .* there, .* here"):
+        adapters.start_from(network, folder)
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"x" * 100])
+def test_a_damaged_adapter(trained, tiny_model, content):
+    folder, task = trained
+    network = model.load(tiny_model)
+    adapters.add(network, task.settings)
+    (folder / "adapters.safetensors").write_bytes(content)
+    with pytest.raises(ModelError, match="adapters.safetensors"):
+        adapters.start_from(network, folder)
+    (folder / "adapter_config.json").write_bytes(content)
+    with pytest.raises(ModelError, match="adapter_config.json"):
+        adapter_files.check(folder)
 
 
 def test_more_layers_than_the_model_has(tiny_model):

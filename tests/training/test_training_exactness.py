@@ -16,7 +16,9 @@ from thunder.corpora import rows as corpus_rows
 from thunder.lora import batches, model
 from thunder.lora.settings import LoraSettings
 from thunder.lora.task import LoraTask
-from thunder.training.step import gradient_of
+from thunder.parallel import data
+from thunder.parallel.world import World
+from thunder.training.step import gradient_of, make_optimizer, make_step
 
 TRAIN = """
 import json, sys
@@ -163,3 +165,34 @@ def test_loss_and_gradient_equal_mlx_lm(tiny_model, tmp_path, batch, mask_prompt
             np.array(flat[key]) / ours.tokens, np.array(their_flat[key]), atol=1e-5 * scale, err_msg=key
         )
     assert scale > 1e-4
+
+
+@pytest.mark.timeout(280)
+def test_gradient_checkpointing_changes_nothing(run_ranks, tiny_model, tmp_path):
+    plain = trained(run_ranks, tiny_model, tmp_path, 1, "plain", batch_size=2)
+    checkpointed = trained(run_ranks, tiny_model, tmp_path, 1, "checkpointed", batch_size=2, grad_checkpoint=True)
+    np.testing.assert_allclose(plain[0], checkpointed[0], rtol=1e-5)
+    assert largest_difference(plain[2], checkpointed[2]) < 1e-5
+
+
+@pytest.mark.parametrize(("kind", "tolerance"), [("4-bit", 1e-4), ("bf16", 2e-2)])
+def test_other_bases_learn_and_give_mlx_lms_loss(tiny_model, tmp_path, kind, tolerance):
+    network = model.load(tiny_model)
+    if kind == "4-bit":
+        # widths of 8 and 48 do not divide into groups of 32
+        fits = [m for m in network.modules() if hasattr(m, "to_quantized") and m.weight.shape[-1] % 32 == 0]
+        nn.quantize(network, group_size=32, bits=4, class_predicate=lambda _, m: any(m is fit for fit in fits))
+        assert any(isinstance(module, nn.QuantizedLinear) for module in network.modules())
+    else:
+        network.set_dtype(mx.bfloat16)
+    settings = LoraSettings(num_layers=4, lora_rank=4, learning_rate=1e-3, iters=12, batch_size=4)
+    rows = corpus_rows.read(write_rows(tmp_path / "rows.jsonl", make_rows(4, seed=9))).rows
+    examples = batches.encode(rows, batches.load_tokenizer(tiny_model), 256).examples
+    task = LoraTask(network, settings, examples)
+    ids, _ = task.batch(range(4), 0).arrays
+    theirs, _ = default_loss(network, ids, mx.array([[e.offset, len(e.ids) - 1] for e in examples]))
+    step = make_step(task, make_optimizer(settings), settings, World())
+    losses = [step(plan, False).loss for plan in data.steps(4, 4, 0, until=12)]
+    assert losses[0] == pytest.approx(theirs.item(), rel=tolerance)
+    assert losses[-1] < losses[0]
+    assert {array.dtype for _, array in tree_flatten(network.trainable_parameters())} == {mx.float32}

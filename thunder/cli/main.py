@@ -83,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(
                 json.dumps({"error": error.message, "fix": error.fix, "exit_code": error.exit_code}, ensure_ascii=False)
             )
-        print(f"error: {error}", file=sys.stderr)
+        print(f"{'stopped' if isinstance(error, Interrupted) else 'error'}: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         return Interrupted.exit_code

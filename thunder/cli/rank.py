@@ -74,7 +74,7 @@ def rank(folder: Annotated[Path, typer.Argument(help="The run's folder.")], job:
 def train(folder: Path, record: RunRecord, ring: World, stop: Callable[[], bool]) -> None:
     """LoRA training, then the test of base against adapter."""
     from thunder.evaluation import adapter
-    from thunder.lora import adapters, batches, data, model
+    from thunder.lora import adapter_files, batches, data, model
     from thunder.lora.settings import LoraSettings
     from thunder.lora.task import LoraTask
     from thunder.parallel import agree
@@ -101,19 +101,17 @@ def train(folder: Path, record: RunRecord, ring: World, stop: Callable[[], bool]
     interrupted = stop() or state.stopping == "asked to stop"
     if prepared.rows.test and not interrupted:
         record.phase("testing", rows=len(prepared.rows.test))
+
+        def on_row(done: int, total: int) -> None:
+            record.event("test", done=done, total=total)
+            if stop():
+                raise Interrupted("in the test, after training", fix=f"thunder resume {folder.name}")
+
         stops = adapter.stop_tokens(tokenizer, model.read_config(base))
-        results["test"] = adapter.compare(
-            loaded,
-            tokenizer,
-            prepared.rows.test,
-            stops,
-            ring,
-            folder,
-            lambda done, total: record.event("test", done=done, total=total),
-        )
+        results["test"] = adapter.compare(loaded, tokenizer, prepared.rows.test, stops, ring, folder, on_row)
     _end(record, results, interrupted, state.step)
     if record.main and settings.adapter_path:
-        adapters.copy(folder / task.output, Path(settings.adapter_path).expanduser())
+        adapter_files.copy(folder / task.output, Path(settings.adapter_path).expanduser())
 
 
 def pretrain(folder: Path, record: RunRecord, ring: World, stop: Callable[[], bool]) -> None:
@@ -137,6 +135,8 @@ def pretrain(folder: Path, record: RunRecord, ring: World, stop: Callable[[], bo
     state = loop.train(task, settings, ring, record, stop)
     results = _trained(state, settings, ring.size) | {"wraps": wraps * state.step / settings.total_updates}
     _end(record, results, stop() or state.stopping == "asked to stop", state.step)
+    if record.main and settings.out:
+        task.save(Path(settings.out).expanduser())
 
 
 def _trained(state: Any, settings: Any, ranks: int) -> dict[str, Any]:
@@ -150,13 +150,14 @@ def _trained(state: Any, settings: Any, ranks: int) -> dict[str, Any]:
         "global_batch_size": settings.batch_size * ranks,
         "best_valid_loss": state.best_loss,
         "best_step": state.best_step,
+        "validation": state.validation,
         "stopped_early": state.stopping or None,
     }
 
 
 def _end(record: RunRecord, results: dict[str, Any], interrupted: bool, step: int) -> None:
     if interrupted:
-        raise Interrupted(f"stopped at step {step}, with a checkpoint", fix="thunder resume latest")
+        raise Interrupted(f"at step {step}, with a checkpoint", fix=f"thunder resume {record.folder.name}")
     record.finish(results)
 
 

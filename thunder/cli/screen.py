@@ -185,6 +185,11 @@ def print_result(kind: str, folder: Path, results: dict[str, Any]) -> None:
     print(f"{kind} done: {results['steps']} steps, {results['epochs'] + 1} epochs begun, {where}")
     if results.get("best_valid_loss") is not None:
         print(f"  best validation loss {results['best_valid_loss']:.4f} at step {results['best_step']}")
+    if "bits_per_byte" in (last := results.get("validation") or {}):
+        print(
+            f"  held-out text: {last['valid_loss']:.4f} nats per token, {last['bits_per_byte']:.4f} bits per byte; "
+            f"repairs {last['repair_loss']:.4f} nats per token; went over the text {results['wraps']:.2f} times"
+        )
     if test := results.get("test"):
         print(
             f"  test CER {test['cer_before']:.4f} -> {test['cer_after']:.4f} on {test['rows']} rows "

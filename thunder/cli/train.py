@@ -14,7 +14,7 @@ from thunder.cli.options import flags
 from thunder.cli.settings import lora_layers
 from thunder.config import build
 from thunder.errors import UsageError
-from thunder.lora import batches, data, model
+from thunder.lora import adapter_files, batches, data, model
 from thunder.lora.settings import EMBEDDED_MODEL, LoraSettings
 from thunder.training import safe_shapes
 
@@ -62,6 +62,8 @@ def facts(settings: LoraSettings, ranks: int) -> dict[str, Any]:
     """What the plan says of model, data and shape; read from disk, without MLX."""
     base = model.find(settings.model)
     prepared = data.prepare(settings, batches.load_tokenizer(base), ranks)
+    if settings.resume_adapter_file:
+        adapter_files.find(settings.resume_adapter_file)
     config = model.read_config(base)
     text = config.get("text_config", config)
     layers = int(text.get("num_hidden_layers", 0))

@@ -95,6 +95,8 @@ def _words(end: RankEnd, manner: str) -> tuple[str, str]:
     who, fix = f"rank {end.rank} on {end.host}", f"read {end.log}"
     if end.error:
         said, advice = str(end.error.get("message", "")), str(end.error.get("fix") or "")
+        if end.returncode == Interrupted.exit_code:  # what the user asked for is no rank's fault
+            return said, advice or fix
         if end.returncode in KINDS or advice:
             return f"{who}: {said}", advice or fix
         who += f": {said}; it"

@@ -2,7 +2,7 @@
 
 The launcher keeps one end of a pipe, which the system closes however the launcher ends. At the other end wait a thread
 in the rank, from the rank's first moment on, and a guard, a shell beside it. The thread runs while MLX blocks in
-a collective, but not while it joins the ring (`mx.distributed.init` keeps the interpreter's lock, and its accept waits
+a collective, but not while it joins the ring (MLX's `init` keeps the interpreter's lock, and its accept waits
 without limit) nor in a stopped process; the guard does not depend on the rank at all.
 """
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,9 @@ from mlx_lm.tuner.utils import linear_to_lora_layers
 
 from thunder import digest
 from thunder.errors import ModelError
+from thunder.lora import adapter_files
+from thunder.lora.adapter_files import CONFIG, WEIGHTS, parameters
 from thunder.lora.settings import LoraSettings
-
-WEIGHTS, CONFIG = "adapters.safetensors", "adapter_config.json"
 
 
 def add(model: nn.Module, settings: LoraSettings) -> int:
@@ -38,16 +37,6 @@ def add(model: nn.Module, settings: LoraSettings) -> int:
         )
     mx.eval(model.parameters())
     return chosen
-
-
-def parameters(settings: LoraSettings) -> dict[str, Any]:
-    """mlx_lm's `lora_parameters`."""
-    values: dict[str, Any] = {
-        "rank": settings.lora_rank,
-        "scale": settings.lora_scale,
-        "dropout": settings.lora_dropout,
-    }
-    return values | ({"keys": settings.lora_keys} if settings.lora_keys else {})
 
 
 def save(folder: Path, model: nn.Module, settings: LoraSettings, layers: int, ours: dict[str, Any]) -> None:
@@ -72,39 +61,26 @@ def save(folder: Path, model: nn.Module, settings: LoraSettings, layers: int, ou
     os.replace(beside, folder / WEIGHTS)
 
 
-def check(folder: Path) -> dict[str, Any]:
-    """The adapter's config, after seeing that the folder is an adapter.
+def start_from(model: nn.Module, folder: Path) -> None:
+    """Give the LoRA layers of a model the weights of a saved adapter, which must have the same layers and shapes.
 
-    Raises ModelError that says what is missing or unreadable.
+    Raises ModelError where the folder is not an adapter, or is one of another model or shape.
     """
-    missing = [name for name in (WEIGHTS, CONFIG) if not (folder / name).is_file()]
-    if missing:
+    adapter_files.check(folder)
+    wanted = {name: array.shape for name, array in tree_flatten(model.trainable_parameters())}
+    try:
+        weights: dict[str, mx.array] = mx.load(str(folder / WEIGHTS))
+    except RuntimeError as error:
+        raise ModelError(f"{folder / WEIGHTS}: {error}", fix="copy the adapter again, or train it again") from None
+    found = {name: array.shape for name, array in weights.items()}
+    if wanted != found:
+        names = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
+        shown = "; ".join(f"{name}: {found.get(name)} there, {wanted.get(name)} here" for name in names[:3])
         raise ModelError(
-            f"{folder}: not an adapter folder: it has no {' and no '.join(missing)}",
-            fix="name a folder such as runs/latest/adapters",
+            f"{folder}: not an adapter of this model and shape: {len(names)} tensors differ: {shown}",
+            fix=f"give --num-layers, --lora-rank and --lora-keys as {folder / CONFIG} has them",
         )
-    try:
-        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        if not isinstance(config, dict) or "num_layers" not in config or "lora_parameters" not in config:
-            raise ValueError("it has no num_layers and lora_parameters")
-    except ValueError as error:
-        raise ModelError(f"{folder / CONFIG}: {error}", fix="train the adapter again, or copy it whole") from None
-    return config
-
-
-def load(model: nn.Module, folder: Path) -> None:
-    """Put a saved adapter on a fresh base model.
-
-    Raises ModelError where the folder is not an adapter, or is one of another model.
-    """
-    from mlx_lm.tuner.utils import load_adapters
-
-    check(folder)
-    try:
-        load_adapters(model, str(folder))
-    except (ValueError, RuntimeError, KeyError) as error:
-        raise ModelError(f"{folder}: {error}", fix="use the base model that adapter_config.json names") from None
-    mx.eval(model.parameters())
+    model.load_weights(list(weights.items()), strict=False)
 
 
 def switch_off(model: nn.Module) -> dict[str, mx.array]:
@@ -117,10 +93,3 @@ def switch_off(model: nn.Module) -> dict[str, mx.array]:
 def switch_on(model: nn.Module, kept: dict[str, mx.array]) -> None:
     """Undo `switch_off`."""
     model.load_weights(list(kept.items()), strict=False)
-
-
-def copy(source: Path, target: Path) -> None:
-    """Copy an adapter's two files to another folder, each whole or not at all."""
-    target.mkdir(parents=True, exist_ok=True)
-    for name in (CONFIG, WEIGHTS):
-        digest.write_atomically(target / name, (source / name).read_bytes())

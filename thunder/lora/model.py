@@ -173,6 +173,7 @@ def load(folder: Path) -> Any:
 
     weight_files(folder)
     try:
+        mlx_lm.utils.maybe_set_recommended_wired_limit()
         model, _ = mlx_lm.utils.load_model(folder)
     except (ValueError, FileNotFoundError, RuntimeError, KeyError, TypeError) as error:
         raise ModelError(

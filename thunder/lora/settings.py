@@ -35,6 +35,9 @@ class LoraSettings(LoopSettings):
         "Linear layers inside a block that get LoRA, such as self_attn.q_proj (default: all of them).",
         panel=MODEL,
     )
+    resume_adapter_file: str | None = option(
+        None, "Start from this adapter's weights (folder or file); steps and optimizer start anew.", panel=MODEL
+    )
     mask_prompt: bool = option(True, "Supervise only the last assistant turn.", panel=LOOP)
 
     data: str | None = option(None, "Folder with train.jsonl, and valid.jsonl and test.jsonl if there are.", panel=DATA)

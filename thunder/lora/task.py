@@ -9,7 +9,7 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
-from thunder.lora import adapters, batches
+from thunder.lora import adapter_files, adapters, batches
 from thunder.lora.loss import supervised_loss
 from thunder.lora.settings import LoraSettings
 from thunder.training.task import Batch
@@ -31,6 +31,8 @@ class LoraTask:
         self.model = model
         self.settings = settings
         self.layers = adapters.add(model, settings)
+        if settings.resume_adapter_file:
+            adapters.start_from(model, adapter_files.find(settings.resume_adapter_file))
         if settings.grad_checkpoint:
             from mlx_lm.tuner.trainer import grad_checkpoint
 

@@ -91,6 +91,8 @@ class Report(Hook):
             seconds_left=per_step * (self.total - state.step),
             peak_bytes=mx.get_peak_memory(),
         )
+        # Metal's cache of freed buffers only grows where shapes vary
+        mx.clear_cache()
         self._reset()
 
 
@@ -112,7 +114,7 @@ class Validate(Hook):
     def run(self, state: State) -> None:
         self.record.phase("validating", step=state.step)
         started = time.perf_counter()
-        values = validate(self.task, self.world)
+        values = state.validation = validate(self.task, self.world)
         better = state.best_loss is None or values["valid_loss"] < state.best_loss
         if better:
             state.best_loss, state.best_step, state.validations_without_gain = values["valid_loss"], state.step, 0

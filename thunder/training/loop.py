@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from thunder.parallel import data
 from thunder.parallel.world import World
@@ -24,6 +24,7 @@ class State:
     tokens: int = 0
     best_loss: float | None = None
     best_step: int | None = None
+    validation: dict[str, float] = field(default_factory=dict)
     validations_without_gain: int = 0
     stopping: str = ""
     result: StepResult | None = None

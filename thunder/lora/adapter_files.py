@@ -1,0 +1,61 @@
+"""What an adapter folder must hold, as mlx_lm reads it. Needs no MLX."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from thunder import digest
+from thunder.errors import ModelError
+from thunder.lora.settings import LoraSettings
+
+WEIGHTS, CONFIG = "adapters.safetensors", "adapter_config.json"
+
+
+def parameters(settings: LoraSettings) -> dict[str, Any]:
+    """mlx_lm's `lora_parameters`."""
+    values: dict[str, Any] = {
+        "rank": settings.lora_rank,
+        "scale": settings.lora_scale,
+        "dropout": settings.lora_dropout,
+    }
+    return values | ({"keys": settings.lora_keys} if settings.lora_keys else {})
+
+
+def find(given: str) -> Path:
+    """The folder of an adapter that was given as the folder or, as mlx_lm has it, as its weights file.
+
+    Raises ModelError that says what is missing or unreadable.
+    """
+    path = Path(given).expanduser()
+    folder = path.parent if path.name == WEIGHTS else path
+    check(folder)
+    return folder
+
+
+def check(folder: Path) -> dict[str, Any]:
+    """The adapter's config, after seeing that the folder is an adapter.
+
+    Raises ModelError that says what is missing or unreadable.
+    """
+    missing = [name for name in (WEIGHTS, CONFIG) if not (folder / name).is_file()]
+    if missing:
+        raise ModelError(
+            f"{folder}: not an adapter folder: it has no {' and no '.join(missing)}",
+            fix="name a folder such as runs/latest/adapters",
+        )
+    try:
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        if not isinstance(config, dict) or "num_layers" not in config or "lora_parameters" not in config:
+            raise ValueError("it has no num_layers and lora_parameters")
+    except ValueError as error:
+        raise ModelError(f"{folder / CONFIG}: {error}", fix="train the adapter again, or copy it whole") from None
+    return config
+
+
+def copy(source: Path, target: Path) -> None:
+    """Copy an adapter's two files to another folder, each whole or not at all."""
+    target.mkdir(parents=True, exist_ok=True)
+    for name in (CONFIG, WEIGHTS):
+        digest.write_atomically(target / name, (source / name).read_bytes())

@@ -89,7 +89,7 @@ def test_a_stop_that_the_user_asked_for(returncode):
     assert isinstance(error, Interrupted)
     event = said("stopped at step 5, with a checkpoint", 130, "thunder resume latest")
     error = failure([end(0, 130, first=True, error=event, **ASKED)])
-    assert error.message == "rank 0 on host0: stopped at step 5, with a checkpoint"
+    assert error.message == "stopped at step 5, with a checkpoint"
 
 
 TRACE = ["Traceback (most recent call last):", '  File "a.py", line 1, in f', "    g()", KEY_ERROR]

@@ -140,6 +140,23 @@ def test_a_world_of_one_needs_no_ring():
     assert collectives.gather_json(World(), {"a": 1}) == [{"a": 1}]
 
 
+@given(
+    ranks=st.integers(1, collectives.MOST_RANKS),
+    job=st.integers(0, 2**24 - 1),
+    step=st.integers(0, 10**7),
+    length=st.integers(0, 10**9),
+    tokens=st.integers(0, 10**9),
+)
+def test_headers_add_up_exactly_in_float32(ranks, job, step, length, tokens):
+    """Three ranks of a large job number once added up to a number that float32 does not have."""
+    one = collectives.header(job, step, length, tokens, False, True)
+    total = np.zeros(len(one), np.float32)
+    for _ in range(ranks):
+        total += np.array(one, np.float32)
+    assert total.tolist() == [value * ranks for value in one]
+    assert len(one) == collectives.HEADER
+
+
 def test_differences_name_absent_keys():
     assert differences([{"a": "1"}, {"a": "1", "b": "2"}]) == ["b: rank 0: (absent), rank 1: 2"]
     assert differences([{"a": "1"}] * 3) == []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -77,6 +76,12 @@ class Corpus:
     blank_lines: int
 
     @property
+    def name(self) -> str:
+        """The path as short as it can be said: relative where it lies below the working directory."""
+        path, here = self.path.absolute(), Path.cwd()
+        return str(path.relative_to(here) if path.is_relative_to(here) else self.path)
+
+    @property
     def duplicates(self) -> int:
         """Rows whose messages already stand in an earlier row; they are kept, and weigh double in training."""
         distinct = {json.dumps(row.messages, sort_keys=True) for row in self.rows}
@@ -112,7 +117,7 @@ class Corpus:
         before = self.errors_before
         if before and before.rate is not None:
             found.append(f"CER {before.rate:.4f} ({before.edits} edits in {before.reference_chars} code points)")
-        return f"{os.path.relpath(self.path)}: {', '.join(found)}"
+        return f"{self.name}: {', '.join(found)}"
 
 
 class _Fault(Exception):

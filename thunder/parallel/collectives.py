@@ -18,10 +18,17 @@ from mlx.utils import tree_flatten, tree_unflatten
 from thunder.errors import RunFailed
 from thunder.parallel.world import World
 
-# Header fields are integers below 2**24, so that float32 adds them exactly.
+# float32 adds integers exactly up to 2**24: fields below FIELD can be added up over MOST_RANKS ranks.
+MOST_RANKS = 64
+FIELD = 2**24 // MOST_RANKS
 _JOB, _STEP, _LENGTH, _TOKENS_HIGH, _TOKENS_LOW, _NOT_FINITE, _STOP = range(7)
 HEADER = 7
 _SPLIT = 4096  # token counts travel as high * 4096 + low: their sum stays exact far beyond 2**24
+
+
+def header(job: int, step: int, length: int, tokens: int, finite: bool, stop: bool) -> list[int]:
+    """What a gradient reduction tells: tree, tokens and loss summed over ranks; whether any rank wants to stop."""
+    return [job % FIELD, step % FIELD, length % FIELD, tokens // _SPLIT, tokens % _SPLIT, int(not finite), int(stop)]
 
 
 @dataclass(frozen=True)
@@ -61,22 +68,14 @@ def sum_gradients(
         parts = [array.reshape(-1).astype(mx.float32) for _, array in flat]
         payload = mx.concatenate([*parts, loss_sum.reshape(1).astype(mx.float32)])
         finite = bool(mx.all(mx.isfinite(payload)).item())
-        mine = [
-            world.job,
-            step,
-            payload.size % (1 << 23),
-            tokens // _SPLIT,
-            tokens % _SPLIT,
-            int(not finite),
-            int(stop),
-        ]
+        mine = header(world.job, step, payload.size, tokens, finite, stop)
         total = _sum(world, mx.concatenate([mx.array(mine, mx.float32), payload]))
-    header = [int(value) for value in np.array(total[:HEADER])]
+    summed = [int(value) for value in np.array(total[:HEADER])]
     for field, name in ((_JOB, "job"), (_STEP, "step"), (_LENGTH, "payload length")):
-        if header[field] != mine[field] * world.size:
+        if summed[field] != mine[field] * world.size:
             raise RunFailed(
                 f"ranks are out of step: {name} is {mine[field]} on rank {world.rank}, "
-                f"but the {world.size} ranks add up to {header[field]}",
+                f"but the {world.size} ranks add up to {summed[field]}",
                 fix="resume from the last checkpoint: `thunder resume latest`",
             )
     arrays, start = [], HEADER
@@ -88,9 +87,9 @@ def sum_gradients(
     return Reduced(
         tree=tree_unflatten(arrays),
         loss_sum=float(total[-1].item()),
-        tokens=header[_TOKENS_HIGH] * _SPLIT + header[_TOKENS_LOW],
-        finite=header[_NOT_FINITE] == 0,
-        stop=header[_STOP] > 0,
+        tokens=summed[_TOKENS_HIGH] * _SPLIT + summed[_TOKENS_LOW],
+        finite=summed[_NOT_FINITE] == 0,
+        stop=summed[_STOP] > 0,
     )
 
 

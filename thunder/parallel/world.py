@@ -14,7 +14,7 @@ from thunder.errors import ClusterError
 
 @dataclass(frozen=True)
 class World:
-    """rank of size; `group` is None in a world of one, where every collective is the identity."""
+    """rank of size, in a run called job; `group` is None in a world of one, where every collective is the identity."""
 
     rank: int = 0
     size: int = 1
@@ -37,7 +37,7 @@ def join(environ: Mapping[str, str] = os.environ) -> World:
     Raises ClusterError where the ring cannot be formed or has another size than planned.
     """
     size = int(environ.get("THUNDER_WORLD_SIZE", "1"))
-    job = int(environ.get("THUNDER_JOB_ID", "0"), 16) % (1 << 23)
+    job = int(environ.get("THUNDER_JOB_ID", "0"), 16)
     if size == 1:
         return World(job=job)
     try:

@@ -46,14 +46,14 @@ if not ring.is_main:
     mx.save_safetensors(str(out.parent / f"{out.name}-rank{ring.rank}.safetensors"), weights)
 """
 OPTIONS = {
-    "iters": 20,
+    "iters": 12,
     "learning_rate": 1e-4,
     "warmup": 10,
     "num_layers": 4,
     "lora_rank": 8,
     "steps_per_report": 1,
-    "steps_per_eval": 8,
-    "save_every": 10,
+    "steps_per_eval": 5,
+    "save_every": 6,
     "seed": 5,
 }
 
@@ -87,11 +87,11 @@ def test_one_rank_of_two_rows_equals_two_ranks_of_one_row(run_ranks, tmp_path):
     # 19 training rows: the last step of an epoch has one row, and one of the two ranks none
     one = trained(run_ranks, tmp_path, 1, "one", batch_size=2)
     two = trained(run_ranks, tmp_path, 2, "two", batch_size=1)
-    assert len(one[0]) == 20
+    assert len(one[0]) == 12
     np.testing.assert_allclose(one[0], two[0], rtol=1e-5)
     np.testing.assert_allclose(one[1], two[1], rtol=1e-5)
     assert largest_difference(one[2], two[2]) < 1e-5
-    assert one[0][-1] < one[0][0], "it must have learnt something for the comparison to mean anything"
+    assert one[1][-1] < one[1][0], "it must have learnt something for the comparison to mean anything"
     assert max(float(np.abs(array).max()) for key, array in one[2].items() if "lora_b" in key) > 1e-3
 
 
@@ -108,7 +108,7 @@ def test_accumulation_equals_a_larger_batch(run_ranks, tmp_path):
     plain = trained(run_ranks, tmp_path, 1, "plain", batch_size=4)
     accumulated = trained(
         run_ranks, tmp_path, 1, "accumulated", batch_size=1, grad_accumulation_steps=4,
-        iters=80, steps_per_report=4, steps_per_eval=32, save_every=40,
+        iters=48, steps_per_report=4, steps_per_eval=20, save_every=24,
     )  # fmt: skip
     np.testing.assert_allclose(plain[0], accumulated[0], rtol=1e-5)
     assert largest_difference(plain[2], accumulated[2]) < 1e-5
@@ -135,18 +135,18 @@ def test_all_ranks_end_with_the_same_weights(run_ranks, tmp_path):
 
 @pytest.mark.timeout(280)
 def test_a_resumed_run_is_byte_identical(run_ranks, tmp_path):
-    """Stopping after step 10 and starting again leaves the very bytes of a run that never stopped."""
+    """Stopping after step 6 and starting again leaves the very bytes of a run that never stopped."""
     import shutil
 
     whole = trained(run_ranks, tmp_path, 2, "whole", batch_size=1, lora_dropout=0.1)
     halfway = tmp_path / "halfway"
     shutil.copytree(tmp_path / "whole", halfway)
     shutil.rmtree(halfway / "adapters")
-    shutil.rmtree(halfway / "checkpoints" / "step-0000020")
+    shutil.rmtree(halfway / "checkpoints" / "step-0000012")
     (halfway / "metrics.jsonl").unlink()
     resumed = trained(run_ranks, tmp_path, 2, "halfway", batch_size=1, lora_dropout=0.1)
-    assert len(resumed[0]) == 10
-    assert resumed[0] == whole[0][10:]
+    assert len(resumed[0]) == 6
+    assert resumed[0] == whole[0][6:]
     assert resumed[3] == whole[3]
 
 

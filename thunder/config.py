@@ -175,6 +175,6 @@ def build(kind: type[SettingsType], layers: Iterable[Layer]) -> tuple[SettingsTy
             ConfigError,
             "the configuration cannot be used:",
             faults,
-            fix="correct these; `thunder train --help` lists every option",
+            fix="correct these; `./launch.sh train --help` lists every option",
         )
     return settings, {field: sources.get(field, "default") for field in kind.model_fields}

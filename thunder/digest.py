@@ -25,11 +25,6 @@ def of_file(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def of_files(paths: list[Path], root: Path) -> str:
-    """SHA-256 (hex) over (name relative to root, file digest) of each file, in the order of their names."""
-    return of_value([[str(path.relative_to(root)), of_file(path)] for path in sorted(paths)])
-
-
 def write_atomically(path: Path, content: bytes | str) -> None:
     """Write a file beside its place, flush it to disk, and rename it: readers see the old file or the new one.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import NewType
 
 Seconds = NewType("Seconds", float)
-Bytes = NewType("Bytes", int)
 
 
 def format_bytes(count: float) -> str:

@@ -102,7 +102,7 @@ def test_a_run_leaves_all_that_it_promises(launcher, tmp_path):
         "test_predictions.jsonl",
     ):
         assert (folder / name).stat().st_size > 0, name
-    assert json.loads(out.splitlines()[0])["test"] == results["test"]
+    assert json.loads(out)["test"] == results["test"], "with --json there is one JSON value on stdout and nothing else"
     environment = json.loads((folder / "environment.json").read_text())
     assert environment["base"]["sha256"] and environment["data_sha256"]["train"] and environment["versions"]["mlx"]
     # the error rates can be recomputed from the rows beside them
@@ -123,11 +123,11 @@ def test_a_run_leaves_all_that_it_promises(launcher, tmp_path):
     steps = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in steps if "loss" in row] == list(range(1, 9))
     assert [row["step"] for row in steps if "valid_loss" in row] == [0, 5, 8]
-    assert "2 ranks" in err and "1 per rank, 2 global" in err and "test CER" in out
+    assert "2 ranks" in err and "1 per rank, 2 global" in err
     # the run's own file runs again, to the same bytes
-    again = launcher.start("-c", str(folder / "config.yaml"))
-    code, _, err = launcher.finish(again)
+    code, out, err = launcher.run("-c", str(folder / "config.yaml"))
     assert code == 0, err
+    assert "test CER" in out and "next:" in out
     assert sha(launcher.folder_of(err) / "adapters" / "adapters.safetensors") == sha(
         folder / "adapters" / "adapters.safetensors"
     )
@@ -144,7 +144,7 @@ def test_ctrl_c_leaves_a_checkpoint_and_resuming_ends_in_the_same_bytes(launcher
     process.send_signal(signal.SIGINT)
     code, _, err = launcher.finish(process)
     assert code == 130, err
-    assert "with a checkpoint" in err and "thunder resume" in err
+    assert "with a checkpoint" in err and "launch.sh resume" in err
     assert not any(rank.is_running() for rank in ranks)
     assert list((folder / "checkpoints").glob("step-*"))
     assert not (folder / "results.json").exists()
@@ -231,3 +231,111 @@ def test_nothing_is_started_where_the_plan_fails(launcher, tmp_path):
     assert code == 2
     assert all(f"train.jsonl:{line}: " in err for line in (1, 2, 3))
     assert not launcher.runs.exists()
+
+
+@pytest.mark.timeout(110)
+def test_going_on_after_early_stopping_trains_no_further(launcher):
+    code, _, err = launcher.run("--iters", "400", "--ranks", "1", "--learning-rate", "0.5", "--patience", "2")
+    assert code == 0, err
+    folder = launcher.folder_of(err)
+    before = sha(folder / "adapters" / "adapters.safetensors")
+    results = json.loads((folder / "results.json").read_text())
+    code, _, err = launcher.run(folder.name, command="resume")
+    assert code == 0, err
+    assert sha(folder / "adapters" / "adapters.safetensors") == before
+    assert json.loads((folder / "results.json").read_text()) == results
+
+
+@pytest.mark.timeout(110)
+def test_a_validation_that_a_stop_left_out_is_made_up_for(launcher, tmp_path):
+    """Ctrl-C in a validation too long to wait for: saved at once, and the resumed run has every validation."""
+    write_rows(tmp_path / "data" / "valid.jsonl", make_rows(700, seed=3))
+    process = launcher.start("--iters", "10", "--test-rows", "0", "--steps-per-eval", "4")
+    folder = launcher.wait_for_step(process, 4)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    started = time.monotonic()
+    code, _, err = launcher.finish(process)
+    assert code == 130, err
+    assert time.monotonic() - started < 15, "it waited for the whole validation"
+    assert (folder / "checkpoints" / "step-0000004").is_dir()
+    code, _, err = launcher.run(folder.name, command="resume")
+    assert code == 0, err
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows if "valid_loss" in row] == [0, 4, 8, 10]
+
+
+@pytest.mark.timeout(110)
+def test_a_run_that_is_going_on_cannot_be_resumed(launcher):
+    process = launcher.start("--iters", "100000")
+    folder = launcher.wait_for_step(process, 2)
+    code, _, err = launcher.run(folder.name, command="resume")
+    assert code == 2 and f"going on already, started by process {process.pid}" in err
+    assert process.poll() is None
+
+
+@pytest.mark.timeout(60)
+def test_a_refused_run_leaves_nothing_and_latest_stays(launcher, tmp_path):
+    assert launcher.run("--iters", "1", "--test-rows", "0")[0] == 0
+    before = sorted(path.name for path in launcher.runs.iterdir())
+    latest = (launcher.runs / "latest").resolve()
+    cluster = tmp_path / "far.yaml"
+    cluster.write_text("hosts:\n  - {name: Mac4, ssh: Mac4, ips: [10.0.5.1]}\n")
+    code, _, err = launcher.run("--cluster", str(cluster))
+    assert code == 6 and "Mac4" in err
+    assert sorted(path.name for path in launcher.runs.iterdir()) == before
+    assert (launcher.runs / "latest").resolve() == latest
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--adapter-path", "/dev/null/x"], "no folder that can be written to"),
+        (["--resume", "-c", "{config}"], "leave -c out"),
+        (["-c", "{config}"], "'resume' is no option of a file"),
+        (["--valid-data", "{long}", "--max-seq-length", "40"], "validation rows has its completion within 40 tokens"),
+        (["--patience", "1", "--data", "{alone}", "--holdout", "0"], "--patience 1 needs validation rows"),
+    ],
+)
+def test_what_would_fail_or_mislead_later_is_refused_at_once(launcher, tmp_path, words, said):
+    config = tmp_path / "run.yaml"
+    config.write_text("resume: latest\niters: 3\n")
+    (tmp_path / "alone").mkdir()
+    write_rows(tmp_path / "alone" / "train.jsonl", make_rows(5))
+    long = write_rows(
+        tmp_path / "long.jsonl",
+        [
+            make_rows(1)[0]
+            | {"messages": [{"role": "user", "content": "ߊ " * 99}, {"role": "assistant", "content": "ߊ"}]}
+        ],
+    )
+    if "--resume" in words:
+        assert launcher.run("--iters", "1", "--test-rows", "0")[0] == 0
+    code, _, err = launcher.run(*(word.format(config=config, long=long, alone=tmp_path / "alone") for word in words))
+    assert code == 2 and said in err, err
+    assert "Traceback" not in err
+
+
+@pytest.mark.timeout(60)
+def test_a_runs_folder_that_cannot_be_made_is_no_traceback(launcher):
+    launcher.runs = Path("/dev/null/runs")
+    code, _, err = launcher.run("--iters", "1")
+    assert code == 1 and "/dev/null" in err and "Traceback" not in err
+
+
+@pytest.mark.timeout(110)
+def test_a_run_goes_on_from_another_folder_and_without_its_starting_adapter(launcher, tmp_path, monkeypatch):
+    code, _, err = launcher.run("--iters", "2", "--test-rows", "0", "--adapter-path", str(tmp_path / "first"))
+    assert code == 0, err
+    code, _, err = launcher.run("--iters", "4", "--test-rows", "0", "--resume-adapter-file", str(tmp_path / "first"))
+    assert code == 0, err
+    folder = launcher.folder_of(err)
+    shutil.rmtree(tmp_path / "first")
+    shutil.rmtree(folder / "adapters")
+    done = subprocess.run(
+        [sys.executable, "-m", "thunder", "resume", str(folder)],
+        cwd=tmp_path, env=os.environ | {"THUNDER_RUNS": str(launcher.runs), "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr

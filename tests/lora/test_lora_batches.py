@@ -96,3 +96,57 @@ def test_a_leak_between_given_files_is_said(tokenizer, tmp_path):
 def test_a_folder_without_training_rows(tmp_path):
     with pytest.raises(CorpusError, match="no train.jsonl"):
         data.read(LoraSettings(data=str(tmp_path)))
+
+
+THINKING = "{%- if add_generation_prompt -%}{{- '<|turn>model\\n<|channel>thought\\n' -}}{%- endif -%}"
+
+
+def test_a_generation_prompt_that_is_no_prefix_supervises_the_whole_answer(tokenizer, tmp_path):
+    """Larger Gemmas open a thinking channel in the generation prompt, which the row itself does not have."""
+    import copy
+
+    from thunder.text.chat import GEMMA_TEMPLATE
+
+    rows = corpus_rows.read(write_rows(tmp_path / "rows.jsonl", make_rows(5))).rows
+    plain = batches.encode(rows, tokenizer, 512)
+    other = copy.deepcopy(tokenizer)
+    other.chat_template = GEMMA_TEMPLATE[: GEMMA_TEMPLATE.index("{%- if add_generation_prompt")] + THINKING
+    encoded = batches.encode(rows, other, 512)
+    assert encoded.prompts_unlike == 5 and plain.prompts_unlike == 0
+    for mine, theirs in zip(encoded.examples, plain.examples, strict=True):
+        assert mine.ids.tolist() == theirs.ids.tolist() and mine.offset == theirs.offset
+
+
+@pytest.fixture
+def model_copy(tiny_model, tmp_path):
+    import shutil
+
+    return shutil.copytree(tiny_model, tmp_path / "model")
+
+
+def test_a_base_model_without_a_template_gets_gemmas_form(model_copy, tokenizer):
+    (model_copy / "chat_template.jinja").unlink()
+    bare = batches.load_tokenizer(model_copy)
+    messages = make_rows(1)[0]["messages"]
+    assert bare.apply_chat_template(messages, return_dict=False) == tokenizer.apply_chat_template(
+        messages, return_dict=False
+    )
+    assert batches.template_note(bare) == "Gemma 4's form"
+
+
+@pytest.mark.parametrize("damage", ["missing", "truncated", "foreign"])
+def test_a_tokenizer_that_cannot_be_used(model_copy, damage):
+    from thunder.errors import ModelError
+
+    path = model_copy / "tokenizer.json"
+    content = path.read_text()
+    if damage == "missing":
+        for name in ("tokenizer.json", "tokenizer.model", "tokenizer_config.json"):
+            (model_copy / name).unlink()
+    elif damage == "truncated":
+        path.write_text(content[: len(content) // 2])
+    else:
+        (model_copy / "chat_template.jinja").unlink()
+        path.write_text(content.replace("<|turn>", "<|other>"))
+    with pytest.raises(ModelError, match="tokenizer"):
+        batches.load_tokenizer(model_copy)

@@ -124,7 +124,7 @@ def test_mlx_lm_loads_what_we_write(trained, tiny_model):
     again = model.load(tiny_model)
     base = logits(again)
     adapters.add(again, task.settings)
-    adapters.start_from(again, folder)
+    adapters.start_from(again, task.settings, folder)
     np.testing.assert_array_equal(logits(again), logits(task.model))
     assert np.abs(base - logits(again)).max() > 1e-3
     config = json.loads((folder / "adapter_config.json").read_text())
@@ -174,7 +174,7 @@ def test_an_adapter_of_another_shape(trained, tiny_model):
     network = model.load(tiny_model)
     adapters.add(network, task.settings.model_copy(update={"lora_rank": 3}))
     with pytest.raises(ModelError, match="not an adapter of this model and shape: .* there, .* here"):
-        adapters.start_from(network, folder)
+        adapters.start_from(network, task.settings, folder)
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"x" * 100])
@@ -184,7 +184,7 @@ def test_a_damaged_adapter(trained, tiny_model, content):
     adapters.add(network, task.settings)
     (folder / "adapters.safetensors").write_bytes(content)
     with pytest.raises(ModelError, match="adapters.safetensors"):
-        adapters.start_from(network, folder)
+        adapters.start_from(network, task.settings, folder)
     (folder / "adapter_config.json").write_bytes(content)
     with pytest.raises(ModelError, match="adapter_config.json"):
         adapter_files.check(folder)

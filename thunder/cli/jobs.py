@@ -7,7 +7,7 @@ import os
 import platform
 import secrets
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from thunder.cli.screen import Screen, print_plan, print_result
 from thunder.cluster import hosts, launch, openblas, plan, ports
 from thunder.cluster.plan import RankPlan
 from thunder.config import REPOSITORY, Layer, SettingsType, build, dump_yaml, load_yaml
-from thunder.errors import ConfigError, UsageError, several
+from thunder.errors import ArtifactError, ConfigError, UsageError, several
 from thunder.runs import environment, record
 from thunder.training.settings import LoopSettings
 
@@ -70,7 +70,7 @@ def rank_plans(job: Job, place: Place, folder: Path, job_id: str, chosen_ports: 
     """What each rank is started with (deciding only; nothing is started)."""
     return plan.plan_ranks(
         place.cluster,
-        command=(sys.executable, "-m", "thunder", "rank", str(folder), "--job", job.kind),
+        command=(sys.executable, "-P", "-m", "thunder", "rank", str(folder), "--job", job.kind),
         ports=chosen_ports,
         job_id=job_id,
         run_folder=folder,
@@ -86,6 +86,7 @@ def describe(job: Job, place: Place, plans: tuple[RankPlan, ...], folder: Path) 
     settings = job.settings
     rows_per_update = settings.batch_size * place.ranks * settings.grad_accumulation_steps
     rows = job.facts.get("data", {}).get("train", {}).get("rows")
+    per_epoch = -(-rows // rows_per_update) if rows else None
     return {
         "job": job.kind,
         "run": folder.name,
@@ -99,7 +100,7 @@ def describe(job: Job, place: Place, plans: tuple[RankPlan, ...], folder: Path) 
         "length": {
             "iterations": settings.iters,
             "updates": settings.total_updates,
-            "epochs": settings.total_updates * rows_per_update / rows if rows else None,
+            "epochs": settings.total_updates / per_epoch if per_epoch else None,
         },
         **job.facts,
         "environment": list(
@@ -130,64 +131,117 @@ def describe(job: Job, place: Place, plans: tuple[RankPlan, ...], folder: Path) 
 def run(job: Job, place: Place, *, dry_run: bool, as_json: bool) -> int:
     """Plan, show, start, follow, report. Returns the exit code; raises ThunderError where the run failed."""
     resumed = job.settings.resume
-    folder = record.find(runs(), resumed) if resumed else runs() / f"(new)-{job.name}"
-    job_id = secrets.token_hex(3)
+    folder = record.find(runs(), resumed) if resumed else record.new_name(runs(), job.name)
+    chosen_ports = [0] * place.ranks if dry_run else ports.free_ports(place.ranks)
+    plans = rank_plans(job, place, folder, secrets.token_hex(3), chosen_ports)
+    shown = describe(job, place, plans, folder)
+    if resumed:
+        refuse_changes(folder, shown)
     if dry_run:
-        planned = [0] * place.ranks
-        shown = describe(job, place, rank_plans(job, place, folder, job_id, planned), folder)
         if as_json:
             print(json.dumps(shown, ensure_ascii=False, indent=4))
         else:
             print_plan(shown)
         return 0
-    if not resumed:
-        folder = record.new_folder(runs(), job.name)
+    folder.mkdir(parents=True, exist_ok=bool(resumed))
+    with record.locked(folder):
+        _write_plan(job, folder, shown)
+        print_plan(shown)
+        with Screen(job.settings.total_updates, folder) as screen:
+            ends = launch.run_ranks(plans, log_folder=folder / "logs", on_event=screen.on_event)
+        error = launch.failure(ends)
+        if error is not None:
+            raise error
+        results = record.read_results(folder)
+    if as_json:
+        print(json.dumps({"run": folder.name, **results}, ensure_ascii=False))
     else:
-        record.point_latest(folder)
-    plans = rank_plans(job, place, folder, job_id, ports.free_ports(place.ranks))
-    shown = describe(job, place, plans, folder)
-    if resumed and (changed := changes(json.loads((folder / PLAN).read_text(encoding="utf-8")), shown)):
+        print_result(shown, folder, results)
+    return 0
+
+
+def _write_plan(job: Job, folder: Path, shown: dict[str, Any]) -> None:
+    """What a run has before its ranks start; `latest` points to it once it is whole."""
+    if job.settings.resume is None:
+        digest.write_atomically(folder / record.CONFIG, _config_text(job))
+    digest.write_json(folder / PLAN, shown)
+    of_job = {"data_sha256": job.facts.get("data", {}).get("sha256"), "base": job.facts.get("model")}
+    digest.write_json(folder / record.ENVIRONMENT, environment.describe(REPOSITORY) | of_job)
+    (folder / record.RESULTS).unlink(missing_ok=True)
+    record.point_latest(folder)
+
+
+def refuse_changes(folder: Path, shown: dict[str, Any]) -> None:
+    """Raises ConfigError where a run to continue would not go on exactly, naming what has changed."""
+    changed = changes(read_plan(folder), shown)
+    if changed:
         raise several(
             ConfigError,
             f"{folder.name} cannot go on exactly:",
             changed,
             fix="put these back as they were, or start a new run",
         )
-    if not resumed:
-        digest.write_atomically(folder / record.CONFIG, _config_text(job))
-    digest.write_json(folder / PLAN, shown)
-    digest.write_json(
-        folder / record.ENVIRONMENT,
-        environment.describe(REPOSITORY)
-        | {"data_sha256": job.facts.get("data", {}).get("sha256")}
-        | {"base": job.facts.get("model")},
-    )
-    (folder / record.RESULTS).unlink(missing_ok=True)
-    print_plan(shown)
-    with Screen(job.settings.total_updates, folder) as screen:
-        ends = launch.run_ranks(plans, log_folder=folder / "logs", on_event=screen.on_event)
-    error = launch.failure(ends)
-    if error is not None:
-        raise error
-    results = record.read_results(folder)
-    if as_json:
-        print(json.dumps({"run": folder.name, **results}, ensure_ascii=False))
-    print_result(job.kind, folder, results)
-    return 0
+
+
+def read_plan(folder: Path) -> dict[str, Any]:
+    """The plan that a run was started with.
+
+    Raises ArtifactError where it is missing or damaged.
+    """
+    try:
+        return dict(json.loads((folder / PLAN).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise ArtifactError(
+            f"{folder / PLAN}: {error}", fix="start a new run with -c " + str(folder / record.CONFIG)
+        ) from None
 
 
 def _config_text(job: Job) -> str:
     """The run's config.yaml: every value, usable again with `-c`."""
     values = {name: value for name, value in job.settings.resolved().items() if name != "resume"}
-    note = f"# {job.kind}: every option with its value; `thunder {job.kind} -c THIS_FILE` runs it again"
+    note = f"# {job.kind}: every option with its value; `./launch.sh {job.kind} -c THIS_FILE` runs it again"
     return f"{note}\n{dump_yaml(values)}"
 
 
-def resumed_settings(kind: type[SettingsType], given: dict[str, Any]) -> tuple[SettingsType, dict[str, str]]:
+def new_settings(
+    kind: type[SettingsType], layers: Iterable[Layer], paths: Sequence[str]
+) -> tuple[SettingsType, dict[str, str]]:
+    """Settings of a new run, its paths made absolute, so that it can be continued from any folder.
+
+    Raises ConfigError where a value is wrong, or a file asks to resume.
+    """
+    settings, sources = build(kind, layers)
+    if settings.resolved().get("resume"):
+        raise ConfigError(f"{sources['resume']}: 'resume' is no option of a file", fix="./launch.sh resume RUN")
+    values = {name: _absolute(getattr(settings, name)) for name in paths}
+    return settings.model_copy(update=values), sources
+
+
+def _absolute(value: str | list[str] | None) -> Any:
+    if isinstance(value, list):
+        return [_absolute(each) for each in value]
+    return str(Path(value).expanduser().absolute()) if value else value
+
+
+def check_writable(path: Path) -> None:
+    """Raises UsageError where a folder of this path could not be written: better said before training than after."""
+    there = next(folder for folder in (path, *path.parents) if folder.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise UsageError(f"{path}: {there} is no folder that can be written to", fix="name another folder")
+
+
+def resumed_settings(
+    kind: type[SettingsType], given: dict[str, Any], config: Path | None
+) -> tuple[SettingsType, dict[str, str]]:
     """The settings of the run to continue; a resumed run keeps its configuration.
 
-    Raises ConfigError that lists the flags which say something else than the run's config.yaml.
+    Raises UsageError where a file is given too, ConfigError that lists the flags which say something else than the
+    run's config.yaml.
     """
+    if config is not None:
+        raise UsageError(
+            f"--resume keeps the run's own configuration, and -c {config} names another", fix="leave -c out"
+        )
     folder = record.find(runs(), given["resume"])
     stored = load_yaml(folder / record.CONFIG)
     settings, sources = build(kind, [Layer(str(folder / record.CONFIG), stored | {"resume": folder.name})])

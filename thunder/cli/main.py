@@ -85,7 +85,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             )
         print(f"{'stopped' if isinstance(error, Interrupted) else 'error'}: {error}", file=sys.stderr)
         return error.exit_code
+    except OSError as error:  # a full disk, a folder that cannot be written: no bug of ours, so no traceback
+        print(f"error: {error.filename or 'input or output'}: {error.strerror or error}", file=sys.stderr)
+        return ThunderError.exit_code
     except KeyboardInterrupt:
+        print("stopped: before anything was started", file=sys.stderr)
         return Interrupted.exit_code
     return 0
 

@@ -10,10 +10,11 @@ import typer
 from thunder.cli import jobs
 from thunder.cli.options import flags
 from thunder.cli.settings import config_layer
-from thunder.config import Layer, build
+from thunder.config import Layer
 from thunder.lora.settings import PretrainSettings
 
 app = typer.Typer(add_completion=False)
+PATHS = ("text_root", "exclude_rows", "out")
 
 
 @app.command()
@@ -36,9 +37,11 @@ def pretrain(
 def start(config: Path | None, given: dict[str, Any], *, dry_run: bool = False, as_json: bool = False) -> int:
     """Run the job that a command line or `thunder resume` asks for; returns the exit code."""
     if "resume" in given:
-        settings, sources = jobs.resumed_settings(PretrainSettings, given)
+        settings, sources = jobs.resumed_settings(PretrainSettings, given, config)
     else:
         said = [config_layer(PretrainSettings, config)] if config else []
-        settings, sources = build(PretrainSettings, [*said, Layer("command line", given)])
+        settings, sources = jobs.new_settings(PretrainSettings, [*said, Layer("command line", given)], PATHS)
+    if settings.out:
+        jobs.check_writable(Path(settings.out))
     job = jobs.Job("pretrain", "tiny-base", settings, sources)
     return jobs.run(job, jobs.choose_place(settings), dry_run=dry_run, as_json=as_json)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import os
 import signal
@@ -57,18 +58,19 @@ def rank(folder: Annotated[Path, typer.Argument(help="The run's folder.")], job:
         # from here on a signal means: finish the step, save, stop; before, there is nothing to save
         JOBS[job](folder, record, ring, StopFlag())
     except ThunderError as error:
-        record.event("error", message=error.message, fix=error.fix, exit_code=error.exit_code)
-        print(f"error: {error}", file=sys.stderr)
-        code = error.exit_code
+        code = _tell(record, error.message, error.fix, error.exit_code, f"error: {error}")
     except BaseException as error:
-        text = traceback.format_exc()
-        print(text, file=sys.stderr)
-        record.event("error", message=f"{type(error).__name__}: {error}", fix="", exit_code=1)
-        code = 1
-    sys.stdout.flush()
-    sys.stderr.flush()
+        code = _tell(record, f"{type(error).__name__}: {error}", "", 1, traceback.format_exc())
     # A ring whose peer is gone can block the interpreter's way out for ever; what had to be written is written.
     os._exit(code)
+
+
+def _tell(record: RunRecord, message: str, fix: str, code: int, text: str) -> int:
+    """Tell the launcher first: where the disk is full, the log cannot be written."""
+    record.event("error", message=message, fix=fix, exit_code=code)
+    with contextlib.suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
+    return code
 
 
 def train(folder: Path, record: RunRecord, ring: World, stop: Callable[[], bool]) -> None:
@@ -78,7 +80,7 @@ def train(folder: Path, record: RunRecord, ring: World, stop: Callable[[], bool]
     from thunder.lora.settings import LoraSettings
     from thunder.lora.task import LoraTask
     from thunder.parallel import agree
-    from thunder.training import loop
+    from thunder.training import checkpoint, loop
 
     record.phase("loading")
     settings, _ = build(LoraSettings, [Layer(str(folder / CONFIG), load_yaml(folder / CONFIG))])
@@ -95,23 +97,25 @@ def train(folder: Path, record: RunRecord, ring: World, stop: Callable[[], bool]
         "data_sha256": prepared.rows.files,
         "run": folder.name,
     }
+    if checkpoint.steps(record.checkpoints):  # its weights come from there, and the file may be gone
+        settings = settings.model_copy(update={"resume_adapter_file": None})
     task = LoraTask(loaded, settings, prepared.train.examples, prepared.valid.examples, ours)
     state = loop.train(task, settings, ring, record, stop)
     results = _trained(state, settings, ring.size)
-    interrupted = stop() or state.stopping == "asked to stop"
+    interrupted = stop() or state.asked_to_stop
     if prepared.rows.test and not interrupted:
         record.phase("testing", rows=len(prepared.rows.test))
 
         def on_row(done: int, total: int) -> None:
             record.event("test", done=done, total=total)
             if stop():
-                raise Interrupted("in the test, after training", fix=f"thunder resume {folder.name}")
+                raise Interrupted("in the test, after training", fix=f"./launch.sh resume {folder.name}")
 
         stops = adapter.stop_tokens(tokenizer, model.read_config(base))
         results["test"] = adapter.compare(loaded, tokenizer, prepared.rows.test, stops, ring, folder, on_row)
+    if record.main and settings.adapter_path and not interrupted:
+        adapter_files.copy(folder / task.output, Path(settings.adapter_path))
     _end(record, results, interrupted, state.step)
-    if record.main and settings.adapter_path:
-        adapter_files.copy(folder / task.output, Path(settings.adapter_path).expanduser())
 
 
 def pretrain(folder: Path, record: RunRecord, ring: World, stop: Callable[[], bool]) -> None:
@@ -134,16 +138,17 @@ def pretrain(folder: Path, record: RunRecord, ring: World, stop: Callable[[], bo
     )
     state = loop.train(task, settings, ring, record, stop)
     results = _trained(state, settings, ring.size) | {"wraps": wraps * state.step / settings.total_updates}
-    _end(record, results, stop() or state.stopping == "asked to stop", state.step)
-    if record.main and settings.out:
-        task.save(Path(settings.out).expanduser())
+    interrupted = stop() or state.asked_to_stop
+    if record.main and settings.out and not interrupted:
+        task.save(Path(settings.out))
+    _end(record, results, interrupted, state.step)
 
 
 def _trained(state: Any, settings: Any, ranks: int) -> dict[str, Any]:
     return {
         "steps": state.step,
-        "iterations": min(settings.iters, state.step * settings.grad_accumulation_steps),
-        "epochs": state.epoch,
+        "iterations": state.step * settings.grad_accumulation_steps,
+        "epochs_begun": state.epoch + 1 if state.step else 0,
         "tokens": state.tokens,
         "ranks": ranks,
         "batch_size_per_rank": settings.batch_size,
@@ -151,13 +156,14 @@ def _trained(state: Any, settings: Any, ranks: int) -> dict[str, Any]:
         "best_valid_loss": state.best_loss,
         "best_step": state.best_step,
         "validation": state.validation,
-        "stopped_early": state.stopping or None,
+        "stopped_early": state.stopped_early or None,
     }
 
 
 def _end(record: RunRecord, results: dict[str, Any], interrupted: bool, step: int) -> None:
     if interrupted:
-        raise Interrupted(f"at step {step}, with a checkpoint", fix=f"thunder resume {record.folder.name}")
+        where = f"at step {step}, with a checkpoint" if step else "before the first step: there is nothing to save"
+        raise Interrupted(where, fix=f"./launch.sh resume {record.folder.name}")
     record.finish(results)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -23,10 +21,5 @@ def resume(
 ) -> None:
     """Continue a run from its newest whole checkpoint, exactly as if it had never stopped."""
     folder = record.find(jobs.runs(), run)
-    kind = kind_of(folder)
+    kind = str(jobs.read_plan(folder)["job"])
     raise typer.Exit(JOBS[kind](None, {"resume": str(folder)}, dry_run=dry_run, as_json=as_json))
-
-
-def kind_of(folder: Path) -> str:
-    """What job a run was, from its plan."""
-    return str(json.loads((folder / jobs.PLAN).read_text(encoding="utf-8"))["job"])

@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
+from rich.text import Text
 
 from thunder.runs.record import LOG
 from thunder.units import format_bytes, format_count, format_seconds
@@ -22,7 +23,7 @@ talk = Console(stderr=True, highlight=False)
 def print_plan(plan: dict[str, Any]) -> None:
     """The plan as a table, on stderr."""
     table = Table(
-        title=f"plan: {plan['job']} {plan['run']}",
+        title=Text(f"plan: {plan['job']} {plan['run']}"),
         title_justify="left",
         show_header=False,
         box=None,
@@ -31,7 +32,7 @@ def print_plan(plan: dict[str, Any]) -> None:
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     for name, text in plan_rows(plan):
-        table.add_row(name, text)
+        table.add_row(name, Text(text))
     talk.print(table)
 
 
@@ -42,6 +43,7 @@ def plan_rows(plan: dict[str, Any]) -> list[tuple[str, str]]:
     rows = []
     if model := plan.get("model"):
         rows.append(("model", f"{model['name']} ({model['source']}), {model['type']}, {model['layers']} layers"))
+        rows.append(("template", model["template"]))
     hosts = ", ".join(f"{rank['host']} {rank['address'].rpartition(':')[0]}" for rank in plan["ranks"])
     rows.append(("cluster", f"{cluster['name']}: {cluster['ranks']} ranks ({cluster['reason']}): {hosts}"))
     if data := plan.get("data"):
@@ -55,15 +57,8 @@ def plan_rows(plan: dict[str, Any]) -> list[tuple[str, str]]:
                 f"supervised ({train['supervised_share']:.0%})",
             )
         )
-        if train["rows_cut_at_limit"] or train["rows_left_out"]:
-            named = ", ".join(train["left_out_sources"][:5])
-            left = (
-                f"; {train['rows_left_out']} left out, their completion lies beyond it: {named}"
-                if train["rows_left_out"]
-                else ""
-            )
-            limit = settings["max_seq_length"]
-            rows.append(("over limit", f"{train['rows_cut_at_limit']} rows cut at {limit} tokens{left}"))
+        for part in ("train", "valid"):
+            rows += over_limit(part, data[part], settings["max_seq_length"])
     accumulated = f" x {batch['grad_accumulation_steps']} accumulated" if batch["grad_accumulation_steps"] > 1 else ""
     rows.append(("batch", f"{batch['per_rank']} per rank, {batch['global']} global{accumulated}"))
     epochs = f", {length['epochs']:.2f} epochs" if length["epochs"] else ""
@@ -83,6 +78,21 @@ def plan_rows(plan: dict[str, Any]) -> list[tuple[str, str]]:
         if source != "default":
             sources.setdefault(source, []).append(name)
     rows += [("options from", f"{source}: {', '.join(names)}") for source, names in sources.items()]
+    return rows
+
+
+def over_limit(part: str, counts: dict[str, Any], limit: int) -> list[tuple[str, str]]:
+    """What became of the rows of one part that do not fit, or nothing."""
+    rows = []
+    if counts["rows_cut_at_limit"]:
+        rows.append(("over limit", f"{part}: {counts['rows_cut_at_limit']} rows cut at {limit} tokens"))
+    if counts["rows_left_out"]:
+        named = ", ".join(counts["left_out_sources"][:5])
+        text = f"{part}: {counts['rows_left_out']} rows left out, their completion lies beyond {limit} tokens: {named}"
+        rows.append(("over limit", text))
+    if counts["prompts_unlike"]:
+        text = f"{part}: in {counts['prompts_unlike']} rows the template's prompt is no prefix of the row: "
+        rows.append(("template", text + "supervised from where they part"))
     return rows
 
 
@@ -179,10 +189,10 @@ def metrics_line(values: dict[str, Any]) -> str:
     return "  ".join(parts)
 
 
-def print_result(kind: str, folder: Path, results: dict[str, Any]) -> None:
+def print_result(plan: dict[str, Any], folder: Path, results: dict[str, Any]) -> None:
     """The result and the next useful commands, on stdout."""
-    where = os.path.relpath(folder)
-    print(f"{kind} done: {results['steps']} steps, {results['epochs'] + 1} epochs begun, {where}")
+    kind, where = plan["job"], short(folder)
+    print(f"{kind} done: {results['steps']} steps, {results['epochs_begun']} epochs begun, {where}")
     if results.get("best_valid_loss") is not None:
         print(f"  best validation loss {results['best_valid_loss']:.4f} at step {results['best_step']}")
     if "bits_per_byte" in (last := results.get("validation") or {}):
@@ -197,16 +207,28 @@ def print_result(kind: str, folder: Path, results: dict[str, Any]) -> None:
             f"{test['improved']} better, {test['unchanged']} same, {test['worse']} worse"
         )
     print("next:")
-    for command in next_commands(kind, where):
+    for command in next_commands(plan, where, bool(test)):
         print(f"  {command}")
 
 
-def next_commands(kind: str, where: str) -> list[str]:
+def short(path: Path) -> str:
+    """A path as short as it can be said: relative where it lies below the working directory."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+
+
+def next_commands(plan: dict[str, Any], where: str, tested: bool) -> list[str]:
     """What people usually do next."""
-    if kind == "pretrain":
-        return [f"python -m mlx_lm generate --model {where}/model --prompt '...'", f"./launch.sh --model {where}/model"]
+    python = short(Path(sys.executable))
+    if plan["job"] == "pretrain":
+        return [
+            f"{python} -m mlx_lm generate --model {where}/model --prompt '...'",
+            f"./launch.sh --model {where}/model",
+        ]
+    model = short(Path(plan["model"]["path"]))
+    look = [f"less {where}/test_predictions.jsonl"] if tested else []
     return [
-        f"less {where}/test_predictions.jsonl",
-        f"python -m mlx_lm generate --model MODEL --adapter-path {where}/adapters --prompt '...'",
+        *look,
+        f"{python} -m mlx_lm generate --model {model} --adapter-path {where}/adapters --prompt '...'",
         f"./launch.sh train -c {where}/config.yaml --seed 1",
     ]

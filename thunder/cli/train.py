@@ -12,13 +12,13 @@ import typer
 from thunder.cli import jobs
 from thunder.cli.options import flags
 from thunder.cli.settings import lora_layers
-from thunder.config import build
 from thunder.errors import UsageError
 from thunder.lora import adapter_files, batches, data, model
 from thunder.lora.settings import EMBEDDED_MODEL, LoraSettings
 from thunder.training import safe_shapes
 
 app = typer.Typer(add_completion=False)
+PATHS = ("data", "train_data", "valid_data", "test_data", "adapter_path", "resume_adapter_file")
 
 
 @app.command()
@@ -44,9 +44,12 @@ def train(
 def start(config: Path | None, given: dict[str, Any], *, dry_run: bool = False, as_json: bool = False) -> int:
     """Run the job that a command line or `thunder resume` asks for; returns the exit code."""
     if "resume" in given:
-        settings, sources = jobs.resumed_settings(LoraSettings, given)
+        settings, sources = jobs.resumed_settings(LoraSettings, given, config)
     else:
-        settings, sources = build(LoraSettings, lora_layers(config, given))
+        layers = lora_layers(config, given)
+        settings, sources = jobs.new_settings(LoraSettings, layers, PATHS)
+        if settings.model and Path(settings.model).expanduser().exists():  # else it names a repository
+            settings = settings.model_copy(update={"model": str(Path(settings.model).expanduser().absolute())})
     place = jobs.choose_place(settings)
     job = jobs.Job(
         "train",
@@ -61,9 +64,12 @@ def start(config: Path | None, given: dict[str, Any], *, dry_run: bool = False, 
 def facts(settings: LoraSettings, ranks: int) -> dict[str, Any]:
     """What the plan says of model, data and shape; read from disk, without MLX."""
     base = model.find(settings.model)
-    prepared = data.prepare(settings, batches.load_tokenizer(base), ranks)
-    if settings.resume_adapter_file:
+    tokenizer = batches.load_tokenizer(base)
+    prepared = data.prepare(settings, tokenizer, ranks)
+    if settings.resume_adapter_file and not settings.resume:
         adapter_files.find(settings.resume_adapter_file)
+    if settings.adapter_path:
+        jobs.check_writable(Path(settings.adapter_path))
     config = model.read_config(base)
     text = config.get("text_config", config)
     layers = int(text.get("num_hidden_layers", 0))
@@ -72,7 +78,9 @@ def facts(settings: LoraSettings, ranks: int) -> dict[str, Any]:
             f"--num-layers {settings.num_layers}: the model has {layers}", fix=f"--num-layers {layers}, or -1 for all"
         )
     shape = safe_shapes.Shape(
-        settings.batch_size, layers if settings.num_layers == -1 else settings.num_layers, settings.max_seq_length
+        settings.batch_size,
+        max(1, layers) if settings.num_layers == -1 else settings.num_layers,
+        settings.max_seq_length,
     )
     verdict = safe_shapes.judge(shape, model.multiply_adds(config) or safe_shapes.E2B_MULTIPLY_ADDS)
     if platform.system() == "Darwin" and verdict.verdict == "unsafe" and not settings.unsafe_shape:
@@ -87,6 +95,7 @@ def facts(settings: LoraSettings, ranks: int) -> dict[str, Any]:
             "path": str(base),
             "type": config.get("model_type"),
             "layers": layers,
+            "template": batches.template_note(tokenizer),
             "sha256": model.base_digest(base, model.digest_cache()),
         },
         "data": prepared.summary(),

@@ -47,8 +47,10 @@ def check(folder: Path) -> dict[str, Any]:
         )
     try:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        if not isinstance(config, dict) or "num_layers" not in config or "lora_parameters" not in config:
-            raise ValueError("it has no num_layers and lora_parameters")
+        if not isinstance(config, dict) or "num_layers" not in config:
+            raise ValueError("it has no num_layers")
+        if not isinstance(config.get("lora_parameters"), dict):
+            raise ValueError("it has no lora_parameters")
     except ValueError as error:
         raise ModelError(f"{folder / CONFIG}: {error}", fix="train the adapter again, or copy it whole") from None
     return config

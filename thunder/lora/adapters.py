@@ -61,12 +61,17 @@ def save(folder: Path, model: nn.Module, settings: LoraSettings, layers: int, ou
     os.replace(beside, folder / WEIGHTS)
 
 
-def start_from(model: nn.Module, folder: Path) -> None:
-    """Give the LoRA layers of a model the weights of a saved adapter, which must have the same layers and shapes.
+def start_from(model: nn.Module, settings: LoraSettings, folder: Path) -> None:
+    """Give the LoRA layers of a model the weights of a saved adapter of the same layers, shapes and scale.
 
-    Raises ModelError where the folder is not an adapter, or is one of another model or shape.
+    Raises ModelError where the folder is not an adapter, or is one of another model, shape or scale.
     """
-    adapter_files.check(folder)
+    scale = adapter_files.check(folder)["lora_parameters"].get("scale")
+    if scale != settings.lora_scale:
+        raise ModelError(
+            f"{folder}: its scale is {scale}, the run's is {settings.lora_scale:g}: it would start as another model",
+            fix=f"--lora-scale {scale}",
+        )
     wanted = {name: array.shape for name, array in tree_flatten(model.trainable_parameters())}
     try:
         weights: dict[str, mx.array] = mx.load(str(folder / WEIGHTS))

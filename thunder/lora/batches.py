@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from thunder.corpora.rows import Row
+from thunder.errors import ModelError
+from thunder.text.chat import GEMMA_TEMPLATE
 
 PAD_TO = 32
 
@@ -35,6 +39,7 @@ class Encoded:
     examples: tuple[Example, ...]
     cut: tuple[str, ...] = field(default=())
     left_out: tuple[str, ...] = field(default=())
+    prompts_unlike: int = 0
 
     @property
     def tokens(self) -> int:
@@ -55,6 +60,7 @@ class Encoded:
             "rows_cut_at_limit": len(self.cut),
             "rows_left_out": len(self.left_out),
             "left_out_sources": list(self.left_out[:20]),
+            "prompts_unlike": self.prompts_unlike,
         }
 
 
@@ -63,9 +69,10 @@ def encode(rows: Sequence[Row], tokenizer: Any, max_seq_length: int, mask_prompt
 
     tokenizer: a transformers tokenizer with a chat template.
     A row over the limit is cut and counted; one whose completion would be cut away wholly is left out and named,
-    since it would supervise nothing (mlx_lm makes NaN of it).
+    since it would supervise nothing (mlx_lm makes NaN of it). Where a template's generation prompt is no prefix of the
+    row (it may open a thinking channel there), the row is supervised from where the two part, and counted.
     """
-    examples, cut, left_out = [], [], []
+    examples, cut, left_out, unlike = [], [], [], 0
     for row in rows:
         ids = tokenizer.apply_chat_template(list(row.messages), return_dict=False)
         offset = 0
@@ -73,14 +80,21 @@ def encode(rows: Sequence[Row], tokenizer: Any, max_seq_length: int, mask_prompt
             prompt = tokenizer.apply_chat_template(
                 list(row.prompt_messages), add_generation_prompt=True, return_dict=False
             )
-            offset = len(prompt)
+            offset = shared_prefix(ids, prompt)
+            unlike += offset < len(prompt)
         if len(ids) > max_seq_length:
             if offset >= max_seq_length:
                 left_out.append(row.source)
                 continue
             cut.append(row.source)
         examples.append(Example(np.array(ids[:max_seq_length], np.int32), offset, row))
-    return Encoded(tuple(examples), tuple(cut), tuple(left_out))
+    return Encoded(tuple(examples), tuple(cut), tuple(left_out), unlike)
+
+
+def shared_prefix(ids: Sequence[int], other: Sequence[int]) -> int:
+    """How many tokens two sequences begin with in common."""
+    pairs = enumerate(zip(ids, other, strict=False))
+    return next((place for place, (a, b) in pairs if a != b), min(len(ids), len(other)))
 
 
 def pad(examples: Sequence[Example], pad_to: int = PAD_TO) -> tuple[np.ndarray, np.ndarray]:
@@ -98,9 +112,33 @@ def pad(examples: Sequence[Example], pad_to: int = PAD_TO) -> tuple[np.ndarray, 
     return ids, spans
 
 
-def load_tokenizer(folder: Any) -> Any:
-    """The transformers tokenizer of a model folder, from disk only."""
+def load_tokenizer(folder: Path) -> Any:
+    """The transformers tokenizer of a model folder, from disk only.
+
+    A base model brings no chat template: one that knows Gemma 4's turn tokens gets Gemma's form (`template_note`).
+    Raises ModelError where there is no tokenizer, a damaged one, or no template and none that would fit.
+    """
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # else it says at every start that PyTorch is not there
     from transformers import AutoTokenizer  # takes a second to import, and `--help` must not wait for it
 
-    return AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+    description = folder / "tokenizer.json"
+    try:
+        if description.is_file():  # the library behind raises bare `Exception` on a damaged one
+            json.loads(description.read_text(encoding="utf-8"))
+        tokenizer: Any = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        cause = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ModelError(f"{folder}: its tokenizer cannot be loaded: {cause}", fix="copy the model again") from None
+    if tokenizer.chat_template is None:
+        if tokenizer.convert_tokens_to_ids("<|turn>") in (None, tokenizer.unk_token_id):
+            raise ModelError(
+                f"{folder}: its tokenizer has no chat template",
+                fix="put the template of its instruction-tuned sibling there as chat_template.jinja",
+            )
+        tokenizer.chat_template = GEMMA_TEMPLATE
+    return tokenizer
+
+
+def template_note(tokenizer: Any) -> str:
+    """Where the chat template comes from, for the plan."""
+    return "Gemma 4's form" if tokenizer.chat_template == GEMMA_TEMPLATE else "the model's own"

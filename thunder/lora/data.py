@@ -113,6 +113,16 @@ def prepare(settings: LoraSettings, tokenizer: Any, ranks: int) -> Prepared:
             f"none of {len(rows.train)} training rows has its completion within {settings.max_seq_length} tokens",
             fix="a higher --max-seq-length",
         )
+    if "valid" in rows.files and not valid.examples:
+        raise CorpusError(
+            f"none of {len(rows.valid)} validation rows has its completion within {settings.max_seq_length} tokens",
+            fix="a higher --max-seq-length, or other validation rows",
+        )
+    if settings.patience and not valid.examples:
+        raise CorpusError(
+            f"--patience {settings.patience} needs validation rows, and there are none",
+            fix="name some with --valid-data, or raise --holdout",
+        )
     if len(train.examples) < ranks:
         raise CorpusError(
             f"{len(train.examples)} training rows for {ranks} ranks: some rank would never have one",

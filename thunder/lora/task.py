@@ -32,7 +32,7 @@ class LoraTask:
         self.settings = settings
         self.layers = adapters.add(model, settings)
         if settings.resume_adapter_file:
-            adapters.start_from(model, adapter_files.find(settings.resume_adapter_file))
+            adapters.start_from(model, settings, adapter_files.find(settings.resume_adapter_file))
         if settings.grad_checkpoint:
             from mlx_lm.tuner.trainer import grad_checkpoint
 

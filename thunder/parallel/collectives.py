@@ -76,7 +76,7 @@ def sum_gradients(
             raise RunFailed(
                 f"ranks are out of step: {name} is {mine[field]} on rank {world.rank}, "
                 f"but the {world.size} ranks add up to {summed[field]}",
-                fix="resume from the last checkpoint: `thunder resume latest`",
+                fix="resume from the last checkpoint: `./launch.sh resume`",
             )
     arrays, start = [], HEADER
     with mx.stream(mx.cpu):
@@ -122,8 +122,3 @@ def gather_json(world: World, value: Any) -> list[Any]:
     padded[: len(data)] = data
     rows = gather_array(world, mx.array(padded.view(np.int32))).astype(np.int32)
     return [json.loads(rows[rank].tobytes()[: lengths[rank]].decode()) for rank in range(world.size)]
-
-
-def barrier(world: World) -> None:
-    """Return when every rank has come here."""
-    _sum(world, mx.zeros(1))

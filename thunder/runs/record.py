@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any
 
 from thunder import digest
 from thunder.errors import ArtifactError, UsageError
 
+LOCK = ".lock"
 CONFIG, ENVIRONMENT, METRICS, RESULTS, LOG = (
     "config.yaml",
     "environment.json",
@@ -22,13 +25,30 @@ CONFIG, ENVIRONMENT, METRICS, RESULTS, LOG = (
 )
 
 
-def new_folder(root: Path, name: str, now: float | None = None) -> Path:
-    """Make `root/<date>-<time>-<name>-<4 hex digits>` and point `root/latest` to it."""
-    stamp = time.strftime("%Y%m%d-%H%M%S", time.localtime(now))
-    folder = root / f"{stamp}-{name}-{secrets.token_hex(2)}"
-    folder.mkdir(parents=True)
-    point_latest(folder)
-    return folder
+def new_name(root: Path, name: str) -> Path:
+    """A folder `root/<date>-<time>-<name>-<4 hex digits>` for a new run; nothing is made yet."""
+    return root / f"{time.strftime('%Y%m%d-%H%M%S')}-{name}-{secrets.token_hex(2)}"
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Generator[None]:
+    """Hold a run's folder for one launcher; the system lets go of it however the launcher ends.
+
+    Raises UsageError where another launcher holds it.
+    """
+    with (folder / LOCK).open("a+", encoding="utf-8") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            stream.seek(0)
+            raise UsageError(
+                f"{folder.name} is going on already, started by process {stream.read().strip() or 'unknown'}",
+                fix="wait for it, or stop it with Ctrl-C where it was started",
+            ) from None
+        stream.truncate(0)
+        stream.write(f"{os.getpid()}\n")
+        stream.flush()
+        yield
 
 
 def point_latest(folder: Path) -> None:
@@ -124,16 +144,4 @@ def read_results(folder: Path) -> dict[str, Any]:
     try:
         return json.loads((folder / RESULTS).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ArtifactError(f"{folder / RESULTS}: {error}", fix=f"thunder resume {folder.name}") from None
-
-
-def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """Lines of metrics.jsonl; a torn last line, as a crash leaves it, is left out."""
-    path = folder / METRICS
-    rows = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue
-    return rows
+        raise ArtifactError(f"{folder / RESULTS}: {error}", fix=f"./launch.sh resume {folder.name}") from None

@@ -28,6 +28,7 @@ WEIGHTS, OPTIMIZER, STATE, MANIFEST = (
     "manifest.json",
 )
 KEPT = 2
+TRANSIENT = ("asked_to_stop", "result")  # of the state: what holds for this process only
 
 
 def save(root: Path, task: Task, optimizer: optim.Optimizer, state: State) -> Path:
@@ -40,9 +41,7 @@ def save(root: Path, task: Task, optimizer: optim.Optimizer, state: State) -> Pa
     beside.mkdir(parents=True)
     mx.save_safetensors(str(beside / WEIGHTS), dict(tree_flatten(task.model.trainable_parameters())))
     mx.save_safetensors(str(beside / OPTIMIZER), dict(tree_flatten(optimizer.state)))
-    saved = {
-        field.name: getattr(state, field.name) for field in fields(state) if field.name not in ("result", "stopping")
-    }
+    saved = {field.name: getattr(state, field.name) for field in fields(state) if field.name not in TRANSIENT}
     digest.write_json(beside / STATE, saved)
     for name in (WEIGHTS, OPTIMIZER):
         _flush(beside / name)

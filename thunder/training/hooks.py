@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import mlx.core as mx
 import mlx.optimizers as optim
@@ -22,17 +23,18 @@ BEST = "best"
 
 
 class Hook:
-    """Something done every `period` updates and at the end; a subclass says what, and whether at the start too."""
+    """Something done every `period` updates, after the last one, and where a run is about to stop."""
 
-    at_start = False
+    def __init__(self, period: int, total: int) -> None:
+        self.period, self.total = period, total
 
-    def __init__(self, period: int) -> None:
-        self.period = period
+    def on_period(self, state: State) -> bool:
+        """Whether the state stands at a multiple of the period or at the end of the run."""
+        return state.step % self.period == 0 or state.step == self.total
 
-    def maybe(self, state: State, *, at_start: bool = False, last: bool = False) -> None:
-        """Run if due: at the start where the hook wants that, on its period, and at the last step."""
-        due = self.at_start if at_start else (last or bool(state.stopping) or state.step % self.period == 0)
-        if due:
+    def maybe(self, state: State, *, at_start: bool = False) -> None:
+        """Run if due; at the start nothing is, unless a subclass says so."""
+        if not at_start and (self.on_period(state) or state.asked_to_stop or bool(state.stopped_early)):
             self.run(state)
 
     def run(self, state: State) -> None:
@@ -44,8 +46,7 @@ class Report(Hook):
     """Mean loss since the last report, speed over all ranks, time left, memory; a heartbeat at every step."""
 
     def __init__(self, settings: LoopSettings, record: RunRecord) -> None:
-        super().__init__(settings.updates(settings.steps_per_report))
-        self.total = settings.total_updates
+        super().__init__(settings.updates(settings.steps_per_report), settings.total_updates)
         self.record = record
         self._reset()
         self.first_step: int | None = None
@@ -59,7 +60,8 @@ class Report(Hook):
         """Leave the time since the last step out of the speed: it went into something else."""
         self.mark = time.perf_counter()
 
-    def maybe(self, state: State, *, at_start: bool = False, last: bool = False) -> None:
+    def maybe(self, state: State, *, at_start: bool = False) -> None:
+        """Count the step; report if due."""
         if at_start:
             self.resume_clock()
             return
@@ -72,7 +74,7 @@ class Report(Hook):
         self.tokens += state.result.tokens
         self.mark = now
         self.record.event("step", step=state.step)
-        super().maybe(state, last=last)
+        super().maybe(state)
 
     def run(self, state: State) -> None:
         assert state.result is not None and self.first_step is not None
@@ -99,22 +101,36 @@ class Report(Hook):
 class Validate(Hook):
     """Loss over the whole validation set; keeps the best weights beside the last; early stopping."""
 
-    at_start = True
-
-    def __init__(self, task: Task, settings: LoopSettings, world: World, record: RunRecord, clock: Report) -> None:
-        super().__init__(settings.updates(settings.steps_per_eval))
+    def __init__(
+        self,
+        task: Task,
+        settings: LoopSettings,
+        world: World,
+        record: RunRecord,
+        clock: Report,
+        stop_requested: Callable[[], bool],
+    ) -> None:
+        super().__init__(settings.updates(settings.steps_per_eval), settings.total_updates)
         self.task, self.patience, self.world, self.record, self.clock = task, settings.patience, world, record, clock
+        self.stop_requested = stop_requested
 
-    def maybe(self, state: State, *, at_start: bool = False, last: bool = False) -> None:
-        # A resumed run has its first validation behind it; a user who asked to stop does not wait for another.
-        if not self.task.groups or (at_start and state.step > 0) or state.stopping:
-            return
-        super().maybe(state, at_start=at_start, last=last)
+    def maybe(self, state: State, *, at_start: bool = False) -> None:
+        """Validate before the first step and on the period, once a step.
+
+        A run that was asked to stop does not wait for it; when it goes on, what was due comes first.
+        """
+        due = bool(self.task.groups) and self.on_period(state) and state.validated_at != state.step
+        if due and not state.asked_to_stop and not state.stopped_early:
+            self.run(state)
 
     def run(self, state: State) -> None:
         self.record.phase("validating", step=state.step)
         started = time.perf_counter()
-        values = state.validation = validate(self.task, self.world)
+        values = validate(self.task, self.world, self.stop_requested)
+        if values is None:
+            state.asked_to_stop = True
+            return
+        state.validation, state.validated_at = values, state.step
         better = state.best_loss is None or values["valid_loss"] < state.best_loss
         if better:
             state.best_loss, state.best_step, state.validations_without_gain = values["valid_loss"], state.step, 0
@@ -123,7 +139,7 @@ class Validate(Hook):
         else:
             state.validations_without_gain += 1
             if self.patience and state.validations_without_gain >= self.patience:
-                state.stopping = f"no better validation loss in {self.patience} validations"
+                state.stopped_early = f"no better validation loss in {self.patience} validations"
         self.record.metrics(
             step=state.step,
             epoch=state.epoch,
@@ -148,7 +164,7 @@ class Save(Hook):
         record: RunRecord,
         clock: Report,
     ) -> None:
-        super().__init__(settings.updates(settings.save_every))
+        super().__init__(settings.updates(settings.save_every), settings.total_updates)
         self.task, self.optimizer, self.world, self.record, self.clock = task, optimizer, world, record, clock
 
     def run(self, state: State) -> None:
@@ -160,26 +176,40 @@ class Save(Hook):
 
 
 def standard_hooks(
-    task: Task, optimizer: optim.Optimizer, settings: LoopSettings, world: World, record: RunRecord
+    task: Task,
+    optimizer: optim.Optimizer,
+    settings: LoopSettings,
+    world: World,
+    record: RunRecord,
+    stop_requested: Callable[[], bool],
 ) -> list[Hook]:
     """Report, validate, save: in this order, so that a checkpoint holds what its validation found."""
     report = Report(settings, record)
     return [
         report,
-        Validate(task, settings, world, record, report),
+        Validate(task, settings, world, record, report, stop_requested),
         Save(task, optimizer, settings, world, record, report),
     ]
 
 
-def validate(task: Task, world: World) -> dict[str, Any]:
-    """Loss over the whole validation set, sharded over ranks and weighted by tokens; the same numbers on every rank."""
+def validate(task: Task, world: World, stop_requested: Callable[[], bool]) -> dict[str, float] | None:
+    """Loss over the whole validation set, sharded over ranks and weighted by tokens; the same numbers on every rank.
+
+    None, on every rank, where any rank was asked to stop on the way.
+    """
     sums = {group: [0.0, 0.0] for group in task.groups}
+    stopped = 0.0
     task.model.eval()
     for group, batch in task.validation(world.rank, world.size):
+        if stop_requested():
+            stopped = 1.0
+            break
         loss_sum = task.loss(task.model, *batch.arrays)
         mx.eval(loss_sum)
         sums[group][0] += loss_sum.item()
         sums[group][1] += batch.tokens
     task.model.train()
-    flat = collectives.sum_numbers(world, [number for pair in sums.values() for number in pair])
+    *flat, stops = collectives.sum_numbers(world, [*(number for pair in sums.values() for number in pair), stopped])
+    if stops:
+        return None
     return task.validation_metrics({group: (flat[2 * i], flat[2 * i + 1]) for i, group in enumerate(sums)})

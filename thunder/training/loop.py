@@ -17,7 +17,7 @@ from thunder.training.task import Task
 
 @dataclass
 class State:
-    """Where a run stands. `step` counts optimizer updates; everything here is in the checkpoint."""
+    """Where a run stands: all of it is in the checkpoint, but for the last two. `step` counts optimizer updates."""
 
     step: int = 0
     epoch: int = 0
@@ -25,8 +25,10 @@ class State:
     best_loss: float | None = None
     best_step: int | None = None
     validation: dict[str, float] = field(default_factory=dict)
+    validated_at: int | None = None
     validations_without_gain: int = 0
-    stopping: str = ""
+    stopped_early: str = ""
+    asked_to_stop: bool = False
     result: StepResult | None = None
 
 
@@ -41,22 +43,21 @@ def train(
     optimizer = make_optimizer(settings)
     state = checkpoint.restore(record.checkpoints, task, optimizer, State, record.log) or State()
     step = make_step(task, optimizer, settings, world)
-    hooks = standard_hooks(task, optimizer, settings, world, record)
+    hooks = standard_hooks(task, optimizer, settings, world, record, stop_requested)
     global_batch = settings.batch_size * world.size * settings.grad_accumulation_steps
     record.phase("training", step=state.step, steps=settings.total_updates)
     fire(hooks, state, at_start=True)
     for plan in data.steps(task.rows, global_batch, settings.seed, after=state.step, until=settings.total_updates):
+        if state.asked_to_stop or state.stopped_early:
+            break
         state.result = step(plan, stop_requested())
         state.step, state.epoch, state.tokens = plan.number, plan.epoch, state.tokens + state.result.tokens
-        if state.result.stop:
-            state.stopping = "asked to stop"
-        fire(hooks, state, last=plan.number == settings.total_updates or bool(state.stopping))
-        if state.stopping:
-            break
+        state.asked_to_stop = state.result.stop
+        fire(hooks, state)
     return state
 
 
-def fire(hooks: list[Hook], state: State, at_start: bool = False, last: bool = False) -> None:
+def fire(hooks: list[Hook], state: State, at_start: bool = False) -> None:
     """Run each hook that is due; the order is the list's."""
     for hook in hooks:
-        hook.maybe(state, at_start=at_start, last=last)
+        hook.maybe(state, at_start=at_start)

@@ -21,33 +21,54 @@ CONFIGS = REPOSITORY / "configs"
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML as people mean it: `1e-5` is a number, `no` and `on` are words, and a key said twice is an error."""
+    """YAML as people mean it: `1e-5` is a number, `no` and `on` are words, and a key said twice is an error.
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+    Whole numbers are decimal: `010` and `1:30`, which YAML 1.1 reads as 8 and 90, stay texts.
+    """
+
+    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+        """A mapping as it is written: checked here, since merging (`<<`) later puts keys of others among its own."""
+        node = super().compose_mapping_node(anchor)
         seen: dict[Any, int] = {}
         for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
             line = key_node.start_mark.line + 1
+            if not isinstance(key_node, yaml.ScalarNode):
+                what = f"a {key_node.id} cannot be a key"
+                raise yaml.MarkedYAMLError(None, None, what, key_node.start_mark)
+            if key_node.tag == _MERGE:
+                continue
+            key = self.construct_object(key_node)
             if key in seen:
-                raise yaml.MarkedYAMLError(
-                    None, None, f"key {key!r} stands on line {seen[key]} and again on line {line}", key_node.start_mark
-                )
+                what = f"key {key!r} stands on line {seen[key]} and again on line {line}"
+                raise yaml.MarkedYAMLError(None, None, what, key_node.start_mark)
             seen[key] = line
-        return super().construct_mapping(node, deep)
+        return node
 
 
+_MERGE = "tag:yaml.org,2002:merge"
+_OURS = {
+    "tag:yaml.org,2002:int": (re.compile(r"^[-+]?(?:0|[1-9][0-9]*)$"), "-+0123456789"),
+    "tag:yaml.org,2002:float": (
+        re.compile(r"^[-+]?(?:[0-9]+\.[0-9]*(?:[eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+|\.[0-9]+(?:[eE][-+]?[0-9]+)?)$"),
+        "-+0123456789.",
+    ),
+    "tag:yaml.org,2002:bool": (re.compile(r"^(?:true|True|false|False)$"), "tTfF"),
+}
 _Loader.yaml_implicit_resolvers = {
-    first: [
-        (tag, pattern) for tag, pattern in resolvers if tag not in ("tag:yaml.org,2002:float", "tag:yaml.org,2002:bool")
-    ]
+    first: [(tag, pattern) for tag, pattern in resolvers if tag not in _OURS]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(?:[0-9]+\.[0-9]*(?:[eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+|\.[0-9]+(?:[eE][-+]?[0-9]+)?)$"),
-    list("-+0123456789."),
-)
-_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|false|False)$"), list("tTfF"))
+for _tag, (_pattern, _first) in _OURS.items():
+    _Loader.add_implicit_resolver(_tag, _pattern, list(_first))
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes texts that we read as numbers, beside those that other readers do."""
+
+
+_Dumper.yaml_implicit_resolvers = {key: list(pairs) for key, pairs in yaml.SafeDumper.yaml_implicit_resolvers.items()}
+for _tag, (_pattern, _first) in _OURS.items():
+    _Dumper.add_implicit_resolver(_tag, _pattern, list(_first))
 
 
 def load_yaml(path: Path) -> dict[str, Any]:
@@ -69,6 +90,8 @@ def load_yaml(path: Path) -> dict[str, Any]:
         raise ConfigError(
             f"{where}: {getattr(error, 'problem', None) or error}", fix="correct the YAML there"
         ) from None
+    except (ValueError, KeyError, RecursionError) as error:  # 2001-02-30, !!bool maybe, a thousand brackets
+        raise ConfigError(f"{path}: {error}", fix="correct the YAML there") from None
     if content is None:
         return {}
     if not isinstance(content, dict):
@@ -79,8 +102,8 @@ def load_yaml(path: Path) -> dict[str, Any]:
 
 
 def dump_yaml(value: Mapping[str, Any]) -> str:
-    """A mapping as YAML, in its own order, N'Ko unescaped."""
-    return yaml.safe_dump(dict(value), sort_keys=False, allow_unicode=True)
+    """A mapping as YAML, in its own order, N'Ko unescaped; `load_yaml` reads back the same values."""
+    return yaml.dump(dict(value), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
 def option(default: Any, help: str, *, aliases: Iterable[str] = (), panel: str = "Training", **limits: Any) -> Any:
@@ -110,10 +133,14 @@ SettingsType = TypeVar("SettingsType", bound=Settings)
 
 @dataclass(frozen=True)
 class Layer:
-    """Values from one source, such as a preset file or the command line; later layers win over earlier ones."""
+    """Values from one source, such as a preset file or the command line; later layers win over earlier ones.
+
+    notes: what the source says that is understood and has no effect here, a sentence each, for the plan to show.
+    """
 
     source: str
     values: Mapping[str, Any]
+    notes: tuple[str, ...] = ()
 
 
 def names_of(kind: type[Settings]) -> dict[str, str]:

@@ -247,6 +247,22 @@ def test_half_of_a_surrogate_pair(write):
     assert "message 1: character 2 is half of a surrogate pair" in refusal(write(line))
 
 
+@pytest.mark.parametrize("key", ["asr_text", "id", "feat_id", "row_id"])
+def test_half_of_a_surrogate_pair_in_a_field(write, key):
+    line = json.dumps(GOOD | {"id": "one", key: "a\ud800"})
+    assert f":1: '{key}' character 2 is half of a surrogate pair" in refusal(write(line))
+
+
+@pytest.mark.parametrize("key", ["hyp", "ref"])
+def test_half_of_a_surrogate_pair_in_a_pair(write, key):
+    line = json.dumps({"hyp": "a", "ref": "b"} | {key: "\udc00"})
+    assert f":1: '{key}' character 1 is half of a surrogate pair" in refusal(write(line))
+
+
+def test_half_of_a_surrogate_pair_as_a_role_can_be_printed(write):
+    assert "unknown role '\\ud800'" in refusal(write(json.dumps(turns(("\ud800", "a")))))
+
+
 def test_an_asr_text_that_is_not_text(write):
     assert "'asr_text' is a number, not a text" in refusal(write(GOOD | {"asr_text": 3}))
 
@@ -254,6 +270,21 @@ def test_an_asr_text_that_is_not_text(write):
 @pytest.mark.parametrize("value, reason", [("", "is empty"), (3, "is a number, not a text"), (None, "is null")])
 def test_a_pair_with_a_value_that_is_no_use(write, value, reason):
     assert f":1: 'after' {reason}" in refusal(write({"before": "a", "after": value}))
+
+
+@pytest.mark.parametrize("question, answer", [pair for pair in PAIRS if pair[0] != "prompt"])
+@pytest.mark.parametrize("heard", ["", " "])
+def test_a_recogniser_may_have_heard_nothing(write, question, answer, heard):
+    corpus = read(write({question: heard, answer: "ߓߊ"}))
+    (row,) = corpus.rows
+    assert (row.asr_text, row.reference, row.is_correction) == (heard, "ߓߊ", True)
+    assert row.messages[0]["content"] == f"{CORRECTION_INSTRUCTION}\n{heard}"
+    assert corpus.errors_before is not None and corpus.errors_before.edits == 2
+
+
+@pytest.mark.parametrize("key", ["prompt", "completion"])
+def test_a_prompt_or_its_completion_cannot_be_empty(write, key):
+    assert f":1: '{key}' is empty" in refusal(write({"prompt": "a", "completion": "b"} | {key: " "}))
 
 
 def test_rows_of_two_shapes(write):
@@ -287,3 +318,14 @@ def test_real_human_edits_are_read_as_they_are():
     assert len(corpus.rows) == 4459
     assert corpus.mapping == "before -> user, after -> assistant"
     assert corpus.rows[0].row_id == "nllb-0000"
+
+
+def test_a_real_recognisers_log_is_read_as_it_is():
+    """One of its hypotheses is empty."""
+    path = DATA / "rows" / "bam_asr_hyp_ref_nemo_log.jsonl"
+    if not path.exists():
+        pytest.skip(f"the recogniser's log is not here: {path}")
+    corpus = read(path)
+    assert len(corpus.rows) == 1352
+    assert corpus.mapping == "hyp -> user, ref -> assistant"
+    assert [row.row_id for row in corpus.rows if not row.asr_text] == ["nemo-0356"]

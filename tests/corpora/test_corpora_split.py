@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thunder.corpora.rows import Row
-from thunder.corpora.split import holdout
+from thunder.corpora.split import holdout, reference_key
 from thunder.errors import UsageError
 from thunder.text.chat import correction_messages
 
@@ -68,6 +68,9 @@ def test_marks_in_another_order_and_space_around_make_no_other_reference():
     ]
     for fraction in (0.2, 0.4, 0.6, 0.8):
         assert {len(side) for side in holdout(spelt, fraction, "salt")} == {0, 3}
+    keys = {reference_key(row) for row in spelt} | {reference_key(row.reference) for row in spelt}
+    assert keys == {"\u07d3\u07ca\u07f2\u07ec"}
+    assert reference_key("a  b") != reference_key("a b")
 
 
 @pytest.mark.parametrize("fraction", [-0.1, 1.5, float("nan")])

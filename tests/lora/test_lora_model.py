@@ -94,6 +94,85 @@ def test_the_digest_tells_any_change_of_weights_config_or_tokenizer(copy, tmp_pa
     assert model.base_digest(copy, cache) == before
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "generation_config.json",
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+        "added_tokens.json",
+        "chat_template.json",
+        "chat_template.jinja",
+    ],
+)
+def test_the_digest_tells_any_change_of_the_small_files(copy, name):
+    digests = []
+    for content in (None, "{}", '{"a": 1}'):
+        (copy / name).unlink(missing_ok=True)
+        if content:
+            (copy / name).write_text(content)
+        digests.append(model.base_digest(copy))
+    assert len(set(digests)) == 3
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "\udcff"])
+def test_a_digest_cache_that_is_damaged_is_done_without(copy, tmp_path, content):
+    cache = tmp_path / "digests.json"
+    cache.write_text(content, errors="surrogateescape")
+    assert model.base_digest(copy, cache) == model.base_digest(copy)
+    assert len(json.loads(cache.read_text())) > 3
+
+
+def test_a_digest_cache_that_cannot_be_written_is_done_without(copy, tmp_path):
+    in_no_folder = model.digest_cache({"XDG_CACHE_HOME": "/dev/null"})
+    for cache in (in_no_folder, tmp_path):
+        assert model.base_digest(copy, cache) == model.base_digest(copy)
+
+
+def test_the_generation_config_has_the_last_word_on_where_an_answer_ends(copy):
+    """As in mlx_lm, whose own reading of the two files is the oracle."""
+    from mlx_lm.utils import load_config
+
+    from thunder.evaluation.adapter import stop_tokens
+
+    path = copy / "generation_config.json"
+    for ends, stops in (([1, 7], {1, 6, 7}), (5, {5, 6}), (None, {1, 6}), ([], {1, 6})):
+        path.write_text(json.dumps({"eos_token_id": ends, "temperature": 1.0}))
+        assert model.read_config(copy) == load_config(copy)
+        assert stop_tokens(batches.load_tokenizer(copy), model.read_config(copy)) == stops
+    path.write_text("{}")
+    assert model.read_config(copy) == load_config(copy)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("config.json", "[]", "config.json: not a JSON object"),
+        ("config.json", "[" * 100_000, "config.json: not JSON"),
+        ("config.json", '{"text_config": 3}', "config.json: its 'text_config' is not an object"),
+        ("generation_config.json", "3", "generation_config.json: not a JSON object"),
+        ("generation_config.json", "{", "generation_config.json: not JSON"),
+        ("model.safetensors.index.json", "{", "model.safetensors.index.json: not JSON"),
+        ("model.safetensors.index.json", "[]", "model.safetensors.index.json: not a JSON object"),
+        ("model.safetensors.index.json", '{"weight_map": []}', "index.json: its 'weight_map' is not an object"),
+        ("model.safetensors", "\x02\0\0\0\0\0\0\0[]", "model.safetensors: its header cannot be read"),
+    ],
+)
+def test_a_damaged_file_is_named_with_a_fix(copy, name, content, said):
+    (copy / name).write_text(content)
+    with pytest.raises(ModelError) as caught:
+        model.load(copy)
+    assert said in caught.value.message
+    assert caught.value.exit_code == 2 and "again" in caught.value.fix
+
+
+@pytest.mark.parametrize("name", ["my model/x y", "a/b/../c", "-a/b", "a--b/c", "a/" + "b" * 200])
+def test_a_name_that_no_repository_can_have(name):
+    with pytest.raises(ModelError) as caught:
+        model.find(name)
+    assert caught.value.message.startswith(f"{name}: ") and "give an existing folder" in caught.value.fix
+
+
 @pytest.fixture
 def trained(tiny_model, tmp_path):
     """An adapter folder with weights that matter, and the task it came from."""
@@ -215,3 +294,4 @@ def test_multiply_adds_of_the_published_shape():
     # the published count is 403 M head, 564 M + 1,299 M body
     assert model.multiply_adds({"text_config": e2b}) == pytest.approx(2.266e9, rel=0.05)
     assert model.multiply_adds({"hidden_size": 3}) is None
+    assert model.multiply_adds(e2b | {"hidden_size": "wide"}) is None

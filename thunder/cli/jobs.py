@@ -7,7 +7,7 @@ import os
 import platform
 import secrets
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ class Job:
     settings: LoopSettings
     sources: dict[str, str]
     facts: dict[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,7 @@ def describe(job: Job, place: Place, plans: tuple[RankPlan, ...], folder: Path) 
                 cluster_env=place.cluster.env,
             )
         ),
+        "notes": list(job.notes),
         "settings": settings.resolved(),
         "sources": job.sources,
         "ranks": [
@@ -204,9 +206,11 @@ def _config_text(job: Job) -> str:
 
 
 def new_settings(
-    kind: type[SettingsType], layers: Iterable[Layer], paths: Sequence[str]
-) -> tuple[SettingsType, dict[str, str]]:
-    """Settings of a new run, its paths made absolute, so that it can be continued from any folder.
+    kind: type[SettingsType], layers: Sequence[Layer], paths: Sequence[str]
+) -> tuple[SettingsType, dict[str, str], tuple[str, ...]]:
+    """Settings of a new run with their sources and the layers' notes.
+
+    Its paths are made absolute, so that it can be continued from any folder.
 
     Raises ConfigError where a value is wrong, or a file asks to resume.
     """
@@ -214,7 +218,7 @@ def new_settings(
     if settings.resolved().get("resume"):
         raise ConfigError(f"{sources['resume']}: 'resume' is no option of a file", fix="./launch.sh resume RUN")
     values = {name: _absolute(getattr(settings, name)) for name in paths}
-    return settings.model_copy(update=values), sources
+    return settings.model_copy(update=values), sources, tuple(note for layer in layers for note in layer.notes)
 
 
 def _absolute(value: str | list[str] | None) -> Any:
@@ -232,7 +236,7 @@ def check_writable(path: Path) -> None:
 
 def resumed_settings(
     kind: type[SettingsType], given: dict[str, Any], config: Path | None
-) -> tuple[SettingsType, dict[str, str]]:
+) -> tuple[SettingsType, dict[str, str], tuple[str, ...]]:
     """The settings of the run to continue; a resumed run keeps its configuration.
 
     Raises UsageError where a file is given too, ConfigError that lists the flags which say something else than the
@@ -258,7 +262,7 @@ def resumed_settings(
             changed,
             fix="leave them out, or start a new run",
         )
-    return settings, sources
+    return settings, sources, ()
 
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -37,11 +37,11 @@ def pretrain(
 def start(config: Path | None, given: dict[str, Any], *, dry_run: bool = False, as_json: bool = False) -> int:
     """Run the job that a command line or `thunder resume` asks for; returns the exit code."""
     if "resume" in given:
-        settings, sources = jobs.resumed_settings(PretrainSettings, given, config)
+        settings, sources, notes = jobs.resumed_settings(PretrainSettings, given, config)
     else:
         said = [config_layer(PretrainSettings, config)] if config else []
-        settings, sources = jobs.new_settings(PretrainSettings, [*said, Layer("command line", given)], PATHS)
+        settings, sources, notes = jobs.new_settings(PretrainSettings, [*said, Layer("command line", given)], PATHS)
     if settings.out:
         jobs.check_writable(Path(settings.out))
-    job = jobs.Job("pretrain", "tiny-base", settings, sources)
+    job = jobs.Job("pretrain", "tiny-base", settings, sources, notes=notes)
     return jobs.run(job, jobs.choose_place(settings), dry_run=dry_run, as_json=as_json)

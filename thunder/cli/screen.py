@@ -73,6 +73,7 @@ def plan_rows(plan: dict[str, Any]) -> list[tuple[str, str]]:
     if shape := plan.get("shape"):
         rows.append(("shape", f"{shape['verdict']} on Metal: {shape['reason']}"))
     rows += [("environment", note) for note in plan["environment"]]
+    rows += [("note", note) for note in plan["notes"]]
     sources: dict[str, list[str]] = {}
     for name, source in plan["sources"].items():
         if source != "default":

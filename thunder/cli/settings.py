@@ -5,15 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from thunder.cli.mlx_lm_yaml import from_mlx_lm
 from thunder.config import CONFIGS, Layer, Settings, load_yaml, nearest
 from thunder.errors import UsageError
 from thunder.lora.settings import LoraSettings
 
 EMBEDDED_RUN = CONFIGS / "runs" / "sample-repair.yaml"
 DEFAULT_PRESET = "safe"
-# keys of an mlx_lm YAML that say what is always so here; another value is refused
-MLX_LM_FIXED = {"train": True, "fine_tune_type": "lora", "test": False}
-MLX_LM_LORA = {"rank": "lora_rank", "scale": "lora_scale", "dropout": "lora_dropout", "keys": "lora_keys"}
 
 
 def preset_file(name: str) -> Path:
@@ -33,23 +31,10 @@ def config_layer(kind: type[Settings], path: Path) -> Layer:
 
     Raises UsageError where it asks for something of mlx_lm's that is not done here.
     """
-    values = load_yaml(path)
+    values, notes = load_yaml(path), []
     if issubclass(kind, LoraSettings):
-        values = from_mlx_lm(values, path)
-    return Layer(str(path), values)
-
-
-def from_mlx_lm(values: dict[str, Any], path: Path) -> dict[str, Any]:
-    """mlx_lm's nested and fixed keys as ours."""
-    out = dict(values)
-    for key, only in MLX_LM_FIXED.items():
-        if key in out and out.pop(key) != only:
-            raise UsageError(
-                f"{path}: '{key}' can only be {only!r} here", fix=f"take '{key}' out, or train with mlx_lm.lora"
-            )
-    for key, value in (out.pop("lora_parameters", None) or {}).items():
-        out[MLX_LM_LORA.get(key, key)] = value
-    return out
+        values, notes = from_mlx_lm(values, path)
+    return Layer(str(path), values, tuple(notes))
 
 
 def lora_layers(config: Path | None, given: dict[str, Any]) -> list[Layer]:

@@ -44,21 +44,20 @@ def train(
 def start(config: Path | None, given: dict[str, Any], *, dry_run: bool = False, as_json: bool = False) -> int:
     """Run the job that a command line or `thunder resume` asks for; returns the exit code."""
     if "resume" in given:
-        settings, sources = jobs.resumed_settings(LoraSettings, given, config)
+        settings, sources, notes = jobs.resumed_settings(LoraSettings, given, config)
     else:
-        layers = lora_layers(config, given)
-        settings, sources = jobs.new_settings(LoraSettings, layers, PATHS)
+        settings, sources, notes = jobs.new_settings(LoraSettings, lora_layers(config, given), PATHS)
         if settings.model and Path(settings.model).expanduser().exists():  # else it names a repository
             settings = settings.model_copy(update={"model": str(Path(settings.model).expanduser().absolute())})
     place = jobs.choose_place(settings)
-    job = jobs.Job(
-        "train",
-        Path(settings.model).name if settings.model else "sample",
-        settings,
-        sources,
-        facts(settings, place.ranks),
-    )
+    name = Path(settings.model or EMBEDDED_MODEL).name if settings.model or own_rows(settings) else "sample"
+    job = jobs.Job("train", name, settings, sources, facts(settings, place.ranks), notes)
     return jobs.run(job, place, dry_run=dry_run, as_json=as_json)
+
+
+def own_rows(settings: LoraSettings) -> bool:
+    """Whether the user named rows, instead of the sample that is shipped."""
+    return bool(settings.data or settings.train_data)
 
 
 def facts(settings: LoraSettings, ranks: int) -> dict[str, Any]:

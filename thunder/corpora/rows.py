@@ -212,13 +212,19 @@ def _row(fields: dict[str, Any], path: Path, number: int) -> tuple[Row, str]:
     asr_text = fields.get("asr_text", "")
     if not isinstance(asr_text, str):
         raise _Fault(f"'asr_text' is {_kind(asr_text)}, not a text")
+    for key in ("asr_text", *ID_FIELDS):
+        if isinstance(fields.get(key), str):
+            _check_characters(f"'{key}'", fields[key])
     named = (fields[key] for key in ID_FIELDS if isinstance(fields.get(key), str) and fields[key])
     row_id = next(named, f"{path.stem}-{number}")
     return Row(tuple(messages), f"{path.name}:{number}", row_id, fields), shape
 
 
 def _from_pair(fields: dict[str, Any]) -> tuple[str, list[dict[str, str]]]:
-    """The mapping and the messages of a row that has a known pair of texts instead of messages."""
+    """The mapping and the messages of a row that has a known pair of texts instead of messages.
+
+    A recogniser may have heard nothing, so the text to be corrected can be empty; an answer or a whole prompt cannot.
+    """
     pair = next((pair for pair in PAIRS if fields.keys() >= set(pair)), None)
     if pair is None:
         known = ", ".join(f"{question} + {answer}" for question, answer in PAIRS)
@@ -227,8 +233,9 @@ def _from_pair(fields: dict[str, Any]) -> tuple[str, list[dict[str, str]]]:
     for key in pair:
         if not isinstance(fields[key], str):
             raise _Fault(f"'{key}' is {_kind(fields[key])}, not a text")
-        if not fields[key].strip():
+        if not fields[key].strip() and (key == pair[1] or pair == VERBATIM):
             raise _Fault(f"'{key}' is empty")
+        _check_characters(f"'{key}'", fields[key])
     question, answer = (fields[key] for key in pair)
     messages = correction_messages(question, answer)
     if pair == VERBATIM:
@@ -249,13 +256,10 @@ def _check(messages: Any) -> None:
                 raise _Fault(f"message {position}: '{key}' {found}")
         role, content = message["role"], message["content"]
         if role not in ROLES:
-            raise _Fault(f"message {position}: unknown role '{role}'; known are {', '.join(ROLES)}")
+            raise _Fault(f"message {position}: unknown role {role!r}; known are {', '.join(ROLES)}")
         if role != "system" and not content.strip():
             raise _Fault(f"message {position}: the {role} content is empty")
-        try:
-            content.encode()
-        except UnicodeEncodeError as error:
-            raise _Fault(f"message {position}: character {error.start + 1} is half of a surrogate pair") from None
+        _check_characters(f"message {position}:", content)
     roles = [message["role"] for message in messages]
     if "assistant" not in roles:
         raise _Fault("has no assistant turn to learn from")
@@ -263,6 +267,14 @@ def _check(messages: Any) -> None:
         raise _Fault(f"the last turn is the {roles[-1]}'s, not the assistant's")
     if "user" not in roles:
         raise _Fault("has no user turn")
+
+
+def _check_characters(where: str, text: str) -> None:
+    """See that a text can be written: JSON may escape half of a surrogate pair, and UTF-8 has no form for it."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise _Fault(f"{where} character {error.start + 1} is half of a surrogate pair") from None
 
 
 def _kind(value: Any) -> str:

@@ -24,13 +24,19 @@ def holdout(rows: Iterable[Row], fraction: float, salt: str) -> tuple[list[Row],
     kept: list[Row] = []
     held_out: list[Row] = []
     for row in rows:
-        (held_out if _position(row.reference, salt) < fraction else kept).append(row)
+        (held_out if _position(reference_key(row), salt) < fraction else kept).append(row)
     return kept, held_out
 
 
-def _position(reference: str, salt: str) -> float:
+def reference_key(reference: Row | str) -> str:
+    """What two reference texts have in common when they are the same text: the normal form, trimmed.
+
+    Surrounding space is trimmed by the chat template, so it does not make another text.
+    """
+    return normalise(reference if isinstance(reference, str) else reference.reference).strip()
+
+
+def _position(key: str, salt: str) -> float:
     """Where a reference lies in [0, 1): its salted digest, read as a fraction."""
-    # surrounding space is trimmed by the chat template, so it does not make another text
-    text = normalise(reference).strip()
     # 53 bits are what a float holds exactly; more could round up to 1.0
-    return (int.from_bytes(hashlib.sha256(f"{salt}\0{text}".encode()).digest()[:8]) >> 11) / 2**53
+    return (int.from_bytes(hashlib.sha256(f"{salt}\0{key}".encode()).digest()[:8]) >> 11) / 2**53

@@ -13,9 +13,11 @@ def scored(row: Mapping[str, Any]) -> dict[str, Any]:
     """A row of test_predictions.jsonl: its texts with their edits against the reference.
 
     row: row_id, asr_text, reference_text, prediction_before (of the base), prediction_after (with the adapter).
+    Space around the four texts is not counted, though kept in the row: the chat template trims what it is given, so no
+    answer could ever have the space around a reference.
     """
-    reference = row["reference_text"]
-    counts = {name: distance.count(row[text], reference) for name, text in TEXTS.items()}
+    reference = row["reference_text"].strip()
+    counts = {name: distance.count(row[text].strip(), reference) for name, text in TEXTS.items()}
     return {
         **row,
         "reference_chars": counts["asr"].reference_chars,

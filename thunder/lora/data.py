@@ -70,7 +70,8 @@ def read(settings: LoraSettings) -> Rows:
             )
     if not train:
         raise CorpusError(f"{named['train']}: no row is left to train on", fix="more rows, or a smaller --holdout")
-    shared = {row.reference for row in train} & {row.reference for part in parts.values() for row in part}
+    held = {split.reference_key(row) for part in parts.values() for row in part}
+    shared = {split.reference_key(row) for row in train} & held
     if shared:
         notes.append(f"warning: {len(shared)} reference texts stand in training and in validation or test: a leak")
     test = sorted(parts["test"], key=lambda row: hashlib.sha256(row.reference.encode()).digest())[: settings.test_rows]

@@ -6,11 +6,20 @@ import inspect
 import types
 import typing
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
 
 import typer
 
 from thunder.config import Settings
+
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", "-c", help="YAML file of options; a run's config.yaml is one.")
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Print the plan and end.")]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print the plan (with --dry-run) or the results as JSON on stdout.")
+]
 
 
 def flag_type(annotation: Any) -> tuple[Any, bool]:

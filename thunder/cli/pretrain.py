@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
 from thunder.cli import jobs
-from thunder.cli.options import flags
+from thunder.cli.options import AsJson, ConfigFile, DryRun, flags
 from thunder.cli.settings import config_layer
 from thunder.config import Layer
 from thunder.lora.settings import PretrainSettings
@@ -20,13 +20,9 @@ PATHS = ("text_root", "exclude_rows", "out")
 @app.command()
 @flags(PretrainSettings)
 def pretrain(
-    config: Annotated[
-        Path | None, typer.Option("--config", "-c", help="YAML file of options, such as configs/runs/tiny-base.yaml.")
-    ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Print the plan and end.")] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the plan (with --dry-run) or the results as JSON on stdout.")
-    ] = False,
+    config: ConfigFile = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
     *,
     given: dict[str, Any],
 ) -> None:

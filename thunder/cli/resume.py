@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from thunder.cli import jobs, pretrain, train
+from thunder.cli.options import AsJson, DryRun
 from thunder.runs import record
 
 app = typer.Typer(add_completion=False)
@@ -16,8 +17,8 @@ JOBS = {"train": train.start, "pretrain": pretrain.start}
 @app.command()
 def resume(
     run: Annotated[str, typer.Argument(help="The run's id, its folder, or 'latest'.")] = "latest",
-    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Print the plan and end.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the plan or the results as JSON on stdout.")] = False,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
 ) -> None:
     """Continue a run from its newest whole checkpoint, exactly as if it had never stopped."""
     folder = record.find(jobs.runs(), run)

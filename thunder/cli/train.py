@@ -5,12 +5,12 @@ from __future__ import annotations
 import platform
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
 from thunder.cli import jobs
-from thunder.cli.options import flags
+from thunder.cli.options import AsJson, ConfigFile, DryRun, flags
 from thunder.cli.settings import lora_layers
 from thunder.errors import UsageError
 from thunder.lora import adapter_files, batches, data, model
@@ -24,13 +24,9 @@ PATHS = ("data", "train_data", "valid_data", "test_data", "adapter_path", "resum
 @app.command()
 @flags(LoraSettings)
 def train(
-    config: Annotated[
-        Path | None, typer.Option("--config", "-c", help="YAML file of options; mlx_lm's keys are understood.")
-    ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Print the plan and end.")] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the plan (with --dry-run) or the results as JSON on stdout.")
-    ] = False,
+    config: ConfigFile = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
     *,
     given: dict[str, Any],
 ) -> None:

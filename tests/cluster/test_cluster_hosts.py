@@ -166,7 +166,7 @@ def test_the_first_that_names_one_wins(tmp_path):
 def test_an_unknown_name_lists_the_known_ones(tmp_path):
     written(tmp_path, ".config/thunder/clusters/minis.yaml", MACS)
     with pytest.raises(ConfigError) as caught:
-        hosts.choose("mini{s", {}, tmp_path)
+        hosts.choose("mini{s", {}, tmp_path, folder=tmp_path / "none")
     assert "known: local, minis." in caught.value.message
     assert "Did you mean 'minis'?" in caught.value.message
 

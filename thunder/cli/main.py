@@ -21,6 +21,7 @@ COMMANDS = {
     "pretrain": ("thunder.cli.pretrain", "Pretrain the tiny base model from open text."),
     "corpus": ("thunder.cli.corpus", "Make and check corpora."),
     "doctor": ("thunder.cli.doctor", "Check this machine: Python, packages, OpenBLAS, model, ports."),
+    "status": ("thunder.cli.status", "Check a cluster's hosts and the cable between them (also: thunder_status)."),
     "rank": ("thunder.cli.rank", "One rank of a run; started by train."),
 }
 HIDDEN = {"rank"}
@@ -107,3 +108,8 @@ def with_resume_value(words: list[str]) -> list[str]:
 def entry() -> None:
     """Console script."""
     sys.exit(main())
+
+
+def status_entry() -> None:
+    """Console script `thunder_status`."""
+    sys.exit(main(["status", *sys.argv[1:]]))

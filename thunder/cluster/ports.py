@@ -22,11 +22,8 @@ def free_ports(count: int, exclude: Collection[int] = (), ip: str = LOOPBACK) ->
     They are random: two runs on the same ports are joined by the ring into one, silently, and both compute wrong sums.
     Raises ClusterError where the address is not of this machine, or too few ports are free.
     """
-    candidates = [port for port in range(LOWEST, BEYOND) if port not in exclude]
-    # not the shared generator of `random`, which a run may have seeded
-    secrets.SystemRandom().shuffle(candidates)
     found: list[int] = []
-    for port in candidates:
+    for port in some_ports(BEYOND - LOWEST, exclude):
         if len(found) == count:
             break
         fault = _bind_fault(ip, port)
@@ -37,6 +34,14 @@ def free_ports(count: int, exclude: Collection[int] = (), ip: str = LOOPBACK) ->
     if len(found) < count:
         raise ClusterError(f"{ip}: only {len(found)} of {count} ports are free between {LOWEST} and {BEYOND - 1}")
     return found
+
+
+def some_ports(count: int, exclude: Collection[int] = ()) -> list[int]:
+    """So many different random ports of those that runs use, whether free or not."""
+    candidates = [port for port in range(LOWEST, BEYOND) if port not in exclude]
+    # not the shared generator of `random`, which a run may have seeded
+    secrets.SystemRandom().shuffle(candidates)
+    return candidates[:count]
 
 
 def check_free(ip: str, port: int) -> None:

@@ -1,0 +1,254 @@
+"""Answers one question about the machine it runs on: sent over ssh to a host's own Python (3.9 or newer, no packages).
+
+`python -I - QUESTION JSON` prints one line, MARK and the answer as JSON; on a Mac and on Linux the answers look alike.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import platform
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+
+MARK = "THUNDER-ANSWER "
+MAC = platform.system() == "Darwin"
+PACKAGES = ("mlx", "mlx-lm", "thunder-train")
+
+
+def said_by(*argv: str, seconds: float = 4) -> tuple[int, str, str]:
+    """Exit status, stdout and stderr of a command; 127 where it is not installed, 124 where it does not end."""
+    path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/bin", "/bin", "/usr/sbin", "/sbin"])
+    environ = {**os.environ, "LC_ALL": "C", "PATH": path}
+    try:
+        done = subprocess.run(
+            argv, env=environ, stdin=subprocess.DEVNULL, capture_output=True, timeout=seconds, check=False
+        )
+    except FileNotFoundError:
+        return 127, "", f"{argv[0]} is not installed"
+    except subprocess.TimeoutExpired:
+        return 124, "", f"{argv[0]} did not end within {seconds:g} s"
+    return done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace").strip()
+
+
+def software(folder: str | None) -> dict:
+    """Versions of what computes, and the digest of the lock file."""
+    from importlib import metadata
+
+    packages = {}
+    for name in PACKAGES:
+        try:
+            packages[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            packages[name] = None
+    lock = None
+    if folder:
+        try:
+            with open(os.path.join(os.path.expanduser(folder), "requirements.lock"), "rb") as stream:
+                lock = hashlib.sha256(stream.read()).hexdigest()
+        except OSError as error:
+            lock = f"({error.strerror})"
+    release = platform.mac_ver()[0] if MAC else platform.release()
+    return {
+        "python": platform.python_version(),
+        "system": platform.system(),
+        "release": release,
+        "packages": packages,
+        "lock": lock,
+    }
+
+
+def interfaces() -> list:
+    """Name, IPv4 addresses, MTU and carrier (None: unknown) of every interface."""
+    if MAC:
+        return from_ifconfig(said_by("ifconfig", "-a")[1])
+    return [linux_interface(name) for _, name in socket.if_nameindex()]
+
+
+def from_ifconfig(text: str) -> list:
+    """What ifconfig of macOS says: a heading per interface, its lines indented."""
+    found: list = []
+    for line in text.splitlines():
+        heading = re.match(r"(\S+?): flags=\S+.*?(?: mtu (\d+))?$", line)
+        if heading:
+            mtu = int(heading[2]) if heading[2] else None
+            found.append({"name": heading[1], "addresses": [], "mtu": mtu, "active": None})
+        elif found and (words := line.split()):
+            if words[0] == "inet":
+                found[-1]["addresses"].append(words[1])
+            elif words[0] == "status:":
+                found[-1]["active"] = words[1] == "active"
+    return found
+
+
+def linux_interface(name: str) -> dict:
+    """One interface of Linux, from /sys and from `ip`, or from the kernel where that is not installed."""
+
+    def number(file: str) -> int | None:
+        try:
+            with open(f"/sys/class/net/{name}/{file}") as stream:
+                return int(stream.read())
+        except (OSError, ValueError):
+            return None
+
+    carrier = number("carrier")
+    status, text, _ = said_by("ip", "-o", "-4", "addr", "show", "dev", name)
+    addresses = re.findall(r" inet ([\d.]+)", text) if status == 0 else first_address(name)
+    return {
+        "name": name,
+        "addresses": addresses,
+        "mtu": number("mtu"),
+        "active": None if carrier is None else carrier == 1,
+    }
+
+
+def first_address(name: str) -> list:
+    """The one address that the kernel tells for an interface's name."""
+    import fcntl
+    import struct
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        try:
+            said = fcntl.ioctl(any_socket, 0x8915, struct.pack("256s", name.encode()[:15]))  # SIOCGIFADDR
+        except OSError:
+            return []
+    return [socket.inet_ntoa(said[20:24])]
+
+
+def route(peer: str) -> dict:
+    """Which way packets to an address go: the interface, the gateway if any, and our address on them."""
+    answer: dict[str, str | None] = {"interface": None, "gateway": None, "source": None, "fault": None}
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as nothing_sent:
+        try:
+            nothing_sent.connect((peer, 9))
+            answer["source"] = nothing_sent.getsockname()[0]
+        except OSError as error:
+            answer["fault"] = error.strerror
+    if MAC:
+        text = said_by("route", "-n", "get", peer)[1]
+        patterns = {"interface": r"interface: (\S+)", "gateway": r"gateway: ([\d.]+)"}
+    else:
+        text = said_by("ip", "-o", "route", "get", peer)[1]
+        patterns = {"interface": r" dev (\S+)", "gateway": r" via ([\d.]+)"}
+    for key, pattern in patterns.items():
+        found = re.search(pattern, text)
+        answer[key] = found[1] if found else None
+    if answer["interface"] is None:
+        holders = [each["name"] for each in interfaces() if answer["source"] in each["addresses"]]
+        answer["interface"] = holders[0] if holders else None
+    return answer
+
+
+def ping(peer: str) -> dict:
+    """Three packets: how many were answered, the least and the mean round trip in milliseconds."""
+    patience = ("-W", "1000", "-t", "4") if MAC else ("-W", "1")
+    status, text, complaint = said_by("ping", "-n", "-c", "3", "-i", "0.2", *patience, peer, seconds=6)
+    counts = re.search(r"(\d+) packets transmitted, (\d+) (?:packets )?received", text)
+    times = re.search(r"= ([\d.]+)/([\d.]+)/", text)
+    return {
+        "installed": status != 127,
+        "sent": int(counts[1]) if counts else 0,
+        "received": int(counts[2]) if counts else 0,
+        "least": float(times[1]) if times else None,
+        "mean": float(times[2]) if times else None,
+        "fault": complaint or None,
+    }
+
+
+def tcp(peer: str, port: int) -> dict:
+    """Whether this very program may speak TCP to an address: an answer, a refusal too, shows that it may."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as caller:
+        caller.settimeout(2)
+        begun = time.monotonic()
+        try:
+            fault = caller.connect_ex((peer, port))
+        except OSError as error:
+            fault = error.errno or -1
+        took = (time.monotonic() - begun) * 1000
+    if fault in (0, errno.ECONNREFUSED):
+        return {"answered": True, "milliseconds": took, "fault": None}
+    silent = fault in (errno.EAGAIN, errno.ETIMEDOUT)
+    return {"answered": False, "milliseconds": None, "fault": "timed out" if silent else os.strerror(fault)}
+
+
+def ports(ip: str, wanted: list) -> dict:
+    """For each port, why it cannot be listened on at an address of this machine; None where it can."""
+    faults = {}
+    for port in wanted:
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
+            try:
+                listener.bind((ip, port))
+                faults[str(port)] = None
+            except OSError as error:
+                faults[str(port)] = error.strerror
+    return faults
+
+
+def clock() -> float:
+    """Seconds since 1970, by this machine's clock."""
+    return time.time()
+
+
+def resources(folder: str | None) -> dict:
+    """Bytes of disk free where runs are written, of memory in all and free."""
+    place = os.path.expanduser(folder or "~")
+    while not os.path.isdir(place) and place != os.path.dirname(place):
+        place = os.path.dirname(place)
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if MAC:
+        free = from_vm_stat(said_by("vm_stat")[1])
+    else:
+        with open("/proc/meminfo") as stream:
+            found = re.search(r"MemAvailable: +(\d+) kB", stream.read())
+        free = int(found[1]) * 1024 if found else None
+    return {"disk_free": shutil.disk_usage(place or "/").free, "memory": total, "memory_free": free}
+
+
+def from_vm_stat(text: str) -> int | None:
+    """Bytes that macOS could give to a new process at once."""
+    size = re.search(r"page size of (\d+) bytes", text)
+    counts = re.findall(r"Pages (?:free|inactive|speculative|purgeable): +(\d+)\.", text)
+    return int(size[1]) * sum(map(int, counts)) if size and counts else None
+
+
+def ranks() -> list:
+    """Ranks of ours at work here, each with its parent; one that the first process adopted was left behind."""
+    text = said_by("ps", "-axo", "pid=,ppid=,command=")[1]
+    lines = [line.split(None, 2) for line in text.splitlines()]
+    all_of_them = {int(words[0]): (int(words[1]), words[2]) for words in lines if len(words) == 3}
+    found = []
+    for pid, (parent, command) in all_of_them.items():
+        if re.search(r"(-m thunder|/thunder) rank( |$)", command):
+            above = all_of_them.get(parent, (0, ""))[1]
+            adopted = parent == 1 or re.match(r"(\S*/)?(systemd|launchd|init)\b", above)
+            found.append({"pid": pid, "command": command[:200], "orphan": bool(adopted) and "thunder" not in above})
+    return found
+
+
+def power() -> dict | None:
+    """Power source and minutes to sleep (0: never) of a Mac."""
+    if not MAC:
+        return None
+    source = re.search(r"drawing from '([^']+)'", said_by("pmset", "-g", "batt")[1])
+    settings = dict(re.findall(r"^ *(sleep|displaysleep|disksleep) +(\d+)", said_by("pmset", "-g")[1], re.M))
+    return {"source": source[1] if source else None, **{key: int(value) for key, value in settings.items()}}
+
+
+QUESTIONS = (software, interfaces, route, ping, tcp, ports, clock, resources, ranks, power)
+
+
+def main() -> None:
+    """Answer the question on the command line."""
+    question, arguments = sys.argv[1], json.loads(sys.argv[2])
+    answer = {each.__name__: each for each in QUESTIONS}[question](**arguments)
+    print(f"\n{MARK}{json.dumps(answer)}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -19,6 +19,7 @@ LAN_OF_5, CABLE_OF_4, CABLE_OF_5 = "192.168.77.5", "10.77.0.1", "10.77.0.2"
 LIMIT = 15  # seconds, for a look at a cluster whatever is broken
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.cluster,
     pytest.mark.skipif(
         not MACS.is_file(), reason=f"the network testbed is not at {MACS} (THUNDER_TESTBED names another)"

@@ -1,7 +1,8 @@
-"""Quantities with their units, and how they are printed."""
+"""Quantities with their units, and how they and paths are printed."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import NewType
 
 Seconds = NewType("Seconds", float)
@@ -32,3 +33,9 @@ def format_count(count: float) -> str:
         if abs(count) >= limit:
             return f"{count / limit:.3g} {unit}"
     return f"{count:.0f}"
+
+
+def format_path(path: Path) -> str:
+    """A path as short as it can be said: relative where it lies below the working directory."""
+    path, here = path.absolute(), Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)

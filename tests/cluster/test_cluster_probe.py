@@ -44,7 +44,7 @@ def mac(monkeypatch, **said):
 
 
 def test_the_program_is_plain_python_39():
-    tree = ast.parse(probe.PROGRAM.read_text(encoding="utf-8"), feature_version=(3, 9))
+    tree = ast.parse(probe.program(), feature_version=(3, 9))
     names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     names |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     assert names <= sys.stdlib_module_names | {"__future__", "importlib"}
@@ -111,7 +111,7 @@ def test_ports_tcp_and_clock_of_this_machine():
 def test_the_program_answers_by_itself():
     done = subprocess.run(
         [sys.executable, "-I", "-", "ports", json.dumps({"ip": "192.0.2.77", "wanted": [20001]})],
-        input=probe.PROGRAM.read_text(encoding="utf-8"),
+        input=probe.program(),
         capture_output=True,
         text=True,
         timeout=30,

@@ -8,40 +8,40 @@ import platform
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
+from thunder.cli.screen import print_findings
 from thunder.cluster import hosts, openblas, ports
+from thunder.cluster.preflight import Finding, State
 from thunder.config import REPOSITORY
 from thunder.errors import ClusterError, ThunderError
 from thunder.lora import model
 from thunder.lora.settings import EMBEDDED_DATA, EMBEDDED_MODEL
 from thunder.runs import environment
-from thunder.units import format_bytes
+from thunder.units import format_bytes, format_path
 
 app = typer.Typer(add_completion=False)
 DISK = 5e9  # bytes; a small run needs far less, a 4-bit gemma-4-e2b about this
 
 
-@dataclass(frozen=True)
-class Finding:
-    """What one check found."""
+HERE = platform.node() or "this machine"
 
-    check: str
-    state: Literal["ok", "warning", "failure"]
-    found: str
-    fix: str = ""
+
+def finding(check: str, state: State, found: str, fix: str = "") -> Finding:
+    """What one check found on this machine."""
+    return Finding(check, state, HERE, found, fix)
 
 
 def check_python() -> Finding:
     """Python 3.11 or newer."""
-    found = f"{platform.python_version()} ({os.path.relpath(sys.executable)})"
+    found = f"{platform.python_version()} ({format_path(Path(sys.executable))})"
     fine = sys.version_info >= (3, 11)
-    return Finding("python", "ok" if fine else "failure", found, "" if fine else "rm -rf .venv && ./launch.sh setup")
+    return finding("python", "ok" if fine else "failure", found, "" if fine else "rm -rf .venv && ./launch.sh setup")
 
 
 def check_packages() -> Finding:
@@ -49,18 +49,18 @@ def check_packages() -> Finding:
     versions = environment.versions()
     absent = [name for name, version in versions.items() if version.startswith("(")]
     if absent:
-        return Finding("packages", "failure", f"not installed: {', '.join(absent)}", "./launch.sh setup")
-    return Finding("packages", "ok", ", ".join(f"{name} {version}" for name, version in versions.items()))
+        return finding("packages", "failure", f"not installed: {', '.join(absent)}", "./launch.sh setup")
+    return finding("packages", "ok", ", ".join(f"{name} {version}" for name, version in versions.items()))
 
 
 def check_openblas() -> Finding:
     """OpenBLAS, on Linux."""
     if platform.system() != "Linux":
-        return Finding("BLAS", "ok", "macOS brings its own")
+        return finding("BLAS", "ok", "macOS brings its own")
     path = openblas.find(platform.system())
     if path is None:
-        return Finding("BLAS", "warning", "OpenBLAS not found: training is 10-50 times slower", openblas.INSTALL_HINT)
-    return Finding("BLAS", "ok", str(path))
+        return finding("BLAS", "warning", "OpenBLAS not found: training is 10-50 times slower", openblas.INSTALL_HINT)
+    return finding("BLAS", "ok", str(path))
 
 
 def check_model() -> Finding:
@@ -68,11 +68,11 @@ def check_model() -> Finding:
     try:
         files = model.weight_files(EMBEDDED_MODEL)
     except ThunderError as error:
-        return Finding("tiny model", "failure", error.message, "git checkout -- data")
+        return finding("tiny model", "failure", error.message, "git checkout -- data")
     if not (EMBEDDED_DATA / "train.jsonl").is_file():
-        return Finding("sample rows", "failure", f"{EMBEDDED_DATA}: no train.jsonl", "git checkout -- data")
-    return Finding(
-        "tiny model", "ok", f"{os.path.relpath(EMBEDDED_MODEL)}, {format_bytes(sum(p.stat().st_size for p in files))}"
+        return finding("sample rows", "failure", f"{EMBEDDED_DATA}: no train.jsonl", "git checkout -- data")
+    return finding(
+        "tiny model", "ok", f"{format_path(EMBEDDED_MODEL)}, {format_bytes(sum(p.stat().st_size for p in files))}"
     )
 
 
@@ -81,8 +81,8 @@ def check_cluster() -> Finding:
     try:
         choice = hosts.choose(None, os.environ, Path.home())
     except ThunderError as error:
-        return Finding("cluster", "failure", error.message, error.fix)
-    return Finding("cluster", "ok", f"{choice.cluster.name}, {len(choice.cluster.hosts)} ranks ({choice.reason})")
+        return finding("cluster", "failure", error.message, error.fix)
+    return finding("cluster", "ok", f"{choice.cluster.name}, {len(choice.cluster.hosts)} ranks ({choice.reason})")
 
 
 def check_ports() -> Finding:
@@ -90,15 +90,15 @@ def check_ports() -> Finding:
     try:
         ports.free_ports(2)
     except ClusterError as error:
-        return Finding("ports", "failure", error.message, error.fix)
-    return Finding("ports", "ok", "free ones on loopback")
+        return finding("ports", "failure", error.message, error.fix)
+    return finding("ports", "ok", "free ones on loopback")
 
 
 def check_disk() -> Finding:
     """Room for runs."""
     free = shutil.disk_usage(REPOSITORY).free
     fine = free > DISK
-    return Finding(
+    return finding(
         "disk", "ok" if fine else "warning", f"{format_bytes(free)} free", "" if fine else "delete old folders in runs/"
     )
 
@@ -125,14 +125,8 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print the findi
     """Check this machine; exit code 6 where something must be mended first."""
     found = list(findings())
     if as_json:
-        print(json.dumps([asdict(finding) for finding in found], ensure_ascii=False, indent=4))
+        print(json.dumps([asdict(each) for each in found], ensure_ascii=False, indent=4))
     else:
-        console = Console(highlight=False)
-        colours = {"ok": "green", "warning": "yellow", "failure": "red"}
-        for finding in found:
-            console.print(f"[{colours[finding.state]}]{finding.state:8}[/] {finding.check:12}", end="")
-            console.print(finding.found, markup=False, soft_wrap=True)
-            if finding.fix:
-                console.print(f"{'':21}to fix: {finding.fix}", markup=False, soft_wrap=True)
-    if any(finding.state == "failure" for finding in found):
+        print_findings(Console(highlight=False), map(asdict, found))
+    if any(each.state == "failure" for each in found):
         raise typer.Exit(ClusterError.exit_code)

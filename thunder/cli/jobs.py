@@ -217,13 +217,14 @@ def new_settings(
     settings, sources = build(kind, layers)
     if settings.resolved().get("resume"):
         raise ConfigError(f"{sources['resume']}: 'resume' is no option of a file", fix="./launch.sh resume RUN")
-    values = {name: _absolute(getattr(settings, name)) for name in paths}
+    values = {name: absolute(getattr(settings, name)) for name in paths}
     return settings.model_copy(update=values), sources, tuple(note for layer in layers for note in layer.notes)
 
 
-def _absolute(value: str | list[str] | None) -> Any:
+def absolute(value: str | list[str] | None) -> Any:
+    """A path option, or each of a list of them, made absolute; what is not given stays so."""
     if isinstance(value, list):
-        return [_absolute(each) for each in value]
+        return [absolute(each) for each in value]
     return str(Path(value).expanduser().absolute()) if value else value
 
 

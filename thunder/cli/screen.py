@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -15,9 +16,10 @@ from rich.table import Table
 from rich.text import Text
 
 from thunder.runs.record import LOG
-from thunder.units import format_bytes, format_count, format_seconds
+from thunder.units import format_bytes, format_count, format_path, format_seconds
 
 talk = Console(stderr=True, highlight=False)
+COLOURS = {"ok": "green", "warning": "yellow", "failure": "red"}
 
 
 def print_plan(plan: dict[str, Any]) -> None:
@@ -192,7 +194,7 @@ def metrics_line(values: dict[str, Any]) -> str:
 
 def print_result(plan: dict[str, Any], folder: Path, results: dict[str, Any]) -> None:
     """The result and the next useful commands, on stdout."""
-    kind, where = plan["job"], short(folder)
+    kind, where = plan["job"], format_path(folder)
     print(f"{kind} done: {results['steps']} steps, {results['epochs_begun']} epochs begun, {where}")
     if results.get("best_valid_loss") is not None:
         print(f"  best validation loss {results['best_valid_loss']:.4f} at step {results['best_step']}")
@@ -212,24 +214,27 @@ def print_result(plan: dict[str, Any], folder: Path, results: dict[str, Any]) ->
         print(f"  {command}")
 
 
-def short(path: Path) -> str:
-    """A path as short as it can be said: relative where it lies below the working directory."""
-    here = Path.cwd()
-    return str(path.relative_to(here) if path.is_relative_to(here) else path)
-
-
 def next_commands(plan: dict[str, Any], where: str, tested: bool) -> list[str]:
     """What people usually do next."""
-    python = short(Path(sys.executable))
+    python = format_path(Path(sys.executable))
     if plan["job"] == "pretrain":
         return [
             f"{python} -m mlx_lm generate --model {where}/model --prompt '...'",
             f"./launch.sh --model {where}/model",
         ]
-    model = short(Path(plan["model"]["path"]))
+    model = format_path(Path(plan["model"]["path"]))
     look = [f"less {where}/test_predictions.jsonl"] if tested else []
     return [
         *look,
         f"{python} -m mlx_lm generate --model {model} --adapter-path {where}/adapters --prompt '...'",
         f"./launch.sh train -c {where}/config.yaml --seed 1",
     ]
+
+
+def print_findings(console: Console, findings: Iterable[Mapping[str, str]]) -> None:
+    """What checks found, a line each, and under a fault its fix; for `doctor` and `status` alike."""
+    for finding in findings:
+        console.print(f"[{COLOURS[finding['state']]}]{finding['state']:8}[/] {finding['check']:14}", end="")
+        console.print(f"{finding['where']}: {finding['found']}", markup=False, soft_wrap=True)
+        if finding["fix"]:
+            console.print(f"{'':23}to fix: {finding['fix']}", markup=False, soft_wrap=True)

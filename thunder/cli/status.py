@@ -11,11 +11,11 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from thunder.cli.screen import print_findings
 from thunder.cluster import hosts, status
 from thunder.errors import ClusterError
 
 app = typer.Typer(add_completion=False)
-COLOURS = {"ok": "green", "warning": "yellow", "failure": "red"}
 
 
 @app.command(name="status")
@@ -57,11 +57,7 @@ def draw(said: dict[str, Any], reason: str, clear: bool = False) -> None:
     for line in status.picture(said):
         console.print(line, markup=False, soft_wrap=True)
     console.print()
-    for finding in said["findings"]:
-        console.print(f"[{COLOURS[finding['state']]}]{finding['state']:8}[/] {finding['check']:14}", end="")
-        console.print(f"{finding['where']}: {finding['found']}", markup=False, soft_wrap=True)
-        if finding["fix"]:
-            console.print(f"{'':23}to fix: {finding['fix']}", markup=False, soft_wrap=True)
+    print_findings(console, said["findings"])
     failures = sum(finding["state"] == "failure" for finding in said["findings"])
     verdict = "healthy" if said["healthy"] else f"{failures} failure{'' if failures == 1 else 's'}"
     console.print(f"\n{verdict}; asked for {said['seconds']:.1f} s", markup=False)

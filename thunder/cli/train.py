@@ -44,7 +44,7 @@ def start(config: Path | None, given: dict[str, Any], *, dry_run: bool = False, 
     else:
         settings, sources, notes = jobs.new_settings(LoraSettings, lora_layers(config, given), PATHS)
         if settings.model and Path(settings.model).expanduser().exists():  # else it names a repository
-            settings = settings.model_copy(update={"model": str(Path(settings.model).expanduser().absolute())})
+            settings = settings.model_copy(update={"model": jobs.absolute(settings.model)})
     place = jobs.choose_place(settings)
     name = Path(settings.model or EMBEDDED_MODEL).name if settings.model or own_rows(settings) else "sample"
     job = jobs.Job("train", name, settings, sources, facts(settings, place.ranks), notes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import sys
@@ -19,7 +20,6 @@ from thunder.cluster import probe_program, ssh
 from thunder.cluster.hosts import Cluster, Host
 from thunder.units import Seconds
 
-PROGRAM = Path(probe_program.__file__)
 PROBE = Seconds(7)  # for one question; three pings take 1.5 s, of a Mac up to 4
 ALL = Seconds(13)  # for all questions to all hosts, the way there included
 AT_ONCE = 4  # questions to one host; sshd allows 10 sessions on a connection
@@ -199,12 +199,16 @@ def interpreter(host: Host) -> str:
     return python.removeprefix("~/")
 
 
+@functools.cache
+def program() -> str:
+    """The text of the program that answers; the same for every question and host."""
+    return Path(probe_program.__file__).read_text(encoding="utf-8")
+
+
 def ask(connection: ssh.Connection, python: str, question: str, arguments: dict[str, Any], timeout: Seconds) -> Any:
     """The answer to one question; raises Unanswered."""
     try:
-        done = connection.run(
-            [python, "-I", "-", question, json.dumps(arguments)], timeout, stdin=PROGRAM.read_text(encoding="utf-8")
-        )
+        done = connection.run([python, "-I", "-", question, json.dumps(arguments)], timeout, stdin=program())
     except ssh.SshError as error:
         raise Unanswered(error.message) from None
     # a login shell may print something of its own before

@@ -14,6 +14,7 @@ from thunder.text import distance
 from thunder.text.chat import CORRECTION_INSTRUCTION, correction_messages
 from thunder.text.distance import ErrorCount
 from thunder.text.normalise import normalise
+from thunder.units import format_path
 
 ROLES = ("system", "user", "assistant")
 PAIRS = (
@@ -76,12 +77,6 @@ class Corpus:
     blank_lines: int
 
     @property
-    def name(self) -> str:
-        """The path as short as it can be said: relative where it lies below the working directory."""
-        path, here = self.path.absolute(), Path.cwd()
-        return str(path.relative_to(here) if path.is_relative_to(here) else self.path)
-
-    @property
     def duplicates(self) -> int:
         """Rows whose messages already stand in an earlier row; they are kept, and weigh double in training."""
         distinct = {json.dumps(row.messages, sort_keys=True) for row in self.rows}
@@ -117,7 +112,7 @@ class Corpus:
         before = self.errors_before
         if before and before.rate is not None:
             found.append(f"CER {before.rate:.4f} ({before.edits} edits in {before.reference_chars} code points)")
-        return f"{self.name}: {', '.join(found)}"
+        return f"{format_path(self.path)}: {', '.join(found)}"
 
 
 class _Fault(Exception):

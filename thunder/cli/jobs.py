@@ -5,21 +5,20 @@ from __future__ import annotations
 import json
 import os
 import platform
-import secrets
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from thunder import digest
+from thunder.cli import attempts
 from thunder.cli.screen import Screen, print_plan, print_result
-from thunder.cluster import hosts, launch, openblas, plan, ports
+from thunder.cluster import hosts, ladder, openblas, plan
 from thunder.cluster.plan import RankPlan
 from thunder.config import REPOSITORY, Layer, SettingsType, build, dump_yaml, load_yaml
 from thunder.errors import ArtifactError, ConfigError, UsageError, several
 from thunder.runs import environment, record
-from thunder.training.settings import LoopSettings
+from thunder.training.settings import CIRCUMSTANCES, LoopSettings
 
 PLAN = "plan.json"
 
@@ -53,6 +52,11 @@ class Place:
         """One rank for each host entry."""
         return len(self.cluster.hosts)
 
+    @property
+    def is_far(self) -> bool:
+        """Whether any rank runs on another host."""
+        return not all(host.is_this_machine for host in self.cluster.hosts)
+
 
 def choose_place(settings: LoopSettings) -> Place:
     """The cluster of a job: `--ranks` on this machine, else what `hosts.choose` finds."""
@@ -65,21 +69,6 @@ def choose_place(settings: LoopSettings) -> Place:
         return Place(hosts.with_local_ranks(settings.ranks), f"--ranks {settings.ranks}")
     choice = hosts.choose(settings.cluster, os.environ, Path.home())
     return Place(choice.cluster, choice.reason)
-
-
-def rank_plans(job: Job, place: Place, folder: Path, job_id: str, chosen_ports: list[int]) -> tuple[RankPlan, ...]:
-    """What each rank is started with (deciding only; nothing is started)."""
-    return plan.plan_ranks(
-        place.cluster,
-        command=(sys.executable, "-P", "-m", "thunder", "rank", str(folder), "--job", job.kind),
-        ports=chosen_ports,
-        job_id=job_id,
-        run_folder=folder,
-        cores=environment.cores(),
-        openblas=openblas.find(platform.system()),
-        system=platform.system(),
-        user_environ=os.environ,
-    )
 
 
 def describe(job: Job, place: Place, plans: tuple[RankPlan, ...], folder: Path) -> dict[str, Any]:
@@ -134,11 +123,9 @@ def run(job: Job, place: Place, *, dry_run: bool, as_json: bool) -> int:
     """Plan, show, start, follow, report. Returns the exit code; raises ThunderError where the run failed."""
     resumed = job.settings.resume
     folder = record.find(runs(), resumed) if resumed else record.new_name(runs(), job.name)
-    chosen_ports = [0] * place.ranks if dry_run else ports.free_ports(place.ranks)
-    plans = rank_plans(job, place, folder, secrets.token_hex(3), chosen_ports)
+    plans = attempts.rank_plans(job, place.cluster, folder, "0", [0] * place.ranks)
     shown = describe(job, place, plans, folder)
-    if resumed:
-        refuse_changes(folder, shown)
+    changed = refuse_changes(folder, shown, job.settings.force) if resumed else []
     if dry_run:
         if as_json:
             print(json.dumps(shown, ensure_ascii=False, indent=4))
@@ -148,12 +135,10 @@ def run(job: Job, place: Place, *, dry_run: bool, as_json: bool) -> int:
     folder.mkdir(parents=True, exist_ok=bool(resumed))
     with record.locked(folder):
         _write_plan(job, folder, shown)
+        record.note_changes(folder, changed)
         print_plan(shown)
         with Screen(job.settings.total_updates, folder) as screen:
-            ends = launch.run_ranks(plans, log_folder=folder / "logs", on_event=screen.on_event)
-        error = launch.failure(ends)
-        if error is not None:
-            raise error
+            attempts.Attempts(job, place.cluster, folder, screen, gpu_shape(job)).run()
         results = record.read_results(folder)
     if as_json:
         print(json.dumps({"run": folder.name, **results}, ensure_ascii=False))
@@ -162,9 +147,25 @@ def run(job: Job, place: Place, *, dry_run: bool, as_json: bool) -> int:
     return 0
 
 
+def gpu_shape(job: Job) -> ladder.Shape | None:
+    """What an incident of the GPU is remembered by; None where the job has no base model to speak of."""
+    model = job.facts.get("model")
+    if not model:
+        return None
+    settings = job.settings
+    return ladder.Shape(
+        chips=ladder.chips_of(job.facts.get("chips") or [environment.chip()]),
+        model=str(model.get("sha256")),
+        batch_size=settings.batch_size,
+        num_layers=int(settings.resolved().get("num_layers", 0)),
+        max_seq_length=settings.max_seq_length,
+        grad_checkpoint=settings.grad_checkpoint,
+    )
+
+
 def _write_plan(job: Job, folder: Path, shown: dict[str, Any]) -> None:
     """What a run has before its ranks start; `latest` points to it once it is whole."""
-    if job.settings.resume is None:
+    if job.settings.resume is None or job.settings.force:
         digest.write_atomically(folder / record.CONFIG, _config_text(job))
     digest.write_json(folder / PLAN, shown)
     of_job = {"data_sha256": job.facts.get("data", {}).get("sha256"), "base": job.facts.get("model")}
@@ -173,16 +174,30 @@ def _write_plan(job: Job, folder: Path, shown: dict[str, Any]) -> None:
     record.point_latest(folder)
 
 
-def refuse_changes(folder: Path, shown: dict[str, Any]) -> None:
-    """Raises ConfigError where a run to continue would not go on exactly, naming what has changed."""
-    changed = changes(read_plan(folder), shown)
-    if changed:
+def refuse_changes(folder: Path, shown: dict[str, Any], force: bool = False) -> list[str]:
+    """What has changed since a run was started, where `force` lets it go on all the same.
+
+    Raises ConfigError where the run would not go on exactly, naming what has changed.
+    """
+    before = read_plan(folder)
+    changed = changes(before, shown) + changed_options(before.get("settings") or {}, shown["settings"])
+    if changed and not force:
         raise several(
             ConfigError,
             f"{folder.name} cannot go on exactly:",
             changed,
-            fix="put these back as they were, or start a new run",
+            fix="put these back as they were, or start a new run; --force goes on all the same and records it",
         )
+    return changed
+
+
+def changed_options(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Options that decide what is computed and are not as they were (pure)."""
+    return [
+        f"{name}: {before[name]!r} in the run, {now[name]!r} now"
+        for name in now
+        if name not in CIRCUMSTANCES and name in before and before[name] != now[name]
+    ]
 
 
 def read_plan(folder: Path) -> dict[str, Any]:
@@ -200,7 +215,7 @@ def read_plan(folder: Path) -> dict[str, Any]:
 
 def _config_text(job: Job) -> str:
     """The run's config.yaml: every value, usable again with `-c`."""
-    values = {name: value for name, value in job.settings.resolved().items() if name != "resume"}
+    values = {name: value for name, value in job.settings.resolved().items() if name not in ("resume", "force")}
     note = f"# {job.kind}: every option with its value; `./launch.sh {job.kind} -c THIS_FILE` runs it again"
     return f"{note}\n{dump_yaml(values)}"
 
@@ -238,7 +253,7 @@ def check_writable(path: Path) -> None:
 def resumed_settings(
     kind: type[SettingsType], given: dict[str, Any], config: Path | None
 ) -> tuple[SettingsType, dict[str, str], tuple[str, ...]]:
-    """The settings of the run to continue; a resumed run keeps its configuration.
+    """The settings of the run to continue: its own, but for circumstances, and for what `--force` lets be changed.
 
     Raises UsageError where a file is given too, ConfigError that lists the flags which say something else than the
     run's config.yaml.
@@ -249,20 +264,17 @@ def resumed_settings(
         )
     folder = record.find(runs(), given["resume"])
     stored = load_yaml(folder / record.CONFIG)
-    settings, sources = build(kind, [Layer(str(folder / record.CONFIG), stored | {"resume": folder.name})])
-    values = settings.resolved()
-    changed = [
-        f"{name}: {values[name]!r} in the run, {value!r} given"
-        for name, value in given.items()
-        if name != "resume" and values[name] != value
-    ]
-    if changed:
+    own, _ = build(kind, [Layer(str(folder / record.CONFIG), stored)])
+    changed = changed_options(own.resolved(), {name: value for name, value in given.items() if name != "resume"})
+    if changed and not given.get("force"):
         raise several(
             ConfigError,
             f"{folder.name} was started with other options:",
             changed,
-            fix="leave them out, or start a new run",
+            fix="leave them out, or start a new run; --force goes on with them and records it",
         )
+    layers = [Layer(str(folder / record.CONFIG), stored), Layer("command line", given | {"resume": folder.name})]
+    settings, sources = build(kind, layers)
     return settings, sources, ()
 
 

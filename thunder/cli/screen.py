@@ -138,7 +138,7 @@ class Screen:
         elif kind == "metrics" and rank == 0:
             self._metrics(event)
         elif kind == "log":
-            self._say(str(event.get("text")))
+            self.say(str(event.get("text")))
         elif kind == "test":
             self._test(rank, event)
 
@@ -148,14 +148,14 @@ class Screen:
         if rank == 0:
             self._bar.update(self._task, description=phase)
             if phase != before and phase in ("joining", "loading", "testing"):
-                self._say(f"{phase} ...")
+                self.say(f"{phase} ...")
 
     def _metrics(self, event: dict[str, Any]) -> None:
         self.values |= event
         text = metrics_line(self.values)
         self._bar.update(self._task, completed=event.get("step", 0), rest=text)
         shown = f"valid loss {event['valid_loss']:.4f}" if "valid_loss" in event else metrics_line(event)
-        self._say(f"step {event.get('step')}/{self.total}  {shown}", only_log=self.live)
+        self.say(f"step {event.get('step')}/{self.total}  {shown}", only_log=self.live)
 
     def _test(self, rank: int, event: dict[str, Any]) -> None:
         self.tested[rank] = (int(event.get("done", 0)), int(event.get("total", 0)))
@@ -163,9 +163,9 @@ class Screen:
         self._bar.update(self._task, completed=done, total=total, rest="answers")
         if time.monotonic() - self._said_test > 10 or done == total:
             self._said_test = time.monotonic()
-            self._say(f"tested {done}/{total} answers", only_log=self.live)
+            self.say(f"tested {done}/{total} answers", only_log=self.live)
 
-    def _say(self, text: str, only_log: bool = False) -> None:
+    def say(self, text: str, only_log: bool = False) -> None:
         """A line in train.log, and on the screen too unless the live line says it already."""
         self._log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
         if only_log:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 import signal
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from thunder.errors import (
     ArtifactError,
@@ -28,6 +28,15 @@ KINDS: dict[int, type[ThunderError]] = {
 PEER_GONE = re.compile(r"connection to a peer was lost|\[ring\] Couldn't connect")
 # What a rank that was told to stop ends with, if nothing else went wrong.
 STOPPED = (0, Interrupted.exit_code, -signal.SIGTERM, -signal.SIGKILL)
+# What Metal and the allocators say where a shape is too large for the machine.
+GPU_TIMEOUT = re.compile(
+    r"kIOGPUCommandBufferCallbackError(Timeout|ImpactingInteractivity|SubmissionsIgnored)"
+    r"|Caused GPU Timeout|Impacting Interactivity"
+)
+OUT_OF_MEMORY = re.compile(
+    r"kIOGPUCommandBufferCallbackErrorOutOfMemory|Insufficient Memory|\[metal::malloc\]|std::bad_alloc|MemoryError"
+)
+JOIN_TIMEOUT = re.compile(r"^Timeout \(\d+:\d\d:\d\d\)!", re.MULTILINE)
 PYTHON_ERROR = re.compile(r"^(Traceback \(most recent call last\):|Fatal Python error: )")
 
 
@@ -39,6 +48,8 @@ class RankEnd:
     tail: the last lines of its log. error: the error event that it sent, if any.
     told_to_stop: the launcher had signalled it before it ended; interrupted: because the user asked for that.
     malformed_events: lines on its event pipe that were not JSON objects.
+    lost: how its host was lost, where it was; stalled: why it was killed, where it made no progress.
+    folder, left: where the run lies on another host, and what it left there (path inside -> SHA-256).
     """
 
     rank: int
@@ -51,18 +62,37 @@ class RankEnd:
     told_to_stop: bool = False
     interrupted: bool = False
     malformed_events: int = 0
+    lost: str = ""
+    stalled: str = ""
+    folder: str = ""
+    left: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def is_consequence(self) -> bool:
         """Whether it ended because of another rank or of the launcher."""
+        if self.lost or self.stalled:
+            return False
         if self.told_to_stop and self.returncode in STOPPED:
             return True
         said = str(self.error.get("message", "")) if self.error else "\n".join(self.tail)
         return bool(PEER_GONE.search(said))
 
 
-def failure(ends: Sequence[RankEnd]) -> ThunderError | None:
-    """The error to show for a run, or None where every rank ended with 0.
+Kind = Literal["interrupted", "gpu timeout", "out of memory", "hang", "host lost", "killed", "peer lost", "own error"]
+
+
+@dataclass(frozen=True)
+class Cause:
+    """Why a run ended before its time. rank, host: the one to blame; error: what to show if nothing is tried again."""
+
+    kind: Kind
+    rank: int
+    host: str
+    error: ThunderError
+
+
+def cause(ends: Sequence[RankEnd]) -> Cause | None:
+    """Why a run failed, or None where every rank ended with 0.
 
     It blames the rank that failed by itself, first among those; ranks that only lost a peer come last.
     A rank that ended with one of our exit codes gives the error that kind, and its error event gives the text.
@@ -70,10 +100,44 @@ def failure(ends: Sequence[RankEnd]) -> ThunderError | None:
     failed = [end for end in ends if end.returncode != 0]
     if not failed:
         return None
-    culprit = min(failed, key=lambda end: (end.is_consequence, not end.first, end.rank))
-    if culprit.interrupted and culprit.is_consequence:
-        return Interrupted(*_words(culprit, "was stopped as you asked"))
-    return KINDS.get(culprit.returncode, RunFailed)(*_words(culprit, _manner(culprit.returncode)))
+    culprit = min(failed, key=lambda end: (end.is_consequence, _too_much(end) is None, not end.first, end.rank))
+    kind, error = _judged(culprit)
+    return Cause(kind, culprit.rank, culprit.host, error)
+
+
+def failure(ends: Sequence[RankEnd]) -> ThunderError | None:
+    """The error to show for a run, or None where every rank ended with 0; see `cause`."""
+    found = cause(ends)
+    return found.error if found else None
+
+
+def _judged(end: RankEnd) -> tuple[Kind, ThunderError]:
+    who = f"rank {end.rank} on {end.host}"
+    if end.interrupted and end.is_consequence:
+        return "interrupted", Interrupted(*_words(end, "was stopped as you asked"))
+    if end.lost:
+        return "host lost", ClusterError(f"{who}: {end.lost}", fix="thunder_status")
+    if end.stalled:
+        return "hang", HangError(f"{who} {end.stalled}", fix=f"read the stacks in {end.log}; then ./launch.sh resume")
+    error = KINDS.get(end.returncode, RunFailed)(*_words(end, _manner(end.returncode)))
+    if end.returncode == Interrupted.exit_code:
+        return "interrupted", error
+    too_much = _too_much(end)
+    if too_much:
+        return too_much, ResourceError(error.message, error.fix)
+    if end.is_consequence or end.returncode == ClusterError.exit_code or JOIN_TIMEOUT.search("\n".join(end.tail)):
+        return "peer lost", error
+    return ("killed" if end.returncode < 0 else "own error"), error
+
+
+def _too_much(end: RankEnd) -> Literal["gpu timeout", "out of memory"] | None:
+    """Whether a rank died of a shape that its machine cannot do, by what it said."""
+    if end.returncode == 0 or end.lost or end.stalled:
+        return None
+    said = "\n".join([str((end.error or {}).get("message", "")), *end.tail])
+    if GPU_TIMEOUT.search(said):
+        return "gpu timeout"
+    return "out of memory" if OUT_OF_MEMORY.search(said) else None
 
 
 def last_lines(log: str, count: int = TAIL_LINES) -> tuple[str, ...]:

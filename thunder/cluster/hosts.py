@@ -54,6 +54,7 @@ class Host(Settings):
     ips: list[Annotated[str, AfterValidator(_ring_address)]] = Field(min_length=1)
     python: str | None = None
     folder: str | None = None
+    runs: str | None = None
     memory_gb: float | None = Field(None, gt=0)
 
     @property

@@ -1,4 +1,4 @@
-"""Start the ranks of a plan on this machine, follow them to their end, and leave nothing behind."""
+"""Start the ranks of a plan, here or through agents, follow them to their end, and leave nothing behind."""
 
 from __future__ import annotations
 
@@ -8,18 +8,23 @@ import selectors
 import signal
 import threading
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from thunder import digest
 from thunder.cluster.ends import RankEnd, failure
-from thunder.cluster.plan import RankPlan, ring_hostfile
+from thunder.cluster.far_rank import FarRank, Stream, open_stream, prepare
+from thunder.cluster.plan import HOSTFILE, RankPlan, ring_hostfile
 from thunder.cluster.ports import check_free
 from thunder.cluster.rank_process import OnEvent, OnLine, RankProcess
+from thunder.cluster.watch import Deadlines, Watch
 from thunder.units import Seconds
 
 __all__ = ["RankEnd", "StopRequest", "failure", "run_ranks"]
+
+Rank = RankProcess | FarRank
 
 GRACE = Seconds(30)
 # Between looks at the ranks, where no event comes.
@@ -29,22 +34,33 @@ POLL = Seconds(0.1)
 SETTLE = Seconds(1.0)
 # A rank whose peer has failed has nothing more to save, and may hang in a collective, where it answers no SIGTERM.
 AFTER_FAILURE = Seconds(5)
+# For the stacks of a stalled rank to be written before it is killed.
+DUMP = Seconds(1.0)
 # Requests closer than this are one: a Ctrl-C reaches the terminal's whole group, and a wrapper may pass it on again.
 ONE_REQUEST = Seconds(0.3)
 
 
 class StopRequest:
-    """The wish to stop a run, from a signal handler or another thread: once = save and end, twice = end at once."""
+    """The wish to stop a run, from a signal handler or another thread: once = save and end, twice = end at once.
+
+    regrouping: not the user wants it, but the ranks shall start again on other hosts.
+    """
 
     def __init__(self) -> None:
-        self.times = 0
+        self.asked = 0
+        self.regrouping = False
         self._last = float("-inf")
+
+    @property
+    def times(self) -> int:
+        """How often it was asked; once where the ranks are to regroup."""
+        return max(self.asked, int(self.regrouping))
 
     def ask(self) -> None:
         """Ask once more."""
         now = time.monotonic()
         if now - self._last >= ONE_REQUEST:
-            self.times += 1
+            self.asked += 1
             self._last = now
 
 
@@ -57,6 +73,9 @@ def run_ranks(
     grace: Seconds = GRACE,
     stop: StopRequest | None = None,
     environ: Mapping[str, str] = os.environ,
+    files: Mapping[str, str] | None = None,
+    deadlines: Deadlines | None = None,
+    open_stream: Callable[[RankPlan], Stream] = open_stream,
 ) -> tuple[RankEnd, ...]:
     """Run every rank to its end and say how each ended; `failure` makes an error of that.
 
@@ -64,38 +83,48 @@ def run_ranks(
     `on_event(rank, event)` and `on_line(rank, line)` are called in this thread. When a rank fails, the others get
     SIGTERM, and SIGKILL soon after. SIGINT, SIGTERM and SIGHUP to this process, or `stop`, make all ranks save and end,
     with SIGKILL after `grace`, and the second time kill them at once; the ends then say `interrupted`.
-    However this function is left, no rank is; if this process is killed, `lifeline` ends the ranks.
+    A rank on another host is run by an agent there, with `files` (name -> text) in its run's folder.
+    A rank that makes no progress within `deadlines` (None: not watched) is killed, with all others, and its end says
+    `stalled`. However this function is left, no rank is; if this process is killed, lifelines and agents end the ranks.
 
-    Raises ClusterError where an address is taken or not of this machine, or a rank's program cannot be started.
+    Raises ClusterError where an address is taken or not of this machine, a rank's program cannot be started, or an
+    agent cannot.
     """
     stop = stop or StopRequest()
     log_folder.mkdir(parents=True, exist_ok=True)
-    _prepare_ring(plans)
-    ranks: list[RankProcess] = []
-    with _signals_ask(stop):
+    here, far = [plan for plan in plans if not plan.is_far], [plan for plan in plans if plan.is_far]
+    addresses = ring_hostfile(plans)
+    _prepare_ring(here, addresses)
+    ranks: list[Rank] = []
+    with signals_ask(stop):
         try:
-            for plan in plans:
+            agents = prepare(far, log_folder, {**(files or {}), HOSTFILE: addresses}, open_stream)
+            ranks += agents
+            for agent in agents:
+                agent.go()
+            for plan in here:
                 ranks.append(RankProcess(plan, log_folder / f"rank-{plan.rank}.log", environ))
-            _Supervision(ranks, grace, stop).run(on_event, on_line)
+            ranks.sort(key=lambda rank: rank.plan.rank)
+            _Supervision(ranks, grace, stop, deadlines).run(on_event, on_line)
         finally:
             for rank in ranks:
                 rank.close()
     return tuple(rank.end() for rank in ranks)
 
 
-def _prepare_ring(plans: Sequence[RankPlan]) -> None:
-    """Write the file that MLX_HOSTFILE names, after a last look that no other run has taken the addresses."""
+def _prepare_ring(plans: Sequence[RankPlan], addresses: str) -> None:
+    """Write the file that MLX_HOSTFILE names, after a last look that no other run has taken the addresses here."""
     for path in {plan.env["MLX_HOSTFILE"] for plan in plans if "MLX_HOSTFILE" in plan.env}:
         for plan in plans:
             for address in plan.addresses:
                 ip, _, port = address.rpartition(":")
                 check_free(ip, int(port))
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        digest.write_atomically(Path(path), ring_hostfile(plans))
+        digest.write_atomically(Path(path), addresses)
 
 
 @contextlib.contextmanager
-def _signals_ask(stop: StopRequest) -> Generator[None]:
+def signals_ask(stop: StopRequest) -> Generator[None]:
     """Turn signals into requests, and put the handlers back; only the main thread may set any."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -118,25 +147,37 @@ def _signals_ask(stop: StopRequest) -> Generator[None]:
 class _Supervision:
     """Watches ranks until all have ended, and decides when they are told to stop and when they are killed."""
 
-    def __init__(self, ranks: list[RankProcess], grace: Seconds, stop: StopRequest) -> None:
+    def __init__(
+        self, ranks: list[Rank], grace: Seconds, stop: StopRequest, deadlines: Deadlines | None = None
+    ) -> None:
         self.ranks, self.grace, self.stop = ranks, grace, stop
         self.terminate_at = self.kill_at = float("inf")
+        numbers = [rank.plan.rank for rank in ranks]
+        self.watch = Watch(numbers, time.monotonic(), deadlines) if deadlines else None
 
     def run(self, on_event: OnEvent, on_line: OnLine | None) -> None:
         """Until every rank has ended."""
+
+        def noted(rank: int, event: dict[str, Any]) -> None:
+            if self.watch and event.get("event") != "error":
+                self.watch.note(rank, event, time.monotonic())
+            on_event(rank, event)
+
         with selectors.DefaultSelector() as selector:
             for rank in self.ranks:
-                selector.register(rank.events, selectors.EVENT_READ, rank)
+                selector.register(rank.fileno(), selectors.EVENT_READ, rank)
             while any(rank.returncode is None for rank in self.ranks):
                 for key, _ in selector.select(POLL):
                     # an empty read is a rank that closed its pipe, often just before it ends
-                    if not key.data.read_events(on_event):
+                    if not key.data.read_events(noted):
                         selector.unregister(key.fd)
-                self._note_ends(on_event)
+                self._note_ends(noted)
                 if on_line is not None:
                     for rank in self.ranks:
                         rank.read_lines(on_line)
-                self._stop_those_left(time.monotonic())
+                now = time.monotonic()
+                self._note_stalls(now)
+                self._stop_those_left(now)
 
     def _note_ends(self, on_event: OnEvent) -> None:
         """Collect exit codes; the first failure starts the clock for the others."""
@@ -144,6 +185,21 @@ class _Supervision:
             if rank.returncode is None and rank.poll(on_event) and not any(other.first for other in self.ranks):
                 rank.first = True
                 self.terminate_at = min(self.terminate_at, time.monotonic() + SETTLE)
+            if rank.returncode is not None and self.watch:
+                self.watch.ended(rank.plan.rank)
+
+    def _note_stalls(self, now: float) -> None:
+        """The first rank that is overdue ends the attempt: nothing that it or its peers compute is waited for."""
+        if self.watch is None or self.terminate_at < float("inf"):
+            return
+        stall = self.watch.overdue(now)
+        if stall is not None:
+            for rank in self.ranks:
+                rank.dump()
+                if rank.plan.rank == stall.rank and rank.returncode is None:
+                    rank.stalled, rank.first = stall.text, True
+                rank.told_to_stop = rank.told_to_stop or rank.returncode is None
+            self.terminate_at = self.kill_at = now + DUMP
 
     def _stop_those_left(self, now: float) -> None:
         running = [rank for rank in self.ranks if rank.returncode is None]

@@ -9,10 +9,14 @@ from pathlib import Path
 
 from thunder.cluster.hosts import Cluster, Host
 from thunder.cluster.openblas import INSTALL_HINT
-from thunder.errors import ClusterError
 
 HOSTFILE = "hostfile.json"
 FAST_SYNCH = "MLX_METAL_FAST_SYNCH"
+# whether a rank is the first on its host, and keeps checkpoints there
+KEEPER = "THUNDER_KEEPER"
+# what the tests let go wrong in a rank
+FAULTS = "THUNDER_FAULTS"
+THIS_MACHINE = "this machine"
 RELAXED_WATCHDOG = "AGX_RELAX_CDM_CTXSTORE_TIMEOUT"
 # Says who a rank is. Never inherited: a leftover in the user's shell would send a rank into another run's ring.
 IDENTITY = (
@@ -23,6 +27,7 @@ IDENTITY = (
     "THUNDER_JOB_ID",
     "THUNDER_EVENTS_FD",
     "THUNDER_LIFELINE_FD",
+    KEEPER,
 )
 FORCED = {
     "PYTHONUNBUFFERED": "1",
@@ -33,7 +38,11 @@ FORCED = {
 
 @dataclass(frozen=True)
 class RankPlan:
-    """How one rank is started. env: what is set on top of what it inherits. cwd: None for the launcher's own."""
+    """How one rank is started. env: what is set on top of what it inherits. cwd: None for the launcher's own.
+
+    Of a rank on another host, paths are as that host will read them (`~` is its own home there), relative ones are
+    relative to its project folder, and what tunes its system is added there.
+    """
 
     rank: int
     host: Host
@@ -41,6 +50,12 @@ class RankPlan:
     env: dict[str, str]
     cwd: Path | None
     addresses: tuple[str, ...]
+    run_folder: str = ""
+
+    @property
+    def is_far(self) -> bool:
+        """Whether it runs on another host, under that host's agent."""
+        return not self.host.is_this_machine
 
     @property
     def address(self) -> str:
@@ -69,33 +84,40 @@ def plan_ranks(
     command: the rank's command line; its first word, the interpreter, gives way to the host's `python`, if any.
     ports: one for each rank. job_id: hexadecimal. cores: of this machine, shared by the ranks on it.
     The cluster's `env` wins over ours and the user's, except over FORCED and IDENTITY.
-
-    Raises ClusterError where a host is not this machine.
     """
-    far = [host for host in cluster.hosts if not host.is_this_machine]
-    if far:
-        raise ClusterError(
-            f"host '{far[0].name}' is reached over ssh ({far[0].ssh}): starting ranks over SSH is not in this version",
-            fix="--cluster local, or --ranks N, runs on this machine",
-        )
     world = len(cluster.hosts)
     assert len(ports) == world, f"{len(ports)} ports for {world} ranks"
     assert int(job_id, 16) >= 0
-    shared = _tuning(system, openblas, max(1, cores // world), user_environ) | cluster.env
-    shared = {key: value for key, value in shared.items() if key not in IDENTITY} | FORCED
+    here = sum(host.is_this_machine for host in cluster.hosts)
+    tuned = tuning(system, openblas, max(1, cores // max(1, here)), user_environ)
+    seen: set[str] = set()
     plans = []
     for rank, (host, port) in enumerate(zip(cluster.hosts, ports, strict=True)):
+        folder = str(run_folder.absolute()) if host.is_this_machine else far_folder(host, run_folder.name)
+        place = THIS_MACHINE if host.is_this_machine else f"ssh {host.ssh}"
+        shared = (tuned if host.is_this_machine else {}) | cluster.env
+        shared = {key: value for key, value in shared.items() if key not in IDENTITY} | FORCED
+        said = {KEEPER: "0" if place in seen else "1"}
+        said |= {FAULTS: user_environ[FAULTS]} if FAULTS in user_environ else {}
+        seen.add(place)
+        words = (folder if word == str(run_folder) else word for word in command[1:])
         plans.append(
             RankPlan(
                 rank=rank,
                 host=host,
-                argv=(host.python or command[0], *command[1:]),
-                env=shared | _identity(rank, world, job_id, run_folder),
+                argv=(host.python or command[0], *words),
+                env=shared | said | _identity(rank, world, job_id, folder),
                 cwd=Path(host.folder) if host.folder else None,
                 addresses=tuple(f"{ip}:{port}" for ip in host.ips),
+                run_folder=folder,
             )
         )
     return tuple(plans)
+
+
+def far_folder(host: Host, run: str) -> str:
+    """Where a run lies on another host: `runs` of the cluster file, else runs/ in its project folder."""
+    return f"{(host.runs or 'runs').rstrip('/')}/{run}"
 
 
 def ring_hostfile(plans: Sequence[RankPlan]) -> str:
@@ -117,7 +139,7 @@ def environment_notes(
     if system == "Linux" and openblas is None:
         notes.append(f"OpenBLAS not found: training is 10-50 times slower; {INSTALL_HINT}")
     elif system == "Linux":
-        chosen = {**_tuning(system, openblas, max(1, cores // ranks), user_environ or {}), **(cluster_env or {})}
+        chosen = {**tuning(system, openblas, max(1, cores // ranks), user_environ or {}), **(cluster_env or {})}
         threads = chosen["OPENBLAS_NUM_THREADS"]
         notes.append(f"OpenBLAS preloaded, {threads} thread{'' if threads == '1' else 's'} a rank")
     for key, value in (cluster_env or {}).items():
@@ -126,14 +148,14 @@ def environment_notes(
     return tuple(notes)
 
 
-def _identity(rank: int, world: int, job_id: str, run_folder: Path) -> dict[str, str]:
+def _identity(rank: int, world: int, job_id: str, folder: str) -> dict[str, str]:
     said = {"THUNDER_RANK": str(rank), "THUNDER_WORLD_SIZE": str(world), "THUNDER_JOB_ID": job_id}
     if world == 1:
         return said
-    return said | {"MLX_RANK": str(rank), "MLX_HOSTFILE": str(run_folder.absolute() / HOSTFILE)}
+    return said | {"MLX_RANK": str(rank), "MLX_HOSTFILE": f"{folder}/{HOSTFILE}"}
 
 
-def _tuning(system: str, openblas: Path | None, threads: int, user: Mapping[str, str]) -> dict[str, str]:
+def tuning(system: str, openblas: Path | None, threads: int, user: Mapping[str, str]) -> dict[str, str]:
     """Variables that make this system run well; what the user set stays, said again so that it reaches every host."""
     if system == "Darwin":
         # without it macOS kills long GPU work while a display is on

@@ -44,6 +44,7 @@ class RankProcess:
         self.returncode: int | None = None
         self.first = self.told_to_stop = self.interrupted = False
         self.error: dict[str, Any] | None = None
+        self.stalled = ""
         self.malformed_events = 0
         self._event_bytes, self._line_bytes = b"", b""
         self.events, events_out = os.pipe()
@@ -83,11 +84,21 @@ class RankProcess:
             self.process.wait()
             raise
 
+    def fileno(self) -> int:
+        """For select: readable when it has sent an event, or has ended."""
+        return self.events
+
     def terminate(self) -> None:
         """Ask it to stop; it writes a checkpoint and ends."""
         self.told_to_stop = True
         with contextlib.suppress(ProcessLookupError):
             self.process.terminate()
+
+    def dump(self) -> None:
+        """Ask it to write the stacks of its threads into its log, which works while it is stuck inside C."""
+        if self.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self.process.send_signal(signal.SIGUSR1)
 
     def kill(self) -> None:
         """End it and everything that it started."""
@@ -192,4 +203,5 @@ class RankProcess:
             told_to_stop=self.told_to_stop,
             interrupted=self.interrupted,
             malformed_events=self.malformed_events,
+            stalled=self.stalled,
         )

@@ -203,6 +203,36 @@ class SshConnection:
             why = f"no answer within {timeout:g} s" if isinstance(error, TimeoutError) else str(error) or "lost"
             raise SshError("no answer", f"{self.target.name}: {shlex.join(argv)[:80]}: {why}") from None
 
+    def start(self, argv: Sequence[str], timeout: Seconds = CONNECT) -> paramiko.Channel:
+        """Start a command and return its channel, which gives what the command prints and takes its input.
+
+        Reading from it never waits (TimeoutError), and writing to it for `timeout` at most.
+        Raises SshError where the connection is lost.
+        """
+        try:
+            channel = self._transport().open_session(timeout=timeout)
+            channel.set_combine_stderr(True)
+            channel.exec_command(shlex.join(argv))
+        except (OSError, EOFError, paramiko.SSHException) as error:
+            raise SshError("no answer", f"{self.target.name}: {shlex.join(argv)[:80]}: {error or 'lost'}") from None
+        channel.settimeout(0.0)
+        return channel
+
+    def fetch(self, far: str, near: Path) -> None:
+        """Copy one file from there, whole or not at all: beside its place, then renamed.
+
+        Raises SshError where it cannot be copied.
+        """
+        beside = near.with_name(f".{near.name}.{os.getpid()}.tmp")
+        try:
+            with contextlib.closing(self._client.open_sftp()) as sftp:
+                sftp.get(far, str(beside))
+            os.replace(beside, near)
+        except (OSError, EOFError, paramiko.SSHException) as error:
+            raise SshError("no answer", f"{self.target.name}: {far} cannot be copied: {error}") from None
+        finally:
+            beside.unlink(missing_ok=True)
+
     def _transport(self) -> paramiko.Transport:
         transport = self._client.get_transport()
         if transport is None or not transport.is_active():

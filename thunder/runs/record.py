@@ -16,6 +16,7 @@ from thunder import digest
 from thunder.errors import ArtifactError, UsageError
 
 LOCK = ".lock"
+CHANGES = "changes.jsonl"
 CONFIG, ENVIRONMENT, METRICS, RESULTS, LOG = (
     "config.yaml",
     "environment.json",
@@ -57,6 +58,13 @@ def point_latest(folder: Path) -> None:
     beside.unlink(missing_ok=True)
     beside.symlink_to(folder.name)
     os.replace(beside, folder.parent / "latest")
+
+
+def note_changes(folder: Path, changed: list[str]) -> None:
+    """Add to changes.jsonl what a forced continuation changed; nothing where nothing did."""
+    if changed:
+        with (folder / CHANGES).open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps({"time": round(time.time(), 3), "changes": changed}, ensure_ascii=False) + "\n")
 
 
 def find(root: Path, name: str) -> Path:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
+from thunder import digest
 from thunder.config import Settings, option
 
 LOOP, OPTIMIZER, OUTPUT, PLACE = "Training", "Optimizer", "Output and records", "Where it runs"
+
+# Where and how watchfully a run goes on, not what it computes: these may change when it is continued.
+CIRCUMSTANCES = ("cluster", "ranks", "resume", "force", "skip_link_check", "allow_solo", "wait_for_hosts")
 
 
 class LoopSettings(Settings):
@@ -22,6 +26,18 @@ class LoopSettings(Settings):
     )
     ranks: int | None = option(
         None, "Run this many ranks on this machine instead of the cluster file's hosts.", panel=PLACE, ge=1, le=64
+    )
+
+    skip_link_check: bool = option(False, "Start although a check of a link failed; recorded in the run.", panel=PLACE)
+    allow_solo: float | None = option(
+        None,
+        "Seconds to wait for a host that is gone before the others go on alone, with the same global batch; "
+        "it joins again at the next checkpoint (default: never alone).",
+        panel=PLACE,
+        ge=0,
+    )
+    wait_for_hosts: float = option(
+        600, "Seconds to wait for a host that is gone before the run ends with exit code 6.", panel=PLACE, ge=0
     )
 
     iters: int = option(
@@ -68,6 +84,17 @@ class LoopSettings(Settings):
     resume: str | None = option(
         None, "Continue a run from its newest checkpoint: its id, its folder, or 'latest'.", panel=OUTPUT
     )
+
+    force: bool = option(
+        False,
+        "With --resume: go on although options, rows or base weights have changed; the run records what has.",
+        panel=OUTPUT,
+    )
+
+    def digest(self) -> str:
+        """SHA-256 of the values that decide what is computed."""
+        values = self.resolved()
+        return digest.of_value({name: values[name] for name in values if name not in CIRCUMSTANCES})
 
     def updates(self, iterations: int) -> int:
         """How many optimizer updates so many iterations are; a last incomplete accumulation still makes one."""

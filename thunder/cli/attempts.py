@@ -1,0 +1,186 @@
+"""Carry out a job's plan: start ranks as the supervisor asks, bring home what they made, bundle what went wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import secrets
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from thunder.cli.screen import Screen
+from thunder.cluster import ladder, launch, openblas, plan, ports, preflight, probe
+from thunder.cluster.collect import collect
+from thunder.cluster.ends import Cause, RankEnd
+from thunder.cluster.hosts import Cluster, Host
+from thunder.cluster.launch import StopRequest
+from thunder.cluster.plan import RankPlan
+from thunder.cluster.supervise import Attempt, Progress, Supervisor
+from thunder.cluster.watch import Deadlines
+from thunder.errors import ClusterError, HangError, ResourceError
+from thunder.runs import environment, incident, record
+from thunder.training.settings import LoopSettings
+from thunder.units import Seconds, format_path
+
+if TYPE_CHECKING:
+    from thunder.cli.jobs import Job
+
+SENT = (record.CONFIG, "plan.json", record.ENVIRONMENT)
+RESTART_LOOK = Seconds(8)
+
+
+def state_folder() -> Path:
+    """What this machine remembers between runs: THUNDER_STATE, else ~/.local/state/thunder."""
+    return Path(os.environ.get("THUNDER_STATE") or "~/.local/state/thunder").expanduser()
+
+
+def rank_plans(
+    job: Job, cluster: Cluster, folder: Path, job_id: str, chosen_ports: Sequence[int], arguments: Sequence[str] = ()
+) -> tuple[RankPlan, ...]:
+    """What each rank is started with (deciding only; nothing is started)."""
+    return plan.plan_ranks(
+        cluster,
+        command=(sys.executable, "-P", "-m", "thunder", "rank", str(folder), "--job", job.kind, *arguments),
+        ports=chosen_ports,
+        job_id=job_id,
+        run_folder=folder,
+        cores=environment.cores(),
+        openblas=openblas.find(platform.system()),
+        system=platform.system(),
+        user_environ=os.environ,
+    )
+
+
+@dataclass
+class Attempts:
+    """The attempts of one job. chips: of its hosts; shape: what incidents of the GPU are remembered by, if any."""
+
+    job: Job
+    cluster: Cluster
+    folder: Path
+    screen: Screen
+    shape: ladder.Shape | None
+    deadlines: Deadlines = field(default_factory=Deadlines)
+    progress: Progress = field(default_factory=Progress)
+
+    def run(self) -> None:
+        """To the job's end; raises what it failed with, after a bundle was made where it hung or found no shape."""
+        settings: LoopSettings = self.job.settings
+        self.rungs = ladder.rungs(settings.batch_size, settings.grad_checkpoint)
+        first, taught_by = ladder.remembered(state_folder(), self.shape) if self.shape else (0, "")
+        first = min(first, len(self.rungs) - 1)
+        if first:
+            self.screen.say(f"starting with {self.rungs[first]}: more was too much for this chip in {taught_by}")
+        supervisor = Supervisor(
+            start=self.start,
+            folder=self.folder,
+            ladder=self.rungs,
+            hosts=self.cluster.hosts,
+            missing=self.missing,
+            say=self.screen.say,
+            solo_after=None if settings.allow_solo is None else Seconds(settings.allow_solo),
+            wait=Seconds(settings.wait_for_hosts),
+            rung=first,
+            on_step_down=self.remember,
+            progress=self.progress,
+        )
+        try:
+            supervisor.run()
+        except (HangError, ResourceError) as error:
+            bundle = incident.pack(self.folder)
+            error.fix = f"{error.fix}\n  logs, stacks and versions: {format_path(bundle)}".strip()
+            raise
+
+    def start(self, attempt: Attempt, stop: StopRequest) -> Sequence[RankEnd]:
+        """See supervise.Start."""
+        cluster = without(self.cluster, attempt.absent)
+        drawn = self._ports(cluster)
+        plans = rank_plans(self.job, cluster, self.folder, secrets.token_hex(3), drawn, self.arguments(attempt))
+        plans = tuple(_with_env(each, self.rungs[attempt.rung].env) for each in plans)
+
+        def on_event(rank: int, event: dict[str, Any]) -> None:
+            self.progress.note(event)
+            self.screen.on_event(rank, event)
+
+        ends = launch.run_ranks(
+            plans,
+            log_folder=self.folder / "logs",
+            on_event=on_event,
+            stop=stop,
+            files={name: (self.folder / name).read_text(encoding="utf-8") for name in SENT},
+            deadlines=self.deadlines,
+        )
+        self._collect(cluster.hosts, ends)
+        return ends
+
+    def arguments(self, attempt: Attempt) -> tuple[str, ...]:
+        """What a rank is told beside its folder: circumstances, none of which changes what is computed."""
+        forced = ("--force",) if self.job.settings.force else ()
+        return ("--planned-ranks", str(len(self.cluster.hosts)), *self.rungs[attempt.rung].arguments, *forced)
+
+    def missing(self) -> dict[str, str]:
+        """See supervise.Missing; a job on this machine alone misses nobody."""
+        if all(host.is_this_machine for host in self.cluster.hosts):
+            return {}
+        found = preflight.findings(self.cluster, probe.read_all(self.cluster, (), RESTART_LOOK))
+        return absent_by(self.cluster.hosts, found, self.job.settings.skip_link_check)
+
+    def remember(self, cause: Cause, rung: int) -> None:
+        """So that the next run on this chip starts where this one could go on."""
+        if self.shape:
+            incident_said = {"run": self.folder.name, "kind": cause.kind, "text": cause.error.message[:500]}
+            ladder.remember(state_folder(), self.shape, rung, **incident_said)
+
+    def _ports(self, cluster: Cluster) -> list[int]:
+        here = sum(host.is_this_machine for host in cluster.hosts)
+        near = ports.free_ports(here) if here else []
+        # an agent looks at its own before it says that it is ready
+        far = iter(ports.some_ports(len(cluster.hosts) - here, exclude=near))
+        return [near.pop() if host.is_this_machine else next(far) for host in cluster.hosts]
+
+    def _collect(self, hosts: Sequence[Host], ends: Sequence[RankEnd]) -> None:
+        for host, end in zip(hosts, ends, strict=True):
+            if end.left and not host.is_this_machine:
+                collect(end, host, self.folder)
+
+
+def without(cluster: Cluster, absent: Sequence[str]) -> Cluster:
+    """The cluster with the hosts that are there."""
+    return cluster.model_copy(update={"hosts": [host for host in cluster.hosts if host.name not in absent]})
+
+
+def absent_by(hosts: Sequence[Host], found: Sequence[preflight.Finding], skip_links: bool) -> dict[str, str]:
+    """Hosts that cannot take part, each with why (pure). Of a pair whose link fails, the later one is missing."""
+    gone: dict[str, str] = {}
+    names = [host.name for host in hosts]
+    for finding in found:
+        if finding.state != "failure":
+            continue
+        ends = finding.where.split(" -> ")
+        if len(ends) == 1 and finding.check in ("ssh", "python"):
+            gone.setdefault(finding.where, finding.found)
+        elif len(ends) > 1 and not skip_links and not gone.keys() & set(ends):
+            gone[max(ends, key=names.index)] = f"{finding.where}: {finding.found}"
+    return gone
+
+
+def _with_env(each: RankPlan, env: dict[str, str]) -> RankPlan:
+    from dataclasses import replace
+
+    return replace(each, env=each.env | env)
+
+
+def check_links(found: Sequence[preflight.Finding], skip: bool) -> list[str]:
+    """What was skipped, for the run's record; raises ClusterError where a host or a link fails."""
+    bad = [each for each in found if each.state == "failure"]
+    links = [each for each in bad if preflight.is_link(each)]
+    fatal = [each for each in bad if not (skip and each in links)]
+    if fatal:
+        worst = fatal[0]
+        listed = "".join(f"\n  {each.check} {each.where}: {each.found}" for each in fatal[1:10])
+        raise ClusterError(f"{worst.check} {worst.where}: {worst.found}{listed}", fix=worst.fix or "thunder_status")
+    return [json.dumps({"check": each.check, "where": each.where, "found": each.found}) for each in links]

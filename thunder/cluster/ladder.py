@@ -1,0 +1,106 @@
+"""Shapes from the wanted one downwards, all with the same global batch; which one a chip can do is remembered."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from thunder import digest
+
+MEMORY = "gpu_incidents.jsonl"
+# MLX's own limits are 20 to 50 operations and 40 to 50 MB, by device; shorter buffers give the watchdog less to time.
+SHORTER_BUFFERS = ((10, 20), (4, 10))
+
+
+@dataclass(frozen=True)
+class Rung:
+    """How one rank computes its share of an update.
+
+    micro_batch_size: rows that go through the model at once. ops_per_buffer, mb_per_buffer: limits of a Metal command
+    buffer (None: MLX's own). grad_checkpoint: activations are recomputed in the backward pass.
+    """
+
+    micro_batch_size: int
+    ops_per_buffer: int | None = None
+    mb_per_buffer: int | None = None
+    grad_checkpoint: bool = False
+
+    @property
+    def env(self) -> dict[str, str]:
+        """What MLX reads."""
+        said = {"MLX_MAX_OPS_PER_BUFFER": self.ops_per_buffer, "MLX_MAX_MB_PER_BUFFER": self.mb_per_buffer}
+        return {key: str(value) for key, value in said.items() if value is not None}
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """What `thunder rank` is told."""
+        return (
+            "--micro-batch-size",
+            str(self.micro_batch_size),
+            *(["--grad-checkpoint"] if self.grad_checkpoint else []),
+        )
+
+    def __str__(self) -> str:
+        parts = [f"micro-batch {self.micro_batch_size}"]
+        if self.ops_per_buffer is not None:
+            parts.append(f"command buffers of {self.ops_per_buffer} operations, {self.mb_per_buffer} MB")
+        return ", ".join(parts + (["gradient checkpointing"] if self.grad_checkpoint else []))
+
+
+def rungs(batch_size: int, grad_checkpoint: bool = False) -> tuple[Rung, ...]:
+    """The ladder of a batch size per rank: micro-batch halved, then shorter command buffers, then recomputation."""
+    steps = [Rung(batch_size, grad_checkpoint=grad_checkpoint)]
+    while steps[-1].micro_batch_size > 1:
+        steps.append(replace(steps[-1], micro_batch_size=steps[-1].micro_batch_size // 2))
+    for operations, megabytes in SHORTER_BUFFERS:
+        steps.append(replace(steps[-1], ops_per_buffer=operations, mb_per_buffer=megabytes))
+    return tuple(steps if grad_checkpoint else [*steps, replace(steps[-1], grad_checkpoint=True)])
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What an incident is remembered by: chips of the hosts, base model, and the shape that was wanted."""
+
+    chips: tuple[str, ...]
+    model: str
+    batch_size: int
+    num_layers: int
+    max_seq_length: int
+    grad_checkpoint: bool
+
+
+def remembered(folder: Path, shape: Shape) -> tuple[int, str]:
+    """(rung to start at, the run that taught so) for a shape; (0, "") where nothing went wrong with it so far.
+
+    A line that cannot be read is skipped: the memory is a hint, and the ladder finds its way without it.
+    """
+    rung, run = 0, ""
+    try:
+        lines = (folder / MEMORY).read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return 0, ""
+    wanted = digest.of_value(asdict(shape))
+    for line in lines:
+        try:
+            said: dict[str, Any] = json.loads(line)
+            if said["shape_sha256"] == wanted and int(said["next_rung"]) > rung:
+                rung, run = int(said["next_rung"]), str(said["run"])
+        except (ValueError, KeyError, TypeError):
+            continue
+    return rung, run
+
+
+def remember(folder: Path, shape: Shape, next_rung: int, **incident: Any) -> None:
+    """Add one incident; the file is there for people to read and to remove."""
+    folder.mkdir(parents=True, exist_ok=True)
+    said = {**incident, "next_rung": next_rung, **asdict(shape), "shape_sha256": digest.of_value(asdict(shape))}
+    with (folder / MEMORY).open("a", encoding="utf-8") as stream:
+        stream.write(json.dumps(said, ensure_ascii=False) + "\n")
+
+
+def chips_of(names: Sequence[str]) -> tuple[str, ...]:
+    """The different chips of a cluster, in an order that does not depend on the hosts'."""
+    return tuple(sorted(set(names)))

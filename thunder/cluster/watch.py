@@ -1,0 +1,131 @@
+"""Whether ranks still make progress: deadlines from the step times that were seen. Pure: the caller brings the time."""
+
+from __future__ import annotations
+
+import statistics
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from thunder.units import Seconds
+
+
+@dataclass(frozen=True)
+class Deadlines:
+    """How long a rank may take without progress, by what it is doing.
+
+    step: for one step, at least, and `times` the median of those seen; the ring resumes by itself when a cable is back
+    within seconds, so a shorter one would do harm. first_step: it compiles. beat: between two signs of life.
+    """
+
+    step: Seconds = Seconds(30)
+    times: float = 10
+    first_step: Seconds = Seconds(300)
+    starting: Seconds = Seconds(120)
+    loading: Seconds = Seconds(900)
+    other: Seconds = Seconds(120)
+    beat: Seconds = Seconds(30)
+
+
+@dataclass(frozen=True)
+class Stall:
+    """A rank that is overdue. frozen: it gives no sign of life at all."""
+
+    rank: int
+    frozen: bool
+    text: str
+
+
+@dataclass
+class _Rank:
+    progressed: float
+    beaten: float | None = None
+    phase: str = "starting"
+    counter: Any = None
+    stepped: float | None = None
+    times: deque[float] = field(default_factory=lambda: deque(maxlen=51))
+
+
+# In these the interpreter's lock may be held for long, so that no sign of life can be given: joining the ring, imports.
+SILENT = ("starting", "joining")
+# A caller that was itself stopped for longer than this has not been watching, and its clock is no witness.
+ABSENT = Seconds(5)
+
+
+class Watch:
+    """Takes the events of all ranks with the time they came at, and says which rank is overdue."""
+
+    def __init__(self, ranks: Iterable[int], now: float, deadlines: Deadlines | None = None) -> None:
+        self.deadlines = deadlines or Deadlines()
+        self._ranks = {rank: _Rank(progressed=now) for rank in ranks}
+        self._looked = now
+
+    def note(self, rank: int, event: dict[str, Any], now: float) -> None:
+        """One event of one rank; whatever it is, it is a sign of life."""
+        state, kind = self._ranks[rank], event.get("event")
+        state.beaten = now
+        if kind == "beat":
+            if event.get("progress") == state.counter:
+                return
+            state.counter = event.get("progress")
+        if kind == "phase":
+            state.phase, state.stepped = str(event.get("phase")), None
+        if kind == "step":
+            if state.stepped is not None:
+                state.times.append(now - state.stepped)
+            state.stepped = now
+        state.progressed = now
+
+    def ended(self, rank: int) -> None:
+        """A rank that has ended is not overdue."""
+        self._ranks.pop(rank, None)
+
+    def overdue(self, now: float) -> Stall | None:
+        """The rank to blame where one is overdue: a frozen one before one that merely waits, as its peers do for it."""
+        if now - self._looked > ABSENT:
+            self._shift(now - self._looked)
+        self._looked = now
+        frozen = [
+            (rank, now - state.beaten)
+            for rank, state in self._ranks.items()
+            if state.beaten is not None and state.phase not in SILENT and now - state.beaten > self.deadlines.beat
+        ]
+        if frozen:
+            rank, silent = max(frozen, key=lambda pair: pair[1])
+            return Stall(rank, True, f"gave no sign of life for {silent:.0f} s (frozen, or its machine asleep)")
+        late = [
+            (rank, state, now - state.progressed)
+            for rank, state in self._ranks.items()
+            if now - state.progressed > self.limit(rank)
+        ]
+        if late:
+            rank, state, waited = max(late, key=lambda each: each[2])
+            doing = "in a step" if state.phase == "training" else state.phase
+            return Stall(
+                rank,
+                False,
+                f"made no progress for {waited:.0f} s ({doing}, limit {self.limit(rank):.0f} s) while it gave signs of "
+                "life: a link that is cut, or a collective that hangs",
+            )
+        return None
+
+    def limit(self, rank: int) -> float:
+        """Seconds that a rank may now take without progress."""
+        state, limits = self._ranks[rank], self.deadlines
+        typical = statistics.median(state.times) if state.times else None
+        if state.phase == "training":
+            if typical is None:
+                return limits.first_step
+            return max(limits.step, limits.times * typical)
+        if state.phase in ("starting", "joining"):
+            return limits.starting
+        if state.phase == "loading":
+            return limits.loading
+        return max(limits.other, limits.times * (typical or 0))
+
+    def _shift(self, absent: float) -> None:
+        for state in self._ranks.values():
+            state.progressed += absent
+            state.beaten = state.beaten and state.beaten + absent
+            state.stepped = None

@@ -1,0 +1,32 @@
+"""A bundle for people who ask why a run stopped: its logs with stack dumps, its incidents, plan and versions."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+import time
+from pathlib import Path
+
+MOST = 5 << 20  # bytes of each file, from its end
+NAMES = ("incidents.jsonl", "plan.json", "environment.json", "config.yaml", "train.log", "metrics.jsonl")
+
+
+def pack(folder: Path) -> Path:
+    """Write `incident-<date>-<time>.tar.gz` into the run's folder; a file that is missing is left out."""
+    bundle = folder / f"incident-{time.strftime('%Y%m%d-%H%M%S')}.tar.gz"
+    beside = folder / f".{bundle.name}.tmp"
+    with tarfile.open(beside, "w:gz") as archive:
+        for path in [*(folder / name for name in NAMES), *sorted((folder / "logs").glob("*.log"))]:
+            if path.is_file():
+                _add(archive, path, f"{folder.name}/{path.relative_to(folder)}")
+    beside.replace(bundle)
+    return bundle
+
+
+def _add(archive: tarfile.TarFile, path: Path, name: str) -> None:
+    with path.open("rb") as stream:
+        stream.seek(max(0, path.stat().st_size - MOST))
+        data = stream.read(MOST)
+    member = tarfile.TarInfo(name)
+    member.size, member.mtime = len(data), int(path.stat().st_mtime)
+    archive.addfile(member, io.BytesIO(data))

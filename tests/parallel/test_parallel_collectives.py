@@ -51,8 +51,8 @@ STRAYED = {
     "payload length": """
 if ring.rank == 1:
     options["gradients"] = {"w": mx.zeros(9)}
-    whole = collectives._sum
-    collectives._sum = lambda world, buffer: whole(world, buffer[:-1])
+    whole = collectives.sum_array
+    collectives.sum_array = lambda world, buffer: whole(world, buffer[:-1])
 """,
     "job": "object.__setattr__(ring, 'job', ring.job + ring.rank)",
 }
@@ -130,6 +130,100 @@ def test_a_rank_without_its_variables_does_not_train_alone(run_ranks):
     assert all(
         code != 0 and "ClusterError" in text and "could not join the ring of 2" in text for code, text in results
     )
+
+
+@pytest.mark.timeout(100)
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_a_broadcast_keeps_every_bit(run_ranks, ranks):
+    """NaNs with payloads, signalling ones too, -0.0, denormals: float sums would change them."""
+    words = [0x7FC01234, 0x7F800001, 0xFFFFFFFF, 0x80000000, 0x00000001, 0xFF800000, 0x7F7FFFFF]
+    script = (
+        PREAMBLE
+        + f"""
+import hashlib
+collectives.BROADCAST_CHUNK = 64
+words = b"".join(word.to_bytes(4, "little") for word in {words})
+sent = [b"", b"x", words, bytes(range(256)) * 3 + b"tail"]
+digests = []
+for source in range(ring.size):
+    for data in sent:
+        got = collectives.broadcast_bytes(ring, source, data if ring.rank == source else None)
+        digests.append(hashlib.sha256(got).hexdigest() == hashlib.sha256(data).hexdigest())
+collectives.BROADCAST_CHUNK = 16 * 2**20
+large = os.urandom(33 * 2**20 + 3) if ring.rank == ring.size - 1 else None
+got = collectives.broadcast_bytes(ring, ring.size - 1, large)
+print(json.dumps([digests, len(got), hashlib.sha256(got).hexdigest()]))
+"""
+    )
+    answers = outputs(run_ranks(ranks, script))
+    assert len(answers) == ranks and all(answer == answers[0] for answer in answers)
+    assert answers[0][:2] == [[True] * (4 * ranks), 33 * 2**20 + 3]
+
+
+@pytest.mark.timeout(100)
+@pytest.mark.parametrize("strayed", ["source", "content"])
+def test_a_broadcast_that_arrives_otherwise_is_an_error(run_ranks, strayed):
+    script = (
+        PREAMBLE
+        + f"""
+if {strayed == "content"} and ring.rank == 1:
+    whole = collectives.sum_array
+    collectives.sum_array = lambda world, words: whole(world, words) ^ mx.array(int(words.size != 12), mx.uint32)
+source = ring.rank if {strayed == "source"} else 0
+try:
+    collectives.broadcast_bytes(ring, source, b"abc" if ring.rank == source else None)
+    print(json.dumps(""))
+except ThunderError as error:
+    print(json.dumps(error.message))
+"""
+    )
+    answers = outputs(run_ranks(2, script))
+    if strayed == "source":
+        assert len(answers) == 2 and all("out of step" in answer for answer in answers)
+    else:
+        assert "did not arrive at rank 1 as they were sent" in answers[1] and not answers[0]
+
+
+@pytest.mark.timeout(100)
+@pytest.mark.parametrize("length", [2**31 - 1, -5])
+def test_a_garbage_length_allocates_nothing_and_is_an_error(run_ranks, length):
+    script = (
+        PREAMBLE
+        + f"""
+import resource
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+try:
+    if ring.rank == 0:
+        collectives.gather_json(ring, "value")
+    else:
+        collectives.gather_array(ring, mx.array([{length}], mx.int32))
+    print(json.dumps("no error"))
+except ThunderError as error:
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    print(json.dumps(error.message if grown < 60_000 else f"{{grown}} kB"))
+"""
+    )
+    answers = outputs(run_ranks(2, script))
+    assert "at most 67108864" in answers[0] and "out of step" in answers[0]
+
+
+@pytest.mark.timeout(100)
+def test_gathered_garbage_is_an_error(run_ranks):
+    script = (
+        PREAMBLE
+        + """
+try:
+    if ring.rank == 0:
+        collectives.gather_json(ring, "value")
+    else:
+        collectives.gather_array(ring, mx.array([7], mx.int32))
+        collectives.gather_array(ring, mx.array([-1, -1], mx.int32))
+    print(json.dumps("no error"))
+except ThunderError as error:
+    print(json.dumps(error.message))
+"""
+    )
+    assert "no JSON: ranks are out of step" in outputs(run_ranks(2, script))[0]
 
 
 def test_a_world_of_one_needs_no_ring():

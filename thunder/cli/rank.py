@@ -23,6 +23,7 @@ from thunder.runs.record import CONFIG, RunRecord
 
 if TYPE_CHECKING:
     from thunder.parallel.world import World
+    from thunder.training.settings import Circumstances
 
 app = typer.Typer(add_completion=False)
 JOIN_DEADLINE = 60  # seconds; MLX's own connect retries end after 31
@@ -41,22 +42,38 @@ class StopFlag:
 
 
 @app.command()
-def rank(folder: Annotated[Path, typer.Argument(help="The run's folder.")], job: str = "train") -> None:
+def rank(
+    folder: Annotated[Path, typer.Argument(help="The run's folder.")],
+    job: str = "train",
+    micro_batch_size: Annotated[int, typer.Option(min=0, help="Rows at once; 0 = the batch size.")] = 0,
+    grad_checkpoint: Annotated[bool, typer.Option("--grad-checkpoint", help="Recompute activations.")] = False,
+    planned_ranks: Annotated[int, typer.Option(min=0, help="Ranks that the global batch is made for.")] = 0,
+    force: Annotated[bool, typer.Option("--force", help="Take a checkpoint made on other ground.")] = False,
+) -> None:
     """Join the ring, train, test; used by the launcher, not by people."""
     faulthandler.enable()
+    # whoever watches the ranks asks for their stacks so; it works while MLX blocks
+    faulthandler.register(signal.SIGUSR1, all_threads=True)
     lifeline.watch_environment()
-    record = RunRecord.of_rank(folder, main=os.environ.get("THUNDER_RANK", "0") == "0")
+    number = int(os.environ.get("THUNDER_RANK", "0"))
+    record = RunRecord.of_rank(folder, main=number == 0)
+    record.start_heartbeat()
     code = 0
     try:
         from thunder.parallel import world
+        from thunder.training import faults
+        from thunder.training.settings import Circumstances
 
+        circumstances = Circumstances(planned_ranks, micro_batch_size, grad_checkpoint, force)
+        faults.arm(os.environ.get(faults.VARIABLE, ""), record, number)
         record.phase("joining")
+        faults.at("joining")
         # `init` keeps the interpreter's lock, and rank 0 waits in it without limit: only this thread in C can end it
         faulthandler.dump_traceback_later(JOIN_DEADLINE, exit=True)
         ring = world.join()
         faulthandler.cancel_dump_traceback_later()
         # from here on a signal means: finish the step, save, stop; before, there is nothing to save
-        JOBS[job](folder, record, ring, StopFlag())
+        JOBS[job](folder, record, ring, StopFlag(), circumstances)
     except ThunderError as error:
         code = _tell(record, error.message, error.fix, error.exit_code, f"error: {error}")
     except BaseException as error:
@@ -73,20 +90,21 @@ def _tell(record: RunRecord, message: str, fix: str, code: int, text: str) -> in
     return code
 
 
-def train(folder: Path, record: RunRecord, ring: World, stop: Callable[[], bool]) -> None:
+def train(folder: Path, record: RunRecord, ring: World, stop: Callable[[], bool], circumstances: Circumstances) -> None:
     """LoRA training, then the test of base against adapter."""
     from thunder.evaluation import adapter
     from thunder.lora import adapter_files, batches, data, model
     from thunder.lora.settings import LoraSettings
     from thunder.lora.task import LoraTask
-    from thunder.parallel import agree
-    from thunder.training import checkpoint, loop
+    from thunder.parallel import agree, collectives
+    from thunder.training import checkpoint, faults, loop
 
     record.phase("loading")
+    faults.at("loading")
     settings, _ = build(LoraSettings, [Layer(str(folder / CONFIG), load_yaml(folder / CONFIG))])
     base = model.find(settings.model)
     tokenizer = batches.load_tokenizer(base)
-    prepared = data.prepare(settings, tokenizer, ring.size)
+    prepared = data.prepare(settings, tokenizer, circumstances.ranks(ring.size))
     base_digest = model.base_digest(base, model.digest_cache())
     ground = {"configuration": settings.digest(), "data": prepared.rows.digest(), "base weights": base_digest}
     agree.agree(ring, ground | environment.versions())
@@ -97,14 +115,18 @@ def train(folder: Path, record: RunRecord, ring: World, stop: Callable[[], bool]
         "data_sha256": prepared.rows.files,
         "run": folder.name,
     }
-    if checkpoint.steps(record.checkpoints):  # its weights come from there, and the file may be gone
-        settings = settings.model_copy(update={"resume_adapter_file": None})
-    task = LoraTask(loaded, settings, prepared.train.examples, prepared.valid.examples, ours)
-    state = loop.train(task, settings, ring, record, stop)
-    results = _trained(state, settings, ring.size)
+    for_task = circumstances.for_task(settings)
+    # the weights come from a checkpoint, be it another host's, and the file may be gone
+    if any(collectives.gather_json(ring, bool(checkpoint.steps(record.checkpoints)))):
+        for_task = for_task.model_copy(update={"resume_adapter_file": None})
+    task = LoraTask(loaded, for_task, prepared.train.examples, prepared.valid.examples, ours)
+    state = loop.train(task, settings, ring, record, stop, ground=ground, circumstances=circumstances)
+    results = _trained(state, settings, ring.size, circumstances)
     interrupted = stop() or state.asked_to_stop
     if prepared.rows.test and not interrupted:
         record.phase("testing", rows=len(prepared.rows.test))
+
+        faults.at("testing")
 
         def on_row(done: int, total: int) -> None:
             record.event("test", done=done, total=total)
@@ -118,41 +140,49 @@ def train(folder: Path, record: RunRecord, ring: World, stop: Callable[[], bool]
     _end(record, results, interrupted, state.step)
 
 
-def pretrain(folder: Path, record: RunRecord, ring: World, stop: Callable[[], bool]) -> None:
+def pretrain(
+    folder: Path, record: RunRecord, ring: World, stop: Callable[[], bool], circumstances: Circumstances
+) -> None:
     """Pretraining of the tiny base."""
     from thunder import digest
     from thunder.lora import pretrain as base
     from thunder.lora.settings import PretrainSettings
     from thunder.parallel import agree
-    from thunder.training import loop
+    from thunder.training import faults, loop
 
     record.phase("loading")
+    faults.at("loading")
     settings, _ = build(PretrainSettings, [Layer(str(folder / CONFIG), load_yaml(folder / CONFIG))])
-    task = base.PretrainTask(settings, base.read_text(settings))
-    wraps = task.wraps(settings.batch_size * ring.size * settings.grad_accumulation_steps)
+    task = base.PretrainTask(circumstances.for_task(settings), base.read_text(settings))
+    wraps = task.wraps(settings.batch_size * circumstances.ranks(ring.size) * settings.grad_accumulation_steps)
     ground = {"configuration": settings.digest(), "data": digest.of_value([*task.text.train, *task.text.heldout])}
     agree.agree(ring, ground | environment.versions())
     record.log(
         f"{len(task.text.train)} lines in {task.rows} sequences, {len(task.text.heldout)} lines held out, "
         f"{task.text.excluded} left out as near correction rows; the run goes over the text {wraps:.2f} times"
     )
-    state = loop.train(task, settings, ring, record, stop)
-    results = _trained(state, settings, ring.size) | {"wraps": wraps * state.step / settings.total_updates}
+    state = loop.train(task, settings, ring, record, stop, ground=ground, circumstances=circumstances)
+    results = _trained(state, settings, ring.size, circumstances) | {
+        "wraps": wraps * state.step / settings.total_updates
+    }
     interrupted = stop() or state.asked_to_stop
     if record.main and settings.out and not interrupted:
         task.save(Path(settings.out))
     _end(record, results, interrupted, state.step)
 
 
-def _trained(state: Any, settings: Any, ranks: int) -> dict[str, Any]:
+def _trained(state: Any, settings: Any, ranks: int, circumstances: Circumstances) -> dict[str, Any]:
     return {
         "steps": state.step,
         "iterations": state.step * settings.grad_accumulation_steps,
         "epochs_begun": state.epoch + 1 if state.step else 0,
         "tokens": state.tokens,
         "ranks": ranks,
+        "planned_ranks": circumstances.ranks(ranks),
         "batch_size_per_rank": settings.batch_size,
-        "global_batch_size": settings.batch_size * ranks,
+        "micro_batch_size": circumstances.rows_at_once(settings),
+        "grad_checkpoint": settings.grad_checkpoint or circumstances.grad_checkpoint,
+        "global_batch_size": settings.batch_size * circumstances.ranks(ranks),
         "best_valid_loss": state.best_loss,
         "best_step": state.best_step,
         "validation": state.validation,

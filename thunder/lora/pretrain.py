@@ -17,6 +17,7 @@ import numpy as np
 import sentencepiece
 from mlx.utils import tree_flatten
 from mlx_lm.models import gemma4_text
+from mlx_lm.tuner.trainer import grad_checkpoint
 
 from thunder import digest
 from thunder.corpora import rows as correction_rows
@@ -152,6 +153,8 @@ class PretrainTask:
         mx.random.seed(settings.seed)
         self.model = gemma4_text.Model(gemma4_text.ModelArgs.from_dict(self.config))
         mx.eval(self.model.parameters())
+        if settings.grad_checkpoint:
+            grad_checkpoint(self.model.layers[0])
         self.model.train()
         self.chunks = self._chunks(text.train)
         self.rows = len(self.chunks)

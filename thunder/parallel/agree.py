@@ -25,7 +25,7 @@ def agree(world: World, ground: Mapping[str, str]) -> None:
 
     Raises RunFailed on every rank, naming each key that differs and its value on each rank.
     """
-    lines = differences(gather_json(world, dict(ground)))
+    lines = differences(gather_json(world, {"job": f"{world.job:x}", **ground}))
     if lines:
         raise RunFailed(
             "the ranks do not stand on the same ground:\n  " + "\n  ".join(lines),

@@ -7,6 +7,7 @@ that is checked after the sum.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,10 @@ MOST_RANKS = 64
 FIELD = 2**24 // MOST_RANKS
 _JOB, _STEP, _LENGTH, _TOKENS_HIGH, _TOKENS_LOW, _NOT_FINITE, _STOP = range(7)
 HEADER = 7
+LARGEST_JSON = 64 * 2**20
+LARGEST_BROADCAST = 2**40
+BROADCAST_CHUNK = 16 * 2**20
+RESUME = "resume from the last checkpoint: `./launch.sh resume`"
 _SPLIT = 4096  # token counts travel as high * 4096 + low: their sum stays exact far beyond 2**24
 
 
@@ -42,8 +47,8 @@ class Reduced:
     stop: bool
 
 
-def _sum(world: World, buffer: mx.array) -> mx.array:
-    """all_sum of one evaluated float32 buffer, on the CPU stream, evaluated by itself."""
+def sum_array(world: World, buffer: mx.array) -> mx.array:
+    """all_sum of one evaluated buffer, on the CPU stream, evaluated by itself."""
     mx.eval(buffer)
     if world.group is None:
         return buffer
@@ -69,14 +74,14 @@ def sum_gradients(
         payload = mx.concatenate([*parts, loss_sum.reshape(1).astype(mx.float32)])
         finite = bool(mx.all(mx.isfinite(payload)).item())
         mine = header(world.job, step, payload.size, tokens, finite, stop)
-        total = _sum(world, mx.concatenate([mx.array(mine, mx.float32), payload]))
+        total = sum_array(world, mx.concatenate([mx.array(mine, mx.float32), payload]))
     summed = [int(value) for value in np.array(total[:HEADER])]
     for field, name in ((_JOB, "job"), (_STEP, "step"), (_LENGTH, "payload length")):
         if summed[field] != mine[field] * world.size:
             raise RunFailed(
                 f"ranks are out of step: {name} is {mine[field]} on rank {world.rank}, "
                 f"but the {world.size} ranks add up to {summed[field]}",
-                fix="resume from the last checkpoint: `./launch.sh resume`",
+                fix=RESUME,
             )
     arrays, start = [], HEADER
     with mx.stream(mx.cpu):
@@ -115,10 +120,65 @@ def gather_array(world: World, array: mx.array) -> np.ndarray:
 
 
 def gather_json(world: World, value: Any) -> list[Any]:
-    """A JSON value from every rank, in the order of ranks, on every rank."""
+    """A JSON value from every rank, in the order of ranks, on every rank.
+
+    Raises RunFailed where a length or a text cannot be one that a rank sent: the ranks are out of step.
+    """
     data = np.frombuffer(json.dumps(value, ensure_ascii=False).encode(), np.uint8)
     lengths = gather_array(world, mx.array([len(data)], mx.int32))[:, 0]
+    if lengths.min() < 0 or lengths.max() > LARGEST_JSON:
+        raise RunFailed(
+            f"a value of {lengths.tolist()} bytes was announced by the ranks, at most {LARGEST_JSON} can be: "
+            "ranks are out of step, or another job answers",
+            fix=RESUME,
+        )
     padded = np.zeros(-(-int(lengths.max()) // 4) * 4, np.uint8)
     padded[: len(data)] = data
     rows = gather_array(world, mx.array(padded.view(np.int32))).astype(np.int32)
-    return [json.loads(rows[rank].tobytes()[: lengths[rank]].decode()) for rank in range(world.size)]
+    try:
+        return [json.loads(rows[rank].tobytes()[: lengths[rank]].decode()) for rank in range(world.size)]
+    except ValueError as error:
+        raise RunFailed(f"what the ranks gathered is no JSON: ranks are out of step: {error}", fix=RESUME) from None
+
+
+def broadcast_bytes(world: World, source: int, data: bytes | None) -> bytes:
+    """The bytes that rank `source` gives (the others give None), on every rank, bit for bit.
+
+    They travel as integers that all other ranks add zeros to, so that no NaN payload or sign of zero can change.
+
+    Raises RunFailed where what arrives is not what was sent.
+    """
+    assert (data is not None) == (world.rank == source)
+    if world.group is None:
+        assert data is not None
+        return data
+    said = np.zeros(12, np.uint32)
+    said[:2] = 1, source
+    if data is not None:
+        said[2:4] = divmod(len(data), 2**32)
+        said[4:] = np.frombuffer(hashlib.sha256(data).digest(), np.uint32)
+    heard = _add(world, said)
+    length, wanted = (int(heard[2]) << 32) + int(heard[3]), heard[4:].tobytes()
+    if heard[0] != world.size or heard[1] != source * world.size or length > LARGEST_BROADCAST:
+        raise RunFailed(
+            f"ranks are out of step: rank {world.rank} awaits a file from rank {source} and hears {heard[:4]}",
+            fix=RESUME,
+        )
+    arrived = bytearray()
+    for start in range(0, length, BROADCAST_CHUNK):
+        piece = np.zeros(-(-min(BROADCAST_CHUNK, length - start) // 4), np.uint32)
+        if data is not None:
+            mine = np.frombuffer(data[start : start + BROADCAST_CHUNK], np.uint8)
+            piece.view(np.uint8)[: len(mine)] = mine
+        arrived += _add(world, piece).tobytes()
+    result = bytes(arrived[:length])
+    if hashlib.sha256(result).digest() != wanted:
+        raise RunFailed(
+            f"{length} bytes from rank {source} did not arrive at rank {world.rank} as they were sent", fix=RESUME
+        )
+    return result
+
+
+def _add(world: World, words: np.ndarray) -> np.ndarray:
+    """all_sum of uint32 words [N] (modulo 2**32)."""
+    return np.array(sum_array(world, mx.array(words)))

@@ -8,8 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import mlx.core as mx
+import numpy as np
 
-from thunder.errors import ClusterError
+from thunder.errors import ClusterError, RunFailed
+
+# Said by every rank in the ring's first collective. A new PROTOCOL where ranks would no longer understand each other.
+MAGIC, PROTOCOL = 0x54_48_55_4E, 2
+_WORD = 2**31
 
 
 @dataclass(frozen=True)
@@ -34,7 +39,8 @@ def join(environ: Mapping[str, str] = os.environ) -> World:
     so the ring is asked for by name, strictly, and its size is checked against the plan.
     Call it before loading a model: MLX's connect retries give up after 31 s.
 
-    Raises ClusterError where the ring cannot be formed or has another size than planned.
+    Raises ClusterError where the ring cannot be formed or has another size than planned, RunFailed where a rank of
+    another job is in it.
     """
     size = int(environ.get("THUNDER_WORLD_SIZE", "1"))
     job = int(environ.get("THUNDER_JOB_ID", "0"), 16)
@@ -51,4 +57,44 @@ def join(environ: Mapping[str, str] = os.environ) -> World:
         raise ClusterError(
             f"the ring has {group.size()} ranks, the plan has {size}", fix="start the run through ./launch.sh"
         )
-    return World(group.rank(), size, job, group)
+    world = World(group.rank(), size, job, group)
+    _greet(world)
+    return world
+
+
+def greeting(job: int, rank: int, size: int) -> list[int]:
+    """What a rank says first: five numbers of 31 bits at the most, whatever the job."""
+    return [MAGIC, job % _WORD, job // _WORD % _WORD, rank, size * 256 + PROTOCOL]
+
+
+def _greet(world: World) -> None:
+    """The first collective: of one size for every job and version, so that a stranger's answer cannot be misread.
+
+    Ports are shared silently (SO_REUSEPORT): two jobs on one port cross-connect without an error from MLX.
+    It is done twice: of four ranks in one ring of two jobs, one can hear its own peer in the first round only.
+    """
+    expected = [greeting(world.job, rank, world.size) for rank in range(world.size)]
+    for _ in range(2):
+        try:
+            said = mx.distributed.all_gather(mx.array(expected[world.rank], mx.int32), group=world.group, stream=mx.cpu)
+            mx.eval(said)
+        except RuntimeError as error:
+            raise RunFailed(f"rank {world.rank}: the ring broke while it was greeted: {error}", fix=_ALONE) from None
+        heard = np.array(said).reshape(world.size, -1).tolist()
+        if heard != expected:
+            jobs = ", ".join(_job_of(words) for words in heard)
+            raise RunFailed(
+                f"rank {world.rank}: another job answered on this run's ports: "
+                f"job {world.job:x} of {world.size} ranks is expected, heard: {jobs}",
+                fix=_ALONE,
+            )
+
+
+_ALONE = "see that no other run uses these ports, then start again"
+
+
+def _job_of(words: list[int]) -> str:
+    if words[0] != MAGIC:
+        return "no rank of Thunder Train"
+    size, protocol = divmod(words[4], 256)
+    return f"job {words[2] * _WORD + words[1]:x} rank {words[3]} of {size} (protocol {protocol})"

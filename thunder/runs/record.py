@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import secrets
+import threading
 import time
 from collections.abc import Generator, Mapping
 from pathlib import Path
@@ -85,14 +86,19 @@ def find(root: Path, name: str) -> Path:
 class RunRecord:
     """One rank's way to write down a run.
 
-    folder: the run's folder. main: whether this rank writes the shared files (rank 0).
+    folder: the run's folder. main: whether this rank writes what there is once a run (rank 0).
+    keeper: whether it writes what every host has: checkpoints and weights (the first rank on each host).
     events: descriptor that JSON lines go to for the launcher to follow, or None.
     """
 
-    def __init__(self, folder: Path, main: bool = True, events: int | None = None) -> None:
+    def __init__(self, folder: Path, main: bool = True, events: int | None = None, keeper: bool | None = None) -> None:
         self.folder = folder
         self.main = main
+        self.keeper = main if keeper is None else keeper
         self._events = events
+        self._unsent = b""
+        self._sending = threading.Lock()
+        self._phase, self._step, self._progress = "starting", 0, 0
         if events is not None:
             # a launcher that was suspended reads nothing, and the ranks shall not stand still for that
             os.set_blocking(events, False)
@@ -100,9 +106,13 @@ class RunRecord:
 
     @classmethod
     def of_rank(cls, folder: Path, main: bool, environ: Mapping[str, str] = os.environ) -> RunRecord:
-        """The record of a rank that a launcher started: its events go through THUNDER_EVENTS_FD."""
+        """The record of a rank that a launcher started: its events go through THUNDER_EVENTS_FD.
+
+        THUNDER_KEEPER is 1 for the first rank on a host; by default that is rank 0 alone.
+        """
         number = environ.get("THUNDER_EVENTS_FD")
-        return cls(folder, main, int(number) if number else None)
+        keeper = environ.get("THUNDER_KEEPER", "1" if main else "0") == "1"
+        return cls(folder, main, int(number) if number else None, keeper)
 
     @property
     def checkpoints(self) -> Path:
@@ -110,20 +120,51 @@ class RunRecord:
         return self.folder / "checkpoints"
 
     def event(self, kind: str, **values: Any) -> None:
-        """Tell the launcher; one that does not read misses it, and one that is gone is the lifeline's business."""
-        if self._events is None:
-            return
-        line = json.dumps({"event": kind, "time": time.time(), **values}, ensure_ascii=False) + "\n"
-        try:
-            os.write(self._events, line.encode())
-        except BlockingIOError:
-            pass
-        except BrokenPipeError:
-            self._events = None
+        """Tell the launcher, and count it as progress."""
+        self.progress(values.get("step"))
+        self._tell({"event": kind, "time": time.time(), **values})
+
+    def progress(self, step: int | None = None) -> None:
+        """Something was done: the next heartbeat says so."""
+        self._progress += 1
+        self._step = self._step if step is None else step
 
     def phase(self, name: str, **values: Any) -> None:
         """Say what the rank is doing now: joining, loading, training, validating, saving, testing."""
+        self._phase = name
         self.event("phase", phase=name, **values)
+
+    def start_heartbeat(self, period: float = 1.0) -> None:
+        """Send {"event": "beat", phase, step, progress} every `period` seconds, from a thread of its own.
+
+        It beats while MLX blocks in a collective, with a `progress` that stands still; a stopped process does not beat.
+        """
+
+        def beat() -> None:
+            while self._events is not None:
+                said = {"phase": self._phase, "step": self._step, "progress": self._progress}
+                self._tell({"event": "beat", "time": time.time(), **said})
+                time.sleep(period)
+
+        threading.Thread(target=beat, name="heartbeat", daemon=True).start()
+
+    def _tell(self, event: Mapping[str, Any]) -> None:
+        """Write a line; a launcher that does not read misses it, and one that is gone is the lifeline's business."""
+        self.send(json.dumps(event, ensure_ascii=False).encode() + b"\n")
+
+    def send(self, line: bytes = b"") -> bool:
+        """Write a whole line to the launcher or none of it; never waits. Returns whether none is left half-written."""
+        with self._sending:
+            # what a full pipe cut off goes first, or two lines would run into one
+            for data in (self._unsent, line):
+                if data and (data is not line or not self._unsent):
+                    try:
+                        self._unsent = data[os.write(self._events, data) :] if self._events is not None else b""
+                    except BlockingIOError:
+                        break
+                    except OSError:
+                        self._events, self._unsent = None, b""
+            return not self._unsent
 
     def metrics(self, **values: Any) -> None:
         """Append one line to metrics.jsonl; a resumed run may hold a step twice, and the later line counts."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import mlx.core as mx
@@ -12,14 +12,13 @@ import mlx.optimizers as optim
 from thunder.parallel import collectives
 from thunder.parallel.world import World
 from thunder.runs.record import RunRecord
-from thunder.training import checkpoint
+from thunder.training import checkpoint, faults
+from thunder.training.checkpoint import BEST
 from thunder.training.settings import LoopSettings
 from thunder.training.task import Task
 
 if TYPE_CHECKING:
     from thunder.training.loop import State
-
-BEST = "best"
 
 
 class Hook:
@@ -126,7 +125,8 @@ class Validate(Hook):
     def run(self, state: State) -> None:
         self.record.phase("validating", step=state.step)
         started = time.perf_counter()
-        values = validate(self.task, self.world, self.stop_requested)
+        faults.at("validating", step=state.step)
+        values = validate(self.task, self.world, self.stop_requested, self.record.progress)
         if values is None:
             state.asked_to_stop = True
             return
@@ -134,7 +134,7 @@ class Validate(Hook):
         better = state.best_loss is None or values["valid_loss"] < state.best_loss
         if better:
             state.best_loss, state.best_step, state.validations_without_gain = values["valid_loss"], state.step, 0
-            if self.world.is_main:
+            if self.record.keeper:
                 self.task.save(self.record.folder / self.task.output / BEST)
         else:
             state.validations_without_gain += 1
@@ -153,25 +153,34 @@ class Validate(Hook):
 
 
 class Save(Hook):
-    """A checkpoint to continue from, and the newest weights for the user; rank 0 writes."""
+    """A checkpoint to continue from, and the newest weights for the user; one rank on each host writes."""
 
     def __init__(
         self,
         task: Task,
         optimizer: optim.Optimizer,
         settings: LoopSettings,
-        world: World,
         record: RunRecord,
         clock: Report,
+        ground: Mapping[str, str],
+        ranks: int,
     ) -> None:
         super().__init__(settings.updates(settings.save_every), settings.total_updates)
-        self.task, self.optimizer, self.world, self.record, self.clock = task, optimizer, world, record, clock
+        self.task, self.optimizer, self.record, self.clock = task, optimizer, record, clock
+        self.ground, self.ranks = ground, ranks
 
     def run(self, state: State) -> None:
-        if self.world.is_main:
-            checkpoint.save(self.record.checkpoints, self.task, self.optimizer, state)
-            self.task.save(self.record.folder / self.task.output)
+        self.record.phase("saving", step=state.step)
+        if self.record.keeper:
+            output = self.record.folder / self.task.output
+            checkpoint.save(
+                self.record.checkpoints, self.task, self.optimizer, state,
+                ground=self.ground, ranks=self.ranks, best=output / BEST,
+            )  # fmt: skip
+            self.task.save(output)
             self.record.event("checkpoint", step=state.step)
+        faults.at("saved", step=state.step)
+        self.record.phase("training", step=state.step)
         self.clock.resume_clock()
 
 
@@ -182,17 +191,21 @@ def standard_hooks(
     world: World,
     record: RunRecord,
     stop_requested: Callable[[], bool],
+    ground: Mapping[str, str],
+    ranks: int,
 ) -> list[Hook]:
     """Report, validate, save: in this order, so that a checkpoint holds what its validation found."""
     report = Report(settings, record)
     return [
         report,
         Validate(task, settings, world, record, report, stop_requested),
-        Save(task, optimizer, settings, world, record, report),
+        Save(task, optimizer, settings, record, report, ground, ranks),
     ]
 
 
-def validate(task: Task, world: World, stop_requested: Callable[[], bool]) -> dict[str, float] | None:
+def validate(
+    task: Task, world: World, stop_requested: Callable[[], bool], on_batch: Callable[[], None] = lambda: None
+) -> dict[str, float] | None:
     """Loss over the whole validation set, sharded over ranks and weighted by tokens; the same numbers on every rank.
 
     None, on every rank, where any rank was asked to stop on the way.
@@ -208,6 +221,7 @@ def validate(task: Task, world: World, stop_requested: Callable[[], bool]) -> di
         mx.eval(loss_sum)
         sums[group][0] += loss_sum.item()
         sums[group][1] += batch.tokens
+        on_batch()
     task.model.train()
     *flat, stops = collectives.sum_numbers(world, [*(number for pair in sums.values() for number in pair), stopped])
     if stops:

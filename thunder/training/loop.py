@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+
+import mlx.optimizers as optim
 
 from thunder.parallel import data
 from thunder.parallel.world import World
 from thunder.runs.record import RunRecord
-from thunder.training import checkpoint
+from thunder.training import checkpoint, faults, share
 from thunder.training.hooks import Hook, standard_hooks
-from thunder.training.settings import LoopSettings
+from thunder.training.settings import AS_PLANNED, Circumstances, LoopSettings
 from thunder.training.step import StepResult, make_optimizer, make_step
 from thunder.training.task import Task
 
@@ -38,13 +40,21 @@ def train(
     world: World,
     record: RunRecord,
     stop_requested: Callable[[], bool] = lambda: False,
+    *,
+    ground: Mapping[str, str] | None = None,
+    circumstances: Circumstances = AS_PLANNED,
 ) -> State:
-    """Train to the end, to early stopping, or until any rank is asked to stop; every way out leaves a checkpoint."""
+    """Train to the end, to early stopping, or until any rank is asked to stop; every way out leaves a checkpoint.
+
+    ground: name -> digest of what the run stands on; a checkpoint made on other ground is refused.
+    """
+    ranks, rows_at_once = circumstances.ranks(world.size), circumstances.rows_at_once(settings)
+    faults.situate(world, rows_at_once)
     optimizer = make_optimizer(settings)
-    state = checkpoint.restore(record.checkpoints, task, optimizer, State, record.log) or State()
-    step = make_step(task, optimizer, settings, world)
-    hooks = standard_hooks(task, optimizer, settings, world, record, stop_requested)
-    global_batch = settings.batch_size * world.size * settings.grad_accumulation_steps
+    state = _start(task, optimizer, world, record, ground or {}, ranks, circumstances.force)
+    step = make_step(task, optimizer, settings, world, rows_at_once)
+    hooks = standard_hooks(task, optimizer, settings, world, record, stop_requested, ground or {}, ranks)
+    global_batch = settings.batch_size * ranks * settings.grad_accumulation_steps
     record.phase("training", step=state.step, steps=settings.total_updates)
     fire(hooks, state, at_start=True)
     for plan in data.steps(task.rows, global_batch, settings.seed, after=state.step, until=settings.total_updates):
@@ -55,6 +65,24 @@ def train(
         state.asked_to_stop = state.result.stop
         fire(hooks, state)
     return state
+
+
+def _start(
+    task: Task,
+    optimizer: optim.Optimizer,
+    world: World,
+    record: RunRecord,
+    ground: Mapping[str, str],
+    ranks: int,
+    force: bool,
+) -> State:
+    """Where the ranks go on from: one checkpoint on every host, or the beginning."""
+    folder = share.bring_together(world, record, ground=ground, ranks=ranks, force=force)
+    if folder is None:
+        return State()
+    if record.keeper:
+        checkpoint.put_back_best(folder, record.folder / task.output / checkpoint.BEST)
+    return checkpoint.restore(folder, task, optimizer, State)
 
 
 def fire(hooks: list[Hook], state: State, at_start: bool = False) -> None:

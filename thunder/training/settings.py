@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from dataclasses import dataclass
+from typing import Literal, TypeVar
 
 from thunder import digest
 from thunder.config import Settings, option
@@ -104,3 +105,42 @@ class LoopSettings(Settings):
     def total_updates(self) -> int:
         """Optimizer updates of the whole run."""
         return self.updates(self.iters)
+
+
+AnyLoopSettings = TypeVar("AnyLoopSettings", bound=LoopSettings)
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """How a run is carried out, which decides nothing of what it computes: no part of the settings' digest.
+
+    planned_ranks: the ranks that the global batch is made for, 0 for those that there are; fewer accumulate more.
+    micro_batch_size: rows that go through the model at once, 0 for the settings' batch size.
+    grad_checkpoint: recompute activations though the settings do not ask for it.
+    force: take a checkpoint that was made on other ground.
+    """
+
+    planned_ranks: int = 0
+    micro_batch_size: int = 0
+    grad_checkpoint: bool = False
+    force: bool = False
+
+    def ranks(self, size: int) -> int:
+        """The ranks that the global batch is made for, in a world of this size."""
+        return self.planned_ranks or size
+
+    def rows_at_once(self, settings: LoopSettings) -> int:
+        """Rows that go through the model at once."""
+        return self.micro_batch_size or settings.batch_size
+
+    def for_task(self, settings: AnyLoopSettings) -> AnyLoopSettings:
+        """The settings as the model's own machine sees them: validation is cut like training."""
+        return settings.model_copy(
+            update={
+                "batch_size": self.rows_at_once(settings),
+                "grad_checkpoint": settings.grad_checkpoint or self.grad_checkpoint,
+            }
+        )
+
+
+AS_PLANNED = Circumstances()

@@ -15,6 +15,7 @@ from mlx.utils import tree_flatten, tree_map
 from thunder.errors import RunFailed
 from thunder.parallel import collectives, data
 from thunder.parallel.world import World
+from thunder.training import faults
 from thunder.training.schedule import learning_rate
 from thunder.training.settings import LoopSettings
 from thunder.training.task import Batch, Task
@@ -62,24 +63,31 @@ def gradient_of(task: Task) -> Callable[[Batch], tuple[mx.array, dict[str, Any]]
 
 
 def make_step(
-    task: Task, optimizer: optim.Optimizer, settings: LoopSettings, world: World
+    task: Task, optimizer: optim.Optimizer, settings: LoopSettings, world: World, rows_at_once: int = 0
 ) -> Callable[[data.Step, bool], StepResult]:
-    """The function that does one update, given the step's rows over ranks and whether this rank was asked to stop."""
+    """The function that does one update, given the step's rows over ranks and whether this rank was asked to stop.
+
+    rows_at_once: how a rank's share is cut, 0 for the settings' batch size; the update is the same but for rounding.
+    """
+    rows_at_once = rows_at_once or settings.batch_size
     model, gradient = task.model, gradient_of(task)
     nothing = tree_map(mx.zeros_like, model.trainable_parameters())
     mx.eval(nothing)
 
     def step(plan: data.Step, stop: bool) -> StepResult:
+        faults.at("step", step=plan.number)
         # Seeded per step and rank: dropout differs between ranks, and resuming needs no random state.
         mx.random.seed(((settings.seed * 1_000_003 + plan.number) * 64 + world.rank) % 2**63)
         loss_sum, gradients, tokens = mx.array(0.0), nothing, 0
         mine = data.share(plan.rows, world.rank, world.size)
-        for count, rows in enumerate(data.micro_batches(mine, settings.batch_size)):
+        for count, rows in enumerate(data.micro_batches(mine, rows_at_once)):
             batch = task.batch(rows, plan.epoch)
             loss, grads = gradient(batch)
             loss_sum, gradients = (loss, grads) if count == 0 else (loss_sum + loss, tree_map(mx.add, gradients, grads))
             mx.eval(loss_sum, gradients)
             tokens += batch.tokens
+        faults.at("gradient", step=plan.number, loss=loss_sum)
+        faults.at("collective", step=plan.number)
         summed = collectives.sum_gradients(
             world, gradients, step=plan.number, loss_sum=loss_sum, tokens=tokens, stop=stop
         )
@@ -90,6 +98,7 @@ def make_step(
             )
         rate = learning_rate(plan.number, settings)
         norm = _apply(model, optimizer, summed, rate, settings.max_grad_norm)
+        faults.at("applied", step=plan.number)
         return StepResult(summed.loss_sum / summed.tokens, summed.tokens, rate, norm, summed.stop)
 
     return step

@@ -1,0 +1,136 @@
+"""What a checkpoint says of itself: format, step, ground, and every file and tensor by digest. Needs no MLX.
+
+The manifest's bytes are the one rendering of its content and carry a checksum of it, so that a changed byte anywhere
+in a checkpoint is found, here or by a file's digest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from thunder import digest
+from thunder.errors import ArtifactError
+from thunder.training import tensor_digests
+
+MANIFEST = "manifest.json"
+FORMAT = 1
+KEYS = {"format", "step", "ranks", "ground", "files", "tensors", "checksum"}
+TENSORS_NAMED = 5
+_FIX = "an older checkpoint beside it is used, where there is one"
+
+
+def render(content: Mapping[str, Any]) -> bytes:
+    """The one byte form of a manifest: without its checksum given, with it rendered."""
+    rest = {key: value for key, value in content.items() if key != "checksum"}
+    whole = rest | {"checksum": digest.of_value(rest)}
+    return (json.dumps(whole, sort_keys=True, indent=4, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def write(folder: Path, *, step: int, ranks: int, ground: Mapping[str, str]) -> None:
+    """Describe every file that lies in the folder; the manifest comes last, so that a folder with one is whole."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    names = {path.relative_to(folder).as_posix(): path for path in paths}
+    content = {
+        "format": FORMAT,
+        "step": step,
+        "ranks": ranks,
+        "ground": dict(ground),
+        "files": {name: {"sha256": digest.of_file(path), "bytes": path.stat().st_size} for name, path in names.items()},
+        # best/ is the user's copy; its file digest is enough
+        "tensors": {
+            name: tensor_digests.of_file(path)
+            for name, path in names.items()
+            if path.suffix == ".safetensors" and path.parent == folder
+        },
+    }
+    digest.write_atomically(folder / MANIFEST, render(content))
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """The manifest of a checkpoint folder.
+
+    Raises ArtifactError where it is missing, torn, changed, of another format, or not ours.
+    """
+    path = folder / MANIFEST
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise ArtifactError(f"{path}: {'missing' if not path.exists() else error.strerror}", fix=_FIX) from None
+    return parse(text, str(path))
+
+
+def parse(text: bytes, name: str) -> dict[str, Any]:
+    """A manifest's bytes as its content; `name` is what an error calls it. Raises as `read`."""
+    try:
+        content = json.loads(text)
+        if not isinstance(content, dict):
+            raise ValueError("not a manifest of ours")
+        if "checksum" not in content and "format" not in content:
+            raise ValueError(f"format 0 (no `format` key); this version reads {FORMAT}")
+        if render(content) != text:
+            raise ValueError("its checksum does not hold: torn or changed")
+        if content.get("format") != FORMAT:
+            raise ValueError(f"format {content.get('format')}; this version reads {FORMAT}")
+        if content.keys() != KEYS:
+            raise ValueError(f"not a manifest of ours: its keys are {', '.join(sorted(content))}")
+    except (ValueError, RecursionError) as error:
+        torn = "" if type(error) is ValueError else "torn or changed, or not ours: "
+        raise ArtifactError(f"{name}: {torn}{error}", fix=_FIX) from None
+    return content
+
+
+def sha256(folder: Path) -> str:
+    """The digest of a checkpoint's manifest: two checkpoints with the same one are the same to the last byte."""
+    return digest.of_file(folder / MANIFEST)
+
+
+def verify(folder: Path) -> dict[str, Any]:
+    """The manifest, after every file was found to be what it says.
+
+    Raises ArtifactError that names each file which is missing, truncated or changed, and its changed tensors.
+    """
+    content = read(folder)
+    faults = []
+    # a folder being written has another name, and a test may look at it
+    if folder.name.startswith("step-") and folder.name != f"step-{content['step']:07d}":
+        faults.append(f"{folder / MANIFEST}: it is of step {content['step']}")
+    for name, recorded in content["files"].items():
+        fault = _fault(folder / name, recorded, content["tensors"].get(name))
+        if fault:
+            faults.append(f"{folder / name}: {fault}")
+    if faults:
+        raise ArtifactError("; ".join(faults), fix=_FIX)
+    return content
+
+
+def _fault(path: Path, recorded: Mapping[str, Any], tensors: dict[str, Any] | None) -> str:
+    if not path.is_file():
+        return "missing"
+    size = path.stat().st_size
+    if size != recorded["bytes"]:
+        kind = "truncated" if size < recorded["bytes"] else "too long"
+        return f"{kind}: {size} bytes, the manifest says {recorded['bytes']}"
+    with path.open("rb") as stream:
+        if hashlib.file_digest(stream, "sha256").hexdigest() == recorded["sha256"]:
+            return ""
+    names = tensor_digests.differing(path, tensors) if tensors else []
+    more = f" and {len(names) - TENSORS_NAMED} more" if len(names) > TENSORS_NAMED else ""
+    where = f", in {', '.join(names[:TENSORS_NAMED])}{more}" if names else ""
+    return f"its SHA-256 is not the manifest's: changed{where}"
+
+
+def strangeness(content: Mapping[str, Any], ground: Mapping[str, str], ranks: int) -> list[str]:
+    """In what a checkpoint's ground is not that of the run now, a text for each, old -> new (pure)."""
+    then: dict[str, str] = content["ground"]
+    lines = [
+        f"{key}: {then.get(key, '(absent)')[:12]} -> {ground.get(key, '(absent)')[:12]}"
+        for key in sorted(then.keys() | ground.keys())
+        if then.get(key) != ground.get(key)
+    ]
+    if content["ranks"] != ranks:
+        lines.append(f"planned ranks: {content['ranks']} -> {ranks}")
+    return lines

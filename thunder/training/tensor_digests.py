@@ -1,0 +1,54 @@
+"""A digest for each tensor of a safetensors file, from the file's own header: needs no MLX."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+LARGEST_HEADER = 100 * 2**20  # bytes; the format's own limit
+
+
+def of_file(path: Path) -> dict[str, dict[str, Any]]:
+    """Tensor name -> {"sha256" of its bytes, "dtype", "shape"}.
+
+    Raises ValueError where the file is no whole safetensors file.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        if length > min(LARGEST_HEADER, size - 8):
+            raise ValueError(f"its header claims {length} bytes of {size}")
+        header = json.loads(stream.read(length))
+        if not isinstance(header, dict):
+            raise ValueError("its header is no table of tensors")
+        found = {}
+        for name, entry in header.items():
+            if name == "__metadata__":
+                continue
+            try:
+                (start, end), kind, shape = entry["data_offsets"], entry["dtype"], entry["shape"]
+                if not 0 <= start <= end <= size - 8 - length:
+                    raise ValueError(f"tensor {name} lies outside the file")
+            except (KeyError, TypeError) as error:
+                raise ValueError(f"tensor {name} is not described: {error}") from None
+            stream.seek(8 + length + start)
+            found[name] = {
+                "sha256": hashlib.sha256(stream.read(end - start)).hexdigest(),
+                "dtype": kind,
+                "shape": shape,
+            }
+    return found
+
+
+def differing(path: Path, recorded: dict[str, Any]) -> list[str]:
+    """Names of the tensors that are not what was recorded, missing and additional ones too.
+
+    Empty where the header itself cannot be read, or where the damage lies in no tensor.
+    """
+    try:
+        found = of_file(path)
+    except (ValueError, OSError):
+        return []
+    return sorted(name for name in found.keys() | recorded.keys() if found.get(name) != recorded.get(name))

@@ -64,7 +64,6 @@ class Attempts:
     folder: Path
     screen: Screen
     shape: ladder.Shape | None
-    deadlines: Deadlines = field(default_factory=Deadlines)
     progress: Progress = field(default_factory=Progress)
 
     def run(self) -> None:
@@ -112,7 +111,7 @@ class Attempts:
             on_event=on_event,
             stop=stop,
             files={name: (self.folder / name).read_text(encoding="utf-8") for name in SENT},
-            deadlines=self.deadlines,
+            deadlines=Deadlines.from_stall(self.job.settings.stall_after),
         )
         self._collect(cluster.hosts, ends)
         return ends

@@ -21,6 +21,7 @@ from thunder.errors import (
 )
 
 TAIL_LINES = 15
+LOG_FOLLOWS = "; the last lines of its log:"
 KINDS: dict[int, type[ThunderError]] = {
     kind.exit_code: kind for kind in (UsageError, ArtifactError, ClusterError, HangError, ResourceError, Interrupted)
 }
@@ -89,6 +90,11 @@ class Cause:
     rank: int
     host: str
     error: ThunderError
+
+    @property
+    def summary(self) -> str:
+        """The error in a line."""
+        return self.error.message.partition(LOG_FOLLOWS)[0].splitlines()[0]
 
 
 def cause(ends: Sequence[RankEnd]) -> Cause | None:
@@ -165,7 +171,7 @@ def _words(end: RankEnd, manner: str) -> tuple[str, str]:
             return f"{who}: {said}", advice or fix
         who += f": {said}; it"
     quoted = "".join(f"\n  | {line}" for line in end.tail)
-    return f"{who} {manner}" + (f"; the last lines of its log:{quoted}" if quoted else "; its log is empty"), fix
+    return f"{who} {manner}" + (f"{LOG_FOLLOWS}{quoted}" if quoted else "; its log is empty"), fix
 
 
 def _manner(returncode: int) -> str:

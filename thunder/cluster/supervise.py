@@ -86,7 +86,7 @@ def decide(found: Cause, rung: int, rungs: int, restarts_left: int) -> Decision:
     if found.kind in ("gpu timeout", "out of memory"):
         if rung + 1 < rungs:
             return Decision("step down")
-        text = f"{found.error.message}\nand there is no smaller shape with this global batch"
+        text = f"{found.summary}; and there is no smaller shape with this global batch"
         return Decision("stop", ResourceError(text, fix="lower --max-seq-length or --num-layers"))
     if restarts_left > 0:
         return Decision("restart")
@@ -176,7 +176,7 @@ class Supervisor:
             self.on_step_down(found, below)
             self.say(f"{found.kind} on {found.host}: going on with {self.ladder[below]}, the same global batch")
             return Attempt(attempt.number, below, attempt.absent), left
-        self.say(f"{found.error.message.splitlines()[0]}: starting again ({left - 1} of {RESTARTS} restarts left)")
+        self.say(f"{found.summary}: starting again ({left - 1} of {RESTARTS} restarts left)")
         return attempt, left - 1
 
     def _note(self, found: Cause, attempt: Attempt, action: str) -> None:

@@ -27,6 +27,14 @@ class Deadlines:
     other: Seconds = Seconds(120)
     beat: Seconds = Seconds(30)
 
+    @classmethod
+    def from_stall(cls, seconds: float) -> Deadlines:
+        """All deadlines from the one for a step, in the same proportions."""
+        scale = seconds / cls.step
+        return cls(
+            **{name: Seconds(getattr(cls, name) * scale) for name in cls.__dataclass_fields__ if name != "times"}
+        )
+
 
 @dataclass(frozen=True)
 class Stall:

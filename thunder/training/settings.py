@@ -11,7 +11,16 @@ from thunder.config import Settings, option
 LOOP, OPTIMIZER, OUTPUT, PLACE = "Training", "Optimizer", "Output and records", "Where it runs"
 
 # Where and how watchfully a run goes on, not what it computes: these may change when it is continued.
-CIRCUMSTANCES = ("cluster", "ranks", "resume", "force", "skip_link_check", "allow_solo", "wait_for_hosts")
+CIRCUMSTANCES = (
+    "cluster",
+    "ranks",
+    "resume",
+    "force",
+    "skip_link_check",
+    "allow_solo",
+    "wait_for_hosts",
+    "stall_after",
+)
 
 
 class LoopSettings(Settings):
@@ -39,6 +48,13 @@ class LoopSettings(Settings):
     )
     wait_for_hosts: float = option(
         600, "Seconds to wait for a host that is gone before the run ends with exit code 6.", panel=PLACE, ge=0
+    )
+
+    stall_after: float = option(
+        30,
+        "Seconds without progress after which a rank is taken to hang, at least; ten median steps, where that is more.",
+        panel=PLACE,
+        ge=1,
     )
 
     iters: int = option(

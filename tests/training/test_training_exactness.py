@@ -130,6 +130,7 @@ def test_accumulation_equals_a_larger_batch(run_ranks, tmp_path):
     assert largest_difference(plain[2], accumulated[2]) < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(280)
 def test_one_rank_carries_on_what_two_were_planned_for(run_ranks, tmp_path):
     """Fewer ranks, smaller pieces, recomputed activations: circumstances, which change nothing but rounding."""

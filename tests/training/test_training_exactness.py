@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import mlx.core as mx
 import numpy as np
@@ -32,15 +33,23 @@ from thunder.lora.settings import EMBEDDED_DATA, EMBEDDED_MODEL, LoraSettings
 from thunder.lora.task import LoraTask
 from thunder.parallel import world
 from thunder.runs.record import RunRecord
-from thunder.training import loop
+from thunder.training import faults, loop
+from thunder.training.settings import Circumstances
 
 base, data, out, options = Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), json.loads(sys.argv[4])
+how = json.loads(sys.argv[5])
+hosts, fault = how.pop("hosts", False), how.pop("fault", "")
 ring = world.join()
+# with `hosts`, each rank is the first on a host of its own, with a disk of its own
+record = RunRecord(out / f"host{ring.rank}" if hosts else out, ring.is_main, keeper=hosts or ring.is_main)
+faults.arm(fault, record, ring.rank)
+record.log = lambda text: print(text, flush=True)
+circumstances = Circumstances(**how)
 settings, _ = build(LoraSettings, [Layer("test", options)])
 tokenizer = batches.load_tokenizer(base)
 encoded = batches.encode(rows.read(data).rows, tokenizer, settings.max_seq_length)
-task = LoraTask(model.load(base), settings, encoded.examples[:-6], encoded.examples[-6:])
-state = loop.train(task, settings, ring, RunRecord(out, ring.is_main))
+task = LoraTask(model.load(base), circumstances.for_task(settings), encoded.examples[:-6], encoded.examples[-6:])
+state = loop.train(task, settings, ring, record, ground={"data": "same"}, circumstances=circumstances)
 if not ring.is_main:
     weights = dict(tree_flatten(task.model.trainable_parameters()))
     mx.save_safetensors(str(out.parent / f"{out.name}-rank{ring.rank}.safetensors"), weights)
@@ -58,8 +67,8 @@ OPTIONS = {
 }
 
 
-def trained(run_ranks, tmp_path, ranks, name, base=EMBEDDED_MODEL, **changes):
-    """Train on 19 rows; returns (losses per step, validation losses, adapter arrays, adapter bytes).
+def run_training(run_ranks, tmp_path, ranks, name, base=EMBEDDED_MODEL, how=None, **changes):
+    """Train on 19 rows; returns each rank's (code, output). how: hosts, fault, and what Circumstances takes.
 
     With the shipped model and its sample rows, and a warm-up: Adam turns a first gradient into its sign, so that
     at a high rate rounding alone would set two runs apart within a few steps (docs/training.md has figures).
@@ -67,8 +76,15 @@ def trained(run_ranks, tmp_path, ranks, name, base=EMBEDDED_MODEL, **changes):
     sample = (EMBEDDED_DATA / "train.jsonl").read_text(encoding="utf-8").splitlines()[:25]
     data = tmp_path / "rows.jsonl"
     data.write_text("\n".join(sample) + "\n", encoding="utf-8")
+    return run_ranks(
+        ranks, TRAIN, str(base), str(data), str(tmp_path / name), json.dumps(OPTIONS | changes), json.dumps(how or {})
+    )
+
+
+def trained(run_ranks, tmp_path, ranks, name, base=EMBEDDED_MODEL, how=None, **changes):
+    """Train to the end; returns (losses per step, validation losses, adapter arrays, adapter bytes)."""
+    results = run_training(run_ranks, tmp_path, ranks, name, base, how, **changes)
     out = tmp_path / name
-    results = run_ranks(ranks, TRAIN, str(base), str(data), str(out), json.dumps(OPTIONS | changes))
     assert [code for code, _ in results] == [0] * ranks, results
     metrics = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     path = out / "adapters" / "adapters.safetensors"
@@ -114,6 +130,37 @@ def test_accumulation_equals_a_larger_batch(run_ranks, tmp_path):
     assert largest_difference(plain[2], accumulated[2]) < 1e-5
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(280)
+def test_one_rank_carries_on_what_two_were_planned_for(run_ranks, tmp_path):
+    """Fewer ranks, smaller pieces, recomputed activations: circumstances, which change nothing but rounding."""
+    two = trained(run_ranks, tmp_path, 2, "two", batch_size=2)
+    for name, ranks, how in (
+        ("alone", 1, {"planned_ranks": 2}),
+        ("pieces", 1, {"planned_ranks": 2, "micro_batch_size": 1, "grad_checkpoint": True}),
+        ("halved", 2, {"micro_batch_size": 1}),
+    ):
+        other = trained(run_ranks, tmp_path, ranks, name, how=how, batch_size=2)
+        np.testing.assert_allclose(two[0], other[0], rtol=1e-5, err_msg=name)
+        np.testing.assert_allclose(two[1], other[1], rtol=1e-5, err_msg=name)
+        assert largest_difference(two[2], other[2]) < 1e-5, name
+    unplanned = trained(run_ranks, tmp_path, 1, "unplanned", batch_size=2)
+    assert largest_difference(two[2], unplanned[2]) > 1e-4, "the comparison must be able to fail"
+
+
+@pytest.mark.timeout(280)
+def test_a_run_of_two_goes_on_alone(run_ranks, tmp_path):
+    """From the checkpoint of step 6 of two ranks, one rank goes on with the same global batch."""
+    two = trained(run_ranks, tmp_path, 2, "two", batch_size=1)
+    shutil.rmtree(tmp_path / "two" / "checkpoints" / "step-0000012")
+    (tmp_path / "two" / "metrics.jsonl").unlink()
+    results = run_training(run_ranks, tmp_path, 1, "two", batch_size=1)
+    assert results[0][0] == 1 and "planned ranks: 2 -> 1" in results[0][1], "a smaller batch is not taken unasked"
+    alone = trained(run_ranks, tmp_path, 1, "two", how={"planned_ranks": 2}, batch_size=1)
+    np.testing.assert_allclose(two[0][6:], alone[0], rtol=1e-5)
+    assert largest_difference(two[2], alone[2]) < 1e-5
+
+
 @pytest.mark.timeout(280)
 def test_two_runs_are_byte_identical(run_ranks, tmp_path):
     first = trained(run_ranks, tmp_path, 2, "first", batch_size=1, lora_dropout=0.1)
@@ -136,8 +183,6 @@ def test_all_ranks_end_with_the_same_weights(run_ranks, tmp_path):
 @pytest.mark.timeout(280)
 def test_a_resumed_run_is_byte_identical(run_ranks, tmp_path):
     """Stopping after step 6 and starting again leaves the very bytes of a run that never stopped."""
-    import shutil
-
     whole = trained(run_ranks, tmp_path, 2, "whole", batch_size=1, lora_dropout=0.1)
     halfway = tmp_path / "halfway"
     shutil.copytree(tmp_path / "whole", halfway)

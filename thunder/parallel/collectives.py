@@ -53,8 +53,20 @@ def sum_array(world: World, buffer: mx.array) -> mx.array:
     if world.group is None:
         return buffer
     total = mx.distributed.all_sum(buffer, group=world.group, stream=mx.cpu)
-    mx.eval(total)
-    return total
+    return _received(world, total)
+
+
+def _received(world: World, array: mx.array) -> mx.array:
+    """Evaluate a collective. Raises RunFailed where the ring broke on the way."""
+    try:
+        mx.eval(array)
+    except RuntimeError as error:
+        if "[ring]" not in str(error):
+            raise
+        raise RunFailed(
+            f"rank {world.rank}: {error}: another rank has ended, or found that the ranks are out of step", fix=RESUME
+        ) from None
+    return array
 
 
 def sum_gradients(
@@ -115,8 +127,7 @@ def gather_array(world: World, array: mx.array) -> np.ndarray:
     if world.group is None:
         return np.array(array)[None]
     gathered = mx.distributed.all_gather(array, group=world.group, stream=mx.cpu)
-    mx.eval(gathered)
-    return np.array(gathered).reshape(world.size, -1)
+    return np.array(_received(world, gathered)).reshape(world.size, -1)
 
 
 def gather_json(world: World, value: Any) -> list[Any]:

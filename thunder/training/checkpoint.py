@@ -46,9 +46,10 @@ def save(
     The order of rows, the learning rate and dropout are functions of (seed, step), so no random state needs saving.
     """
     beside = make_beside(root, state.step)
-    mx.save_safetensors(str(beside / WEIGHTS), dict(tree_flatten(task.model.trainable_parameters())))
+    # sorted: after a restart the trees hold the same arrays in another order, and the bytes shall be the same
+    mx.save_safetensors(str(beside / WEIGHTS), dict(sorted(tree_flatten(task.model.trainable_parameters()))))
     faults.at("saving", step=state.step)
-    mx.save_safetensors(str(beside / OPTIMIZER), dict(tree_flatten(optimizer.state)))
+    mx.save_safetensors(str(beside / OPTIMIZER), dict(sorted(tree_flatten(optimizer.state))))
     saved = {field.name: getattr(state, field.name) for field in fields(state) if field.name not in TRANSIENT}
     digest.write_json(beside / STATE, saved)
     if best is not None and state.best_step is not None and best.is_dir():

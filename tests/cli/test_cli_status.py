@@ -5,7 +5,7 @@ import pytest
 from thunder.cli import main as cli
 from thunder.cluster import status
 from thunder.cluster.hosts import with_local_ranks
-from thunder.cluster.probe import Reach, Reading
+from thunder.cluster.readings import Reach, Reading
 
 HERE = with_local_ranks(2)
 

@@ -2,15 +2,26 @@ from dataclasses import replace
 
 import pytest
 
-from thunder.cluster import preflight, probe, status
+from thunder.cluster import preflight, readings, status
 from thunder.cluster.hosts import Cluster, Host
-from thunder.cluster.probe import Clock, Interface, LinkReading, Ping, Power, RankAtWork, Reach, Resources, Route, Tcp
+from thunder.cluster.readings import (
+    Clock,
+    Interface,
+    LinkReading,
+    Ping,
+    Power,
+    RankAtWork,
+    Reach,
+    Resources,
+    Route,
+    Tcp,
+)
 
 FOUR = Host(name="Mac4", ssh="mac4", ips=["10.0.5.1"], memory_gb=64, folder="~/tt")
 FIVE = Host(name="Mac5", ssh="me@mac5", ips=["10.0.5.2"], memory_gb=64, folder="~/tt")
 CLUSTER = Cluster(name="desk", hosts=[FOUR, FIVE])
 PACKAGES = {"mlx": "0.32.4", "mlx-lm": "0.32.2", "thunder-train": "0.1.0"}
-SOFTWARE = probe.Software("3.12.4", "Darwin", "26.2", PACKAGES, "a" * 64)
+SOFTWARE = readings.Software("3.12.4", "Darwin", "26.2", PACKAGES, "a" * 64)
 WELL = Ping(True, 3, 3, 0.31, 0.4, None)
 
 
@@ -26,7 +37,7 @@ def reading(host, peer, **more):
         Interface("en0", [f"192.168.1.{host.name[-1]}"], 1500, True),
         Interface("bridge0", list(host.ips), 1500, True),
     ]
-    whole = probe.Reading(
+    whole = readings.Reading(
         host=host.name,
         software=SOFTWARE,
         interfaces=interfaces,
@@ -249,6 +260,6 @@ def test_the_picture_is_made_from_the_report():
     cut = status.report(CLUSTER, [reading(FOUR, FIVE, links=[down]), reading(FIVE, FOUR)], 1.0)
     assert not cut["healthy"]
     assert status.picture(cut)[0] == "[Mac4 10.0.5.1] ==  X  == [Mac5 10.0.5.2]"
-    off = status.report(CLUSTER, [probe.Reading("Mac4", Reach("unreachable", "off")), reading(FIVE, FOUR)], 1.0)
+    off = status.report(CLUSTER, [readings.Reading("Mac4", Reach("unreachable", "off")), reading(FIVE, FOUR)], 1.0)
     assert status.picture(off)[0] == "[Mac4 10.0.5.1] ==  ?  == [Mac5 10.0.5.2]"
     assert "Mac4: not reached" in status.picture(off)[-1]

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from thunder.cluster import probe, probe_program, ssh, status
+from thunder.cluster import probe, probe_program, readings, ssh, status
 from thunder.cluster.hosts import Cluster, Host, with_local_ranks
 from thunder.units import Seconds
 
@@ -191,13 +191,13 @@ def test_a_host_that_hangs_does_not_hang_us(stage):
         return Fake(wait=never)
 
     begun = time.monotonic()
-    readings = probe.read_all(FAR, [20001], Seconds(0.5), connect)
+    read = probe.read_all(FAR, [20001], Seconds(0.5), connect)
     assert time.monotonic() - begun < 3
     never.set()
     if stage == "connect":
-        assert [each.reach.kind for each in readings] == ["unreachable"] * 2
+        assert [each.reach.kind for each in read] == ["unreachable"] * 2
     else:
-        assert all("not answered in time" in each.unanswered.values() for each in readings)
+        assert all("not answered in time" in each.unanswered.values() for each in read)
 
 
 def test_a_host_that_ssh_refuses():
@@ -205,11 +205,11 @@ def test_a_host_that_ssh_refuses():
         raise ssh.SshError("unknown key", "why", "ssh-keyscan")
 
     assert [each.reach for each in probe.read_all(FAR, connect=connect)] == [
-        probe.Reach("unknown key", "why", "ssh-keyscan")
+        readings.Reach("unknown key", "why", "ssh-keyscan")
     ] * 2
 
 
 def test_garbage_from_a_host_is_said_to_be_that():
     fake = Fake(ssh.Completed(0, f"{probe_program.MARK}[1]\n", ""))
-    readings = probe.read_all(FAR, connect=lambda host: fake)
-    assert all("does not fit the question" in " ".join(each.unanswered.values()) for each in readings)
+    read = probe.read_all(FAR, connect=lambda host: fake)
+    assert all("does not fit the question" in " ".join(each.unanswered.values()) for each in read)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from thunder.cluster.hosts import Cluster, Host
-from thunder.cluster.probe import LinkReading, Reading
+from thunder.cluster.readings import LinkReading, Reading
 from thunder.units import format_bytes
 
 SLOW_LINK = 2.0  # milliseconds there and back; Thunderbolt takes 0.26 to 0.5, Wi-Fi 5 to 30

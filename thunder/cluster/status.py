@@ -10,6 +10,7 @@ from typing import Any
 from thunder.cluster import preflight, probe
 from thunder.cluster.hosts import Cluster
 from thunder.cluster.ports import some_ports
+from thunder.cluster.readings import Reading
 from thunder.units import Seconds
 
 PORTS = 3  # drawn at random: one of them may be in use by chance, all of them hardly
@@ -22,7 +23,7 @@ def check(cluster: Cluster, deadline: Seconds = probe.ALL, connect: probe.Connec
     return report(cluster, readings, time.monotonic() - begun)
 
 
-def report(cluster: Cluster, readings: Sequence[probe.Reading], seconds: float) -> dict[str, Any]:
+def report(cluster: Cluster, readings: Sequence[Reading], seconds: float) -> dict[str, Any]:
     """What is known, ready for JSON. Pure."""
     found = preflight.findings(cluster, readings)
     bad = {each.where for each in found if each.state == "failure"}
@@ -39,14 +40,14 @@ def report(cluster: Cluster, readings: Sequence[probe.Reading], seconds: float) 
     }
 
 
-def _said(reading: probe.Reading) -> dict[str, Any]:
+def _said(reading: Reading) -> dict[str, Any]:
     """What a host answered, but for its links."""
     values = asdict(reading)
     values["ports"] = values["ports"] and {str(port): fault for port, fault in values["ports"].items()}
     return {key: values[key] for key in values if key not in ("host", "links", "unanswered")}
 
 
-def _links(reading: probe.Reading, bad: set[str]) -> Iterator[dict[str, Any]]:
+def _links(reading: Reading, bad: set[str]) -> Iterator[dict[str, Any]]:
     for link in reading.links:
         holder = preflight.own_interface(reading, link)
         mtu = next((each.mtu for each in reading.interfaces or [] if each.name == holder), None)

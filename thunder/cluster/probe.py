@@ -8,16 +8,16 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from thunder.cluster import probe_program, ssh
+from thunder.cluster import probe_program, ssh, throughput, throughput_program
 from thunder.cluster.hosts import Cluster, Host
-from thunder.cluster.readings import ANSWERS, Clock, LinkReading, Reach, Reading
+from thunder.cluster.readings import ANSWERS, Clock, LinkReading, Reach, Reading, Throughput
 from thunder.units import Seconds
 
 PROBE = Seconds(7)  # for one question; three pings take 1.5 s, of a Mac up to 4
@@ -25,9 +25,10 @@ ALL = Seconds(13)  # for all questions to all hosts, the way there included
 AT_ONCE = 4  # questions to one host; sshd allows 10 sessions on a connection
 SSH_PORT = 22
 Connect = Callable[[Host], ssh.Connection]
+Ports = Sequence[int] | Mapping[str, Sequence[int]]  # to ask every host for, or each by its name
 
 
-class Unanswered(Exception):
+class Unanswered(throughput.Unanswered):
     """A question that got no answer. reach: the host's Python is the reason, so no other question will do better."""
 
     def __init__(self, message: str, reach: Reach | None = None) -> None:
@@ -40,15 +41,24 @@ def connect(host: Host) -> ssh.Connection:
     return ssh.ThisMachine() if host.is_this_machine else ssh.connect(host.ssh or host.name)
 
 
-def read_all(
-    cluster: Cluster, ports: Sequence[int] = (), deadline: Seconds = ALL, connect: Connect = connect
-) -> list[Reading]:
+def read_all(cluster: Cluster, ports: Ports = (), deadline: Seconds = ALL, connect: Connect = connect) -> list[Reading]:
     """Ask every host everything, all hosts at once; whatever has not answered by the deadline is left unanswered."""
     until = time.monotonic() + deadline
-    interviews = [Interview(host, cluster, ports, until, connect) for host in cluster.hosts]
+    wanted = ports if isinstance(ports, Mapping) else {host.name: ports for host in cluster.hosts}
+    interviews = [Interview(host, cluster, wanted.get(host.name, ()), until, connect) for host in cluster.hosts]
     for interview in interviews:
         interview.start()
-    return [interview.reading() for interview in interviews]
+    measured = {way: _waited_for(future, until) for way, future in throughput.start(interviews).items()}
+    return [interview.reading(measured) for interview in interviews]
+
+
+def _waited_for(future: Future[Throughput | None], until: float) -> Throughput | None:
+    try:
+        return future.result(max(0.0, until - time.monotonic()))
+    except TimeoutError:
+        return Throughput(None, "not measured in time")
+    except ssh.SshError:
+        return None  # a host that is not reached; its reading says so
 
 
 def interpreter(host: Host) -> str:
@@ -60,15 +70,16 @@ def interpreter(host: Host) -> str:
 
 
 @functools.cache
-def program() -> str:
-    """The text of the program that answers; the same for every question and host."""
-    return Path(probe_program.__file__).read_text(encoding="utf-8")
+def program(question: str) -> str:
+    """The text of the program that answers a question; the same for every host."""
+    module = throughput_program if question in ("receive", "send") else probe_program
+    return Path(module.__file__).read_text(encoding="utf-8")
 
 
 def ask(connection: ssh.Connection, python: str, question: str, arguments: dict[str, Any], timeout: Seconds) -> Any:
     """The answer to one question; raises Unanswered."""
     try:
-        done = connection.run([python, "-I", "-", question, json.dumps(arguments)], timeout, stdin=program())
+        done = connection.run([python, "-I", "-", question, json.dumps(arguments)], timeout, stdin=program(question))
     except ssh.SshError as error:
         raise Unanswered(error.message) from None
     # a login shell may print something of its own before
@@ -101,7 +112,22 @@ class Interview:
         """Begin to ask."""
         threading.Thread(target=self._work, daemon=True).start()
 
-    def reading(self) -> Reading:
+    def ask(self, question: str, arguments: dict[str, Any]) -> Any:
+        """The answer to a question out of turn; raises Unanswered, or SshError where the host is not reached."""
+        connection = self._reach.result(self._seconds_left())
+        return ask(connection, interpreter(self.host), question, arguments, Seconds(min(PROBE, self._seconds_left())))
+
+    def reaches(self, peer: str, address: str) -> bool:
+        """Whether an address answered; raises SshError where the host itself is not reached."""
+        self._reach.result(self._seconds_left())
+        try:
+            ping = self._answers[f"ping {peer} {address}"].result(self._seconds_left())
+            tcp = self._answers[f"tcp {peer} {address}"].result(self._seconds_left())
+        except Unanswered:
+            return False
+        return bool(ping.received) or (not ping.installed and tcp.answered)
+
+    def reading(self, measured: Mapping[throughput.Way, Throughput | None]) -> Reading:
         """Wait for the answers, not past the deadline, and put them together."""
         reach = self._wait_for_connection()
         if reach:
@@ -117,7 +143,7 @@ class Interview:
             except TimeoutError:
                 unanswered[key] = "not answered in time"
         self._hang_up()
-        return Reading(self.host.name, reach) if reach else self._assembled(found, unanswered)
+        return Reading(self.host.name, reach) if reach else self._assembled(found, unanswered, measured)
 
     def _seconds_left(self) -> float:
         return max(0.0, self.until - time.monotonic())
@@ -131,8 +157,10 @@ class Interview:
             yield f"ping {peer} {address}", ("ping", {"peer": address})
             yield f"tcp {peer} {address}", ("tcp", {"peer": address, "port": SSH_PORT})
         yield "software", ("software", folder)
-        yield "resources", ("resources", folder)
-        yield "ports", ("ports", {"ip": self.host.ips[0], "wanted": list(ports)})
+        yield "resources", ("resources", {"folder": self.host.runs_folder})
+        yield "ports", ("ports", {"ips": self.host.ips, "wanted": list(ports)})
+        if self.cluster.backend == "jaccl":
+            yield "rdma", ("rdma", {})
 
     def _work(self) -> None:
         try:
@@ -179,7 +207,12 @@ class Interview:
         """Close the connection without waiting for it: what it is still busy with is what keeps it."""
         threading.Thread(target=self._reach.result().close, daemon=True).start()
 
-    def _assembled(self, found: dict[str, Any], unanswered: dict[str, str]) -> Reading:
+    def _assembled(
+        self,
+        found: dict[str, Any],
+        unanswered: dict[str, str],
+        measured: Mapping[throughput.Way, Throughput | None],
+    ) -> Reading:
         return Reading(
             host=self.host.name,
             links=[
@@ -190,6 +223,7 @@ class Interview:
                     route=found.get(f"route {peer} {address}"),
                     ping=found.get(f"ping {peer} {address}"),
                     tcp=found.get(f"tcp {peer} {address}"),
+                    throughput=measured.get((self.host.name, peer, address)),
                 )
                 for peer, own, address in links(self.cluster, self.host)
             ],

@@ -26,6 +26,7 @@ class Software:
     release: str
     packages: dict[str, str | None]
     lock: str | None
+    chip: str | None = None
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,22 @@ class Tcp:
 
     answered: bool
     milliseconds: float | None
+    fault: str | None
+
+
+@dataclass(frozen=True)
+class Throughput:
+    """Bytes a second by the receiver's count; fault: why it is not known."""
+
+    bytes_per_second: float | None
+    fault: str | None
+
+
+@dataclass(frozen=True)
+class Rdma:
+    """The RDMA devices that a host lists; fault: why it lists none."""
+
+    devices: list[str]
     fault: str | None
 
 
@@ -115,6 +132,7 @@ class LinkReading:
     route: Route | None = None
     ping: Ping | None = None
     tcp: Tcp | None = None
+    throughput: Throughput | None = None
 
 
 @dataclass(frozen=True)
@@ -130,6 +148,7 @@ class Reading:
     resources: Resources | None = None
     ranks: list[RankAtWork] | None = None
     power: Power | None = None
+    rdma: Rdma | None = None
     links: list[LinkReading] = field(default_factory=list)
     unanswered: dict[str, str] = field(default_factory=dict)
 
@@ -145,4 +164,7 @@ ANSWERS: dict[str, TypeAdapter[Any]] = {
     "resources": TypeAdapter(Resources),
     "ranks": TypeAdapter(list[RankAtWork]),
     "power": TypeAdapter(Power | None),
+    "rdma": TypeAdapter(Rdma),
+    "receive": TypeAdapter(Throughput),
+    "send": TypeAdapter(Throughput),
 }

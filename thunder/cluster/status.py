@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from thunder.cluster import preflight, probe
+from thunder.cluster import links, preflight, probe
 from thunder.cluster.hosts import Cluster
 from thunder.cluster.ports import some_ports
 from thunder.cluster.readings import Reading
-from thunder.units import Seconds
+from thunder.units import Seconds, format_bytes
 
 PORTS = 3  # drawn at random: one of them may be in use by chance, all of them hardly
 
@@ -49,7 +49,7 @@ def _said(reading: Reading) -> dict[str, Any]:
 
 def _links(reading: Reading, bad: set[str]) -> Iterator[dict[str, Any]]:
     for link in reading.links:
-        holder = preflight.own_interface(reading, link)
+        holder = links.own_interface(reading, link)
         mtu = next((each.mtu for each in reading.interfaces or [] if each.name == holder), None)
         yield {
             "from": reading.host,
@@ -61,6 +61,7 @@ def _links(reading: Reading, bad: set[str]) -> Iterator[dict[str, Any]]:
             "mtu": mtu,
             "rtt_ms": link.ping.least if link.ping else None,
             "rtt_mean_ms": link.ping.mean if link.ping else None,
+            "bytes_per_second": link.throughput.bytes_per_second if link.throughput else None,
             "healthy": f"{reading.host} -> {link.peer}" not in bad and reading.host not in bad and link.peer not in bad,
         }
 
@@ -79,8 +80,9 @@ def picture(said: dict[str, Any]) -> list[str]:
     lines = [row, ""]
     for link in said["links"]:
         took = "no answer" if link["rtt_ms"] is None else f"{link['rtt_ms']:.2f} ms"
+        carries = f"  {format_bytes(link['bytes_per_second'])}/s" if link["bytes_per_second"] else ""
         by = f"by {link['interface']}" if link["interface"] else "no route"
         mtu = f", MTU {link['mtu']}" if link["mtu"] and link["interface"] == link["own_interface"] else ""
-        lines.append(f"  {link['from']} -> {link['to']}  {took:>9}  {by}{mtu}  to {link['address']}")
+        lines.append(f"  {link['from']} -> {link['to']}  {took:>9}{carries}  {by}{mtu}  to {link['address']}")
     lines += [f"  {name}: not reached, so nothing is known of its links" for name in sorted(unheard)]
     return lines

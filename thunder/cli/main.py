@@ -23,8 +23,9 @@ COMMANDS = {
     "doctor": ("thunder.cli.doctor", "Check this machine: Python, packages, OpenBLAS, model, ports."),
     "status": ("thunder.cli.status", "Check a cluster's hosts and the cable between them (also: thunder_status)."),
     "rank": ("thunder.cli.rank", "One rank of a run; started by train."),
+    "survey": ("thunder.cli.survey", "What a job would find on this host; asked by train."),
 }
-HIDDEN = {"rank"}
+HIDDEN = {"rank", "survey"}
 
 
 class Lazy(TyperGroup):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from thunder.cluster.finding import Finding, State, failures_first, on, place
 from thunder.cluster.finding import is_link as is_link
@@ -167,28 +167,37 @@ def power(host: Host, reading: Reading) -> Iterator[Finding]:
 def same_software(readings: Sequence[Reading]) -> Iterator[Finding]:
     """Both halves of a run must compute the same."""
     read = {each.host: each.software for each in readings if each.software}
-    if not read:
-        return
-    where = ", ".join(read)
-    rows = {name: {host: said.packages.get(name) for host, said in read.items()} for name in _packages(readings)}
+    packages = sorted({name for said in read.values() for name in said.packages})
+    rows = {name: {host: said.packages.get(name) for host, said in read.items()} for name in packages}
     rows["requirements.lock"] = {host: said.lock for host, said in read.items() if said.lock is not None}
     rows["python"] = {host: said.python for host, said in read.items()}
     rows["system"] = {host: f"{said.system} {said.release}" for host, said in read.items()}
+    yield from differences("software", ", ".join(read), rows)
+
+
+def differences(check: str, where: str, rows: Mapping[str, Mapping[str, str | None]]) -> Iterator[Finding]:
+    """What is not there or not the same on every host, and in one line what is. rows: name -> host -> version."""
     fix = "in the project's folder on each host: git pull && ./launch.sh setup"
     fine = []
     for name, versions in rows.items():
         shown = ", ".join(f"{host} {_short(version)}" for host, version in versions.items())
         absent = [host for host, version in versions.items() if version is None or version.startswith("(")]
         if absent:
-            yield Finding("software", "failure", ", ".join(absent), f"{name} is not there: {shown}", fix)
+            yield Finding(check, "failure", ", ".join(absent), f"{name} is not there: {shown}", fix)
         elif len(set(versions.values())) > 1:
             minor = {".".join(str(version).split(".")[:2]) for version in versions.values()}
             slight = name == "system" or (name == "python" and len(minor) == 1)
-            yield Finding("software", "warning" if slight else "failure", where, f"{name} differs: {shown}", fix)
+            yield Finding(check, "warning" if slight else "failure", where, f"{name} differs: {shown}", fix)
         elif versions:
             fine.append(f"{name} {_short(next(iter(versions.values())))}")
     if fine:
-        yield Finding("software", "ok", where, ", ".join(fine))
+        yield Finding(check, "ok", where, ", ".join(fine))
+
+
+def _short(version: str | None) -> str:
+    if version is None:
+        return "(not installed)"
+    return version[:12] if len(version) == 64 else version
 
 
 def chips(readings: Sequence[Reading]) -> Iterator[Finding]:
@@ -220,13 +229,3 @@ def rdma(host: Host, reading: Reading) -> Iterator[Finding]:
         yield Finding("rdma", "failure", host.name, f"no device {', '.join(absent)}: {why}", fix)
     else:
         yield Finding("rdma", "ok", host.name, ", ".join(wanted))
-
-
-def _packages(readings: Sequence[Reading]) -> list[str]:
-    return sorted({name for each in readings if each.software for name in each.software.packages})
-
-
-def _short(version: str | None) -> str:
-    if version is None:
-        return "(not installed)"
-    return version[:12] if len(version) == 64 else version

@@ -153,6 +153,38 @@ class Reading:
     unanswered: dict[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Fault:
+    """A mistake of the user's that showed on a host; kind: the name of its class in thunder.errors."""
+
+    kind: str
+    message: str
+    fix: str
+    exit_code: int
+
+
+@dataclass(frozen=True)
+class HostSurvey:
+    """What a job finds on a host. facts: of model and data; error: why there are none.
+
+    reach: the host was not reached; unanswered: it was, but did not answer. home, project: folders there.
+    """
+
+    host: str
+    reach: Reach | None = None
+    unanswered: str | None = None
+    error: Fault | None = None
+    facts: dict[str, Any] | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+    lock: str | None = None
+    chip: str | None = None
+    cores: int | None = None
+    memory: int | None = None
+    disk_free: int | None = None
+    home: str | None = None
+    project: str | None = None
+
+
 ANSWERS: dict[str, TypeAdapter[Any]] = {
     "software": TypeAdapter(Software),
     "interfaces": TypeAdapter(list[Interface]),

@@ -2,12 +2,24 @@ import json
 
 import pytest
 
+from thunder.cli import jobs
 from thunder.cli import main as cli
 from thunder.cluster import status
 from thunder.cluster.hosts import with_local_ranks
-from thunder.cluster.probe import Reach, Reading
+from thunder.cluster.readings import Reach, Reading
+from thunder.errors import HangError, ThunderError
+from thunder.runs import record
 
 HERE = with_local_ranks(2)
+WELL = (Reading("local-0"), Reading("local-1"))
+
+
+@pytest.fixture(autouse=True)
+def runs(monkeypatch, tmp_path):
+    """Where runs lie."""
+    monkeypatch.setenv("THUNDER_RUNS", str(tmp_path / "runs"))
+    (tmp_path / "runs").mkdir()
+    return tmp_path / "runs"
 
 
 @pytest.fixture
@@ -74,3 +86,82 @@ def test_the_shipped_example_can_be_read(monkeypatch):
         ("Mac4", "Mac4", ["10.0.5.1"]),
         ("Mac5", "Mac5", ["10.0.5.2"]),
     ]
+
+
+def a_run(root, name, **files):
+    folder = root / name
+    folder.mkdir()
+    for file, content in files.items():
+        (folder / file.replace("_", ".")).write_text(json.dumps(content) + "\n")
+    return folder
+
+
+def test_runs_are_shown_newest_first_and_a_damaged_one_is_no_crash(report, runs, capsys):
+    report(*WELL)
+    plan = {"length": {"updates": 400}}
+    a_run(runs, "20260101-000000-a-0001", plan_json=plan, results_json={"steps": 400, "test": {"cer_after": 0.25}})
+    a_run(runs, "20260102-000000-b-0002", plan_json=[])
+    going = a_run(runs, "20260103-000000-c-0003", plan_json=plan, metrics_jsonl={"step": 120, "loss": 1.5})
+    with record.locked(going):
+        assert cli.main(["status"]) == 0
+        shown = capsys.readouterr().out.splitlines()
+        assert cli.main(["status", "--json"]) == 0
+        said = json.loads(capsys.readouterr().out)["runs"]
+    start = shown.index(f"runs in {runs}:") + 1
+    first, second, third = (" ".join(line.split()) for line in shown[start:])
+    assert first.startswith("running 20260103-000000-c-0003 step 120/400 loss 1.5000 ") and first.endswith(" s ago")
+    assert second.startswith("damaged 20260102-000000-b-0002 ") and "(plan.json is not a JSON object)" in second
+    assert third.startswith("done 20260101-000000-a-0001 step 400/400 CER 0.2500")
+    assert [(each["state"], each["step"]) for each in said] == [("running", 120), ("damaged", None), ("done", 400)]
+
+
+def test_no_runs_no_words(report, capsys):
+    report(*WELL)
+    cli.main(["status"])
+    assert "runs" not in capsys.readouterr().out
+
+
+@pytest.fixture
+def smoke(monkeypatch):
+    """What the smoke test is pretended to have come to; the clusters that it was started on."""
+    started = []
+
+    def pretend(outcome):
+        def run(cluster, deadline):
+            started.append((cluster, deadline))
+            if isinstance(outcome, ThunderError):
+                raise outcome
+            return outcome
+
+        monkeypatch.setattr(jobs, "smoke", run, raising=False)
+        return started
+
+    return pretend
+
+
+@pytest.mark.parametrize(
+    "outcome, code, said",
+    [
+        ({"right": True, "ranks": 2, "seconds": 0.0008}, 0, "smoke: all_sum over 2 ranks right, 0.8 ms\n"),
+        ({"right": False, "ranks": 2, "seconds": 1.0}, 6, "smoke: failure: all_sum over 2 ranks is wrong\n"),
+        (HangError("rank 1 is silent", "thunder status"), 6, "failure: rank 1 is silent\n  to fix: thunder status\n"),
+    ],
+)
+def test_smoke(report, smoke, capsys, outcome, code, said):
+    report(*WELL)
+    started = smoke(outcome)
+    assert cli.main(["status", "--smoke"]) == code
+    assert said in capsys.readouterr().out
+    assert cli.main(["status", "--smoke", "--json"]) == code
+    assert json.loads(capsys.readouterr().out)["smoke"]["right"] == (code == 0)
+    assert [(cluster.name, deadline > 0) for cluster, deadline in started] == [("local", True)] * 2
+
+
+def test_no_smoke_where_something_fails_or_nobody_asked(report, smoke, capsys):
+    started = smoke({"right": True, "ranks": 2, "seconds": 1.0})
+    report(Reading("local-0"), Reading("local-1", Reach("unreachable", "off", "")))
+    assert cli.main(["status", "--smoke"]) == 6
+    report(*WELL)
+    assert cli.main(["status"]) == 0
+    assert started == [] and "smoke" not in capsys.readouterr().out
+    assert cli.main(["status", "--smoke", "--watch", "2"]) == 2

@@ -14,6 +14,12 @@ hosts:
 env: {HF_HUB_OFFLINE: "1"}
 """
 
+JACCL = """backend: jaccl
+hosts:
+  - {name: a, ips: [10.0.0.1], rdma: [null, rdma_en2]}
+  - {name: b, ips: [10.0.0.2], rdma: [rdma_en3, null]}
+"""
+
 
 def written(folder: Path, name: str, text: str) -> Path:
     path = folder / name
@@ -87,7 +93,13 @@ def test_mlx_reads_the_hostfile_we_write(tmp_path):
         ("hosts: [{name: a, ips: [10.0.0.1]}, {name: b, ips: [10.0.0.2, 10.0.1.2]}]", "the same number on each"),
         ("hosts: [{name: a, ssh: -oProxyCommand=x, ips: [10.0.0.1]}]", "ssh: expected a host name or user@host"),
         ("hosts: [{name: a, ips: [10.0.0.1], memory_gb: 0}]", "memory_gb: should be greater than 0, not 0"),
-        ("backend: jaccl\nhosts: [{name: a, ips: [10.0.0.1]}]", "backend: should be 'ring', not 'jaccl'"),
+        ("backend: tcp\nhosts: [{name: a, ips: [10.0.0.1]}]", "backend: should be 'ring' or 'jaccl', not 'tcp'"),
+        ("backend: jaccl\nhosts: [{name: a, ips: [10.0.0.1]}]", "host 'a' has no 'rdma'"),
+        (JACCL.replace("[null, rdma_en2]", "[rdma_en2]"), "host 'a' has 1 entries in 'rdma' for 2 hosts"),
+        (JACCL.replace("[null, rdma_en2]", "[rdma_en2, null]"), "host 'a': rdma[0] is its own place and says 'rdma_"),
+        (JACCL.replace("[null, rdma_en2]", "[null, null]"), "host 'a': 'rdma' names no device towards 'b'"),
+        (JACCL.replace("rdma_en2", "'x; y'"), "host 1 (a): rdma[1]: expected a device such as rdma_en2"),
+        ("hosts: [{name: a, ssh: me@-oProxyCommand=x, ips: [10.0.0.1]}]", "ssh: expected a host name or user@host"),
         ("hosts: [{name: a, ips: [10.0.0.1]}]\nenv: {A: 1}", "env.A: should be a valid string, not 1"),
         ("hosts: [{name: a, ips: [10.0.0.1]}]\nenv: {'A B': x}", "'A B' is not the name of an environment variable"),
         ("hosts: [a]", "host 1: "),
@@ -116,7 +128,7 @@ def test_all_faults_are_listed(tmp_path):
         ('{"hosts": 1}', "expected a list of hosts"),
         ('[{"ips": ["10.0.0.1"]}]', "host 1 has no 'ssh'"),
         ('{"envs": ["A"], "hosts": [{"ssh": "a", "ips": ["10.0.0.1"]}]}', "'A' is not of the form NAME=VALUE"),
-        ('{"backend": "jaccl", "hosts": [{"ssh": "a", "ips": ["10.0.0.1"]}]}', "backend: should be 'ring'"),
+        ('{"backend": "jaccl", "hosts": [{"ssh": "a", "ips": ["10.0.0.1"]}]}', "host 'a' has no 'rdma'"),
     ],
 )
 def test_faults_of_a_hostfile(tmp_path, text, said):
@@ -183,3 +195,65 @@ def test_local_ranks():
 )
 def test_which_hosts_are_this_machine(ssh, here):
     assert hosts.Host(name="a", ssh=ssh, ips=["10.0.0.1"]).is_this_machine is here
+
+
+FIELDS = ("name", "ssh", "python", "folder", "runs")
+WHOLE = {"name": "a", "ssh": "a", "ips": ["10.0.0.1"], "python": "p", "folder": "f", "runs": "r"}
+
+
+@pytest.mark.parametrize("field", FIELDS)
+@pytest.mark.parametrize("letter", ["\0", "\n", "\r", "\x1b", "\x7f", "\x85", "\u2028"])
+def test_control_characters_are_refused_by_host_and_field(tmp_path, field, letter):
+    content = json.dumps({"hosts": [WHOLE | {field: f"x{letter}touch PWNED"}]})
+    with pytest.raises(ConfigError) as caught:
+        hosts.load(written(tmp_path, "h.json", content))
+    assert "host 1" in caught.value.message and f"{field}: character 2 is U+{ord(letter):04X}" in caught.value.message
+    assert letter not in caught.value.message.replace(":\n  host", "  host"), "and it is not printed as it is"
+
+
+@pytest.mark.parametrize("text", ['name: "a\\nb"\n', 'env: {A: "x\\ny"}\n', 'env: {"A\\n": x}\n'])
+def test_control_characters_elsewhere(tmp_path, text):
+    with pytest.raises(ConfigError, match=r"U\+000A"):
+        hosts.load(written(tmp_path, "c.yaml", f"{text}hosts: [{{name: a, ips: [10.0.0.1]}}]\n"))
+
+
+@pytest.mark.parametrize("hostile", ["a;touch PWNED", "$(id)", "`id`", "a'b", 'a"b', "a|b", "a&b", "a>b", "a\\b"])
+def test_an_ssh_name_is_no_shell_command(hostile):
+    with pytest.raises(ValueError, match="expected a host name or user@host"):
+        hosts.Host(name="a", ssh=hostile, ips=["10.0.0.1"])
+    for name in ("me@mac4.local", "Mac-4_b", "fe80::1%en0", "10.0.0.1"):
+        assert hosts.Host(name="a", ssh=name, ips=["10.0.0.1"]).ssh == name
+
+
+@pytest.mark.parametrize(
+    "folder, runs, place",
+    [
+        ("~/tt", None, "~/tt/runs"),
+        ("~/tt/", "out", "~/tt/out"),
+        ("~/tt", "~/r", "~/r"),
+        (None, "/r", "/r"),
+        (None, None, None),
+    ],
+)
+def test_where_runs_lie(folder, runs, place):
+    assert hosts.Host(name="a", ips=["10.0.0.1"], folder=folder, runs=runs).runs_folder == place
+
+
+def test_rdma_devices_go_into_a_hostfile_and_come_back(tmp_path):
+    cluster = hosts.load(written(tmp_path, "j.yaml", JACCL))
+    assert (cluster.hosts[0].devices_to(1), cluster.hosts[0].devices_to(0)) == (["rdma_en2"], [])
+    content = hosts.to_hostfile(cluster)
+    assert [host["rdma"] for host in content["hosts"]] == [[None, "rdma_en2"], ["rdma_en3", None]]
+    again = hosts.load(written(tmp_path, "j.json", json.dumps(content)))
+    assert again.backend == "jaccl" and [host.rdma for host in again.hosts] == [host.rdma for host in cluster.hosts]
+    common = pytest.importorskip("mlx._distributed_utils.common")
+    assert [host.rdma for host in common.Hostfile.from_file(str(tmp_path / "j.json")).hosts] == [
+        host.rdma for host in cluster.hosts
+    ]
+
+
+def test_mlx_names_several_devices_to_one_host_as_a_list(tmp_path):
+    hostfile = [{"ssh": "a", "ips": ["10.0.0.1"], "rdma": [None, ["x1", "x2"]]}, {"ssh": "b", "ips": ["10.0.0.2"]}]
+    hostfile[1]["rdma"] = []
+    cluster = hosts.load(written(tmp_path, "h.json", json.dumps(hostfile)))
+    assert cluster.hosts[0].devices_to(1) == ["x1", "x2"] and cluster.hosts[1].rdma is None

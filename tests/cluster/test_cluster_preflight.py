@@ -1,16 +1,29 @@
+import shlex
 from dataclasses import replace
 
 import pytest
 
-from thunder.cluster import preflight, probe, status
+from thunder.cluster import finding, preflight, readings, status
 from thunder.cluster.hosts import Cluster, Host
-from thunder.cluster.probe import Clock, Interface, LinkReading, Ping, Power, RankAtWork, Reach, Resources, Route, Tcp
+from thunder.cluster.readings import (
+    Clock,
+    Interface,
+    LinkReading,
+    Ping,
+    Power,
+    RankAtWork,
+    Rdma,
+    Reach,
+    Resources,
+    Route,
+    Tcp,
+)
 
 FOUR = Host(name="Mac4", ssh="mac4", ips=["10.0.5.1"], memory_gb=64, folder="~/tt")
 FIVE = Host(name="Mac5", ssh="me@mac5", ips=["10.0.5.2"], memory_gb=64, folder="~/tt")
 CLUSTER = Cluster(name="desk", hosts=[FOUR, FIVE])
 PACKAGES = {"mlx": "0.32.4", "mlx-lm": "0.32.2", "thunder-train": "0.1.0"}
-SOFTWARE = probe.Software("3.12.4", "Darwin", "26.2", PACKAGES, "a" * 64)
+SOFTWARE = readings.Software("3.12.4", "Darwin", "26.2", PACKAGES, "a" * 64)
 WELL = Ping(True, 3, 3, 0.31, 0.4, None)
 
 
@@ -26,7 +39,7 @@ def reading(host, peer, **more):
         Interface("en0", [f"192.168.1.{host.name[-1]}"], 1500, True),
         Interface("bridge0", list(host.ips), 1500, True),
     ]
-    whole = probe.Reading(
+    whole = readings.Reading(
         host=host.name,
         software=SOFTWARE,
         interfaces=interfaces,
@@ -223,8 +236,94 @@ def test_power(power, check):
 
 
 def test_a_hosts_words_are_quoted_in_fixes():
-    hostile = Host(name="x", ssh="a;reboot", ips=["10.0.5.1"])
-    assert preflight.on(hostile, "kill 7") == "ssh -t 'a;reboot' 'kill 7'"
+    hostile = Host(name="x", ssh="mac4", ips=["10.0.5.1"], folder="~/t; touch PWNED", runs="$(id)")
+    assert preflight.on(hostile, "kill 7") == "ssh -t mac4 'kill 7'"
+    (ssh, t, name, remote) = shlex.split(finding.on(hostile, f"cd {finding.place(hostile.folder)}"))
+    assert (ssh, t, name) == ("ssh", "-t", "mac4")
+    assert shlex.split(remote) == ["cd", "~/t; touch PWNED"], "one word there as well"
+    full = preflight.of_host(hostile, reading(FOUR, FIVE, resources=Resources(1, int(68e9), None)))
+    (fix,) = [each.fix for each in full if each.check == "disk"]
+    assert shlex.split(shlex.split(fix, comments=True)[-1]) == ["du", "-sh", "~/t; touch PWNED/$(id)/*"]
+
+
+@pytest.mark.parametrize(
+    "rate, fault, state, said",
+    [
+        (1.2e9, None, "ok", "1.2 GB/s"),
+        (300e6, None, "ok", "300.0 MB/s"),
+        (299e6, None, "warning", "slow: 299.0 MB/s"),
+        (None, "nobody came", "warning", "not measured: nobody came"),
+    ],
+)
+def test_throughput_warns_and_never_fails(rate, fault, state, said):
+    four = replace(reading(FOUR, FIVE), links=[replace(link(FOUR, FIVE), throughput=readings.Throughput(rate, fault))])
+    every = preflight.findings(CLUSTER, [four, reading(FIVE, FOUR)])
+    (one,) = [each for each in every if each.check == "throughput"]
+    assert (one.state, one.where, one.found) == (state, "Mac4 -> Mac5", said)
+    assert bool(one.fix) == (state != "ok")
+    assert "failure" not in {each.state for each in every}
+    drawn = status.picture(status.report(CLUSTER, [four, reading(FIVE, FOUR)], 1.0))[2]
+    assert drawn.startswith("  Mac4 -> Mac5    0.31 ms" + (f"  {said.removeprefix('slow: ')}  by" if rate else "  by"))
+
+
+JACCL = Cluster(
+    name="j",
+    backend="jaccl",
+    hosts=[
+        Host(name="Mac4", ssh="mac4", ips=["10.0.5.1"], rdma=[None, "rdma_en2"]),
+        Host(name="Mac5", ssh="mac5", ips=["10.0.5.2"], rdma=[["rdma_en3", "rdma_en4"], None]),
+    ],
+)
+
+
+@pytest.mark.parametrize(
+    "change, devices, said",
+    [
+        ({}, ["rdma_en3", "rdma_en4"], None),
+        ({"release": "26.1.9"}, ["rdma_en3", "rdma_en4"], "macOS 26.1.9: RDMA over Thunderbolt needs 26.2 or later"),
+        ({"release": "27.0"}, ["rdma_en3", "rdma_en4"], None),
+        ({"system": "Linux"}, ["rdma_en3", "rdma_en4"], "Linux: JACCL needs RDMA over Thunderbolt"),
+        ({}, ["rdma_en3"], "no device rdma_en4: it lists rdma_en3"),
+        ({}, None, "no device rdma_en3, rdma_en4: ibv_devices ended with 127"),
+    ],
+)
+def test_what_jaccl_needs(change, devices, said):
+    listed = Rdma(devices or [], None if devices else "ibv_devices ended with 127")
+    five = reading(FIVE, FOUR, rdma=listed, software=replace(SOFTWARE, **change))
+    every = preflight.findings(JACCL, [reading(FOUR, FIVE, rdma=Rdma(["rdma_en2"], None)), five])
+    faults = [each for each in every if each.check == "rdma" and each.state == "failure"]
+    assert [each.where for each in faults] == (["Mac5"] if said else [])
+    assert not said or (faults[0].found.startswith(said) and faults[0].fix)
+    assert not [each for each in preflight.findings(CLUSTER, [five]) if each.check == "rdma"], "only for jaccl"
+
+
+def test_a_run_needs_every_port_that_it_asks_for():
+    ports = {20001: "Address already in use", 20002: None}
+    four = reading(FOUR, FIVE, ports=ports)
+    failed = [each for each in preflight.findings(CLUSTER, [four], every_port=True) if each.state == "failure"]
+    assert [each.check for each in failed] == ["port"] and "20001 (Address" in failed[0].found
+    assert "20002" not in failed[0].found
+
+
+def test_which_findings_are_about_links():
+    down = {"ping": Ping(True, 3, 0, None, None, None), "route": Route("en0", None, "x", None)}
+    four = reading(FOUR, FIVE, ranks=[RankAtWork(7, "x", True)], unanswered={"tcp Mac5 10.0.5.2": "late", "clock": "?"})
+    four = replace(four, links=[replace(four.links[0], **down)])
+    failed = [each for each in preflight.findings(CLUSTER, [four]) if each.state == "failure"]
+    assert {(each.check, each.where) for each in failed if preflight.is_link(each)} == {
+        ("link", "Mac4 -> Mac5"),
+        ("route", "Mac4 -> Mac5"),
+    }
+    assert {each.check for each in failed if not preflight.is_link(each)} == {"stale rank", "probe"}
+
+
+def test_different_chips_are_mentioned():
+    two = [
+        reading(FOUR, FIVE, software=replace(SOFTWARE, chip="M4")),
+        reading(FIVE, FOUR, software=replace(SOFTWARE, chip="M5")),
+    ]
+    (one,) = [each for each in preflight.findings(CLUSTER, two) if each.check == "chip"]
+    assert (one.state, one.found) == ("ok", "Mac4 M4, Mac5 M5: the faster waits for the slower")
 
 
 def test_failures_come_first():
@@ -249,6 +348,6 @@ def test_the_picture_is_made_from_the_report():
     cut = status.report(CLUSTER, [reading(FOUR, FIVE, links=[down]), reading(FIVE, FOUR)], 1.0)
     assert not cut["healthy"]
     assert status.picture(cut)[0] == "[Mac4 10.0.5.1] ==  X  == [Mac5 10.0.5.2]"
-    off = status.report(CLUSTER, [probe.Reading("Mac4", Reach("unreachable", "off")), reading(FIVE, FOUR)], 1.0)
+    off = status.report(CLUSTER, [readings.Reading("Mac4", Reach("unreachable", "off")), reading(FIVE, FOUR)], 1.0)
     assert status.picture(off)[0] == "[Mac4 10.0.5.1] ==  ?  == [Mac5 10.0.5.2]"
     assert "Mac4: not reached" in status.picture(off)[-1]

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from thunder.cluster import probe, probe_program, ssh, status
+from thunder.cluster import probe, probe_program, readings, ssh, status
 from thunder.cluster.hosts import Cluster, Host, with_local_ranks
 from thunder.units import Seconds
 
@@ -43,8 +43,9 @@ def mac(monkeypatch, **said):
     monkeypatch.setattr(probe_program, "said_by", lambda *argv, **_: (0, said["_".join(argv[:2]).strip("-")], ""))
 
 
-def test_the_program_is_plain_python_39():
-    tree = ast.parse(probe.program(), feature_version=(3, 9))
+@pytest.mark.parametrize("question", ["ports", "send"])
+def test_the_program_is_plain_python_39(question):
+    tree = ast.parse(probe.program(question), feature_version=(3, 9))
     names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     names |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     assert names <= sys.stdlib_module_names | {"__future__", "importlib"}
@@ -102,7 +103,9 @@ def test_whose_ranks(monkeypatch, parent, orphan):
 def test_ports_tcp_and_clock_of_this_machine():
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-        assert probe_program.ports("127.0.0.1", [port])[str(port)] == os.strerror(98 if sys.platform == "linux" else 48)
+        assert probe_program.ports(["127.0.0.1"], [port])[str(port)] == os.strerror(
+            98 if sys.platform == "linux" else 48
+        )
         assert probe_program.tcp("127.0.0.1", port)["answered"]
     assert probe_program.tcp("127.0.0.1", port)["answered"], "a refusal is an answer"
     assert abs(probe_program.clock() - time.time()) < 1
@@ -110,14 +113,14 @@ def test_ports_tcp_and_clock_of_this_machine():
 
 def test_the_program_answers_by_itself():
     done = subprocess.run(
-        [sys.executable, "-I", "-", "ports", json.dumps({"ip": "192.0.2.77", "wanted": [20001]})],
-        input=probe.program(),
+        [sys.executable, "-I", "-", "ports", json.dumps({"ips": ["127.0.0.1", "192.0.2.77"], "wanted": [20001]})],
+        input=probe.program("ports"),
         capture_output=True,
         text=True,
         timeout=30,
     )
     (line,) = [line for line in done.stdout.splitlines() if line.startswith(probe_program.MARK)]
-    assert "20001" in json.loads(line.removeprefix(probe_program.MARK))
+    assert "assign" in json.loads(line.removeprefix(probe_program.MARK))["20001"], "one of two addresses is not here"
 
 
 def test_a_local_cluster_is_healthy_but_for_what_this_machine_lacks():
@@ -191,13 +194,13 @@ def test_a_host_that_hangs_does_not_hang_us(stage):
         return Fake(wait=never)
 
     begun = time.monotonic()
-    readings = probe.read_all(FAR, [20001], Seconds(0.5), connect)
+    read = probe.read_all(FAR, [20001], Seconds(0.5), connect)
     assert time.monotonic() - begun < 3
     never.set()
     if stage == "connect":
-        assert [each.reach.kind for each in readings] == ["unreachable"] * 2
+        assert [each.reach.kind for each in read] == ["unreachable"] * 2
     else:
-        assert all("not answered in time" in each.unanswered.values() for each in readings)
+        assert all("not answered in time" in each.unanswered.values() for each in read)
 
 
 def test_a_host_that_ssh_refuses():
@@ -205,11 +208,42 @@ def test_a_host_that_ssh_refuses():
         raise ssh.SshError("unknown key", "why", "ssh-keyscan")
 
     assert [each.reach for each in probe.read_all(FAR, connect=connect)] == [
-        probe.Reach("unknown key", "why", "ssh-keyscan")
+        readings.Reach("unknown key", "why", "ssh-keyscan")
     ] * 2
 
 
 def test_garbage_from_a_host_is_said_to_be_that():
     fake = Fake(ssh.Completed(0, f"{probe_program.MARK}[1]\n", ""))
-    readings = probe.read_all(FAR, connect=lambda host: fake)
-    assert all("does not fit the question" in " ".join(each.unanswered.values()) for each in readings)
+    read = probe.read_all(FAR, connect=lambda host: fake)
+    assert all("does not fit the question" in " ".join(each.unanswered.values()) for each in read)
+
+
+IBV = "    device     \t   node GUID\n    ------     \t----------------\n    rdma_en2   \t2ce5a1b2c3d4e5f6\n"
+
+
+@pytest.mark.parametrize(
+    "status, text, devices, fault",
+    [
+        (0, IBV, ["rdma_en2"], None),
+        (0, "    device node GUID\n", [], None),
+        (127, "", [], "ibv_devices ended with 127"),
+    ],
+)
+def test_rdma_devices(monkeypatch, status, text, devices, fault):
+    monkeypatch.setattr(probe_program, "said_by", lambda *argv, **_: (status, text, ""))
+    assert probe_program.rdma() == {"devices": devices, "fault": fault}
+
+
+def test_the_chip(monkeypatch):
+    mac(monkeypatch, **{"sysctl_-n": "Apple M4 Max\n"})
+    assert probe_program.chip() == "Apple M4 Max"
+
+
+def test_each_host_is_asked_for_its_own_ports():
+    fakes = {host.name: Fake(ssh.Completed(1, "", "no")) for host in FAR.hosts}
+    probe.read_all(FAR, {"m4": [20001], "m5": [20002]}, Seconds(5), lambda host: fakes[host.name])
+    asked = {
+        name: [json.loads(argv[-1])["wanted"] for argv in fake.argv if argv[3] == "ports"]
+        for name, fake in fakes.items()
+    }
+    assert asked == {"m4": [[20001]], "m5": [[20002]]}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -119,12 +120,13 @@ def test_healthy(macs):
     assert "[Mac4 10.77.0.1] ========= [Mac5 10.77.0.2]" in text
     for line in ("Mac4 -> Mac5", "Mac5 -> Mac4"):
         (drawn,) = [each for each in text.splitlines() if each.startswith(f"  {line} ")]
-        assert " ms  by bridge0, MTU 9000" in drawn
+        assert re.search(r" ms  [\d.]+ [MG]B/s  by bridge0, MTU 9000", drawn)
     reach = macs.on("mac1", "ping", "-c1", "-W1", CABLE_OF_4, check=False)
     assert reach.returncode != 0, "and that although this machine itself does not reach the cable's addresses"
     _, text = macs.status("--json")
     said = json.loads(text)
     assert all(0 < link["rtt_ms"] < 2 and link["interface"] == "bridge0" for link in said["links"])
+    assert all(link["bytes_per_second"] > 100e6 for link in said["links"])
     assert said["hosts"][0]["software"] == said["hosts"][1]["software"]
 
 
@@ -165,6 +167,17 @@ def test_a_slow_cable_is_a_warning(macs, fault):
     code, text = macs.status()
     assert code == 0, text
     assert "warning  link          Mac4 -> Mac5: slow: " in text
+
+
+def test_a_cable_that_loses_packets_is_slow(macs, fault):
+    fault("fault", "tb-loss", "10", back=("fault", "tb-loss", "0"))
+    for _ in range(5):  # all three pings may be lost
+        code, found = macs.failures()
+        if code == 0:
+            break
+    warned = [each for each in macs.said["findings"] if each["check"] == "throughput"]
+    assert {each["where"] for each in warned} <= {"Mac4 -> Mac5", "Mac5 -> Mac4"}
+    assert "warning" in {each["state"] for each in warned}, warned
 
 
 @pytest.mark.parametrize("kind", ["unknown", "changed"])

@@ -24,8 +24,9 @@ COMMANDS = {
     "status": ("thunder.cli.status", "Check a cluster's hosts and the cable between them (also: thunder_status)."),
     "rank": ("thunder.cli.rank", "One rank of a run; started by train."),
     "agent": ("thunder.cli.agent", "Starts a rank for a launcher on another host; started by train."),
+    "survey": ("thunder.cli.survey", "What a job would find on this host; asked by train."),
 }
-HIDDEN = {"rank", "agent"}
+HIDDEN = {"rank", "agent", "survey"}
 
 
 class Lazy(TyperGroup):

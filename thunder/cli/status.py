@@ -5,17 +5,23 @@ from __future__ import annotations
 import json
 import os
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
+from thunder.cli import jobs
 from thunder.cli.screen import print_findings
 from thunder.cluster import hosts, status
-from thunder.errors import ClusterError
+from thunder.errors import ClusterError, ThunderError, UsageError
+from thunder.runs import registry
+from thunder.units import Seconds, format_path, format_seconds
 
 app = typer.Typer(add_completion=False)
+RUNS = 5
+SMOKE = Seconds(60)  # for one rank on every host to start, sum and end
 
 
 @app.command(name="status")
@@ -27,13 +33,21 @@ def show(
     watch: Annotated[
         float | None, typer.Option("--watch", metavar="SECONDS", min=1, help="Look again every so often, until Ctrl-C.")
     ] = None,
+    smoke: Annotated[
+        bool, typer.Option("--smoke", help="Where nothing fails, start a rank on every host and let them sum.")
+    ] = False,
 ) -> None:
     """Ask every host how it and its links are; ends within 15 s, with exit code 6 where anything fails."""
+    if smoke and watch:
+        raise UsageError("--smoke starts ranks and --watch looks again and again", fix="leave one of them out")
     choice = hosts.choose(cluster, os.environ, Path.home())
     said: dict[str, Any] | None = None
     try:
         while True:
             said = status.check(choice.cluster)
+            said["runs"] = [asdict(run) for run in registry.recent(jobs.runs(), RUNS)]
+            if smoke and said["healthy"]:
+                said["smoke"] = smoke_test(choice.cluster)
             if as_json:  # one line a look while watching
                 print(json.dumps(said, ensure_ascii=False, indent=None if watch else 4), flush=True)
             else:
@@ -44,8 +58,16 @@ def show(
     except KeyboardInterrupt:
         if said is None:
             raise
-    if not said["healthy"]:
+    if not said["healthy"] or not said.get("smoke", {}).get("right", True):
         raise typer.Exit(ClusterError.exit_code)
+
+
+def smoke_test(cluster: hosts.Cluster) -> dict[str, Any]:
+    """Whether a sum over one rank on every host is right, and how long it took; what kept it from that otherwise."""
+    try:
+        return jobs.smoke(cluster, SMOKE)
+    except ThunderError as error:
+        return {"right": False, "fault": error.message, "fix": error.fix}
 
 
 def draw(said: dict[str, Any], reason: str, clear: bool = False) -> None:
@@ -61,3 +83,29 @@ def draw(said: dict[str, Any], reason: str, clear: bool = False) -> None:
     failures = sum(finding["state"] == "failure" for finding in said["findings"])
     verdict = "healthy" if said["healthy"] else f"{failures} failure{'' if failures == 1 else 's'}"
     console.print(f"\n{verdict}; asked for {said['seconds']:.1f} s", markup=False)
+    for line in [*smoke_lines(said.get("smoke")), *run_lines(said["runs"], time.time())]:
+        console.print(line, markup=False, soft_wrap=True)
+
+
+def smoke_lines(smoke: dict[str, Any] | None) -> list[str]:
+    """What came of the smoke test, if there was one."""
+    if smoke is None:
+        return []
+    if smoke["right"]:
+        return [f"smoke: all_sum over {smoke['ranks']} ranks right, {smoke['seconds'] * 1000:.1f} ms"]
+    fault = smoke.get("fault") or f"all_sum over {smoke.get('ranks')} ranks is wrong"
+    return [f"smoke: failure: {fault}", *([f"  to fix: {smoke['fix']}"] if smoke.get("fix") else [])]
+
+
+def run_lines(runs: list[dict[str, Any]], now: float) -> list[str]:
+    """The runs on this machine, a line each."""
+    lines = ["", f"runs in {format_path(jobs.runs())}:"] if runs else []
+    for run in runs:
+        parts = [f"{run['state']:8} {run['name']}"]
+        if run["step"] is not None:
+            parts.append(f"step {run['step']}/{run['steps'] if run['steps'] is not None else '?'}")
+        parts += [f"{name} {run[key]:.4f}" for name, key in (("loss", "loss"), ("CER", "cer")) if run[key] is not None]
+        if run["updated"]:
+            parts.append(f"{format_seconds(max(0.0, now - run['updated']))} ago")
+        lines.append("  ".join([*parts, *([f"({run['why']})"] if run["why"] else [])]))
+    return lines

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ CLUSTERS = CONFIGS / "clusters"
 USER_FOLDER = Path(".config/thunder")
 USER_DEFAULT = USER_FOLDER / "cluster.yaml"
 SUFFIXES = (".yaml", ".yml", ".json")
+_RDMA_FORM = "one device for each host in the list's order, null for the host itself"
 
 
 def _ring_address(text: str) -> str:
@@ -32,29 +34,56 @@ def _ring_address(text: str) -> str:
     return text
 
 
+def _plain(text: str) -> str:
+    """Text of one line: what a shell, a path or a known_hosts line would take for its end has no place in it."""
+    for place, letter in enumerate(text):
+        if unicodedata.category(letter) in _CONTROLS:
+            raise ValueError(f"character {place + 1} is U+{ord(letter):04X}: expected text without control characters")
+    return text
+
+
 def _ssh_name(text: str) -> str:
-    """A name that ssh cannot take for an option."""
-    if text.startswith("-") or not text.strip() or text.split() != [text]:
+    """A name that neither ssh can take for an option nor a shell for more than a word."""
+    host = text.rpartition("@")[2]
+    if text.startswith("-") or host.startswith("-") or not host or set(text) & _SHELL or text.split() != [text]:
         raise ValueError("expected a host name or user@host")
     return text
 
 
+def _devices(said: str | list[str] | None) -> str | list[str] | None:
+    for name in [said] if isinstance(said, str) else said or []:
+        if not name.isascii() or not name.replace("_", "").isalnum():
+            raise ValueError("expected a device such as rdma_en2, or null")
+    return said
+
+
 def _variables(values: dict[str, str]) -> dict[str, str]:
-    faults = [key for key in values if not key.isidentifier()]
+    faults = [key for key in values if not (key.isidentifier() and key.isascii())]
     if faults:
         raise ValueError(f"{faults[0]!r} is not the name of an environment variable")
     return values
 
 
-class Host(Settings):
-    """Where one rank runs. ssh: how to reach it (None, loopback: this machine). ips: its addresses, one per cable."""
+_CONTROLS = {"Cc", "Cs", "Zl", "Zp"}  # Unicode's categories of controls, half characters, and ends of line or paragraph
+_SHELL = set("'\"`$\\;&<>|(){}*?!#~")
+Plain = Annotated[str, Field(min_length=1), AfterValidator(_plain)]
+Value = Annotated[str, AfterValidator(_plain)]
 
-    name: str = Field(min_length=1)
-    ssh: Annotated[str, AfterValidator(_ssh_name)] | None = None
+
+class Host(Settings):
+    """Where one rank runs. ssh: how to reach it (None, loopback: this machine). ips: its addresses, one per cable.
+
+    folder: where the project lies there; runs: where its runs lie, below `folder` unless it begins with / or ~/.
+    rdma: for JACCL, the device (or devices) that lead to each host of the cluster, None for the host itself.
+    """
+
+    name: Plain
+    ssh: Annotated[Plain, AfterValidator(_ssh_name)] | None = None
     ips: list[Annotated[str, AfterValidator(_ring_address)]] = Field(min_length=1)
-    python: str | None = None
-    folder: str | None = None
-    runs: str | None = None
+    python: Plain | None = None
+    folder: Plain | None = None
+    runs: Plain | None = None
+    rdma: list[Annotated[str | list[str] | None, AfterValidator(_devices)]] | None = None
     memory_gb: float | None = Field(None, gt=0)
 
     @property
@@ -62,14 +91,27 @@ class Host(Settings):
         """Whether a rank there is started without ssh."""
         return self.ssh is None or self.ssh == "localhost" or _is_loopback(self.ssh)
 
+    @property
+    def runs_folder(self) -> str | None:
+        """Where runs lie on that host, in its own words; None where the file says neither `runs` nor `folder`."""
+        runs = self.runs or "runs"
+        if runs.startswith(("/", "~/")):
+            return runs
+        return f"{self.folder.rstrip('/')}/{runs}" if self.folder else self.runs
+
+    def devices_to(self, place: int) -> list[str]:
+        """The names of its RDMA devices towards the host at a place of the list."""
+        said = self.rdma[place] if self.rdma and place < len(self.rdma) else None
+        return [said] if isinstance(said, str) else said or []
+
 
 class Cluster(Settings):
     """The hosts of a run; a rank's number is its host's place in the list. env goes to every rank."""
 
-    name: str = Field(min_length=1)
-    backend: Literal["ring"] = "ring"
+    name: Plain
+    backend: Literal["ring", "jaccl"] = "ring"
     hosts: list[Host] = Field(min_length=1)
-    env: Annotated[dict[str, str], AfterValidator(_variables)] = {}
+    env: Annotated[dict[Plain, Value], AfterValidator(_variables)] = {}
 
     @model_validator(mode="after")
     def _fits_together(self) -> Cluster:
@@ -85,7 +127,29 @@ class Cluster(Settings):
                     f"host {first.name!r} has {len(first.ips)} ips and host {host.name!r} has {len(host.ips)}: "
                     "the ring needs the same number on each"
                 )
+        if self.backend == "jaccl":
+            self._check_devices()
         return self
+
+    def _check_devices(self) -> None:
+        """JACCL has no ring to go around: each host needs a device to every other one."""
+        count = len(self.hosts)
+        for place, host in enumerate(self.hosts):
+            if host.rdma is None:
+                raise ValueError(f"host {host.name!r} has no 'rdma', which backend jaccl needs: {_RDMA_FORM}")
+            if len(host.rdma) != count:
+                raise ValueError(
+                    f"host {host.name!r} has {len(host.rdma)} entries in 'rdma' for {count} hosts: {_RDMA_FORM}"
+                )
+            if host.rdma[place] is not None:
+                raise ValueError(
+                    f"host {host.name!r}: rdma[{place}] is its own place and says {host.rdma[place]!r}: write null"
+                )
+            absent = [
+                other.name for number, other in enumerate(self.hosts) if number != place and not host.devices_to(number)
+            ]
+            if absent:
+                raise ValueError(f"host {host.name!r}: 'rdma' names no device towards {absent[0]!r}: {_RDMA_FORM}")
 
 
 @dataclass(frozen=True)
@@ -126,7 +190,10 @@ def to_hostfile(cluster: Cluster) -> dict[str, Any]:
     return {
         "backend": cluster.backend,
         "envs": [f"{key}={value}" for key, value in cluster.env.items()],
-        "hosts": [{"ssh": host.ssh or LOOPBACK, "ips": list(host.ips)} for host in cluster.hosts],
+        "hosts": [
+            {"ssh": host.ssh or LOOPBACK, "ips": list(host.ips)} | ({"rdma": host.rdma} if host.rdma else {})
+            for host in cluster.hosts
+        ],
     }
 
 
@@ -206,8 +273,8 @@ def _renamed(host: Any, rank: int, hosts: list[Any]) -> Any:
         return host
     ssh = host.get("ssh")
     shared = sum(isinstance(other, dict) and other.get("ssh") == ssh for other in hosts) > 1
-    # `rdma` names devices of the JACCL backend, which is not used here
-    return {"name": f"{ssh}-{rank}" if shared else ssh} | {key: value for key, value in host.items() if key != "rdma"}
+    named = {"name": f"{ssh}-{rank}" if shared else ssh} | host
+    return named | {"rdma": host.get("rdma") or None}  # mlx writes [] where there is none
 
 
 def _faults(error: ValidationError, content: Mapping[str, Any]) -> Iterator[str]:
@@ -220,7 +287,11 @@ def _faults(error: ValidationError, content: Mapping[str, Any]) -> Iterator[str]
             number = int(place[1])
             host = content["hosts"][number]
             name = host.get("name") if isinstance(host, dict) else None
-            where, place, kind = f"host {number + 1}{f' ({name})' if name else ''}: ", place[2:], Host
+            where, place, kind = (
+                f"host {number + 1}{f' ({name})' if name and str(name).isprintable() else ''}: ",
+                place[2:],
+                Host,
+            )
         key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).lstrip(".")
         if fault["type"] == "extra_forbidden":
             yield f"{where}unknown key '{key}'.{nearest(key, kind.model_fields)}"

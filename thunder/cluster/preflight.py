@@ -2,40 +2,34 @@
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterator, Mapping, Sequence
 
+from thunder.cluster.finding import Finding, State, failures_first, on, place
+from thunder.cluster.finding import is_link as is_link
 from thunder.cluster.hosts import Cluster, Host
-from thunder.cluster.probe import LinkReading, Reading
+from thunder.cluster.links import of_link
+from thunder.cluster.readings import Reading
 from thunder.units import format_bytes
 
-SLOW_LINK = 2.0  # milliseconds there and back; Thunderbolt takes 0.26 to 0.5, Wi-Fi 5 to 30
 CLOCKS = 2.0  # seconds; timestamps in the logs of two hosts are compared by people
 DISK_WANTED, DISK_NEEDED = 5e9, 1e9  # bytes; a 4-bit gemma-4-e2b takes the first, a small run's checkpoints the other
 MEMORY_WANTED = 2e9  # bytes free; below, macOS starts to swap
+RDMA_SINCE = (26, 2)  # of macOS
 MEMORY_SAID = 0.85  # share of the cluster file's memory_gb that must be there; decimal GB and GiB differ by 7 %
 
-State = Literal["ok", "warning", "failure"]
 
-
-@dataclass(frozen=True)
-class Finding:
-    """What one check found. where: a host, or 'Mac4 -> Mac5'. fix: a command that can be copied."""
-
-    check: str
-    state: State
-    where: str
-    found: str
-    fix: str = ""
-
-
-def findings(cluster: Cluster, readings: Sequence[Reading]) -> list[Finding]:
-    """Everything that the readings say, failures first."""
+def findings(cluster: Cluster, readings: Sequence[Reading], *, every_port: bool = False) -> list[Finding]:
+    """Everything that the readings say, failures first. every_port: all ports that were asked for are needed."""
     hosts = {host.name: host for host in cluster.hosts}
-    found = [each for reading in readings for each in of_host(hosts[reading.host], reading)]
+    found = [each for reading in readings for each in of_host(hosts[reading.host], reading, every_port)]
     found += same_software(readings)
+    found += chips(readings)
+    found += [
+        each
+        for reading in readings
+        if cluster.backend == "jaccl" and reading.reach is None
+        for each in rdma(hosts[reading.host], reading)
+    ]
     found += [
         each
         for reading in readings
@@ -43,29 +37,29 @@ def findings(cluster: Cluster, readings: Sequence[Reading]) -> list[Finding]:
         for link in reading.links
         for each in of_link(hosts[reading.host], hosts[link.peer], reading, link)
     ]
-    order: dict[State, int] = {"failure": 0, "warning": 1, "ok": 2}
-    return sorted(found, key=lambda each: order[each.state])
+    return failures_first(found)
 
 
-def on(host: Host, command: str) -> str:
-    """A command as it is typed on the launching machine."""
-    return command if host.is_this_machine else shlex.join(["ssh", "-t", host.ssh or host.name, command])
-
-
-def of_host(host: Host, reading: Reading) -> Iterator[Finding]:
+def of_host(host: Host, reading: Reading, every_port: bool = False) -> Iterator[Finding]:
     """One host by itself."""
     if reading.reach:
         fix = reading.reach.fix
         if reading.reach.kind == "no python":
-            fix = on(host, f"cd {host.folder or 'thunder-train'} && ./launch.sh setup") + "   # or correct `python`"
+            fix = (
+                on(host, f"cd {place(host.folder or 'thunder-train')} && ./launch.sh setup")
+                + "   # or correct `python`"
+            )
         check = "python" if reading.reach.kind == "no python" else "ssh"
         yield Finding(check, "failure", host.name, reading.reach.message, fix)
         return
     yield Finding("ssh", "ok", host.name, "this machine" if host.is_this_machine else f"as {host.ssh}")
     for question, why in reading.unanswered.items():
-        yield Finding("probe", "failure", host.name, f"{question}: {why}", "thunder_status   # again")
+        kind, _, way = question.partition(" ")
+        where = f"{host.name} -> {way.rpartition(' ')[0]}" if way else host.name
+        check = "link" if way else "probe"
+        yield Finding(check, "failure", where, f"{kind}: {why}", "thunder_status   # again")
     yield from own_addresses(host, reading)
-    yield from taken_ports(host, reading)
+    yield from taken_ports(host, reading, every_port)
     yield from clock(host, reading)
     yield from room(host, reading)
     yield from stale_ranks(host, reading)
@@ -93,11 +87,13 @@ def own_addresses(host: Host, reading: Reading) -> Iterator[Finding]:
             yield Finding("address", "ok", host.name, f"{ip} on {holder.name}{mtu}")
 
 
-def taken_ports(host: Host, reading: Reading) -> Iterator[Finding]:
-    """A run takes one port; several are asked for where any will do."""
+def taken_ports(host: Host, reading: Reading, every_port: bool = False) -> Iterator[Finding]:
+    """Ports to listen on: of those of status any will do, of those of a run (every_port) each is needed."""
     ports = reading.ports or {}
     taken = {port: fault for port, fault in ports.items() if fault}
-    if taken and len(taken) == len(ports) and not any("assign" in fault for fault in taken.values()):
+    if any("assign" in fault for fault in taken.values()):  # no address of that host: said already
+        return
+    if taken and (every_port or len(taken) == len(ports)):
         text = f"cannot be listened on at {host.ips[0]}: " + ", ".join(f"{port} ({why})" for port, why in taken.items())
         yield Finding("port", "failure", host.name, text, on(host, f"lsof -nP -iTCP:{min(taken)}"))
     elif ports and not taken:
@@ -125,7 +121,7 @@ def room(host: Host, reading: Reading) -> Iterator[Finding]:
     disk, free, total = reading.resources.disk_free, reading.resources.memory_free, reading.resources.memory
     if disk < DISK_WANTED:
         state: State = "failure" if disk < DISK_NEEDED else "warning"
-        fix = on(host, f"du -sh {host.folder or '~'}/runs/*") + "   # delete old ones"
+        fix = on(host, f"du -sh {place(host.runs_folder or '~/thunder-train/runs')}/*") + "   # delete old ones"
         yield Finding("disk", state, host.name, f"{format_bytes(disk)} free, {format_bytes(DISK_WANTED)} wanted", fix)
     else:
         yield Finding("disk", "ok", host.name, f"{format_bytes(disk)} free")
@@ -171,32 +167,31 @@ def power(host: Host, reading: Reading) -> Iterator[Finding]:
 def same_software(readings: Sequence[Reading]) -> Iterator[Finding]:
     """Both halves of a run must compute the same."""
     read = {each.host: each.software for each in readings if each.software}
-    if not read:
-        return
-    where = ", ".join(read)
-    rows = {name: {host: said.packages.get(name) for host, said in read.items()} for name in _packages(readings)}
+    packages = sorted({name for said in read.values() for name in said.packages})
+    rows = {name: {host: said.packages.get(name) for host, said in read.items()} for name in packages}
     rows["requirements.lock"] = {host: said.lock for host, said in read.items() if said.lock is not None}
     rows["python"] = {host: said.python for host, said in read.items()}
     rows["system"] = {host: f"{said.system} {said.release}" for host, said in read.items()}
+    yield from differences("software", ", ".join(read), rows)
+
+
+def differences(check: str, where: str, rows: Mapping[str, Mapping[str, str | None]]) -> Iterator[Finding]:
+    """What is not there or not the same on every host, and in one line what is. rows: name -> host -> version."""
     fix = "in the project's folder on each host: git pull && ./launch.sh setup"
     fine = []
     for name, versions in rows.items():
         shown = ", ".join(f"{host} {_short(version)}" for host, version in versions.items())
         absent = [host for host, version in versions.items() if version is None or version.startswith("(")]
         if absent:
-            yield Finding("software", "failure", ", ".join(absent), f"{name} is not there: {shown}", fix)
+            yield Finding(check, "failure", ", ".join(absent), f"{name} is not there: {shown}", fix)
         elif len(set(versions.values())) > 1:
             minor = {".".join(str(version).split(".")[:2]) for version in versions.values()}
             slight = name == "system" or (name == "python" and len(minor) == 1)
-            yield Finding("software", "warning" if slight else "failure", where, f"{name} differs: {shown}", fix)
+            yield Finding(check, "warning" if slight else "failure", where, f"{name} differs: {shown}", fix)
         elif versions:
             fine.append(f"{name} {_short(next(iter(versions.values())))}")
     if fine:
-        yield Finding("software", "ok", where, ", ".join(fine))
-
-
-def _packages(readings: Sequence[Reading]) -> list[str]:
-    return sorted({name for each in readings if each.software for name in each.software.packages})
+        yield Finding(check, "ok", where, ", ".join(fine))
 
 
 def _short(version: str | None) -> str:
@@ -205,66 +200,32 @@ def _short(version: str | None) -> str:
     return version[:12] if len(version) == 64 else version
 
 
-def of_link(host: Host, peer: Host, reading: Reading, link: LinkReading) -> Iterator[Finding]:
-    """One direction of one cable, as the host at its beginning sees it."""
-    where = f"{host.name} -> {peer.name}"
-    cable = f"plug in the Thunderbolt cable between {host.name} and {peer.name}, see that {peer.name} is on"
-    cable += f", then: {on(host, f'ping -c 3 {link.address}')}"
-    own = own_interface(reading, link)
-    if link.route:
-        yield from _route(host, where, link, own, reading)
-    if link.ping is None:
+def chips(readings: Sequence[Reading]) -> Iterator[Finding]:
+    """Different processors are no fault, but the faster one waits for the slower at every step."""
+    read = {each.host: each.software.chip for each in readings if each.software and each.software.chip}
+    if read:
+        same = len(set(read.values())) == 1
+        text = next(iter(read.values())) if same else ", ".join(f"{host} {chip}" for host, chip in read.items())
+        yield Finding("chip", "ok", ", ".join(read), text if same else f"{text}: the faster waits for the slower")
+
+
+def rdma(host: Host, reading: Reading) -> Iterator[Finding]:
+    """What JACCL needs: macOS 26.2 or later, and the devices that the cluster file names."""
+    said = reading.software
+    if said and said.system != "Darwin":
+        text = f"{said.system}: JACCL needs RDMA over Thunderbolt, which only a Mac has"
+        yield Finding("rdma", "failure", host.name, text, "write `backend: ring` in the cluster file")
         return
-    by = f" by {link.route.interface}" if link.route and link.route.interface else ""
-    tcp = link.tcp
-    if not link.ping.installed:
-        if tcp and not tcp.answered:
-            yield Finding("link", "failure", where, f"{link.address} is not reached{by}: {tcp.fault}", cable)
-        elif tcp:
-            yield Finding("link", "ok", where, f"{tcp.milliseconds:.2f} ms{by}, by TCP: ping is not installed there")
-    elif not link.ping.received:
-        text = f"link down: {link.address} does not answer{by}{f' ({link.ping.fault})' if link.ping.fault else ''}"
-        yield Finding("link", "failure", where, text, cable)
-    elif tcp and not tcp.answered and tcp.fault != "timed out":
-        text = f"{link.address} answers ping, but Python there may not reach it: {tcp.fault}"
-        fix = f"on {host.name}: System Settings, Privacy & Security, Local Network; or start it over ssh"
-        yield Finding("local network", "failure", where, text, fix)
+    if said and tuple(int(part) for part in said.release.split(".")[:2] if part.isdigit()) < RDMA_SINCE:
+        text = f"macOS {said.release}: RDMA over Thunderbolt needs {'.'.join(map(str, RDMA_SINCE))} or later"
+        yield Finding("rdma", "failure", host.name, text, on(host, "softwareupdate -l"))
+    if reading.rdma is None:
+        return
+    wanted = {name: None for number in range(len(host.rdma or [])) for name in host.devices_to(number)}
+    absent = [name for name in wanted if name not in reading.rdma.devices]
+    if absent:
+        why = reading.rdma.fault or f"it lists {', '.join(reading.rdma.devices) or 'none'}"
+        fix = f"start {host.name} into Recovery, there: rdma_ctl enable; then: {on(host, 'ibv_devices')}"
+        yield Finding("rdma", "failure", host.name, f"no device {', '.join(absent)}: {why}", fix)
     else:
-        yield from _quality(where, link, by, cable)
-
-
-def own_interface(reading: Reading, link: LinkReading) -> str | None:
-    """The interface of the cable: the one that holds the host's own address on it."""
-    holders = [each.name for each in reading.interfaces or [] if link.own in each.addresses]
-    return holders[0] if holders else None
-
-
-def _route(host: Host, where: str, link: LinkReading, own: str | None, reading: Reading) -> Iterator[Finding]:
-    route = link.route
-    assert route is not None
-    if route.interface is None:
-        if route.fault:
-            fix = f"give {host.name} the address {link.own} on the cable, with a mask that holds {link.address} too"
-            yield Finding("route", "failure", where, f"there is no way to {link.address}: {route.fault}", fix)
-    elif own is not None and route.interface != own:
-        mac = reading.software is None or reading.software.system == "Darwin"
-        change = (
-            f"route -n change {link.address} -interface {own}" if mac else f"ip route replace {link.address} dev {own}"
-        )
-        via = f" over {route.gateway}" if route.gateway else ""
-        text = f"packets to {link.address} go out by {route.interface}{via}, not by {own}, which has {link.own}"
-        yield Finding("route", "failure", where, text, on(host, f"sudo {change}"))
-
-
-def _quality(where: str, link: LinkReading, by: str, cable: str) -> Iterator[Finding]:
-    said = link.ping
-    assert said is not None
-    took = said.least if said.least is not None else 0.0
-    text = f"{took:.2f} ms there and back (mean {said.mean or took:.2f}){by}"
-    if said.received < said.sent:
-        yield Finding("link", "warning", where, f"{said.received} of {said.sent} pings answered; {text}", cable)
-    elif took > SLOW_LINK:
-        fix = "is this the Thunderbolt address? Thunderbolt takes 0.26 to 0.5 ms; look at `ips` and at the route"
-        yield Finding("link", "warning", where, f"slow: {text}", fix)
-    else:
-        yield Finding("link", "ok", where, text)
+        yield Finding("rdma", "ok", host.name, ", ".join(wanted))

@@ -8,16 +8,16 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
-from thunder.cluster import probe_program, ssh
+from thunder.cluster import probe_program, ssh, throughput, throughput_program
 from thunder.cluster.hosts import Cluster, Host
+from thunder.cluster.readings import ANSWERS, Clock, LinkReading, Reach, Reading, Throughput
 from thunder.units import Seconds
 
 PROBE = Seconds(7)  # for one question; three pings take 1.5 s, of a Mac up to 4
@@ -25,149 +25,10 @@ ALL = Seconds(13)  # for all questions to all hosts, the way there included
 AT_ONCE = 4  # questions to one host; sshd allows 10 sessions on a connection
 SSH_PORT = 22
 Connect = Callable[[Host], ssh.Connection]
+Ports = Sequence[int] | Mapping[str, Sequence[int]]  # to ask every host for, or each by its name
 
 
-@dataclass(frozen=True)
-class Reach:
-    """How a host could not be reached; kind as in ssh.SshError, or 'no python'."""
-
-    kind: str
-    message: str
-    fix: str = ""
-
-
-@dataclass(frozen=True)
-class Software:
-    """Versions (None: not installed) and the digest of requirements.lock ('(...)': why there is none)."""
-
-    python: str
-    system: str
-    release: str
-    packages: dict[str, str | None]
-    lock: str | None
-
-
-@dataclass(frozen=True)
-class Interface:
-    """A network interface; active: whether something is plugged in (None: it does not say)."""
-
-    name: str
-    addresses: list[str]
-    mtu: int | None
-    active: bool | None
-
-
-@dataclass(frozen=True)
-class Route:
-    """The way to an address; fault: there is none."""
-
-    interface: str | None
-    gateway: str | None
-    source: str | None
-    fault: str | None
-
-
-@dataclass(frozen=True)
-class Ping:
-    """Round trips in milliseconds."""
-
-    installed: bool
-    sent: int
-    received: int
-    least: float | None
-    mean: float | None
-    fault: str | None
-
-
-@dataclass(frozen=True)
-class Tcp:
-    """Whether Python there may reach the address by TCP, to port 22; a refusal counts as an answer."""
-
-    answered: bool
-    milliseconds: float | None
-    fault: str | None
-
-
-@dataclass(frozen=True)
-class Resources:
-    """Bytes."""
-
-    disk_free: int
-    memory: int
-    memory_free: int | None
-
-
-@dataclass(frozen=True)
-class RankAtWork:
-    """A rank of ours that runs there; orphan: whoever started it is gone."""
-
-    pid: int
-    command: str
-    orphan: bool
-
-
-@dataclass(frozen=True)
-class Power:
-    """Of a Mac: its source, and minutes until it sleeps (0: never; None: it does not say)."""
-
-    source: str | None = None
-    sleep: int | None = None
-    displaysleep: int | None = None
-    disksleep: int | None = None
-
-
-@dataclass(frozen=True)
-class Clock:
-    """Seconds by which a host's clock is ahead of the launcher's, give or take `within`."""
-
-    ahead: float
-    within: float
-
-
-@dataclass(frozen=True)
-class LinkReading:
-    """What a host says about its way to one of a peer's addresses. own: its own address on the same cable."""
-
-    peer: str
-    own: str
-    address: str
-    route: Route | None = None
-    ping: Ping | None = None
-    tcp: Tcp | None = None
-
-
-@dataclass(frozen=True)
-class Reading:
-    """All that was read about a host. What is None was not answered; `unanswered` says why."""
-
-    host: str
-    reach: Reach | None = None
-    software: Software | None = None
-    interfaces: list[Interface] | None = None
-    ports: dict[int, str | None] | None = None
-    clock: Clock | None = None
-    resources: Resources | None = None
-    ranks: list[RankAtWork] | None = None
-    power: Power | None = None
-    links: list[LinkReading] = field(default_factory=list)
-    unanswered: dict[str, str] = field(default_factory=dict)
-
-
-ANSWERS: dict[str, TypeAdapter[Any]] = {
-    "software": TypeAdapter(Software),
-    "interfaces": TypeAdapter(list[Interface]),
-    "route": TypeAdapter(Route),
-    "ping": TypeAdapter(Ping),
-    "tcp": TypeAdapter(Tcp),
-    "ports": TypeAdapter(dict[int, str | None]),
-    "clock": TypeAdapter(float),
-    "resources": TypeAdapter(Resources),
-    "ranks": TypeAdapter(list[RankAtWork]),
-    "power": TypeAdapter(Power | None),
-}
-
-
-class Unanswered(Exception):
+class Unanswered(throughput.Unanswered):
     """A question that got no answer. reach: the host's Python is the reason, so no other question will do better."""
 
     def __init__(self, message: str, reach: Reach | None = None) -> None:
@@ -180,15 +41,24 @@ def connect(host: Host) -> ssh.Connection:
     return ssh.ThisMachine() if host.is_this_machine else ssh.connect(host.ssh or host.name)
 
 
-def read_all(
-    cluster: Cluster, ports: Sequence[int] = (), deadline: Seconds = ALL, connect: Connect = connect
-) -> list[Reading]:
+def read_all(cluster: Cluster, ports: Ports = (), deadline: Seconds = ALL, connect: Connect = connect) -> list[Reading]:
     """Ask every host everything, all hosts at once; whatever has not answered by the deadline is left unanswered."""
     until = time.monotonic() + deadline
-    surveys = [Survey(host, cluster, ports, until, connect) for host in cluster.hosts]
-    for survey in surveys:
-        survey.start()
-    return [survey.reading() for survey in surveys]
+    wanted = ports if isinstance(ports, Mapping) else {host.name: ports for host in cluster.hosts}
+    interviews = [Interview(host, cluster, wanted.get(host.name, ()), until, connect) for host in cluster.hosts]
+    for interview in interviews:
+        interview.start()
+    measured = {way: _waited_for(future, until) for way, future in throughput.start(interviews).items()}
+    return [interview.reading(measured) for interview in interviews]
+
+
+def _waited_for(future: Future[Throughput | None], until: float) -> Throughput | None:
+    try:
+        return future.result(max(0.0, until - time.monotonic()))
+    except TimeoutError:
+        return Throughput(None, "not measured in time")
+    except ssh.SshError:
+        return None  # a host that is not reached; its reading says so
 
 
 def interpreter(host: Host) -> str:
@@ -200,15 +70,16 @@ def interpreter(host: Host) -> str:
 
 
 @functools.cache
-def program() -> str:
-    """The text of the program that answers; the same for every question and host."""
-    return Path(probe_program.__file__).read_text(encoding="utf-8")
+def program(question: str) -> str:
+    """The text of the program that answers a question; the same for every host."""
+    module = throughput_program if question in ("receive", "send") else probe_program
+    return Path(module.__file__).read_text(encoding="utf-8")
 
 
 def ask(connection: ssh.Connection, python: str, question: str, arguments: dict[str, Any], timeout: Seconds) -> Any:
     """The answer to one question; raises Unanswered."""
     try:
-        done = connection.run([python, "-I", "-", question, json.dumps(arguments)], timeout, stdin=program())
+        done = connection.run([python, "-I", "-", question, json.dumps(arguments)], timeout, stdin=program(question))
     except ssh.SshError as error:
         raise Unanswered(error.message) from None
     # a login shell may print something of its own before
@@ -224,7 +95,7 @@ def ask(connection: ssh.Connection, python: str, question: str, arguments: dict[
         raise Unanswered(f"the answer does not fit the question: {text[:100]}") from None
 
 
-class Survey:
+class Interview:
     """All questions to one host, each in a thread of its own that is left behind if it does not end."""
 
     def __init__(
@@ -241,7 +112,22 @@ class Survey:
         """Begin to ask."""
         threading.Thread(target=self._work, daemon=True).start()
 
-    def reading(self) -> Reading:
+    def ask(self, question: str, arguments: dict[str, Any]) -> Any:
+        """The answer to a question out of turn; raises Unanswered, or SshError where the host is not reached."""
+        connection = self._reach.result(self._seconds_left())
+        return ask(connection, interpreter(self.host), question, arguments, Seconds(min(PROBE, self._seconds_left())))
+
+    def reaches(self, peer: str, address: str) -> bool:
+        """Whether an address answered; raises SshError where the host itself is not reached."""
+        self._reach.result(self._seconds_left())
+        try:
+            ping = self._answers[f"ping {peer} {address}"].result(self._seconds_left())
+            tcp = self._answers[f"tcp {peer} {address}"].result(self._seconds_left())
+        except Unanswered:
+            return False
+        return bool(ping.received) or (not ping.installed and tcp.answered)
+
+    def reading(self, measured: Mapping[throughput.Way, Throughput | None]) -> Reading:
         """Wait for the answers, not past the deadline, and put them together."""
         reach = self._wait_for_connection()
         if reach:
@@ -257,7 +143,7 @@ class Survey:
             except TimeoutError:
                 unanswered[key] = "not answered in time"
         self._hang_up()
-        return Reading(self.host.name, reach) if reach else self._assembled(found, unanswered)
+        return Reading(self.host.name, reach) if reach else self._assembled(found, unanswered, measured)
 
     def _seconds_left(self) -> float:
         return max(0.0, self.until - time.monotonic())
@@ -271,8 +157,10 @@ class Survey:
             yield f"ping {peer} {address}", ("ping", {"peer": address})
             yield f"tcp {peer} {address}", ("tcp", {"peer": address, "port": SSH_PORT})
         yield "software", ("software", folder)
-        yield "resources", ("resources", folder)
-        yield "ports", ("ports", {"ip": self.host.ips[0], "wanted": list(ports)})
+        yield "resources", ("resources", {"folder": self.host.runs_folder})
+        yield "ports", ("ports", {"ips": self.host.ips, "wanted": list(ports)})
+        if self.cluster.backend == "jaccl":
+            yield "rdma", ("rdma", {})
 
     def _work(self) -> None:
         try:
@@ -319,7 +207,12 @@ class Survey:
         """Close the connection without waiting for it: what it is still busy with is what keeps it."""
         threading.Thread(target=self._reach.result().close, daemon=True).start()
 
-    def _assembled(self, found: dict[str, Any], unanswered: dict[str, str]) -> Reading:
+    def _assembled(
+        self,
+        found: dict[str, Any],
+        unanswered: dict[str, str],
+        measured: Mapping[throughput.Way, Throughput | None],
+    ) -> Reading:
         return Reading(
             host=self.host.name,
             links=[
@@ -330,6 +223,7 @@ class Survey:
                     route=found.get(f"route {peer} {address}"),
                     ping=found.get(f"ping {peer} {address}"),
                     tcp=found.get(f"tcp {peer} {address}"),
+                    throughput=measured.get((self.host.name, peer, address)),
                 )
                 for peer, own, address in links(self.cluster, self.host)
             ],

@@ -61,7 +61,28 @@ def software(folder: str | None) -> dict:
         "release": release,
         "packages": packages,
         "lock": lock,
+        "chip": chip(),
     }
+
+
+def chip() -> str | None:
+    """The processor's name."""
+    if MAC:
+        return said_by("sysctl", "-n", "machdep.cpu.brand_string")[1].strip() or None
+    try:
+        with open("/proc/cpuinfo") as stream:
+            found = re.search(r"^model name\s*: *(.+)$", stream.read(), re.M)
+    except OSError:
+        return None
+    return found[1].strip() if found else None
+
+
+def rdma() -> dict:
+    """The RDMA devices that this machine lists."""
+    status, text, complaint = said_by("ibv_devices")
+    rows = [line.split() for line in text.splitlines()]
+    names = [words[0] for words in rows if len(words) == 2 and re.fullmatch(r"[0-9a-fA-F]{16}", words[1])]
+    return {"devices": names, "fault": (complaint or f"ibv_devices ended with {status}") if status else None}
 
 
 def interfaces() -> list:
@@ -177,16 +198,17 @@ def tcp(peer: str, port: int) -> dict:
     return {"answered": False, "milliseconds": None, "fault": "timed out" if silent else os.strerror(fault)}
 
 
-def ports(ip: str, wanted: list) -> dict:
-    """For each port, why it cannot be listened on at an address of this machine; None where it can."""
-    faults = {}
+def ports(ips: list, wanted: list) -> dict:
+    """For each port, why it cannot be listened on at one of this machine's addresses; None where it can at all."""
+    faults: dict[str, str | None] = {}
     for port in wanted:
-        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
-            try:
-                listener.bind((ip, port))
-                faults[str(port)] = None
-            except OSError as error:
-                faults[str(port)] = error.strerror
+        faults[str(port)] = None
+        for ip in ips:
+            with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
+                try:
+                    listener.bind((ip, port))
+                except OSError as error:
+                    faults[str(port)] = error.strerror
     return faults
 
 
@@ -240,7 +262,7 @@ def power() -> dict | None:
     return {"source": source[1] if source else None, **{key: int(value) for key, value in settings.items()}}
 
 
-QUESTIONS = (software, interfaces, route, ping, tcp, ports, clock, resources, ranks, power)
+QUESTIONS = (software, interfaces, route, ping, tcp, ports, clock, resources, ranks, power, rdma)
 
 
 def main() -> None:

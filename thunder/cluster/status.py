@@ -7,10 +7,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from thunder.cluster import preflight, probe
+from thunder.cluster import links, preflight, probe
 from thunder.cluster.hosts import Cluster
 from thunder.cluster.ports import some_ports
-from thunder.units import Seconds
+from thunder.cluster.readings import Reading
+from thunder.units import Seconds, format_bytes
 
 PORTS = 3  # drawn at random: one of them may be in use by chance, all of them hardly
 
@@ -22,7 +23,7 @@ def check(cluster: Cluster, deadline: Seconds = probe.ALL, connect: probe.Connec
     return report(cluster, readings, time.monotonic() - begun)
 
 
-def report(cluster: Cluster, readings: Sequence[probe.Reading], seconds: float) -> dict[str, Any]:
+def report(cluster: Cluster, readings: Sequence[Reading], seconds: float) -> dict[str, Any]:
     """What is known, ready for JSON. Pure."""
     found = preflight.findings(cluster, readings)
     bad = {each.where for each in found if each.state == "failure"}
@@ -39,16 +40,16 @@ def report(cluster: Cluster, readings: Sequence[probe.Reading], seconds: float) 
     }
 
 
-def _said(reading: probe.Reading) -> dict[str, Any]:
+def _said(reading: Reading) -> dict[str, Any]:
     """What a host answered, but for its links."""
     values = asdict(reading)
     values["ports"] = values["ports"] and {str(port): fault for port, fault in values["ports"].items()}
     return {key: values[key] for key in values if key not in ("host", "links", "unanswered")}
 
 
-def _links(reading: probe.Reading, bad: set[str]) -> Iterator[dict[str, Any]]:
+def _links(reading: Reading, bad: set[str]) -> Iterator[dict[str, Any]]:
     for link in reading.links:
-        holder = preflight.own_interface(reading, link)
+        holder = links.own_interface(reading, link)
         mtu = next((each.mtu for each in reading.interfaces or [] if each.name == holder), None)
         yield {
             "from": reading.host,
@@ -60,6 +61,7 @@ def _links(reading: probe.Reading, bad: set[str]) -> Iterator[dict[str, Any]]:
             "mtu": mtu,
             "rtt_ms": link.ping.least if link.ping else None,
             "rtt_mean_ms": link.ping.mean if link.ping else None,
+            "bytes_per_second": link.throughput.bytes_per_second if link.throughput else None,
             "healthy": f"{reading.host} -> {link.peer}" not in bad and reading.host not in bad and link.peer not in bad,
         }
 
@@ -78,8 +80,9 @@ def picture(said: dict[str, Any]) -> list[str]:
     lines = [row, ""]
     for link in said["links"]:
         took = "no answer" if link["rtt_ms"] is None else f"{link['rtt_ms']:.2f} ms"
+        carries = f"  {format_bytes(link['bytes_per_second'])}/s" if link["bytes_per_second"] else ""
         by = f"by {link['interface']}" if link["interface"] else "no route"
         mtu = f", MTU {link['mtu']}" if link["mtu"] and link["interface"] == link["own_interface"] else ""
-        lines.append(f"  {link['from']} -> {link['to']}  {took:>9}  {by}{mtu}  to {link['address']}")
+        lines.append(f"  {link['from']} -> {link['to']}  {took:>9}{carries}  {by}{mtu}  to {link['address']}")
     lines += [f"  {name}: not reached, so nothing is known of its links" for name in sorted(unheard)]
     return lines

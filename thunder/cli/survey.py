@@ -1,0 +1,132 @@
+"""`thunder survey`: what a job would find on this host, as one line of JSON; asked by the launcher, not by people."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from thunder import digest
+from thunder.cluster.survey import MARK
+from thunder.config import REPOSITORY, Layer, build
+from thunder.errors import ThunderError, UsageError
+from thunder.runs import environment
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def survey() -> None:
+    """Read {"job", "settings", "ranks"} on stdin; print the job's facts here, or what is wrong with it."""
+    # a survey looks, it does not fetch gigabytes: a model that is not here is said to be missing
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    said: dict[str, Any] = of_host(None)
+    code = 0
+    try:
+        request = read_request(sys.stdin.read())
+        os.environ.update(request.get("env") or {})
+        said = of_host(request.get("runs"))
+        said["facts"] = JOBS[request["job"]](placed(request["settings"]), int(request["ranks"]))
+    except ThunderError as error:
+        code = error.exit_code
+        said["error"] = {"kind": type(error).__name__, "message": error.message, "fix": error.fix, "exit_code": code}
+    except OSError as error:
+        code, text = ThunderError.exit_code, f"{error.filename or 'input or output'}: {error.strerror or error}"
+        said["error"] = {"kind": "OSError", "message": text, "fix": "", "exit_code": code}
+    print(f"\n{MARK}{json.dumps(said, ensure_ascii=False)}", flush=True)
+    raise typer.Exit(code)
+
+
+def read_request(text: str) -> dict[str, Any]:
+    """The request.
+
+    Raises UsageError where it is not of the form.
+    """
+    try:
+        request = json.loads(text)
+        if request["job"] in JOBS and isinstance(request["settings"], dict) and int(request["ranks"]) > 0:
+            return dict(request)
+    except (ValueError, TypeError, KeyError):
+        pass
+    form = f'{{"job": "{" | ".join(JOBS)}", "settings": {{...}}, "ranks": N}}'
+    raise UsageError(f"the request is not of the form {form}: {text[:100]!r}", fix="the same version on every host")
+
+
+def of_host(runs: str | None) -> dict[str, Any]:
+    """Versions and means of this host. runs: where runs lie here, where free disk is looked for."""
+    folder = below_project(runs or "runs")
+    while not folder.is_dir():
+        folder = folder.parent
+    lock = REPOSITORY / "requirements.lock"
+    return {
+        "versions": environment.versions(),
+        "lock": digest.of_file(lock) if lock.is_file() else None,
+        "chip": environment.chip(),
+        "cores": environment.cores(),
+        "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "disk_free": shutil.disk_usage(folder).free,
+        "home": str(Path.home()),
+        "project": str(REPOSITORY),
+    }
+
+
+def below_project(path: str) -> Path:
+    """A path of the request on this host: ~ is its home, and what is relative lies in the project's folder."""
+    return REPOSITORY / Path(path).expanduser()
+
+
+PATHS = ("data", "train_data", "valid_data", "test_data", "adapter_path", "resume_adapter_file")
+PATHS += ("text_root", "exclude_rows", "out")
+
+
+def placed(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings with their paths on this host; a model that is no folder here stays a repository's name."""
+    found = dict(settings)
+    for name in PATHS:
+        value = settings.get(name)
+        if isinstance(value, list):
+            found[name] = [str(below_project(each)) for each in value]
+        elif value:
+            found[name] = str(below_project(value))
+    named = settings.get("model")
+    if named and (named.startswith(("/", "~", ".")) or below_project(named).exists()):
+        found["model"] = str(below_project(named))
+    return found
+
+
+def of_train(settings: dict[str, Any], ranks: int) -> dict[str, Any]:
+    """What the plan of `thunder train` says, and which files it is about. No MLX."""
+    from thunder.cli import train
+    from thunder.lora import data, model
+    from thunder.lora.settings import LoraSettings
+
+    built, _ = build(LoraSettings, [Layer("the job", settings)])
+    facts = train.facts(built, ranks)
+    facts["data"]["files"] = {part: str(path) for part, path in data.files(built).items()}
+    facts["model"]["bytes"] = sum(path.stat().st_size for path in model.weight_files(Path(facts["model"]["path"])))
+    return facts
+
+
+def of_pretrain(settings: dict[str, Any], ranks: int) -> dict[str, Any]:
+    """The digest of the text, as the ranks agree on it."""
+    from thunder.lora import pretrain
+    from thunder.lora.settings import PretrainSettings
+
+    built, _ = build(PretrainSettings, [Layer("the job", settings)])
+    text = pretrain.read_text(built)
+    lines = {"train": len(text.train), "heldout": len(text.heldout), "excluded": text.excluded}
+    return {
+        "data": {
+            "lines": lines,
+            "sha256": {"text": digest.of_value([*text.train, *text.heldout])},
+            "files": {name: str(Path(built.text_root) / name) for name in built.text},
+        }
+    }
+
+
+JOBS = {"train": of_train, "pretrain": of_pretrain}

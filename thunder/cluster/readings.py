@@ -1,0 +1,202 @@
+"""Readings: what the hosts of a cluster said about themselves and the way to one another, as typed facts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import TypeAdapter
+
+
+@dataclass(frozen=True)
+class Reach:
+    """How a host could not be reached; kind as in ssh.SshError, or 'no python'."""
+
+    kind: str
+    message: str
+    fix: str = ""
+
+
+@dataclass(frozen=True)
+class Software:
+    """Versions (None: not installed) and the digest of requirements.lock ('(...)': why there is none)."""
+
+    python: str
+    system: str
+    release: str
+    packages: dict[str, str | None]
+    lock: str | None
+    chip: str | None = None
+
+
+@dataclass(frozen=True)
+class Interface:
+    """A network interface; active: whether something is plugged in (None: it does not say)."""
+
+    name: str
+    addresses: list[str]
+    mtu: int | None
+    active: bool | None
+
+
+@dataclass(frozen=True)
+class Route:
+    """The way to an address; fault: there is none."""
+
+    interface: str | None
+    gateway: str | None
+    source: str | None
+    fault: str | None
+
+
+@dataclass(frozen=True)
+class Ping:
+    """Round trips in milliseconds."""
+
+    installed: bool
+    sent: int
+    received: int
+    least: float | None
+    mean: float | None
+    fault: str | None
+
+
+@dataclass(frozen=True)
+class Tcp:
+    """Whether Python there may reach the address by TCP, to port 22; a refusal counts as an answer."""
+
+    answered: bool
+    milliseconds: float | None
+    fault: str | None
+
+
+@dataclass(frozen=True)
+class Throughput:
+    """Bytes a second by the receiver's count; fault: why it is not known."""
+
+    bytes_per_second: float | None
+    fault: str | None
+
+
+@dataclass(frozen=True)
+class Rdma:
+    """The RDMA devices that a host lists; fault: why it lists none."""
+
+    devices: list[str]
+    fault: str | None
+
+
+@dataclass(frozen=True)
+class Resources:
+    """Bytes."""
+
+    disk_free: int
+    memory: int
+    memory_free: int | None
+
+
+@dataclass(frozen=True)
+class RankAtWork:
+    """A rank of ours that runs there; orphan: whoever started it is gone."""
+
+    pid: int
+    command: str
+    orphan: bool
+
+
+@dataclass(frozen=True)
+class Power:
+    """Of a Mac: its source, and minutes until it sleeps (0: never; None: it does not say)."""
+
+    source: str | None = None
+    sleep: int | None = None
+    displaysleep: int | None = None
+    disksleep: int | None = None
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Seconds by which a host's clock is ahead of the launcher's, give or take `within`."""
+
+    ahead: float
+    within: float
+
+
+@dataclass(frozen=True)
+class LinkReading:
+    """What a host says about its way to one of a peer's addresses. own: its own address on the same cable."""
+
+    peer: str
+    own: str
+    address: str
+    route: Route | None = None
+    ping: Ping | None = None
+    tcp: Tcp | None = None
+    throughput: Throughput | None = None
+
+
+@dataclass(frozen=True)
+class Reading:
+    """All that was read about a host. What is None was not answered; `unanswered` says why."""
+
+    host: str
+    reach: Reach | None = None
+    software: Software | None = None
+    interfaces: list[Interface] | None = None
+    ports: dict[int, str | None] | None = None
+    clock: Clock | None = None
+    resources: Resources | None = None
+    ranks: list[RankAtWork] | None = None
+    power: Power | None = None
+    rdma: Rdma | None = None
+    links: list[LinkReading] = field(default_factory=list)
+    unanswered: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A mistake of the user's that showed on a host; kind: the name of its class in thunder.errors."""
+
+    kind: str
+    message: str
+    fix: str
+    exit_code: int
+
+
+@dataclass(frozen=True)
+class HostSurvey:
+    """What a job finds on a host. facts: of model and data; error: why there are none.
+
+    reach: the host was not reached; unanswered: it was, but did not answer. home, project: folders there.
+    """
+
+    host: str
+    reach: Reach | None = None
+    unanswered: str | None = None
+    error: Fault | None = None
+    facts: dict[str, Any] | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+    lock: str | None = None
+    chip: str | None = None
+    cores: int | None = None
+    memory: int | None = None
+    disk_free: int | None = None
+    home: str | None = None
+    project: str | None = None
+
+
+ANSWERS: dict[str, TypeAdapter[Any]] = {
+    "software": TypeAdapter(Software),
+    "interfaces": TypeAdapter(list[Interface]),
+    "route": TypeAdapter(Route),
+    "ping": TypeAdapter(Ping),
+    "tcp": TypeAdapter(Tcp),
+    "ports": TypeAdapter(dict[int, str | None]),
+    "clock": TypeAdapter(float),
+    "resources": TypeAdapter(Resources),
+    "ranks": TypeAdapter(list[RankAtWork]),
+    "power": TypeAdapter(Power | None),
+    "rdma": TypeAdapter(Rdma),
+    "receive": TypeAdapter(Throughput),
+    "send": TypeAdapter(Throughput),
+}

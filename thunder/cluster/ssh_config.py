@@ -1,0 +1,88 @@
+"""The user's ssh config: where a name leads, with which keys, and in which ways a host can fail to be reached."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import paramiko
+
+from thunder.errors import ClusterError
+
+Kind = Literal["unreachable", "unknown key", "changed key", "refused", "config", "no answer"]
+
+
+class SshError(ClusterError):
+    """A host that cannot be reached by ssh, or does not answer there. kind: in which way."""
+
+    def __init__(self, kind: Kind, message: str, fix: str = "") -> None:
+        super().__init__(message, fix)
+        self.kind: Kind = kind
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where a name leads by the user's ssh config."""
+
+    name: str
+    address: str
+    port: int = 22
+    user: str | None = None
+    identities: tuple[str, ...] = ()
+    known_hosts: tuple[Path, ...] = ()
+    jump: str | None = None
+    only_identities: bool = False
+    alias: str | None = None
+
+    @property
+    def known_as(self) -> str:
+        """The name under which its key stands in known_hosts."""
+        name = self.alias or self.address
+        return name if self.port == 22 else f"[{name}]:{self.port}"
+
+
+def passwd_home() -> Path:
+    """The home that OpenSSH takes: that of the user database, whatever $HOME says."""
+    return Path(pwd.getpwuid(os.getuid()).pw_dir)
+
+
+def resolve(name: str, home: Path | None = None) -> Target:
+    """Look a name (`host` or `user@host`) up in ~/.ssh/config; a name that is not in it stands for itself.
+
+    Raises SshError where the config cannot be read, or has something that would be ignored here to the user's harm.
+    """
+    home = home or passwd_home()
+    user, _, host = name.rpartition("@")
+    path = home / ".ssh" / "config"
+    try:
+        config = paramiko.SSHConfig.from_path(str(path)) if path.is_file() else paramiko.SSHConfig()
+        said = dict(config.lookup(host))
+    except (paramiko.SSHException, OSError, UnicodeDecodeError, ImportError) as error:
+        raise SshError("config", f"{path} cannot be used: {error}", fix=f"ssh -G {shlex.quote(host)}") from None
+    if said.get("proxycommand", "none") != "none":
+        raise SshError("config", f"{path}: ProxyCommand for {host!r} is not supported here", fix="write ProxyJump")
+    port = str(said.get("port", 22))
+    if not port.isdigit():
+        raise SshError("config", f"{path}: Port {port!r} for {host!r} is not a number", fix=f"correct {path}")
+    files = shlex.split(said.get("userknownhostsfile", "~/.ssh/known_hosts ~/.ssh/known_hosts2"))
+    jump = said.get("proxyjump", "none")
+    return Target(
+        name=name,
+        address=said.get("hostname", host),
+        port=int(port),
+        user=user or said.get("user"),
+        identities=tuple(str(_expanded(each, home)) for each in said.get("identityfile", [])),
+        known_hosts=tuple(_expanded(each, home) for each in files),
+        jump=None if jump == "none" else jump,
+        only_identities=said.get("identitiesonly", "no") == "yes",
+        alias=said.get("hostkeyalias"),
+    )
+
+
+def _expanded(path: str, home: Path) -> Path:
+    """A path of the config, with ~ as OpenSSH means it."""
+    return home / path[2:] if path.startswith("~/") else Path(path)

@@ -1,0 +1,120 @@
+"""One end of a measurement between two hosts: sent over ssh to each host's own Python (3.9 or newer, no packages).
+
+`python -I - QUESTION JSON` prints one line, MARK and the answer as JSON. Both ends show a secret word before any data,
+so that neither counts bytes of a stranger nor sends them to one.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import socket
+import sys
+import time
+
+MARK = "THUNDER-ANSWER "
+PATIENCE = 4.0  # seconds to wait for the sender
+RETRIES = 2.0  # seconds for which the sender looks for the receiver
+STILL = 1.0  # seconds without a byte after which the other end is given up
+WORD = 16  # bytes of the secret word
+PIECE = 1 << 20
+
+
+def receive(ip: str, ports: list, token: str) -> dict:
+    """Listen on the first of the ports that is free, and count what the one who knows the word sends."""
+    until = time.monotonic() + PATIENCE
+    listener = listener_on(ip, ports)
+    if listener is None:
+        return outcome(fault=f"none of the ports {', '.join(map(str, ports))} can be listened on at {ip}")
+    with listener:
+        while (left := until - time.monotonic()) > 0:
+            listener.settimeout(left)
+            try:
+                caller, _ = listener.accept()
+            except OSError:
+                break
+            with caller:
+                counted = counted_from(caller, bytes.fromhex(token))
+            if counted:
+                return counted
+    return outcome(fault=f"nobody came to {ip} within {PATIENCE:g} s")
+
+
+def listener_on(ip: str, ports: list) -> socket.socket | None:
+    """A socket that listens on the first port that is free; None where none is."""
+    for port in ports:
+        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        try:
+            listener.bind((ip, port))
+            listener.listen(4)
+            return listener
+        except OSError:
+            listener.close()
+    return None
+
+
+def counted_from(caller: socket.socket, word: bytes) -> dict | None:
+    """Bytes a second from a caller; None where it does not know the word."""
+    caller.settimeout(STILL)
+    room = bytearray(PIECE)
+    count, fault = 0, None
+    try:
+        if not hmac.compare_digest(exactly(caller, WORD), word):
+            return None
+        caller.sendall(word[::-1])
+        begun = ended = time.monotonic()
+        while got := caller.recv_into(room):
+            count += got
+            ended = time.monotonic()
+    except OSError as error:
+        fault = f"cut off after {count} bytes: {error}"
+        if not count:
+            return None
+    took = ended - begun
+    return outcome(count / took if count and took > 0 else None, fault or (None if count else "not a byte came"))
+
+
+def exactly(stream: socket.socket, count: int) -> bytes:
+    """So many bytes, or fewer where the other end has no more."""
+    found = b""
+    while len(found) < count and (more := stream.recv(count - len(found))):
+        found += more
+    return found
+
+
+def send(peer: str, ports: list, token: str, seconds: float) -> dict:
+    """Find the receiver behind one of the ports, and send for so long."""
+    word, piece = bytes.fromhex(token), memoryview(bytes(PIECE))
+    until, fault = time.monotonic() + RETRIES, "nobody listens"
+    while time.monotonic() < until:
+        for port in ports:
+            try:
+                with socket.create_connection((peer, port), max(0.1, until - time.monotonic())) as stream:
+                    stream.settimeout(STILL)
+                    stream.sendall(word)
+                    if exactly(stream, WORD) != word[::-1]:
+                        fault = f"a stranger listens on port {port}"
+                        continue
+                    end = time.monotonic() + seconds
+                    while time.monotonic() < end:
+                        stream.sendall(piece)
+                    return outcome()
+            except OSError as error:
+                fault = str(error)
+        time.sleep(0.02)
+    return outcome(fault=f"{peer} is not reached: {fault}")
+
+
+def outcome(bytes_per_second: float | None = None, fault: str | None = None) -> dict:
+    """What came of it; the receiver's count is the answer."""
+    return {"bytes_per_second": bytes_per_second, "fault": fault}
+
+
+def main() -> None:
+    """Be the end that the command line asks for."""
+    answer = {"receive": receive, "send": send}[sys.argv[1]](**json.loads(sys.argv[2]))
+    print(f"\n{MARK}{json.dumps(answer)}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

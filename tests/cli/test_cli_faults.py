@@ -1,4 +1,4 @@
-"""Runs that are disturbed end with the very bytes of the run that was not: kills, freezes, Metal's errors, at every point.
+"""Runs that are disturbed end with the very bytes of the run that was not: kills, freezes, Metal's errors, anywhere.
 
 The long sweep is marked slow; it prints what it measured (`pytest -m slow -s tests/cli/test_cli_faults.py`).
 """
@@ -259,7 +259,9 @@ def test_kill_sweep(runs, calm):
 @pytest.mark.timeout(900)
 def test_freeze_sweep(runs, calm):
     draw = random.Random(3)
-    places = [f"{draw.choice(['step', 'gradient', 'collective', 'applied'])}:step={draw.randint(2, 11)}" for _ in range(6)]
+    places = [
+        f"{draw.choice(['step', 'gradient', 'collective', 'applied'])}:step={draw.randint(2, 11)}" for _ in range(6)
+    ]
     faults = [f"stop@{place}:rank={number % 2}" for number, place in enumerate(places)]
     faults += [f"freeze@gradient:step={draw.randint(2, 11)}:rank={rank}" for rank in (0, 1)]
     measured = sweep(runs, calm, faults, "--stall-after", "5")

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from thunder.cli import jobs
+from thunder.cli import far
 from thunder.cli import main as cli
 from thunder.cluster import status
 from thunder.cluster.hosts import with_local_ranks
@@ -133,7 +133,7 @@ def smoke(monkeypatch):
                 raise outcome
             return outcome
 
-        monkeypatch.setattr(jobs, "smoke", run, raising=False)
+        monkeypatch.setattr(far, "smoke", run, raising=False)
         return started
 
     return pretend

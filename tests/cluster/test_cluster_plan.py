@@ -4,8 +4,7 @@ from pathlib import Path
 import pytest
 
 from thunder.cluster.hosts import Cluster, Host, with_local_ranks
-from thunder.cluster.plan import environment_notes, plan_ranks, ring_hostfile
-from thunder.errors import ClusterError
+from thunder.cluster.plan import environment_notes, hostfile, plan_ranks
 
 BLAS = Path("/usr/lib/x/libopenblas.so.0")
 
@@ -47,6 +46,8 @@ def test_the_environment_says_who_a_rank_is():
         "THUNDER_JOB_ID": "a1b2c3",
         "PYTHONUNBUFFERED": "1",
         "MLX_METAL_FAST_SYNCH": "0",
+        "THUNDER_KEEPER": "0",
+        "THUNDER_BACKEND": "ring",
     }
 
 
@@ -113,19 +114,43 @@ def test_a_host_has_its_own_python_and_folder():
 
 def test_the_rings_file_has_one_address_for_each_cable():
     cluster = Cluster(name="c", hosts=[Host(name=f"h{n}", ips=[f"10.0.0.{n}", f"10.0.1.{n}"]) for n in (1, 2)])
-    assert json.loads(ring_hostfile(planned(cluster))) == [
+    assert json.loads(hostfile(planned(cluster))) == [
         ["10.0.0.1:20001", "10.0.1.1:20001"],
         ["10.0.0.2:20002", "10.0.1.2:20002"],
     ]
 
 
-def test_a_host_over_ssh_is_refused_before_anything_starts():
-    far = Cluster(
-        name="c", hosts=[Host(name="Mac4", ips=["10.0.0.1"]), Host(name="Mac5", ssh="mac5", ips=["10.0.0.2"])]
-    )
-    with pytest.raises(ClusterError, match=r"'Mac5' is reached over ssh \(mac5\).*not in this version") as caught:
-        planned(far)
-    assert "--cluster local" in caught.value.fix
+def test_a_host_over_ssh_has_its_own_paths_and_tuning():
+    hosts = [
+        Host(name="Mac4", ssh="mac4", ips=["10.0.0.1"], folder="~/tt", python="~/tt/.venv/bin/python"),
+        Host(name="Mac5", ssh="mac5", ips=["10.0.0.2"], folder="~/tt", runs="~/my runs"),
+    ]
+    plans = planned(Cluster(name="c", hosts=hosts, env={"A": "1"}), openblas=Path("/blas.so"))
+    assert [plan.is_far for plan in plans] == [True, True]
+    assert plans[0].argv == ("~/tt/.venv/bin/python", "-m", "thunder", "rank", "~/tt/runs/r")
+    assert plans[1].env["MLX_HOSTFILE"] == "~/my runs/r/hostfile.json"
+    assert all(plan.env["THUNDER_KEEPER"] == "1" and plan.env["A"] == "1" for plan in plans)
+    assert not any("LD_PRELOAD" in plan.env for plan in plans), "that is the agent's to find on its own host"
+
+
+def test_the_first_rank_of_each_host_keeps_checkpoints():
+    here = [Host(name=f"here-{n}", ips=["127.0.0.1"]) for n in range(2)]
+    there = [Host(name=f"there-{n}", ssh="mac5", ips=[f"10.0.0.{n + 1}"]) for n in range(2)]
+    plans = planned(Cluster(name="c", hosts=here + there), ports=[1, 2, 3, 4])
+    keepers = [plan.env["THUNDER_KEEPER"] for plan in plans]
+    assert keepers == ["1", "0", "1", "0"]
+
+
+def test_jaccl_gets_its_devices_and_coordinator():
+    hosts = [
+        Host(name="Mac4", ssh="mac4", ips=["10.0.0.1"], rdma=[None, "rdma_en5"]),
+        Host(name="Mac5", ssh="mac5", ips=["10.0.0.2"], rdma=["rdma_en5", None]),
+    ]
+    plans = planned(Cluster(name="c", hosts=hosts, backend="jaccl"))
+    assert json.loads(hostfile(plans)) == [[None, "rdma_en5"], ["rdma_en5", None]]
+    for plan in plans:
+        assert plan.env["MLX_JACCL_COORDINATOR"] == "10.0.0.1:20001" and plan.env["THUNDER_BACKEND"] == "jaccl"
+        assert plan.env["MLX_IBV_DEVICES"] == f"{plan.run_folder}/hostfile.json" and "MLX_HOSTFILE" not in plan.env
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import secrets
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +20,7 @@ from thunder.cluster.launch import StopRequest
 from thunder.cluster.plan import RankPlan
 from thunder.cluster.supervise import Attempt, Progress, Supervisor
 from thunder.cluster.watch import Deadlines
-from thunder.errors import ClusterError, HangError, ResourceError
+from thunder.errors import HangError, ResourceError
 from thunder.runs import environment, incident, record
 from thunder.training.settings import LoopSettings
 from thunder.units import Seconds, format_path
@@ -39,12 +38,12 @@ def state_folder() -> Path:
 
 
 def rank_plans(
-    job: Job, cluster: Cluster, folder: Path, job_id: str, chosen_ports: Sequence[int], arguments: Sequence[str] = ()
+    kind: str, cluster: Cluster, folder: Path, job_id: str, chosen_ports: Sequence[int], arguments: Sequence[str] = ()
 ) -> tuple[RankPlan, ...]:
     """What each rank is started with (deciding only; nothing is started)."""
     return plan.plan_ranks(
         cluster,
-        command=(sys.executable, "-P", "-m", "thunder", "rank", str(folder), "--job", job.kind, *arguments),
+        command=(sys.executable, "-P", "-m", "thunder", "rank", str(folder), "--job", kind, *arguments),
         ports=chosen_ports,
         job_id=job_id,
         run_folder=folder,
@@ -57,7 +56,7 @@ def rank_plans(
 
 @dataclass
 class Attempts:
-    """The attempts of one job. chips: of its hosts; shape: what incidents of the GPU are remembered by, if any."""
+    """The attempts of one job. shape: what incidents of the GPU are remembered by, if any."""
 
     job: Job
     cluster: Cluster
@@ -97,8 +96,8 @@ class Attempts:
     def start(self, attempt: Attempt, stop: StopRequest) -> Sequence[RankEnd]:
         """See supervise.Start."""
         cluster = without(self.cluster, attempt.absent)
-        drawn = self._ports(cluster)
-        plans = rank_plans(self.job, cluster, self.folder, secrets.token_hex(3), drawn, self.arguments(attempt))
+        drawn = draw_ports(cluster)
+        plans = rank_plans(self.job.kind, cluster, self.folder, secrets.token_hex(3), drawn, self.arguments(attempt))
         plans = tuple(_with_env(each, self.rungs[attempt.rung].env) for each in plans)
 
         def on_event(rank: int, event: dict[str, Any]) -> None:
@@ -134,17 +133,18 @@ class Attempts:
             incident_said = {"run": self.folder.name, "kind": cause.kind, "text": cause.error.message[:500]}
             ladder.remember(state_folder(), self.shape, rung, **incident_said)
 
-    def _ports(self, cluster: Cluster) -> list[int]:
-        here = sum(host.is_this_machine for host in cluster.hosts)
-        near = ports.free_ports(here) if here else []
-        # an agent looks at its own before it says that it is ready
-        far = iter(ports.some_ports(len(cluster.hosts) - here, exclude=near))
-        return [near.pop() if host.is_this_machine else next(far) for host in cluster.hosts]
-
     def _collect(self, hosts: Sequence[Host], ends: Sequence[RankEnd]) -> None:
         for host, end in zip(hosts, ends, strict=True):
             if end.left and not host.is_this_machine:
                 collect(end, host, self.folder)
+
+
+def draw_ports(cluster: Cluster) -> list[int]:
+    """A port for each rank: free, where the rank is on this machine; an agent looks at its own before it is ready."""
+    here = sum(host.is_this_machine for host in cluster.hosts)
+    near = ports.free_ports(here) if here else []
+    far = iter(ports.some_ports(len(cluster.hosts) - here, exclude=near))
+    return [near.pop() if host.is_this_machine else next(far) for host in cluster.hosts]
 
 
 def without(cluster: Cluster, absent: Sequence[str]) -> Cluster:
@@ -168,18 +168,4 @@ def absent_by(hosts: Sequence[Host], found: Sequence[preflight.Finding], skip_li
 
 
 def _with_env(each: RankPlan, env: dict[str, str]) -> RankPlan:
-    from dataclasses import replace
-
     return replace(each, env=each.env | env)
-
-
-def check_links(found: Sequence[preflight.Finding], skip: bool) -> list[str]:
-    """What was skipped, for the run's record; raises ClusterError where a host or a link fails."""
-    bad = [each for each in found if each.state == "failure"]
-    links = [each for each in bad if preflight.is_link(each)]
-    fatal = [each for each in bad if not (skip and each in links)]
-    if fatal:
-        worst = fatal[0]
-        listed = "".join(f"\n  {each.check} {each.where}: {each.found}" for each in fatal[1:10])
-        raise ClusterError(f"{worst.check} {worst.where}: {worst.found}{listed}", fix=worst.fix or "thunder_status")
-    return [json.dumps({"check": each.check, "where": each.where, "found": each.found}) for each in links]

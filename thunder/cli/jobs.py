@@ -12,6 +12,7 @@ from typing import Any
 
 from thunder import digest
 from thunder.cli import attempts
+from thunder.cli.paths import PATHS
 from thunder.cli.screen import Screen, print_plan, print_result
 from thunder.cluster import hosts, ladder, openblas, plan
 from thunder.cluster.plan import RankPlan
@@ -103,7 +104,7 @@ def describe(job: Job, place: Place, plans: tuple[RankPlan, ...], folder: Path) 
                 cluster_env=place.cluster.env,
             )
         ),
-        "notes": list(job.notes),
+        "notes": [*job.notes, *(f"skipped, as you asked: {each}" for each in job.facts.get("skipped_checks", ()))],
         "settings": settings.resolved(),
         "sources": job.sources,
         "ranks": [
@@ -123,7 +124,7 @@ def run(job: Job, place: Place, *, dry_run: bool, as_json: bool) -> int:
     """Plan, show, start, follow, report. Returns the exit code; raises ThunderError where the run failed."""
     resumed = job.settings.resume
     folder = record.find(runs(), resumed) if resumed else record.new_name(runs(), job.name)
-    plans = attempts.rank_plans(job, place.cluster, folder, "0", [0] * place.ranks)
+    plans = attempts.rank_plans(job.kind, place.cluster, folder, "0", [0] * place.ranks)
     shown = describe(job, place, plans, folder)
     changed = refuse_changes(folder, shown, job.settings.force) if resumed else []
     if dry_run:
@@ -221,7 +222,7 @@ def _config_text(job: Job) -> str:
 
 
 def new_settings(
-    kind: type[SettingsType], layers: Sequence[Layer], paths: Sequence[str]
+    kind: type[SettingsType], layers: Sequence[Layer]
 ) -> tuple[SettingsType, dict[str, str], tuple[str, ...]]:
     """Settings of a new run with their sources and the layers' notes.
 
@@ -232,7 +233,7 @@ def new_settings(
     settings, sources = build(kind, layers)
     if settings.resolved().get("resume"):
         raise ConfigError(f"{sources['resume']}: 'resume' is no option of a file", fix="./launch.sh resume RUN")
-    values = {name: absolute(getattr(settings, name)) for name in paths}
+    values = {name: absolute(getattr(settings, name)) for name in PATHS if hasattr(settings, name)}
     return settings.model_copy(update=values), sources, tuple(note for layer in layers for note in layer.notes)
 
 

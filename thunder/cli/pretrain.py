@@ -7,14 +7,14 @@ from typing import Any
 
 import typer
 
-from thunder.cli import jobs
+from thunder.cli import jobs, paths
+from thunder.cli.far import surveyed
 from thunder.cli.options import AsJson, ConfigFile, DryRun, flags
 from thunder.cli.settings import config_layer
 from thunder.config import Layer
 from thunder.lora.settings import PretrainSettings
 
 app = typer.Typer(add_completion=False)
-PATHS = ("text_root", "exclude_rows", "out")
 
 
 @app.command()
@@ -36,8 +36,11 @@ def start(config: Path | None, given: dict[str, Any], *, dry_run: bool = False, 
         settings, sources, notes = jobs.resumed_settings(PretrainSettings, given, config)
     else:
         said = [config_layer(PretrainSettings, config)] if config else []
-        settings, sources, notes = jobs.new_settings(PretrainSettings, [*said, Layer("command line", given)], PATHS)
+        settings, sources, notes = jobs.new_settings(PretrainSettings, [*said, Layer("command line", given)])
     if settings.out:
         jobs.check_writable(Path(settings.out))
-    job = jobs.Job("pretrain", "tiny-base", settings, sources, notes=notes)
-    return jobs.run(job, jobs.choose_place(settings), dry_run=dry_run, as_json=as_json)
+    place = jobs.choose_place(settings)
+    settings = paths.portable(settings) if place.is_far else settings
+    found = surveyed("pretrain", settings, place) if place.is_far else {}
+    job = jobs.Job("pretrain", "tiny-base", settings, sources, found, notes)
+    return jobs.run(job, place, dry_run=dry_run, as_json=as_json)

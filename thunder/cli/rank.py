@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from thunder.cli import paths
 from thunder.cluster import lifeline
 from thunder.config import Layer, build, load_yaml
 from thunder.errors import Interrupted, ThunderError
@@ -102,11 +103,12 @@ def train(folder: Path, record: RunRecord, ring: World, stop: Callable[[], bool]
     record.phase("loading")
     faults.at("loading")
     settings, _ = build(LoraSettings, [Layer(str(folder / CONFIG), load_yaml(folder / CONFIG))])
+    configuration, settings = settings.digest(), paths.placed(settings)
     base = model.find(settings.model)
     tokenizer = batches.load_tokenizer(base)
     prepared = data.prepare(settings, tokenizer, circumstances.ranks(ring.size))
     base_digest = model.base_digest(base, model.digest_cache())
-    ground = {"configuration": settings.digest(), "data": prepared.rows.digest(), "base weights": base_digest}
+    ground = {"configuration": configuration, "data": prepared.rows.digest(), "base weights": base_digest}
     agree.agree(ring, ground | environment.versions())
     loaded = model.load(base)
     ours = {
@@ -153,9 +155,10 @@ def pretrain(
     record.phase("loading")
     faults.at("loading")
     settings, _ = build(PretrainSettings, [Layer(str(folder / CONFIG), load_yaml(folder / CONFIG))])
+    configuration, settings = settings.digest(), paths.placed(settings)
     task = base.PretrainTask(circumstances.for_task(settings), base.read_text(settings))
     wraps = task.wraps(settings.batch_size * circumstances.ranks(ring.size) * settings.grad_accumulation_steps)
-    ground = {"configuration": settings.digest(), "data": digest.of_value([*task.text.train, *task.text.heldout])}
+    ground = {"configuration": configuration, "data": digest.of_value([*task.text.train, *task.text.heldout])}
     agree.agree(ring, ground | environment.versions())
     record.log(
         f"{len(task.text.train)} lines in {task.rows} sequences, {len(task.text.heldout)} lines held out, "
@@ -197,4 +200,24 @@ def _end(record: RunRecord, results: dict[str, Any], interrupted: bool, step: in
     record.finish(results)
 
 
-JOBS = {"train": train, "pretrain": pretrain}
+def smoke(folder: Path, record: RunRecord, ring: World, stop: Callable[[], bool], circumstances: Circumstances) -> None:
+    """Sum one number a rank, again and again: whether the ring computes, and how long one sum takes."""
+    import statistics
+    import time
+
+    from thunder.parallel import collectives
+
+    record.phase("summing")
+    numbers, seconds = [], []
+    for turn in range(SMOKE_SUMS):
+        begun = time.perf_counter()
+        numbers.append(collectives.sum_numbers(ring, [float(ring.rank + 1 + turn)])[0])
+        seconds.append(time.perf_counter() - begun)
+    size = ring.size
+    wanted = [size * (size + 1) / 2 + size * turn for turn in range(SMOKE_SUMS)]
+    told = {"right": numbers == wanted, "ranks": size, "seconds": statistics.median(seconds)}
+    record.event("smoke", **told)
+
+
+SMOKE_SUMS = 20
+JOBS = {"train": train, "pretrain": pretrain, "smoke": smoke}

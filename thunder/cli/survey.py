@@ -12,6 +12,7 @@ from typing import Any
 import typer
 
 from thunder import digest
+from thunder.cli import paths
 from thunder.cluster.survey import MARK
 from thunder.config import REPOSITORY, Layer, build
 from thunder.errors import ThunderError, UsageError
@@ -31,7 +32,7 @@ def survey() -> None:
         request = read_request(sys.stdin.read())
         os.environ.update(request.get("env") or {})
         said = of_host(request.get("runs"))
-        said["facts"] = JOBS[request["job"]](placed(request["settings"]), int(request["ranks"]))
+        said["facts"] = JOBS[request["job"]](request["settings"], int(request["ranks"]))
     except ThunderError as error:
         code = error.exit_code
         said["error"] = {"kind": type(error).__name__, "message": error.message, "fix": error.fix, "exit_code": code}
@@ -80,32 +81,13 @@ def below_project(path: str) -> Path:
     return REPOSITORY / Path(path).expanduser()
 
 
-PATHS = ("data", "train_data", "valid_data", "test_data", "adapter_path", "resume_adapter_file")
-PATHS += ("text_root", "exclude_rows", "out")
-
-
-def placed(settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings with their paths on this host; a model that is no folder here stays a repository's name."""
-    found = dict(settings)
-    for name in PATHS:
-        value = settings.get(name)
-        if isinstance(value, list):
-            found[name] = [str(below_project(each)) for each in value]
-        elif value:
-            found[name] = str(below_project(value))
-    named = settings.get("model")
-    if named and (named.startswith(("/", "~", ".")) or below_project(named).exists()):
-        found["model"] = str(below_project(named))
-    return found
-
-
 def of_train(settings: dict[str, Any], ranks: int) -> dict[str, Any]:
     """What the plan of `thunder train` says, and which files it is about. No MLX."""
     from thunder.cli import train
     from thunder.lora import data, model
     from thunder.lora.settings import LoraSettings
 
-    built, _ = build(LoraSettings, [Layer("the job", settings)])
+    built = paths.placed(build(LoraSettings, [Layer("the job", settings)])[0])
     facts = train.facts(built, ranks)
     facts["data"]["files"] = {part: str(path) for part, path in data.files(built).items()}
     facts["model"]["bytes"] = sum(path.stat().st_size for path in model.weight_files(Path(facts["model"]["path"])))
@@ -117,7 +99,7 @@ def of_pretrain(settings: dict[str, Any], ranks: int) -> dict[str, Any]:
     from thunder.lora import pretrain
     from thunder.lora.settings import PretrainSettings
 
-    built, _ = build(PretrainSettings, [Layer("the job", settings)])
+    built = paths.placed(build(PretrainSettings, [Layer("the job", settings)])[0])
     text = pretrain.read_text(built)
     lines = {"train": len(text.train), "heldout": len(text.heldout), "excluded": text.excluded}
     return {

@@ -9,7 +9,8 @@ from typing import Any
 
 import typer
 
-from thunder.cli import jobs
+from thunder.cli import jobs, paths
+from thunder.cli.far import surveyed
 from thunder.cli.options import AsJson, ConfigFile, DryRun, flags
 from thunder.cli.settings import lora_layers
 from thunder.errors import UsageError
@@ -18,7 +19,6 @@ from thunder.lora.settings import EMBEDDED_MODEL, LoraSettings
 from thunder.training import safe_shapes
 
 app = typer.Typer(add_completion=False)
-PATHS = ("data", "train_data", "valid_data", "test_data", "adapter_path", "resume_adapter_file")
 
 
 @app.command()
@@ -42,12 +42,14 @@ def start(config: Path | None, given: dict[str, Any], *, dry_run: bool = False, 
     if "resume" in given:
         settings, sources, notes = jobs.resumed_settings(LoraSettings, given, config)
     else:
-        settings, sources, notes = jobs.new_settings(LoraSettings, lora_layers(config, given), PATHS)
+        settings, sources, notes = jobs.new_settings(LoraSettings, lora_layers(config, given))
         if settings.model and Path(settings.model).expanduser().exists():  # else it names a repository
             settings = settings.model_copy(update={"model": jobs.absolute(settings.model)})
     place = jobs.choose_place(settings)
+    settings = paths.portable(settings) if place.is_far else settings
     name = Path(settings.model or EMBEDDED_MODEL).name if settings.model or own_rows(settings) else "sample"
-    job = jobs.Job("train", name, settings, sources, facts(settings, place.ranks), notes)
+    found = surveyed("train", settings, place) if place.is_far else facts(settings, place.ranks)
+    job = jobs.Job("train", name, settings, sources, found, notes)
     return jobs.run(job, place, dry_run=dry_run, as_json=as_json)
 
 

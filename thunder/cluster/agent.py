@@ -10,6 +10,7 @@ import contextlib
 import os
 import platform
 import selectors
+import shutil
 import sys
 import time
 from collections.abc import Mapping
@@ -44,6 +45,7 @@ class Request(Settings):
     env: dict[str, str]
     addresses: list[str]
     files: dict[str, str]
+    transient: bool = False
 
 
 def serve(source: int, sink: int, environ: Mapping[str, str] = os.environ) -> int:
@@ -61,6 +63,8 @@ def serve(source: int, sink: int, environ: Mapping[str, str] = os.environ) -> in
             finally:
                 rank.close()
             link.say_the_end(rank)
+            if request.transient:
+                shutil.rmtree(plan.run_folder, ignore_errors=True)
     except ThunderError as error:
         link.say("refused", message=error.message, fix=error.fix, exit_code=error.exit_code)
         link.flush()

@@ -110,6 +110,7 @@ class FarRank:
                 env=plan.env,
                 addresses=list(plan.addresses),
                 files=dict(files),
+                transient=plan.transient,
             )
             self._wait_until_ready()
         except BaseException:

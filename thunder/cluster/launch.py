@@ -16,7 +16,7 @@ from typing import Any
 from thunder import digest
 from thunder.cluster.ends import RankEnd, failure
 from thunder.cluster.far_rank import FarRank, Stream, open_stream, prepare
-from thunder.cluster.plan import HOSTFILE, RankPlan, ring_hostfile
+from thunder.cluster.plan import HOSTFILE, RankPlan, hostfile
 from thunder.cluster.ports import check_free
 from thunder.cluster.rank_process import OnEvent, OnLine, RankProcess
 from thunder.cluster.watch import Deadlines, Watch
@@ -93,7 +93,7 @@ def run_ranks(
     stop = stop or StopRequest()
     log_folder.mkdir(parents=True, exist_ok=True)
     here, far = [plan for plan in plans if not plan.is_far], [plan for plan in plans if plan.is_far]
-    addresses = ring_hostfile(plans)
+    addresses = hostfile(plans)
     _prepare_ring(here, addresses)
     ranks: list[Rank] = []
     with signals_ask(stop):
@@ -114,13 +114,13 @@ def run_ranks(
 
 def _prepare_ring(plans: Sequence[RankPlan], addresses: str) -> None:
     """Write the file that MLX_HOSTFILE names, after a last look that no other run has taken the addresses here."""
-    for path in {plan.env["MLX_HOSTFILE"] for plan in plans if "MLX_HOSTFILE" in plan.env}:
+    for path in {Path(plan.run_folder) / HOSTFILE for plan in plans if "MLX_RANK" in plan.env}:
         for plan in plans:
             for address in plan.addresses:
                 ip, _, port = address.rpartition(":")
                 check_free(ip, int(port))
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        digest.write_atomically(Path(path), addresses)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        digest.write_atomically(path, addresses)
 
 
 @contextlib.contextmanager

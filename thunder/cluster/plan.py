@@ -16,12 +16,16 @@ FAST_SYNCH = "MLX_METAL_FAST_SYNCH"
 KEEPER = "THUNDER_KEEPER"
 # what the tests let go wrong in a rank
 FAULTS = "THUNDER_FAULTS"
+BACKEND = "THUNDER_BACKEND"
 THIS_MACHINE = "this machine"
 RELAXED_WATCHDOG = "AGX_RELAX_CDM_CTXSTORE_TIMEOUT"
 # Says who a rank is. Never inherited: a leftover in the user's shell would send a rank into another run's ring.
 IDENTITY = (
     "MLX_RANK",
     "MLX_HOSTFILE",
+    "MLX_IBV_DEVICES",
+    "MLX_JACCL_COORDINATOR",
+    BACKEND,
     "THUNDER_RANK",
     "THUNDER_WORLD_SIZE",
     "THUNDER_JOB_ID",
@@ -41,7 +45,8 @@ class RankPlan:
     """How one rank is started. env: what is set on top of what it inherits. cwd: None for the launcher's own.
 
     Of a rank on another host, paths are as that host will read them (`~` is its own home there), relative ones are
-    relative to its project folder, and what tunes its system is added there.
+    relative to its project folder, and what tunes its system is added there. transient: its run's folder there is
+    removed at the end. devices: for JACCL, the RDMA devices that lead to each rank's host.
     """
 
     rank: int
@@ -51,6 +56,8 @@ class RankPlan:
     cwd: Path | None
     addresses: tuple[str, ...]
     run_folder: str = ""
+    transient: bool = False
+    devices: tuple[str | list[str] | None, ...] = ()
 
     @property
     def is_far(self) -> bool:
@@ -106,10 +113,11 @@ def plan_ranks(
                 rank=rank,
                 host=host,
                 argv=(host.python or command[0], *words),
-                env=shared | said | _identity(rank, world, job_id, folder),
+                env=shared | said | _identity(rank, world, job_id) | _backend(cluster, rank, ports, folder),
                 cwd=Path(host.folder) if host.folder else None,
                 addresses=tuple(f"{ip}:{port}" for ip in host.ips),
                 run_folder=folder,
+                devices=tuple(host.rdma or ()) if cluster.backend == "jaccl" else (),
             )
         )
     return tuple(plans)
@@ -117,12 +125,12 @@ def plan_ranks(
 
 def far_folder(host: Host, run: str) -> str:
     """Where a run lies on another host: `runs` of the cluster file, else runs/ in its project folder."""
-    return f"{(host.runs or 'runs').rstrip('/')}/{run}"
+    return f"{(host.runs_folder or 'runs').rstrip('/')}/{run}"
 
 
-def ring_hostfile(plans: Sequence[RankPlan]) -> str:
-    """The file that MLX_HOSTFILE names: the addresses of every rank, in order."""
-    return json.dumps([list(plan.addresses) for plan in plans]) + "\n"
+def hostfile(plans: Sequence[RankPlan]) -> str:
+    """The file that MLX reads: every rank's addresses, in order; for JACCL, every rank's devices towards each other."""
+    return json.dumps([list(plan.devices or plan.addresses) for plan in plans]) + "\n"
 
 
 def environment_notes(
@@ -148,11 +156,19 @@ def environment_notes(
     return tuple(notes)
 
 
-def _identity(rank: int, world: int, job_id: str, folder: str) -> dict[str, str]:
-    said = {"THUNDER_RANK": str(rank), "THUNDER_WORLD_SIZE": str(world), "THUNDER_JOB_ID": job_id}
-    if world == 1:
-        return said
-    return said | {"MLX_RANK": str(rank), "MLX_HOSTFILE": f"{folder}/{HOSTFILE}"}
+def _identity(rank: int, world: int, job_id: str) -> dict[str, str]:
+    return {"THUNDER_RANK": str(rank), "THUNDER_WORLD_SIZE": str(world), "THUNDER_JOB_ID": job_id}
+
+
+def _backend(cluster: Cluster, rank: int, ports: Sequence[int], folder: str) -> dict[str, str]:
+    """What MLX reads to find its peers; nothing for a world of one."""
+    if len(cluster.hosts) == 1:
+        return {}
+    said = {"MLX_RANK": str(rank), BACKEND: cluster.backend}
+    if cluster.backend == "jaccl":
+        coordinator = f"{cluster.hosts[0].ips[0]}:{ports[0]}"
+        return said | {"MLX_IBV_DEVICES": f"{folder}/{HOSTFILE}", "MLX_JACCL_COORDINATOR": coordinator}
+    return said | {"MLX_HOSTFILE": f"{folder}/{HOSTFILE}"}
 
 
 def tuning(system: str, openblas: Path | None, threads: int, user: Mapping[str, str]) -> dict[str, str]:

@@ -28,6 +28,11 @@ class Deadlines:
     beat: Seconds = Seconds(30)
 
     @classmethod
+    def every(cls, seconds: float) -> Deadlines:
+        """The same for all."""
+        return cls(**{name: Seconds(seconds) for name in cls.__dataclass_fields__ if name != "times"})
+
+    @classmethod
     def from_stall(cls, seconds: float) -> Deadlines:
         """All deadlines from the one for a step, in the same proportions."""
         scale = seconds / cls.step

@@ -33,7 +33,7 @@ class World:
 
 
 def join(environ: Mapping[str, str] = os.environ) -> World:
-    """Join the ring that the launcher planned (THUNDER_WORLD_SIZE, MLX_RANK, MLX_HOSTFILE).
+    """Join the ring that the launcher planned (THUNDER_WORLD_SIZE, THUNDER_BACKEND, MLX_RANK, MLX_HOSTFILE).
 
     MLX by itself falls back to a world of one when a variable is missing, and every Mac then trains alone;
     so the ring is asked for by name, strictly, and its size is checked against the plan.
@@ -46,11 +46,12 @@ def join(environ: Mapping[str, str] = os.environ) -> World:
     job = int(environ.get("THUNDER_JOB_ID", "0"), 16)
     if size == 1:
         return World(job=job)
+    backend = environ.get("THUNDER_BACKEND", "ring")
     try:
-        group = mx.distributed.init(strict=True, backend="ring")
+        group = mx.distributed.init(strict=True, backend=backend)
     except RuntimeError as error:
         raise ClusterError(
-            f"rank {environ.get('MLX_RANK', '?')} could not join the ring of {size}: {error}",
+            f"rank {environ.get('MLX_RANK', '?')} could not join the ring of {size} ({backend}): {error}",
             fix="see that no other run uses these ports and that every host of the cluster is up; then start again",
         ) from None
     if group.size() != size:

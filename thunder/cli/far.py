@@ -1,0 +1,85 @@
+"""Before ranks are started on other hosts: what those hosts and the cables between them say, and a sum as a trial."""
+
+from __future__ import annotations
+
+import secrets
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from thunder.cli import attempts
+from thunder.cli.screen import talk
+from thunder.cluster import launch, survey
+from thunder.cluster.finding import Finding, is_link
+from thunder.cluster.hosts import Cluster
+from thunder.cluster.watch import Deadlines
+from thunder.errors import ClusterError, UsageError, several
+from thunder.training.settings import LoopSettings
+from thunder.units import Seconds
+
+if TYPE_CHECKING:
+    from thunder.cli.jobs import Place
+
+# Findings that are about the job, not about a host: the user's to mend in the command.
+OF_THE_JOB = ("model", "data", "settings")
+
+
+def surveyed(kind: str, settings: LoopSettings, place: Place) -> dict[str, Any]:
+    """What a job finds on its hosts: the facts for the plan, their chips, and which checks were skipped.
+
+    Raises ClusterError, or UsageError where only the job is at fault, that lists every failure with its fix.
+    """
+    talk.print(f"asking {', '.join(host.name for host in place.cluster.hosts)} ...", markup=False)
+    request = {"job": kind, "settings": settings.resolved(), "ranks": place.ranks}
+    found, surveys, _ = survey.before_a_run(place.cluster, request)
+    skipped = refuse_failures(found, settings.skip_link_check)
+    for finding in found:
+        if finding.state == "warning":
+            talk.print(f"warning: {finding.check} {finding.where}: {finding.found}", markup=False)
+    facts = dict(surveys[0].facts or {})
+    return facts | {"chips": [each.chip or "" for each in surveys], "skipped_checks": skipped}
+
+
+def refuse_failures(found: Sequence[Finding], skip_links: bool) -> list[str]:
+    """The failures of links that were to be skipped (pure).
+
+    Raises ClusterError, or UsageError where only the job is at fault, that lists every other failure with its fix.
+    """
+    bad = [each for each in found if each.state == "failure"]
+    skipped = [each for each in bad if skip_links and is_link(each)]
+    fatal = [each for each in bad if each not in skipped]
+    if fatal:
+        ours = all(each.check in OF_THE_JOB for each in fatal)
+        fixes = [f"\n    to fix: {each.fix}" if each.fix else "" for each in fatal]
+        lines = [f"{each.check} {each.where}: {each.found}{fix}" for each, fix in zip(fatal, fixes, strict=True)]
+        hint = "--skip-link-check starts all the same" if any(map(is_link, fatal)) else "thunder_status shows all of it"
+        raise several(UsageError if ours else ClusterError, "the run cannot be started:", lines, fix=hint)
+    return [f"{each.check} {each.where}: {each.found}" for each in skipped]
+
+
+def smoke(cluster: Cluster, deadline: Seconds) -> dict[str, Any]:
+    """Start one rank on every host and let them sum: {"right", "ranks", "seconds"}.
+
+    Raises ThunderError where they do not come to an end within the deadline, or not to a good one.
+    """
+    told: dict[str, Any] = {}
+
+    def on_event(rank: int, event: dict[str, Any]) -> None:
+        if event.get("event") == "smoke" and rank == 0:
+            told.update({key: event[key] for key in ("right", "ranks", "seconds")})
+
+    with tempfile.TemporaryDirectory(prefix="thunder-smoke-") as folder:
+        run = Path(folder) / f"smoke-{secrets.token_hex(4)}"
+        plans = attempts.rank_plans("smoke", cluster, run, secrets.token_hex(3), attempts.draw_ports(cluster))
+        ends = launch.run_ranks(
+            [replace(each, transient=True) for each in plans],
+            log_folder=run / "logs",
+            on_event=on_event,
+            deadlines=Deadlines.every(deadline),
+        )
+    error = launch.failure(ends)
+    if error is not None:
+        raise error
+    return told

@@ -1,0 +1,49 @@
+"""Paths among the options: written so that every host of a cluster finds its own copy, and read on each host."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from thunder.config import REPOSITORY, SettingsType
+
+PATHS = ("data", "train_data", "valid_data", "test_data", "adapter_path", "resume_adapter_file")
+PATHS += ("text_root", "exclude_rows", "out")
+
+
+def portable(settings: SettingsType) -> SettingsType:
+    """Absolute paths in the words of other hosts: relative to the project's folder, else below ~, else as they are."""
+    values = {name: _each(getattr(settings, name), _portable) for name in PATHS if hasattr(settings, name)}
+    model = getattr(settings, "model", None)
+    if model and Path(model).is_absolute():
+        values["model"] = _portable(model)
+    return settings.model_copy(update=values)
+
+
+def placed(settings: SettingsType) -> SettingsType:
+    """The settings with their paths on this host; a model that is no folder here stays a repository's name."""
+    values = {name: _each(getattr(settings, name), _placed) for name in PATHS if hasattr(settings, name)}
+    model = getattr(settings, "model", None)
+    if model and (model.startswith(("/", "~", ".")) or Path(_placed(model)).exists()):
+        values["model"] = _placed(model)
+    return settings.model_copy(update=values)
+
+
+def _portable(text: str) -> str:
+    path = Path(text)
+    if path.is_relative_to(REPOSITORY):
+        return str(path.relative_to(REPOSITORY))
+    if path.is_relative_to(Path.home()):
+        return f"~/{path.relative_to(Path.home())}"
+    return text
+
+
+def _placed(text: str) -> str:
+    return str(REPOSITORY / Path(text).expanduser())
+
+
+def _each(value: Any, change: Any) -> Any:
+    """A path option, or each of a list of them; what is not given stays so."""
+    if isinstance(value, list):
+        return [change(each) for each in value]
+    return change(value) if value else value

@@ -247,3 +247,31 @@ def test_each_host_is_asked_for_its_own_ports():
         for name, fake in fakes.items()
     }
     assert asked == {"m4": [[20001]], "m5": [[20002]]}
+
+
+@pytest.mark.parametrize("silent", ["send", "receive"])
+def test_a_measurement_that_hangs_does_not_hang_us(silent):
+    """The hosts answer pings, and one end of the measurement never says anything: a warning, in time."""
+    never = threading.Event()
+    answers = {
+        "ping": {"installed": True, "sent": 3, "received": 3, "least": 0.3, "mean": 0.3, "fault": None},
+        "tcp": {"answered": True, "milliseconds": 0.3, "fault": None},
+        "send": {"bytes_per_second": None, "fault": None},
+        "receive": {"bytes_per_second": 1e9, "fault": None},
+    }
+
+    class Answering(Fake):
+        def run(self, argv, timeout, stdin=""):
+            if argv[3] == silent:
+                never.wait(60)
+            answer = answers.get(argv[3])
+            return ssh.Completed(0, f"{probe_program.MARK}{json.dumps(answer)}" if answer else "", "")
+
+    begun = time.monotonic()
+    read = probe.read_all(FAR, (), Seconds(1), lambda host: Answering())
+    assert time.monotonic() - begun < 3
+    never.set()
+    assert [[link.throughput for link in each.links] for each in read] == [
+        [readings.Throughput(None, "not measured in time")]
+    ] * 2
+    assert all(link.ping.received == 3 for each in read for link in each.links), "what was answered counts"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -42,9 +45,12 @@ class Testbed:
             "PYTHONPATH": str(REPOSITORY),
         }
         self.cluster = folder / "desk.yaml"
+        self.python = str(folder / "python")  # ssh passes no PYTHONPATH on
+        Path(self.python).write_text(f'#!/bin/sh\nPYTHONPATH={REPOSITORY} exec {sys.executable} "$@"\n')
+        Path(self.python).chmod(0o755)
         hosts = [("Mac4", "mac4", CABLE_OF_4), ("Mac5", "mac5", CABLE_OF_5)]
         lines = [
-            f"  - {{name: {name}, ssh: {ssh}, ips: [{ip}], python: {sys.executable}, folder: {REPOSITORY}}}\n"
+            f"  - {{name: {name}, ssh: {ssh}, ips: [{ip}], python: {self.python}, folder: {REPOSITORY}}}\n"
             for name, ssh, ip in hosts
         ]
         self.cluster.write_text("hosts:\n" + "".join(lines))
@@ -71,6 +77,29 @@ class Testbed:
         said = self.said = json.loads(text)
         assert said["healthy"] == (code == 0)
         return code, {(f["check"], f["where"]): f for f in said["findings"] if f["state"] == "failure"}
+
+    @contextlib.contextmanager
+    def instead(self, content: dict):
+        """Another cluster file for as long."""
+        before = self.cluster.read_text()
+        self.cluster.write_text(json.dumps(content))  # JSON is YAML
+        try:
+            yield
+        finally:
+            self.cluster.write_text(before)
+
+    def before_a_run(self, settings: dict, ports: tuple[int, ...] = (20001, 20002)) -> dict[tuple[str, str], dict]:
+        """What fails before a run with these settings, asked for on mac1."""
+        program = (
+            "import json, sys; from pathlib import Path; from dataclasses import asdict; "
+            "from thunder.cluster import hosts, survey; "
+            "found, _, _ = survey.before_a_run(hosts.load(Path(sys.argv[1])), *json.loads(sys.argv[2])); "
+            "print(json.dumps([asdict(each) for each in found]))"
+        )
+        request = {"job": "train", "settings": settings, "ranks": 2}
+        words = (sys.executable, "-P", "-c", program, str(self.cluster), json.dumps([request, ports]))
+        done = self.on("mac1", *words)
+        return {(f["check"], f["where"]): f for f in json.loads(done.stdout) if f["state"] == "failure"}
 
     def until_healthy(self) -> None:
         """After a fault was taken back: the first ping may still be lost."""
@@ -215,7 +244,7 @@ def test_a_host_that_is_frozen_answers_ping_and_is_found_out(macs, fault):
 
 def test_a_python_that_is_not_there(macs):
     whole = macs.cluster.read_text()
-    macs.cluster.write_text(whole.replace(sys.executable, "/no/such/python", 1))
+    macs.cluster.write_text(whole.replace(macs.python, "/no/such/python", 1))
     try:
         code, found = macs.failures()
     finally:
@@ -223,19 +252,72 @@ def test_a_python_that_is_not_there(macs):
     assert (code, set(found)) == (6, {("python", "Mac4")})
 
 
-def test_nothing_in_a_cluster_file_is_executed(macs):
-    whole = macs.cluster.read_text()
+@pytest.mark.parametrize("words", ["; touch {}", "$(touch {})", "`touch {}`", "' ; touch {} ; '", '" ; touch {} ; "'])
+def test_nothing_in_a_cluster_file_is_executed(macs, words):
     mark = macs.state / "executed"
-    hostile = f'"$(touch {mark}); touch {mark} `touch {mark}`"'
-    macs.cluster.write_text(
-        f"hosts:\n  - {{name: {hostile}, ssh: mac4, ips: [{CABLE_OF_4}], python: {hostile}, folder: {hostile}}}\n"
-        f"  - {{name: Mac5, ssh: mac5, ips: [{CABLE_OF_5}], python: {sys.executable}, folder: {hostile}}}\n"
+    hostile = words.format(mark)
+    plain = {"python": macs.python, "folder": str(REPOSITORY)}
+    hosts = [
+        {"name": hostile, "ssh": "mac4", "ips": [CABLE_OF_4]} | dict.fromkeys(("python", "folder", "runs"), hostile),
+        {"name": "Mac5", "ssh": "mac5", "ips": [CABLE_OF_5], **plain, "runs": hostile},
+    ]
+    with macs.instead({"name": hostile, "hosts": hosts, "env": {"A": hostile}}):
+        code, found = macs.failures()
+        found_by_survey = macs.before_a_run({"data": hostile, "model": hostile})
+    assert (code, set(found)) == (6, {("python", hostile)})
+    assert {("python", hostile), ("model", "Mac5")} <= set(found_by_survey)
+    assert not mark.exists()
+
+
+def test_an_ssh_name_that_is_a_command_is_refused(macs):
+    with macs.instead({"hosts": [{"name": "a", "ssh": "mac4;touch x", "ips": [CABLE_OF_4]}]}):
+        assert macs.status()[0] == 2
+
+
+def test_before_a_run_all_is_the_same(macs):
+    assert macs.before_a_run({}) == {}
+
+
+def test_rows_that_differ_and_the_command_that_mends_it(macs):
+    sample = REPOSITORY / "data" / "sample" / "train.jsonl"
+    lines = sample.read_text(encoding="utf-8").splitlines(keepends=True)
+    for host, rows in (("mac4", lines), ("mac5", lines[1:])):
+        folder = macs.state / host / "home" / "my rows"
+        folder.mkdir()
+        (folder / "train.jsonl").write_text("".join(rows), encoding="utf-8")
+    settings = {"data": "~/my rows"}
+    found = macs.before_a_run(settings)
+    assert set(found) == {("data", "Mac4, Mac5")}
+    one = found["data", "Mac4, Mac5"]
+    wanted = hashlib.sha256(sample.read_bytes()).hexdigest()[:12]
+    assert f"my rows/train.jsonl differs: Mac4 {wanted}, Mac5 " in one["found"]
+    macs.on("mac1", "sh", "-c", one["fix"])
+    assert macs.before_a_run(settings) == {}
+
+
+def test_a_base_model_that_only_one_host_has(macs):
+    shutil.copytree(REPOSITORY / "data" / "models" / "tiny-gemma4-nko", macs.state / "mac4" / "home" / "base")
+    settings = {"model": "~/base"}
+    found = macs.before_a_run(settings)
+    assert set(found) == {("model", "Mac5")}
+    assert "base: no such folder" in found["model", "Mac5"]["found"]
+    macs.on("mac1", "sh", "-c", found["model", "Mac5"]["fix"])
+    assert macs.before_a_run(settings) == {}
+    (macs.state / "mac5" / "home" / "base" / "config.json").write_text("{}")
+    assert "the base model differs" in macs.before_a_run(settings)["model", "Mac4, Mac5"]["found"]
+
+
+def test_a_port_that_a_rank_needs_is_taken_on_its_host(macs):
+    listen = (
+        f"import socket, time; s = socket.create_server(('{CABLE_OF_5}', 20077)); print(1, flush=True); time.sleep(60)"
     )
+    command = f'{sys.executable} -c "{listen}" >/dev/null 2>&1 </dev/null & echo $!'
+    pid = macs.on("mac1", "ssh", "mac5", command).stdout.strip()
     try:
-        code, _ = macs.failures()
+        found = macs.before_a_run({}, ports=(20077, 20077))
     finally:
-        macs.cluster.write_text(whole)
-    assert code == 6 and not mark.exists()
+        macs.on("mac1", "ssh", "mac5", f"kill {pid}", check=False)
+    assert set(found) == {("port", "Mac5")} and "20077 (Address already in use)" in found["port", "Mac5"]["found"]
 
 
 def test_a_rank_that_was_left_behind(macs):

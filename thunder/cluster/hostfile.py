@@ -1,0 +1,48 @@
+"""mlx's hostfile, as `mlx.launch --hostfile` reads it: read here in the keys of our own cluster file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from thunder.errors import ConfigError
+
+
+def read(path: Path) -> dict[str, Any]:
+    """A hostfile in our keys: a list of hosts, or a mapping with `hosts`; what is in them is checked by who asked.
+
+    Raises ConfigError where the file cannot be read or has another form.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror or error}", fix="give the path of a hostfile") from None
+    except ValueError as error:
+        raise ConfigError(f"{path}: not JSON: {error}", fix="see `mlx.launch --help` for the form") from None
+    content = {"hosts": content} if isinstance(content, list) else content
+    if not isinstance(content, dict) or not isinstance(content.get("hosts"), list):
+        raise ConfigError(
+            f"{path}: expected a list of hosts, or a mapping with `hosts`", fix='write [{"ssh": "...", "ips": ["..."]}]'
+        )
+    nowhere = [rank for rank, host in enumerate(content["hosts"], 1) if isinstance(host, dict) and not host.get("ssh")]
+    if nowhere:
+        raise ConfigError(f"{path}: host {nowhere[0]} has no 'ssh'", fix="write 127.0.0.1 if it is this machine")
+    values = {key: value for key, value in content.items() if key != "envs"}
+    values["hosts"] = [_renamed(host, rank, content["hosts"]) for rank, host in enumerate(content["hosts"])]
+    envs = content.get("envs", [])
+    given = envs if isinstance(envs, list) else [envs]
+    wrong = [each for each in given if not isinstance(each, str) or "=" not in each]
+    if wrong:
+        raise ConfigError(f"{path}: envs: {wrong[0]!r} is not of the form NAME=VALUE", fix=f"correct {path}")
+    return values | {"env": dict(each.split("=", 1) for each in given)}
+
+
+def _renamed(host: Any, rank: int, hosts: list[Any]) -> Any:
+    """One host of mlx's hostfile; it has no name, so its ssh name serves, numbered where several ranks share it."""
+    if not isinstance(host, dict):
+        return host
+    ssh = host.get("ssh")
+    shared = sum(isinstance(other, dict) and other.get("ssh") == ssh for other in hosts) > 1
+    named = {"name": f"{ssh}-{rank}" if shared else ssh} | host
+    return named | {"rdma": host.get("rdma") or None}  # mlx writes [] where there is none

@@ -66,6 +66,13 @@ class _Dumper(yaml.SafeDumper):
     """Quotes texts that we read as numbers, beside those that other readers do."""
 
 
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
+    # unquoted, these line ends of Unicode read back as a space; in double quotes they are escaped
+    style = '"' if set(text) & set("\x85\u2028\u2029") else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _text)
 _Dumper.yaml_implicit_resolvers = {key: list(pairs) for key, pairs in yaml.SafeDumper.yaml_implicit_resolvers.items()}
 for _tag, (_pattern, _first) in _OURS.items():
     _Dumper.add_implicit_resolver(_tag, _pattern, list(_first))

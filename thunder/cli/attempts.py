@@ -20,8 +20,8 @@ from thunder.cluster.launch import StopRequest
 from thunder.cluster.plan import RankPlan
 from thunder.cluster.supervise import Attempt, Progress, Supervisor
 from thunder.cluster.watch import Deadlines
-from thunder.errors import HangError, ResourceError
-from thunder.runs import environment, incident, record
+from thunder.errors import HangError, ResourceError, ThunderError
+from thunder.runs import environment, incident, record, registry
 from thunder.training.settings import LoopSettings
 from thunder.units import Seconds, format_path
 
@@ -88,7 +88,10 @@ class Attempts:
         )
         try:
             supervisor.run()
-        except (HangError, ResourceError) as error:
+        except ThunderError as error:
+            registry.note_end(self.folder, error)
+            if not isinstance(error, HangError | ResourceError):
+                raise
             bundle = incident.pack(self.folder)
             error.fix = f"{error.fix}\n  logs, stacks and versions: {format_path(bundle)}".strip()
             raise

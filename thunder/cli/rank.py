@@ -125,7 +125,6 @@ def train(folder: Path, record: RunRecord, ring: World, stop: Callable[[], bool]
     interrupted = stop() or state.asked_to_stop
     if prepared.rows.test and not interrupted:
         record.phase("testing", rows=len(prepared.rows.test))
-
         faults.at("testing")
 
         def on_row(done: int, total: int) -> None:

@@ -193,3 +193,8 @@ def test_a_run_on_two_hosts_goes_on_from_what_one_of_them_has(run_ranks, tmp_pat
         last = f"checkpoints/step-{12:07d}/"
         wanted = {path: text for path, text in files(whole[0]).items() if str(path).startswith(("adapters", last))}
         assert wanted.items() <= files(hosts[0]).items()
+    # a finished run, of which a host has only the checkpoints, and the other nothing: no step is left to do
+    shutil.copytree(tmp_path / "whole" / "host1" / "checkpoints", tmp_path / "ended" / "host1" / "checkpoints")
+    hosts = run("ended")
+    assert {path: text for path, text in files(whole[0]).items() if "step-0000006" not in str(path)} == files(hosts[0])
+    assert files(hosts[1]) == files(whole[1])

@@ -127,19 +127,23 @@ def train(folder: Path, record: RunRecord, ring: World, stop: Callable[[], bool]
     interrupted = stop() or state.asked_to_stop
     if prepared.rows.test and not interrupted:
         record.phase("testing", rows=len(prepared.rows.test))
-
         faults.at("testing")
-
-        def on_row(done: int, total: int) -> None:
-            record.event("test", done=done, total=total)
-            if stop():
-                raise Interrupted("in the test, after training", fix=f"./launch.sh resume {folder.name}")
-
-        stops = adapter.stop_tokens(tokenizer, model.read_config(base))
+        stops, on_row = adapter.stop_tokens(tokenizer, model.read_config(base)), _row_counter(record, stop)
         results["test"] = adapter.compare(loaded, tokenizer, prepared.rows.test, stops, ring, folder, on_row)
     if record.main and settings.adapter_path and not interrupted:
         adapter_files.copy(folder / task.output, Path(settings.adapter_path))
     _end(record, results, interrupted, state.step)
+
+
+def _row_counter(record: RunRecord, stop: Callable[[], bool]) -> Callable[[int, int], None]:
+    """Tells of each row of a test, and ends it where the user asks to stop."""
+
+    def on_row(done: int, total: int) -> None:
+        record.event("test", done=done, total=total)
+        if stop():
+            raise Interrupted("in the test, after training", fix=f"./launch.sh resume {record.folder.name}")
+
+    return on_row
 
 
 def pretrain(

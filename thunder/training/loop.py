@@ -76,13 +76,15 @@ def _start(
     ranks: int,
     force: bool,
 ) -> State:
-    """Where the ranks go on from: one checkpoint on every host, or the beginning."""
+    """Where the ranks go on from: one checkpoint on every host, what users take away included, or the beginning."""
     folder = share.bring_together(world, record, ground=ground, ranks=ranks, force=force)
     if folder is None:
         return State()
+    state = checkpoint.restore(folder, task, optimizer, State)
     if record.keeper:
         checkpoint.put_back_best(folder, record.folder / task.output / checkpoint.BEST)
-    return checkpoint.restore(folder, task, optimizer, State)
+        task.save(record.folder / task.output)
+    return state
 
 
 def fire(hooks: list[Hook], state: State, at_start: bool = False) -> None:

@@ -107,5 +107,5 @@ def _hand_over(world: World, record: RunRecord, chosen: Chosen) -> Path:
         checkpoint.put_in_place(beside, root, chosen.step)
     # a rank that shares a keeper's folder reads only after the keeper has renamed
     collectives.sum_numbers(world, [1.0])
-    assert manifest.sha256(folder) == chosen.sha256, f"rank {world.rank}: no keeper wrote {folder}"
+    assert folder.is_dir() and manifest.sha256(folder) == chosen.sha256, f"rank {world.rank}: no keeper wrote {folder}"
     return folder

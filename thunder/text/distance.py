@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from rapidfuzz.distance import Levenshtein
 
@@ -69,8 +69,7 @@ class ErrorCounts:
         }
 
 
-@dataclass(frozen=True)
-class Operation:
+class Operation(NamedTuple):
     """One step from the reference to the hypothesis, as a recogniser's error.
 
     kind: equal, substitution, deletion (the hypothesis lacks a unit) or insertion (it has one too many).

@@ -1,4 +1,6 @@
 import json
+import unicodedata
+from itertools import combinations
 
 import jiwer
 import pytest
@@ -69,6 +71,33 @@ def test_an_alignment_leads_from_reference_to_hypothesis_in_the_fewest_edits(hyp
         assert (one.kind == "insertion") == (not one.reference)
         assert (one.kind == "deletion") == (not one.hypothesis)
         place += one.kind != "insertion"
+
+
+@pytest.mark.parametrize(
+    ("hypothesis", "reference", "wanted"),
+    [
+        ("ߡߍ߫", "ߡߌ", [("substitution", "ߌ", "ߍ"), ("insertion", "", "\u07eb")]),
+        ("ߡߌ", "ߡߍ߫", [("substitution", "ߍ", "ߌ"), ("deletion", "\u07eb", "")]),
+    ],
+)
+def test_of_the_shortest_alignments_the_one_that_puts_like_for_like(hypothesis, reference, wanted):
+    assert [one[:3] for one in align(hypothesis, reference, equal=False)] == wanted
+
+
+def likest_by_trying(few: str, many: str) -> int:
+    """Most pairs of one kind over all ways to put the few with the many in order."""
+    kinds = {letter: unicodedata.category(letter)[0] for letter in few + many}
+    ways = combinations(range(len(many)), len(few))
+    return max(sum(kinds[a] == kinds[many[at]] for a, at in zip(few, way, strict=True)) for way in ways)
+
+
+@given(st.text(st.sampled_from("ߊ߬ "), min_size=1, max_size=4), st.text(st.sampled_from("ߓ߫."), min_size=1, max_size=7))
+def test_no_other_way_puts_more_like_for_like(reference, hypothesis):
+    # nothing is equal, so the whole is one stretch; joined letters first, for the normal form
+    assume(normalise(reference) == reference and normalise(hypothesis) == hypothesis)
+    pairs = [one for one in align(hypothesis, reference) if one.kind == "substitution"]
+    alike = sum(unicodedata.category(one.reference)[0] == unicodedata.category(one.hypothesis)[0] for one in pairs)
+    assert alike == likest_by_trying(*sorted([reference, hypothesis], key=len))
 
 
 def test_an_unknown_unit_is_refused():

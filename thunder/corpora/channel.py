@@ -8,7 +8,6 @@ as they were found and can be read in the file: nothing in it is fitted.
 from __future__ import annotations
 
 import json
-import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
@@ -17,6 +16,7 @@ from typing import Any
 
 from thunder.errors import CorpusError
 from thunder.text import distance
+from thunder.text.alphabet import kind_of
 from thunder.text.distance import Kind, Operation
 from thunder.text.normalise import normalise
 
@@ -77,12 +77,6 @@ def from_json(text: str, path: str) -> Channel:
 
 def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-
-
-def kind_of(character: str) -> str:
-    """The kind of a code point: mark, space, letter or other."""
-    category = unicodedata.category(character)
-    return {"M": "mark", "L": "letter", "Z": "space"}.get(category[0], "other")
 
 
 class _Tally:

@@ -11,9 +11,10 @@ from itertools import accumulate
 
 import numpy as np
 
-from thunder.corpora.channel import END, SEEN_OFTEN, START, Channel, kind_of
+from thunder.corpora.channel import END, SEEN_OFTEN, START, Channel
 from thunder.errors import UsageError
 from thunder.text import distance
+from thunder.text.alphabet import kind_of
 from thunder.text.distance import ErrorCount
 from thunder.text.normalise import normalise
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Literal
 
 from thunder.errors import CorpusError
@@ -93,6 +93,15 @@ LATIN_APOSTROPHES = "'\u2019\u2018\u02bc"
 GRAVE, ACUTE, CIRCUMFLEX, TILDE, DIAERESIS, CARON = LATIN_ACCENTS = "\u0300\u0301\u0302\u0303\u0308\u030c"
 
 BLANK = 0
+
+
+_KINDS = {"M": "mark", "L": "letter", "Z": "space"}
+
+
+@lru_cache(maxsize=4096)
+def kind_of(character: str) -> str:
+    """The kind of a code point of any script: mark, letter, space or other."""
+    return _KINDS.get(unicodedata.category(character)[0], "other")
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,15 @@ from typing import Literal, NamedTuple
 
 from rapidfuzz.distance import Levenshtein
 
+from thunder.text.alphabet import kind_of
 from thunder.text.graphemes import graphemes
 from thunder.text.normalise import normalise, toneless
 
 # what one edit changes; "toneless" is a code point of a text whose tones are taken away first
 Unit = Literal["codepoint", "grapheme", "toneless", "word"]
 Kind = Literal["equal", "substitution", "deletion", "insertion"]
-_KINDS: dict[str, Kind] = {"replace": "substitution", "delete": "deletion", "insert": "insertion"}
+# a stretch with more pairs than this to choose from is put together in order
+LARGEST_TABLE = 1000
 
 
 @dataclass(frozen=True)
@@ -121,27 +123,73 @@ def count_all(hypothesis: str, reference: str) -> ErrorCounts:
 def align(hypothesis: str, reference: str, unit: Unit = "codepoint", equal: bool = True) -> list[Operation]:
     """The fewest operations that lead from reference to hypothesis, in the order of the text.
 
-    Those of kind equal are left out on request. Where several alignments are shortest, one is returned, always the
-    same for the same texts.
+    Those of kind equal are left out on request. Where several alignments are shortest, like is put for like, a mark for
+    a mark and a letter for a letter; beyond that one is returned, always the same for the same texts.
     """
     wanted, heard = units(reference, unit), units(hypothesis, unit)
     operations: list[Operation] = []
-    for step in Levenshtein.opcodes(wanted, heard):
-        if step.tag == "equal":
-            if equal:
-                places = range(step.src_start, step.src_end)
-                operations += [Operation("equal", wanted[place], wanted[place], place) for place in places]
+    place = other = 0
+    for match in Levenshtein.opcodes(wanted, heard):
+        if match.tag != "equal":
             continue
-        # a block of substitutions has equal lengths, the other two have an empty side
-        for offset in range(max(step.src_end - step.src_start, step.dest_end - step.dest_start)):
-            place, other = step.src_start + offset, step.dest_start + offset
-            lacks, extra = place >= step.src_end, other >= step.dest_end
-            operations.append(
-                Operation(
-                    _KINDS[step.tag],
-                    "" if lacks else wanted[place],
-                    "" if extra else heard[other],
-                    step.src_start if lacks else place,
-                )
-            )
+        operations += _changes(wanted, heard, (place, match.src_start), (other, match.dest_start))
+        place, other = match.src_end, match.dest_end
+        if equal:
+            operations += [Operation("equal", wanted[at], wanted[at], at) for at in range(match.src_start, place)]
+    return operations + _changes(wanted, heard, (place, len(wanted)), (other, len(heard)))
+
+
+def _changes(
+    wanted: Sequence[str], heard: Sequence[str], here: tuple[int, int], there: tuple[int, int]
+) -> list[Operation]:
+    """The operations between two equal stretches: wanted from here[0] to here[1] becomes heard from there[0] on."""
+    (place, end), (other, last) = here, there
+    lost, extra = end - place, last - other
+    if not lost:
+        return [Operation("insertion", "", heard[at], place) for at in range(other, last)]
+    if not extra:
+        return [Operation("deletion", wanted[at], "", at) for at in range(place, end)]
+    if lost == extra:
+        return [Operation("substitution", wanted[place + n], heard[other + n], place + n) for n in range(lost)]
+    if lost < extra:
+        partners = _likest(wanted[place:end], heard[other:last])
+        operations = []
+        for at in range(extra):
+            if at in partners:
+                operations.append(Operation("substitution", wanted[place], heard[other + at], place))
+                place += 1
+            else:
+                operations.append(Operation("insertion", "", heard[other + at], place))
+        return operations
+    partners = _likest(heard[other:last], wanted[place:end])
+    operations = []
+    for at in range(place, end):
+        if at - place in partners:
+            operations.append(Operation("substitution", wanted[at], heard[other], at))
+            other += 1
+        else:
+            operations.append(Operation("deletion", wanted[at], "", at))
     return operations
+
+
+def _likest(few: Sequence[str], many: Sequence[str]) -> set[int]:
+    """Which of the many the few are put with, in order, so that most pairs are of one kind; the first such way."""
+    if len(few) * len(many) > LARGEST_TABLE:
+        return set(range(len(few)))
+    spare = len(many) - len(few)
+    # best[n][s]: pairs of one kind among few[n:] where s of the many before are spare
+    best = [[0] * (spare + 1) for _ in range(len(few) + 1)]
+    for n in range(len(few) - 1, -1, -1):
+        for skipped in range(spare, -1, -1):
+            paired = best[n + 1][skipped] + _alike(few[n], many[n + skipped])
+            best[n][skipped] = max(paired, best[n][skipped + 1] if skipped < spare else 0)
+    partners, skipped = set(), 0
+    for n in range(len(few)):
+        while best[n + 1][skipped] + _alike(few[n], many[n + skipped]) < best[n][skipped]:
+            skipped += 1
+        partners.add(n + skipped)
+    return partners
+
+
+def _alike(one: str, other: str) -> bool:
+    return kind_of(one[0]) == kind_of(other[0])

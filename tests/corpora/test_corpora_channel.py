@@ -132,7 +132,12 @@ def test_a_channel_survives_its_file():
         lambda value: value | {"more": 1},
         lambda value: value | {"changes": {"a": {"a": -1}}},
         lambda value: value | {"runs": {"letter": 3}},
+        lambda value: value | {"runs": {"letter": {"0": 3}}},
         lambda value: value | {"insertions": {"": {"a": "1"}}},
+        lambda value: value | {"loops": {"2x0": 1}},
+        lambda value: value | {"gaps": True},
+        lambda value: value | {"severities": []},
+        lambda value: value | {"severities": [-1.0]},
     ],
 )
 def test_a_damaged_file_is_refused_by_name(damage):

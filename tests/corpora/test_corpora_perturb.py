@@ -6,7 +6,7 @@ from conftest import make_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from thunder.corpora.channel import SEEN_OFTEN, Channel, learn
+from thunder.corpora.channel import SEEN_OFTEN, Channel, from_json, learn
 from thunder.corpora.hand_written import hand_written
 from thunder.corpora.perturb import Perturber, corrupt, corrupt_all
 from thunder.errors import UsageError
@@ -120,6 +120,12 @@ def test_a_seed_gives_the_same_texts_and_another_gives_others():
     first = corrupt_all(hand_written(), TEXTS[:50], 1, 0.2)
     assert first == corrupt_all(hand_written(), TEXTS[:50], 1, 0.2)
     assert first != corrupt_all(hand_written(), TEXTS[:50], 2, 0.2)
+
+
+def test_a_channel_from_its_file_damages_alike():
+    channel = learned_again(0.2)
+    again = from_json(channel.to_json(), "c.json")
+    assert corrupt_all(again, TEXTS[:50], 1, 0.2) == corrupt_all(channel, TEXTS[:50], 1, 0.2)
 
 
 @settings(max_examples=50)

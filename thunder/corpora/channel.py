@@ -8,8 +8,9 @@ as they were found and can be read in the file: nothing in it is fitted.
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from itertools import pairwise
 from typing import Any
@@ -68,15 +69,35 @@ def from_json(text: str, path: str) -> Channel:
     if not isinstance(value, dict) or value.keys() != wanted:
         found = sorted(value) if isinstance(value, dict) else type(value).__name__
         raise CorpusError(f"{path}: no error channel: has {found}, wants {sorted(wanted)}", fix=fix)
-    for name in ("changes", "insertions", "runs"):
-        tables = value[name].values() if isinstance(value[name], dict) else [None]
-        if not all(isinstance(table, dict) and all(_is_count(n) for n in table.values()) for table in tables):
-            raise CorpusError(f"{path}: '{name}' is no table of counts", fix=fix)
+    for name, sound in _SOUND.items():
+        if not sound(value[name]):
+            raise CorpusError(f"{path}: '{name}' is not what a channel has there", fix=fix)
     return Channel(**value | {"severities": tuple(value["severities"])})
 
 
 def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _are_counts(value: object, key: str = "") -> bool:
+    """Whether it is a table of counts; key: a pattern that its keys match."""
+    return isinstance(value, dict) and all(
+        _is_count(times) and (not key or re.fullmatch(key, name)) for name, times in value.items()
+    )
+
+
+_SOUND: dict[str, Callable[[Any], bool]] = {
+    "name": lambda value: isinstance(value, str),
+    "provenance": lambda value: isinstance(value, dict),
+    "changes": lambda value: isinstance(value, dict) and all(key and _are_counts(row) for key, row in value.items()),
+    "insertions": lambda value: isinstance(value, dict) and all(_are_counts(row) for row in value.values()),
+    "runs": lambda value: isinstance(value, dict) and all(_are_counts(row, "[1-9][0-9]*") for row in value.values()),
+    "loops": lambda value: _are_counts(value, "[1-9][0-9]*x[1-9][0-9]*"),
+    "gaps": _is_count,
+    "severities": lambda value: (
+        isinstance(value, list) and bool(value) and all(isinstance(one, float) and one >= 0 for one in value)
+    ),
+}
 
 
 class _Tally:

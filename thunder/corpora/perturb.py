@@ -45,8 +45,8 @@ class Draw:
 
 
 def _draw(errors: Mapping[str, int], places: int, cost: Callable[[str], float]) -> Draw:
-    """errors: counts among so many places at which they could have been."""
-    counted = {outcome: times for outcome, times in errors.items() if times > 0}
+    """errors: counts among so many places at which they could have been; a channel from a file draws alike."""
+    counted = {outcome: times for outcome, times in sorted(errors.items()) if times > 0}
     total = sum(counted.values())
     if not total:
         return Draw(0.0, (), (), 0.0)

@@ -47,12 +47,16 @@ def test_what_is_lost_together_is_one_loss_with_its_length():
         ("ߟߏߟߏߟߏߟߏ", "ߟߏ", {"2x3": 20}),
         ("ߓߊ ߟߏ ߟߏ ߟߏ", "ߓߊ ߟߏ", {"3x2": 20}),
         ("ߓߊߞߌߟߏ", "ߓߊߟߏ", {}),
+        # after text that was inserted, and after text that was lost, before the loop
+        ("ߡߌߞߓߊ ߟߏߟߏ", "ߞߓߊ ߟߏ", {"2x1": 20}),
+        ("ߓߊ ߟߏߟߏ", "ߞߌߡߓߊ ߟߏ", {"2x1": 20}),
     ],
 )
 def test_repeated_text_is_a_loop_and_other_text_is_not(hypothesis, reference, loops):
     channel = learn([(hypothesis, reference)] * SEEN_OFTEN, worst_cer=5)
     assert channel.loops == loops
-    assert (len(channel.insertions[""]) > 1) == (not loops)
+    if not loops:
+        assert channel.insertions["ߊߟ"] == {"": 0, "ߞߌ": 20}
 
 
 @given(st.lists(st.tuples(TEXT, TEXT), min_size=1, max_size=6))

@@ -116,6 +116,14 @@ def test_rows_differ_in_severity_as_those_learned_from():
     assert 0.45 < untouched < 0.65
 
 
+def test_severities_that_no_text_could_bear_are_cut_and_the_mean_is_kept():
+    channel = replace(hand_written(), severities=(0.0,) * 5 + (1.0,) * 10 + (2.0,) * 5)
+    severities = Perturber(channel, 0.6)._severities
+    assert max(severities) <= 0.9 / 0.6 + 1e-9
+    assert sum(severities) / 20 == pytest.approx(1, abs=1e-4)
+    assert severities[:5] == (0.0,) * 5
+
+
 def test_a_seed_gives_the_same_texts_and_another_gives_others():
     first = corrupt_all(hand_written(), TEXTS[:50], 1, 0.2)
     assert first == corrupt_all(hand_written(), TEXTS[:50], 1, 0.2)

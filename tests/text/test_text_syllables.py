@@ -33,6 +33,14 @@ def test_syllabic_n_dagbasinna_and_apostrophes():
     assert (first.form, first.apostrophe, second.vowel, second.tone) == ("apostrophe", "\u07f4", A, "\u07ec")
 
 
+def test_a_high_mark_inside_a_word_says_no_more_than_none():
+    assert elides(*syllables("ߓߊ߫ߟߊ"))
+
+
+def test_no_vowel_is_put_between_a_consonant_and_itself():
+    assert [form for *_, form in shape("ߊߟߟߊ")] == ["written", "bare", "written"]
+
+
 def test_a_mark_that_makes_another_letter_is_part_of_it():
     assert letters("\u07dc\u07ed\u07cb\u07f3\u07ec") == [
         Letter(0, "\u07dc\u07ed"),
@@ -64,6 +72,7 @@ def test_no_letter_is_lost_in_any_word(text):
         ("ߓߊ߬ߟߊ߬", True),
         ("ߓߊߟߊ߫", True),  # high inside is unmarked, high at the end marked: one tone
         ("ߓߊ߬ߟߊ", False),  # two tones
+        ("ߓߊ߭ߟߊ߭", False),
         ("ߝߊߝߊ", False),  # one consonant
         ("ߓߊߟߎ", False),  # two vowels
         ("ߓߊ߲ߟߊ", False),

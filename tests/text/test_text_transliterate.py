@@ -186,6 +186,43 @@ def test_every_guess_says_so(latin, nko, reason):
     assert {(one.position, one.source) for one in result.unsure} == {(1, latin)}
 
 
+@pytest.mark.parametrize(
+    ("nko", "full", "lexical"),
+    [
+        ("ߒ", "ń", "ń"),
+        ("ߒ߬ߞߏ", "ǹkô", "ǹkó"),
+        ("ߊߟߟߊ߯", "álláa", "állaa"),
+        ("ߓߊ߱ߓߌ߫", "bǎabí", "bǎabí"),
+        ("ߓߊ߮ߓߌ߫", "báàbí", "báabí"),
+        ("ߓߊ߯ߓߌ߫", "báabí", "báabi"),
+        ("ߓߊ߰ߓߌ߬ߓߊ", "bàabìbâ", "bàabibá"),
+        ("ߓߊ߭ߓߌ߭ߓߎ߫", "bǎbǐbú", "bǎbǐbú"),
+        ("ߛߑߞߏ߬", "skò", "skò"),
+        ("ߞߵߊ߬ ߓߴߊ߬", "k̀'à b'à", "k'à b'à"),
+        ("߁߭ ߁߂߸", "1̌ 12,", "1̌ 12,"),
+    ],
+)
+def test_words_by_hand_in_both_notations(nko, full, lexical):
+    assert to_latin(nko, "full").text == nfc(full)
+    assert to_latin(nko, "lexical").text == nfc(lexical)
+
+
+@pytest.mark.parametrize(
+    ("latin", "nko"),
+    [
+        ("bann", "ߓߊ߲ߣ"),
+        ("baaa", "ߓߊ߯ߊ"),
+        ("Paris", "ߔߊߙߌߛ"),
+        ("isko", "ߌߛߑߞߏ"),
+        ("bàaŋ", "ߓߊ߲߰"),
+        ("1,5, e", "߁,߅߸ ߋ"),
+        ("ü ə", "ߎ߳ ߋ߳"),
+    ],
+)
+def test_latin_words_by_hand(latin, nko):
+    assert to_nko(latin).text == nfc(nko)
+
+
 def test_bambara_in_nko_says_that_it_is_letter_by_letter():
     assert "letter by letter" in to_nko("tɔgɔ").note
     assert to_latin("ߕߐ߮").note == ""

@@ -34,6 +34,7 @@ MAY_USE = {  # outside packages that only some rooms may use
     "typer": {"cli"},
     "rich": {"cli"},
     "rapidfuzz": {"text"},
+    "regex": {"text"},
     "yaml": {"config"},
     "pydantic": {"config", "lora", "training", "cluster"},
 }

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 from rapidfuzz.distance import Levenshtein
 
-from thunder.text.normalise import normalise
+from thunder.text.alphabet import kind_of
+from thunder.text.graphemes import graphemes
+from thunder.text.normalise import normalise, toneless
+
+# what one edit changes; "toneless" is a code point of a text whose tones are taken away first
+Unit = Literal["codepoint", "grapheme", "toneless", "word"]
+Kind = Literal["equal", "substitution", "deletion", "insertion"]
+# a stretch with more pairs than this to choose from is put together in order
+LARGEST_TABLE = 1000
 
 
 @dataclass(frozen=True)
 class ErrorCount:
-    """Edits against a number of reference code points; add counts first and divide once, for the micro average."""
+    """Edits against a number of reference units; add counts first and divide once, for the micro average.
+
+    The unit is the code point where nothing else is said, whence reference_chars.
+    """
 
     edits: int = 0
     reference_chars: int = 0
@@ -21,21 +34,162 @@ class ErrorCount:
 
     @property
     def rate(self) -> float | None:
-        """Edits per reference code point; it can pass 1.
+        """Edits per reference unit; it can pass 1.
 
-        Without any reference code point it is 0.0 where there is no edit either, else None: the quotient is not
-        defined, and infinity has no place in JSON.
+        Without any reference unit it is 0.0 where there is no edit either, else None: the quotient is not defined,
+        and infinity has no place in JSON.
         """
         if self.reference_chars:
             return self.edits / self.reference_chars
         return None if self.edits else 0.0
 
 
-def edits(hypothesis: str, reference: str) -> int:
-    """Levenshtein distance in code points (insertions, deletions and substitutions cost 1), both texts in NFC."""
-    return Levenshtein.distance(normalise(hypothesis), normalise(reference))
+@dataclass(frozen=True)
+class ErrorCounts:
+    """The edits of the same texts counted in each unit; they add up as ErrorCount does."""
+
+    codepoint: ErrorCount = ErrorCount()
+    grapheme: ErrorCount = ErrorCount()
+    toneless: ErrorCount = ErrorCount()
+    word: ErrorCount = ErrorCount()
+
+    def __add__(self, other: ErrorCounts) -> ErrorCounts:
+        return ErrorCounts(
+            self.codepoint + other.codepoint,
+            self.grapheme + other.grapheme,
+            self.toneless + other.toneless,
+            self.word + other.word,
+        )
+
+    def rates(self) -> dict[str, float | None]:
+        """Micro averages by the names under which results print them."""
+        return {
+            "cer": self.codepoint.rate,
+            "cer_grapheme": self.grapheme.rate,
+            "cer_toneless": self.toneless.rate,
+            "wer": self.word.rate,
+        }
 
 
-def count(hypothesis: str, reference: str) -> ErrorCount:
-    """Edits from hypothesis to reference, with the reference's length in code points (NFC)."""
-    return ErrorCount(edits(hypothesis, reference), len(normalise(reference)))
+class Operation(NamedTuple):
+    """One step from the reference to the hypothesis, as a recogniser's error.
+
+    kind: equal, substitution, deletion (the hypothesis lacks a unit) or insertion (it has one too many).
+    reference, hypothesis: the unit on each side, empty where there is none. position: the unit's index in the
+    reference; an insertion stands before the unit of that index.
+    """
+
+    kind: Kind
+    reference: str
+    hypothesis: str
+    position: int
+
+
+def units(text: str, unit: Unit = "codepoint") -> Sequence[str]:
+    """Text (NFC) as the sequence that is compared: code points, grapheme clusters, or words between white space."""
+    match unit:
+        case "codepoint":
+            return normalise(text)
+        case "toneless":
+            return toneless(text)
+        case "grapheme":
+            return graphemes(text)
+        case "word":
+            return normalise(text).split()
+    raise ValueError(f"no such unit: {unit!r}")
+
+
+def edits(hypothesis: str, reference: str, unit: Unit = "codepoint") -> int:
+    """Levenshtein distance in units (insertions, deletions and substitutions cost 1), both texts in NFC."""
+    return Levenshtein.distance(units(hypothesis, unit), units(reference, unit))
+
+
+def count(hypothesis: str, reference: str, unit: Unit = "codepoint") -> ErrorCount:
+    """Edits from hypothesis to reference, with the reference's length, both in units (NFC)."""
+    wanted = units(reference, unit)
+    return ErrorCount(Levenshtein.distance(units(hypothesis, unit), wanted), len(wanted))
+
+
+def count_all(hypothesis: str, reference: str) -> ErrorCounts:
+    """The edits in every unit at once: by code point, by grapheme cluster, tone-free, and by word."""
+    return ErrorCounts(
+        count(hypothesis, reference, "codepoint"),
+        count(hypothesis, reference, "grapheme"),
+        count(hypothesis, reference, "toneless"),
+        count(hypothesis, reference, "word"),
+    )
+
+
+def align(hypothesis: str, reference: str, unit: Unit = "codepoint", equal: bool = True) -> list[Operation]:
+    """The fewest operations that lead from reference to hypothesis, in the order of the text.
+
+    Those of kind equal are left out on request. Where several alignments are shortest, like is put for like, a mark for
+    a mark and a letter for a letter; beyond that one is returned, always the same for the same texts.
+    """
+    wanted, heard = units(reference, unit), units(hypothesis, unit)
+    operations: list[Operation] = []
+    place = other = 0
+    for match in Levenshtein.opcodes(wanted, heard):
+        if match.tag != "equal":
+            continue
+        operations += _changes(wanted, heard, (place, match.src_start), (other, match.dest_start))
+        place, other = match.src_end, match.dest_end
+        if equal:
+            operations += [Operation("equal", wanted[at], wanted[at], at) for at in range(match.src_start, place)]
+    return operations + _changes(wanted, heard, (place, len(wanted)), (other, len(heard)))
+
+
+def _changes(
+    wanted: Sequence[str], heard: Sequence[str], here: tuple[int, int], there: tuple[int, int]
+) -> list[Operation]:
+    """The operations between two equal stretches: wanted from here[0] to here[1] becomes heard from there[0] on."""
+    (place, end), (other, last) = here, there
+    lost, extra = end - place, last - other
+    if not lost:
+        return [Operation("insertion", "", heard[at], place) for at in range(other, last)]
+    if not extra:
+        return [Operation("deletion", wanted[at], "", at) for at in range(place, end)]
+    if lost == extra:
+        return [Operation("substitution", wanted[place + n], heard[other + n], place + n) for n in range(lost)]
+    if lost < extra:
+        partners = _likest(wanted[place:end], heard[other:last])
+        operations = []
+        for at in range(extra):
+            if at in partners:
+                operations.append(Operation("substitution", wanted[place], heard[other + at], place))
+                place += 1
+            else:
+                operations.append(Operation("insertion", "", heard[other + at], place))
+        return operations
+    partners = _likest(heard[other:last], wanted[place:end])
+    operations = []
+    for at in range(place, end):
+        if at - place in partners:
+            operations.append(Operation("substitution", wanted[at], heard[other], at))
+            other += 1
+        else:
+            operations.append(Operation("deletion", wanted[at], "", at))
+    return operations
+
+
+def _likest(few: Sequence[str], many: Sequence[str]) -> set[int]:
+    """Which of the many the few are put with, in order, so that most pairs are of one kind; the first such way."""
+    if len(few) * len(many) > LARGEST_TABLE:
+        return set(range(len(few)))
+    spare = len(many) - len(few)
+    # best[n][s]: pairs of one kind among few[n:] where s of the many before are spare
+    best = [[0] * (spare + 1) for _ in range(len(few) + 1)]
+    for n in range(len(few) - 1, -1, -1):
+        for skipped in range(spare, -1, -1):
+            paired = best[n + 1][skipped] + _alike(few[n], many[n + skipped])
+            best[n][skipped] = max(paired, best[n][skipped + 1] if skipped < spare else 0)
+    partners, skipped = set(), 0
+    for n in range(len(few)):
+        while best[n + 1][skipped] + _alike(few[n], many[n + skipped]) < best[n][skipped]:
+            skipped += 1
+        partners.add(n + skipped)
+    return partners
+
+
+def _alike(one: str, other: str) -> bool:
+    return kind_of(one[0]) == kind_of(other[0])

@@ -1,8 +1,54 @@
-"""The one normal form in which text is compared, hashed and shown to a model."""
+"""The one normal form in which text is compared, hashed and shown to a model, and what in a text is against it."""
 
 from __future__ import annotations
 
+import re
 import unicodedata
+from dataclasses import dataclass
+
+import regex
+
+from thunder.text.alphabet import DOTS, LAJANYALAN, NASAL, SYLLABIC_N, TONES, UNASSIGNED, VOWELS
+
+BIDI_CONTROLS = "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
+BYTE_ORDER_MARK = "\ufeff"
+_TONE_PLACE = re.compile(f"[{''.join(VOWELS)}{SYLLABIC_N}][{TONES}{NASAL}{DOTS}]+")
+_DROP_TONES = str.maketrans("", "", TONES)
+_UNSEEN = re.compile(f"[{LAJANYALAN}{BYTE_ORDER_MARK}{BIDI_CONTROLS}]")
+_SPACE_BEFORE = re.compile(r" +(?=[\u07f8\u07f9\u060c\u061b\u061f,.;:!?])")
+
+# kind of fault: where it is found; a word is a run of letters and marks of any script
+_FAULTS = {
+    "half of a surrogate pair": regex.compile(r"\p{Cs}"),
+    "byte order mark": regex.compile(BYTE_ORDER_MARK),
+    "bidi control": regex.compile(f"[{BIDI_CONTROLS}]"),
+    "unassigned N'Ko code point": regex.compile(f"[{UNASSIGNED}]"),
+    "control character": regex.compile(r"[\p{Cc}--[\t\n]]", regex.V1),
+    "replacement character": regex.compile("\ufffd"),
+    "private or no character": regex.compile(r"\p{Co}|\p{NChar}"),
+    # the ornate parentheses U+FD3E and U+FD3F stand in the same block and are right in N'Ko text
+    "presentation form": regex.compile("[\ufb00-\ufd3d\ufd50-\ufdcf\ufdf0-\ufdff\ufe70-\ufefc]"),
+    "mark without a letter": regex.compile(r"(?<![\p{L}\p{M}\p{N}\u25cc])\p{M}"),
+    "scripts mixed in a word": regex.compile(
+        r"(?<![\p{L}\p{M}])(?=[\p{L}\p{M}]*[\p{Nko}--[\u07c0-\u07c9]])"
+        r"(?=[\p{L}\p{M}]*[\p{L}--\p{Nko}--\p{Common}])[\p{L}\p{M}]+",
+        regex.V1,
+    ),
+    "lajanyalan": regex.compile(LAJANYALAN),
+}
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something in a text that should not be there: what kind, at which code point, which characters."""
+
+    kind: str
+    position: int
+    characters: str
+
+    def __str__(self) -> str:
+        codes = " ".join(f"U+{ord(character):04X}" for character in self.characters[:8])
+        return f"{self.kind} at {self.position}: {codes}{' ...' if len(self.characters) > 8 else ''}"
 
 
 def normalise(text: str) -> str:
@@ -13,3 +59,52 @@ def normalise(text: str) -> str:
     No character of the block decomposes: here the normal form orders marks and does nothing else.
     """
     return unicodedata.normalize("NFC", text)
+
+
+def toneless(text: str) -> str:
+    """Text (NFC) without the tone marks of its N'Ko vowels and syllabic n.
+
+    Kept: the nasal dot, the two dots, and the same marks after a consonant or a digit, where they make another letter
+    (U+07DC U+07ED is g) or an ordinal. Length goes with the tone, for only long tones write it. Latin accents stay: in
+    older Bambara spelling and in French words they are no tones.
+    """
+    return _TONE_PLACE.sub(lambda place: place[0].translate(_DROP_TONES), normalise(text))
+
+
+def comparable(text: str) -> str:
+    """Text (NFC) without what no reader sees or hears, for scoring across sources.
+
+    Gone are lajanyalan (U+07FA), bidi controls and the byte order mark, space at both ends and before a comma or stop
+    (98 % of the N'Ko commas of one corpus have it, 44 % of another's); other space becomes one blank.
+    """
+    return _SPACE_BEFORE.sub("", " ".join(_UNSEEN.sub("", normalise(text)).split()))
+
+
+def modern_bambara(text: str) -> str:
+    """Bambara (NFC) in today's letters where it uses the old ones: è ê ò ô for ɛ ɔ, é for e, ny for ɲ.
+
+    Not for text with tone accents, where è is e with low tone. French words in the text suffer.
+    """
+    text = normalise(text).translate(_OLD_LETTERS)
+    return _OLD_NY.sub(lambda place: "ɲ" if place[0][0] == "n" else "Ɲ", text)
+
+
+# the last pairs are Greek and foreign letters that look right on a keyboard that has no others
+_OLD_LETTERS = str.maketrans("èêòôéÈÊÒÔÉεɳ", "ɛɛɔɔeƐƐƆƆEɛɲ")
+# between vowels ny can be a nasal vowel and y, as in bonya
+_OLD_NY = re.compile("(?<![aeiouɛɔAEIOUƐƆ])[nN]y(?=[aeiouɛɔ])")
+
+
+def faults(text: str) -> list[Fault]:
+    """What a clean N'Ko or Latin text does not contain, in the order of the text; nothing is changed.
+
+    Line ends and tabs are no faults. "not in normal form C" is reported once, at the first place that differs.
+    """
+    found = [
+        Fault(kind, match.start(), match[0]) for kind, pattern in _FAULTS.items() for match in pattern.finditer(text)
+    ]
+    if (normal := normalise(text)) != text:
+        pairs = enumerate(zip(text, normal, strict=False))
+        place = next((at for at, (old, new) in pairs if old != new), min(len(text), len(normal)))
+        found.append(Fault("not in normal form C", place, text[place : place + 1]))
+    return sorted(found, key=lambda fault: (fault.position, fault.kind))

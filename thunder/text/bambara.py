@@ -1,0 +1,260 @@
+"""How a Latin word of Bambara or its kin is spelled in N'Ko letters, and what that spelling had to guess."""
+
+from __future__ import annotations
+
+import unicodedata
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Literal
+
+import regex
+
+from thunder.text.alphabet import (
+    ACUTE,
+    CARON,
+    CIRCUMFLEX,
+    CONSONANTS,
+    DIAERESIS,
+    DOTS,
+    ELIDED_HIGH,
+    ELIDED_LOW,
+    FOREIGN,
+    GRAVE,
+    LATIN_APOSTROPHES,
+    LONG_FALLING,
+    LONG_HIGH,
+    LONG_LOW,
+    LONG_RISING,
+    NA_WOLOSO,
+    NASAL,
+    NO_VOWEL,
+    NYA_WOLOSO,
+    SHORT_HIGH,
+    SHORT_LOW,
+    SHORT_RISING,
+    SYLLABIC_N,
+    VOWELS,
+)
+from thunder.text.syllables import Syllable, elides
+
+LETTER_BY_LETTER = (
+    "letter by letter: N'Ko spelling goes by the history of words, which Latin Bambara does not write, "
+    "so this can be read but is not correct N'Ko"
+)
+TONE_ACCENTS = ACUTE + GRAVE + CARON + CIRCUMFLEX
+
+# reasons to be unsure of a word
+TONE = "tone is not written: its vowels stand unmarked, as high ones do"
+LENGTH = "a long vowel in no known tone: long high assumed"
+FINAL_HIGH = "a final high vowel: assumed to be the unmarked one that falls"
+FINAL_LONG = "a long high vowel: assumed to fall at the end of the word and nowhere else"
+ELISION = "two like vowels in no known tone: elided as if the tones were one"
+NATIVE_G = "g: N'Ko has none of its own, its words have gb, a long vowel or nothing there"
+NASAL_N = "n or y after a nasal: na woloso or na, nya woloso, ya or ɲ"
+APOSTROPHE = "an elided vowel in no known tone: high assumed"
+PLURAL = "a final w: in N'Ko the plural is a word of its own"
+NO_LETTER = "a letter or an accent that N'Ko has no sign for is dropped"
+
+_VOWEL = {latin: nko for nko, latin in VOWELS.items()} | {"ə": "\u07cb" + DOTS}
+# where two N'Ko letters sound alike the plain one is meant: na woloso and the archaic letters come later in the table
+_CONSONANT: dict[str, str] = {}
+for _nko, _latin in [*CONSONANTS.items(), *FOREIGN.items()]:
+    if _latin not in ("ə", "ü", "n"):
+        _CONSONANT.setdefault(_latin, _nko)
+_CONSONANT |= {"n": "\u07e3", "ŋ": SYLLABIC_N, "kh": _CONSONANT["x"], "gh": _CONSONANT["ɣ"]}
+_CONSONANT |= {"ʃ": _CONSONANT["sh"], "ʒ": _CONSONANT["zh"]}
+_DIGRAPHS = "|".join(sorted((latin for latin in _CONSONANT if len(latin) == 2), reverse=True))
+_TOKEN = regex.compile(rf"(?P<letter>{_DIGRAPHS}|\p{{L}})(?P<marks>[\u0300-\u036f]*)|(?P<apostrophe>')")
+_FOREIGN_G = _CONSONANT["g"]
+_SHORT = {ACUTE: "", GRAVE: SHORT_LOW, CARON: SHORT_RISING, CIRCUMFLEX: "", "": ""}
+_LONG = {
+    ACUTE: LONG_HIGH,
+    GRAVE: LONG_LOW,
+    CARON: LONG_RISING,
+    CIRCUMFLEX: LONG_FALLING,
+    ACUTE + GRAVE: LONG_FALLING,
+    GRAVE + ACUTE: LONG_RISING,
+    "": LONG_HIGH,
+}
+# the tone that goes on over vowels without an accent
+_GOES_ON = {ACUTE: ACUTE, GRAVE: GRAVE, CARON: ACUTE, CIRCUMFLEX: ACUTE}
+Tones = Literal["full", "lexical", "none"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Sound:
+    """A Latin vowel or consonant on its way to N'Ko; accents: those of a tone, of two letters if it is long."""
+
+    kind: Literal["vowel", "consonant", "syllabic", "apostrophe"]
+    nko: str
+    accents: str = ""
+    nasal: bool = False
+    long: bool = False
+
+
+_N, _Y = _Sound("consonant", _CONSONANT["n"]), _Sound("consonant", _CONSONANT["y"])
+_NY = _Sound("consonant", _CONSONANT["ɲ"])
+_CLOSES = ("consonant", "syllabic", "end")
+# -nɛn after a nasal is the participle, which keeps its na (4,100 of 5,500 na after a nasal in open text)
+_PARTICIPLE = [_N.nko, _VOWEL["ɛ"], _N.nko]
+
+
+@lru_cache(maxsize=1 << 16)
+def spell(word: str, tones: Tones) -> tuple[str, tuple[str, ...]]:
+    """A Latin word in N'Ko letters, and the reasons why it may be wrong, each once.
+
+    word: letters, combining marks and apostrophes. tones: how it bears accents, see `transliterate`; with "none" the
+    accents are ignored.
+    """
+    reasons: dict[str, None] = {}
+    sounds = _with_length(_with_nasals(_sounds(word, tones, reasons), reasons), tones)
+    text = _written(_beats(sounds, tones, reasons), reasons)
+    if _FOREIGN_G in text:
+        reasons[NATIVE_G] = None
+    if len(sounds) > 1 and sounds[-1].nko == _CONSONANT["w"] and sounds[-2].kind == "vowel":
+        reasons[PLURAL] = None
+    return text, tuple(reasons)
+
+
+def _sounds(word: str, tones: Tones, reasons: dict[str, None]) -> list[_Sound]:
+    """Letters one by one, digraphs as one."""
+    for apostrophe in LATIN_APOSTROPHES[1:]:
+        word = word.replace(apostrophe, LATIN_APOSTROPHES[0])
+    sounds: list[_Sound] = []
+    for match in _TOKEN.finditer(unicodedata.normalize("NFD", word.lower())):
+        letter, marks = match["letter"], match["marks"] or ""
+        accents = "" if tones == "none" else "".join(mark for mark in marks if mark in TONE_ACCENTS)
+        if letter is None:
+            sounds.append(_Sound("apostrophe", ""))
+        elif nko := _VOWEL.get(letter):
+            dots = DOTS if DIAERESIS in marks and DOTS not in nko else ""
+            sounds.append(_Sound("vowel", nko + dots, accents[:1]))
+        elif letter == "ŋ" or (letter == "n" and accents):
+            sounds.append(_Sound("syllabic", SYLLABIC_N, accents[:1]))
+        elif nko := _CONSONANT.get(letter):
+            sounds.append(_Sound("consonant", nko, accents[:1]))
+        else:
+            reasons[NO_LETTER] = None
+        if marks.strip(TONE_ACCENTS + DIAERESIS):
+            reasons[NO_LETTER] = None
+    return sounds
+
+
+def _with_nasals(sounds: list[_Sound], reasons: dict[str, None]) -> list[_Sound]:
+    """What each n is: a consonant before a vowel, nasality after one, else a syllable; and y and n after a nasal."""
+    done: list[_Sound] = []
+    for at, sound in enumerate(sounds):
+        before = done[-1] if done else None
+        after = sounds[at + 1].kind if at + 1 < len(sounds) else "end"
+        after_nasal = before is not None and (before.nasal or before.kind == "syllabic")
+        bare_n = sound == _N or (sound.nko == SYLLABIC_N and not sound.accents)
+        if sound.kind == "syllabic" and after == "apostrophe":
+            done.append(replace(sound, kind="consonant", nko=_N.nko))
+        elif bare_n and before is not None and before.kind == "vowel" and not before.nasal and after in _CLOSES:
+            done[-1] = replace(before, nasal=True)
+        elif sound == _N and before is None and after in ("consonant", "end"):
+            if sounds[1:2] == [_Y] and len(sounds) > 2 and sounds[2].kind == "vowel":
+                reasons[NASAL_N] = None
+                done.append(_NY)
+            else:
+                done.append(replace(sound, kind="syllabic", nko=SYLLABIC_N))
+        elif sound == _Y and done == [_NY] and at == 1:
+            continue
+        elif sound in (_N, _Y) and after_nasal and after == "vowel":
+            reasons[NASAL_N] = None
+            participle = [one.nko for one in sounds[at:]] == _PARTICIPLE
+            woloso = NYA_WOLOSO if sound == _Y else NA_WOLOSO
+            done.append(sound if participle else replace(sound, nko=woloso))
+        else:
+            done.append(sound)
+    return done
+
+
+def _with_length(sounds: list[_Sound], tones: Tones) -> list[_Sound]:
+    """Two equal vowels as one long one, unless in full notation each has its own tone."""
+    done: list[_Sound] = []
+    for sound in sounds:
+        before = done[-1] if done else None
+        pair = before.accents + sound.accents if before is not None else ""
+        doubled = before is not None and before.kind == sound.kind == "vowel" and before.nko == sound.nko
+        if before is None or not doubled or before.nasal or before.long:
+            done.append(sound)
+        elif not sound.accents or pair == ACUTE + GRAVE or tones == "lexical":
+            accents = pair if pair in _LONG else pair[:1]
+            done[-1] = replace(before, accents=accents, long=True, nasal=sound.nasal)
+        else:
+            done.append(sound)
+    return done
+
+
+def _beats(sounds: list[_Sound], tones: Tones, reasons: dict[str, None]) -> list[Syllable]:
+    """The syllables with their tone marks; a vowel without an accent goes on in the tone before it."""
+    done: list[Syllable] = []
+    onset, heard = "", ""
+    for at, sound in enumerate(sounds):
+        after = sounds[at + 1] if at + 1 < len(sounds) else None
+        if sound.kind == "apostrophe":
+            if not at or sounds[at - 1].kind != "consonant":
+                reasons[NO_LETTER] = None
+        elif sound.kind == "consonant":
+            if after is not None and after.kind == "vowel":
+                onset = sound.nko
+            else:
+                done.append(_lone_consonant(sound, sounds[at + 1 :], tones, reasons))
+        else:
+            tone = _tone(sound, heard, after is None, tones, reasons)
+            done.append(Syllable(at, onset, sound.nko, sound.nasal, tone))
+            onset, heard = "", _GOES_ON.get(sound.accents[-1:], heard)
+    return done
+
+
+def _lone_consonant(sound: _Sound, rest: list[_Sound], tones: Tones, reasons: dict[str, None]) -> Syllable:
+    """A consonant that no vowel follows; rest: the sounds after it."""
+    if rest and rest[0].kind == "apostrophe":
+        if tones != "full":
+            reasons[APOSTROPHE] = None
+        apostrophe = ELIDED_LOW if sound.accents == GRAVE else ELIDED_HIGH
+        return Syllable(0, sound.nko, "", form="apostrophe", apostrophe=apostrophe)
+    # dagbasinna leads on to a vowel: it is not written where the cluster ends a word, an abbreviation for one
+    cluster_ends_in = next((one.kind for one in rest if one.kind != "consonant"), "end")
+    if cluster_ends_in in ("apostrophe", "end") or rest[0].nko == sound.nko:
+        return Syllable(0, sound.nko, "", form="bare")
+    return Syllable(0, sound.nko, "", form="silenced")
+
+
+def _tone(sound: _Sound, heard: str, final: bool, tones: Tones, reasons: dict[str, None]) -> str:
+    """The tone mark of a vowel or a syllabic n."""
+    accents = sound.accents or heard
+    if not accents:
+        reasons[TONE] = None
+        if sound.long:
+            reasons[LENGTH] = None
+    if sound.long:
+        if accents == ACUTE and tones == "lexical":
+            reasons[FINAL_LONG] = None
+            return LONG_FALLING if final else LONG_HIGH
+        return _LONG[accents]
+    if sound.kind == "vowel" and final and accents == ACUTE:
+        if tones == "full":
+            return SHORT_HIGH
+        reasons[FINAL_HIGH] = None
+    return _SHORT[accents]
+
+
+def _written(beats: list[Syllable], reasons: dict[str, None]) -> str:
+    """Syllables as text: gbàralí takes the first vowel of a pair, dagbasinna stands where none is heard."""
+    parts: list[str] = []
+    elided = False
+    for at, beat in enumerate(beats):
+        after = beats[at + 1] if at + 1 < len(beats) else None
+        # the vowel that an elided one is read from must be there
+        elided = after is not None and not elided and beat.form == after.form == "written" and elides(beat, after)
+        if elided and TONE in reasons:
+            reasons[ELISION] = None
+        if elided:
+            parts.append(beat.onset)
+        elif beat.form == "silenced":
+            parts.append(beat.onset + NO_VOWEL)
+        else:
+            parts.append(beat.onset + beat.apostrophe + beat.vowel + (NASAL if beat.nasal else "") + beat.tone)
+    return "".join(parts)

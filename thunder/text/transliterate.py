@@ -1,0 +1,207 @@
+"""N'Ko to Latin letters and back: what either script says, and what the other one could not know.
+
+The letters are those of `alphabet` (Unicode, ALA-LC, r12a, daba's documentation). Tone is written in one of three ways:
+
+- "full": every vowel bears its tone, so that N'Ko text can be had back: á high, à low, ǎ rising, â the high vowel that
+  stands unmarked at the end of a word and falls; long áa àa áà ǎa; the low apostrophe is a grave on its consonant.
+- "lexical", as in tonal dictionaries of Bambara: an accent only where the tone changes. A final fall is not told from
+  a final high, nor the long falling tone from the long high one.
+- "none": toneless, as Bambara is printed.
+
+What does not come back is listed in IRREVERSIBLE.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import regex
+
+from thunder.text.alphabet import (
+    ACUTE,
+    CARON,
+    CIRCUMFLEX,
+    DIAERESIS,
+    DIGITS,
+    ELIDED_LOW,
+    FOREIGN,
+    GRAVE,
+    LAJANYALAN,
+    LONG_FALLING,
+    LONG_HIGH,
+    LONG_LOW,
+    LONG_RISING,
+    MARKS,
+    NASAL,
+    PUNCTUATION,
+    SHORT_HIGH,
+    SHORT_LOW,
+    SHORT_RISING,
+    SYLLABIC_N,
+    TILDE,
+    VOWELS,
+)
+from thunder.text.alphabet import CONSONANTS as NKO_CONSONANTS
+from thunder.text.bambara import LETTER_BY_LETTER, Tones, spell
+from thunder.text.normalise import normalise
+from thunder.text.syllables import WORD, Syllable, faults, syllables
+
+_ACCENT = {"": ACUTE, SHORT_HIGH: ACUTE, SHORT_LOW: GRAVE, SHORT_RISING: CARON}
+# accents of the two letters of a long vowel
+_LONG = {LONG_HIGH: (ACUTE, ""), LONG_LOW: (GRAVE, ""), LONG_FALLING: (ACUTE, GRAVE), LONG_RISING: (CARON, "")}
+# the tone that is heard where a mark ends, to tell whether the next vowel changes it
+_HEARD = {GRAVE: GRAVE, ACUTE: ACUTE, CIRCUMFLEX: ACUTE}
+_ORDINAL = {SHORT_RISING: CARON, NASAL: TILDE}
+_TO_LATIN = DIGITS | PUNCTUATION | {LAJANYALAN: ""}
+_TO_NKO = {latin: nko for nko, latin in DIGITS.items()} | {
+    ",": "\u07f8",
+    "!": "\u07f9",
+    "?": "\u061f",
+    ";": "\u061b",
+}
+_ORDINAL_MARK = {latin: nko for nko, latin in _ORDINAL.items()}
+_NKO_NUMBER = regex.compile(f"([\u07c0-\u07c9])([{''.join(_ORDINAL)}])?")
+_LATIN_PART = regex.compile(
+    r"(?P<word>\p{Latin}[\p{Latin}\u0300-\u036f]*(?:['\u2019\u2018\u02bc]\p{Latin}[\p{Latin}\u0300-\u036f]*)*)"
+    r"|(?P<number>[0-9]+(?:,[0-9]+)*)(?P<ordinal>[\u030c\u0303])?|(?P<other>.)",
+    regex.DOTALL,
+)
+
+# N'Ko that another spelling replaces on its way through the full Latin form: an example and the reason
+IRREVERSIBLE = (
+    ("\u07d3\u07ca\u07df\u07ca", "a vowel written though the rule elides it comes back elided"),
+    ("\u07de\u07df\u07ca\u07ef", "a vowel elided before a long or nasal one comes back written"),
+    ("\u07d5\u07de\u07d3\u07ca", "of three consonants in a row only the pairs that the rule elides come back"),
+    ("\u07d3\u07ca\u07eb\u07d3\u07cc", "a short high mark inside a word goes: there high is unmarked"),
+    ("\u07d3\u07ca\u07f2\u07e3\u07ca", "na after a nasal comes back as na woloso, but for the participle in nɛn"),
+    ("\u07d3\u07ca\u07f2\u07e6\u07ca", "ya after a nasal comes back as nya woloso"),
+    ("\u07e0\u07ca\u07eb", "na woloso at the head of a word (its nasal is in the word before) comes back as na"),
+    ("\u07d3\u07ca\u07f2\u07ca\u07eb", "a nasal vowel before a vowel comes back as n between two vowels"),
+    ("\u07ca\u07ca\u07ec", "two short vowels, high then low, come back as one long falling one"),
+    ("\u07e8\u07ca\u07eb", "the archaic ja, cha and ra come back as today's letters"),
+    ("\u07d3\u07d1\u07d3\u07ca\u07eb", "a doubled consonant comes back without dagbasinna"),
+    ("\u07db\u07d1\u07e4\u07ca\u07eb", "s and h, r and r and the like come back as the one letter that sh, rr mean"),
+    ("\u07d3\u07ca\u07eb\u07eb", "marks that cannot stand where they do are dropped"),
+    ("\u07d3\u07fa\u07ca\u07eb", "lajanyalan is dropped"),
+    ("\u07d3\u07ca\u07eb\u060c", "the Arabic comma comes back as the N'Ko one, and so does a Latin one"),
+    ("abc 1", "Latin words and digits in N'Ko text become N'Ko; letter case is lost"),
+)
+
+
+@dataclass(frozen=True)
+class Unsure:
+    """A place where the source does not say what the target needs, or where letters were dropped.
+
+    position: code point of the word in the source (NFC). source: the word. reason: what is not known.
+    """
+
+    position: int
+    source: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Transliteration:
+    """A text in the other script (NFC), the places where it had to guess, and what holds for all of it."""
+
+    text: str
+    unsure: tuple[Unsure, ...] = ()
+    note: str = ""
+
+
+def to_latin(text: str, tones: Tones = "lexical") -> Transliteration:
+    """N'Ko text in Latin letters; elided vowels are put back, other scripts stay as they are.
+
+    A word against the spelling rules is read as well as it can be and listed with the rule.
+    """
+    text = normalise(text).replace(LAJANYALAN, "")
+    unsure: list[Unsure] = []
+    parts: list[str] = []
+    position = 0
+    for match in WORD.finditer(text):
+        parts.append(_outside_words(text[position : match.start()]))
+        latin, against_rules = _latin_word(match[0], tones)
+        parts.append(latin)
+        unsure += [Unsure(match.start(), match[0], kind) for kind in against_rules]
+        position = match.end()
+    parts.append(_outside_words(text[position:]))
+    return Transliteration(normalise("".join(parts)), tuple(unsure))
+
+
+def to_nko(text: str, tones: Tones = "lexical") -> Transliteration:
+    """Latin text in N'Ko letters, letter by letter; `tones` says how the text bears its accents.
+
+    Bambara spelling is not that of N'Ko, which goes by the history of the words (tɔgɔ is U+07D5 U+07D0 U+07EE in
+    N'Ko): the result can be read, yet is no correct N'Ko, as its note says. Each word in which tone, length or the
+    letter was a guess is listed. Letters of other scripts stay as they are.
+    """
+    text = normalise(text)
+    unsure: list[Unsure] = []
+    parts: list[str] = []
+    for match in _LATIN_PART.finditer(text):
+        if word := match["word"]:
+            spelled, reasons = spell(word, tones)
+            parts.append(spelled)
+            unsure += [Unsure(match.start(), word, reason) for reason in reasons]
+        elif number := match["number"]:
+            # a comma between digits is a decimal one, and stays
+            mark = _ORDINAL_MARK.get(match["ordinal"] or "", "")
+            parts.append("".join(character if character == "," else _TO_NKO[character] for character in number) + mark)
+        else:
+            parts.append(_TO_NKO.get(match["other"], match["other"]))
+    return Transliteration(normalise("".join(parts)), tuple(unsure), LETTER_BY_LETTER)
+
+
+def _outside_words(text: str) -> str:
+    """Numbers and punctuation in Latin; marks that stand on nothing are dropped."""
+    text = _NKO_NUMBER.sub(lambda number: DIGITS[number[1]] + _ORDINAL.get(number[2], ""), text)
+    return "".join(_TO_LATIN.get(character, character) for character in text if character not in MARKS)
+
+
+@lru_cache(maxsize=1 << 16)
+def _latin_word(word: str, tones: Tones) -> tuple[str, tuple[str, ...]]:
+    """A N'Ko word in Latin letters, and the kinds of its faults."""
+    beats = syllables(word)
+    last = len(beats) - 1
+    heard = ""
+    parts: list[str] = []
+    for number, beat in enumerate(beats):
+        parts.append(_onset(beat, tones))
+        if not beat.vowel:
+            continue
+        accents = _accents(beat, tones, final=number == last)
+        first = accents[0]
+        # syllabic n bears its tone always, for a bare n would be nasality
+        changes = first != heard or beat.tone == LONG_FALLING or beat.vowel == SYLLABIC_N
+        if tones == "none" or (tones == "lexical" and not changes):
+            first = ""
+        parts.append(_vowel(beat, first, accents[1:] if tones == "full" else tuple("" for _ in accents[1:])))
+        # after a vowel that moves, any tone is a change
+        heard = "" if beat.tone in (SHORT_RISING, LONG_RISING, LONG_FALLING) else _HEARD.get(accents[0], "")
+    return "".join(parts), tuple(fault.kind for fault in faults(word))
+
+
+def _onset(beat: Syllable, tones: Tones) -> str:
+    consonant = FOREIGN.get(beat.onset) or NKO_CONSONANTS.get(beat.onset[:1], "")
+    if not beat.apostrophe:
+        return consonant
+    low = tones == "full" and beat.apostrophe == ELIDED_LOW
+    return f"{consonant}{GRAVE}'" if low else f"{consonant}'"
+
+
+def _accents(beat: Syllable, tones: Tones, final: bool) -> tuple[str, ...]:
+    """The accents of a vowel's one or two letters."""
+    if beat.is_long:
+        return _LONG[beat.tone]
+    if tones == "full" and final and beat.tone == "" and beat.form == "written" and beat.vowel != SYLLABIC_N:
+        return (CIRCUMFLEX,)
+    return (_ACCENT[beat.tone],)
+
+
+def _vowel(beat: Syllable, first: str, others: tuple[str, ...]) -> str:
+    if beat.vowel == SYLLABIC_N:
+        return f"n{first}"
+    # U+07F3 on a vowel that it makes no known letter of is a diaeresis
+    letter = FOREIGN.get(beat.vowel) or VOWELS[beat.vowel[0]] + (DIAERESIS if beat.vowel[1:] else "")
+    return letter + first + "".join(letter + accent for accent in others) + ("n" if beat.nasal else "")

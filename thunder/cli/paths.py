@@ -8,7 +8,7 @@ from typing import Any
 from thunder.config import REPOSITORY, SettingsType
 
 PATHS = ("data", "train_data", "valid_data", "test_data", "adapter_path", "resume_adapter_file")
-PATHS += ("text_root", "exclude_rows", "out")
+PATHS += ("text_root", "exclude_rows", "out", "start_from")
 
 
 def portable(settings: SettingsType) -> SettingsType:

@@ -21,7 +21,7 @@ from mlx_lm.tuner.trainer import grad_checkpoint
 
 from thunder import digest
 from thunder.corpora import rows as correction_rows
-from thunder.errors import ConfigError, CorpusError
+from thunder.errors import ConfigError, CorpusError, ModelError
 from thunder.lora import tokenizer
 from thunder.lora.settings import PretrainSettings
 from thunder.text.chat import CORRECTION_INSTRUCTION, correction_prompt
@@ -144,14 +144,15 @@ class PretrainTask:
 
     def __init__(self, settings: PretrainSettings, text: Text) -> None:
         self.settings, self.text = settings, text
-        prompts = [f"user model {CORRECTION_INSTRUCTION}"] * _INSTRUCTION_WEIGHT
-        self.tokenizer_model = tokenizer.train([*text.train, *prompts], settings.vocab_size)
+        self.tokenizer_model = self._tokenizer()
         self.pieces = sentencepiece.SentencePieceProcessor(model_proto=self.tokenizer_model)
         self.turn, self.end = (self.pieces.piece_to_id(token) for token in (tokenizer.TURN, tokenizer.END_OF_TURN))
         self.newline = self.pieces.piece_to_id("\n")
         self.config = model_config(settings, self.pieces.vocab_size(), self.end)
         mx.random.seed(settings.seed)
         self.model = gemma4_text.Model(gemma4_text.ModelArgs.from_dict(self.config))
+        if settings.start_from:
+            self._take_weights(Path(settings.start_from) / "model.safetensors")
         mx.eval(self.model.parameters())
         if settings.grad_checkpoint:
             grad_checkpoint(self.model.layers[0])
@@ -161,6 +162,27 @@ class PretrainTask:
         self.heldout_bytes = sum(len(line.encode()) for line in text.heldout)
         # Characters that noise may put in: those of the text itself, as often as they stand there.
         self.letters = "".join(random.Random(settings.seed).choices("".join(text.train[:2000]), k=4096))
+
+    def _tokenizer(self) -> bytes:
+        """The sentencepiece model: of the model to go on from, or trained on the text.
+
+        Raises ModelError where the model to go on from has none.
+        """
+        if self.settings.start_from:
+            path = Path(self.settings.start_from) / "tokenizer.model"
+            try:
+                return path.read_bytes()
+            except OSError as error:
+                raise ModelError(f"{path}: {error.strerror}", fix="--start-from names a folder with it") from None
+        prompts = [f"user model {CORRECTION_INSTRUCTION}"] * _INSTRUCTION_WEIGHT
+        return tokenizer.train([*self.text.train, *prompts], self.settings.vocab_size)
+
+    def _take_weights(self, path: Path) -> None:
+        """Raises ModelError where the file is not of a model of these sizes."""
+        try:
+            self.model.load_weights(str(path), strict=True)
+        except (ValueError, RuntimeError, OSError) as error:
+            raise ModelError(f"{path}: not weights of a model of these sizes: {error}", fix="give its sizes") from None
 
     def _chunks(self, lines: Sequence[str]) -> list[tuple[int, list[str]]]:
         """Lines in a seeded order, as many together as fill a sequence; each chunk with its number."""

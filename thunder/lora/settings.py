@@ -107,6 +107,12 @@ class PretrainSettings(LoopSettings):
     sliding_window: int = option(64, "Reach of sliding-window attention, in tokens.", panel=MODEL, ge=8)
     sliding_window_pattern: int = option(4, "Every so many layers one has full attention.", panel=MODEL, ge=1)
 
+    start_from: str | None = option(
+        None,
+        "Folder of a model of the same sizes to go on from, with its tokenizer (default: from scratch).",
+        panel=MODEL,
+    )
+
     out: str | None = option(None, "Copy the finished model here.", panel=OUTPUT)
 
     @model_validator(mode="after")

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from thunder import digest
 from thunder.cli import far, jobs
 from thunder.cli.screen import print_findings
 from thunder.cluster import hosts, status
@@ -21,7 +22,7 @@ from thunder.units import Seconds, format_path, format_seconds
 
 app = typer.Typer(add_completion=False)
 RUNS = 5
-SMOKE = Seconds(10)  # without progress, for one rank on every host to start, sum and end
+LIMIT = Seconds(15)  # for all of it, with the trial that --smoke asks for
 
 
 @app.command(name="status")
@@ -33,6 +34,9 @@ def show(
     watch: Annotated[
         float | None, typer.Option("--watch", metavar="SECONDS", min=1, help="Look again every so often, until Ctrl-C.")
     ] = None,
+    hostfile: Annotated[
+        Path | None, typer.Option("--hostfile", help="Also write the cluster as mlx's hostfile (JSON).")
+    ] = None,
     smoke: Annotated[
         bool, typer.Option("--smoke", help="Where nothing fails, start a rank on every host and let them sum.")
     ] = False,
@@ -41,13 +45,15 @@ def show(
     if smoke and watch:
         raise UsageError("--smoke starts ranks and --watch looks again and again", fix="leave one of them out")
     choice = hosts.choose(cluster, os.environ, Path.home())
+    if hostfile:
+        digest.write_json(hostfile, hosts.to_hostfile(choice.cluster))
     said: dict[str, Any] | None = None
     try:
         while True:
             said = status.check(choice.cluster)
             said["runs"] = [asdict(run) for run in registry.recent(jobs.runs(), RUNS)]
             if smoke and said["healthy"]:
-                said["smoke"] = smoke_test(choice.cluster)
+                said["smoke"] = smoke_test(choice.cluster, Seconds(LIMIT - said["seconds"] - 1))
             if as_json:  # one line a look while watching
                 print(json.dumps(said, ensure_ascii=False, indent=None if watch else 4), flush=True)
             else:
@@ -62,10 +68,10 @@ def show(
         raise typer.Exit(ClusterError.exit_code)
 
 
-def smoke_test(cluster: hosts.Cluster) -> dict[str, Any]:
+def smoke_test(cluster: hosts.Cluster, deadline: Seconds) -> dict[str, Any]:
     """Whether a sum over one rank on every host is right, and how long it took; what kept it from that otherwise."""
     try:
-        return far.smoke(cluster, SMOKE)
+        return far.smoke(cluster, deadline)
     except ThunderError as error:
         return {"right": False, "fault": error.message, "fix": error.fix}
 

@@ -13,7 +13,7 @@ FLOORS = [  # top to bottom
     {"evaluation"},
     {"lora"},
     {"training"},
-    {"corpora", "parallel", "runs", "cluster"},
+    {"corpora", "parallel", "kernels", "runs", "cluster"},
     {"text"},
     {"config"},
     {"digest"},
@@ -21,7 +21,8 @@ FLOORS = [  # top to bottom
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 MAY_USE = {  # outside packages that only some rooms may use
-    "mlx": {"parallel", "training", "lora", "evaluation"},
+    "mlx": {"parallel", "kernels", "training", "lora", "evaluation"},
+    "numba": {"kernels"},
     "mlx_lm": {"lora", "evaluation"},
     "sentencepiece": {"lora"},
     "transformers": {"lora"},

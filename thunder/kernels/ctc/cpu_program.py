@@ -8,8 +8,8 @@ from numpy.polynomial import Chebyshev, Polynomial
 
 from thunder.kernels.ctc import cpu
 
-F, I = np.float32, np.int32
-NONE, REACH = I(cpu.NONE), cpu.REACH
+F, N = np.float32, np.int32
+NONE, REACH = N(cpu.NONE), cpu.REACH
 LOG2_E = F(1.4426950408889634)
 # 2^r on [0, 1) as a polynomial, to 3e-9
 P0, P1, P2, P3, P4, P5, P6 = map(F, Chebyshev.interpolate(np.exp2, 6, [0, 1]).convert(kind=Polynomial).coef)
@@ -20,7 +20,7 @@ FREE = {"contract", "nsz", "nnan", "reassoc"}
 @njit(inline="always")
 def power(exponent):
     """2^exponent for an exponent of at most 127, zero below -126."""
-    return I(max(I(exponent + I(127)), I(0)) << I(23)).view(F)
+    return N(max(N(exponent + N(127)), N(0)) << N(23)).view(F)
 
 
 @njit(cache=True, nogil=True)
@@ -33,16 +33,16 @@ def malformed(bits, labels, frames, count, length, blank):
         if labels[place] < 0 or labels[place] >= size or labels[place] == blank:
             return True
     for time in range(frames):
-        largest, endless = I(0), 0
+        largest, endless = N(0), 0
         for output in range(size):
-            magnitude = I(bits[time, output] & I(0x7FFFFFFF))
-            largest = I(max(largest, magnitude))
-            endless += magnitude == I(0x7F800000) and bits[time, output] < 0
-        if largest > I(0x7F800000) or endless == size:
+            magnitude = N(bits[time, output] & N(0x7FFFFFFF))
+            largest = N(max(largest, magnitude))
+            endless += magnitude == N(0x7F800000) and bits[time, output] < 0
+        if largest > N(0x7F800000) or endless == size:
             return True
-        if largest == I(0x7F800000):
+        if largest == N(0x7F800000):
             for output in range(size):
-                if bits[time, output] == I(0x7F800000):
+                if bits[time, output] == N(0x7F800000):
                     return True
     return False
 
@@ -62,7 +62,7 @@ def emit(logits, mantissas, exponents):
             whole = np.floor(bits)
             r = bits - whole
             value = (((((P6 * r + P5) * r + P4) * r + P3) * r + P2) * r + P1) * r + P0
-            exponent = I(whole)
+            exponent = N(whole)
             mantissas[time, output] = value
             exponents[time, output] = exponent if logits[time, output] > F(-3e38) else NONE
             total += value * power(exponent)
@@ -86,39 +86,39 @@ def ahead(mantissas, exponents, states, jumps, weights, scales):
         w, x, p, e = weights[time - 1], scales[time - 1], mantissas[time], exponents[time]
         w_next, x_next = weights[time], scales[time]
         for state in range(count):
-            stay, step, jump = x[state + 2], x[state + 1], I(x[state] + jumps[state])
-            top = I(max(I(max(stay, step)), jump))
-            value = w[state + 2] * power(I(stay - top)) + w[state + 1] * power(I(step - top))
-            value = (value + w[state] * power(I(jump - top))) * p[states[state]]
-            bits = F(value).view(I)
-            shift = I(I(bits >> I(23)) - I(127))
-            w_next[state + 2] = I(bits - I(shift << I(23))).view(F)
-            x_next[state + 2] = I(max(I(I(top + e[states[state]]) + shift), NONE))
+            stay, step, jump = x[state + 2], x[state + 1], N(x[state] + jumps[state])
+            top = N(max(N(max(stay, step)), jump))
+            value = w[state + 2] * power(N(stay - top)) + w[state + 1] * power(N(step - top))
+            value = (value + w[state] * power(N(jump - top))) * p[states[state]]
+            bits = F(value).view(N)
+            shift = N(N(bits >> N(23)) - N(127))
+            w_next[state + 2] = N(bits - N(shift << N(23))).view(F)
+            x_next[state + 2] = N(max(N(N(top + e[states[state]]) + shift), NONE))
 
 
 @njit(cache=True, nogil=True, fastmath=FREE, error_model="numpy")
 def back(later_w, later_x, jumps, w, x):
     """One frame of the backward variables, w and x [S], from emission times variable of the frame after it."""
     for state in range(len(w)):
-        stay, step, jump = later_x[state], later_x[state + 1], I(later_x[state + 2] + jumps[state + 2])
-        top = I(max(I(max(stay, step)), jump))
-        value = later_w[state] * power(I(stay - top)) + later_w[state + 1] * power(I(step - top))
-        value = value + later_w[state + 2] * power(I(jump - top))
-        bits = F(value).view(I)
-        shift = I(I(bits >> I(23)) - I(127))
-        w[state] = I(bits - I(shift << I(23))).view(F)
-        x[state] = I(max(I(top + shift), NONE))
+        stay, step, jump = later_x[state], later_x[state + 1], N(later_x[state + 2] + jumps[state + 2])
+        top = N(max(N(max(stay, step)), jump))
+        value = later_w[state] * power(N(stay - top)) + later_w[state + 1] * power(N(step - top))
+        value = value + later_w[state + 2] * power(N(jump - top))
+        bits = F(value).view(N)
+        shift = N(N(bits >> N(23)) - N(127))
+        w[state] = N(bits - N(shift << N(23))).view(F)
+        x[state] = N(max(N(top + shift), NONE))
 
 
 @njit(cache=True, nogil=True, fastmath=FREE, error_model="numpy")
 def occupy(weights, scales, w, x, states, shares):
     """Put into shares [S] the unnormalised probability of each state at one frame; return their sum."""
-    top = I(2 * NONE)
+    top = N(2 * NONE)
     for state in range(len(states)):
-        top = I(max(top, I(scales[state + 2] + x[state])))
+        top = N(max(top, N(scales[state + 2] + x[state])))
     total = F(0)
     for state in range(len(states)):
-        shares[state] = weights[state + 2] * w[state] * power(I(I(scales[state + 2] + x[state]) - top))
+        shares[state] = weights[state + 2] * w[state] * power(N(N(scales[state + 2] + x[state]) - top))
         total += shares[state]
     return total
 
@@ -127,11 +127,11 @@ def occupy(weights, scales, w, x, states, shares):
 def differentiate(mantissas, exponents, states, jumps, weights, scales, gradient):
     """Sweep back over the frames and write the gradient [T, V]: softmax minus the states' probabilities by label."""
     (length, size), count = mantissas.shape, len(states)
-    w, x = np.zeros(count, F), np.full(count, NONE, I)
-    later_w, later_x = np.zeros(count + 2, F), np.full(count + 2, NONE, I)
+    w, x = np.zeros(count, F), np.full(count, NONE, N)
+    later_w, later_x = np.zeros(count + 2, F), np.full(count + 2, NONE, N)
     shares, spoken = np.empty(count, F), np.empty(size, F)
     w[max(count - 2, 0) :] = F(1)
-    x[max(count - 2, 0) :] = I(0)
+    x[max(count - 2, 0) :] = N(0)
     for time in range(length - 1, -1, -1):
         p, e = mantissas[time], exponents[time]
         if time < length - 1:
@@ -144,7 +144,7 @@ def differentiate(mantissas, exponents, states, jumps, weights, scales, gradient
             gradient[time, output] = p[output] * power(e[output]) - spoken[output] * normal
         for state in range(count):
             later_w[state] = w[state] * p[states[state]]
-            later_x[state] = I(max(I(x[state] + e[states[state]]), NONE))
+            later_x[state] = N(max(N(x[state] + e[states[state]]), NONE))
 
 
 @njit(cache=True, nogil=True)
@@ -162,9 +162,9 @@ def loss_of(weights, scales):
 def rows(logits, bits, frame_lengths, labels, label_lengths, blank, losses, gradient):
     """Fill losses [B] and gradient [B, T, V] (zeros before); `bits` are the logits seen as integers."""
     (length, size), longest = logits.shape[1:], labels.shape[1]
-    mantissas, exponents = np.empty((length, size), F), np.empty((length, size), I)
+    mantissas, exponents = np.empty((length, size), F), np.empty((length, size), N)
     room = length * (2 * longest + 3)
-    all_weights, all_scales = np.empty(room, F), np.empty(room, I)
+    all_weights, all_scales = np.empty(room, F), np.empty(room, N)
     for row in range(len(logits)):
         frames, count = frame_lengths[row], label_lengths[row]
         if malformed(bits[row], labels[row], frames, count, length, blank):
@@ -174,7 +174,7 @@ def rows(logits, bits, frame_lengths, labels, label_lengths, blank, losses, grad
             losses[row] = 0.0 if count == 0 else np.inf
             continue
         wide = 2 * count + 3
-        states, jumps = np.full(wide - 2, blank, I), np.full(wide, NONE, I)
+        states, jumps = np.full(wide - 2, blank, N), np.full(wide, NONE, N)
         for place in range(count):
             states[2 * place + 1] = labels[row, place]
             if place > 0 and labels[row, place] != labels[row, place - 1]:

@@ -33,9 +33,7 @@ class Problem:
         return losses, mx.where(counts[..., None], gradient, 0.0)
 
 
-def pose(
-    logits: mx.array, frame_lengths: mx.array, labels: mx.array, label_lengths: mx.array, blank: int
-) -> Problem:
+def pose(logits: mx.array, frame_lengths: mx.array, labels: mx.array, label_lengths: mx.array, blank: int) -> Problem:
     """The problem of one batch (arguments as for `ctc_loss`, integers int32)."""
     rows, length, size = logits.shape
     longest = labels.shape[1]

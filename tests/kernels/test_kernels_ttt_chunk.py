@@ -1,0 +1,182 @@
+"""The chunk update against float64 loops, finite differences and MLX's own delta rule; causality, streaming, reset."""
+
+from __future__ import annotations
+
+import mlx.core as mx
+import numpy as np
+import pytest
+import ttt_oracle as oracle
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from thunder.errors import UsageError
+from thunder.kernels.ttt_chunk import ttt_chunk
+
+ORDERS = [(False, False), (True, False), (False, True), (True, True)]
+orders = pytest.mark.parametrize(("inclusive", "hebbian"), ORDERS)
+
+
+def run(arrays, **options):
+    *five, retention = map(mx.array, arrays)
+    return ttt_chunk(*five, retention=retention, backend="reference", **options)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 999),
+    rows=st.integers(1, 3),
+    length=st.integers(1, 40),
+    heads=st.integers(1, 3),
+    width=st.integers(1, 9),
+    values=st.integers(1, 9),
+    size=st.integers(1, 20),
+    order=st.sampled_from(ORDERS),
+)
+def test_forward_equals_the_loops(seed, rows, length, heads, width, values, size, order):
+    arrays = oracle.arrays(seed, rows, length, heads, width, values)
+    found = run(arrays, chunk_size=size, inclusive=order[0], hebbian=order[1])
+    wanted = oracle.update(*arrays, size, *order)
+    for one, other in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(np.array(one), other, atol=2e-5 * max(1.0, np.abs(other).max()))
+
+
+@orders
+@pytest.mark.parametrize(("length", "size"), [(37, 16), (50, 7), (9, 1), (5, 16)])
+def test_gradients_equal_float64_differences(inclusive, hebbian, length, size):
+    arrays = oracle.arrays(length, 2, length, 2, 8, 6)
+    draw = np.random.default_rng(1)
+    weight_y, weight_state = draw.standard_normal(arrays[2].shape), draw.standard_normal(arrays[4].shape)
+
+    def loss(*arrays):
+        *five, retention = arrays
+        options = {"chunk_size": size, "inclusive": inclusive, "hebbian": hebbian, "backend": "reference"}
+        y, state = ttt_chunk(*five, retention=retention, **options)
+        return (y * mx.array(weight_y, mx.float32)).sum() + (state * mx.array(weight_state, mx.float32)).sum()
+
+    def exact(arrays):
+        y, state = oracle.update(*arrays, size, inclusive, hebbian)
+        return (y * weight_y).sum() + (state * weight_state).sum()
+
+    gradients = mx.grad(loss, argnums=range(6))(*map(mx.array, arrays))
+    for which, gradient in enumerate(gradients):
+        gradient = np.array(gradient)
+        for flat in draw.choice(arrays[which].size, min(6, arrays[which].size), replace=False):
+            place = np.unravel_index(flat, arrays[which].shape)
+            ends = []
+            for nudge in (1e-5, -1e-5):
+                moved = [x.astype(np.float64) for x in arrays]
+                moved[which][place] += nudge
+                ends.append(exact(moved))
+            slope = (ends[0] - ends[1]) / 2e-5
+            assert gradient[place] == pytest.approx(slope, rel=1e-4, abs=1e-4), (which, place)
+
+
+def test_a_change_leaves_every_output_before_its_chunks_end_bit_equal():
+    q, k, v, eta, state, retention = oracle.arrays(2, length=64)
+    before, _ = run((q, k, v, eta, state, retention))
+    for which in (1, 2, 3):
+        arrays = [q, k.copy(), v.copy(), eta.copy(), state, retention]
+        arrays[which][:, 20:] += 1.0
+        after, _ = run(arrays)
+        changed = np.array(mx.any(before != after, axis=(0, 2, 3)))
+        assert not changed[:32].any() and changed[32:].all()
+
+
+def test_the_inclusive_order_sees_its_own_frame_and_no_later_one():
+    q, k, v, eta, state, retention = oracle.arrays(2, length=64)
+    before, _ = run((q, k, v, eta, state, retention), inclusive=True)
+    later = v.copy()
+    later[:, 20:] += 1.0
+    changed = np.array(mx.any(before != run((q, k, later, eta, state, retention), inclusive=True)[0], axis=(0, 2, 3)))
+    assert not changed[:20].any() and changed[20:].all()
+
+
+@orders
+def test_streaming_in_pieces_equals_the_whole_bit_for_bit(inclusive, hebbian):
+    q, k, v, eta, state, retention = oracle.arrays(3, length=75)
+    options = {"inclusive": inclusive, "hebbian": hebbian}
+    whole, last = run((q, k, v, eta, state, retention), **options)
+    pieces, begin = [], 0
+    for end in (16, 48, 64, 75):
+        part = (x[:, begin:end] for x in (q, k, v, eta))
+        y, state = run((*part, state, retention), **options)
+        pieces.append(y)
+        begin = end
+    assert mx.array_equal(mx.concatenate(pieces, 1), whole) and mx.array_equal(state, last)
+
+
+def test_chunks_of_one_frame_are_the_delta_rule_of_mlx():
+    q, k, v, eta, state, _ = map(mx.array, oracle.arrays(4, 2, 40, 2, 64, 64))
+    y, last = ttt_chunk(q, k, v, eta, state, chunk_size=1, inclusive=True, backend="reference")
+    other, other_last = mx.fast.gated_delta_update(q, k, v, mx.ones_like(eta), eta, state.swapaxes(-1, -2))
+    assert mx.abs(y - other).max() < 1e-5 and mx.abs(last - other_last.swapaxes(-1, -2)).max() < 1e-5
+
+
+def test_an_utterance_knows_nothing_of_its_neighbours():
+    arrays = oracle.arrays(5, rows=4)
+    order = np.array([2, 0, 3, 1])
+    y, state = run(arrays)
+    permuted_y, permuted_state = run([x[order] for x in arrays[:5]] + [arrays[5]])
+    assert mx.array_equal(permuted_y, y[mx.array(order)])
+    assert mx.array_equal(permuted_state, state[mx.array(order)])
+
+
+def test_without_steps_nothing_is_learnt():
+    q, k, v, eta, state, _ = oracle.arrays(6)
+    y, last = ttt_chunk(*map(mx.array, (q, k, v, 0 * eta, state)), backend="reference")
+    assert mx.array_equal(last, mx.array(state))
+    np.testing.assert_allclose(np.array(y), np.einsum("bthd,bhde->bthe", q, state), atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [mx.float16, mx.bfloat16])
+def test_half_precision_inputs_keep_a_float32_state(kind):
+    arrays = oracle.arrays(7, length=40)
+    halves = [mx.array(x).astype(kind) for x in arrays[:3]]
+    rest = list(map(mx.array, arrays[3:5]))
+    y, last = ttt_chunk(*halves, *rest, backend="reference")
+    exact = [np.array(x.astype(mx.float32)) for x in halves]
+    wanted, wanted_last = oracle.update(*exact, *arrays[3:5], np.ones(2), 16)
+    assert y.dtype == kind and last.dtype == mx.float32
+    np.testing.assert_allclose(np.array(last), wanted_last, atol=1e-5)
+    np.testing.assert_allclose(np.array(y.astype(mx.float32)), wanted, rtol=1e-2, atol=1e-2)
+    gradient = mx.grad(lambda q: ttt_chunk(q, *halves[1:], *rest, backend="reference")[0].astype(mx.float32).sum())
+    assert gradient(halves[0]).dtype == kind
+
+
+def test_memory_of_the_gradient_grows_with_the_root_of_the_chunks():
+    def peak(length):
+        q, k, v, eta, state, _ = map(mx.array, oracle.arrays(8, 1, length, 1, 64, 64))
+        mx.eval(q, k, v, eta, state)
+        begun = mx.get_active_memory()
+        mx.reset_peak_memory()
+        mx.eval(
+            mx.grad(lambda *x: ttt_chunk(*x, chunk_size=1, backend="reference")[0].sum(), argnums=range(5))(
+                q, k, v, eta, state
+            )
+        )
+        return mx.get_peak_memory() - begun, length * state.nbytes
+
+    used, every_state = peak(1024)
+    assert used < every_state / 4  # one state a chunk, forwards and backwards, would be 2
+
+
+def test_compiled_and_plain_steps_are_equal():
+    arrays = list(map(mx.array, oracle.arrays(9)[:5]))
+    step = mx.value_and_grad(lambda *x: (ttt_chunk(*x)[0] ** 2).sum(), argnums=range(5))
+    plain, compiled = step(*arrays), mx.compile(step)(*arrays)
+    for one, other in zip((plain[0], *plain[1]), (compiled[0], *compiled[1]), strict=True):
+        assert mx.allclose(one, other, atol=1e-5)
+
+
+@pytest.mark.parametrize("which", range(5))
+def test_arrays_that_do_not_fit_are_refused(which):
+    arrays = list(map(mx.array, oracle.arrays(10)[:5]))
+    arrays[which] = arrays[which][..., :-1]
+    with pytest.raises(UsageError, match="do not fit together"):
+        ttt_chunk(*arrays)
+
+
+@pytest.mark.parametrize("options", [{"chunk_size": 0}, {"retention": mx.ones((3,))}, {"backend": "cpu"}])
+def test_options_that_cannot_be_are_refused(options):
+    with pytest.raises(UsageError):
+        ttt_chunk(*map(mx.array, oracle.arrays(11)[:5]), **options)

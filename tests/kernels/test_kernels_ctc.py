@@ -132,6 +132,16 @@ def test_what_lies_beyond_the_lengths_is_never_read(backend):
 
 
 @both
+def test_arrays_may_lie_in_memory_in_any_order(backend):
+    logits, *rest = oracle.batch(19, 3, 14, 4, 6)
+    rest = list(map(mx.array, rest))
+    turned = mx.array(np.ascontiguousarray(logits.transpose(2, 1, 0))).transpose(2, 1, 0)
+    wide = mx.concatenate([rest[1], rest[1]], 1)[:, :4]
+    plain = ctc_loss(mx.array(logits), *rest, backend=backend)
+    assert mx.array_equal(ctc_loss(turned, rest[0], wide, rest[2], backend=backend), plain)
+
+
+@both
 @pytest.mark.parametrize("kind", [mx.float16, mx.bfloat16])
 def test_half_precision_logits_are_swept_in_float32(backend, kind):
     logits, *rest = oracle.batch(11, 2, 20, 4, 6)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+
 import mlx.core as mx
 import numpy as np
 import pytest
 from emulator import lint
-from emulator.lane import COMPILER, ORDERS, Lane, signature
+from emulator.lane import COMPILER, ORDERS, TIMEOUT, TYPES, Lane, signature
 from gpu_shapes import alignment_results, alignments, assert_close, update_results, updates, use
 
 from thunder.kernels.ctc import gpu as ctc_gpu
-from thunder.kernels.launch import cuda_body
+from thunder.kernels.launch import cuda_body, cuda_header
 from thunder.kernels.ttt_chunk import gpu as ttt_gpu
 
 KERNELS = [ttt_gpu.AHEAD, ttt_gpu.BACK, ctc_gpu.SWEEP, ctc_gpu.GRADIENT]
@@ -107,3 +110,23 @@ def test_the_cuda_body_has_no_word_of_metal_left(kernel):
     stripped = code.replace("threadgroup_barrier", "").replace("mem_threadgroup", "")
     stripped = stripped.replace("_in_threadgroup", "").replace("threadgroup_position", "")
     assert "threadgroup" not in stripped and "device " not in stripped and "__shared__" in code
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("nvcc"), reason="nvcc is not installed")
+@kernels
+def test_nvcc_takes_the_cuda_twin(kernel, tmp_path):
+    launch, inputs = lint.example(kernel), lint.example_inputs(kernel)
+    parameters = [f"const {TYPES[x.dtype]}* {name}" for name, x in zip(kernel.inputs, inputs, strict=True)]
+    parameters += [f"{TYPES[kind]}* {name}" for name, kind in zip(kernel.outputs, launch.dtypes, strict=True)]
+    known = [
+        f"constexpr int {name} = {int(value)};" if isinstance(value, int) else f"using {name} = {TYPES[value]};"
+        for name, value in launch.constants
+    ]
+    body = "\n".join([*known, cuda_body(kernel.text())])
+    source = f'{cuda_header()}\nextern "C" __global__ void twin({", ".join(parameters)}) {{\n{body}\n}}\n'
+    path = tmp_path / "twin.cu"
+    path.write_text(source)
+    command = ["nvcc", "-arch=sm_90", "-cubin", "-o", str(tmp_path / "twin.cubin"), str(path)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT)
+    assert ended.returncode == 0, ended.stderr[:2000]

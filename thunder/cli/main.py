@@ -20,6 +20,7 @@ COMMANDS = {
     "resume": ("thunder.cli.resume", "Continue a run from its newest checkpoint."),
     "pretrain": ("thunder.cli.pretrain", "Pretrain the tiny base model from open text."),
     "corpus": ("thunder.cli.corpus", "Make and check corpora."),
+    "kernels": ("thunder.cli.kernels", "Check this machine's kernels against their references."),
     "doctor": ("thunder.cli.doctor", "Check this machine: Python, packages, OpenBLAS, model, ports."),
     "status": ("thunder.cli.status", "Check a cluster's hosts and the cable between them (also: thunder_status)."),
     "rank": ("thunder.cli.rank", "One rank of a run; started by train."),

@@ -1,4 +1,4 @@
-"""Starting a kernel's text on a GPU: as it stands on Metal, through a short prelude and four rewritten words on CUDA."""
+"""Starting a kernel's text on a GPU: as it stands on Metal, with a prelude and two words rewritten on CUDA."""
 
 from __future__ import annotations
 

@@ -1,8 +1,6 @@
 // Reads buffers from stdin, runs the kernel over the grid, writes the outputs to stdout.
 #include <unistd.h>
 
-#include <vector>
-
 static void take(void* place, size_t bytes) {
   if (fread(place, 1, bytes, stdin) != bytes) exit(9);
 }
@@ -10,9 +8,9 @@ static void take(void* place, size_t bytes) {
 int main() {
   int head[8];  // grid, threadgroup, order, buffers
   take(head, sizeof head);
-  std::vector<void*> b(head[7]);
-  std::vector<int64_t> sizes(head[7]);
-  std::vector<int> written(head[7]);
+  void* b[16];
+  int64_t sizes[16];
+  int written[16];
   for (int i = 0; i < head[7]; ++i) {
     take(&sizes[i], 8);
     take(&written[i], 4);

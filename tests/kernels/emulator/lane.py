@@ -1,7 +1,7 @@
-"""Runs a kernel's Metal text on this CPU: MLX's own signature around it, each Metal thread a fibre, 32 to a SIMD-group.
+"""Runs a kernel's Metal text on this CPU: MLX's own signature around it, a fibre for each thread, 32 to a SIMD-group.
 
-Fibres change only at barriers and SIMD-group operations, in the order asked for. Threadgroup memory, outputs and (by the
-compiler) locals begin as NaN patterns. Built plain, with address and undefined-behaviour checks, or with race checks.
+Fibres change only at barriers and SIMD-group operations, in the order asked for. Threadgroup memory, outputs and (by
+the compiler) locals begin as NaN patterns. Built plain, with address and undefined-behaviour checks, or race checks.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What Apple's compiler refuses and the lanes' compilers would take: found by words, and by clang's OpenCL front end."""
+"""What Apple's compiler refuses and the lanes would take: found by words, and by clang's front end for OpenCL C++."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
-from emulator.lane import TIMEOUT, TYPES, signature
 
+from emulator.lane import TIMEOUT, TYPES, signature
 from thunder.kernels.launch import Kernel, Launch
 
 FOLDER = Path(__file__).parent

@@ -1,14 +1,11 @@
 // Stands in for <metal_stdlib> and runs a Metal compute kernel's body on a CPU: what our texts use of it, and no more,
 // so that a word which Apple's library may not have is refused here.
 #pragma once
-#include <algorithm>
-#include <cmath>
-#include <cstdint>
-#include <cstdio>
-#include <cstdlib>
-#include <cstring>
-#include <string>
-#include <vector>
+#include <math.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 typedef unsigned int uint;
 typedef unsigned short ushort;
@@ -58,7 +55,7 @@ template <class T>
 inline T simd_max(T value, int line = __builtin_LINE()) {
   emu::collect(value, "simd_max", line);
   for (uint l = 0; l < 32; ++l)
-    if (emu::has(l)) value = std::max(value, emu::lane<T>(l));
+    if (emu::has(l)) value = emu::lane<T>(l) > value ? emu::lane<T>(l) : value;
   return value;
 }
 template <class T>

@@ -2,6 +2,9 @@
 // Built without race checks of its own, so that only the kernel's accesses count.
 #include "metal_shim.h"
 #include <sys/mman.h>
+#include <algorithm>
+#include <string>
+#include <vector>
 #ifdef EMU_ASAN
 #include <sanitizer/common_interface_defs.h>
 #include <sanitizer/asan_interface.h>

@@ -1,8 +1,7 @@
 // The scheduler as the shim and the harness see it.
 #pragma once
-#include <cstddef>
-#include <cstdint>
-#include <cstring>
+#include <stddef.h>
+#include <stdint.h>
 namespace emu {
 struct Ctx {
   uint3 thread_position_in_grid, thread_position_in_threadgroup, threadgroup_position_in_grid;

@@ -70,7 +70,7 @@ def check_shapes(
     logits: mx.array, frame_lengths: mx.array, labels: mx.array, label_lengths: mx.array, blank: int
 ) -> None:
     """Raise UsageError with every shape where they do not fit together."""
-    rows = logits.shape[0]
+    rows = logits.shape[0] if logits.ndim == 3 else -1
     fits = logits.ndim == 3 and labels.ndim == 2 and labels.shape[0] == rows and min(logits.shape) > 0
     if not fits or frame_lengths.shape != (rows,) or label_lengths.shape != (rows,):
         shapes = f"logits {logits.shape}, frame lengths {frame_lengths.shape}, labels {labels.shape}, "

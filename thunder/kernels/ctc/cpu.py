@@ -19,9 +19,9 @@ def loss_and_gradient(
     logits: mx.array, frame_lengths: mx.array, labels: mx.array, label_lengths: mx.array, blank: int
 ) -> tuple[mx.array, mx.array]:
     """(losses [B], their gradient in the logits [B, T, V]), both float32; arguments as for `ctc_loss`."""
-    values = np.array(logits.astype(mx.float32))
+    values = np.array(logits.astype(mx.float32), order="C")
     losses, gradient = np.empty(len(values), np.float32), np.zeros_like(values)
-    integers = (np.array(lengths, dtype=np.int32) for lengths in (frame_lengths, labels, label_lengths))
+    integers = (np.array(lengths, dtype=np.int32, order="C") for lengths in (frame_lengths, labels, label_lengths))
     program()(values, values.view(np.int32), *integers, blank, losses, gradient)
     return mx.array(losses), mx.array(gradient)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 
@@ -38,7 +40,7 @@ def refused(width: int, size: int) -> dict[str, str]:
     return dict.fromkeys(("metal", "cuda"), reason) if reason else {}
 
 
-def constants(width: int, values: int, size: int, kind: mx.Dtype, hebbian: bool) -> tuple[tuple[str, object], ...]:
+def constants(width: int, values: int, size: int, kind: mx.Dtype, hebbian: bool) -> tuple[tuple[str, Any], ...]:
     """What the texts are compiled for: lanes P of a row, threads TG of a group, whether the queries are staged too."""
     lanes = 1  # a power of two: lanes find their partners by exclusive or
     while width // lanes > PER_LANE or width % lanes:
@@ -56,11 +58,10 @@ def common_type(*arrays: mx.array) -> tuple[list[mx.array], mx.Dtype]:
     return [x.astype(kind) for x in arrays], kind
 
 
-def start(forms: tuple[tuple[str, object], ...], rows: int, values: int, shapes: tuple[launch.Shape, ...]) -> Launch:
+def start(forms: tuple[tuple[str, Any], ...], rows: int, values: int, shapes: tuple[launch.Shape, ...]) -> Launch:
     """Groups over the rows of the state in x, over batch and heads in z."""
-    known = dict(forms)
-    group, per_group = int(str(known["TG"])), int(str(known["TG"])) // int(str(known["P"]))
-    grid = (-(-values // per_group) * group, 1, rows)
+    group, lanes = (dict(forms)[name] for name in ("TG", "P"))
+    grid = (math.ceil(values * lanes / group) * group, 1, rows)
     return Launch(forms, grid, (group, 1, 1), shapes, (mx.float32,) * len(shapes))
 
 
@@ -80,7 +81,7 @@ def ahead(
     """As `reference.ahead`."""
     (rows, length, heads, width), values = q.shape, v.shape[3]
     (q, k, v), kind = common_type(q, k, v)
-    kept = -(-(-(-length // size)) // every)
+    kept = math.ceil(math.ceil(length / size) / every)
     sizes = mx.array([length, heads, values, every], dtype=mx.int32)
     frames, states = (rows, length, heads, values), (rows, heads, values, width)
     forms = constants(width, values, size, kind, hebbian)
@@ -106,7 +107,7 @@ def back(
     """As `reference.back`."""
     (rows, length, heads, width), values = q.shape, dy.shape[3]
     (q, k), kind = common_type(q, k)
-    chunks = -(-length // size)
+    chunks = math.ceil(length / size)
     sizes = mx.array([length, heads, values], dtype=mx.int32)
     forms = constants(width, values, size, kind, hebbian)
     states = (rows, heads, values, width)

@@ -1,0 +1,125 @@
+"""Mistakes planted in the texts: the lanes that would have to find them do."""
+
+# ruff: noqa: E501 (a mistake is easier to read on one line)
+from __future__ import annotations
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from emulator import lint
+from emulator.lane import COMPILER, Found, Lane
+from gpu_shapes import alignment_results, assert_close, use
+
+from thunder.kernels.ctc import gpu as ctc_gpu
+from thunder.kernels.ttt_chunk import gpu as ttt_gpu
+from thunder.kernels.ttt_chunk import reference
+
+BARRIER = "metal::threadgroup_barrier(metal::mem_flags::mem_threadgroup);\n"
+STAGE = "ks[t][d] = t < frames ? static_cast<float>(k[at]) : 0.0f;"
+# name -> (old, new)
+MUTANTS = {
+    "no barrier before staging": ("    " + BARRIER + "    for (uint j", "    for (uint j"),
+    "no barrier after staging": (BARRIER + "\n    if (live && c % every", "\n    if (live && c % every"),
+    "one frame too many": ("for (int t = 0; t < C; ++t) {\n      float key", "for (int t = 0; t <= C; ++t) {\n      float key"),
+    "no guard on the last chunk's keys": (STAGE, "ks[t][d] = static_cast<float>(k[at]);"),
+    "no guard on rows": ("if (t < frames && live) {", "if (t < frames) {"),
+    "no guard on the last state": ("  if (live) {\n    for (int i = 0; i < OWN; ++i) {\n      last", "  {\n    for (int i = 0; i < OWN; ++i) {\n      last"),
+    "the shuffle skips a lane": ("int mask = 1; mask < P", "int mask = 2; mask < P"),
+    "a barrier that some threads miss": ("    " + BARRIER + "\n    if (live && c", "    if (live) " + BARRIER + "\n    if (live && c"),
+    "a shuffle that some lanes miss": ("key += metal::simd_shuffle_xor(key, ushort(mask));", "if (l == 0) { key += metal::simd_shuffle_xor(key, ushort(mask)); }"),
+    "an error left unset on padding": ("      } else {\n        e[t] = 0.0f;\n      }", "      }"),
+    "no retention": ("float next = keep * w[i];", "float next = w[i];"),
+    "every lane writes": ("if (l == 0) {\n          read", "{\n          read"),
+    "the sign of the step": ("next -= e[t]", "next += e[t]"),
+    "staging overruns by a row": ("j < uint(C * D); j += TG", "j < uint((C + 1) * D); j += TG"),
+    "a thread pointer to threadgroup memory": ("float key = 0.0f;", "float key = 0.0f;\n      float* p = ks[t];"),
+    "a double": ("float key = 0.0f;", "double key = 0.0f;"),
+    "a row in 16 bits": ("const uint row =", "const ushort row ="),
+    "a lambda": ("const float keep = retention[h];", "const float keep = retention[h];\n  auto f = [&](float x) { return x; };\n  w[0] = f(w[0]);"),
+    "kept one chunk late": ("c % every == 0", "c % every == 1"),
+}  # fmt: skip
+CTC_MUTANTS = {
+    "no barrier between frames": ("    passed[i & 1][s + 2] = weight;\n    " + BARRIER, "    passed[i & 1][s + 2] = weight;\n"),
+    "one buffer for two": ("passed[i & 1][s + 2]", "passed[0][s + 2]"),
+    "repeats may skip the blank": (" && label != states[b * S + two_before]", ""),
+    "dead threads write": ("    if (live) {\n      paths", "    {\n      paths"),
+}  # fmt: skip
+
+
+def caught(kernel, text, try_it, monkeypatch) -> str:
+    """Which lane finds the fault in `text`, or nothing."""
+    if found := lint.words(text):
+        return f"words: {found}"
+    if lint.CLANG and (said := lint.front(kernel, text, lint.example_inputs(kernel), lint.example(kernel))):
+        return f"front end: {said.splitlines()[0]}"
+    for build, order in (
+        ("plain", "forward"),
+        ("plain", "reverse"),
+        ("plain", "random"),
+        ("asan", "forward"),
+        ("tsan", "forward"),
+    ):
+        use(monkeypatch, Lane(build, order, rewrite={kernel.name: text}))
+        try:
+            try_it()
+        except (Found, AssertionError) as said:
+            return f"{build} {order}: {str(said).strip().splitlines()[0][:80]}"
+    return ""
+
+
+def try_ahead() -> None:
+    """The forward scan at a shape with a ragged last chunk, a ragged last group of rows and two lanes to a row."""
+    draw = np.random.default_rng(3)
+
+    def normal(*shape):
+        return mx.array(draw.standard_normal(shape) * 0.3, mx.float32)
+
+    q, k, v, eta, state = (
+        normal(1, 37, 2, 64),
+        normal(1, 37, 2, 64),
+        normal(1, 37, 2, 40),
+        normal(1, 37, 2) ** 2,
+        normal(1, 2, 64, 40),
+    )
+    arrays, options = (q, k, v, eta, mx.array([0.9, 1.0]), state), {"size": 16, "every": 2, "hebbian": False}
+    wanted = reference.ahead(*arrays, **options)
+    found = ttt_gpu.ahead(*arrays, **options, backend="metal")
+    assert_close([np.array(x) for x in found], [np.array(x) for x in wanted])
+
+
+def try_sweep() -> None:
+    """Repeats, labels over two SIMD-groups, and rows of unequal length."""
+    case = (3, 60, 20, 5)
+    assert_close(alignment_results(case, "metal"), alignment_results(case, "reference"))
+
+
+def mutated(kernel, old: str, new: str) -> str:
+    text = kernel.text()
+    assert old in text, "the text has changed: plant this mistake anew"
+    return text.replace(old, new, 1)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.skipif(not COMPILER, reason="neither clang++ nor g++ is installed")
+def test_every_planted_mistake_is_caught(monkeypatch):
+    try_ahead_unharmed = caught(ttt_gpu.AHEAD, ttt_gpu.AHEAD.text(), try_ahead, monkeypatch)
+    assert try_ahead_unharmed == "" and caught(ctc_gpu.SWEEP, ctc_gpu.SWEEP.text(), try_sweep, monkeypatch) == ""
+    verdicts = {
+        name: caught(ttt_gpu.AHEAD, mutated(ttt_gpu.AHEAD, *edit), try_ahead, monkeypatch)
+        for name, edit in MUTANTS.items()
+    }
+    verdicts |= {
+        name: caught(ctc_gpu.SWEEP, mutated(ctc_gpu.SWEEP, *edit), try_sweep, monkeypatch)
+        for name, edit in CTC_MUTANTS.items()
+    }
+    for name, verdict in verdicts.items():
+        print(f"{name}: {verdict or 'NOT CAUGHT'}")
+    missed = [name for name, verdict in verdicts.items() if not verdict]
+    assert missed == ([] if lint.CLANG else ["a thread pointer to threadgroup memory"])  # address spaces need clang
+
+
+@pytest.mark.skipif(not COMPILER, reason="neither clang++ nor g++ is installed")
+@pytest.mark.parametrize("name", ["no barrier after staging", "a barrier that some threads miss", "no retention"])
+def test_a_few_of_them_at_every_run(name, monkeypatch):
+    assert caught(ttt_gpu.AHEAD, mutated(ttt_gpu.AHEAD, *MUTANTS[name]), try_ahead, monkeypatch)

@@ -30,7 +30,7 @@ def test_the_choice(present, refused, wanted, chosen, monkeypatch):
 @pytest.mark.parametrize("absent", ["metal", "cuda", "cpu"])
 def test_asking_for_what_is_absent_is_an_error_by_name(absent, monkeypatch):
     monkeypatch.setattr(dispatch, "present", lambda: ("reference",))
-    with pytest.raises(UsageError, match=f"some: backend '{absent}' cannot run: {dispatch.ABSENT[absent]}"):
+    with pytest.raises(UsageError, match=f"some: no backend can run: {absent}: {dispatch.ABSENT[absent]}"):
         dispatch.choose(absent, "some")
 
 
@@ -59,6 +59,14 @@ def test_nothing_is_promised_for_a_gpu_when_the_default_device_is_the_cpu(monkey
     assert "metal" not in dispatch.present()
     monkeypatch.setattr(mx, "default_device", lambda: mx.Device(mx.gpu))
     assert dispatch.present()[0] == "metal"
+
+
+def test_arrays_are_evaluated_only_for_the_cpus_program(monkeypatch):
+    monkeypatch.setattr(dispatch, "traced", lambda *values: pytest.fail("evaluated"))
+    for here in (("metal", "cpu", "reference"), ("reference",)):
+        monkeypatch.setattr(dispatch, "present", lambda here=here: here)
+        dispatch.choose("auto", "some", values=[mx.ones(3)])
+        dispatch.choose("reference", "some", values=[mx.ones(3)])
 
 
 def test_traced_arrays_are_told_from_plain_ones():

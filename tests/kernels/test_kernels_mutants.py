@@ -44,6 +44,12 @@ CTC_MUTANTS = {
     "repeats may skip the blank": (" && label != states[b * S + two_before]", ""),
     "dead threads write": ("    if (live) {\n      paths", "    {\n      paths"),
 }  # fmt: skip
+BACK_MUTANTS = {
+    "no barrier after staging": (BARRIER + "\n    if (live) {", "\n    if (live) {"),
+    "what reaches u inside the chunk is left out": ("key + own[at]", "key"),
+    "chunks from the first on": ("int c = chunks - 1; c >= 0; --c", "int c = 0; c < chunks; ++c"),
+    "every lane writes": ("if (l == 0) {\n          u[at]", "{\n          u[at]"),
+}  # fmt: skip
 
 
 def caught(kernel, text, try_it, monkeypatch) -> str:
@@ -87,6 +93,26 @@ def try_ahead() -> None:
     assert_close([np.array(x) for x in found], [np.array(x) for x in wanted])
 
 
+def try_back() -> None:
+    """The backward scan at the same shape."""
+    draw = np.random.default_rng(4)
+
+    def normal(*shape):
+        return mx.array(draw.standard_normal(shape) * 0.3, mx.float32)
+
+    q, k, eta, dy, own = (
+        normal(1, 37, 2, 64),
+        normal(1, 37, 2, 64),
+        normal(1, 37, 2) ** 2,
+        normal(1, 37, 2, 40),
+        normal(1, 37, 2, 40),
+    )
+    arrays, options = (q, k, eta, mx.array([0.9, 1.0]), dy, own, normal(1, 2, 64, 40)), {"size": 16, "hebbian": False}
+    wanted = reference.back(*arrays, **options)
+    found = ttt_gpu.back(*arrays, **options, backend="metal")
+    assert_close([np.array(x) for x in found], [np.array(x) for x in wanted])
+
+
 def try_sweep() -> None:
     """Repeats, labels over two SIMD-groups, and rows of unequal length."""
     case = (3, 60, 20, 5)
@@ -103,20 +129,22 @@ def mutated(kernel, old: str, new: str) -> str:
 @pytest.mark.timeout(900)
 @pytest.mark.skipif(not COMPILER, reason="neither clang++ nor g++ is installed")
 def test_every_planted_mistake_is_caught(monkeypatch):
-    try_ahead_unharmed = caught(ttt_gpu.AHEAD, ttt_gpu.AHEAD.text(), try_ahead, monkeypatch)
-    assert try_ahead_unharmed == "" and caught(ctc_gpu.SWEEP, ctc_gpu.SWEEP.text(), try_sweep, monkeypatch) == ""
-    verdicts = {
-        name: caught(ttt_gpu.AHEAD, mutated(ttt_gpu.AHEAD, *edit), try_ahead, monkeypatch)
-        for name, edit in MUTANTS.items()
-    }
-    verdicts |= {
-        name: caught(ctc_gpu.SWEEP, mutated(ctc_gpu.SWEEP, *edit), try_sweep, monkeypatch)
-        for name, edit in CTC_MUTANTS.items()
-    }
+    planted = (
+        (ttt_gpu.AHEAD, MUTANTS, try_ahead),
+        (ttt_gpu.BACK, BACK_MUTANTS, try_back),
+        (ctc_gpu.SWEEP, CTC_MUTANTS, try_sweep),
+    )
+    verdicts = {}
+    for kernel, mutants, try_it in planted:
+        assert caught(kernel, kernel.text(), try_it, monkeypatch) == ""
+        for name, edit in mutants.items():
+            verdicts[f"{kernel.name}: {name}"] = caught(kernel, mutated(kernel, *edit), try_it, monkeypatch)
     for name, verdict in verdicts.items():
         print(f"{name}: {verdict or 'NOT CAUGHT'}")
     missed = [name for name, verdict in verdicts.items() if not verdict]
-    assert missed == ([] if lint.CLANG else ["a thread pointer to threadgroup memory"])  # address spaces need clang
+    assert missed == (
+        [] if lint.CLANG else ["ttt_chunk_ahead: a thread pointer to threadgroup memory"]
+    )  # address spaces need clang
 
 
 @pytest.mark.skipif(not COMPILER, reason="neither clang++ nor g++ is installed")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+from collections.abc import Sequence
 from functools import cache
 
 import mlx.core as mx
@@ -28,26 +29,25 @@ def present() -> tuple[str, ...]:
     return (*found, "reference")
 
 
-def choose(wanted: str, kernel: str, refused: dict[str, str] | None = None) -> str:
+def choose(wanted: str, kernel: str, refused: dict[str, str] | None = None, values: Sequence[mx.array] = ()) -> str:
     """The backend that runs `kernel`: the one asked for, or the best present one under "auto".
 
-    refused: backends that cannot take this call, each with the reason. Raises UsageError where what was asked for by
-    name is unknown, absent or refused; "auto" passes over it. Each choice is logged once.
+    refused: backends that cannot take this call, each with the reason. values: what the CPU's program would have to
+    read; they are evaluated only if its turn comes. Raises UsageError where what was asked for by name is unknown,
+    absent or refused; "auto" passes over it. Each choice is logged once.
     """
-    refused = refused or {}
     if wanted not in BACKENDS:
         raise UsageError(f"{kernel}: no backend {wanted!r}", f"one of {', '.join(BACKENDS)}")
-    here = present()
-    if wanted != "auto":
-        reason = refused.get(wanted) or ("" if wanted in here else ABSENT[wanted])
-        if reason:
-            raise UsageError(f"{kernel}: backend {wanted!r} cannot run: {reason}", "backend 'auto' or 'reference'")
-        say(kernel, wanted, "asked for")
-        return wanted
-    chosen = next(name for name in here if name not in refused)
-    passed = [f"{name}: {refused[name]}" for name in here[: here.index(chosen)]]
-    say(kernel, chosen, "; ".join(passed) or "the best one here")
-    return chosen
+    here, passed = present(), []
+    for name in here if wanted == "auto" else (wanted,):
+        reason = (refused or {}).get(name, "") or ("" if name in here else ABSENT[name])
+        if not reason and name == "cpu" and values and traced(*values):
+            reason = "inside mx.compile only MLX operations run"
+        if not reason:
+            say(kernel, name, "; ".join(passed) or ("the best one here" if wanted == "auto" else "asked for"))
+            return name
+        passed.append(f"{name}: {reason}")
+    raise UsageError(f"{kernel}: no backend can run: {'; '.join(passed)}", "backend 'auto' or 'reference'")
 
 
 @cache

@@ -31,10 +31,8 @@ def ctc_loss(
     mask them by `mx.where` before summing. Raises UsageError for arrays of other shapes.
     """
     check_shapes(logits, frame_lengths, labels, label_lengths, blank)
-    refused = gpu.refused(labels.shape[1])
-    if dispatch.traced(logits):
-        refused["cpu"] = "inside mx.compile only MLX operations run"
-    chosen = dispatch.choose(backend, KERNEL, refused)
+    arrays = logits, frame_lengths, labels, label_lengths
+    chosen = dispatch.choose(backend, KERNEL, gpu.refused(labels.shape[1]), values=arrays)
     integers = (lengths.astype(mx.int32) for lengths in (frame_lengths, labels, label_lengths))
     return with_gradient(chosen, blank)(logits, *integers)[0]
 

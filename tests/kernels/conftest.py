@@ -1,8 +1,0 @@
-"""The oracles and the emulator beside these tests are importable by their names."""
-
-from __future__ import annotations
-
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parent))

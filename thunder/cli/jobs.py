@@ -244,13 +244,6 @@ def absolute(value: str | list[str] | None) -> Any:
     return str(Path(value).expanduser().absolute()) if value else value
 
 
-def check_writable(path: Path) -> None:
-    """Raises UsageError where a folder of this path could not be written: better said before training than after."""
-    there = next(folder for folder in (path, *path.parents) if folder.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK):
-        raise UsageError(f"{path}: {there} is no folder that can be written to", fix="name another folder")
-
-
 def resumed_settings(
     kind: type[SettingsType], given: dict[str, Any], config: Path | None
 ) -> tuple[SettingsType, dict[str, str], tuple[str, ...]]:

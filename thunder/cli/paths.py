@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 from thunder.config import REPOSITORY, SettingsType
+from thunder.errors import UsageError
 
 PATHS = ("data", "train_data", "valid_data", "test_data", "adapter_path", "resume_adapter_file")
 PATHS += ("text_root", "exclude_rows", "out", "start_from")
+
+
+def check_writable(path: Path) -> None:
+    """Raises UsageError where a folder of this path could not be written: better said before training than after."""
+    there = next(folder for folder in (path, *path.parents) if folder.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise UsageError(f"{path}: {there} is no folder that can be written to", fix="name another folder")
 
 
 def portable(settings: SettingsType) -> SettingsType:

@@ -134,7 +134,10 @@ class Attempts:
         """So that the next run on this chip starts where this one could go on."""
         if self.shape:
             incident_said = {"run": self.folder.name, "kind": cause.kind, "text": cause.error.message[:500]}
-            ladder.remember(state_folder(), self.shape, rung, **incident_said)
+            try:
+                ladder.remember(state_folder(), self.shape, rung, **incident_said)
+            except OSError as error:
+                self.screen.say(f"the next run will not know of this: {error.filename}: {error.strerror}")
 
     def _collect(self, hosts: Sequence[Host], ends: Sequence[RankEnd]) -> None:
         for host, end in zip(hosts, ends, strict=True):

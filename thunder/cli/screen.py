@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import time
@@ -120,7 +121,7 @@ class Screen:
         self._task = self._bar.add_task("starting", total=total, rest="")
 
     def __enter__(self) -> Screen:
-        self._log = (self.folder / LOG).open("a", encoding="utf-8", buffering=1)
+        self._log = (self.folder / LOG).open("a", encoding="utf-8", errors="backslashreplace", buffering=1)
         self._bar.start()
         return self
 
@@ -151,14 +152,16 @@ class Screen:
                 self.say(f"{phase} ...")
 
     def _metrics(self, event: dict[str, Any]) -> None:
-        self.values |= event
-        text = metrics_line(self.values)
-        self._bar.update(self._task, completed=event.get("step", 0), rest=text)
-        shown = f"valid loss {event['valid_loss']:.4f}" if "valid_loss" in event else metrics_line(event)
-        self.say(f"step {event.get('step')}/{self.total}  {shown}", only_log=self.live)
+        numbers = _numbers(event)
+        self.values |= numbers
+        step = int(numbers.get("step", 0))
+        self._bar.update(self._task, completed=step, rest=metrics_line(self.values))
+        shown = f"valid loss {numbers['valid_loss']:.4f}" if "valid_loss" in numbers else metrics_line(numbers)
+        self.say(f"step {step}/{self.total}  {shown}", only_log=self.live)
 
     def _test(self, rank: int, event: dict[str, Any]) -> None:
-        self.tested[rank] = (int(event.get("done", 0)), int(event.get("total", 0)))
+        counts = _numbers(event)
+        self.tested[rank] = (int(counts.get("done", 0)), int(counts.get("total", 0)))
         done, total = (sum(pair[part] for pair in self.tested.values()) for part in (0, 1))
         self._bar.update(self._task, completed=done, total=total, rest="answers")
         if time.monotonic() - self._said_test > 10 or done == total:
@@ -176,13 +179,23 @@ class Screen:
             print(text, file=sys.stderr, flush=True)
 
 
+def _numbers(event: dict[str, Any]) -> dict[str, Any]:
+    """What of an event can be shown as a number: a host's agent may be of another make. Only losses may be no number."""
+    return {
+        name: value
+        for name, value in event.items()
+        if isinstance(value, int | float)
+        and (abs(value) < 1e15 or (isinstance(value, float) and name.endswith("loss")))
+    }
+
+
 def metrics_line(values: dict[str, Any]) -> str:
     """Loss, validation, speed, time left, memory: what there is of them."""
     parts = []
     if "loss" in values:
         parts.append(f"loss {values['loss']:.4f}")
     if "valid_loss" in values:
-        parts.append(f"valid {values['valid_loss']:.4f} (best {values['best_loss']:.4f})")
+        parts.append(f"valid {values['valid_loss']:.4f} (best {values.get('best_loss', math.nan):.4f})")
     if "tokens_per_second" in values:
         parts.append(f"{values['tokens_per_second']:.0f} tok/s")
     if "seconds_left" in values:

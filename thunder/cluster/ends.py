@@ -94,7 +94,7 @@ class Cause:
     @property
     def summary(self) -> str:
         """The error in a line."""
-        return self.error.message.partition(LOG_FOLLOWS)[0].splitlines()[0]
+        return (self.error.message.partition(LOG_FOLLOWS)[0].splitlines() or [self.kind])[0]
 
 
 def cause(ends: Sequence[RankEnd]) -> Cause | None:

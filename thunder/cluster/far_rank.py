@@ -11,17 +11,18 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from thunder.cluster import probe, ssh
-from thunder.cluster.ends import KINDS, RankEnd
-from thunder.cluster.messages import EVERY, MARK, PROTOCOL, SILENCE, Reader, line
+from thunder.cluster.ends import KINDS, TAIL_LINES, RankEnd
+from thunder.cluster.messages import EVERY, MARK, PROTOCOL, SILENCE, Reader, digests, line, texts, whole
 from thunder.cluster.plan import RankPlan
 from thunder.cluster.rank_process import OnEvent, OnLine
-from thunder.errors import ClusterError, RunFailed
+from thunder.errors import ClusterError, RunFailed, ThunderError
 from thunder.units import Seconds
 
 READY = Seconds(60)  # to start Python there, and for the rank of a launcher that was lost to end
 LAST_WORDS = Seconds(3)
 CHUNK = 1 << 16
-LONGEST_LINE = 1 << 16
+LONGEST_LINE = 4000
+MOST_LINES = 1000  # that wait to be shown; the log has them all
 
 
 class Stream(Protocol):
@@ -94,7 +95,7 @@ class FarRank:
         self.first = self.told_to_stop = self.interrupted = False
         self.error: dict[str, Any] | None = None
         self.lost = self.stalled = ""
-        self._lines: deque[str] = deque(maxlen=10_000)
+        self._lines: deque[str] = deque(maxlen=MOST_LINES)
         self._end: dict[str, Any] = {}
         self._folder = ""
         self._reader = Reader(MARK)
@@ -185,20 +186,22 @@ class FarRank:
             host=self.plan.host.name,
             returncode=self.returncode,
             first=self.first,
-            tail=tuple(str(text) for text in self._end.get("tail", ())),
+            tail=texts(self._end.get("tail"), TAIL_LINES, LONGEST_LINE),
             log=self.log,
             error=self.error,
             told_to_stop=self.told_to_stop,
             interrupted=self.interrupted,
-            malformed_events=int(self._end.get("malformed_events", 0)) + self._reader.malformed,
+            malformed_events=(whole(self._end.get("malformed_events")) or 0) + self._reader.malformed,
             lost=self.lost,
             stalled=self.stalled,
             folder=self._folder,
-            left=self._end.get("left") or {},
+            left=digests(self._end.get("left")),
         )
 
     def _take(self, message: dict[str, Any], on_event: OnEvent) -> None:
         kind = message.get("say")
+        if self.returncode is not None:
+            return  # the last word was said
         if kind == "event" and isinstance(event := message.get("event"), dict):
             if event.get("event") == "error":
                 self.error = event
@@ -208,12 +211,12 @@ class FarRank:
             self._lines.append(text)
             with self.log.open("a", encoding="utf-8", errors="replace") as stream:
                 stream.write(text + "\n")
-        elif kind == "ended" and isinstance(code := message.get("returncode"), int):
-            self._end = message if isinstance(message.get("tail", []), list) else {}
-            self.returncode = code
+        elif kind == "ended" and (code := whole(message.get("returncode"))) is not None:
+            self._end, self.returncode = message, code
         elif kind == "refused":
-            self.error = {"message": message.get("message"), "fix": message.get("fix")}
-            self.returncode = int(message.get("exit_code") or 1)
+            refused = _refusal(message)
+            self.error = {"message": refused.message, "fix": refused.fix}
+            self.returncode = refused.exit_code
 
     def _wait_until_ready(self) -> None:
         until = time.monotonic() + READY
@@ -226,8 +229,7 @@ class FarRank:
                     self._folder = str(message.get("folder"))
                     return
                 if message.get("say") == "refused":
-                    kind = KINDS.get(int(message.get("exit_code") or 1), RunFailed)
-                    raise kind(str(message.get("message")), str(message.get("fix") or ""))
+                    raise _refusal(message)
             if data == b"":
                 said = self._reader.noise.decode(errors="replace")
                 raise ClusterError(f"{where} ended before it was ready: {said or 'it said nothing'}", fix=self._fix())
@@ -252,6 +254,12 @@ class FarRank:
     def _lose(self, why: str) -> None:
         self.lost, self.returncode = why, -9
         self._stream.close()
+
+
+def _refusal(message: dict[str, Any]) -> ThunderError:
+    """The error that an agent sent."""
+    code, said = whole(message.get("exit_code")), str(message.get("message") or "the agent gave no reason")
+    return KINDS.get(code or 1, RunFailed)(said[:LONGEST_LINE], str(message.get("fix") or "")[:LONGEST_LINE])
 
 
 def prepare(

@@ -132,13 +132,13 @@ class Supervisor:
         with signals_ask(self.stop):
             while True:
                 found = self._attempt(attempt)
+                # asked for too late, where a fault was quicker: the next attempt is made of all hosts anyway
+                regrouped, self.stop.regrouping = self.stop.regrouping, False
                 if found is None:
                     return
                 if self.progress.checkpoint > known:
                     known, left = self.progress.checkpoint, RESTARTS
-                if found.kind == "interrupted" and self.stop.regrouping and not self.stop.asked:
-                    self.stop.regrouping = False
-                else:
+                if not (found.kind == "interrupted" and regrouped and not self.stop.asked):
                     attempt, left = self._after(found, attempt, left)
                 attempt = Attempt(attempt.number + 1, attempt.rung, self._who_is_absent())
 

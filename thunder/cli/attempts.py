@@ -92,8 +92,11 @@ class Attempts:
             registry.note_end(self.folder, error)
             if not isinstance(error, HangError | ResourceError):
                 raise
-            bundle = incident.pack(self.folder)
-            error.fix = f"{error.fix}\n  logs, stacks and versions: {format_path(bundle)}".strip()
+            try:
+                said = f"logs, stacks and versions: {format_path(incident.pack(self.folder))}"
+            except OSError as fault:
+                said = f"logs and stacks could not be bundled: {fault.strerror}"
+            error.fix = f"{error.fix}\n  {said}".strip()
             raise
 
     def start(self, attempt: Attempt, stop: StopRequest) -> Sequence[RankEnd]:

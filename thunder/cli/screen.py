@@ -180,12 +180,12 @@ class Screen:
 
 
 def _numbers(event: dict[str, Any]) -> dict[str, Any]:
-    """What of an event can be shown as a number: a host's agent may be of another make. Only losses may be no number."""
+    """What of an event can be shown as a number, since a host's agent may be of another make; a loss may be NaN."""
+    found = {name: value for name, value in event.items() if isinstance(value, int | float)}
     return {
         name: value
-        for name, value in event.items()
-        if isinstance(value, int | float)
-        and (abs(value) < 1e15 or (isinstance(value, float) and name.endswith("loss")))
+        for name, value in found.items()
+        if abs(value) < 1e15 or (name.endswith("loss") and isinstance(value, float))
     }
 
 

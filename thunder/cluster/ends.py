@@ -120,7 +120,9 @@ def failure(ends: Sequence[RankEnd]) -> ThunderError | None:
 def _judged(end: RankEnd) -> tuple[Kind, ThunderError]:
     who = f"rank {end.rank} on {end.host}"
     if end.interrupted and end.is_consequence:
-        return "interrupted", Interrupted(*_words(end, "was stopped as you asked"))
+        if end.error:
+            return "interrupted", Interrupted(*_words(end, "was stopped as you asked"))
+        return "interrupted", Interrupted(f"{who} was ended before it could save", fix="./launch.sh resume")
     if end.lost:
         return "host lost", ClusterError(f"{who}: {end.lost}", fix="thunder_status")
     if end.stalled:

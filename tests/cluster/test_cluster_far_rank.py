@@ -17,7 +17,7 @@ from thunder.cluster import far_rank
 from thunder.cluster.ends import cause, failure
 from thunder.cluster.far_rank import FarRank, prepare
 from thunder.cluster.hosts import Host
-from thunder.cluster.launch import run_ranks
+from thunder.cluster.launch import StopRequest, run_ranks
 from thunder.cluster.messages import LONGEST, MARK, line
 from thunder.cluster.plan import RankPlan
 from thunder.cluster.supervise import Progress
@@ -351,12 +351,23 @@ def test_a_host_whose_name_is_a_path_has_its_log_in_the_folder(tmp_path):
     rank.close()
 
 
-def test_interrupted_by_the_user_there(tmp_path):
-    from thunder.cluster.launch import StopRequest
+def test_ctrl_c_while_a_host_does_not_answer(tmp_path):
+    stop, begun = StopRequest(), time.monotonic()
+    streams = [Stream(READY, ends=True), Stream(said("alive"))]
+    threading.Timer(0.3, stop.ask).start()
+    with pytest.raises(Interrupted, match="before all ranks were ready"):
+        run_ranks(
+            [plan(0), plan(1)],
+            log_folder=tmp_path,
+            on_event=lambda rank, event: None,
+            open_stream=lambda plan: streams[plan.rank],
+            stop=stop,
+        )
+    assert time.monotonic() - begun < 5 and all(stream.closed for stream in streams)
 
-    stop = StopRequest()
-    stop.ask()
-    stream = Stream(READY)
+
+def test_interrupted_by_the_user_there(tmp_path):
+    stop, stream = StopRequest(), Stream(READY)
     plain = stream.send
 
     def send(data):
@@ -366,6 +377,7 @@ def test_interrupted_by_the_user_there(tmp_path):
             stream.pieces += [said("event", event=event), said("ended", returncode=130)]
 
     stream.send = send
+    threading.Timer(0.3, stop.ask).start()
     ends = run_ranks(
         [plan()],
         log_folder=tmp_path,

@@ -15,7 +15,7 @@ from thunder.cluster.ends import KINDS, TAIL_LINES, RankEnd
 from thunder.cluster.messages import EVERY, MARK, PROTOCOL, SILENCE, Reader, digests, line, texts, whole
 from thunder.cluster.plan import RankPlan
 from thunder.cluster.rank_process import OnEvent, OnLine
-from thunder.errors import ClusterError, RunFailed, ThunderError
+from thunder.errors import ClusterError, Interrupted, RunFailed, ThunderError
 from thunder.units import Seconds
 
 READY = Seconds(60)  # to start Python there, and for the rank of a launcher that was lost to end
@@ -84,11 +84,16 @@ class FarRank:
     """A rank that an agent prepares; `go` starts it. Otherwise it is used as RankProcess is."""
 
     def __init__(
-        self, plan: RankPlan, log: Path, files: Mapping[str, str], opened: Callable[[RankPlan], Stream] = open_stream
+        self,
+        plan: RankPlan,
+        log: Path,
+        files: Mapping[str, str],
+        opened: Callable[[RankPlan], Stream] = open_stream,
+        stopped: Callable[[], bool] = lambda: False,
     ) -> None:
         """Start the agent and hand it the plan; returns once it is ready.
 
-        Raises ClusterError where the host, its Python or its folder cannot be used.
+        Raises ClusterError where the host, its Python or its folder cannot be used, Interrupted where `stopped`.
         """
         self.plan, self.log = plan, log
         self.returncode: int | None = None
@@ -113,7 +118,7 @@ class FarRank:
                 files=dict(files),
                 transient=plan.transient,
             )
-            self._wait_until_ready()
+            self._wait_until_ready(stopped)
         except BaseException:
             self._stream.close()
             raise
@@ -218,7 +223,7 @@ class FarRank:
             self.error = {"message": refused.message, "fix": refused.fix}
             self.returncode = refused.exit_code
 
-    def _wait_until_ready(self) -> None:
+    def _wait_until_ready(self, stopped: Callable[[], bool]) -> None:
         until = time.monotonic() + READY
         where = f"{self.plan.host.name}: the agent"
         while time.monotonic() < until:
@@ -233,6 +238,8 @@ class FarRank:
             if data == b"":
                 said = self._reader.noise.decode(errors="replace")
                 raise ClusterError(f"{where} ended before it was ready: {said or 'it said nothing'}", fix=self._fix())
+            if stopped():
+                raise Interrupted("before all ranks were ready", fix="./launch.sh resume")
             self._send_sign_of_life()
             time.sleep(0.01)
         raise ClusterError(f"{where} was not ready within {READY:g} s", fix=self._fix())
@@ -267,6 +274,7 @@ def prepare(
     log_folder: Path,
     files: Mapping[str, str],
     opened: Callable[[RankPlan], Stream] = open_stream,
+    stopped: Callable[[], bool] = lambda: False,
 ) -> list[FarRank]:
     """The ranks on other hosts, all prepared at once; where one cannot be, none is left waiting.
 
@@ -276,7 +284,7 @@ def prepare(
         return []
     with ThreadPoolExecutor(len(plans)) as pool:
         logs = [log_folder / f"{plan.host.name.replace('/', '_')}-rank-{plan.rank}.log" for plan in plans]
-        futures = [pool.submit(FarRank, plan, log, files, opened) for plan, log in zip(plans, logs, strict=True)]
+        futures = [pool.submit(FarRank, *each, files, opened, stopped) for each in zip(plans, logs, strict=True)]
     faults = [future.exception() for future in futures]
     for fault in faults:
         if fault is not None:

@@ -1,5 +1,6 @@
 """A real agent in a process of its own, over pipes: launchers that leave, freeze or talk nonsense, ranks that flood."""
 
+import json
 import os
 import secrets
 import select
@@ -12,11 +13,16 @@ from pathlib import Path
 import psutil
 import pytest
 
+from thunder.cluster.ends import cause
+from thunder.cluster.hosts import Host
+from thunder.cluster.launch import StopRequest, failure, run_ranks
 from thunder.cluster.messages import MARK, PROTOCOL, Reader, line
+from thunder.cluster.plan import RankPlan
 from thunder.cluster.ports import free_ports
+from thunder.cluster.watch import Deadlines
 from thunder.config import REPOSITORY
 from thunder.digest import of_file
-from thunder.errors import ClusterError, UsageError
+from thunder.errors import ClusterError, Interrupted, UsageError
 
 pytestmark = pytest.mark.timeout(40)
 
@@ -368,3 +374,98 @@ def test_a_log_that_is_gone_at_the_end_is_named(launcher):
     far = launcher("import shutil; shutil.rmtree(folder); sys.exit(1)")
     far.start()
     assert "rank-0.log" in far.until("refused")["message"]
+
+
+class PipeStream:
+    """What an ssh channel is to the launcher, to an agent on this machine."""
+
+    def __init__(self, far: Launcher) -> None:
+        self.far, self.process = far, far.process
+        os.set_blocking(self.process.stdout.fileno(), False)
+
+    def fileno(self):
+        return self.process.stdout.fileno()
+
+    def receive(self):
+        try:
+            return os.read(self.fileno(), 1 << 16)
+        except BlockingIOError:
+            return None
+
+    def send(self, data):
+        self.process.stdin.write(data)
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.stdout.close()
+
+
+class Desk:
+    """A launcher with an agent for each of its ranks."""
+
+    def __init__(self, launcher, tmp_path, script, ranks=2):
+        self.logs, self.events = tmp_path / "logs", []
+        self.agents = [launcher(script) for _ in range(ranks)]
+        self.plans = []
+        for number, agent in enumerate(self.agents):
+            folder = f"{agent.folder}-{number}"
+            said = {key: value for key, value in agent.request(folder=folder).items() if key in ("argv", "env")}
+            self.plans.append(
+                RankPlan(
+                    rank=number,
+                    host=Host(name=f"Mac{number}", ssh=f"mac{number}", ips=["127.0.0.1"]),
+                    argv=tuple(said["argv"]),
+                    env=said["env"] | {"RANK": str(number)},
+                    cwd=None,
+                    addresses=(f"127.0.0.1:{free_ports(1)[0]}",),
+                    run_folder=folder,
+                )
+            )
+
+    def run(self, on_event=lambda rank, event: None, **more):
+        return run_ranks(
+            self.plans,
+            log_folder=self.logs,
+            on_event=lambda rank, event: (self.events.append((rank, event)), on_event(rank, event)),
+            open_stream=lambda plan: PipeStream(self.agents[plan.rank]),
+            files={"config.yaml": "a: 1"},
+            **more,
+        )
+
+
+def test_ranks_on_two_hosts_from_one_launcher(launcher, tmp_path):
+    desk = Desk(launcher, tmp_path, "print(open(folder + '/hostfile.json').read()); tell(rank=os.environ['RANK'])")
+    ends = desk.run()
+    assert [end.returncode for end in ends] == [0, 0] and failure(ends) is None
+    assert sorted(event["rank"] for _, event in desk.events) == ["0", "1"]
+    assert json.loads(ends[0].tail[0]) == [list(plan.addresses) for plan in desk.plans]
+    assert (desk.logs / "Mac1-rank-1.log").read_text() == (desk.logs / "Mac0-rank-0.log").read_text()
+
+
+def test_an_agent_that_is_killed_is_a_host_that_is_lost(launcher, tmp_path):
+    desk = Desk(launcher, tmp_path, "tell(event='up'); time.sleep(60)")
+    ends = desk.run(on_event=lambda rank, event: rank and desk.agents[1].process.kill())
+    assert (cause(ends).kind, cause(ends).host) == ("host lost", "Mac1")
+    assert ends[0].told_to_stop and ends[0].lost == ""
+
+
+def test_a_rank_that_fails_there_takes_the_others_with_it(launcher, tmp_path):
+    desk = Desk(launcher, tmp_path, "if os.environ['RANK'] == '0':\n time.sleep(60)\nraise KeyError('messages')")
+    ends = desk.run()
+    assert "rank 1 on Mac1 ended with exit code 1" in failure(ends).message
+    assert "KeyError: 'messages'" in failure(ends).message
+
+
+def test_a_rank_that_is_frozen_there_is_named(launcher, tmp_path):
+    script = "tell(event='phase', phase='training')\nif os.environ['RANK'] == '1':\n os.kill(os.getpid(), 19)\n"
+    script += "while True:\n tell(event='beat', progress=time.time())\n time.sleep(0.2)"
+    ends = Desk(launcher, tmp_path, script).run(deadlines=Deadlines.every(2))
+    assert "no sign of life" in ends[1].stalled and cause(ends).kind == "hang" and cause(ends).host == "Mac1"
+
+
+def test_stopping_lets_the_ranks_there_save(launcher, tmp_path):
+    stop = StopRequest()
+    desk = Desk(launcher, tmp_path, ORDERS)
+    ends = desk.run(on_event=lambda rank, event: event["event"] == "up" and rank and stop.ask(), stop=stop)
+    assert isinstance(failure(ends), Interrupted)
+    assert ends[1].returncode == 130 and (1, {"event": "saved"}) in desk.events

@@ -154,6 +154,13 @@ def test_an_own_error_is_not_tried_again(tmp_path):
     assert [(each["kind"], each["action"]) for each in script.incidents] == [("own error", "stop")]
 
 
+def test_incidents_that_cannot_be_written_hide_no_error(tmp_path):
+    (tmp_path / "incidents.jsonl").mkdir()
+    script = Script(tmp_path, KILLED, BUG)
+    assert "KeyError: 1" in script.fails(RunFailed).message
+    assert any("incidents.jsonl cannot be written" in text for text in script.said)
+
+
 def test_an_error_of_ours_in_an_attempt_goes_through(tmp_path):
     Script(tmp_path, ArtifactError("damaged")).fails(ArtifactError)
 

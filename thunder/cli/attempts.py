@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import secrets
@@ -89,7 +90,8 @@ class Attempts:
         try:
             supervisor.run()
         except ThunderError as error:
-            registry.note_end(self.folder, error)
+            with contextlib.suppress(OSError):  # a disk that is full shall not hide what happened
+                registry.note_end(self.folder, error)
             if not isinstance(error, HangError | ResourceError):
                 raise
             try:

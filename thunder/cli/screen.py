@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import sys
@@ -129,7 +130,8 @@ class Screen:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._bar.stop()
-        self._log.close()
+        with contextlib.suppress(OSError):
+            self._log.close()
 
     def on_event(self, rank: int, event: dict[str, Any]) -> None:
         """One event of one rank."""
@@ -170,7 +172,9 @@ class Screen:
 
     def say(self, text: str, only_log: bool = False) -> None:
         """A line in train.log, and on the screen too unless the live line says it already."""
-        self._log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
+        # a disk that is full stops the ranks, whose error is then to be shown
+        with contextlib.suppress(OSError):
+            self._log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
         if only_log:
             return
         if self.live:

@@ -214,7 +214,8 @@ class FarRank:
         elif kind == "log":
             text = str(message.get("text"))[:LONGEST_LINE]
             self._lines.append(text)
-            with self.log.open("a", encoding="utf-8", errors="replace") as stream:
+            # a disk that is full here shall not end a run there; that host keeps its log too
+            with contextlib.suppress(OSError), self.log.open("a", encoding="utf-8", errors="replace") as stream:
                 stream.write(text + "\n")
         elif kind == "ended" and (code := whole(message.get("returncode"))) is not None:
             self._end, self.returncode = message, code

@@ -183,7 +183,9 @@ class _Supervision:
     def _note_ends(self, on_event: OnEvent) -> None:
         """Collect exit codes; the first failure starts the clock for the others."""
         for rank in self.ranks:
-            if rank.returncode is None and rank.poll(on_event) and not any(other.first for other in self.ranks):
+            # one on another host may have said its end among its events, before it was asked here
+            code = rank.poll(on_event) if rank.returncode is None else rank.returncode
+            if code and not any(other.first for other in self.ranks):
                 rank.first = True
                 self.terminate_at = min(self.terminate_at, time.monotonic() + SETTLE)
             if rank.returncode is not None and self.watch:

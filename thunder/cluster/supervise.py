@@ -193,9 +193,13 @@ class Supervisor:
             action=action,
             lost_steps=max(0, self.progress.step - newest),
         )
-        if found.kind != "interrupted":
-            with (self.folder / INCIDENTS).open("a", encoding="utf-8") as stream:
+        if found.kind == "interrupted":
+            return
+        try:
+            with (self.folder / INCIDENTS).open("a", encoding="utf-8", errors="backslashreplace") as stream:
                 stream.write(json.dumps(asdict(incident), ensure_ascii=False) + "\n")
+        except OSError as error:  # a full disk is often what happened: it shall not hide that
+            self.say(f"{INCIDENTS} cannot be written: {error.strerror}")
 
     def _who_is_absent(self) -> tuple[str, ...]:
         """Wait until all hosts are there, or long enough to go on without those that are not."""

@@ -133,7 +133,12 @@ def run(job: Job, place: Place, *, dry_run: bool, as_json: bool) -> int:
         else:
             print_plan(shown)
         return 0
-    folder.mkdir(parents=True, exist_ok=bool(resumed))
+    try:
+        folder.mkdir(parents=True, exist_ok=bool(resumed))
+    except OSError as error:
+        raise UsageError(
+            f"{folder} cannot be made: {error.strerror}", fix="THUNDER_RUNS=FOLDER names another place for runs"
+        ) from None
     with record.locked(folder):
         _write_plan(job, folder, shown)
         record.note_changes(folder, changed)

@@ -40,8 +40,9 @@ def placed(settings: SettingsType) -> SettingsType:
 
 def _portable(text: str) -> str:
     path = Path(text)
-    if path.is_relative_to(REPOSITORY):
-        return str(path.relative_to(REPOSITORY))
+    # a name that begins with ~ would be read as somebody's home
+    if path.is_relative_to(REPOSITORY) and not (inside := str(path.relative_to(REPOSITORY))).startswith("~"):
+        return inside
     if path.is_relative_to(Path.home()):
         return f"~/{path.relative_to(Path.home())}"
     return text

@@ -11,8 +11,8 @@ PREDICTED = ("asr_text", "hypothesis", "hyp", "prediction", "pred_text", "text")
 REFERENCE = ("reference_text", "reference", "ref", "text")
 
 
-def halves_of(lines: Lines, faults: Faults) -> Iterator[tuple[str, int, bytes]]:
-    """(feat_id, line number, line) of predictions or references; a line without a new feat_id is a fault."""
+def halves_of(lines: Lines, faults: Faults) -> Iterator[tuple[str, tuple[int, bytes]]]:
+    """(feat_id, (line number, line)) of predictions or references; a line without a new feat_id is a fault."""
     seen: dict[int, int] = {}
     for number, line in lines:
         try:
@@ -24,7 +24,7 @@ def halves_of(lines: Lines, faults: Faults) -> Iterator[tuple[str, int, bytes]]:
         except Fault as fault:
             faults.add(f"{lines.path}:{number}: {fault}")
         else:
-            yield feat_id, number, line
+            yield feat_id, (number, line)
 
 
 def merged(halves: list[dict[str, Any]]) -> dict[str, Any]:

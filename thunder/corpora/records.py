@@ -41,7 +41,7 @@ TEXT_PAIRS = tuple(pair for pair in PAIRS if pair not in (VERBATIM, ("input", "o
 # error rates that the logs of others state; ours are rounded before they are compared
 LOGGED, ROUNDING = ("cer_cp", "cer"), 1e-4
 
-_NAMES = {str: "a text", int: "a whole number", dict: "an object", type(None): "null"}
+_NAMES: dict[type, str] = {str: "a text", int: "a whole number", dict: "an object", type(None): "null"}
 _PLAIN = re.compile(r"[\u07c0-\u07f9 -~\u060c\u061b\u061f\u00ab\u00bb]*|[ -~\u00c0-\u024f\u0250-\u02af\u2019]*")
 _NKO, _LATIN = re.compile("[\u07ca-\u07ea]"), re.compile("[A-Za-z\u00c0-\u024f\u0250-\u02af]")
 
@@ -116,12 +116,12 @@ class Reader:
                 if half is None:
                     continue
                 counts[side] += 1
-                feat_id, *mine = half
+                feat_id, mine = half
                 other = waiting[1 - side].pop(feat_id, None)
                 if other is None:
-                    waiting[side][feat_id] = (mine[0], mine[1])
+                    waiting[side][feat_id] = mine
                     continue
-                pair = (tuple(mine), other) if side == 0 else (other, tuple(mine))
+                pair = (mine, other) if side == 0 else (other, mine)
                 try:
                     fields = merged([sound_object(line) for _, line in pair])
                     where = f"{predictions.name}:{pair[0][0]}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from thunder.corpora.split import PARTS, part_of
 from thunder.corpora.spool import Spool
 from thunder.corpora.synthetic import Code, damaged, portable, target_of
 from thunder.corpora.texts import Text
+from thunder.corpora.totals import counts_of
 from thunder.errors import CorpusError
 
 LEFT_OUT = "left out"
@@ -185,12 +187,18 @@ def _chosen(build: Build, numbers: list[int]) -> set[int]:
 
 
 def _write(build: Build, writer: Writer) -> None:
-    """The real rows, each into its part, in the order they came."""
+    """The real rows, each into its part, in the order they came; of many the units but code points on a choice."""
     kinds = build.spool.kinds()
+    measured: set[int] = set()
+    for part in PARTS:
+        measured |= _chosen(build, [number for number, one in enumerate(build.parts) if one == part])
     for number, line in enumerate(build.spool.lines()):
         part = build.parts[number]
         if part in PARTS:
-            writer.add_line(part, line, build.spool.counts(number), kinds[build.spool.kind_number(number)])
+            row = json.loads(line) if number in measured else None
+            counts = counts_of(row["asr_text"], row["reference_text"]) if row else None
+            kind = kinds[build.spool.kind_number(number)]
+            writer.add_line(part, line, build.spool.edits(number), kind, counts)
 
 
 class Training:
@@ -207,10 +215,10 @@ class Training:
     def identity(self) -> Iterator[dict[str, Any]]:
         """Rows of references that stay as they are, until their share of the training rows is reached."""
         share, spool = self.build.settings.identity_share, self.build.spool
-        right = [number for number in self.numbers if spool.counts(number)[0] == 0]
+        right = [number for number in self.numbers if spool.edits(number)[0] == 0]
         wanted = round(max(0.0, share * len(self.numbers) - len(right)) / (1 - share))
         # rows with one reference have one mark: each reference is taken once
-        once = {spool.marks[number]: number for number in reversed(self.numbers) if spool.counts(number)[0]}
+        once = {spool.marks[number]: number for number in reversed(self.numbers) if spool.edits(number)[0]}
         order = sorted(once, key=lambda mark: part_position(mark, self.build.settings.seed))
         for _, row in spool.rows({once[mark] for mark in order[:wanted]}):
             row |= {

@@ -25,7 +25,7 @@ def describe(name: str, manifest: Mapping[str, Any], totals: Mapping[str, Totals
         f"Made by `{manifest['builder']}`; the same command makes the same bytes. Each row asks to correct `asr_text`",
         "into `reference_text`, as chat messages; `origin` says whether it is real, an identity row (nothing to",
         "repair) or synthetic, and `evidence_class` what a measurement on it is worth. No reference text stands in two",
-        "files. `manifest.json` has the digests, settings and counts; `thunder corpus verify` checks the folder against it.",
+        "files. `manifest.json` has digests, settings and counts; `thunder corpus verify` checks the folder by it.",
         "",
         "| file | rows | without error | CER | by grapheme | without tones | WER |",
         "|---|--:|--:|--:|--:|--:|--:|",

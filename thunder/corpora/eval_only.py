@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from functools import lru_cache
 from pathlib import Path
 
 from thunder.config import REPOSITORY
+from thunder.corpora.split import mark_of
 from thunder.corpora.windows import comparable_key
 from thunder.errors import CorpusError
 
@@ -20,20 +20,19 @@ DIGITS = 12
 MOST = 0.5
 
 
-def mark(text: str) -> str:
-    """The shortened digest of a sentence, in the form in which near duplicates are compared."""
-    return hashlib.sha256(comparable_key(text).encode("utf-8", "surrogatepass")).hexdigest()[:DIGITS]
+def line_for(text: str) -> str:
+    """The line that stands for a sentence: the shortened digest of its comparable key."""
+    return f"{mark_of(comparable_key(text)):016x}"[:DIGITS]
 
 
 @lru_cache(maxsize=1)
-def marks() -> frozenset[str]:
-    """The marks of all sentences that are for evaluation only."""
-    return frozenset(SENTENCES.read_text(encoding="ascii").split())
+def _sentences() -> frozenset[int]:
+    return frozenset(int(line, 16) for line in SENTENCES.read_text(encoding="ascii").split())
 
 
-def contains(key: str) -> bool:
-    """Whether a text, given as its comparable key, is a sentence of a benchmark."""
-    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:DIGITS] in marks()
+def contains(mark: int) -> bool:
+    """Whether a text is a sentence of a benchmark; mark: `mark_of` its comparable key, 64 bits of the same digest."""
+    return mark >> (64 - 4 * DIGITS) in _sentences()
 
 
 def refuse_file(path: Path, sha256: str, rows: int, benchmark_rows: int) -> None:

@@ -48,14 +48,17 @@ class Writer:
 
     def add(self, part: str, row: Mapping[str, Any]) -> None:
         """Write one row."""
-        self.add_line(part, line_of(row), counts_of(row["asr_text"], row["reference_text"]), kinds_of(row))
+        counts = counts_of(row["asr_text"], row["reference_text"])
+        self.add_line(part, line_of(row), (row["cer_edits"], row["reference_chars"]), kinds_of(row), counts)
 
-    def add_line(self, part: str, line: bytes, counts: Sequence[int], kinds: tuple[str, ...]) -> None:
-        """Write one row that is a line already (see `line_of`)."""
+    def add_line(
+        self, part: str, line: bytes, edits: tuple[int, int], kinds: tuple[str, ...], counts: Sequence[int] | None
+    ) -> None:
+        """Write one row that is a line already (see `line_of`); edits and reference code points, kinds and counts."""
         if part not in self._files:
             self._files[part] = (self.stage / f"{part}.jsonl").open("wb")
         self._files[part].write(b'{"split": "%s", ' % part.encode() + line[1:])
-        self.totals[part].add(counts, kinds)
+        self.totals[part].add(*edits, kinds, counts)
 
     def finish(self, manifest: dict[str, Any], extras: Mapping[str, str]) -> dict[str, Any]:
         """Complete the manifest, move everything to its place, the manifest last; returns the manifest.

@@ -75,7 +75,10 @@ class BuildSettings(CorpusSettings):
         0.0, "Share of synthetic rows among the training rows, after the real ones.", panel=SYNTHETIC, ge=0, lt=1
     )
     statistics_rows: int = option(
-        20000, "Learn the error model from at most so many training rows, chosen by hash.", panel=SYNTHETIC, ge=1
+        20000,
+        "Learn the error model, and count graphemes, tones and words, on at most so many rows of a part.",
+        panel=SYNTHETIC,
+        ge=1,
     )
 
 

@@ -11,10 +11,9 @@ from typing import Any
 from thunder.corpora import eval_only
 from thunder.corpora.folder import line_of
 from thunder.corpora.split import Ties, mark_of
-from thunder.corpora.totals import counts_of, kinds_of
+from thunder.corpora.totals import kinds_of
 from thunder.corpora.windows import BATCH, comparable_key
 
-NUMBERS = 8
 # keys that are hashed together are at most so many code points, so that memory does not grow with the rows' length
 BATCH_CHARACTERS = 1 << 18
 
@@ -30,7 +29,7 @@ class Spool:
         self._out, self._keys_out = self._lines.open("wb"), self._keys.open("wb")
         self.ties = Ties()
         self.nodes, self.marks, self.benchmark = array("I"), array("Q"), bytearray()
-        self._numbers, self._kinds = array("I"), array("H")
+        self._edits, self._chars, self._kinds = array("I"), array("I"), array("H")
         self._known_kinds: dict[tuple[str, ...], int] = {}
 
     def __len__(self) -> int:
@@ -42,8 +41,9 @@ class Spool:
         mark = mark_of(key)
         self.marks.append(mark)
         self.nodes.append(self.ties.add(mark, row["audio_id"]))
-        self.benchmark.append(eval_only.contains(key))
-        self._numbers.extend(counts_of(row["asr_text"], row["reference_text"]))
+        self.benchmark.append(eval_only.contains(mark))
+        self._edits.append(row["cer_edits"])
+        self._chars.append(row["reference_chars"])
         self._kinds.append(self._known_kinds.setdefault(kinds_of(row), len(self._known_kinds)))
         self._out.write(line_of(row))
         self._keys_out.write(key.encode() + b"\n")
@@ -59,9 +59,9 @@ class Spool:
         self._lines.unlink(missing_ok=True)
         self._keys.unlink(missing_ok=True)
 
-    def counts(self, number: int) -> Sequence[int]:
-        """What `counts_of` said of a row."""
-        return self._numbers[NUMBERS * number : NUMBERS * (number + 1)]
+    def edits(self, number: int) -> tuple[int, int]:
+        """Edits and reference code points of a row."""
+        return self._edits[number], self._chars[number]
 
     def kinds(self) -> list[tuple[str, ...]]:
         """The kinds of rows, in the order of `kind_numbers`."""

@@ -170,7 +170,7 @@ def _learned(settings: SyntheticSettings, progress: Progress | None) -> tuple[Ch
                     continue
                 key = comparable_key(row["reference_text"])
                 part = part_of(mark_of(key), settings.salt, settings.valid_share, settings.test_share)
-                if eval_only.contains(key) or (not folder and part != "train"):
+                if eval_only.contains(mark_of(key)) or (not folder and part != "train"):
                     held_out += 1
                     continue
                 references.append(Text(row["reference_text"].strip(), row["source"]))

@@ -90,7 +90,7 @@ def _unfit(text: str, key: str, lengths: tuple[int, int]) -> str:
     """Why a text is not used, or nothing."""
     if not lengths[0] <= len(text) <= lengths[1]:
         return "too short or too long"
-    if eval_only.contains(key):
+    if eval_only.contains(mark_of(key)):
         return "sentences of a benchmark"
     return "with faults" if faults(text) else ""
 

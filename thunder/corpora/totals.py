@@ -30,22 +30,27 @@ class Totals:
     """Sums over rows."""
 
     def __init__(self) -> None:
-        self.rows = self.exact = 0
+        self.rows = self.exact = self.edits = self.reference_chars = self.measured = 0
         self.sums = [0] * (2 * len(UNITS))
         self.kinds: Counter[tuple[str, ...]] = Counter()
 
-    def add(self, counts: Sequence[int], kinds: tuple[str, ...]) -> None:
-        """Add one row: what `counts_of` and `kinds_of` say of it."""
+    def add(self, edits: int, reference_chars: int, kinds: tuple[str, ...], counts: Sequence[int] | None) -> None:
+        """Add one row: its code points, what `kinds_of` and, where it is measured in every unit, `counts_of` say."""
         self.rows += 1
-        self.exact += counts[0] == 0
-        self.sums = [total + number for total, number in zip(self.sums, counts, strict=True)]
+        self.exact += edits == 0
+        self.edits += edits
+        self.reference_chars += reference_chars
         self.kinds[kinds] += 1
+        if counts is not None:
+            self.measured += 1
+            self.sums = [total + number for total, number in zip(self.sums, counts, strict=True)]
 
     @property
     def errors(self) -> ErrorCounts:
-        """The edits of all rows."""
-        pairs = zip(self.sums[::2], self.sums[1::2], strict=True)
-        return ErrorCounts(*(ErrorCount(edits, length) for edits, length in pairs))
+        """The edits by code point of all rows, in other units of those that were measured in them."""
+        pairs = zip(self.sums[2::2], self.sums[3::2], strict=True)
+        others = [ErrorCount(edits, length) for edits, length in pairs]
+        return ErrorCounts(ErrorCount(self.edits, self.reference_chars), *others)
 
     def as_dict(self) -> dict[str, Any]:
         """For the manifest, error rates to six digits."""
@@ -54,7 +59,8 @@ class Totals:
             for kind, value in zip(KINDS, kinds, strict=True):
                 tables[kind][value] += times
         rates = {name: None if rate is None else round(rate, 6) for name, rate in self.errors.rates().items()}
-        errors = {"edits": self.sums[0], "reference_chars": self.sums[1], "rows_without_error": self.exact}
+        errors = {"edits": self.edits, "reference_chars": self.reference_chars, "rows_without_error": self.exact}
+        errors |= {"rows_measured_in_every_unit": self.measured}
         return {"rows": self.rows, **rates, **errors} | {
             kind: dict(sorted(table.items())) for kind, table in tables.items()
         }

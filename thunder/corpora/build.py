@@ -65,8 +65,8 @@ def build_agp_nko_correction_chatml(
             channel = _learned(build)
             _write(build, writer)
             train = Training(build, channel, progress)
-            for rows in (train.identity(), train.synthetic(writer.totals["train"].rows)):
-                for row in rows:
+            for more in (train.identity, train.synthetic):
+                for row in more(writer.totals["train"].rows):
                     writer.add("train", row)
                     if made:
                         made(1)
@@ -74,7 +74,7 @@ def build_agp_nko_correction_chatml(
             spool.remove()
         manifest = _manifest(build, channel, train.used, code)
         extras = learned_files(channel)
-        extras["README.md"] = describe(writer.out.name, manifest, writer.totals)
+        extras["README.md"] = describe(manifest, writer.totals)
         return writer.finish(manifest, extras)
 
 
@@ -212,11 +212,11 @@ class Training:
         self.numbers = [number for number, part in enumerate(build.parts) if part == "train"]
         self.used: dict[str, Any] = {"sources": [], "left_out": {}, "channel": None}
 
-    def identity(self) -> Iterator[dict[str, Any]]:
-        """Rows of references that stay as they are, until their share of the training rows is reached."""
+    def identity(self, rows: int) -> Iterator[dict[str, Any]]:
+        """Rows of references that stay as they are, until they and the right ones among the rows have their share."""
         share, spool = self.build.settings.identity_share, self.build.spool
         right = [number for number in self.numbers if spool.edits(number)[0] == 0]
-        wanted = round(max(0.0, share * len(self.numbers) - len(right)) / (1 - share))
+        wanted = round(max(0.0, share * rows - len(right)) / (1 - share))
         # rows with one reference have one mark: each reference is taken once
         once = {spool.marks[number]: number for number in reversed(self.numbers) if spool.edits(number)[0]}
         order = sorted(once, key=lambda mark: part_position(mark, self.build.settings.seed))

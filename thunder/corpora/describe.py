@@ -16,11 +16,11 @@ def learned_files(channel: Channel | None) -> dict[str, str]:
     return {} if channel is None else {CONFUSIONS: channel.to_json(), PICTURE: picture(channel)}
 
 
-def describe(name: str, manifest: Mapping[str, Any], totals: Mapping[str, Totals]) -> str:
+def describe(manifest: Mapping[str, Any], totals: Mapping[str, Totals]) -> str:
     """README.md of a corpus, from its manifest and the totals of its parts."""
     synthetic = "synthetic" in manifest["builder"]
     lines = [
-        f"# {name}: {'synthetic ' if synthetic else ''}correction rows",
+        "# Synthetic correction rows" if synthetic else "# Correction rows",
         "",
         f"Made by `{manifest['builder']}`; the same command makes the same bytes. Each row asks to correct `asr_text`",
         "into `reference_text`, as chat messages; `origin` says whether it is real, an identity row (nothing to",

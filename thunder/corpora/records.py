@@ -42,7 +42,9 @@ TEXT_PAIRS = tuple(pair for pair in PAIRS if pair not in (VERBATIM, ("input", "o
 LOGGED, ROUNDING = ("cer_cp", "cer"), 1e-4
 
 _NAMES: dict[type, str] = {str: "a text", int: "a whole number", dict: "an object", type(None): "null"}
-_PLAIN = re.compile(r"[\u07c0-\u07f9 -~\u060c\u061b\u061f\u00ab\u00bb]*|[ -~\u00c0-\u024f\u0250-\u02af\u2019]*")
+# texts of one script with every mark on a letter, which have none of the faults that are looked for one by one
+_NKO_TEXT = "(?:[\u07c0-\u07ea\u07f4\u07f5][\u07eb-\u07f3]*|[ -@\\[-`{-~\u07f6-\u07f9\u060c\u061b\u061f\u00ab\u00bb])*"
+_PLAIN = re.compile(f"{_NKO_TEXT}|[ -~\u00c0-\u024f\u0250-\u02af\u2019]*")
 _NKO, _LATIN = re.compile("[\u07ca-\u07ea]"), re.compile("[A-Za-z\u00c0-\u024f\u0250-\u02af]")
 
 

@@ -124,7 +124,7 @@ def build_nko_synthetic_asr_correction_chatml(
             "made_cer": round(total.rate or 0.0, 6),
         }
         extras = learned_files(channel)
-        extras["README.md"] = describe(writer.out.name, manifest, writer.totals)
+        extras["README.md"] = describe(manifest, writer.totals)
         return writer.finish(manifest, extras)
 
 

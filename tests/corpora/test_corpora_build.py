@@ -131,8 +131,8 @@ def test_real_rows_come_first_and_shares_are_as_asked(make):
     origins = [row["origin"] for row in rows]
     assert origins == sorted(origins, key=["real", "identity", "synthetic"].index)
     assert origins.count("synthetic") / len(rows) == pytest.approx(0.4, abs=0.01)
-    without = len(rows) - origins.count("synthetic")
-    assert origins.count("identity") / without == pytest.approx(0.2, abs=0.01)
+    given = [row for row in rows if row["origin"] != "synthetic"]
+    assert sum(row["cer_edits"] == 0 for row in given) / len(given) == pytest.approx(0.2, abs=0.01)
     assert all(row["asr_text"] == row["reference_text"] for row in rows if row["origin"] == "identity")
     assert {row["evidence_class"] for row in rows if row["origin"] != "real"} == {"synthetic"}
     assert {row["origin"] for part in ("valid", "test") for row in rows_of(out, part)} == {"real"}

@@ -17,6 +17,7 @@ from thunder.errors import ArtifactError, CorpusError, several
 
 SCHEMA = "thunder.corpus/1"
 MANIFEST, README, CONFUSIONS, PICTURE = "manifest.json", "README.md", "confusions.json", "confusions.svg"
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 OURS = (*(f"{part}.jsonl" for part in PARTS), README, CONFUSIONS, PICTURE)
 
 
@@ -88,7 +89,7 @@ class Writer:
 
 def line_of(row: Mapping[str, Any]) -> bytes:
     """A row as a line of JSON, UTF-8; its split is put in where it is written."""
-    return json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+    return _ENCODER.encode(row).encode() + b"\n"
 
 
 def refuse_other(out: Path) -> None:

@@ -19,7 +19,7 @@ from thunder.corpora.hand_written import hand_written
 from thunder.corpora.lines import Faults, Progress
 from thunder.corpora.records import UNKNOWN, Reader, Source
 from thunder.corpora.settings import BuildSettings
-from thunder.corpora.split import PARTS, part_of
+from thunder.corpora.split import PARTS, part_of, place_of
 from thunder.corpora.spool import Spool
 from thunder.corpora.synthetic import Code, damaged, portable, target_of
 from thunder.corpora.texts import Text
@@ -219,7 +219,7 @@ class Training:
         wanted = round(max(0.0, share * rows - len(right)) / (1 - share))
         # rows with one reference have one mark: each reference is taken once
         once = {spool.marks[number]: number for number in reversed(self.numbers) if spool.edits(number)[0]}
-        order = sorted(once, key=lambda mark: part_position(mark, self.build.settings.seed))
+        order = sorted(once, key=lambda mark: place_of(mark, self.build.settings.seed))
         for _, row in spool.rows({once[mark] for mark in order[:wanted]}):
             row |= {
                 "feat_id": f"{row['feat_id']}-identity",
@@ -255,7 +255,7 @@ class Training:
         """References of the training rows, chosen by hash."""
         spool = self.build.spool
         once = {spool.marks[number]: number for number in reversed(self.numbers)}
-        order = sorted(once, key=lambda mark: part_position(mark, self.build.settings.seed + 1))
+        order = sorted(once, key=lambda mark: place_of(mark, self.build.settings.seed + 1))
         rows = spool.rows({once[mark] for mark in order[:wanted]})
         return [Text(row["reference_text"].strip(), row["source"]) for _, row in rows]
 
@@ -281,11 +281,6 @@ class Training:
         self.used["sources"] = found.sources
         self.used["left_out"] = {f"clean text {reason}": times for reason, times in left_out.items()}
         return fit[:wanted]
-
-
-def part_position(mark: int, seed: int) -> int:
-    """A reference's place in an order that depends on the seed: its mark, mixed."""
-    return (mark ^ (seed * 0x9E3779B97F4A7C15)) * 0xBF58476D1CE4E5B9 % (1 << 64) >> 11
 
 
 def _manifest(build: Build, channel: Channel | None, used: dict[str, Any], code: Code | None) -> dict[str, Any]:

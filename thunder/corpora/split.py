@@ -62,6 +62,11 @@ def part_of(mark: int, salt: str, valid: float, test: float) -> str:
     return "test" if position < test else "valid" if position < test + valid else "train"
 
 
+def place_of(mark: int, seed: int) -> int:
+    """A reference's place in an order that depends on the seed: its mark, mixed."""
+    return (mark ^ (seed * 0x9E3779B97F4A7C15)) * 0xBF58476D1CE4E5B9 % (1 << 64) >> 11
+
+
 class Ties:
     """Rows that must stay together since they share a reference text or a recording, directly or over others.
 

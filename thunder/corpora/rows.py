@@ -119,9 +119,10 @@ class _Fault(Exception):
     """Why one line cannot be used."""
 
 
-def read(path: Path) -> Corpus:
+def read(path: Path, empty_references: bool = False) -> Corpus:
     """Read a JSONL file of chat messages or of recognised pairs (see PAIRS); blank lines are skipped and counted.
 
+    empty_references: whether an answer may be empty, as that of silence is; nobody can learn from such a row.
     A byte order mark and CRLF line ends are accepted. Rows of pairs become the messages of a correction, except that
     a `prompt` is kept as it is; all rows of a file must be read in one and the same way.
 
@@ -143,7 +144,7 @@ def read(path: Path) -> Corpus:
                     blank_lines += 1
                     continue
                 try:
-                    row, shape = _row(_fields(line), path, number)
+                    row, shape = _row(_fields(line), path, number, empty_references)
                     first = first or (shape, number)
                     if shape != first[0]:
                         raise _Fault(f"is read as '{shape}', but line {first[1]} as '{first[0]}'")
@@ -197,13 +198,13 @@ def _fields(line: bytes) -> dict[str, Any]:
     return fields
 
 
-def _row(fields: dict[str, Any], path: Path, number: int) -> tuple[Row, str]:
+def _row(fields: dict[str, Any], path: Path, number: int, empty_references: bool) -> tuple[Row, str]:
     """A row, and the name of the shape it was read from."""
     if "messages" in fields:
         shape, messages = "messages", fields.pop("messages")
     else:
-        shape, messages = _from_pair(fields)
-    _check(messages)
+        shape, messages = _from_pair(fields, empty_references)
+    _check(messages, empty_references)
     asr_text = fields.get("asr_text", "")
     if not isinstance(asr_text, str):
         raise _Fault(f"'asr_text' is {_kind(asr_text)}, not a text")
@@ -215,7 +216,7 @@ def _row(fields: dict[str, Any], path: Path, number: int) -> tuple[Row, str]:
     return Row(tuple(messages), f"{path.name}:{number}", row_id, fields), shape
 
 
-def _from_pair(fields: dict[str, Any]) -> tuple[str, list[dict[str, str]]]:
+def _from_pair(fields: dict[str, Any], empty_references: bool) -> tuple[str, list[dict[str, str]]]:
     """The mapping and the messages of a row that has a known pair of texts instead of messages.
 
     A recogniser may have heard nothing, so the text to be corrected can be empty; an answer or a whole prompt cannot.
@@ -228,7 +229,8 @@ def _from_pair(fields: dict[str, Any]) -> tuple[str, list[dict[str, str]]]:
     for key in pair:
         if not isinstance(fields[key], str):
             raise _Fault(f"'{key}' is {_kind(fields[key])}, not a text")
-        if not fields[key].strip() and (key == pair[1] or pair == VERBATIM):
+        is_answer = key == pair[1]
+        if not fields[key].strip() and (not empty_references if is_answer else pair == VERBATIM):
             raise _Fault(f"'{key}' is empty")
         _check_characters(f"'{key}'", fields[key])
     question, answer = (fields[key] for key in pair)
@@ -238,7 +240,7 @@ def _from_pair(fields: dict[str, Any]) -> tuple[str, list[dict[str, str]]]:
     return f"{pair[0]} -> user, {pair[1]} -> assistant", messages
 
 
-def _check(messages: Any) -> None:
+def _check(messages: Any, empty_references: bool) -> None:
     """See that messages are a conversation to learn from: known roles, texts that say something, the answer last."""
     if not isinstance(messages, list):
         raise _Fault(f"'messages' is {_kind(messages)}, not a list")
@@ -252,7 +254,8 @@ def _check(messages: Any) -> None:
         role, content = message["role"], message["content"]
         if role not in ROLES:
             raise _Fault(f"message {position}: unknown role {role!r}; known are {', '.join(ROLES)}")
-        if role != "system" and not content.strip():
+        may_be_empty = empty_references and position == len(messages) and role == "assistant"
+        if role != "system" and not content.strip() and not may_be_empty:
             raise _Fault(f"message {position}: the {role} content is empty")
         _check_characters(f"message {position}:", content)
     roles = [message["role"] for message in messages]

@@ -22,8 +22,8 @@ FLAGS = {
 }
 REWRITTEN = 0.5
 _LONGEST_UNIT = 64
-# a stretch of blanks is one gap, not a loop
-_LOOP = re.compile(rf"(?=\S)(.{{2,{_LONGEST_UNIT}}}?)\1{{3,}}", re.DOTALL)
+# a stretch of blanks is one gap, no loop
+_LOOP = re.compile(rf"(?!\s\s)(.{{2,{_LONGEST_UNIT}}}?)\1{{3,}}", re.DOTALL)
 _SPECIAL = re.compile(r"<(?:pad|unk|s|/s|bos|eos|mask|unused\d+|\|?turn\|?|start_of_turn|end_of_turn|0x[0-9A-F]{2})>")
 
 

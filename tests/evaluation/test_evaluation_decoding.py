@@ -152,10 +152,9 @@ def test_windows_are_the_answers_to_the_pieces(loaded, some_cases):
     [proposal] = engine.propose([case])
     words = case.input.split()
     pieces = [" ".join(words[start : start + 3]) for start in range(0, len(words), 3)]
-    alone = [
-        cases.Case(0, "p", piece, "", ({"role": "user", "content": case.messages[0]["content"].replace(case.input, piece)},))
-        for piece in pieces
-    ]  # fmt: skip
+    question = case.messages[0]["content"]
+    asked = [({"role": "user", "content": question.replace(case.input, piece)},) for piece in pieces]
+    alone = [cases.Case(0, "p", piece, "", messages) for piece, messages in zip(pieces, asked, strict=True)]
     assert proposal.windows == len(pieces) > 2
     assert proposal.text == " ".join(one_by_one(loaded, each)[0].strip() for each in alone)
 

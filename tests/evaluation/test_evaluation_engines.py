@@ -63,7 +63,9 @@ def test_a_proposal_that_a_gate_refused_leaves_the_input(tmp_path):
 
 
 def test_missing_twice_and_unknown_ids_are_named_together(tmp_path):
-    message = said(tmp_path, {"id": "id0", "proposal": "a"}, {"id": "id0", "proposal": "b"}, {"id": "x", "proposal": ""})
+    message = said(
+        tmp_path, {"id": "id0", "proposal": "a"}, {"id": "id0", "proposal": "b"}, {"id": "x", "proposal": ""}
+    )
     assert "id 'id0' stands 2 times" in message
     assert "id 'x' is none of the rows'" in message
     assert "no proposal for id 'id1'" in message and "no proposal for id 'id2'" in message

@@ -57,7 +57,13 @@ class ModelEngine:
 
     def describe(self) -> dict[str, Any]:
         """See Engine."""
-        return {"engine": "model", **self._ground, "decoding": "greedy", "window": self.window, "limit": LIMIT}
+        return {
+            "engine": "model",
+            **self._ground,
+            "decoding": "greedy",
+            "window": self.window,
+            "most_tokens": MOST_TOKENS,
+        }
 
     def propose(self, cases: Sequence[Case], finished: Finished = nothing) -> Iterator[Proposal]:
         """See Engine; rows of like length go together, `chunk` cases at a time."""
@@ -138,7 +144,7 @@ class ModelEngine:
         return answers
 
 
-LIMIT = "2 x tokens of the input + 32"
+MOST_TOKENS = "2 x tokens of the input + 32"
 
 
 def stop_tokens(tokenizer: Any, model_config: dict[str, Any]) -> set[int]:

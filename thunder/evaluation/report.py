@@ -27,18 +27,20 @@ body { margin: 0 auto; padding: 1rem; max-width: 62rem; background: var(--paper)
   font: 1rem/1.5 system-ui, "Noto Sans", "Noto Sans NKo", "Ebrima", sans-serif; }
 h1 { font-size: 1.5rem; margin: .5rem 0; } h2 { font-size: 1.15rem; margin: 2rem 0 .5rem; }
 p, td, th { margin: .25rem 0; } .soft { color: var(--soft); }
-.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(10.5rem, 1fr)); gap: .75rem; }
+.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(15rem, 1fr)); gap: .75rem; }
 .card { border: 1px solid var(--line); border-radius: .5rem; padding: .6rem .8rem; }
 .card b { display: block; font-size: 1.35rem; font-variant-numeric: tabular-nums; }
 .wide { overflow-x: auto; } table { border-collapse: collapse; width: 100%; }
 th, td { padding: .3rem .6rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap;
   font-variant-numeric: tabular-nums; } th:first-child, td:first-child { text-align: left; }
+.says td:last-child, .says th:last-child { text-align: left; white-space: normal; }
+.letter { font-size: 1.4rem; line-height: 1; }
 th { font-weight: 600; color: var(--soft); }
 .row { border: 1px solid var(--line); border-radius: .5rem; padding: .5rem .8rem; margin: .6rem 0; }
 .text { font-size: 1.15rem; line-height: 1.9; overflow-wrap: anywhere; white-space: pre-wrap; }
 .text small { display: block; font-size: .8rem; line-height: 1.3; color: var(--soft);
   direction: ltr; text-align: left; }
-del { color: var(--lost); background: var(--lost-bg); text-decoration: line-through; border-radius: .2rem; }
+del { color: var(--lost); background: var(--lost-bg); text-decoration: line-through 1px; border-radius: .2rem; }
 ins { color: var(--gain); background: var(--gain-bg); text-decoration: underline; border-radius: .2rem; }
 .good { color: var(--gain); } .bad { color: var(--lost); }
 """
@@ -84,8 +86,10 @@ def interval(change: float | None, bounds: Sequence[float] | None) -> str:
 
 
 def _ground(results: dict[str, Any]) -> str:
-    said = {name: str(value) for name, value in results["ground"].items()}
-    listed = ", ".join(f"{name} {value[:12] if name.endswith('sha256') else value}" for name, value in said.items())
+    said = {name: str(value) for name, value in results["ground"].items() if value not in (None, 0)}
+    listed = ", ".join(
+        f"{name.replace('_', ' ')} {value[:12] if name.endswith('sha256') else value}" for name, value in said.items()
+    )
     evidence = ", ".join(f"{count} {name}" for name, count in results["evidence_class"].items())
     return f'<p class="soft">{escape(listed)}. Evidence: {escape(evidence or "no rows")}.</p>'
 
@@ -105,11 +109,11 @@ def _cards(results: dict[str, Any]) -> str:
     return f'<div class="cards">{shown}</div>'
 
 
-def _table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    """A table of texts that are HTML already."""
+def _table(head: Sequence[str], lines: Iterable[Sequence[str]], kind: str = "") -> str:
+    """A table of texts that are HTML already; kind: a class of the style's."""
     top = "".join(f"<th>{each}</th>" for each in head)
     body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in line) + "</tr>" for line in lines)
-    return f'<div class="wide"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
+    return f'<div class="wide {kind}"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
 def _units(results: dict[str, Any]) -> str:
@@ -176,12 +180,13 @@ def _flags(results: dict[str, Any]) -> str:
             [name, str(results["flags"][name]), *([str(of_base[name])] if of_base else []), escape(says)]
             for name, says in FLAGS.items()
         ),
+        kind="says",
     )
 
 
 def _confusions(rows: Sequence[dict[str, Any]]) -> str:
     def cluster(text: str) -> str:
-        return f'<span dir="auto">{escape(differences.shown(text))}</span>'
+        return f'<span dir="auto" class="letter">{escape(differences.shown(text))}</span>'
 
     changed = [each for each in differences.confusions(rows) if each.before != each.after][:CONFUSIONS]
     lines = (

@@ -123,12 +123,9 @@ def _rates(rows: Sequence[JudgedRow], drawing: Drawing) -> dict[str, Any]:
 
 def _bin(value: float, limits: Sequence[float], form: str) -> str:
     """The name of the first bin whose upper limit a value keeps; the last has none."""
-    lower = None
-    for limit in limits:
-        if value <= limit:
-            return f"to {limit:{form}}" if lower is None else f"over {lower:{form}} to {limit:{form}}"
-        lower = limit
-    return f"over {lower:{form}}"
+    over = [limit for limit in limits if value > limit]
+    to = f"to {limits[len(over)]:{form}}" if len(over) < len(limits) else ""
+    return " ".join([*([f"over {over[-1]:{form}}"] if over else []), *([to] if to else [])])
 
 
 def length_of(row: JudgedRow) -> str:

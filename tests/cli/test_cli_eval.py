@@ -174,3 +174,37 @@ def test_the_entry_of_its_own(pairs, tmp_path):
         command, capture_output=True, timeout=60, check=True, env=os.environ | {"PYTHONPATH": str(REPOSITORY)}
     )
     assert json.loads(done.stdout)["exact_after"] == 6
+
+
+@pytest.fixture
+def adapter(tiny_model, tmp_path):
+    """An adapter of the tiny model that does something, as training saves it."""
+    import mlx.core as mx
+
+    from thunder.lora import adapters, model
+    from thunder.lora.settings import LoraSettings
+
+    loaded, settings = model.load(tiny_model), LoraSettings(num_layers=2, lora_rank=2)
+    layers = adapters.add(loaded, settings)
+    mx.random.seed(3)
+    kept = adapters.switch_off(loaded)
+    adapters.switch_on(loaded, {name: mx.random.normal(array.shape) * 0.3 for name, array in kept.items()})
+    ours = {"model": "tiny", "base_sha256": model.base_digest(tiny_model)}
+    adapters.save(tmp_path / "adapter", loaded, settings, layers, ours)
+    return tmp_path / "adapter"
+
+
+def test_base_and_adapter_side_by_side(capsys, pairs, tmp_path, tiny_model, adapter):
+    words = ("--rows", pairs, "--limit", 3, "--model", tiny_model)
+    both = printed(capsys, *words, "--adapter-path", adapter)
+    alone = printed(capsys, *words, "--adapter-path", adapter, "--compare", "none")
+    base = printed(capsys, *words)
+    assert both["cer_after"] == alone["cer_after"] != base["cer_after"] == both["base"]["cer_after"]
+    assert "base" not in alone and "base" not in base
+    assert both["adapter_over_base"]["cer_before"] == base["cer_after"]
+    assert both["ground"]["adapter_does_nothing"] is False and both["ground"]["limit"] == 3
+
+
+def test_an_adapter_of_another_base_is_refused(capsys, pairs, adapter):
+    said = refused(capsys, "--rows", pairs, "--adapter-path", adapter)
+    assert "an adapter of another base: trained on tiny" in said

@@ -156,15 +156,14 @@ def test_ctrl_c_leaves_a_checkpoint_and_resuming_ends_in_the_same_bytes(launcher
 
 
 @pytest.mark.timeout(110)
-@pytest.mark.parametrize("victim", [0, 1])
-def test_a_killed_rank_fails_the_run_and_is_named(launcher, victim):
-    process = launcher.start("--iters", "100000")
+def test_a_killed_rank_is_named_and_the_run_goes_on(launcher):
+    process = launcher.start("--iters", "80")
     launcher.wait_for_step(process, 3)
     ranks = ranks_of(process)
-    ranks[victim].send_signal(signal.SIGKILL)
-    code, _, err = launcher.finish(process, timeout=30)
-    assert code == 1
-    assert f"rank {victim} on local-{victim}" in err and "SIGKILL" in err and "Traceback" not in err
+    ranks[1].send_signal(signal.SIGKILL)
+    code, _, err = launcher.finish(process)
+    assert code == 0, err
+    assert "rank 1 on local-1 was killed by SIGKILL" in err and "starting again" in err and "Traceback" not in err
     assert not any(rank.is_running() for rank in ranks)
 
 

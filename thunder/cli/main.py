@@ -19,6 +19,7 @@ COMMANDS = {
     "launch": ("thunder.cli.train", "The same as train; what ./launch.sh calls."),
     "resume": ("thunder.cli.resume", "Continue a run from its newest checkpoint."),
     "pretrain": ("thunder.cli.pretrain", "Pretrain the tiny base model from open text."),
+    "eval": ("thunder.cli.eval", "Does an adapter repair? CER before and after (also: eval_agp_nko_adapter)."),
     "corpus": ("thunder.cli.corpus", "Make and check corpora."),
     "doctor": ("thunder.cli.doctor", "Check this machine: Python, packages, OpenBLAS, model, ports."),
     "status": ("thunder.cli.status", "Check a cluster's hosts and the cable between them (also: thunder_status)."),
@@ -115,3 +116,8 @@ def entry() -> None:
 def status_entry() -> None:
     """Console script `thunder_status`."""
     sys.exit(main(["status", *sys.argv[1:]]))
+
+
+def eval_entry() -> None:
+    """Console script `eval_agp_nko_adapter`."""
+    sys.exit(main(["eval", *sys.argv[1:]]))

@@ -115,9 +115,10 @@ class Corpus:
         return f"{format_path(self.path)}: {', '.join(found)}"
 
 
-def read(path: Path) -> Corpus:
+def read(path: Path, empty_references: bool = False) -> Corpus:
     """Read a JSONL file of chat messages or of recognised pairs (see PAIRS); blank lines are skipped and counted.
 
+    empty_references: whether an answer may be empty, as that of silence is; nobody can learn from such a row.
     A byte order mark and CRLF line ends are accepted. Rows of pairs become the messages of a correction, except that
     a `prompt` is kept as it is; all rows of a file must be read in one and the same way.
 
@@ -130,7 +131,7 @@ def read(path: Path) -> Corpus:
     first: tuple[str, int] | None = None
     for number, line in lines:
         try:
-            row, shape = _row(json_object(line), path, number)
+            row, shape = _row(json_object(line), path, number, empty_references)
             first = first or (shape, number)
             if shape != first[0]:
                 raise Fault(f"is read as '{shape}', but line {first[1]} as '{first[0]}'")
@@ -162,13 +163,13 @@ def read_all(paths: Iterable[Path]) -> list[Corpus]:
     return corpora
 
 
-def _row(fields: dict[str, Any], path: Path, number: int) -> tuple[Row, str]:
+def _row(fields: dict[str, Any], path: Path, number: int, empty_references: bool) -> tuple[Row, str]:
     """A row, and the name of the shape it was read from."""
     if "messages" in fields:
         shape, messages = "messages", fields.pop("messages")
     else:
-        shape, messages = _from_pair(fields)
-    _check(messages)
+        shape, messages = _from_pair(fields, empty_references)
+    _check(messages, empty_references)
     asr_text = fields.get("asr_text", "")
     if not isinstance(asr_text, str):
         raise Fault(f"'asr_text' is {kind_of_value(asr_text)}, not a text")
@@ -180,7 +181,7 @@ def _row(fields: dict[str, Any], path: Path, number: int) -> tuple[Row, str]:
     return Row(tuple(messages), f"{path.name}:{number}", row_id, fields), shape
 
 
-def _from_pair(fields: dict[str, Any]) -> tuple[str, list[dict[str, str]]]:
+def _from_pair(fields: dict[str, Any], empty_references: bool) -> tuple[str, list[dict[str, str]]]:
     """The mapping and the messages of a row that has a known pair of texts instead of messages.
 
     A recogniser may have heard nothing, so the text to be corrected can be empty; an answer or a whole prompt cannot.
@@ -193,7 +194,8 @@ def _from_pair(fields: dict[str, Any]) -> tuple[str, list[dict[str, str]]]:
     for key in pair:
         if not isinstance(fields[key], str):
             raise Fault(f"'{key}' is {kind_of_value(fields[key])}, not a text")
-        if not fields[key].strip() and (key == pair[1] or pair == VERBATIM):
+        is_answer = key == pair[1]
+        if not fields[key].strip() and (not empty_references if is_answer else pair == VERBATIM):
             raise Fault(f"'{key}' is empty")
         check_characters(f"'{key}'", fields[key])
     question, answer = (fields[key] for key in pair)
@@ -203,7 +205,7 @@ def _from_pair(fields: dict[str, Any]) -> tuple[str, list[dict[str, str]]]:
     return f"{pair[0]} -> user, {pair[1]} -> assistant", messages
 
 
-def _check(messages: Any) -> None:
+def _check(messages: Any, empty_references: bool) -> None:
     """See that messages are a conversation to learn from: known roles, texts that say something, the answer last."""
     if not isinstance(messages, list):
         raise Fault(f"'messages' is {kind_of_value(messages)}, not a list")
@@ -217,7 +219,8 @@ def _check(messages: Any) -> None:
         role, content = message["role"], message["content"]
         if role not in ROLES:
             raise Fault(f"message {position}: unknown role {role!r}; known are {', '.join(ROLES)}")
-        if role != "system" and not content.strip():
+        may_be_empty = empty_references and position == len(messages) and role == "assistant"
+        if role != "system" and not content.strip() and not may_be_empty:
             raise Fault(f"message {position}: the {role} content is empty")
         check_characters(f"message {position}:", content)
     roles = [message["role"] for message in messages]

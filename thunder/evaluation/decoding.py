@@ -16,6 +16,7 @@ from mlx_lm.generate import BatchGenerator
 from thunder.evaluation import windows
 from thunder.evaluation.cases import Case
 from thunder.evaluation.engines import Finished, Proposal, nothing
+from thunder.evaluation.margin import log_probabilities
 from thunder.lora import adapters
 
 CHUNK = 8  # batches whose rows are sorted by length together
@@ -49,11 +50,14 @@ class ModelEngine:
         window: int = 0,
         base_only: bool = False,
         ground: dict[str, Any] | None = None,
+        min_margin: float | None = None,
     ) -> None:
+        """min_margin: nats per code point of the input by which an answer must be likelier than leaving it alone."""
         self.model, self.tokenizer, self.stops = model, tokenizer, stops
         self.batch_size, self.window, self.base_only = batch_size, window, base_only
         self.chunk = CHUNK * batch_size
         self._ground = ground or {}
+        self.min_margin = min_margin
 
     def describe(self) -> dict[str, Any]:
         """See Engine."""
@@ -62,6 +66,7 @@ class ModelEngine:
             **self._ground,
             "decoding": "greedy",
             "window": self.window,
+            "min_margin": self.min_margin,
             "most_tokens": MOST_TOKENS,
         }
 
@@ -82,9 +87,39 @@ class ModelEngine:
         prompts = [self._prompt(messages) for messages_of_case, _, _ in asked for messages in messages_of_case]
         limits = [self.limit(piece) for _, pieces, _ in asked for piece in pieces]
         owners = [number for number, (_, pieces, _) in enumerate(asked) for _ in pieces]
-        answers = iter(self._decode(prompts, limits, owners, finished))
+        decoded = self._decode(prompts, limits, owners, finished)
+        if self.min_margin is not None:
+            messages = [each for messages_of_case, _, _ in asked for each in messages_of_case]
+            self._keep_unless_sure(messages, prompts, [piece for _, pieces, _ in asked for piece in pieces], decoded)
+        answers = iter(decoded)
         seconds = (time.perf_counter() - begun) / len(cases)
         return [self._joined([next(answers) for _ in pieces], gaps, seconds) for _, pieces, gaps in asked]
+
+    def _keep_unless_sure(
+        self, messages: list[list[dict[str, Any]]], prompts: list[list[int]], pieces: list[str], answers: list[_Answer]
+    ) -> None:
+        """Put the piece itself in the place of an answer that is not likelier by `min_margin` a code point."""
+        assert self.min_margin is not None
+        own = [
+            self._as_answer(asked, prompt, piece)
+            for asked, prompt, piece in zip(messages, prompts, pieces, strict=True)
+        ]
+        alone = log_probabilities(self.model, prompts, own, self.batch_size)
+        for answer, tokens, logprob, piece in zip(answers, own, alone, pieces, strict=True):
+            margin = (sum(answer.logprobs) - logprob) / max(1, len(piece))
+            # an answer that came to no end has no probability as a whole
+            if not answer.stopped or margin < self.min_margin:
+                answer.tokens, answer.stopped = tokens[:-1], True
+                answer.logprobs = [logprob / len(tokens)] * len(tokens)
+
+    def _as_answer(self, messages: list[dict[str, Any]], prompt: list[int], text: str) -> list[int]:
+        """The tokens of a text as the model's answer, with the one that ends it."""
+        whole = self.tokenizer.apply_chat_template(
+            [*messages, {"role": "assistant", "content": text}], add_generation_prompt=False, return_dict=False
+        )
+        answer = whole[len(prompt) :]
+        ends = [place for place, token in enumerate(answer) if token in self.stops]
+        return answer[: ends[0] + 1] if ends else [*answer, min(self.stops)]
 
     def _prompt(self, messages: list[dict[str, Any]]) -> list[int]:
         return self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)

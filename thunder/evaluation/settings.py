@@ -35,6 +35,12 @@ class EvalSettings(Settings):
     window: int = option(
         0, "Correct longer inputs in pieces of so many words, joined again; 0 = whole.", panel=HOW, ge=0
     )
+    min_margin: float | None = option(
+        None,
+        "Keep a piece as it is unless the answer is likelier by so many nats per code point (choose it on other rows "
+        "than these; default: every answer is taken).",
+        panel=HOW,
+    )
     seed: int = option(0, "Seed of the bootstrap.", panel=HOW, ge=0)
     resamples: int = option(2000, "Resamples of the bootstrap.", panel=HOW, ge=100, le=100_000)
 

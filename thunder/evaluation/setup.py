@@ -45,7 +45,14 @@ def _of_model(settings: EvalSettings) -> tuple[Engine, Engine | None]:
 
     def engine(base_only: bool) -> Engine:
         return ModelEngine(
-            loaded, tokenizer, stops, settings.batch_size, settings.window, base_only=base_only, ground=ground
+            loaded,
+            tokenizer,
+            stops,
+            settings.batch_size,
+            settings.window,
+            base_only=base_only,
+            ground=ground,
+            min_margin=settings.min_margin,
         )
 
     return engine(False), engine(True) if adapter and settings.compare != "none" else None

@@ -28,6 +28,7 @@ class _Answer:
     tokens: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     stopped: bool = False
+    kept: str | None = None  # the input's own text, where it was left alone
 
     def add(self, token: int, logprob: float, reason: str | None) -> None:
         """One more token; reason: "stop" where it is the one that ends answers."""
@@ -109,7 +110,8 @@ class ModelEngine:
             margin = (sum(answer.logprobs) - logprob) / max(1, len(piece))
             # an answer that came to no end has no probability as a whole
             if not answer.stopped or margin < self.min_margin:
-                answer.tokens, answer.stopped = tokens[:-1], True
+                # its tokens may not spell it to the last space
+                answer.tokens, answer.stopped, answer.kept = tokens[:-1], True, piece
                 answer.logprobs = [logprob / len(tokens)] * len(tokens)
 
     def _as_answer(self, messages: list[dict[str, Any]], prompt: list[int], text: str) -> list[int]:
@@ -130,7 +132,10 @@ class ModelEngine:
 
     def _joined(self, answers: list[_Answer], gaps: list[str], seconds: float) -> Proposal:
         """One proposal of the answers to a case's pieces."""
-        texts = [self.tokenizer.decode(answer.tokens, skip_special_tokens=True) for answer in answers]
+        texts = [
+            self.tokenizer.decode(answer.tokens, skip_special_tokens=True) if answer.kept is None else answer.kept
+            for answer in answers
+        ]
         tokens = [token for answer in answers for token in answer.tokens]
         logprobs = [each for answer in answers for each in answer.logprobs]
         mean = sum(logprobs) / len(logprobs)

@@ -19,6 +19,11 @@ def of_value(value: Any) -> str:
     return hashlib.sha256(canonical_json(value)).hexdigest()
 
 
+def of_bytes(data: bytes) -> str:
+    """SHA-256 (hex) of bytes."""
+    return hashlib.sha256(data).hexdigest()
+
+
 def of_file(path: Path) -> str:
     """SHA-256 (hex) of a file's bytes."""
     with path.open("rb") as stream:

@@ -127,7 +127,10 @@ def calm(runs):
 
 
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("fault", ["kill@collective:step=5:rank=1", "kill@saving:step=6:rank=0"])
+@pytest.mark.parametrize(
+    "fault",
+    ["kill@collective:step=5:rank=1", pytest.param("kill@saving:step=6:rank=0", marks=pytest.mark.slow)],
+)
 def test_a_killed_rank_costs_nothing_but_time(runs, calm, fault):
     done = runs.run(faults=fault)
     assert done.code == 0, done.err
@@ -136,6 +139,7 @@ def test_a_killed_rank_costs_nothing_but_time(runs, calm, fault):
     assert not left_over(done.folder.parent)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(180)
 def test_a_frozen_rank_is_named_and_the_run_goes_on(runs, calm):
     done = runs.run("--stall-after", "4", faults="stop@gradient:step=5:rank=1")
@@ -158,6 +162,7 @@ def test_a_gpu_that_cannot_do_the_shape_gets_a_smaller_one_with_the_same_global_
     assert again.adapter == done.adapter
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_restarts_are_used_up_and_leave_a_bundle(runs):
     done = runs.run(faults="kill@gradient:step=2:always")
@@ -177,6 +182,7 @@ def test_an_error_of_the_program_itself_is_not_tried_again(runs):
     assert max(done.losses()) == 3, "no step was applied after the sums went wrong"
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_garbage_from_a_rank_is_counted_and_stops_nothing(runs, calm):
     done = runs.run(faults="garbage-event@step:step=3:rank=1,long-log-line@step:step=5:rank=0")
@@ -184,6 +190,7 @@ def test_garbage_from_a_rank_is_counted_and_stops_nothing(runs, calm):
     assert not done.incidents
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(200)
 def test_a_killed_launcher_leaves_nothing_and_resume_ends_with_the_same_bytes(runs, calm):
     process, folder = runs.start()

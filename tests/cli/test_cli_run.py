@@ -156,15 +156,14 @@ def test_ctrl_c_leaves_a_checkpoint_and_resuming_ends_in_the_same_bytes(launcher
 
 
 @pytest.mark.timeout(110)
-@pytest.mark.parametrize("victim", [0, 1])
-def test_a_killed_rank_fails_the_run_and_is_named(launcher, victim):
-    process = launcher.start("--iters", "100000")
+def test_a_killed_rank_is_named_and_the_run_goes_on(launcher):
+    process = launcher.start("--iters", "80")
     launcher.wait_for_step(process, 3)
     ranks = ranks_of(process)
-    ranks[victim].send_signal(signal.SIGKILL)
-    code, _, err = launcher.finish(process, timeout=30)
-    assert code == 1
-    assert f"rank {victim} on local-{victim}" in err and "SIGKILL" in err and "Traceback" not in err
+    ranks[1].send_signal(signal.SIGKILL)
+    code, _, err = launcher.finish(process)
+    assert code == 0, err
+    assert "rank 1 on local-1 was killed by SIGKILL" in err and "starting again" in err and "Traceback" not in err
     assert not any(rank.is_running() for rank in ranks)
 
 
@@ -185,7 +184,7 @@ def test_resuming_with_other_options_or_other_data_is_refused(launcher, tmp_path
     assert code == 0, err
     name = launcher.folder_of(err).name
     code, _, err = launcher.run("--resume", name, "--seed", "8")
-    assert code == 2 and "seed: 0 in the run, 8 given" in err
+    assert code == 2 and "seed: 0 in the run, 8 now" in err
     write_rows(tmp_path / "data" / "train.jsonl", make_rows(22))
     code, _, err = launcher.run(name, command="resume")
     assert code == 2 and "rows (SHA-256)" in err
@@ -321,7 +320,7 @@ def test_what_would_fail_or_mislead_later_is_refused_at_once(launcher, tmp_path,
 def test_a_runs_folder_that_cannot_be_made_is_no_traceback(launcher):
     launcher.runs = Path("/dev/null/runs")
     code, _, err = launcher.run("--iters", "1")
-    assert code == 1 and "/dev/null" in err and "Traceback" not in err
+    assert code == 2 and "/dev/null" in err and "Traceback" not in err
 
 
 @pytest.mark.timeout(110)

@@ -8,7 +8,7 @@ import pytest
 from thunder import digest
 from thunder.cli import main as cli
 from thunder.cli import survey
-from thunder.cluster.survey import MARK
+from thunder.cluster.readings import SURVEY_MARK as MARK
 from thunder.config import REPOSITORY
 
 

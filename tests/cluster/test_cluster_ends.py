@@ -1,9 +1,10 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from thunder.cluster.ends import RankEnd, failure, last_lines
-from thunder.errors import Interrupted, ResourceError, RunFailed, UsageError
+from thunder.cluster.ends import Cause, RankEnd, cause, failure, last_lines
+from thunder.errors import ClusterError, Interrupted, ResourceError, RunFailed, UsageError
 
 LOST = "RuntimeError: [ring] connection to a peer was lost"
 KEY_ERROR = "KeyError: 'messages'"
@@ -109,3 +110,62 @@ TRACE = ["Traceback (most recent call last):", '  File "a.py", line 1, in f', " 
 )
 def test_the_last_lines_prefer_the_python_error(lines, count, expected):
     assert list(last_lines("\n".join(lines), count)) == expected
+
+
+METAL = "[METAL] Command buffer execution failed: "
+CAUSES = {
+    "timeout": (end(0, -6, [METAL + "Caused GPU Timeout Error (00000002)"]), "gpu timeout"),
+    "display": (end(0, -6, [METAL + "Impacting Interactivity (0000000e)"]), "gpu timeout"),
+    "penalty box": (end(0, 1, ["kIOGPUCommandBufferCallbackErrorSubmissionsIgnored"]), "gpu timeout"),
+    "memory of the GPU": (end(0, -6, [METAL + "Insufficient Memory (00000008)"]), "out of memory"),
+    "allocator": (end(0, 1, ["RuntimeError: [metal::malloc] Attempting to allocate"]), "out of memory"),
+    "memory as an event": (end(0, 1, error=said("MemoryError: ")), "out of memory"),
+    "killed": (end(0, -9), "killed"),
+    "crashed": (end(0, -11), "killed"),
+    "own error": (end(0, 1, [KEY_ERROR]), "own error"),
+    "own exit code": (end(0, 2, error=said("no rows", 2)), "own error"),
+    "a lost peer": (end(0, 1, [LOST]), "peer lost"),
+    "our cluster error": (end(0, 6, error=said("rank 1 is gone", 6)), "peer lost"),
+    "joined too late": (end(0, 1, ["Timeout (0:01:00)!", "Thread 0x1"]), "peer lost"),
+    "lost host": (end(0, -9, [METAL + "Insufficient Memory"], lost="nothing was heard"), "host lost"),
+    "stalled": (end(0, -9, [LOST], stalled="made no progress", told_to_stop=True), "hang"),
+    "stalled, and it says what of": (end(0, -9, ["Caused GPU Timeout"], stalled="no progress"), "hang"),
+    "as asked": (end(0, -15, **ASKED), "interrupted"),
+    "as asked, by its own hand": (end(0, 130, error=said("at step 3", 130)), "interrupted"),
+    "stopped by us for another": (end(0, -15, **STOP), "peer lost"),
+    "asked, but a checkpoint failed": (end(0, 1, ["OSError: no room"], **ASKED), "own error"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("ended, kind", CAUSES.values(), ids=CAUSES)
+def test_the_kind_of_a_cause(ended, kind):
+    found = cause([ended, end(1, 0)])
+    assert (found.kind, found.rank, found.host) == (kind, 0, "host0")
+    assert found.summary and "\n" not in found.summary
+
+
+@pytest.mark.parametrize("symptom", [[LOST], ["[ring] Couldn't connect (error: 60)"], []])
+@pytest.mark.parametrize("name", ["timeout", "memory of the GPU", "killed", "lost host", "stalled", "own error"])
+@pytest.mark.parametrize("first", [True, False])
+def test_the_rank_with_the_cause_is_found_beside_its_symptoms(symptom, name, first):
+    more = {} if symptom else STOP
+    beside = end(1, 1 if symptom else -15, symptom, first=first, **more)
+    found = cause([beside, replace(CAUSES[name][0], first=not first)])
+    assert (found.kind, found.host) == (CAUSES[name][1], "host0")
+
+
+def test_too_much_for_the_gpu_comes_before_a_rank_that_crashed_of_it():
+    found = cause([end(0, -9, first=True), end(1, -6, [METAL + "Insufficient Memory"])])
+    assert (found.kind, found.rank) == ("out of memory", 1)
+    assert type(found.error) is ResourceError
+
+
+def test_a_summary_is_a_line_whatever_the_error_says():
+    assert Cause("peer lost", -1, "", ClusterError("")).summary == "peer lost"
+    assert Cause("killed", 0, "a", RunFailed("one\ntwo")).summary == "one"
+    assert cause([end(0, 1, ["x"], first=True)]).summary == "rank 0 on host0 ended with exit code 1"
+
+
+def test_a_rank_that_was_ended_before_it_could_save_points_to_resume():
+    error = failure([end(0, -15, **ASKED)])
+    assert "rank 0 on host0 was ended before it could save" == error.message and "resume" in error.fix

@@ -98,7 +98,7 @@ class Ranks:
         """The same in a process of its own, which shows events on stdout; back once every rank has said it is up."""
         plans = [
             {"rank": plan.rank, "host": plan.host.resolved(), "argv": plan.argv, "env": plan.env, "cwd": None,
-             "addresses": plan.addresses}
+             "addresses": plan.addresses, "run_folder": plan.run_folder}
             for plan in self.plans(script, ranks)
         ]  # fmt: skip
         path = self.folder / "plans.json"

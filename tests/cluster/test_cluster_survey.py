@@ -11,7 +11,7 @@ from thunder.cluster import ssh, survey
 from thunder.cluster.agreement import copying, survey_findings, translated
 from thunder.cluster.finding import Finding
 from thunder.cluster.hosts import Cluster, Host, with_local_ranks
-from thunder.cluster.readings import Fault, HostSurvey, Reach
+from thunder.cluster.readings import SURVEY_MARK, Fault, HostSurvey, Reach
 from thunder.units import Seconds
 
 FOUR = Host(name="Mac4", ssh="mac4", ips=["10.0.5.1"], folder="~/tt", memory_gb=64, runs="out")
@@ -182,7 +182,7 @@ class Fake:
 
 
 def line(**said):
-    return ssh.Completed(0, f"Welcome!\n{survey.MARK}{json.dumps(said)}\n", "")
+    return ssh.Completed(0, f"Welcome!\n{SURVEY_MARK}{json.dumps(said)}\n", "")
 
 
 def test_what_is_asked():
@@ -191,7 +191,8 @@ def test_what_is_asked():
     assert [(each.host, each.versions, each.facts) for each in said] == [(name, {"mlx": "1"}, {}) for name in HOSTS]
     ((argv, request),) = fakes["Mac4"].asked
     assert argv == ["tt/.venv/bin/python", "-P", "-m", "thunder", "survey"]
-    assert request == REQUEST | {"env": {"HF_HOME": "/models"}, "runs": "~/tt/out"}
+    assert request == REQUEST | {"env": {"HF_HOME": "/models"}, "runs": "~/tt/out", "whole": True}
+    assert not fakes["Mac5"].asked[0][1]["whole"], "one host's counts are enough for the plan"
     assert all(fake.closed for fake in fakes.values())
 
 
@@ -201,8 +202,8 @@ def test_what_is_asked():
         (ssh.Completed(2, "", "x\nNo such command 'survey'.\n"), "exit code 2): No such command"),
         (ssh.Completed(0, "", ""), "nothing was printed"),
         (line(versions=3), "does not fit the question"),
-        (ssh.Completed(0, f"{survey.MARK}[1, 2", ""), "does not fit the question"),
-        (ssh.Completed(0, f"{survey.MARK}[1, 2]", ""), "does not fit the question"),
+        (ssh.Completed(0, f"{SURVEY_MARK}[1, 2", ""), "does not fit the question"),
+        (ssh.Completed(0, f"{SURVEY_MARK}[1, 2]", ""), "does not fit the question"),
     ],
 )
 def test_no_answer_or_none_that_is_one(completed, said):

@@ -329,3 +329,14 @@ def test_a_real_recognisers_log_is_read_as_it_is():
     assert len(corpus.rows) == 1352
     assert corpus.mapping == "hyp -> user, ref -> assistant"
     assert [row.row_id for row in corpus.rows if not row.asr_text] == ["nemo-0356"]
+
+
+@pytest.mark.parametrize("row", [
+    {"hyp": "a", "ref": ""}, {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": " "}]},
+])  # fmt: skip
+def test_an_empty_answer_is_read_only_where_it_is_asked_for(tmp_path, row):
+    path = tmp_path / "r.jsonl"
+    path.write_text(json.dumps(row) + "\n")
+    with pytest.raises(CorpusError, match="empty"):
+        read(path)
+    assert not read(path, empty_references=True).rows[0].reference.strip()

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thunder.cli import train
+from thunder.cli import facts
 from thunder.errors import UsageError
 from thunder.lora.settings import LoraSettings
 from thunder.training import safe_shapes
@@ -60,16 +60,16 @@ UNSAFE = {"batch_size": 2, "num_layers": 6, "max_seq_length": 512}
 
 def test_on_metal_an_unsafe_shape_is_refused_with_the_nearest_safe_one(monkeypatch, tiny_model):
     settings = LoraSettings(model=str(tiny_model), **UNSAFE)
-    monkeypatch.setattr(train.platform, "system", lambda: "Darwin")
-    monkeypatch.setattr(train.model, "multiply_adds", lambda config: 4 * E2B_MULTIPLY_ADDS)
+    monkeypatch.setattr(facts.platform, "system", lambda: "Darwin")
+    monkeypatch.setattr(facts.model, "multiply_adds", lambda config: 4 * E2B_MULTIPLY_ADDS)
     with pytest.raises(UsageError) as caught:
-        train.facts(settings, 1)
+        facts.of_train(settings, 1)
     assert "batch 2, 6 LoRA layers, 512 tokens" in caught.value.message
     assert "--batch-size 1 --num-layers 4 --max-seq-length 64" in caught.value.fix
     assert "--unsafe-shape" in caught.value.fix
-    assert train.facts(settings.model_copy(update={"unsafe_shape": True}), 1)["shape"]["verdict"] == "unsafe"
-    monkeypatch.setattr(train.platform, "system", lambda: "Linux")
-    assert train.facts(settings, 1)["shape"]["verdict"] == "unsafe"
+    assert facts.of_train(settings.model_copy(update={"unsafe_shape": True}), 1)["shape"]["verdict"] == "unsafe"
+    monkeypatch.setattr(facts.platform, "system", lambda: "Linux")
+    assert facts.of_train(settings, 1)["shape"]["verdict"] == "unsafe"
 
 
 def test_flags_of_a_shape():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import secrets
@@ -89,11 +90,15 @@ class Attempts:
         try:
             supervisor.run()
         except ThunderError as error:
-            registry.note_end(self.folder, error)
+            with contextlib.suppress(OSError):  # a disk that is full shall not hide what happened
+                registry.note_end(self.folder, error)
             if not isinstance(error, HangError | ResourceError):
                 raise
-            bundle = incident.pack(self.folder)
-            error.fix = f"{error.fix}\n  logs, stacks and versions: {format_path(bundle)}".strip()
+            try:
+                said = f"logs, stacks and versions: {format_path(incident.pack(self.folder))}"
+            except OSError as fault:
+                said = f"logs and stacks could not be bundled: {fault.strerror}"
+            error.fix = f"{error.fix}\n  {said}".strip()
             raise
 
     def start(self, attempt: Attempt, stop: StopRequest) -> Sequence[RankEnd]:
@@ -134,7 +139,10 @@ class Attempts:
         """So that the next run on this chip starts where this one could go on."""
         if self.shape:
             incident_said = {"run": self.folder.name, "kind": cause.kind, "text": cause.error.message[:500]}
-            ladder.remember(state_folder(), self.shape, rung, **incident_said)
+            try:
+                ladder.remember(state_folder(), self.shape, rung, **incident_said)
+            except OSError as error:
+                self.screen.say(f"the next run will not know of this: {error.filename}: {error.strerror}")
 
     def _collect(self, hosts: Sequence[Host], ends: Sequence[RankEnd]) -> None:
         for host, end in zip(hosts, ends, strict=True):

@@ -133,7 +133,12 @@ def run(job: Job, place: Place, *, dry_run: bool, as_json: bool) -> int:
         else:
             print_plan(shown)
         return 0
-    folder.mkdir(parents=True, exist_ok=bool(resumed))
+    try:
+        folder.mkdir(parents=True, exist_ok=bool(resumed))
+    except OSError as error:
+        raise UsageError(
+            f"{folder} cannot be made: {error.strerror}", fix="THUNDER_RUNS=FOLDER names another place for runs"
+        ) from None
     with record.locked(folder):
         _write_plan(job, folder, shown)
         record.note_changes(folder, changed)
@@ -242,13 +247,6 @@ def absolute(value: str | list[str] | None) -> Any:
     if isinstance(value, list):
         return [absolute(each) for each in value]
     return str(Path(value).expanduser().absolute()) if value else value
-
-
-def check_writable(path: Path) -> None:
-    """Raises UsageError where a folder of this path could not be written: better said before training than after."""
-    there = next(folder for folder in (path, *path.parents) if folder.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK):
-        raise UsageError(f"{path}: {there} is no folder that can be written to", fix="name another folder")
 
 
 def resumed_settings(

@@ -19,6 +19,7 @@ COMMANDS = {
     "launch": ("thunder.cli.train", "The same as train; what ./launch.sh calls."),
     "resume": ("thunder.cli.resume", "Continue a run from its newest checkpoint."),
     "pretrain": ("thunder.cli.pretrain", "Pretrain the tiny base model from open text."),
+    "eval": ("thunder.cli.eval", "Does an adapter repair? CER before and after (also: eval_agp_nko_adapter)."),
     "corpus": ("thunder.cli.corpus", "Make and check corpora."),
     "kernels": ("thunder.cli.kernels", "Check this machine's kernels against their references."),
     "doctor": ("thunder.cli.doctor", "Check this machine: Python, packages, OpenBLAS, model, ports."),
@@ -116,3 +117,8 @@ def entry() -> None:
 def status_entry() -> None:
     """Console script `thunder_status`."""
     sys.exit(main(["status", *sys.argv[1:]]))
+
+
+def eval_entry() -> None:
+    """Console script `eval_agp_nko_adapter`."""
+    sys.exit(main(["eval", *sys.argv[1:]]))

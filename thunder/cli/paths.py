@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 from thunder.config import REPOSITORY, SettingsType
+from thunder.errors import UsageError
 
 PATHS = ("data", "train_data", "valid_data", "test_data", "adapter_path", "resume_adapter_file")
 PATHS += ("text_root", "exclude_rows", "out", "start_from")
+
+
+def check_writable(path: Path) -> None:
+    """Raises UsageError where a folder of this path could not be written: better said before training than after."""
+    there = next(folder for folder in (path, *path.parents) if folder.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise UsageError(f"{path}: {there} is no folder that can be written to", fix="name another folder")
 
 
 def portable(settings: SettingsType) -> SettingsType:
@@ -31,8 +40,9 @@ def placed(settings: SettingsType) -> SettingsType:
 
 def _portable(text: str) -> str:
     path = Path(text)
-    if path.is_relative_to(REPOSITORY):
-        return str(path.relative_to(REPOSITORY))
+    # a name that begins with ~ would be read as somebody's home
+    if path.is_relative_to(REPOSITORY) and not (inside := str(path.relative_to(REPOSITORY))).startswith("~"):
+        return inside
     if path.is_relative_to(Path.home()):
         return f"~/{path.relative_to(Path.home())}"
     return text

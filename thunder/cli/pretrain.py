@@ -38,7 +38,7 @@ def start(config: Path | None, given: dict[str, Any], *, dry_run: bool = False, 
         said = [config_layer(PretrainSettings, config)] if config else []
         settings, sources, notes = jobs.new_settings(PretrainSettings, [*said, Layer("command line", given)])
     if settings.out:
-        jobs.check_writable(Path(settings.out))
+        paths.check_writable(Path(settings.out))
     place = jobs.choose_place(settings)
     settings = paths.portable(settings) if place.is_far else settings
     found = surveyed("pretrain", settings, place) if place.is_far else {}

@@ -129,7 +129,9 @@ def train(folder: Path, record: RunRecord, ring: World, stop: Callable[[], bool]
         record.phase("testing", rows=len(prepared.rows.test))
         faults.at("testing")
         stops, on_row = adapter.stop_tokens(tokenizer, model.read_config(base)), _row_counter(record, stop)
-        results["test"] = adapter.compare(loaded, tokenizer, prepared.rows.test, stops, ring, folder, on_row)
+        results["test"] = adapter.compare(
+            loaded, tokenizer, prepared.rows.test, stops, ring, folder, on_row, window=settings.window
+        )
     if record.main and settings.adapter_path and not interrupted:
         adapter_files.copy(folder / task.output, Path(settings.adapter_path))
     _end(record, results, interrupted, state.step)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import os
 import sys
 import time
@@ -120,7 +122,7 @@ class Screen:
         self._task = self._bar.add_task("starting", total=total, rest="")
 
     def __enter__(self) -> Screen:
-        self._log = (self.folder / LOG).open("a", encoding="utf-8", buffering=1)
+        self._log = (self.folder / LOG).open("a", encoding="utf-8", errors="backslashreplace", buffering=1)
         self._bar.start()
         return self
 
@@ -128,7 +130,8 @@ class Screen:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._bar.stop()
-        self._log.close()
+        with contextlib.suppress(OSError):
+            self._log.close()
 
     def on_event(self, rank: int, event: dict[str, Any]) -> None:
         """One event of one rank."""
@@ -151,14 +154,16 @@ class Screen:
                 self.say(f"{phase} ...")
 
     def _metrics(self, event: dict[str, Any]) -> None:
-        self.values |= event
-        text = metrics_line(self.values)
-        self._bar.update(self._task, completed=event.get("step", 0), rest=text)
-        shown = f"valid loss {event['valid_loss']:.4f}" if "valid_loss" in event else metrics_line(event)
-        self.say(f"step {event.get('step')}/{self.total}  {shown}", only_log=self.live)
+        numbers = _numbers(event)
+        self.values |= numbers
+        step = int(numbers.get("step", 0))
+        self._bar.update(self._task, completed=step, rest=metrics_line(self.values))
+        shown = f"valid loss {numbers['valid_loss']:.4f}" if "valid_loss" in numbers else metrics_line(numbers)
+        self.say(f"step {step}/{self.total}  {shown}", only_log=self.live)
 
     def _test(self, rank: int, event: dict[str, Any]) -> None:
-        self.tested[rank] = (int(event.get("done", 0)), int(event.get("total", 0)))
+        counts = _numbers(event)
+        self.tested[rank] = (int(counts.get("done", 0)), int(counts.get("total", 0)))
         done, total = (sum(pair[part] for pair in self.tested.values()) for part in (0, 1))
         self._bar.update(self._task, completed=done, total=total, rest="answers")
         if time.monotonic() - self._said_test > 10 or done == total:
@@ -167,7 +172,9 @@ class Screen:
 
     def say(self, text: str, only_log: bool = False) -> None:
         """A line in train.log, and on the screen too unless the live line says it already."""
-        self._log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
+        # a disk that is full stops the ranks, whose error is then to be shown
+        with contextlib.suppress(OSError):
+            self._log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
         if only_log:
             return
         if self.live:
@@ -176,13 +183,23 @@ class Screen:
             print(text, file=sys.stderr, flush=True)
 
 
+def _numbers(event: dict[str, Any]) -> dict[str, Any]:
+    """What of an event can be shown as a number, since a host's agent may be of another make; a loss may be NaN."""
+    found = {name: value for name, value in event.items() if isinstance(value, int | float)}
+    return {
+        name: value
+        for name, value in found.items()
+        if abs(value) < 1e15 or (name.endswith("loss") and isinstance(value, float))
+    }
+
+
 def metrics_line(values: dict[str, Any]) -> str:
     """Loss, validation, speed, time left, memory: what there is of them."""
     parts = []
     if "loss" in values:
         parts.append(f"loss {values['loss']:.4f}")
     if "valid_loss" in values:
-        parts.append(f"valid {values['valid_loss']:.4f} (best {values['best_loss']:.4f})")
+        parts.append(f"valid {values['valid_loss']:.4f} (best {values.get('best_loss', math.nan):.4f})")
     if "tokens_per_second" in values:
         parts.append(f"{values['tokens_per_second']:.0f} tok/s")
     if "seconds_left" in values:

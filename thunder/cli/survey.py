@@ -13,7 +13,7 @@ import typer
 
 from thunder import digest
 from thunder.cli import paths
-from thunder.cluster.survey import MARK
+from thunder.cluster.readings import SURVEY_MARK
 from thunder.config import REPOSITORY, Layer, build
 from thunder.errors import ThunderError, UsageError
 from thunder.runs import environment
@@ -32,14 +32,16 @@ def survey() -> None:
         request = read_request(sys.stdin.read())
         os.environ.update(request.get("env") or {})
         said = of_host(request.get("runs"))
-        said["facts"] = JOBS[request["job"]](request["settings"], int(request["ranks"]))
+        said["facts"] = JOBS[request["job"]](
+            request["settings"], int(request["ranks"]), bool(request.get("whole", True))
+        )
     except ThunderError as error:
         code = error.exit_code
         said["error"] = {"kind": type(error).__name__, "message": error.message, "fix": error.fix, "exit_code": code}
     except OSError as error:
         code, text = ThunderError.exit_code, f"{error.filename or 'input or output'}: {error.strerror or error}"
         said["error"] = {"kind": "OSError", "message": text, "fix": "", "exit_code": code}
-    print(f"\n{MARK}{json.dumps(said, ensure_ascii=False)}", flush=True)
+    print(f"\n{SURVEY_MARK}{json.dumps(said, ensure_ascii=False)}", flush=True)
     raise typer.Exit(code)
 
 
@@ -81,20 +83,20 @@ def below_project(path: str) -> Path:
     return REPOSITORY / Path(path).expanduser()
 
 
-def of_train(settings: dict[str, Any], ranks: int) -> dict[str, Any]:
-    """What the plan of `thunder train` says, and which files it is about. No MLX."""
-    from thunder.cli import train
+def of_train(settings: dict[str, Any], ranks: int, whole: bool) -> dict[str, Any]:
+    """What the plan of `thunder train` says (whole), or what hosts are compared by; and of which files. No MLX."""
+    from thunder.cli import facts
     from thunder.lora import data, model
     from thunder.lora.settings import LoraSettings
 
     built = paths.placed(build(LoraSettings, [Layer("the job", settings)])[0])
-    facts = train.facts(built, ranks)
-    facts["data"]["files"] = {part: str(path) for part, path in data.files(built).items()}
-    facts["model"]["bytes"] = sum(path.stat().st_size for path in model.weight_files(Path(facts["model"]["path"])))
-    return facts
+    found = facts.of_train(built, ranks) if whole else facts.digests(built)
+    found["data"]["files"] = {part: str(path) for part, path in data.files(built).items()}
+    found["model"]["bytes"] = sum(path.stat().st_size for path in model.weight_files(Path(found["model"]["path"])))
+    return found
 
 
-def of_pretrain(settings: dict[str, Any], ranks: int) -> dict[str, Any]:
+def of_pretrain(settings: dict[str, Any], ranks: int, whole: bool) -> dict[str, Any]:
     """The digest of the text, as the ranks agree on it."""
     from thunder.lora import pretrain
     from thunder.lora.settings import PretrainSettings

@@ -17,61 +17,53 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, ValidationError
-
 from thunder import digest
-from thunder.cluster import openblas, ports
+from thunder.cluster import openblas, ports, request
 from thunder.cluster.hosts import Host
-from thunder.cluster.messages import EVERY, MARK, PROTOCOL, SILENCE, Reader, line
-from thunder.cluster.plan import HOSTFILE, RankPlan, tuning
+from thunder.cluster.messages import EVERY, MARK, SILENCE, Reader, line
+from thunder.cluster.plan import RankPlan, tuning
 from thunder.cluster.rank_process import RankProcess
-from thunder.config import REPOSITORY, Settings
-from thunder.errors import ClusterError, ThunderError, UsageError
+from thunder.cluster.request import FILES, Request
+from thunder.config import REPOSITORY
+from thunder.errors import ClusterError, ThunderError
 
 CHUNK = 1 << 16
-# What waits to be sent; beyond it lines of the log and signs of life are left out, and the ranks never wait.
+READS_AT_ONCE = 16
+# What waits to be sent; beyond it lines of the log and signs of life are left out, and the ranks never wait. Of what
+# cannot be dispensed with, such as checkpoints made, more may wait; only the last message always does.
 MOST_WAITING = 4 << 20
+MOST_EVENTS = 4 * MOST_WAITING
 LONGEST_LOG_LINE = 4000
-
-
-class Request(Settings):
-    """What a launcher asks an agent to start. folder, argv, env: see RankPlan; files: name -> text, for the folder."""
-
-    protocol: int
-    rank: int = Field(ge=0)
-    host: str
-    folder: str = Field(min_length=1)
-    argv: list[str] = Field(min_length=1)
-    env: dict[str, str]
-    addresses: list[str]
-    files: dict[str, str]
-    transient: bool = False
 
 
 def serve(source: int, sink: int, environ: Mapping[str, str] = os.environ) -> int:
     """Run one rank for the launcher at the other end of two descriptors; returns the agent's exit code."""
     link = Link(source, sink)
     try:
-        request = link.first_request()
-        with _prepared(request, environ) as plan:
-            link.say("ready", folder=plan.run_folder, pid=os.getpid())
-            if not link.wait_for("go"):
-                return 0
-            rank = RankProcess(plan, Path(plan.run_folder) / "logs" / f"rank-{plan.rank}.log", environ)
-            try:
-                _follow(rank, link)
-            finally:
-                rank.close()
-            link.say_the_end(rank)
-            if request.transient:
-                shutil.rmtree(plan.run_folder, ignore_errors=True)
-    except ThunderError as error:
-        link.say("refused", message=error.message, fix=error.fix, exit_code=error.exit_code)
-        link.flush()
-        return error.exit_code
+        try:
+            with _prepared(link.first_request(), environ) as plan:
+                _run(plan, link, environ)
+        except (ThunderError, OSError) as error:  # such as a log that cannot be read back
+            named = error if isinstance(error, ThunderError) else ClusterError(f"the agent: {error}")
+            link.say("refused", message=named.message, fix=named.fix, exit_code=named.exit_code)
+            link.flush()
+            return named.exit_code
     except LauncherGone:
         return 1
     return 0
+
+
+def _run(plan: RankPlan, link: Link, environ: Mapping[str, str]) -> None:
+    """The rank, from the launcher's `go` to its last words; raises LauncherGone."""
+    link.say("ready", folder=plan.run_folder, pid=os.getpid())
+    if not link.wait_for("go"):
+        return
+    rank = RankProcess(plan, Path(plan.run_folder) / "logs" / f"rank-{plan.rank}.log", environ)
+    try:
+        _follow(rank, link)
+    finally:
+        rank.close()
+    link.say_the_end(rank)
 
 
 class LauncherGone(Exception):
@@ -92,7 +84,8 @@ class Link:
 
     def say(self, kind: str, *, dispensable: bool = False, **values: Any) -> None:
         """Send a message; one that can be dispensed with is left out where too much waits already."""
-        if dispensable and len(self._waiting) > MOST_WAITING:
+        most = MOST_WAITING if dispensable else MOST_EVENTS
+        if len(self._waiting) > most and kind != "ended":
             self._left_out += 1
             return
         self._waiting += line({"say": kind, **values}, MARK)
@@ -122,10 +115,13 @@ class Link:
         found: list[dict[str, Any]] = []
         now = time.monotonic()
         try:
-            while data := os.read(self.source, CHUNK):
+            # one that never stops talking is heard in parts
+            for _ in range(READS_AT_ONCE):
+                data = os.read(self.source, CHUNK)
+                if not data:
+                    raise LauncherGone
                 self._heard = now
                 found += self._reader.feed(data)
-            raise LauncherGone
         except BlockingIOError:
             pass
         except OSError:
@@ -156,7 +152,7 @@ class Link:
         while True:
             for message in self.hear():
                 if message.get("do") != "ping":
-                    return _request(message)
+                    return request.read(message)
             time.sleep(0.01)
 
     def say_the_end(self, rank: RankProcess) -> None:
@@ -174,7 +170,7 @@ class Link:
 
 
 # What the launcher has already, or what only a rank on this host can use.
-STAYS = ("checkpoints", "logs", "faults", "config.yaml", "plan.json", "environment.json", HOSTFILE)
+STAYS = ("checkpoints", "logs", "faults", *FILES)
 
 
 def _left_behind(folder: Path) -> dict[str, str]:
@@ -188,50 +184,39 @@ def _left_behind(folder: Path) -> dict[str, str]:
     }
 
 
-def _request(message: dict[str, Any]) -> Request:
-    try:
-        request = Request.model_validate(message)
-    except ValidationError as error:
-        fault = error.errors()[0]
-        where = ".".join(map(str, fault["loc"]))
-        raise UsageError(f"the agent was sent a request it cannot use: {where}: {fault['msg']}") from None
-    if request.protocol != PROTOCOL:
-        raise UsageError(
-            f"the launcher speaks protocol {request.protocol}, the agent on {request.host} {PROTOCOL}",
-            fix="bring both to the same version: git pull && ./launch.sh setup",
-        )
-    for name in request.files:
-        if Path(name).name != name:
-            raise UsageError(f"the agent was sent a file called {name!r}: expected a plain name")
-    return request
-
-
 @contextlib.contextmanager
-def _prepared(request: Request, environ: Mapping[str, str]) -> Any:
-    """The run's folder with its files, held for this rank alone; yields the plan as this host means it."""
-    folder = (REPOSITORY / Path(request.folder).expanduser()).absolute()
-    for address in request.addresses:
+def _prepared(asked: Request, environ: Mapping[str, str]) -> Any:
+    """The run's folder with its files, held for this rank alone; yields the plan as this host means it.
+
+    The folder of a run that leaves nothing behind is removed, if it was made here.
+    """
+    for address in asked.addresses:
         ip, _, port = address.rpartition(":")
         ports.check_free(ip, int(port))
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ClusterError(
-            f"{request.host}: {folder} cannot be made: {error.strerror}", fix="correct `runs` in the cluster file"
-        ) from None
-    with _alone(folder, request):
-        (folder / "logs").mkdir(exist_ok=True)
-        for name, text in request.files.items():
-            digest.write_atomically(folder / name, text)
-        yield _plan(request, folder, environ)
+    with contextlib.ExitStack() as held:
+        try:
+            folder = (REPOSITORY / Path(asked.folder).expanduser()).absolute()
+            if asked.transient and not folder.exists():
+                held.callback(shutil.rmtree, folder, ignore_errors=True)
+            (folder / "logs").mkdir(parents=True, exist_ok=True)
+            held.enter_context(_alone(folder, asked))
+            for name, text in asked.files.items():
+                digest.write_atomically(folder / name, text)
+        except (OSError, RuntimeError, ValueError) as error:  # no such user's home; half a character
+            why = getattr(error, "strerror", None) or error
+            raise ClusterError(
+                f"{asked.host}: {asked.folder} cannot be made or written: {why}",
+                fix="correct `runs` in the cluster file, or make room on that host's disk",
+            ) from None
+        yield _plan(asked, folder, environ)
 
 
 @contextlib.contextmanager
-def _alone(folder: Path, request: Request) -> Any:
+def _alone(folder: Path, asked: Request) -> Any:
     """Wait until the rank of an agent that lost its launcher has ended, as it does within seconds."""
     import fcntl
 
-    with (folder / f".rank-{request.rank}.lock").open("a") as stream:
+    with (folder / f".rank-{asked.rank}.lock").open("a") as stream:
         until = time.monotonic() + SILENCE + 10
         while True:
             try:
@@ -240,30 +225,30 @@ def _alone(folder: Path, request: Request) -> Any:
             except BlockingIOError:
                 if time.monotonic() > until:
                     raise ClusterError(
-                        f"{request.host}: rank {request.rank} of {folder.name} still runs there under another launcher",
+                        f"{asked.host}: rank {asked.rank} of {folder.name} still runs there under another launcher",
                         fix="stop that launcher; thunder_status shows where ranks run",
                     ) from None
                 time.sleep(0.1)
         yield
 
 
-def _plan(request: Request, folder: Path, environ: Mapping[str, str]) -> RankPlan:
+def _plan(asked: Request, folder: Path, environ: Mapping[str, str]) -> RankPlan:
     """The rank's plan with this host's paths and what tunes this system."""
     here = platform.system()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     tuned = tuning(here, openblas.find(here), cores, environ)
 
     def local(text: str) -> str:
-        inside = text == request.folder or text.startswith(request.folder + "/")
-        return str(folder) + text[len(request.folder) :] if inside else text
+        inside = text == asked.folder or text.startswith(asked.folder + "/")
+        return str(folder) + text[len(asked.folder) :] if inside else text
 
     return RankPlan(
-        rank=request.rank,
-        host=Host(name=request.host, ips=[each.rpartition(":")[0] for each in request.addresses]),
-        argv=(sys.executable, *(local(word) for word in request.argv[1:])),
-        env=tuned | {key: local(value) for key, value in request.env.items()},
+        rank=asked.rank,
+        host=Host(name=asked.host, ips=[each.rpartition(":")[0] for each in asked.addresses]),
+        argv=(sys.executable, *(local(word) for word in asked.argv[1:])),
+        env=tuned | {key: local(value) for key, value in asked.env.items()},
         cwd=REPOSITORY,
-        addresses=tuple(request.addresses),
+        addresses=tuple(asked.addresses),
         run_folder=str(folder),
     )
 

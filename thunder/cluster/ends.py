@@ -94,7 +94,7 @@ class Cause:
     @property
     def summary(self) -> str:
         """The error in a line."""
-        return self.error.message.partition(LOG_FOLLOWS)[0].splitlines()[0]
+        return (self.error.message.partition(LOG_FOLLOWS)[0].splitlines() or [self.kind])[0]
 
 
 def cause(ends: Sequence[RankEnd]) -> Cause | None:
@@ -120,7 +120,9 @@ def failure(ends: Sequence[RankEnd]) -> ThunderError | None:
 def _judged(end: RankEnd) -> tuple[Kind, ThunderError]:
     who = f"rank {end.rank} on {end.host}"
     if end.interrupted and end.is_consequence:
-        return "interrupted", Interrupted(*_words(end, "was stopped as you asked"))
+        if end.error:
+            return "interrupted", Interrupted(*_words(end, "was stopped as you asked"))
+        return "interrupted", Interrupted(f"{who} was ended before it could save", fix="./launch.sh resume")
     if end.lost:
         return "host lost", ClusterError(f"{who}: {end.lost}", fix="thunder_status")
     if end.stalled:

@@ -11,17 +11,18 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from thunder.cluster import probe, ssh
-from thunder.cluster.ends import KINDS, RankEnd
-from thunder.cluster.messages import EVERY, MARK, PROTOCOL, SILENCE, Reader, line
+from thunder.cluster.ends import KINDS, TAIL_LINES, RankEnd
+from thunder.cluster.messages import EVERY, MARK, PROTOCOL, SILENCE, Reader, digests, line, texts, whole
 from thunder.cluster.plan import RankPlan
 from thunder.cluster.rank_process import OnEvent, OnLine
-from thunder.errors import ClusterError, RunFailed
+from thunder.errors import ClusterError, Interrupted, RunFailed, ThunderError
 from thunder.units import Seconds
 
 READY = Seconds(60)  # to start Python there, and for the rank of a launcher that was lost to end
 LAST_WORDS = Seconds(3)
 CHUNK = 1 << 16
-LONGEST_LINE = 1 << 16
+LONGEST_LINE = 4000
+MOST_LINES = 1000  # that wait to be shown; the log has them all
 
 
 class Stream(Protocol):
@@ -83,18 +84,23 @@ class FarRank:
     """A rank that an agent prepares; `go` starts it. Otherwise it is used as RankProcess is."""
 
     def __init__(
-        self, plan: RankPlan, log: Path, files: Mapping[str, str], opened: Callable[[RankPlan], Stream] = open_stream
+        self,
+        plan: RankPlan,
+        log: Path,
+        files: Mapping[str, str],
+        opened: Callable[[RankPlan], Stream] = open_stream,
+        stopped: Callable[[], bool] = lambda: False,
     ) -> None:
         """Start the agent and hand it the plan; returns once it is ready.
 
-        Raises ClusterError where the host, its Python or its folder cannot be used.
+        Raises ClusterError where the host, its Python or its folder cannot be used, Interrupted where `stopped`.
         """
         self.plan, self.log = plan, log
         self.returncode: int | None = None
         self.first = self.told_to_stop = self.interrupted = False
         self.error: dict[str, Any] | None = None
         self.lost = self.stalled = ""
-        self._lines: deque[str] = deque(maxlen=10_000)
+        self._lines: deque[str] = deque(maxlen=MOST_LINES)
         self._end: dict[str, Any] = {}
         self._folder = ""
         self._reader = Reader(MARK)
@@ -112,7 +118,7 @@ class FarRank:
                 files=dict(files),
                 transient=plan.transient,
             )
-            self._wait_until_ready()
+            self._wait_until_ready(stopped)
         except BaseException:
             self._stream.close()
             raise
@@ -185,20 +191,22 @@ class FarRank:
             host=self.plan.host.name,
             returncode=self.returncode,
             first=self.first,
-            tail=tuple(str(text) for text in self._end.get("tail", ())),
+            tail=texts(self._end.get("tail"), TAIL_LINES, LONGEST_LINE),
             log=self.log,
             error=self.error,
             told_to_stop=self.told_to_stop,
             interrupted=self.interrupted,
-            malformed_events=int(self._end.get("malformed_events", 0)) + self._reader.malformed,
+            malformed_events=(whole(self._end.get("malformed_events")) or 0) + self._reader.malformed,
             lost=self.lost,
             stalled=self.stalled,
             folder=self._folder,
-            left=self._end.get("left") or {},
+            left=digests(self._end.get("left")),
         )
 
     def _take(self, message: dict[str, Any], on_event: OnEvent) -> None:
         kind = message.get("say")
+        if self.returncode is not None:
+            return  # the last word was said
         if kind == "event" and isinstance(event := message.get("event"), dict):
             if event.get("event") == "error":
                 self.error = event
@@ -206,16 +214,17 @@ class FarRank:
         elif kind == "log":
             text = str(message.get("text"))[:LONGEST_LINE]
             self._lines.append(text)
-            with self.log.open("a", encoding="utf-8", errors="replace") as stream:
+            # a disk that is full here shall not end a run there; that host keeps its log too
+            with contextlib.suppress(OSError), self.log.open("a", encoding="utf-8", errors="replace") as stream:
                 stream.write(text + "\n")
-        elif kind == "ended" and isinstance(code := message.get("returncode"), int):
-            self._end = message if isinstance(message.get("tail", []), list) else {}
-            self.returncode = code
+        elif kind == "ended" and (code := whole(message.get("returncode"))) is not None:
+            self._end, self.returncode = message, code
         elif kind == "refused":
-            self.error = {"message": message.get("message"), "fix": message.get("fix")}
-            self.returncode = int(message.get("exit_code") or 1)
+            refused = _refusal(message)
+            self.error = {"message": refused.message, "fix": refused.fix}
+            self.returncode = refused.exit_code
 
-    def _wait_until_ready(self) -> None:
+    def _wait_until_ready(self, stopped: Callable[[], bool]) -> None:
         until = time.monotonic() + READY
         where = f"{self.plan.host.name}: the agent"
         while time.monotonic() < until:
@@ -226,11 +235,12 @@ class FarRank:
                     self._folder = str(message.get("folder"))
                     return
                 if message.get("say") == "refused":
-                    kind = KINDS.get(int(message.get("exit_code") or 1), RunFailed)
-                    raise kind(str(message.get("message")), str(message.get("fix") or ""))
+                    raise _refusal(message)
             if data == b"":
                 said = self._reader.noise.decode(errors="replace")
                 raise ClusterError(f"{where} ended before it was ready: {said or 'it said nothing'}", fix=self._fix())
+            if stopped():
+                raise Interrupted("before all ranks were ready", fix="./launch.sh resume")
             self._send_sign_of_life()
             time.sleep(0.01)
         raise ClusterError(f"{where} was not ready within {READY:g} s", fix=self._fix())
@@ -254,11 +264,18 @@ class FarRank:
         self._stream.close()
 
 
+def _refusal(message: dict[str, Any]) -> ThunderError:
+    """The error that an agent sent."""
+    code, said = whole(message.get("exit_code")), str(message.get("message") or "the agent gave no reason")
+    return KINDS.get(code or 1, RunFailed)(said[:LONGEST_LINE], str(message.get("fix") or "")[:LONGEST_LINE])
+
+
 def prepare(
     plans: Sequence[RankPlan],
     log_folder: Path,
     files: Mapping[str, str],
     opened: Callable[[RankPlan], Stream] = open_stream,
+    stopped: Callable[[], bool] = lambda: False,
 ) -> list[FarRank]:
     """The ranks on other hosts, all prepared at once; where one cannot be, none is left waiting.
 
@@ -268,7 +285,7 @@ def prepare(
         return []
     with ThreadPoolExecutor(len(plans)) as pool:
         logs = [log_folder / f"{plan.host.name.replace('/', '_')}-rank-{plan.rank}.log" for plan in plans]
-        futures = [pool.submit(FarRank, plan, log, files, opened) for plan, log in zip(plans, logs, strict=True)]
+        futures = [pool.submit(FarRank, *each, files, opened, stopped) for each in zip(plans, logs, strict=True)]
     faults = [future.exception() for future in futures]
     for fault in faults:
         if fault is not None:

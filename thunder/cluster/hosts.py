@@ -25,7 +25,7 @@ SUFFIXES = (".yaml", ".yml", ".json")
 _RDMA_FORM = "one device for each host in the list's order, null for the host itself"
 
 
-def _ring_address(text: str) -> str:
+def ring_address(text: str) -> str:
     """The ring resolves no names and reads 'ip:port' up to the first colon, so IPv6 is out as well (tried: 0.32.4)."""
     try:
         ipaddress.IPv4Address(text)
@@ -57,7 +57,8 @@ def _devices(said: str | list[str] | None) -> str | list[str] | None:
     return said
 
 
-def _variables(values: dict[str, str]) -> dict[str, str]:
+def variables(values: dict[str, str]) -> dict[str, str]:
+    """Environment variables whose names any shell takes; raises ValueError."""
     faults = [key for key in values if not (key.isidentifier() and key.isascii())]
     if faults:
         raise ValueError(f"{faults[0]!r} is not the name of an environment variable")
@@ -79,7 +80,7 @@ class Host(Settings):
 
     name: Plain
     ssh: Annotated[Plain, AfterValidator(_ssh_name)] | None = None
-    ips: list[Annotated[str, AfterValidator(_ring_address)]] = Field(min_length=1)
+    ips: list[Annotated[str, AfterValidator(ring_address)]] = Field(min_length=1)
     python: Plain | None = None
     folder: Plain | None = None
     runs: Plain | None = None
@@ -111,7 +112,7 @@ class Cluster(Settings):
     name: Plain
     backend: Literal["ring", "jaccl"] = "ring"
     hosts: list[Host] = Field(min_length=1)
-    env: Annotated[dict[Plain, Value], AfterValidator(_variables)] = {}
+    env: Annotated[dict[Plain, Value], AfterValidator(variables)] = {}
 
     @model_validator(mode="after")
     def _fits_together(self) -> Cluster:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -79,7 +80,7 @@ def remembered(folder: Path, shape: Shape) -> tuple[int, str]:
     """
     rung, run = 0, ""
     try:
-        lines = (folder / MEMORY).read_text(encoding="utf-8").splitlines()
+        lines = (folder / MEMORY).read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return 0, ""
     wanted = digest.of_value(asdict(shape))
@@ -88,7 +89,7 @@ def remembered(folder: Path, shape: Shape) -> tuple[int, str]:
             said: dict[str, Any] = json.loads(line)
             if said["shape_sha256"] == wanted and int(said["next_rung"]) > rung:
                 rung, run = int(said["next_rung"]), str(said["run"])
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             continue
     return rung, run
 
@@ -97,8 +98,11 @@ def remember(folder: Path, shape: Shape, next_rung: int, **incident: Any) -> Non
     """Add one incident; the file is there for people to read and to remove."""
     folder.mkdir(parents=True, exist_ok=True)
     said = {**incident, "next_rung": next_rung, **asdict(shape), "shape_sha256": digest.of_value(asdict(shape))}
-    with (folder / MEMORY).open("a", encoding="utf-8") as stream:
-        stream.write(json.dumps(said, ensure_ascii=False) + "\n")
+    with (folder / MEMORY).open("ab+") as stream:
+        # a line that was cut off shall not take this one with it
+        torn = stream.tell() and (stream.seek(-1, os.SEEK_END), stream.read(1))[1] != b"\n"
+        text = "\n" * bool(torn) + json.dumps(said, ensure_ascii=False) + "\n"
+        stream.write(text.encode(errors="backslashreplace"))
 
 
 def chips_of(names: Sequence[str]) -> tuple[str, ...]:

@@ -88,7 +88,7 @@ def run_ranks(
     `stalled`. However this function is left, no rank is; if this process is killed, lifelines and agents end the ranks.
 
     Raises ClusterError where an address is taken or not of this machine, a rank's program cannot be started, or an
-    agent cannot.
+    agent cannot; Interrupted where `stop` is asked before the agents are ready.
     """
     stop = stop or StopRequest()
     log_folder.mkdir(parents=True, exist_ok=True)
@@ -98,7 +98,8 @@ def run_ranks(
     ranks: list[Rank] = []
     with signals_ask(stop):
         try:
-            agents = prepare(far, log_folder, {**(files or {}), HOSTFILE: addresses}, open_stream)
+            sent = {**(files or {}), HOSTFILE: addresses}
+            agents = prepare(far, log_folder, sent, open_stream, lambda: stop.asked > 0)
             ranks += agents
             for agent in agents:
                 agent.go()
@@ -182,7 +183,9 @@ class _Supervision:
     def _note_ends(self, on_event: OnEvent) -> None:
         """Collect exit codes; the first failure starts the clock for the others."""
         for rank in self.ranks:
-            if rank.returncode is None and rank.poll(on_event) and not any(other.first for other in self.ranks):
+            # one on another host may have said its end among its events, before it was asked here
+            code = rank.poll(on_event) if rank.returncode is None else rank.returncode
+            if code and not any(other.first for other in self.ranks):
                 rank.first = True
                 self.terminate_at = min(self.terminate_at, time.monotonic() + SETTLE)
             if rank.returncode is not None and self.watch:

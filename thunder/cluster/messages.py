@@ -20,7 +20,8 @@ SILENCE = Seconds(20)
 
 def line(message: dict[str, Any], mark: bytes = b"") -> bytes:
     """A message as it travels."""
-    return mark + json.dumps(message, ensure_ascii=False).encode() + b"\n"
+    # half a character, as a file's name may hold, becomes JSON's own escape for it
+    return mark + json.dumps(message, ensure_ascii=False).encode(errors="backslashreplace") + b"\n"
 
 
 class Reader:
@@ -57,3 +58,19 @@ class Reader:
             self.malformed += 1
             return None
         return message
+
+
+def whole(value: Any) -> int | None:
+    """A whole number that the other side sent, if it is one that a process can end with or be counted by."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 31 else None
+
+
+def texts(value: Any, most: int, longest: int) -> tuple[str, ...]:
+    """The last lines that the other side sent, so many and so long at most."""
+    return tuple(str(text)[:longest] for text in value[-most:]) if isinstance(value, list) else ()
+
+
+def digests(value: Any) -> dict[str, str]:
+    """Name -> SHA-256 as the other side sent it; what is no text is left out."""
+    said = value.items() if isinstance(value, dict) else ()
+    return {name: told for name, told in said if isinstance(told, str)}

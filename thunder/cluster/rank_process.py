@@ -25,6 +25,8 @@ CHUNK = 1 << 16
 LONGEST_EVENT = 1 << 20
 # How much of a log is read at a time for the screen; what a rank writes faster is left out there, not in its log.
 LINES_AT_ONCE = 1 << 18
+# of events that are none; the others are counted
+MOST_WARNINGS = 3
 
 logger = logging.getLogger(__name__)
 
@@ -143,11 +145,13 @@ class RankProcess:
             return
         try:
             event = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             event = None
         if not isinstance(event, dict):
             self.malformed_events += 1
-            logger.warning("rank %d sent an event that is not a JSON object: %r", self.plan.rank, line[:200])
+            # an agent's stderr is a channel that may not be read: what fills it stops the agent, and then the rank
+            if self.malformed_events <= MOST_WARNINGS:
+                logger.warning("rank %d sent an event that is not a JSON object: %r", self.plan.rank, line[:200])
             return
         if event.get("event") == "error":
             self.error = event
@@ -165,7 +169,8 @@ class RankProcess:
             data = stream.read(behind)
         self._log_shown += len(data)
         *lines, self._line_bytes = (self._line_bytes + data).split(b"\n")
-        if self.returncode is not None and self._line_bytes:
+        # a line that never ends is passed on in pieces
+        if self._line_bytes and (self.returncode is not None or len(self._line_bytes) > LINES_AT_ONCE):
             lines, self._line_bytes = [*lines, self._line_bytes], b""
         for line in lines:
             on_line(self.plan.rank, line.decode("utf-8", "replace").rstrip("\r"))

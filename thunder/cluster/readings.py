@@ -163,6 +163,9 @@ class Fault:
     exit_code: int
 
 
+SURVEY_MARK = "THUNDER-SURVEY "  # before a survey's answer
+
+
 @dataclass(frozen=True)
 class HostSurvey:
     """What a job finds on a host. facts: of model and data; error: why there are none.

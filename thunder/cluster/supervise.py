@@ -132,13 +132,13 @@ class Supervisor:
         with signals_ask(self.stop):
             while True:
                 found = self._attempt(attempt)
+                # asked for too late, where a fault was quicker: the next attempt is made of all hosts anyway
+                regrouped, self.stop.regrouping = self.stop.regrouping, False
                 if found is None:
                     return
                 if self.progress.checkpoint > known:
                     known, left = self.progress.checkpoint, RESTARTS
-                if found.kind == "interrupted" and self.stop.regrouping and not self.stop.asked:
-                    self.stop.regrouping = False
-                else:
+                if not (found.kind == "interrupted" and regrouped and not self.stop.asked):
                     attempt, left = self._after(found, attempt, left)
                 attempt = Attempt(attempt.number + 1, attempt.rung, self._who_is_absent())
 
@@ -193,9 +193,13 @@ class Supervisor:
             action=action,
             lost_steps=max(0, self.progress.step - newest),
         )
-        if found.kind != "interrupted":
-            with (self.folder / INCIDENTS).open("a", encoding="utf-8") as stream:
+        if found.kind == "interrupted":
+            return
+        try:
+            with (self.folder / INCIDENTS).open("a", encoding="utf-8", errors="backslashreplace") as stream:
                 stream.write(json.dumps(asdict(incident), ensure_ascii=False) + "\n")
+        except OSError as error:  # a full disk is often what happened: it shall not hide that
+            self.say(f"{INCIDENTS} cannot be written: {error.strerror}")
 
     def _who_is_absent(self) -> tuple[str, ...]:
         """Wait until all hosts are there, or long enough to go on without those that are not."""

@@ -16,10 +16,9 @@ from thunder.cluster import preflight, probe, ssh
 from thunder.cluster.agreement import survey_findings
 from thunder.cluster.finding import Finding, failures_first
 from thunder.cluster.hosts import Cluster, Host
-from thunder.cluster.readings import HostSurvey, Reach, Reading
+from thunder.cluster.readings import SURVEY_MARK, HostSurvey, Reach, Reading
 from thunder.units import Seconds
 
-MARK = "THUNDER-SURVEY "
 ALL = Seconds(120)  # a first digest of gigabytes takes long; later ones are remembered
 COMMAND = ("-P", "-m", "thunder", "survey")
 _ANSWER = TypeAdapter(HostSurvey)
@@ -71,7 +70,9 @@ def survey(
     for host in cluster.hosts:
         key = (None if host.is_this_machine else host.ssh, probe.interpreter(host), host.runs_folder)
         if key not in asked:
-            text = json.dumps({**request, "env": cluster.env, "runs": host.runs_folder}, ensure_ascii=False)
+            # the plan needs one host's counts; of the others, the digests tell whether theirs would be the same
+            whole = {"env": cluster.env, "runs": host.runs_folder, "whole": not asked}
+            text = json.dumps(request | whole, ensure_ascii=False)
             asked[key] = _beside(lambda host=host, text=text: _ask(host, text, until, connect))
         futures.append(asked[key])
     return [_answer(host, future, until) for host, future in zip(cluster.hosts, futures, strict=True)]
@@ -105,14 +106,14 @@ def _ask(host: Host, text: str, until: float, connect: probe.Connect) -> HostSur
 
 def parsed(host: str, python: str, done: ssh.Completed) -> HostSurvey:
     """What a host answered; a login shell may have printed something of its own before. Pure."""
-    answers = [line for line in done.stdout.splitlines() if line.startswith(MARK)]
+    answers = [line for line in done.stdout.splitlines() if line.startswith(SURVEY_MARK)]
     if not answers:
         last = (done.stderr.strip().splitlines() or ["nothing was printed"])[-1][:300]
         if done.returncode in (126, 127):
             return HostSurvey(host, Reach("no python", f"{python} cannot be started: {last}"))
         return HostSurvey(host, unanswered=f"it gave no answer (exit code {done.returncode}): {last}")
     try:
-        return _ANSWER.validate_python({**json.loads(answers[-1].removeprefix(MARK)), "host": host})
+        return _ANSWER.validate_python({**json.loads(answers[-1].removeprefix(SURVEY_MARK)), "host": host})
     except (ValueError, TypeError, ValidationError):
         return HostSurvey(host, unanswered=f"the answer does not fit the question: {answers[-1][:100]}")
 

@@ -75,8 +75,10 @@ class Watch:
         self._looked = now
 
     def note(self, rank: int, event: dict[str, Any], now: float) -> None:
-        """One event of one rank; whatever it is, it is a sign of life."""
-        state, kind = self._ranks[rank], event.get("event")
+        """One event of one rank; whatever it is, it is a sign of life, unless the rank has ended."""
+        state, kind = self._ranks.get(rank), event.get("event")
+        if state is None:
+            return
         state.beaten = now
         if kind == "beat":
             if event.get("progress") == state.counter:

@@ -83,7 +83,7 @@ class Perturber:
         for _ in range(TRIALS):
             total = ErrorCount()
             for number in range(0, len(texts), step):
-                total += distance.count(self.corrupt(texts[number], _source(seed, number)), texts[number].strip())
+                total += distance.count(self.corrupt(texts[number], source_of(seed, number)), texts[number].strip())
             if not total.rate or abs(total.rate / self.target_cer - 1) < CLOSE_ENOUGH:
                 break
             # from one trial to the next not more than double or half
@@ -155,10 +155,10 @@ def corrupt_all(channel: Channel, texts: Iterable[str], seed: int, target_cer: f
     texts = list(texts)
     perturber = Perturber(channel, target_cer)
     perturber.calibrate(texts, seed)
-    return [perturber.corrupt(text, _source(seed, number)) for number, text in enumerate(texts)]
+    return [perturber.corrupt(text, source_of(seed, number)) for number, text in enumerate(texts)]
 
 
-def _source(seed: int, number: int) -> random.Random:
+def source_of(seed: int, number: int) -> random.Random:
     """A text's own random numbers: what it is asked to bear does not depend on the texts before it."""
     return random.Random(f"{seed}/{number}")
 

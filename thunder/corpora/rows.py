@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from thunder.errors import CorpusError, several
+from thunder.corpora.lines import Fault, Faults, Lines, check_characters, json_object, kind_of_value
+from thunder.errors import CorpusError
 from thunder.text import distance
 from thunder.text.chat import CORRECTION_INSTRUCTION, correction_messages
 from thunder.text.distance import ErrorCount
@@ -115,13 +115,10 @@ class Corpus:
         return f"{format_path(self.path)}: {', '.join(found)}"
 
 
-class _Fault(Exception):
-    """Why one line cannot be used."""
-
-
-def read(path: Path) -> Corpus:
+def read(path: Path, empty_references: bool = False) -> Corpus:
     """Read a JSONL file of chat messages or of recognised pairs (see PAIRS); blank lines are skipped and counted.
 
+    empty_references: whether an answer may be empty, as that of silence is; nobody can learn from such a row.
     A byte order mark and CRLF line ends are accepted. Rows of pairs become the messages of a correction, except that
     a `prompt` is kept as it is; all rows of a file must be read in one and the same way.
 
@@ -129,36 +126,24 @@ def read(path: Path) -> Corpus:
     no rows.
     """
     rows: list[Row] = []
-    faults: list[str] = []
-    blank_lines = 0
-    digest = hashlib.sha256()
+    faults = Faults()
+    lines = Lines(path, faults)
     first: tuple[str, int] | None = None
-    try:
-        with path.open("rb") as stream:
-            for number, line in enumerate(stream, start=1):
-                digest.update(line)
-                if number == 1:
-                    line = line.removeprefix(b"\xef\xbb\xbf")
-                if not line.strip():
-                    blank_lines += 1
-                    continue
-                try:
-                    row, shape = _row(_fields(line), path, number)
-                    first = first or (shape, number)
-                    if shape != first[0]:
-                        raise _Fault(f"is read as '{shape}', but line {first[1]} as '{first[0]}'")
-                    rows.append(row)
-                except _Fault as fault:
-                    faults.append(f"{path}:{number}: {fault}")
-    except OSError as error:
-        reason = "is a folder, not a JSONL file" if path.is_dir() else error.strerror or str(error)
-        raise CorpusError(f"{path}: {reason}", fix="give the path of a JSONL file") from None
+    for number, line in lines:
+        try:
+            row, shape = _row(json_object(line), path, number, empty_references)
+            first = first or (shape, number)
+            if shape != first[0]:
+                raise Fault(f"is read as '{shape}', but line {first[1]} as '{first[0]}'")
+            rows.append(row)
+        except Fault as fault:
+            faults.add(f"{path}:{number}: {fault}")
     if faults:
-        raise several(CorpusError, f"{path} cannot be used:", faults, fix=f"thunder corpus validate {path}")
+        raise faults.error(f"{path} cannot be used:", fix=f"thunder corpus validate {path}")
     if not first:
         raise CorpusError(f"{path}: has no rows", fix="write one JSON object with 'messages' on each line")
     mapping = None if first[0] == "messages" else first[0]
-    return Corpus(path, tuple(rows), mapping, digest.hexdigest(), blank_lines)
+    return Corpus(path, tuple(rows), mapping, lines.sha256, lines.notes["blank lines"])
 
 
 def read_all(paths: Iterable[Path]) -> list[Corpus]:
@@ -178,44 +163,25 @@ def read_all(paths: Iterable[Path]) -> list[Corpus]:
     return corpora
 
 
-def _fields(line: bytes) -> dict[str, Any]:
-    """The JSON object on a line."""
-    # only the last line of a file can lack its end
-    cut = "" if line.endswith(b"\n") else "looks cut off: "
-    try:
-        text = line.decode()
-    except UnicodeDecodeError as error:
-        raise _Fault(f"{cut}byte {error.start + 1} of the line (0x{line[error.start]:02x}) is not UTF-8") from None
-    try:
-        fields = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise _Fault(f"{cut}not JSON at column {error.colno}: {error.msg}") from None
-    except (ValueError, RecursionError) as error:
-        raise _Fault(f"JSON that cannot be read: {error}") from None
-    if not isinstance(fields, dict):
-        raise _Fault(f"expected an object, found {_kind(fields)}")
-    return fields
-
-
-def _row(fields: dict[str, Any], path: Path, number: int) -> tuple[Row, str]:
+def _row(fields: dict[str, Any], path: Path, number: int, empty_references: bool) -> tuple[Row, str]:
     """A row, and the name of the shape it was read from."""
     if "messages" in fields:
         shape, messages = "messages", fields.pop("messages")
     else:
-        shape, messages = _from_pair(fields)
-    _check(messages)
+        shape, messages = _from_pair(fields, empty_references)
+    _check(messages, empty_references)
     asr_text = fields.get("asr_text", "")
     if not isinstance(asr_text, str):
-        raise _Fault(f"'asr_text' is {_kind(asr_text)}, not a text")
+        raise Fault(f"'asr_text' is {kind_of_value(asr_text)}, not a text")
     for key in ("asr_text", *ID_FIELDS):
         if isinstance(fields.get(key), str):
-            _check_characters(f"'{key}'", fields[key])
+            check_characters(f"'{key}'", fields[key])
     named = (fields[key] for key in ID_FIELDS if isinstance(fields.get(key), str) and fields[key])
     row_id = next(named, f"{path.stem}-{number}")
     return Row(tuple(messages), f"{path.name}:{number}", row_id, fields), shape
 
 
-def _from_pair(fields: dict[str, Any]) -> tuple[str, list[dict[str, str]]]:
+def _from_pair(fields: dict[str, Any], empty_references: bool) -> tuple[str, list[dict[str, str]]]:
     """The mapping and the messages of a row that has a known pair of texts instead of messages.
 
     A recogniser may have heard nothing, so the text to be corrected can be empty; an answer or a whole prompt cannot.
@@ -224,13 +190,14 @@ def _from_pair(fields: dict[str, Any]) -> tuple[str, list[dict[str, str]]]:
     if pair is None:
         known = ", ".join(f"{question} + {answer}" for question, answer in PAIRS)
         found = ", ".join(map(repr, fields)) or "nothing"
-        raise _Fault(f"no 'messages'; found {found}; would understand messages, or {known}")
+        raise Fault(f"no 'messages'; found {found}; would understand messages, or {known}")
     for key in pair:
         if not isinstance(fields[key], str):
-            raise _Fault(f"'{key}' is {_kind(fields[key])}, not a text")
-        if not fields[key].strip() and (key == pair[1] or pair == VERBATIM):
-            raise _Fault(f"'{key}' is empty")
-        _check_characters(f"'{key}'", fields[key])
+            raise Fault(f"'{key}' is {kind_of_value(fields[key])}, not a text")
+        is_answer = key == pair[1]
+        if not fields[key].strip() and (not empty_references if is_answer else pair == VERBATIM):
+            raise Fault(f"'{key}' is empty")
+        check_characters(f"'{key}'", fields[key])
     question, answer = (fields[key] for key in pair)
     messages = correction_messages(question, answer)
     if pair == VERBATIM:
@@ -238,41 +205,28 @@ def _from_pair(fields: dict[str, Any]) -> tuple[str, list[dict[str, str]]]:
     return f"{pair[0]} -> user, {pair[1]} -> assistant", messages
 
 
-def _check(messages: Any) -> None:
+def _check(messages: Any, empty_references: bool) -> None:
     """See that messages are a conversation to learn from: known roles, texts that say something, the answer last."""
     if not isinstance(messages, list):
-        raise _Fault(f"'messages' is {_kind(messages)}, not a list")
+        raise Fault(f"'messages' is {kind_of_value(messages)}, not a list")
     for position, message in enumerate(messages, start=1):
         if not isinstance(message, dict):
-            raise _Fault(f"message {position} is {_kind(message)}, not an object with 'role' and 'content'")
+            raise Fault(f"message {position} is {kind_of_value(message)}, not an object with 'role' and 'content'")
         for key in ("role", "content"):
             if not isinstance(message.get(key), str):
-                found = f"is {_kind(message[key])}, not a text" if key in message else "is missing"
-                raise _Fault(f"message {position}: '{key}' {found}")
+                found = f"is {kind_of_value(message[key])}, not a text" if key in message else "is missing"
+                raise Fault(f"message {position}: '{key}' {found}")
         role, content = message["role"], message["content"]
         if role not in ROLES:
-            raise _Fault(f"message {position}: unknown role {role!r}; known are {', '.join(ROLES)}")
-        if role != "system" and not content.strip():
-            raise _Fault(f"message {position}: the {role} content is empty")
-        _check_characters(f"message {position}:", content)
+            raise Fault(f"message {position}: unknown role {role!r}; known are {', '.join(ROLES)}")
+        may_be_empty = empty_references and position == len(messages) and role == "assistant"
+        if role != "system" and not content.strip() and not may_be_empty:
+            raise Fault(f"message {position}: the {role} content is empty")
+        check_characters(f"message {position}:", content)
     roles = [message["role"] for message in messages]
     if "assistant" not in roles:
-        raise _Fault("has no assistant turn to learn from")
+        raise Fault("has no assistant turn to learn from")
     if roles[-1] != "assistant":
-        raise _Fault(f"the last turn is the {roles[-1]}'s, not the assistant's")
+        raise Fault(f"the last turn is the {roles[-1]}'s, not the assistant's")
     if "user" not in roles:
-        raise _Fault("has no user turn")
-
-
-def _check_characters(where: str, text: str) -> None:
-    """See that a text can be written: JSON may escape half of a surrogate pair, and UTF-8 has no form for it."""
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise _Fault(f"{where} character {error.start + 1} is half of a surrogate pair") from None
-
-
-def _kind(value: Any) -> str:
-    """What JSON calls a value."""
-    names = {dict: "an object", list: "a list", str: "a text", bool: "true or false", type(None): "null"}
-    return names.get(type(value), "a number")
+        raise Fault("has no user turn")

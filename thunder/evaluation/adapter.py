@@ -1,4 +1,4 @@
-"""Does an adapter repair? Greedy answers of the base and of the adapter to the same rows, side by side."""
+"""The test at the end of training: answers of the base and of the adapter to the test rows, shared by the ranks."""
 
 from __future__ import annotations
 
@@ -7,39 +7,21 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import mlx.core as mx
 import mlx.nn as nn
-from mlx_lm.generate import generate_step
 
 from thunder import digest
 from thunder.corpora.rows import Row
+from thunder.evaluation import cases, summary
+from thunder.evaluation.decoding import ModelEngine, stop_tokens
 from thunder.evaluation.error_rate import scored, summarise
-from thunder.lora import adapters
+from thunder.evaluation.judge import judged
 from thunder.parallel import collectives
 from thunder.parallel.world import World
 
+__all__ = ["PREDICTIONS", "compare", "stop_tokens"]
 PREDICTIONS = "test_predictions.jsonl"
-
-
-def answer(model: nn.Module, tokenizer: Any, row: Row, stops: set[int]) -> str:
-    """The model's greedy answer to a row's prompt.
-
-    At most twice the tokens of the recognised text and 16 more, so that a model that loops comes to an end.
-    """
-    prompt = tokenizer.apply_chat_template(list(row.prompt_messages), add_generation_prompt=True, return_dict=False)
-    limit = 2 * len(tokenizer.encode(row.asr_text, add_special_tokens=False)) + 16
-    tokens: list[int] = []
-    for token, _ in generate_step(mx.array(prompt), model, max_tokens=limit):
-        if int(token) in stops:
-            break
-        tokens.append(int(token))
-    return tokenizer.decode(tokens, skip_special_tokens=True)
-
-
-def stop_tokens(tokenizer: Any, model_config: dict[str, Any]) -> set[int]:
-    """Ids that end an answer: the tokenizer's and those of the model's config."""
-    ids = model_config.get("eos_token_id", [])
-    return {tokenizer.eos_token_id, *(ids if isinstance(ids, list) else [ids])} - {None}
+# kept of a judged row: whatever the texts and their edits in code points do not say already
+_KEPT = ("partition", "script", "confidence", "confidence_base", "seconds", "flags", "flags_base")
 
 
 def compare(
@@ -50,36 +32,44 @@ def compare(
     world: World,
     folder: Path,
     on_row: Callable[[int, int], None] = lambda done, total: None,
+    batch_size: int = 8,
+    window: int = 0,
 ) -> dict[str, Any]:
     """Answer the rows with the adapter off and on; ranks share the rows; rank 0 writes test_predictions.jsonl.
 
-    model: with its adapter on. Returns the summary that `results.json` holds under `test`, on every rank.
+    model: with its adapter on. window: words that it is asked for at once, 0: all.
+    Returns the summary that `results.json` holds under `test`, on every rank: before is
+    the base and after the adapter there, and `repair` holds input against adapter as `thunder eval` has it.
     """
-    model.eval()
-    mine = list(enumerate(rows))[world.rank :: world.size]
-    texts: dict[str, list[str]] = {"before": [], "after": []}
-    for when in texts:
-        kept = adapters.switch_off(model) if when == "before" else {}
-        for _, row in mine:
-            texts[when].append(answer(model, tokenizer, row, stops))
-            on_row(len(texts["before"]) + len(texts["after"]), 2 * len(mine))
-        adapters.switch_on(model, kept)
-    answered = [
-        {
-            "place": place,
-            "row_id": row.row_id,
-            "asr_text": row.asr_text,
-            "reference_text": row.reference,
-            "prediction_before": before,
-            "prediction_after": after,
-        }
-        for (place, row), before, after in zip(mine, texts["before"], texts["after"], strict=True)
-    ]
-    gathered = sorted(
-        (row for part in collectives.gather_json(world, answered) for row in part), key=lambda row: row["place"]
-    )
-    predictions = [scored({name: value for name, value in row.items() if name != "place"}) for row in gathered]
+    mine = [cases.of_row(row, place) for place, row in enumerate(rows)][world.rank :: world.size]
+    done = 0
+
+    def finished(count: int) -> None:
+        nonlocal done
+        done += count
+        on_row(done, 2 * len(mine))
+
+    proposals = []
+    for base_only in (True, False):
+        engine = ModelEngine(model, tokenizer, stops, batch_size, window, base_only=base_only)
+        proposals.append(list(engine.propose(mine, finished)))
+    answered = [judged(case, after, before) for case, before, after in zip(mine, *proposals, strict=True)]
+    gathered = [row for part in collectives.gather_json(world, answered) for row in part]
+    gathered.sort(key=lambda row: row["place"])
+    predictions = [scored(as_prediction(row)) for row in gathered]
     if world.is_main:
         lines = [json.dumps(row, ensure_ascii=False) for row in predictions]
         digest.write_atomically(folder / PREDICTIONS, "".join(f"{line}\n" for line in lines))
-    return summarise(predictions)
+    return summarise(predictions) | {"repair": summary.summarise(gathered)}
+
+
+def as_prediction(row: dict[str, Any]) -> dict[str, Any]:
+    """A judged row in the words of test_predictions.jsonl."""
+    return {
+        "row_id": row["row_id"],
+        "asr_text": row["input"],
+        "reference_text": row["reference"],
+        "prediction_before": row["proposal_base"],
+        "prediction_after": row["proposal"],
+        **{name: row[name] for name in _KEPT},
+    }

@@ -56,6 +56,28 @@ def check(folder: Path) -> dict[str, Any]:
     return config
 
 
+def check_base(folder: Path, base_sha256: str, base: Path) -> None:
+    """See that an adapter was trained on this base; one of other makers does not say, and its tensors have to fit.
+
+    Raises ModelError that names both bases.
+    """
+    config = check(folder)
+    ours = config.get("thunder")
+    trained_on = ours.get("base_sha256") if isinstance(ours, dict) else None
+    if trained_on is not None and trained_on != base_sha256:
+        raise ModelError(
+            f"{folder}: an adapter of another base: trained on {config.get('model')} (sha256 {str(trained_on)[:12]}), "
+            f"not on {base} ({base_sha256[:12]})",
+            fix=f"--model {config.get('model')}, or the adapter of this base",
+        )
+
+
+def sha256(folder: Path) -> str:
+    """SHA-256 over what decides an adapter's answers: its weights and mlx_lm's part of its config."""
+    config = {name: value for name, value in check(folder).items() if name not in ("thunder", "model")}
+    return digest.of_value([digest.of_file(folder / WEIGHTS), config])
+
+
 def copy(source: Path, target: Path) -> None:
     """Copy an adapter's two files to another folder, each whole or not at all."""
     target.mkdir(parents=True, exist_ok=True)

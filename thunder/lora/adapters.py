@@ -72,6 +72,40 @@ def start_from(model: nn.Module, settings: LoraSettings, folder: Path) -> None:
             f"{folder}: its scale is {scale}, the run's is {settings.lora_scale:g}: it would start as another model",
             fix=f"--lora-scale {scale}",
         )
+    fix = f"give --num-layers, --lora-rank and --lora-keys as {folder / CONFIG} has them"
+    model.load_weights(list(_fitting(model, folder, fix).items()), strict=False)
+
+
+def put_on(model: nn.Module, folder: Path) -> bool:
+    """Freeze a base and put a saved LoRA adapter on it; returns whether the adapter does anything (B is not all zero).
+
+    Raises ModelError where it is no LoRA, does not fit the model, or has numbers that are none.
+    """
+    config = adapter_files.check(folder)
+    kind = config.get("fine_tune_type", "lora")
+    if kind != "lora":
+        raise ModelError(
+            f"{folder}: its fine_tune_type is {kind}: only LoRA can be switched off to hear the base", fix="a LoRA"
+        )
+    model.freeze()
+    try:
+        linear_to_lora_layers(model, config["num_layers"], config["lora_parameters"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{folder / CONFIG}: {error}", fix="the adapter of this model") from None
+    weights = _fitting(model, folder, fix="the adapter of this model")
+    strange = [name for name, array in weights.items() if not mx.all(mx.isfinite(array)).item()]
+    if strange:
+        raise ModelError(
+            f"{folder}: {len(strange)} tensors hold infinities or what is no number, such as {strange[0]}",
+            fix="train it again: it diverged",
+        )
+    model.load_weights(list(weights.items()), strict=False)
+    mx.eval(model.parameters())
+    return any(mx.any(array != 0).item() for name, array in weights.items() if name.endswith("lora_b"))
+
+
+def _fitting(model: nn.Module, folder: Path, fix: str) -> dict[str, mx.array]:
+    """A saved adapter's tensors. Raises ModelError where they are not those of the model's LoRA layers."""
     wanted = {name: array.shape for name, array in tree_flatten(model.trainable_parameters())}
     try:
         weights: dict[str, mx.array] = mx.load(str(folder / WEIGHTS))
@@ -82,10 +116,9 @@ def start_from(model: nn.Module, settings: LoraSettings, folder: Path) -> None:
         names = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
         shown = "; ".join(f"{name}: {found.get(name)} there, {wanted.get(name)} here" for name in names[:3])
         raise ModelError(
-            f"{folder}: not an adapter of this model and shape: {len(names)} tensors differ: {shown}",
-            fix=f"give --num-layers, --lora-rank and --lora-keys as {folder / CONFIG} has them",
+            f"{folder}: not an adapter of this model and shape: {len(names)} tensors differ: {shown}", fix=fix
         )
-    model.load_weights(list(weights.items()), strict=False)
+    return weights
 
 
 def switch_off(model: nn.Module) -> dict[str, mx.array]:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from thunder import digest
+from thunder.corpora import pieces, split
 from thunder.corpora import rows as corpus_rows
-from thunder.corpora import split
 from thunder.corpora.rows import Row
 from thunder.errors import CorpusError
 from thunder.lora import batches
@@ -101,14 +101,18 @@ class Prepared:
         }
 
 
+def _cut(rows: Sequence[Row], window: int) -> list[Row]:
+    return [piece for row in rows for piece in pieces.of_row(row, window)] if window else list(rows)
+
+
 def prepare(settings: LoraSettings, tokenizer: Any, ranks: int) -> Prepared:
     """Read and tokenise.
 
     Raises CorpusError where rows are faulty, all too long, or fewer than the ranks.
     """
     rows = read(settings)
-    train = batches.encode(rows.train, tokenizer, settings.max_seq_length, settings.mask_prompt)
-    valid = batches.encode(rows.valid, tokenizer, settings.max_seq_length, settings.mask_prompt)
+    train = batches.encode(_cut(rows.train, settings.window), tokenizer, settings.max_seq_length, settings.mask_prompt)
+    valid = batches.encode(_cut(rows.valid, settings.window), tokenizer, settings.max_seq_length, settings.mask_prompt)
     if not train.examples:
         raise CorpusError(
             f"none of {len(rows.train)} training rows has its completion within {settings.max_seq_length} tokens",

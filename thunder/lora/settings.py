@@ -57,6 +57,13 @@ class LoraSettings(LoopSettings):
     )
     test_rows: int = option(200, "Test at most so many rows at the end, chosen by hash; 0 = no test.", panel=DATA, ge=0)
 
+    window: int = option(
+        0,
+        "Cut corrections into pieces of about so many words, for training and the test; `thunder eval` has the same "
+        "option. 0 = whole rows.",
+        panel=DATA,
+        ge=0,
+    )
     preset: str | None = option(
         None, "Named safe shape from configs/presets; explicit options win over it.", panel=LOOP
     )

@@ -12,14 +12,20 @@ NAMES = ("incidents.jsonl", "plan.json", "environment.json", "config.yaml", "tra
 
 
 def pack(folder: Path) -> Path:
-    """Write `incident-<date>-<time>.tar.gz` into the run's folder; a file that is missing is left out."""
+    """Write `incident-<date>-<time>.tar.gz` into the run's folder, whole or not at all; missing files are left out.
+
+    Raises OSError where it cannot be written.
+    """
     bundle = folder / f"incident-{time.strftime('%Y%m%d-%H%M%S')}.tar.gz"
     beside = folder / f".{bundle.name}.tmp"
-    with tarfile.open(beside, "w:gz") as archive:
-        for path in [*(folder / name for name in NAMES), *sorted((folder / "logs").glob("*.log"))]:
-            if path.is_file():
-                _add(archive, path, f"{folder.name}/{path.relative_to(folder)}")
-    beside.replace(bundle)
+    try:
+        with tarfile.open(beside, "w:gz") as archive:
+            for path in [*(folder / name for name in NAMES), *sorted((folder / "logs").glob("*.log"))]:
+                if path.is_file():
+                    _add(archive, path, f"{folder.name}/{path.relative_to(folder)}")
+        beside.replace(bundle)
+    finally:
+        beside.unlink(missing_ok=True)
     return bundle
 
 

@@ -150,7 +150,8 @@ class RunRecord:
 
     def _tell(self, event: Mapping[str, Any]) -> None:
         """Write a line; a launcher that does not read misses it, and one that is gone is the lifeline's business."""
-        self.send(json.dumps(event, ensure_ascii=False).encode() + b"\n")
+        # half a character, as a file's name may hold, becomes JSON's own escape for it
+        self.send(json.dumps(event, ensure_ascii=False).encode(errors="backslashreplace") + b"\n")
 
     def send(self, line: bytes = b"") -> bool:
         """Write a whole line to the launcher or none of it; never waits. Returns whether none is left half-written."""

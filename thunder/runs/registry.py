@@ -21,6 +21,7 @@ from thunder.runs.record import CONFIG, LOCK, LOG, METRICS, RESULTS
 PLAN, END = "plan.json", "end.json"
 TAIL = 65536  # bytes of metrics.jsonl that are looked at
 _NAME = re.compile(r"\d{8}-\d{6}-.")
+_EVALUATION = re.compile(r"\d{8}-\d{6}-eval-")  # lies beside the runs and has nothing that goes on
 
 State = Literal["running", "done", "stopped", "failed", "damaged"]
 
@@ -111,6 +112,8 @@ def _folders(root: Path) -> Iterator[Path]:
     with contextlib.suppress(OSError):
         for path in root.iterdir():
             if path.is_symlink() or path.name.startswith(".") or not path.is_dir():
+                continue
+            if _EVALUATION.match(path.name) and not (path / PLAN).exists():
                 continue
             if _NAME.match(path.name) or any((path / name).exists() for name in (CONFIG, PLAN, LOCK)):
                 yield path

@@ -1,0 +1,191 @@
+"""Batched greedy answers: the same texts as one row at a time, whatever the batch, the windows and the caches."""
+
+from __future__ import annotations
+
+import json
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from conftest import make_rows, write_rows
+from mlx_lm.generate import generate_step
+
+from thunder.corpora import rows
+from thunder.errors import ModelError
+from thunder.evaluation import cases
+from thunder.evaluation.decoding import ModelEngine, stop_tokens
+from thunder.lora import adapter_files, adapters, batches, model
+from thunder.lora.settings import LoraSettings
+from thunder.text.chat import correction_messages
+
+COUNT = 14
+
+
+@pytest.fixture(scope="module")
+def loaded(tiny_model):
+    tokenizer = batches.load_tokenizer(tiny_model)
+    return model.load(tiny_model), tokenizer, stop_tokens(tokenizer, model.read_config(tiny_model))
+
+
+@pytest.fixture(scope="module")
+def some_cases(tmp_path_factory):
+    """Prompts from far below to far above the sliding window of 16 tokens."""
+    path = write_rows(tmp_path_factory.mktemp("rows") / "r.jsonl", make_rows(COUNT, seed=5, longest=11))
+    return [cases.of_row(row, place) for place, row in enumerate(rows.read(path).rows)]
+
+
+def one_by_one(loaded, case):
+    """Text and mean log-probability by mlx_lm's own loop over one prompt."""
+    language_model, tokenizer, stops = loaded
+    engine = ModelEngine(*loaded)
+    prompt = tokenizer.apply_chat_template(list(case.messages), add_generation_prompt=True, return_dict=False)
+    tokens, logprobs = [], []
+    for token, row in generate_step(mx.array(prompt), language_model, max_tokens=engine.limit(case.input)):
+        logprobs.append(row[int(token)].item())
+        if int(token) in stops:
+            break
+        tokens.append(int(token))
+    return tokenizer.decode(tokens, skip_special_tokens=True), float(np.mean(logprobs))
+
+
+@pytest.fixture(scope="module")
+def wanted(loaded, some_cases):
+    return [one_by_one(loaded, case) for case in some_cases]
+
+
+@pytest.mark.parametrize("batch_size", [3, 16])
+def test_the_texts_are_those_of_one_row_at_a_time(loaded, some_cases, wanted, batch_size):
+    got = list(ModelEngine(*loaded, batch_size=batch_size).propose(some_cases))
+    assert len({text for text, _ in wanted}) > COUNT / 2  # else it would show little
+    assert [proposal.text for proposal in got] == [text for text, _ in wanted]
+    np.testing.assert_allclose([proposal.confidence for proposal in got], [mean for _, mean in wanted], atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("batch_size", [1, 7, 64])
+def test_the_shipped_model_on_rows_of_all_lengths(batch_size):
+    """Also prompts of several hundred tokens: its sliding window is 64."""
+    base = model.find(None)
+    tokenizer = batches.load_tokenizer(base)
+    shipped = model.load(base), tokenizer, stop_tokens(tokenizer, model.read_config(base))
+    texts = [" ".join(row["messages"][1]["content"] for row in make_rows(1 + n % 7, seed=n)) for n in range(24)]
+    some = [cases.of_row(rows.Row(tuple(correction_messages(text, text)), "f:1", str(n)), n) for n, text in
+            enumerate(texts)]  # fmt: skip
+    got = [proposal.text for proposal in ModelEngine(*shipped, batch_size=batch_size).propose(some)]
+    assert got == [one_by_one(shipped, case)[0] for case in some]
+
+
+def test_answers_come_in_the_order_of_the_rows_and_are_all_reported(loaded, some_cases, wanted):
+    told = []
+    backwards = list(ModelEngine(*loaded, batch_size=4).propose(some_cases[::-1], told.append))
+    assert [proposal.text for proposal in backwards] == [text for text, _ in wanted[::-1]]
+    assert sum(told) == COUNT
+
+
+def test_an_answer_ends_at_its_limit_or_at_a_stop(loaded, some_cases):
+    language_model, tokenizer, stops = loaded
+    for proposal, case in zip(ModelEngine(*loaded).propose(some_cases), some_cases, strict=True):
+        limit = 2 * len(tokenizer.encode(case.input, add_special_tokens=False)) + 32
+        assert proposal.finished or proposal.tokens == limit
+    everything = set(range(len(tokenizer)))
+    at_once = list(ModelEngine(language_model, tokenizer, everything).propose(some_cases[:3]))
+    assert [(p.text, p.tokens, p.finished, p.special_only) for p in at_once] == [("", 1, True, False)] * 3
+
+
+def test_pads_only_are_seen(loaded, some_cases, monkeypatch):
+    engine = ModelEngine(*loaded)
+    monkeypatch.setattr(engine, "_decode", lambda *_: [a_pad()])
+    [proposal] = engine.propose(some_cases[:1])
+    assert proposal.special_only and proposal.text == "" and not proposal.finished
+
+
+def a_pad():
+    from thunder.evaluation.decoding import _Answer
+
+    answer = _Answer()
+    answer.add(0, -0.5, "length")
+    return answer
+
+
+def test_stopping_in_between_leaves_the_adapter_on(loaded, some_cases, adapted):
+    language_model, *rest = adapted
+
+    def stop(_):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        list(ModelEngine(language_model, *rest, base_only=True).propose(some_cases, stop))
+    assert any(mx.any(layer_b != 0).item() for layer_b in adapters.switch_off(language_model).values())
+
+
+@pytest.fixture
+def adapted(tiny_model, tmp_path):
+    """A model under an adapter that was written and read again, and what else an engine needs."""
+    language_model, folder = noisy_adapter(tiny_model, tmp_path / "adapter")
+    fresh, tokenizer = model.load(tiny_model), batches.load_tokenizer(tiny_model)
+    assert adapters.put_on(fresh, folder)
+    return fresh, tokenizer, stop_tokens(tokenizer, model.read_config(tiny_model))
+
+
+def noisy_adapter(tiny_model, folder, base_sha256=None):
+    language_model, options = model.load(tiny_model), LoraSettings(num_layers=2, lora_rank=2)
+    layers = adapters.add(language_model, options)
+    kept = adapters.switch_off(language_model)
+    mx.random.seed(3)
+    noise = {name: mx.random.normal(array.shape) * 0.3 for name, array in kept.items()}
+    adapters.switch_on(language_model, noise)
+    ours = {"model": "tiny", "base_sha256": base_sha256 or model.base_digest(tiny_model)}
+    adapters.save(folder, language_model, options, layers, ours)
+    return language_model, folder
+
+
+def test_the_base_under_an_adapter_is_the_base(adapted, some_cases, wanted):
+    base = [proposal.text for proposal in ModelEngine(*adapted, base_only=True).propose(some_cases)]
+    with_adapter = [proposal.text for proposal in ModelEngine(*adapted).propose(some_cases)]
+    assert base == [text for text, _ in wanted]
+    assert with_adapter != base
+
+
+def test_windows_are_the_answers_to_the_pieces(loaded, some_cases):
+    case = max(some_cases, key=lambda case: len(case.input.split()))
+    engine = ModelEngine(*loaded, window=3)
+    [proposal] = engine.propose([case])
+    words = case.input.split()
+    pieces = [" ".join(words[start : start + 3]) for start in range(0, len(words), 3)]
+    question = case.messages[0]["content"]
+    asked = [({"role": "user", "content": question.replace(case.input, piece)},) for piece in pieces]
+    alone = [cases.Case(0, "p", piece, "", messages) for piece, messages in zip(pieces, asked, strict=True)]
+    assert proposal.windows == len(pieces) > 2
+    assert proposal.text == " ".join(one_by_one(loaded, each)[0].strip() for each in alone)
+
+
+def test_an_adapter_of_another_base_is_refused_by_name(tiny_model, tmp_path):
+    _, folder = noisy_adapter(tiny_model, tmp_path / "adapter", base_sha256="0" * 64)
+    with pytest.raises(ModelError, match="an adapter of another base: trained on tiny .*0000"):
+        adapter_files.check_base(folder, model.base_digest(tiny_model), tiny_model)
+
+
+@pytest.mark.parametrize("change, fault", [
+    ({"num_layers": 1}, "tensors differ"), ({"fine_tune_type": "dora"}, "fine_tune_type is dora"),
+    ({"lora_parameters": {"rank": 3, "scale": 1.0, "dropout": 0.0}}, "tensors differ"),
+    ({"lora_parameters": {"rank": 2}}, "missing required key 'scale'"),
+])  # fmt: skip
+def test_an_adapter_that_does_not_fit_is_refused(tiny_model, tmp_path, change, fault):
+    _, folder = noisy_adapter(tiny_model, tmp_path / "adapter")
+    config = json.loads((folder / "adapter_config.json").read_text())
+    (folder / "adapter_config.json").write_text(json.dumps(config | change))
+    with pytest.raises(ModelError, match=fault):
+        adapters.put_on(model.load(tiny_model), folder)
+
+
+def test_an_adapter_of_no_numbers_is_refused_and_an_empty_one_seen(tiny_model, tmp_path):
+    _, folder = noisy_adapter(tiny_model, tmp_path / "adapter")
+    weights = mx.load(str(folder / "adapters.safetensors"))
+    mx.eval(weights)  # else they would be read when the file is another one
+    zero = {name: mx.zeros_like(array) if name.endswith("lora_b") else array for name, array in weights.items()}
+    mx.save_safetensors(str(folder / "adapters.safetensors"), zero)
+    assert adapters.put_on(model.load(tiny_model), folder) is False
+    name = next(iter(weights))
+    mx.save_safetensors(str(folder / "adapters.safetensors"), weights | {name: weights[name] * float("nan")})
+    with pytest.raises(ModelError, match="1 tensors hold infinities"):
+        adapters.put_on(model.load(tiny_model), folder)

@@ -1,0 +1,56 @@
+"""The probability of leaving a text alone, and answers that are kept only where they are likelier."""
+
+import math
+
+import mlx.core as mx
+import pytest
+from conftest import make_rows, write_rows
+
+from thunder.evaluation import cases
+from thunder.evaluation.decoding import ModelEngine, stop_tokens
+from thunder.evaluation.margin import log_probabilities
+from thunder.lora import batches, model
+
+
+@pytest.fixture(scope="module")
+def loaded(tiny_model):
+    return model.load(tiny_model), batches.load_tokenizer(tiny_model), model.read_config(tiny_model)
+
+
+def one_by_one(net, prompt, answer):
+    """Token after token, in float64 from there on."""
+    total = 0.0
+    for place in range(len(answer)):
+        logits = net(mx.array([prompt + answer[:place]]))[0, -1].tolist()
+        most = max(logits)
+        total += logits[answer[place]] - most - math.log(sum(math.exp(each - most) for each in logits))
+    return total
+
+
+def test_equal_to_one_token_after_another(loaded):
+    net, _, _ = loaded
+    prompts, answers = [[2, 5, 9, 11], [2, 7], [2, 5, 5, 5, 5, 5]], [[12, 13, 1], [30, 1], [14]]
+    found = log_probabilities(net, prompts, answers, batch_size=2)
+    for got, prompt, answer in zip(found, prompts, answers, strict=True):
+        assert got == pytest.approx(one_by_one(net, prompt, answer), abs=1e-4)
+
+
+def proposals(loaded, rows, margin, window=0):
+    net, tokenizer, config = loaded
+    engine = ModelEngine(net, tokenizer, stop_tokens(tokenizer, config), 4, window, min_margin=margin)
+    return list(engine.propose(rows))
+
+
+@pytest.mark.parametrize("window", [0, 2])
+def test_a_margin_out_of_reach_leaves_every_text_alone(loaded, tmp_path, window):
+    rows = cases.read(write_rows(tmp_path / "rows.jsonl", make_rows(6, seed=5)), 0).cases
+    inputs = [row.input for row in rows]
+    assert [each.text for each in proposals(loaded, rows, 1e9, window)] == inputs
+    assert [each.text for each in proposals(loaded, rows, None, window)] != inputs
+
+
+def test_a_margin_that_all_pass_keeps_answers_that_came_to_an_end(loaded, tmp_path):
+    rows = cases.read(write_rows(tmp_path / "rows.jsonl", make_rows(12, seed=6)), 0).cases
+    plain, kept = proposals(loaded, rows, None), proposals(loaded, rows, -1e9)
+    for row, before, after in zip(rows, plain, kept, strict=True):
+        assert after.text == (before.text if before.finished else row.input)

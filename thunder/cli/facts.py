@@ -1,0 +1,65 @@
+"""What a plan says of a job's model, rows and shape: read from disk, without MLX."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from thunder.cli import paths
+from thunder.errors import UsageError
+from thunder.lora import adapter_files, batches, data, model
+from thunder.lora.settings import EMBEDDED_MODEL, LoraSettings
+from thunder.training import safe_shapes
+
+
+def of_train(settings: LoraSettings, ranks: int) -> dict[str, Any]:
+    """What the plan says of model, data and shape; read from disk, without MLX."""
+    base = model.find(settings.model)
+    tokenizer = batches.load_tokenizer(base)
+    prepared = data.prepare(settings, tokenizer, ranks)
+    if settings.resume_adapter_file and not settings.resume:
+        adapter_files.find(settings.resume_adapter_file)
+    if settings.adapter_path:
+        paths.check_writable(Path(settings.adapter_path))
+    config = model.read_config(base)
+    text = config.get("text_config", config)
+    layers = int(text.get("num_hidden_layers", 0))
+    if layers and settings.num_layers > layers:
+        raise UsageError(
+            f"--num-layers {settings.num_layers}: the model has {layers}", fix=f"--num-layers {layers}, or -1 for all"
+        )
+    shape = safe_shapes.Shape(
+        settings.batch_size,
+        max(1, layers) if settings.num_layers == -1 else settings.num_layers,
+        settings.max_seq_length,
+    )
+    verdict = safe_shapes.judge(shape, model.multiply_adds(config) or safe_shapes.E2B_MULTIPLY_ADDS)
+    if platform.system() == "Darwin" and verdict.verdict == "unsafe" and not settings.unsafe_shape:
+        raise UsageError(
+            f"{shape}: {verdict.reason}",
+            fix=f"{safe_shapes.as_flags(verdict.nearest_safe)}, or --unsafe-shape if you know better",
+        )
+    return {
+        "model": {
+            "name": settings.model or EMBEDDED_MODEL.name,
+            "source": "--model" if settings.model else "shipped here: no model was named",
+            "path": str(base),
+            "type": config.get("model_type"),
+            "layers": layers,
+            "template": batches.template_note(tokenizer),
+            "sha256": model.base_digest(base, model.digest_cache()),
+        },
+        "data": prepared.summary(),
+        "shape": asdict(verdict),
+    }
+
+
+def digests(settings: LoraSettings) -> dict[str, Any]:
+    """The part of `of_train` by which hosts are compared; rows are read, and not tokenised."""
+    base = model.find(settings.model)
+    return {
+        "model": {"path": str(base), "sha256": model.base_digest(base, model.digest_cache())},
+        "data": {"sha256": data.read(settings).files},
+    }

@@ -1,0 +1,99 @@
+"""Options of the corpus builders."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from thunder.config import Settings, option
+
+INPUT, ROWS, SPLITS, SYNTHETIC, OUTPUT = "Input", "Which rows", "Splits and leaks", "Synthetic rows", "Output"
+Evidence = Literal["oracle", "smoke", "synthetic", "prediction_only", "real_same_provenance", "real_other_provenance"]
+
+
+class CorpusSettings(Settings):
+    """What both builders have in common."""
+
+    out: str = option(..., "Folder to make; one that `thunder corpus` made before is replaced.", panel=OUTPUT)
+    seed: int = option(0, "Chooses identity rows, clean text and the errors made; splits do not depend on it.", ge=0)
+    text: list[str] | None = option(
+        None, "Clean text to damage: .tsv with a header, .jsonl, or one text a line.", panel=SYNTHETIC
+    )
+    column: str = option("nqo", "Column or field of the clean text.", panel=SYNTHETIC)
+    target_cer: float | None = option(
+        None,
+        "Error rate (micro, by code points) of the synthetic rows (default: the learned channel's; 0.15 by hand).",
+        panel=SYNTHETIC,
+        gt=0,
+        lt=0.9,
+    )
+    worst_cer: float = option(
+        1.0, "Rows beyond this error rate teach the error model nothing.", panel=SYNTHETIC, gt=0, le=10
+    )
+    identity_share: float = option(
+        0.1, "Share of training rows that are right already, so that such text is left alone.", panel=ROWS, ge=0, lt=1
+    )
+    valid_share: float = option(0.05, "Share of the reference texts held out for validation.", panel=SPLITS, ge=0, lt=1)
+    test_share: float = option(0.1, "Share of the reference texts held out for the test.", panel=SPLITS, ge=0, lt=1)
+    salt: str = option("thunder", "Another word holds other references out; keep it, to compare corpora.", panel=SPLITS)
+    near_duplicates: Literal["drop", "refuse", "keep"] = option(
+        "drop",
+        "What becomes of rows that share a stretch of text with a held-out one: left out of training, "
+        "refused as a fault, or kept and counted.",
+        panel=SPLITS,
+    )
+    near_duplicate_chars: int = option(20, "How many code points are such a stretch.", panel=SPLITS, ge=5, le=1000)
+
+
+class BuildSettings(CorpusSettings):
+    """Options of `thunder corpus build`: real correction rows to a corpus."""
+
+    inputs: list[str] = option(
+        [],
+        "Files of correction rows, or of before + after, hyp + ref and other pairs (JSONL).",
+        aliases=["rows"],
+        panel=INPUT,
+    )
+    predictions: str | None = option(None, "A run's test_predictions.jsonl; with --references.", panel=INPUT)
+    references: str | None = option(None, "A run's test_references.jsonl, joined by feat_id.", panel=INPUT)
+    run_id: str | None = option(None, "Run that rows without a run_id came from.", panel=INPUT)
+    evidence_class: Evidence | None = option(
+        None,
+        "Evidence class of rows that do not say it (default: real_same_provenance for correction rows of a run, "
+        "else real_other_provenance).",
+        panel=INPUT,
+    )
+    recompute: bool = option(False, "Where a row's cer_edits is not what we count, take ours.", panel=INPUT)
+    max_cer: float | None = option(
+        None, "Take only rows of at most this error rate, such as 0.3: beyond it are rewrites.", panel=ROWS, gt=0
+    )
+    benchmark_rows: Literal["test", "drop", "refuse"] = option(
+        "test",
+        "Where rows go whose reference is a sentence of a public benchmark; never into training.",
+        panel=SPLITS,
+    )
+    synthetic_share: float = option(
+        0.0, "Share of synthetic rows among the training rows, after the real ones.", panel=SYNTHETIC, ge=0, lt=1
+    )
+    statistics_rows: int = option(
+        20000,
+        "Learn the error model, and count graphemes, tones and words, on at most so many rows of a part.",
+        panel=SYNTHETIC,
+        ge=1,
+    )
+
+
+class SyntheticSettings(CorpusSettings):
+    """Options of `thunder corpus synthetic`: clean text, damaged."""
+
+    rows: int = option(2000, "Rows to make, all splits together.", panel=ROWS, ge=1)
+    learn_from: list[str] | None = option(
+        None,
+        "Real rows to learn the errors from (files, or corpus folders, of which train.jsonl is read); "
+        "without --text their references are the clean text.",
+        panel=SYNTHETIC,
+    )
+    channel: str | None = option(
+        None, "A confusions.json to take the errors from (default: learned, else set down by hand).", panel=SYNTHETIC
+    )
+    shortest: int = option(8, "Shortest clean text, in code points.", panel=SYNTHETIC, ge=1)
+    longest: int = option(200, "Longest clean text, in code points.", panel=SYNTHETIC, ge=1)

@@ -1,0 +1,66 @@
+"""What is in a part of a corpus: rows, edits in every unit, and how many rows are of which kind."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from thunder.text import distance
+from thunder.text.distance import ErrorCount, ErrorCounts
+
+UNITS = ("codepoint", "grapheme", "toneless", "word")
+KINDS = ("partition", "script", "mode", "origin", "evidence_class")
+
+
+def counts_of(asr_text: str, reference: str) -> tuple[int, ...]:
+    """Edits and reference length by code point, grapheme, without tones and by word: 8 numbers."""
+    found = distance.count_all(asr_text, reference)
+    return tuple(
+        number for unit in UNITS for number in (getattr(found, unit).edits, getattr(found, unit).reference_chars)
+    )
+
+
+def kinds_of(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """Of which kind a row is, in the order of KINDS."""
+    return tuple(str(row[kind]) for kind in KINDS)
+
+
+class Totals:
+    """Sums over rows."""
+
+    def __init__(self) -> None:
+        self.rows = self.exact = self.edits = self.reference_chars = self.measured = 0
+        self.sums = [0] * (2 * len(UNITS))
+        self.kinds: Counter[tuple[str, ...]] = Counter()
+
+    def add(self, edits: int, reference_chars: int, kinds: tuple[str, ...], counts: Sequence[int] | None) -> None:
+        """Add one row: its code points, what `kinds_of` and, where it is measured in every unit, `counts_of` say."""
+        self.rows += 1
+        self.exact += edits == 0
+        self.edits += edits
+        self.reference_chars += reference_chars
+        self.kinds[kinds] += 1
+        if counts is not None:
+            self.measured += 1
+            self.sums = [total + number for total, number in zip(self.sums, counts, strict=True)]
+
+    @property
+    def errors(self) -> ErrorCounts:
+        """The edits by code point of all rows, in other units of those that were measured in them."""
+        pairs = zip(self.sums[2::2], self.sums[3::2], strict=True)
+        others = [ErrorCount(edits, length) for edits, length in pairs]
+        return ErrorCounts(ErrorCount(self.edits, self.reference_chars), *others)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For the manifest, error rates to six digits."""
+        tables: dict[str, Counter[str]] = {kind: Counter() for kind in KINDS}
+        for kinds, times in self.kinds.items():
+            for kind, value in zip(KINDS, kinds, strict=True):
+                tables[kind][value] += times
+        rates = {name: None if rate is None else round(rate, 6) for name, rate in self.errors.rates().items()}
+        errors = {"edits": self.edits, "reference_chars": self.reference_chars, "rows_without_error": self.exact}
+        errors |= {"rows_measured_in_every_unit": self.measured}
+        return {"rows": self.rows, **rates, **errors} | {
+            kind: dict(sorted(table.items())) for kind, table in tables.items()
+        }

@@ -1,0 +1,94 @@
+"""What is evaluated: recognised texts, each with its reference and the prompt that asks for its repair."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from thunder.corpora import rows as corpus_rows
+from thunder.corpora.rows import Row
+from thunder.errors import CorpusError, several
+
+PARTITIONS = ("stable", "boundary", "uncertain", "novelty")
+UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row to evaluate. place: its number among the rows that are evaluated, from 0.
+
+    messages: the prompt. partition: one of PARTITIONS or "unknown". script: nko, latin, mixed, other or none, of the
+    reference where the row does not say.
+    """
+
+    place: int
+    row_id: str
+    input: str
+    reference: str
+    messages: tuple[dict[str, Any], ...]
+    partition: str = UNKNOWN
+    script: str = UNKNOWN
+    evidence_class: str | None = None
+    is_correction: bool = True
+    fields: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Cases:
+    """The rows of one file and the digest of its bytes. all_ids: of the rows beyond the limit too."""
+
+    path: Path
+    sha256: str
+    cases: tuple[Case, ...]
+    all_ids: frozenset[str]
+    strange_partitions: dict[str, int]
+
+
+def read(path: Path, limit: int = 0) -> Cases:
+    """Read the rows of a file, the first `limit` of them where it is not 0; a reference may be empty.
+
+    Raises CorpusError that lists the lines which cannot be used, or the ids that stand more than once.
+    """
+    corpus = corpus_rows.read(path, empty_references=True)
+    numbers = Counter(row.row_id for row in corpus.rows)
+    twice = [f"id '{row_id}' stands {count} times" for row_id, count in numbers.items() if count > 1]
+    if twice:
+        raise several(CorpusError, f"{path} cannot be evaluated:", twice, fix="give each row an id of its own")
+    chosen = corpus.rows[: limit or None]
+    strange = Counter(
+        str(row.fields["partition"])
+        for row in chosen
+        if "partition" in row.fields and row.fields["partition"] not in PARTITIONS
+    )
+    cases = tuple(of_row(row, place) for place, row in enumerate(chosen))
+    return Cases(path, corpus.sha256, cases, frozenset(numbers), dict(strange))
+
+
+def of_row(row: Row, place: int) -> Case:
+    """A corpus row as a case."""
+    partition, script, evidence = (row.fields.get(key) for key in ("partition", "script", "evidence_class"))
+    return Case(
+        place,
+        row.row_id,
+        row.asr_text,
+        row.reference,
+        row.prompt_messages,
+        partition if partition in PARTITIONS else UNKNOWN,
+        script if isinstance(script, str) and script else script_of(row.reference),
+        evidence if isinstance(evidence, str) else None,
+        row.is_correction,
+        row.fields,
+    )
+
+
+def script_of(text: str) -> str:
+    """The script of a text's letters: nko, latin, mixed (both), other, or none where it has no letter."""
+    letters = [character for character in text if unicodedata.category(character)[0] == "L"]
+    nko = sum("\u07c0" <= letter <= "\u07ff" for letter in letters)
+    latin = sum(unicodedata.name(letter, "").startswith("LATIN") for letter in letters)
+    if nko and latin:
+        return "mixed"
+    return "nko" if nko else "latin" if latin else "other" if letters else "none"

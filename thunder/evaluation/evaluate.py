@@ -1,0 +1,101 @@
+"""An evaluation from its cases to its files: proposals made and kept as they come, judged, added up, written."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from thunder import digest
+from thunder.errors import ArtifactError
+from thunder.evaluation import report, summary
+from thunder.evaluation.cases import Cases
+from thunder.evaluation.engines import Engine
+from thunder.evaluation.judge import judged
+from thunder.evaluation.ledger import Ledger
+from thunder.evaluation.settings import EvalSettings
+from thunder.evaluation.summary import Drawing
+
+PREDICTIONS, RESULTS, REPORT = "predictions.jsonl", "results.json", "report.html"
+OnRow = Callable[[int, int], None]
+
+
+def run(
+    cases: Cases,
+    settings: EvalSettings,
+    engine: Engine,
+    base: Engine | None,
+    folder: Path,
+    on_row: OnRow = lambda done, total: None,
+) -> dict[str, Any]:
+    """Evaluate, or go on where an interrupted evaluation stopped; returns what results.json holds.
+
+    on_row: called with (rows done, rows) as they are answered, counting a row twice where the base answers too.
+    Writes predictions.jsonl, report.html and, last, results.json with the digests of the others.
+    Raises UsageError where the folder's half-done evaluation is another one.
+    """
+    begun = time.perf_counter()
+    ledger = Ledger(folder, settings.resolved(), ground(cases, settings, engine, base))
+    try:
+        found_done = len(ledger.pairs)
+        _propose(cases, engine, base, ledger, on_row)
+        pairs = ledger.pairs
+    finally:
+        ledger.close()
+    if len(pairs) > len(cases.cases):
+        raise ArtifactError(f"{ledger.path}: more proposals than rows", fix=f"delete it: rm {ledger.path}")
+    rows = [judged(case, mine, other) for case, (mine, other) in zip(cases.cases, pairs, strict=True)]
+    seconds = time.perf_counter() - begun
+    results = summary.summarise(rows, Drawing(settings.seed, settings.resamples)) | {
+        "ground": ground(cases, settings, engine, base),
+        "settings": settings.resolved(),
+        "strange_partitions": cases.strange_partitions,
+        "not_corrections": sum(not case.is_correction for case in cases.cases),
+        "windowed": sum(mine.windows > 1 for mine, _ in pairs),
+        "resumed_after": found_done,
+        "seconds": round(seconds, 3),
+        "rows_per_second": round((len(rows) - found_done) / seconds, 3),
+    }
+    _write(folder, rows, results)
+    ledger.remove()
+    return results
+
+
+def ground(cases: Cases, settings: EvalSettings, engine: Engine, base: Engine | None) -> dict[str, Any]:
+    """What decides every proposal, by name."""
+    return {
+        "rows_sha256": cases.sha256,
+        "limit": settings.limit,
+        "compare": "base" if base else "none",
+        **engine.describe(),
+    }
+
+
+def _propose(cases: Cases, engine: Engine, base: Engine | None, ledger: Ledger, on_row: OnRow) -> None:
+    """Fill the ledger, a chunk of rows at a time."""
+    engines = [engine, *([base] if base else [])]
+    total, done = len(cases.cases) * len(engines), len(ledger.pairs) * len(engines)
+
+    def finished(count: int) -> None:
+        nonlocal done
+        done += count
+        on_row(done, total)
+
+    finished(0)
+    while len(ledger.pairs) < len(cases.cases):
+        chunk = cases.cases[len(ledger.pairs) : len(ledger.pairs) + engine.chunk]
+        mine = list(engine.propose(chunk, finished))
+        others = list(base.propose(chunk, finished)) if base else [None] * len(chunk)
+        ledger.append(list(zip(mine, others, strict=True)))
+        done = len(ledger.pairs) * len(engines)
+        on_row(done, total)
+
+
+def _write(folder: Path, rows: list[dict[str, Any]], results: dict[str, Any]) -> None:
+    """Write the finished files; results.json comes last and holds the others' digests."""
+    digest.write_atomically(folder / PREDICTIONS, "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows))
+    digest.write_atomically(folder / REPORT, report.html(rows, results))
+    results["files"] = {name: digest.of_file(folder / name) for name in (PREDICTIONS, REPORT)}
+    digest.write_json(folder / RESULTS, results)

@@ -1,0 +1,58 @@
+"""From settings to engines: models and adapters found, checked against each other, and loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from thunder.evaluation.cases import Cases
+from thunder.evaluation.engines import Engine, FromFile, Identity, Oracle
+from thunder.evaluation.settings import EvalSettings
+from thunder.lora import adapter_files, batches, model
+
+
+def engines(settings: EvalSettings, cases: Cases) -> tuple[Engine, Engine | None]:
+    """The engine that the settings name, and the base beside it where it is asked for.
+
+    Raises ModelError where a model or an adapter cannot be used, CorpusError where a file of proposals cannot.
+    """
+    kind, _, path = settings.engine.partition(":")
+    if kind == "identity":
+        return Identity(), None
+    if kind == "oracle":
+        return Oracle(), None
+    if kind == "file":
+        return FromFile(Path(path).expanduser(), cases.all_ids), None
+    return _of_model(settings)
+
+
+def _of_model(settings: EvalSettings) -> tuple[Engine, Engine | None]:
+    from thunder.evaluation.decoding import ModelEngine, stop_tokens  # MLX, which the other engines do without
+    from thunder.lora import adapters
+
+    base = model.find(settings.model)
+    tokenizer = batches.load_tokenizer(base)
+    base_sha256 = model.base_digest(base, model.digest_cache())
+    ground: dict[str, Any] = {"base_sha256": base_sha256, "adapter_sha256": None}
+    adapter = adapter_files.find(settings.adapter_path) if settings.adapter_path else None
+    if adapter:
+        adapter_files.check_base(adapter, base_sha256, base)
+        ground["adapter_sha256"] = adapter_files.sha256(adapter)
+    loaded = model.load(base)
+    if adapter:
+        ground["adapter_does_nothing"] = not adapters.put_on(loaded, adapter)
+    stops = stop_tokens(tokenizer, model.read_config(base))
+
+    def engine(base_only: bool) -> Engine:
+        return ModelEngine(
+            loaded,
+            tokenizer,
+            stops,
+            settings.batch_size,
+            settings.window,
+            base_only=base_only,
+            ground=ground,
+            min_margin=settings.min_margin,
+        )
+
+    return engine(False), engine(True) if adapter and settings.compare != "none" else None

@@ -8,7 +8,7 @@ import ctc_oracle as oracle
 import mlx.core as mx
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from thunder.errors import UsageError
@@ -33,7 +33,15 @@ def run(arrays, backend, blank=0):
 
 
 def assert_equal(arrays, backend, blank=0, gradient_error=1e-5):
+    """gradient_error: what is allowed beside one rounding of the largest log-probability.
+
+    The gradient is the exponential of a difference of sums over frames in float32, which are as large as the loss and
+    the logits make them: their last digit is the relative error of the result.
+    """
     losses, gradient = run(arrays, backend, blank)
+    finite = losses[np.isfinite(losses)]
+    largest = max(np.abs(finite).max(initial=0), np.abs(arrays[0]).max(initial=0) * arrays[0].shape[1])
+    gradient_error += largest * 2.0**-23
     wanted, wanted_gradient = oracle.of_batch(*arrays, blank)
     np.testing.assert_allclose(losses, wanted, rtol=1e-6, atol=1e-6)
     np.testing.assert_allclose(gradient, wanted_gradient, atol=gradient_error)
@@ -74,6 +82,7 @@ def test_the_oracle_itself_equals_paths_and_differences(blank):
     scale=st.sampled_from([0.0, 1.0, 30.0]),
     last_is_blank=st.booleans(),
 )
+@example(seed=166, rows=1, length=28, longest=9, size=9, scale=30.0, last_is_blank=False)
 def test_random_batches_equal_the_recursions(backend, seed, rows, length, longest, size, scale, last_is_blank):
     blank = size - 1 if last_is_blank else 0
     arrays = oracle.batch(seed, rows, length, longest, size, blank, scale)

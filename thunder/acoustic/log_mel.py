@@ -33,7 +33,7 @@ def mel_filters(n_mels: int) -> np.ndarray:
 def log_mel(samples: np.ndarray, n_mels: int, frames: int | None = None) -> np.ndarray:
     """[S] samples of at most 30 s -> [T, n_mels] float32, T = ceil(S / 160), or `frames` of the padded 30 s.
 
-    The values are those of samples padded to 30 s with silence, as Whisper sees them, whether T reaches that far or not.
+    Either way the values are those of samples that are padded to 30 s with silence, as Whisper sees them.
     """
     assert len(samples) <= WINDOW * RATE, f"{len(samples)} samples are more than a window"
     # what lies further than this behind the last sample is silence, and its frames are the floor

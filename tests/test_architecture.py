@@ -11,7 +11,7 @@ FLOORS = [  # top to bottom
     {"__main__"},
     {"cli"},
     {"evaluation"},
-    {"lora"},
+    {"lora", "acoustic"},
     {"training"},
     {"corpora", "parallel", "kernels", "runs", "cluster"},
     {"text"},
@@ -21,7 +21,7 @@ FLOORS = [  # top to bottom
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 MAY_USE = {  # outside packages that only some rooms may use
-    "mlx": {"parallel", "kernels", "training", "lora", "evaluation"},
+    "mlx": {"parallel", "kernels", "training", "lora", "acoustic", "evaluation"},
     "numba": {"kernels"},
     "mlx_lm": {"lora", "evaluation"},
     "sentencepiece": {"lora"},

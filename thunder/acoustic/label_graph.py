@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
-State = Hashable
+# anything that can be a key of a dict
+State = Any
 # weights [V] in nats of each label in a state (-inf: it may not follow), and the V states that the labels lead to
 Arcs = tuple[np.ndarray, Sequence[State]]
 

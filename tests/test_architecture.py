@@ -29,7 +29,8 @@ MAY_USE = {  # outside packages that only some rooms may use
     "tokenizers": {"lora"},
     "huggingface_hub": {"lora"},
     "paramiko": {"cluster"},
-    "subprocess": {"cluster", "runs"},
+    # acoustic: espeak-ng, a program
+    "subprocess": {"cluster", "runs", "acoustic"},
     "psutil": {"cluster"},
     "argparse": set(),
     "typer": {"cli"},
@@ -37,7 +38,9 @@ MAY_USE = {  # outside packages that only some rooms may use
     "rapidfuzz": {"text"},
     "regex": {"text"},
     "yaml": {"config"},
-    "pydantic": {"config", "lora", "training", "cluster"},
+    "pydantic": {"config", "lora", "acoustic", "training", "cluster"},
+    "soundfile": {"acoustic"},
+    "soxr": {"acoustic"},
 }
 PACKAGE = Path(__file__).parents[1] / "thunder"
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")

@@ -29,7 +29,8 @@ MAY_USE = {  # outside packages that only some rooms may use
     "tokenizers": {"lora"},
     "huggingface_hub": {"lora"},
     "paramiko": {"cluster"},
-    "subprocess": {"cluster", "runs"},
+    # acoustic: espeak-ng, a program
+    "subprocess": {"cluster", "runs", "acoustic"},
     "psutil": {"cluster"},
     "argparse": set(),
     "typer": {"cli"},

@@ -119,8 +119,8 @@ def partition_of(given: str | None, scalars: Mapping[str, Any] | None, rules: Ru
     """The partition that counts, and why: given, derived (from scalars), unknown (a strange name) or missing."""
     if given is not None:
         return (given, "given") if given in PARTITIONS else (NOVELTY, "unknown")
-    said = {name: (scalars or {}).get(name) for name in SCALARS}
-    if not all(_is_number(value) for value in said.values()):
+    said: dict[str, float] = {name: value for name, value in (scalars or {}).items() if _is_number(value)}
+    if not said.keys() >= set(SCALARS):
         return NOVELTY, "missing"
     if said["novelty"] >= rules.derived_novelty:
         return NOVELTY, "derived"

@@ -33,6 +33,8 @@ def test_a_tampered_row_is_exit_code_4_and_named(run, capsys):
     planted_runs.write_jsonl(run / "test_predictions.jsonl", rows)
     assert main(["bundle", "verify", run.name]) == 4
     assert "'utterance-0007'" in capsys.readouterr().err
+    assert main(["bundle", "verify", run.name, "--json"]) == 4
+    assert "'utterance-0007'" in json.loads(capsys.readouterr().out)[0]["faults"][0]
     assert main(["bundle", "seal", run.name]) == 4
 
 

@@ -40,14 +40,14 @@ def verify(
             verdict.faults.append(f"{bundle.MANIFEST}: its SHA-256 is {verdict.sealed}, not {digest}")
         if remote:
             verdict.faults.extend(_unlike(verdict.folder, remote))
+    broken = [each for each in verdicts if each.faults]
     if as_json:
-        say(
-            json.dumps([asdict(each) | {"folder": str(each.folder)} for each in verdicts], ensure_ascii=False, indent=4)
-        )
-    else:
-        for verdict in verdicts:
-            _tell(verdict)
-    if broken := [each for each in verdicts if each.faults]:
+        said = [asdict(each) | {"folder": str(each.folder)} for each in verdicts]
+        say(json.dumps(said, ensure_ascii=False, indent=4))
+        raise typer.Exit(ArtifactError.exit_code if broken else 0)
+    for verdict in verdicts:
+        _tell(verdict)
+    if broken:
         faults = [f"{each.folder.name}: {fault}" for each in broken for fault in each.faults[: bundle.SHOWN]]
         rest = sum(len(each.faults[bundle.SHOWN :]) for each in broken)
         headline = f"{len(broken)} of {len(verdicts)} runs cannot be trusted:"

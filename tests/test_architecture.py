@@ -17,7 +17,7 @@ FLOORS = [  # top to bottom
     {"corpora", "parallel", "kernels", "runs", "cluster"},
     {"text"},
     {"config"},
-    {"digest"},
+    {"digest", "tensor_digests"},
     {"errors", "units"},
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

@@ -82,8 +82,8 @@ def test_rows_that_were_changed_are_named(folder):
     lines = path.read_text().splitlines()
     path.write_text("\n".join(lines[:-1]) + '\n{"row_id": 1}\n{"inp')
     absent = " | ".join(of_evaluation.read(Folder(folder)).absent)
-    for words in ("line 4 is cut off", "1 rows lack fields", "says rows 3, but predictions.jsonl adds up to 2"):
-        assert words in absent
+    assert "predictions.jsonl:4: looks cut off" in absent and "1 of 3 rows lack fields" in absent
+    assert "says rows 3, but predictions.jsonl adds up to 2" in absent
 
 
 def test_without_results_there_is_no_page(folder):

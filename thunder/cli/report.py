@@ -51,6 +51,14 @@ def report(
     _write(kind.read(Folder(folder), settings.gate_cer), settings, folder / REPORT, as_json)
 
 
+@flags(ReportSettings)
+def log_report(
+    log: Annotated[Path, typer.Argument(help="A provenance.jsonl.")], as_json: Json = False, *, given: dict[str, Any]
+) -> None:
+    """Write one HTML file of a log: what the gate decided and why, and the texts, as far as the chain holds."""
+    log_page(log.expanduser(), given, as_json)
+
+
 def log_page(log: Path, given: dict[str, Any], as_json: bool) -> None:
     """The page of a provenance log, beside it unless --out says where."""
     settings, _ = build(ReportSettings, [Layer("command line", given)])

@@ -12,6 +12,7 @@ from thunder.report import of_evaluation
 from thunder.report.figures import rate
 from thunder.report.page import RowView, Section
 from thunder.report.reading import Folder, number_in, object_in, text_in
+from thunder.runs.scored_rows import PREDICTIONS
 
 if TYPE_CHECKING:
     from thunder.report.of_run import Tested
@@ -28,7 +29,7 @@ def tested(folder: Folder, lines: list[dict[str, Any]], test: dict[str, Any], ga
     """Cards, parts and rows; everything is counted again from the texts, and held against results.json."""
     whole = [row for row in lines if all(isinstance(row.get(name), str) for name in TEXTS)]
     if len(whole) < len(lines):
-        folder.absent.append(f"test_predictions.jsonl: {len(lines) - len(whole)} rows lack a text: left out")
+        folder.absent.append(f"{PREDICTIONS}: {len(lines) - len(whole)} of {len(lines)} rows lack a text: left out")
     rows = [_judged(row, place) for place, row in enumerate(whole)]
     repair = object_in(test, "repair")
     results = repair if repair.get("rows") == len(rows) and "by" in repair else summary.summarise(rows)

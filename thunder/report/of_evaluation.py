@@ -24,7 +24,8 @@ def read(folder: Folder, gate: float | None = None) -> Page:
     lines = folder.lines(PREDICTIONS, "no rows and no confusions")
     rows = [row for row in lines if all(key in row for key in NEEDED)]
     if len(rows) < len(lines):
-        folder.absent.append(f"{PREDICTIONS}: {len(lines) - len(rows)} rows lack fields of a judged row: left out")
+        lack = f"{len(lines) - len(rows)} of {len(lines)} rows lack fields of a judged row"
+        folder.absent.append(f"{PREDICTIONS}: {lack}: left out")
     if "cer_before" not in results or "by" not in results:
         fix = f"thunder eval --resume {folder.path}"
         raise ArtifactError(f"{folder.path / RESULTS}: no results of an evaluation", fix=fix)
@@ -35,7 +36,7 @@ def read(folder: Folder, gate: float | None = None) -> Page:
 def page(rows: Sequence[Judged], results: Judged, gate: float | None = None, absent: Sequence[str] = ()) -> Page:
     """The page; rows as `judge` makes them, results as `summary` does with the ground of the evaluation."""
     evidence = ", ".join(f"{count} {name}" for name, count in results["evidence_class"].items()) or "no rows"
-    said = [fact(name, value) for name, value in results.get("ground", {}).items() if value not in (None, 0)]
+    said = [fact(name, value) for name, value in sorted(results.get("ground", {}).items()) if value not in (None, 0)]
     return Page(
         title=f"CER {rate(results['cer_before'])} → {rate(results['cer_after'])} on {results['rows']} rows",
         kind="Evaluation",

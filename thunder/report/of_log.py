@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from thunder import digest
+from thunder.bridge import provenance
+from thunder.bridge.admissibility import text_digest
+from thunder.bridge.provenance import Chain
 from thunder.corpora import rows as corpus_rows
 from thunder.errors import UsageError
 from thunder.evaluation import cases, summary
@@ -17,44 +20,56 @@ from thunder.evaluation.judge import judged
 from thunder.report import charts, marks, of_evaluation
 from thunder.report.figures import fact
 from thunder.report.page import Line, Page, RowView, Section, Table
-from thunder.report.reading import Folder, text_in
+from thunder.report.reading import text_in
 from thunder.text import distance
 
-DECISIONS = ("accept", "reject", "keep")
-GROUND = ("rules_id", "base_digest", "adapter_digest", "prompt_digest", "decode_digest", "kid", "engine")
-TEXTS = {"input": ("input", "asr_text"), "proposal": ("proposal",), "output": ("output", "final_text")}
+DECISION, DECISIONS = "decision", ("accept", "reject", "keep")
+GROUND = ("rules_id", "base_digest", "adapter_digest", "prompt_digest", "decode_digest")
+TEXTS = ("input", "proposal", "output", "reference")
 Record = dict[str, Any]
 Texts = Mapping[str, tuple[str, str]]  # recognised text and reference by row id
 
 
 def read(path: Path, rows: Path | None = None, gate: float | None = None) -> Page:
-    """The page of a log. rows: a file with the texts and references, for a log that has none.
+    """The page of a log, as far as its chain holds. rows: a file with the texts and references, for a log without.
 
-    Raises UsageError where no line is a record of a decision, CorpusError where the rows cannot be read.
+    Raises ArtifactError where the log cannot be read, UsageError where nothing in it is a decision, CorpusError where
+    the rows cannot be read.
     """
-    folder = Folder(path.parent)
-    lines = folder.lines(path.name, "there is nothing to show")
-    found = [line["record"] for line in lines if isinstance(line.get("record"), dict)]
-    decisions = [record for record in found if "decision" in record]
+    chain, found = Chain(), []
+    for so_far, record in provenance.records(path):
+        chain = so_far
+        if record is not None:
+            found.append(record)
+    absent = _not_whole(path, chain)
+    decisions = [record for record in found if record.get("kind", DECISION) == DECISION and "decision" in record]
     if not decisions:
-        raise UsageError(f"{path}: no line is a record of a decision", fix="name a provenance.jsonl, or a run's folder")
-    others = len(lines) - len(decisions)
-    if others:
-        folder.absent.append(f"{path.name}: {others} lines are no record of a decision: left out")
-    folder.absent.append(f"whether the chain is whole was not looked at: thunder agp verify --log {path}")
-    texts = _texts(rows) if rows else {}
-    return page(path.name, decisions, texts, gate, folder.absent)
+        raise UsageError(f"{path}: no line is a record of a decision{_and(absent)}", fix="name a provenance.jsonl")
+    for record in found:
+        if record.get("kind") == "torn":
+            absent.append(f"a line was cut off once; its {record.get('bytes')} bytes are in {record.get('file')}")
+    made = page(path.name, decisions, _texts(rows) if rows else {}, gate, absent)
+    said = f"{chain}, {chain.lines} lines; signatures are checked by thunder agp verify --log"
+    return replace(made, facts=[("chain", said), *made.facts])
+
+
+def _not_whole(path: Path, chain: Chain) -> list[str]:
+    """What is wrong with the chain: nothing after that is shown."""
+    if chain.fault:
+        return [f"{path.name}: {chain}: line {chain.lines + 1} {chain.fault}; it and what follows are left out"]
+    return [f"{path.name}: {chain}: {chain.torn} bytes after the last line end are left out"] if chain.torn else []
+
+
+def _and(absent: Sequence[str]) -> str:
+    return f" ({absent[0]})" if absent else ""
 
 
 def page(
     title: str, records: Sequence[Record], texts: Texts, gate: float | None = None, absent: Sequence[str] = ()
 ) -> Page:
     """The page of decisions; texts stand in the records, or come beside them and must have the digests there."""
-    said = list(absent)
-    records = [_whole(record, texts, said) for record in records]
-    without = sum("input" not in record or "proposal" not in record for record in records)
-    if without:
-        said.append(f"{without} of {len(records)} records have digests and no texts: --rows FILE gives them")
+    records = [_whole(record, texts) for record in records]
+    said = [*absent, *_texts_missing(records)]
     rows = [_judged(record, place) for place, record in enumerate(records) if _can_judge(record)]
     counts = Counter(str(record["decision"]) for record in records)
     cards = [(str(counts[name]), name) for name in dict.fromkeys((*DECISIONS, *counts))]
@@ -70,7 +85,7 @@ def page(
         kind="Decisions of the gate",
         facts=_facts(records),
         cards=cards,
-        absent=list(dict.fromkeys(said)),
+        absent=said,
         sections=parts,
         rows=[_view(record, place) for place, record in enumerate(records)],
         rows_notes=["Without a reference a proposal is marked against the recognised text."],
@@ -83,29 +98,30 @@ def _texts(path: Path) -> dict[str, tuple[str, str]]:
 
 def row_id(record: Mapping[str, Any]) -> str:
     """The row that a decision is about."""
-    return text_in(record, "row_id", "feat_id", "request_id") or "unknown"
+    return text_in(record, "row_id") or "unknown"
 
 
-def _whole(record: Record, texts: Texts, said: list[str]) -> Record:
-    """A record with its texts under one name each, as far as they are to be had and are those that were decided on."""
-    found = dict(record)
-    for name, keys in TEXTS.items():
-        if (text := text_in(record, *keys)) is not None:
-            found[name] = text
-    reference = text_in(record, "reference", "reference_text")
+def _whole(record: Record, texts: Texts) -> Record:
+    """A record with its texts as far as they are to be had; `stranger` where those beside it are others."""
+    found = {name: value for name, value in record.items() if name not in TEXTS or isinstance(value, str)}
     if row_id(record) in texts:
         asr_text, reference = texts[row_id(record)]
-        wanted = text_in(record, "input_sha256")
-        if wanted and wanted != digest.of_bytes(asr_text.encode(errors="replace")):
-            said.append(f"row {row_id(record)}: the text of --rows is not the one that was decided on: left out")
-            reference = None
+        if text_in(record, "input_sha256") == text_digest(asr_text):
+            found |= {"input": asr_text, "reference": reference}
         else:
-            found.setdefault("input", asr_text)
-    if reference is not None:
-        found["reference"] = reference
-    if record["decision"] != "accept" and "input" in found:
-        found.setdefault("proposal", found["input"] if record["decision"] == "keep" else "")
+            found["stranger"] = True
     return found
+
+
+def _texts_missing(records: Sequence[Record]) -> list[str]:
+    """Which texts cannot be shown, and why."""
+    without = sum("proposal" not in record for record in records)
+    strangers = [row_id(record) for record in records if "stranger" in record]
+    said = [f"{without} of {len(records)} records have digests and no texts: no proposals of theirs"] if without else []
+    if strangers:
+        few = ", ".join(strangers[:3]) + (", ..." if len(strangers) > 3 else "")
+        said.append(f"another text in --rows than was decided on, in {len(strangers)} of them ({few}): not compared")
+    return said
 
 
 def _can_judge(record: Record) -> bool:
@@ -132,7 +148,7 @@ def _view(record: Record, place: int) -> RowView:
     """A decision as it is shown: what was known, what came in, what was proposed, what went on."""
     lines, before, after, units = [], None, None, None
     asked, proposal, reference = (record.get(name) for name in ("input", "proposal", "reference"))
-    goes_on = record.get("output") or (proposal if record["decision"] == "accept" else asked)
+    goes_on = record.get("output", proposal if record["decision"] == "accept" else asked)
     if reference is not None:
         lines.append(Line("reference", marks.plain(reference)))
         units = distance.count("", reference.strip()).reference_chars
@@ -141,26 +157,30 @@ def _view(record: Record, place: int) -> RowView:
         lines.append(Line("recognised", marks.marked(asked, against)))
         if proposal is not None:
             lines.append(Line("proposal", marks.marked(proposal, against)))
-        if reference is not None:
-            before = distance.edits(asked.strip(), reference.strip())
-            after = distance.edits((goes_on or "").strip(), reference.strip())
+        if reference is not None and goes_on is not None:
+            before, after = (distance.edits(text.strip(), reference.strip()) for text in (asked, goes_on))
     outcome = "no reference" if before is None or after is None else of_evaluation.outcome(before, after)
     script = text_in(record, "script") or cases.script_of(reference or asked or "")
     return RowView(
-        row_id=row_id(record), place=place, lines=lines, outcome=outcome,
+        row_id=row_id(record), place=place, lines=lines, outcome=outcome, decision=str(record["decision"]),
         partition=text_in(record, "partition") or "unknown", script=script, before=before, after=after, units=units,
-        decision=str(record["decision"]), reasons=reasons(record), rtl=of_evaluation.direction(script),
+        reasons=reasons(record), details=details(record), rtl=of_evaluation.direction(script),
     )  # fmt: skip
 
 
 def reasons(record: Mapping[str, Any]) -> list[str]:
-    """The names of the rules that a decision gives as reasons, however they are written down."""
+    """The names of the rules that a decision gives as reasons."""
+    return [str(each[0]) for each in _pairs(record)]
+
+
+def details(record: Mapping[str, Any]) -> list[str]:
+    """The same, each with what was found."""
+    return [": ".join(map(str, each)) for each in _pairs(record)]
+
+
+def _pairs(record: Mapping[str, Any]) -> list[list[Any]]:
     found = record.get("reasons")
-    names = []
-    for each in found if isinstance(found, list) else []:
-        name = each.get("rule") if isinstance(each, dict) else each[0] if isinstance(each, list) and each else each
-        names.append(str(name))
-    return names
+    return [each for each in found if isinstance(each, list) and each] if isinstance(found, list) else []
 
 
 def _decisions(records: Sequence[Record]) -> Section:
@@ -190,7 +210,7 @@ def _reasons(records: Sequence[Record]) -> list[Section]:
 
 
 def _facts(records: Sequence[Record]) -> list[tuple[str, str]]:
-    """What decided, each value that occurs once."""
+    """What decided, each value once."""
     found = []
     for name in GROUND:
         values = dict.fromkeys(record[name] for record in records if isinstance(record.get(name), str))

@@ -16,13 +16,14 @@ from thunder.report.figures import rate
 from thunder.report.of_evaluation import direction
 from thunder.report.page import Line, RowView, Section, Table
 from thunder.report.reading import Folder, number_in, text_in, whole_in
+from thunder.runs.bundle_checks import BY_PARTITION
+from thunder.runs.scored_rows import PREDICTIONS, REFERENCES
 from thunder.text import distance
 from thunder.text.distance import ErrorCount, ErrorCounts
 
 if TYPE_CHECKING:
     from thunder.report.of_run import Tested
 
-BY_PARTITION, REFERENCES = "test_metrics_by_partition.json", "test_references.jsonl"
 IDS = ("feat_id", "row_id", "id")
 NOTE = (
     "Partitions come from {source}. The bar is the 95 % bootstrap interval over rows, where the rows are of one "
@@ -64,7 +65,7 @@ def _with_references(folder: Folder, lines: list[Row]) -> list[Row]:
         if reference is not None and asr_text is not None:
             found.append(row | {"reference_text": reference, "asr_text": asr_text})
     if len(found) < len(lines):
-        folder.absent.append(f"test_predictions.jsonl: {len(lines) - len(found)} rows lack a text: left out")
+        folder.absent.append(f"{PREDICTIONS}: {len(lines) - len(found)} of {len(lines)} rows lack a text: left out")
     return found
 
 

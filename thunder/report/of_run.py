@@ -12,9 +12,10 @@ from thunder.report.loss import Course, course
 from thunder.report.page import Page, RowView, Section
 from thunder.report.reading import Folder, object_in
 from thunder.runs.record import CONFIG, ENVIRONMENT, METRICS, RESULTS
+from thunder.runs.registry import END
+from thunder.runs.scored_rows import PREDICTIONS
 
-INCIDENTS, END = "incidents.jsonl", "end.json"
-PREDICTIONS = "test_predictions.jsonl"
+INCIDENTS = "incidents.jsonl"
 TOLD = ("model", "train_data", "data", "script", "mode", "head", "seed", "learning_rate", "batch_size", "iters")
 COUNTED = ("steps", "ranks", "global_batch_size", "tokens", "stopped_early", "best_step", "best_valid_loss")
 Cards = list[tuple[str, str]]

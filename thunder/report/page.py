@@ -55,7 +55,8 @@ class Line:
 class RowView:
     """One row to look at. before, after: edits in code points, None where there is no reference to count from.
 
-    outcome: improved, unchanged, worse, exact, with errors or unknown. rtl: None lets the text decide.
+    outcome: improved, unchanged, worse, exact, with errors or no reference. reasons: names, for the filter; details:
+    the same with what was found, where that is known. rtl: None lets the text decide.
     """
 
     row_id: str
@@ -69,6 +70,7 @@ class RowView:
     units: int | None = None
     decision: str = ""
     reasons: Sequence[str] = ()
+    details: Sequence[str] = ()
     rtl: bool | None = None
 
 

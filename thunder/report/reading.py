@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from thunder.runs.scored_rows import json_lines
 
 SHOWN = 3  # faults of one file that are named one by one
 
@@ -43,7 +45,7 @@ class Folder:
         """The JSON objects of a JSONL file. without: what the page cannot show without the file; empty: never mind."""
         faults: list[str] = []
         try:
-            found = list(_objects((self.path / name).read_bytes(), faults))
+            found = [entry for _, entry in json_lines(self.path / name, faults)]
         except FileNotFoundError:
             if without:
                 self.absent.append(f"{name} is missing: {without}")
@@ -53,26 +55,10 @@ class Folder:
             return []
         more = f", and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
         if faults:
-            self.absent.append(f"{name}: {'; '.join(faults[:SHOWN])}{more}: left out")
+            self.absent.append(f"{'; '.join(faults[:SHOWN])}{more}: left out")
         if not found and without:
             self.absent.append(f"{name} holds no line that can be read: {without}")
         return found
-
-
-def _objects(data: bytes, faults: list[str]) -> Iterator[dict[str, Any]]:
-    for number, line in enumerate(data.split(b"\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            entry = json.loads(line)
-        except (ValueError, RecursionError):
-            cut = b"\n" not in data[-1:] and number == data.count(b"\n") + 1
-            faults.append(f"line {number} {'is cut off' if cut else 'is not JSON'}")
-            continue
-        if isinstance(entry, dict):
-            yield entry
-        else:
-            faults.append(f"line {number} is no object")
 
 
 def number_in(content: Mapping[str, Any], key: str) -> float | None:

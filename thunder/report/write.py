@@ -67,6 +67,7 @@ def compact(rows: Sequence[RowView]) -> list[list[Any]]:
             visible(row.row_id), row.place, row.outcome, visible(row.partition), visible(row.script), row.before,
             row.after, row.units, visible(row.decision), [visible(reason) for reason in row.reasons],
             {True: "rtl", False: "ltr", None: "auto"}[row.rtl], [[line.of, line.segments] for line in row.lines],
+            [visible(detail) for detail in row.details or row.reasons],
         ]
         for row in rows
     ]  # fmt: skip

@@ -90,7 +90,7 @@
   if (!data) return;
   const rows = JSON.parse(data.textContent);
   data.remove();
-  const [ID, PLACE, OUTCOME, PARTITION, SCRIPT, BEFORE, AFTER, UNITS, DECISION, REASONS, DIRECTION, LINES] = Array(12).keys();
+  const [ID, PLACE, OUTCOME, PARTITION, SCRIPT, BEFORE, AFTER, UNITS, DECISION, REASONS, DIRECTION, LINES, DETAILS] = Array(13).keys();
   const gain = (row) => (row[AFTER] ?? row[BEFORE]) - row[BEFORE];
   const rate = (row, edits) => (row[UNITS] ? row[edits] / row[UNITS] : -1);
   const has = (column) => rows.some((row) => row[column] !== null);
@@ -178,7 +178,7 @@
     const about = element("div", "", "about");
     const edits = row[BEFORE] === null ? "" : row[AFTER] === null ? `${row[BEFORE]} edits` : `${row[BEFORE]} → ${row[AFTER]} edits`;
     const of = row[UNITS] ? `of ${row[UNITS]}` : "";
-    const said = [row[OUTCOME], `${edits} ${of}`.trim(), row[PARTITION] === "unknown" ? "" : row[PARTITION], row[DECISION] && `decision: ${row[DECISION]}`, row[REASONS].length ? `reasons: ${row[REASONS].join(", ")}` : ""];
+    const said = [row[OUTCOME], `${edits} ${of}`.trim(), row[PARTITION] === "unknown" ? "" : row[PARTITION], row[DECISION] && `decision: ${row[DECISION]}`, row[DETAILS].length ? `reasons: ${row[DETAILS].join("; ")}` : ""];
     for (const text of said.filter(Boolean)) about.append(element("span", text, { improved: "good", worse: "bad" }[text] ?? ""));
     const texts = element("dl");
     for (const [name, parts] of row[LINES]) {

@@ -59,6 +59,13 @@ def test_a_log(tmp_path, capsys):
     assert "provenance.html: 1 rows" in capsys.readouterr().out and (tmp_path / "provenance.html").exists()
 
 
+def test_nothing_is_written_into_a_sealed_run(runs, capsys, tmp_path):
+    (runs / "latest" / "manifest.json").write_text("{}")
+    assert main(["report", "latest"]) == 2
+    assert "is sealed" in capsys.readouterr().err and not (runs / "latest" / "report.html").exists()
+    assert main(["report", "latest", "--out", str(tmp_path / "page.html")]) == 0
+
+
 @pytest.mark.parametrize("words, said", [
     (["nothing"], "there is no run 'nothing'"), (["latest", "--rows", "x"], "a run has its own texts"),
     (["latest", "--gate-cer", "-1"], "gate_cer"),

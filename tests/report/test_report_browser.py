@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 from browser import CHROMIUM, DRIVER, MISSING, Browser
+from conftest import write_rows
 
 from thunder.evaluation import cases, summary
 from thunder.evaluation.engines import Proposal
 from thunder.evaluation.judge import judged
 from thunder.evaluation.summary import Drawing
-from thunder.report import marks, of_evaluation, of_run, write
+from thunder.report import marks, of_evaluation, of_log, of_run, write
 from thunder.report.page import Line, Page, RowView
 from thunder.report.reading import Folder
 
@@ -115,6 +116,27 @@ def test_the_pages_of_runs_do_not_complain_either(browser, tmp_path):
     ring = "return document.querySelector('.mark-symbol.role-mark path[d*=\"A\"]') !== null"
     assert browser.run(ring)
     assert browser.run("return document.querySelectorAll('.mark-rule line[stroke-dasharray=\"2,3\"]').length") == 2
+
+
+def test_nor_do_those_of_recognisers_and_of_logs(browser, tmp_path):
+    rows = [
+        {"feat_id": str(number), "asr_text": text, "reference_text": "ߊߋ", "partition": part}
+        for number, (text, part) in enumerate([("ߊ", "stable"), ("ߊߋ", "stable"), ("", "novelty")])
+    ]
+    write_rows(tmp_path / "test_predictions.jsonl", rows)
+    write.write(of_run.read(Folder(tmp_path), gate=0.3), tmp_path / "run.html")
+    decisions = [
+        {"row_id": "a", "decision": "accept", "input": "ߊ", "proposal": "ߊߋ", "reference": "ߊߋ", "partition": "stable"},
+        {"row_id": "b", "decision": "reject", "input": "ߊ", "proposal": "b", "reasons": [["script", "b is not N'Ko"]]},
+    ]
+    write.write(of_log.page("log", decisions, {}), tmp_path / "log.html")
+    for name, pictures in (("run.html", 2), ("log.html", 4)):
+        opened(browser, tmp_path / name)
+        assert browser.complaints() == []
+        assert browser.run("return document.querySelectorAll('.chart svg').length") == pictures
+    choose(browser, "[data-filter='9']", "script")
+    assert shown(browser) == ["b"]
+    assert "script: b is not N'Ko" in browser.run("return document.querySelector('.row .about').textContent")
 
 
 def test_n_ko_runs_from_right_to_left(page):

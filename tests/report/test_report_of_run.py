@@ -86,22 +86,43 @@ def test_a_recogniser(recogniser):
     assert [(row.outcome, row.before, row.after) for row in page.rows] == [
         ("with errors", 1, None), ("exact", 0, None), ("exact", 0, None)
     ]  # fmt: skip
-    assert page.absent == ["test_metrics_by_partition.json is missing: partitions are taken from the rows"]
+    assert page.absent == ["test_metrics_by_partition.json is missing: no CER by the partition of each character"]
     part = section(page, "partition")
-    assert [(line[0], line[1], line[3], line[4]) for line in part.table.lines] == [
-        ("stable", "2", "1", f"{1 / 6:.4f}"), ("novelty", "1", "0", "0.0000")
+    assert [line[:4] for line in part.table.lines] == [
+        ["stable (2 rows)", "6", "1", f"{1 / 6:.4f}"], ["novelty (1 rows)", "5", "0", "0.0000"]
     ]  # fmt: skip
     assert "CER 0.3" in part.notes[-1]
     assert read_page(write.html(page)).rows[0][5:7] == [1, None]
 
 
-def test_partitions_by_frames_come_from_the_runs_own_file(recogniser):
-    stated = {"stable": {"cer_edits": 3, "reference_chars": 4}, "total": {"cer_edits": 9, "reference_chars": 9}}
-    (recogniser / "test_metrics_by_partition.json").write_text(json.dumps({"partitions": stated}))
+def counted(edits, chars):
+    return {"cer_edits": edits, "reference_chars": chars, "cer": edits / chars if chars else 0.0}
+
+
+def by_partition(folder, **more):
+    found = {"partitions": {"stable": counted(1, 6), "boundary": counted(0, 0), "novelty": counted(0, 5)}, **more}
+    (folder / "test_metrics_by_partition.json").write_text(json.dumps(found | {"total": counted(1, 11)}))
+
+
+def test_what_the_runs_own_file_knows_of_each_character(recogniser):
+    by_partition(recogniser, characters={"uncertain": counted(1, 4), "stable": counted(0, 7)}, alignment="baseline")
     page = read(recogniser)
     assert page.absent == []
-    assert [line[:5] for line in section(page, "partition").table.lines] == [["stable", "2", "4", "3", "0.7500"]]
-    assert "test_metrics_by_partition.json" in section(page, "partition").notes[0]
+    part = section(page, "characters")
+    assert [line[:4] for line in part.table.lines] == [
+        ["stable", "7", "0", "0.0000"], ["uncertain", "4", "1", "0.2500"]
+    ]  # fmt: skip
+    assert "Alignment: baseline." in part.notes[0]
+
+
+def test_what_the_runs_own_files_count_otherwise_is_named(recogniser):
+    by_partition(recogniser)
+    rows = [json.loads(line) for line in (recogniser / "test_predictions.jsonl").read_text().splitlines()]
+    write_rows(recogniser / "test_predictions.jsonl", [rows[0] | {"asr_text": ""}, *rows[1:]])
+    (recogniser / "results.json").write_text(json.dumps({"test": {"cer": 1 / 11}}))
+    absent = read(recogniser).absent
+    assert absent[0].startswith("results.json says cer 0.0909, but the rows give 0.2727")
+    assert absent[1].startswith("test_metrics_by_partition.json says CER 0.1667 of stable, but the rows give 0.5000")
 
 
 @pytest.mark.parametrize("lost, said", [

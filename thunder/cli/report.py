@@ -15,7 +15,7 @@ from thunder.cli.output import say
 from thunder.config import Layer, build
 from thunder.errors import UsageError
 from thunder.report.settings import ReportSettings
-from thunder.runs import record
+from thunder.runs import bundle, record
 from thunder.units import format_bytes, format_path
 
 app = typer.Typer(add_completion=False)
@@ -47,6 +47,8 @@ def report(
     from thunder.report.reading import Folder
 
     folder = path if path.is_dir() else record.find(jobs.runs(), what)
+    if (folder / bundle.MANIFEST).exists() and not settings.out:
+        raise UsageError(f"{folder.name} is sealed: nothing is written into it", fix="--out FILE")
     kind = of_evaluation if (folder / PREDICTIONS).is_file() else of_run
     _write(kind.read(Folder(folder), settings.gate_cer), settings, folder / REPORT, as_json)
 

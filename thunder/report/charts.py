@@ -78,12 +78,12 @@ def dumbbells(
 
     values = [asdict(line) | {"name": line.name if letters else visible(line.name)} for line in lines]
     base = alt.Chart(alt.Data(values=values)).encode(y=_names(letters))
-    both = base.transform_filter("datum.before !== null && datum.after !== null")
-    layers: list[Any] = [
-        both.mark_rule(style=RANGE, strokeWidth=2).encode(x="before:Q", x2="after:Q"),
-    ]
-    if ticks:
-        layers.append(both.mark_tick(style=GATE, thickness=2, size=24).encode(x="before:Q"))
+    layers: list[Any] = []
+    if any(line.before is not None and line.after is not None for line in lines):
+        both = base.transform_filter("datum.before !== null && datum.after !== null")
+        layers.append(both.mark_rule(style=RANGE, strokeWidth=2).encode(x="before:Q", x2="after:Q"))
+        if ticks:
+            layers.append(both.mark_tick(style=GATE, thickness=2, size=24).encode(x="before:Q"))
     if any(line.low is not None for line in lines):
         bars = base.transform_filter("datum.low !== null").mark_bar(style=RANGE, height=9, opacity=0.35)
         layers.append(bars.encode(x="low:Q", x2="high:Q"))

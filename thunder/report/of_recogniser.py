@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from thunder.evaluation import bootstrap
-from thunder.evaluation.cases import PARTITIONS, script_of
-from thunder.evaluation.summary import Drawing
+from thunder.evaluation.cases import UNKNOWN, script_of
+from thunder.evaluation.summary import Drawing, place
 from thunder.report import charts, marks, sections
 from thunder.report.charts import Dumbbell
 from thunder.report.figures import rate
 from thunder.report.of_evaluation import direction
 from thunder.report.page import Line, RowView, Section, Table
-from thunder.report.reading import Folder, number_in, text_in, whole_in
+from thunder.report.reading import Folder, number_in, object_in, text_in, whole_in
 from thunder.runs.bundle_checks import BY_PARTITION
 from thunder.runs.scored_rows import PREDICTIONS, REFERENCES
 from thunder.text import distance
@@ -25,10 +25,8 @@ if TYPE_CHECKING:
     from thunder.report.of_run import Tested
 
 IDS = ("feat_id", "row_id", "id")
-NOTE = (
-    "Partitions come from {source}. The bar is the 95 % bootstrap interval over rows, where the rows are of one "
-    "partition each."
-)
+ROWS_NOTE = "By the partition of each row; the bar is the 95 % bootstrap interval over rows."
+CHARACTERS_NOTE = "Each character of the references counts in the partition of the frames that it was heard in."
 Row = dict[str, Any]
 
 
@@ -37,10 +35,10 @@ def tested(folder: Folder, lines: list[Row], results: Mapping[str, Any], gate: f
     rows = _with_references(folder, lines)
     counts = [distance.count_all(row["asr_text"].strip(), row["reference_text"].strip()) for row in rows]
     total = sum(counts, ErrorCounts())
-    said = number_in(results, "cer")
+    said = number_in(object_in(results, "test") or results, "cer")
     if said is not None and total.codepoint.rate is not None and abs(said - total.codepoint.rate) > 1e-9:
         folder.absent.append(f"results.json says cer {rate(said)}, but the rows give {rate(total.codepoint.rate)}")
-    views = [_view(row, count, place) for place, (row, count) in enumerate(zip(rows, counts, strict=True))]
+    views = [_view(row, count, number) for number, (row, count) in enumerate(zip(rows, counts, strict=True))]
     texts = ((row["reference_text"], row["asr_text"], None) for row in rows)
     parts = [*_partitions(folder, rows, counts, gate), _rates(total), *sections.confusions(marks.confusions(texts))]
     exact = sum(count.codepoint.edits == 0 for count in counts)
@@ -69,18 +67,18 @@ def _with_references(folder: Folder, lines: list[Row]) -> list[Row]:
     return found
 
 
-def _view(row: Row, count: ErrorCounts, place: int) -> RowView:
+def _view(row: Row, count: ErrorCounts, number: int) -> RowView:
     reference, edits = row["reference_text"], count.codepoint.edits
     script = text_in(row, "script") or script_of(reference)
     return RowView(
-        row_id=text_in(row, *IDS) or f"row {place + 1}",
-        place=place,
+        row_id=text_in(row, *IDS) or f"row {number + 1}",
+        place=number,
         lines=[
             Line("reference", marks.plain(reference)),
             Line("recognised", marks.marked(row["asr_text"], reference)),
         ],
         outcome="with errors" if edits else "exact",
-        partition=text_in(row, "partition") or "unknown",
+        partition=text_in(row, "partition") or UNKNOWN,
         script=script,
         before=edits,
         units=count.codepoint.reference_chars,
@@ -91,40 +89,66 @@ def _view(row: Row, count: ErrorCounts, place: int) -> RowView:
 def _partitions(
     folder: Folder, rows: Sequence[Row], counts: Sequence[ErrorCounts], gate: float | None
 ) -> list[Section]:
-    """CER by partition: as the run's own file has it, which may go by frames, else by each row's partition."""
-    stated = _stated(folder.json(BY_PARTITION, "partitions are taken from the rows"))
-    names = sorted(
-        {text_in(row, "partition") or "unknown" for row in rows},
-        key=lambda name: (PARTITIONS.index(name) if name in PARTITIONS else len(PARTITIONS), name),
-    )
-    dots, lines = [], []
-    for name in stated or names:
-        mine = [c.codepoint for row, c in zip(rows, counts, strict=True) if (row.get("partition") or "unknown") == name]
-        of_rows = sum(mine, ErrorCount())
-        count = stated.get(name, of_rows)
-        bounds = _interval(mine) if count == of_rows else None
-        dots.append(Dumbbell(f"{name} ({len(mine)} rows)", None, count.rate, *(bounds or (None, None))))
-        shown = f"{bounds[0]:.4f} to {bounds[1]:.4f}" if bounds else "–"
-        lines.append([name, str(len(mine)), str(count.reference_chars), str(count.edits), rate(count.rate), shown])
-    source = BY_PARTITION if stated else "the rows"
-    says = "CER by partition: " + "; ".join(f"{line[0]} {line[4]}" for line in lines)
-    table = Table(("", "rows", "code points", "edits", "CER", "95 %"), lines)
-    notes = [NOTE.format(source=source), *sections.gate_note(gate)]
-    return [Section("partition", "CER by partition", notes, charts.dumbbells(dots, "CER", gate), says, table)]
+    """CER by the partition of each row, and by that of each character, which only the run's own file knows."""
+    content = folder.json(BY_PARTITION, "no CER by the partition of each character")
+    groups: dict[str, list[ErrorCount]] = {}
+    for row, count in zip(rows, counts, strict=True):
+        groups.setdefault(text_in(row, "partition") or UNKNOWN, []).append(count.codepoint)
+    names = sorted(groups, key=place)
+    folder.absent += _disagreements(groups, _stated(content, "partitions") or _stated(content))
+    lines = [_Group(f"{name} ({len(groups[name])} rows)", sum(groups[name], ErrorCount()), _interval(groups[name]))
+             for name in names]  # fmt: skip
+    found = [_section("partition", "CER by partition", lines, [ROWS_NOTE], gate)] if lines else []
+    characters = _stated(content, "characters")
+    if characters:
+        lines = [_Group(name, characters[name], None) for name in sorted(characters, key=place)]
+        notes = [f"{CHARACTERS_NOTE} Alignment: {content.get('alignment', 'not said')}."]
+        found.append(_section("characters", "CER by the partition of each character", lines, notes, gate))
+    return found
 
 
-def _stated(content: Mapping[str, Any]) -> dict[str, ErrorCount]:
-    """Edits and code points by partition, as the run's file has them."""
-    inner = content.get("partitions")
+class _Group(NamedTuple):
+    """A line of a picture: edits in code points, with a 95 % interval of the rate where there can be one."""
+
+    name: str
+    count: ErrorCount
+    bounds: tuple[float, float] | None
+
+
+def _section(name: str, title: str, groups: Sequence[_Group], notes: list[str], gate: float | None) -> Section:
+    dots = [Dumbbell(each.name, None, each.count.rate, *(each.bounds or (None, None))) for each in groups]
+    lines = [
+        [each.name, str(each.count.reference_chars), str(each.count.edits), rate(each.count.rate),
+         f"{each.bounds[0]:.4f} to {each.bounds[1]:.4f}" if each.bounds else "–"]
+        for each in groups
+    ]  # fmt: skip
+    says = f"{title}: " + "; ".join(f"{each.name} {rate(each.count.rate)}" for each in groups)
+    table = Table(("", "code points", "edits", "CER", "95 %"), lines)
+    return Section(name, title, [*notes, *sections.gate_note(gate)], charts.dumbbells(dots, "CER", gate), says, table)
+
+
+def _stated(content: Mapping[str, Any], *path: str) -> dict[str, ErrorCount]:
+    """Edits and code points by partition, as the run's file has them; partitions that nothing is of are left out."""
     found = {}
-    for name, said in (inner if isinstance(inner, dict) else content).items():
+    for name, said in object_in(content, *path).items():
         if not isinstance(said, dict) or name in ("overall", "total", "all"):
             continue
         edits, chars = whole_in(said, "cer_edits"), whole_in(said, "reference_chars")
         edits = whole_in(said, "edits") if edits is None else edits
-        if edits is not None and chars is not None:
+        if edits is not None and chars:
             found[str(name)] = ErrorCount(edits, chars)
     return found
+
+
+def _disagreements(groups: Mapping[str, Sequence[ErrorCount]], stated: Mapping[str, ErrorCount]) -> list[str]:
+    """Where the run's file counts otherwise than its rows."""
+    sums = {name: sum(counts, ErrorCount()) for name, counts in groups.items()}
+    return [
+        f"{BY_PARTITION} says CER {rate(count.rate)} of {name}, but the rows give "
+        f"{rate(sums[name].rate) if name in sums else 'none'}: one of them was changed"
+        for name, count in stated.items()
+        if sums.get(name) != count
+    ]
 
 
 def _interval(counts: Sequence[ErrorCount]) -> tuple[float, float] | None:

@@ -12,7 +12,7 @@ from thunder.report.loss import Course, course
 from thunder.report.page import Page, RowView, Section
 from thunder.report.reading import Folder, object_in
 from thunder.runs.record import CONFIG, ENVIRONMENT, METRICS, RESULTS
-from thunder.runs.registry import END
+from thunder.runs.registry import END, PLAN
 from thunder.runs.scored_rows import PREDICTIONS
 
 INCIDENTS = "incidents.jsonl"
@@ -69,7 +69,9 @@ def _facts(folder: Folder, results: dict[str, Any]) -> list[tuple[str, str]]:
         folder.absent.append(f"{error.message}: its options are not shown")
         config = {}
     environment = folder.json(ENVIRONMENT, "the machine is not named")
+    planned = object_in(folder.json(PLAN, ""), "model")
     known = {name: config.get(name) for name in TOLD} | {name: results.get(name) for name in COUNTED}
+    known["model"] = config.get("model") or planned.get("name")
     versions = object_in(environment, "versions")
     known |= {"chip": environment.get("chip"), "mlx": versions.get("mlx"), "commit": environment.get("commit")}
     return [fact(name, value) for name, value in known.items() if value not in (None, "", [], 0)]

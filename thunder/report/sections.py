@@ -48,8 +48,12 @@ def loss(course: Course) -> list[Section]:
     for number, each in enumerate(course.restarts, start=1):
         on = "" if each.checkpoint is None else f"; went on from step {each.checkpoint}"
         lines.append([f"restart {number}", str(each.step), each.what + on])
-    marks = "Dashed vertical lines are restarts, paler stretches were gone over again. " if course.restarts else ""
-    notes = [f"{marks}The ring is the best checkpoint."] if course.best else [marks.strip()] if marks else []
+    told = {
+        "Dashed vertical lines are restarts.": course.restarts,
+        "Paler stretches were gone over again.": len(counted) < len(course.points),
+        "The ring is the best checkpoint.": course.best,
+    }
+    notes = [" ".join(sentence for sentence, holds in told.items() if holds)]
     says = f"loss by step; {len(course.restarts)} restarts; " + "; ".join(ends)
     table = Table(("", "step", ""), lines, prose=True)
     return [Section("loss", "Loss", notes, charts.loss(course), says, table)]

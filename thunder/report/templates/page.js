@@ -26,7 +26,7 @@
       font,
       view: { stroke: null },
       axis: { labelColor: ink, titleColor: soft, gridColor: line, domainColor: line, tickColor: line, labelFontSize: 13, titleFontSize: 13, titleFontWeight: "normal" },
-      axisY: { labelLimit: innerWidth < 600 ? 130 : 260 },
+      axisY: { labelLimit: innerWidth < 600 ? 165 : 260 },
       legend: { labelColor: ink, titleColor: soft, labelFontSize: 13 },
       text: { color: ink },
       bar: { color: before },

@@ -6,6 +6,9 @@ import base64
 import hashlib
 import json
 from html.parser import HTMLParser
+from unittest.mock import patch
+
+from thunder.report import write
 
 VOID = {"meta", "input"}
 
@@ -71,3 +74,9 @@ def read_page(html):
     assert [f"'sha256-{each}'" for each in hashes] == allowed
     assert "default-src 'none'" in page.policy and "unsafe-eval" not in page.policy
     return page
+
+
+def rendered(page):
+    """The page as HTML with a stand-in for the drawing library, which takes seconds to put together."""
+    with patch.object(write, "vega", lambda: "window.vegaEmbed = async () => {};"):
+        return write.html(page)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 from conftest import write_rows
-from pages import read_page
+from pages import read_page, rendered
 
 from thunder.bridge.admissibility import text_digest
 from thunder.bridge.keys import DEV_RING
 from thunder.bridge.provenance import Log
 from thunder.errors import ArtifactError, UsageError
-from thunder.report import of_log, write
+from thunder.report import of_log
 
 REFERENCES = {"a": "ߊߋߌ", "b": "ߞߊ", "c": "ߡߊ"}
 
@@ -63,7 +63,7 @@ def test_decisions_and_reasons(log):
     assert page.rows[0].lines[1].segments == ["ߊߋ", ["+", "ߌ"]]
     assert page.facts[0][1].startswith("ok, 3 lines") and ("rules id", "v1+abc") in page.facts
     assert page.absent == ["no record has a reference: no CER and no confusions (--rows FILE gives them)"]
-    assert len(read_page(write.html(page)).rows) == 3
+    assert len(read_page(rendered(page)).rows) == 3
 
 
 def test_with_references_beside_it(log, rows):
@@ -94,7 +94,7 @@ def test_a_log_of_digests_alone(tmp_path, rows):
     assert [line.of for line in beside.rows[0].lines] == ["reference", "recognised"]
     # what went on is known where it is what came in
     assert [row.outcome for row in beside.rows] == ["no reference", "unchanged", "unchanged"]
-    read_page(write.html(beside))
+    read_page(rendered(beside))
 
 
 def test_nothing_after_a_broken_link_is_shown(log):

@@ -6,11 +6,12 @@ import json
 
 import pytest
 from conftest import write_rows
-from pages import read_page
+from pages import read_page, rendered
 
 from thunder.errors import UsageError
-from thunder.report import of_run, write
+from thunder.report import of_run
 from thunder.report.reading import Folder
+from thunder.runs.record import locked
 from thunder.text import distance
 
 METRICS = [
@@ -92,7 +93,7 @@ def test_a_recogniser(recogniser):
         ["stable (2 rows)", "6", "1", f"{1 / 6:.4f}"], ["novelty (1 rows)", "5", "0", "0.0000"]
     ]  # fmt: skip
     assert "CER 0.3" in part.notes[-1]
-    assert read_page(write.html(page)).rows[0][5:7] == [1, None]
+    assert read_page(rendered(page)).rows[0][5:7] == [1, None]
 
 
 def counted(edits, chars):
@@ -135,7 +136,7 @@ def test_what_is_missing_is_named(adapter, lost, said):
     (adapter / lost).unlink()
     page = read(adapter)
     assert len(page.absent) == 1 and said in page.absent[0]
-    read_page(write.html(page))
+    read_page(rendered(page))
 
 
 @pytest.mark.parametrize("name, text, said", [
@@ -150,13 +151,19 @@ def test_what_is_damaged_is_named(adapter, name, text, said):
     (adapter / name).write_text(text)
     page = read(adapter)
     assert said in " | ".join(page.absent)
-    read_page(write.html(page))
+    read_page(rendered(page))
 
 
 def test_why_a_run_ended_is_told(adapter):
     (adapter / "results.json").unlink()
     (adapter / "end.json").write_text(json.dumps({"state": "failed", "message": "the cable\nmore"}))
     assert read(adapter).absent[0].endswith("(failed: the cable)")
+
+
+def test_a_run_that_goes_on_is_not_called_ended(adapter):
+    (adapter / "results.json").unlink()
+    with locked(adapter):
+        assert read(adapter).absent == ["results.json is missing: the run is going on"]
 
 
 def test_a_folder_that_is_no_run(tmp_path):

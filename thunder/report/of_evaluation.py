@@ -11,18 +11,18 @@ from thunder.evaluation.judge import final_text
 from thunder.report import marks, sections
 from thunder.report.figures import fact, interval, rate
 from thunder.report.page import Line, Page, RowView, Section
-from thunder.report.reading import Folder
+from thunder.report.reading import Folder, object_in, whole_in
 from thunder.runs.record import RESULTS
 
 Judged = dict[str, Any]
-NEEDED = ("input", "proposal", "reference", "accepted", "edits_before", "edits_after", "reference_units")
+TEXTS, COUNTS = ("input", "proposal", "reference"), ("edits_before", "edits_after", "reference_units")
 
 
 def read(folder: Folder, gate: float | None = None) -> Page:
     """The page of an evaluation's folder. Raises ArtifactError where it holds no results, or none of its rows."""
     results = folder.json(RESULTS, "")
     lines = folder.lines(PREDICTIONS, "no rows and no confusions")
-    rows = [row for row in lines if all(key in row for key in NEEDED)]
+    rows = [row for row in lines if _is_judged(row)]
     if len(rows) < len(lines):
         lack = f"{len(lines) - len(rows)} of {len(lines)} rows lack fields of a judged row"
         folder.absent.append(f"{PREDICTIONS}: {lack}: left out")
@@ -31,6 +31,13 @@ def read(folder: Folder, gate: float | None = None) -> Page:
         raise ArtifactError(f"{folder.path / RESULTS}: no results of an evaluation", fix=fix)
     folder.absent += disagreements(rows, results)
     return page(rows, results, gate, folder.absent)
+
+
+def _is_judged(row: Judged) -> bool:
+    """Whether a line has what a page needs of a judged row."""
+    texts = all(isinstance(row.get(name), str) for name in TEXTS)
+    counts = all(whole_in(object_in(row, name), "codepoint") is not None for name in COUNTS)
+    return texts and counts and isinstance(row.get("accepted"), bool)
 
 
 def page(rows: Sequence[Judged], results: Judged, gate: float | None = None, absent: Sequence[str] = ()) -> Page:

@@ -12,7 +12,7 @@ from thunder.report.loss import Course, course
 from thunder.report.page import Page, RowView, Section
 from thunder.report.reading import Folder, object_in
 from thunder.runs.record import CONFIG, ENVIRONMENT, METRICS, RESULTS
-from thunder.runs.registry import END, PLAN
+from thunder.runs.registry import END, PLAN, is_running
 from thunder.runs.scored_rows import PREDICTIONS
 
 INCIDENTS = "incidents.jsonl"
@@ -30,7 +30,8 @@ def read(folder: Folder, gate: float | None = None) -> Page:
     seen = course(folder.lines(METRICS, "no loss"), folder.lines(INCIDENTS, ""))
     if not seen.points and folder.has(METRICS):
         folder.absent.append(f"{METRICS} tells of no loss: no loss is drawn")
-    results = folder.json(RESULTS, "the run did not come to its end" + _why(folder))
+    going = is_running(folder.path)
+    results = folder.json(RESULTS, "the run is going on" if going else f"the run did not come to its end{_why(folder)}")
     cards, tested, rows, notes = _test(folder, results, gate)
     return Page(
         title=folder.path.name,

@@ -82,7 +82,7 @@ def test_rows_that_were_changed_are_named(folder):
     lines = path.read_text().splitlines()
     path.write_text("\n".join(lines[:-1]) + '\n{"row_id": 1}\n[]\n{"inp')
     absent = " | ".join(of_evaluation.read(Folder(folder)).absent)
-    for words in ("predictions.jsonl:5: looks cut off", "predictions.jsonl:4: not an object", "1 of 3 rows lack fields"):
+    for words in ("jsonl:5: looks cut off", "jsonl:4: not an object", "1 of 3 rows lack fields"):
         assert words in absent
     assert "says rows 3, but predictions.jsonl adds up to 2" in absent
 

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from thunder.corpora.confusions import shown_as
-from thunder.report.loss import TRAIN, VALID, Course
+from thunder.report.loss import TRAIN, VALID, Course, Point
 from thunder.report.marks import Confusion
 from thunder.text.visible import visible
 
@@ -34,7 +34,7 @@ def loss(course: Course) -> dict[str, Any]:
     """Training and validation loss by step; restarts as dashed lines, the best checkpoint as a ring."""
     import altair as alt
 
-    values = [asdict(point) | {"part": f"{point.of} {point.attempt}{point.lost}"} for point in course.points]
+    values = _stretches(course)
     series = alt.Color("of:N", title=None, scale=alt.Scale(domain=[TRAIN, VALID]), legend=alt.Legend(orient="top"))
     base = alt.Chart(alt.Data(values=values)).encode(
         x=alt.X("step:Q", title="step", axis=alt.Axis(tickMinStep=1, tickCount=10, grid=False)),
@@ -64,6 +64,20 @@ def loss(course: Course) -> dict[str, Any]:
         )
         layers.append(best.mark_point(style=BEST, shape="circle", size=220, strokeWidth=2.5, filled=False))
     return _spec(alt.layer(*layers).properties(width="container", height=260))
+
+
+def _stretches(course: Course) -> list[dict[str, Any]]:
+    """The points, each with its line: one of all that counts, and a branch of it for each stretch that is lost."""
+    values: list[dict[str, Any]] = []
+    for of in (TRAIN, VALID):
+        counted: Point | None = None
+        for point in (each for each in course.points if each.of == of):
+            branch = f"{of} lost {point.attempt}"
+            if point.lost and counted and not any(value["part"] == branch for value in values):
+                values.append(asdict(counted) | {"part": branch, "lost": True})  # where it leaves the line
+            values.append(asdict(point) | {"part": branch if point.lost else of})
+            counted = counted if point.lost else point
+    return values
 
 
 def dumbbells(

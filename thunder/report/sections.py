@@ -50,7 +50,7 @@ def loss(course: Course) -> list[Section]:
         lines.append([f"restart {number}", str(each.step), each.what + on])
     told = {
         "Dashed vertical lines are restarts.": course.restarts,
-        "Paler stretches were gone over again.": len(counted) < len(course.points),
+        "Paler branches were gone over again.": len(counted) < len(course.points),
         "The ring is the best checkpoint.": course.best,
     }
     notes = [" ".join(sentence for sentence, holds in told.items() if holds)]

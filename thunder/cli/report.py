@@ -46,7 +46,7 @@ def report(
     from thunder.report import of_evaluation, of_run
     from thunder.report.reading import Folder
 
-    folder = path if path.is_dir() else record.find(jobs.runs(), what)
+    folder = path.resolve() if path.is_dir() else record.find(jobs.runs(), what)
     if (folder / bundle.MANIFEST).exists() and not settings.out:
         raise UsageError(f"{folder.name} is sealed: nothing is written into it", fix="--out FILE")
     kind = of_evaluation if (folder / PREDICTIONS).is_file() else of_run

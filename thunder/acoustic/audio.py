@@ -64,7 +64,8 @@ def at_rate(samples: np.ndarray, rate: int) -> np.ndarray:
         return np.ascontiguousarray(samples, np.float32)
     import soxr
 
-    return np.asarray(soxr.resample(samples, rate, RATE), np.float32)
+    # rounded up as frames are; a filter's one sample more would be a window of its own behind 30 s
+    return np.asarray(soxr.resample(samples, rate, RATE), np.float32)[: -(-len(samples) * RATE // rate)]
 
 
 def windows(samples: np.ndarray) -> list[np.ndarray]:

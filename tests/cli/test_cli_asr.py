@@ -82,7 +82,12 @@ def test_parts_are_merged(tmp_path):
     with pytest.raises(ArtifactError, match="not yet put together"):
         FeatureStore.open(tmp_path)
     assert "350 utterances" in run("merge", tmp_path).stdout
-    assert len(FeatureStore.open(tmp_path, verify=True)) == 350
+    store = FeatureStore.open(tmp_path, verify=True)
+    assert json.loads(run("verify", tmp_path, "--json").stdout) == [
+        {"folder": str(tmp_path), "utterances": 350, "digest": store.digest}
+    ]
+    (tmp_path / "part-2-of-2" / "shard-00000.safetensors").unlink()
+    assert main(["asr", "verify", str(tmp_path)]) == 4
 
 
 @real

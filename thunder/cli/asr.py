@@ -12,6 +12,7 @@ from thunder.acoustic import extract, frontend, parts
 from thunder.acoustic.feature_settings import FeatureSettings
 from thunder.acoustic.recipe import Recipe
 from thunder.acoustic.shard import row_bytes
+from thunder.acoustic.store import FeatureStore
 from thunder.cli.corpus_progress import rows_bar
 from thunder.cli.options import AsJson, ConfigFile, DryRun, flags
 from thunder.cli.output import say
@@ -69,6 +70,20 @@ def merge(
     if as_json:
         return say(json.dumps({"out": str(folder), **index}, ensure_ascii=False, indent=4))
     say(_line(folder, index))
+
+
+@app.command()
+def verify(
+    folders: Annotated[list[Path], typer.Argument(help="Folders of features.", show_default=False)],
+    as_json: AsJson = False,
+) -> None:
+    """Read every byte of features and hold it against the index; what is damaged is named (exit code 4)."""
+    stores = [FeatureStore.open(folder, verify=True) for folder in folders]
+    if as_json:
+        found = [{"folder": str(one.folder), "utterances": len(one), "digest": one.digest} for one in stores]
+        return say(json.dumps(found, ensure_ascii=False, indent=4))
+    for one in stores:
+        say(f"{one.folder}: {len(one)} utterances as the index says, digest {one.digest[:16]}")
 
 
 def _plan(settings: FeatureSettings, work: extract.Work, width: int, as_json: bool) -> None:

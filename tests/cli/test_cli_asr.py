@@ -9,7 +9,9 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
+import soundfile
 from conftest import REPOSITORY, SHARED_DATA
 from typer.testing import CliRunner
 
@@ -52,9 +54,14 @@ def test_a_plan_reads_rows_only_and_writes_nothing(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_plan_does_not_import_mlx(tmp_path):
+@pytest.mark.parametrize("kind", ["logmel", "whisper"])
+def test_a_plan_does_not_import_mlx(tmp_path, kind):
     (tmp_path / "a.flac").write_bytes(b"x")
-    words = ["asr", "features", str(tmp_path), "--features", "logmel", "--out", "none", "--dry-run"]
+    words = ["asr", "features", str(tmp_path), "--features", kind, "--out", "none", "--dry-run"]
+    if kind == "whisper":
+        sizes = {"n_mels": 80, "n_audio_ctx": 1500, "n_audio_state": 24, "n_audio_head": 4, "n_audio_layer": 3}
+        (tmp_path / "config.json").write_text(json.dumps(sizes))
+        words += ["--model", str(tmp_path)]
     code = f"import sys\nfrom thunder.cli.main import main\nassert main({words}) == 0\n"
     code += "assert not [m for m in sys.modules if m.split('.')[0] in ('mlx', 'soundfile', 'soxr', 'torch')]"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, cwd=REPOSITORY)
@@ -70,6 +77,27 @@ def test_codes_and_words_of_errors(tmp_path, capsys):
     assert "--features logmel" in capsys.readouterr().err
     assert main([*logmel, "--part", "3/2"]) == 2
     assert main(["asr", "merge", str(tmp_path)]) == 2
+
+
+def test_what_cannot_be_used_is_left_out_on_demand(tmp_path):
+    soundfile.write(tmp_path / "a.flac", np.zeros(9000), 16000)
+    (tmp_path / "b.flac").write_bytes(b"")
+    words = ["features", tmp_path, "--features", "logmel", "--out", tmp_path / "out", "--keep-going"]
+    done = run(*words)
+    assert done.exit_code == 0, done.output
+    for said in ("1 utterances", "is silent: 1", "left out: 1", "b.flac: is empty: 0 bytes"):
+        assert said in done.stdout
+    assert json.loads(run(*words, "--json").stdout)["left_out_rows"] == 1
+
+
+def test_a_stopped_command_says_how_to_go_on(tmp_path, monkeypatch, capsys):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    (tmp_path / "a.flac").write_bytes(b"x")
+    monkeypatch.setattr("thunder.acoustic.extract.extract", stop)
+    assert main(["asr", "features", str(tmp_path), "--features", "logmel", "--out", str(tmp_path / "out")]) == 130
+    assert "the same command goes on" in capsys.readouterr().err
 
 
 @real

@@ -62,16 +62,15 @@ def test_whisper_keeps_the_frames_that_hold_audio(tmp_path):
     from thunder.acoustic import whisper_weights
 
     model = oracle.save_model(tmp_path / "model", oracle.weights())
-    source = folder_of(tmp_path / "in", a=sound(0.5), b=sound(1.234, 1))
+    source = folder_of(tmp_path / "in", b=sound(1.234, 1))
     run(source, tmp_path / "out", features="whisper", model=str(model), subsample_how="mean")
     store = FeatureStore.open(tmp_path / "out", verify=True)
     encoder, identity = whisper_weights.load(model)
     assert (store.recipe.model, store.recipe.frames_per_second, store.width) == (identity, 12.5, 24)
-    for position, (name, valid) in enumerate([("a", 25), ("b", 62)]):
-        whole = encoder(mx.array(log_mel(load(source / f"{name}.flac").samples, 80, 3000))[None])[0]
-        frames = np.array(whole)[:valid]
-        wanted = [frames[start : start + 4].mean(0) for start in range(0, valid, 4)]
-        assert np.abs(store.features(position) - wanted).max() < 2e-3
+    whole = np.array(encoder(mx.array(log_mel(load(source / "b.flac").samples, 80, 3000))[None])[0])
+    frames = whole[:62]  # of 20 ms, the last one in part
+    wanted = [frames[start : start + 4].mean(0) for start in range(0, 62, 4)]
+    assert np.abs(store.features(0) - wanted).max() < 2e-3
 
 
 @settings(max_examples=40, deadline=None)

@@ -65,7 +65,7 @@ def measured(folder, *arguments, timeout):
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")
-@pytest.mark.parametrize("dtype", ["fp16", "int8"])
+@pytest.mark.parametrize("dtype", ["fp16", pytest.param("int8", marks=pytest.mark.slow)])
 def test_ten_thousand_utterances_in_bounded_memory(tmp_path, dtype):
     found = measured(tmp_path, dtype, 10_000, 80, 200, 20_000_000, timeout=100)
     assert found["bytes"] > (160e6 if dtype == "fp16" else 80e6) and found["shards"] > 3

@@ -76,6 +76,7 @@ def test_a_model_that_transformers_saved(tmp_path):
     assert np.abs(found - wanted).max() < 1e-4 * max(1.0, np.abs(wanted).max())
 
 
+@pytest.mark.slow
 def test_float16_is_near(model, plain):
     exact, identity = plain
     rounded, same = outputs(model, precision="float16")

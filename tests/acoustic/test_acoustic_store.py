@@ -197,6 +197,16 @@ def test_every_corruption_is_named(folder, name):
         FeatureStore.open(folder, verify=True)
 
 
+@pytest.mark.parametrize(("lost", "named"), [(1, "u5"), (4 * 4, "u5"), (4 * 5, "u4"), (4 * 30, "u0")])
+def test_a_torn_shard_of_int8_names_the_first_utterance_that_is_not_whole(tmp_path, lost, named):
+    # the scales stand at the end: 3, 4, 5, 6, 3 and 4 of them
+    write(tmp_path, INT8, range(6), shard_bytes=10**6)
+    path = tmp_path / "shard-00000.safetensors"
+    path.write_bytes(path.read_bytes()[:-lost])
+    with pytest.raises(ArtifactError, match=f"utterance '{named}': torn"):
+        FeatureStore.open(tmp_path)
+
+
 def test_without_verify_sizes_are_checked_and_nan_is_found_on_reading(folder):
     put_nan(folder)
     store = FeatureStore.open(folder)

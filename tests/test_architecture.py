@@ -11,7 +11,7 @@ FLOORS = [  # top to bottom
     {"__main__"},
     {"cli"},
     {"evaluation"},
-    {"lora"},
+    {"lora", "acoustic"},
     {"training"},
     {"corpora", "parallel", "kernels", "runs", "cluster"},
     {"text"},
@@ -21,7 +21,7 @@ FLOORS = [  # top to bottom
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 MAY_USE = {  # outside packages that only some rooms may use
-    "mlx": {"parallel", "kernels", "training", "lora", "evaluation"},
+    "mlx": {"parallel", "kernels", "training", "lora", "acoustic", "evaluation"},
     "numba": {"kernels"},
     "mlx_lm": {"lora", "evaluation"},
     "sentencepiece": {"lora"},
@@ -37,7 +37,7 @@ MAY_USE = {  # outside packages that only some rooms may use
     "rapidfuzz": {"text"},
     "regex": {"text"},
     "yaml": {"config"},
-    "pydantic": {"config", "lora", "training", "cluster"},
+    "pydantic": {"config", "lora", "acoustic", "training", "cluster"},
 }
 PACKAGE = Path(__file__).parents[1] / "thunder"
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,13 @@ def of_file(path: Path) -> str:
     """SHA-256 (hex) of a file's bytes."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def with_checksum(content: Mapping[str, Any]) -> bytes:
+    """An object as the one text that people read, with a checksum of its other keys: a changed byte is found."""
+    rest = {key: value for key, value in content.items() if key != "checksum"}
+    whole = rest | {"checksum": of_value(rest)}
+    return (json.dumps(whole, sort_keys=True, indent=4, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:

@@ -45,6 +45,12 @@ class ModelError(UsageError):
     """A model or adapter folder cannot be loaded."""
 
 
+class GateError(ThunderError):
+    """The gate says no, or two things cannot be compared."""
+
+    exit_code = 3
+
+
 class ArtifactError(ThunderError):
     """Something written by an earlier run is damaged, or is not what its record says."""
 

@@ -51,7 +51,9 @@ def test_the_weights_have_no_gradient_and_the_posteriors_a_finite_one():
     assert float(mx.abs(gradient).max()) == 0
     sharp = mx.grad(lambda x: regularise.temporal_alignment(x, scalars(), MASK).sum())(logits(0, scale=200.0))
     assert bool(mx.isfinite(sharp).all())
-    assert float(mx.abs(mx.grad(lambda x: regularise.temporal_alignment(x, scalars(), MASK).sum())(logits(0))).max()) > 0
+    assert (
+        float(mx.abs(mx.grad(lambda x: regularise.temporal_alignment(x, scalars(), MASK).sum())(logits(0))).max()) > 0
+    )
 
 
 def test_consistency_by_brute_force_and_its_gradient_in_closed_form():

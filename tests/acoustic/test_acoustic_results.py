@@ -79,9 +79,9 @@ def test_the_correction_corpus_takes_them_as_they_are(toy, tmp_path: Path):
     reader.finish()
     assert [row["feat_id"] for row in joined] == [row["feat_id"] for row in toy[1]]
     for row, ours in zip(joined, toy[1], strict=True):
-        assert {key: row[key] for key in ("asr_text", "reference_text", "cer_edits", "partition", "run_id", "mode")} == {
-            key: ours[key] for key in ("asr_text", "reference_text", "cer_edits", "partition", "run_id", "mode")
-        }
+        assert {
+            key: row[key] for key in ("asr_text", "reference_text", "cer_edits", "partition", "run_id", "mode")
+        } == {key: ours[key] for key in ("asr_text", "reference_text", "cer_edits", "partition", "run_id", "mode")}
         assert row["evidence_class"] == "real_same_provenance" and row["source_split"] == "test"
     corpus = tmp_path / "corpus"
     build_agp_nko_correction_chatml(
@@ -116,7 +116,10 @@ def test_another_rate_of_the_fast_weights_can_be_asked_for(tmp_path):
     made.model.eval()
     still = Recogniser.of(weights.load(tmp_path / weights.NAME), ttt_lr=0.0)
     still.model.eval()
-    with_them, without = made.model.run(arrays[0], arrays[1], arrays[5]), still.model.run(arrays[0], arrays[1], arrays[5])
+    with_them, without = (
+        made.model.run(arrays[0], arrays[1], arrays[5]),
+        still.model.run(arrays[0], arrays[1], arrays[5]),
+    )
     assert float(without[1].drift[0]) == 0 and float(with_them[1].drift[0]) > 0
     made.model.adapter = None
     np.testing.assert_array_equal(np.array(made.model(arrays[0], arrays[1], arrays[5])), np.array(without[0]))

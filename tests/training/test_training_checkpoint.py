@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 from mlx.utils import tree_flatten
 
+from thunder import tensor_digests
 from thunder.errors import ArtifactError
 from thunder.lora.settings import LoraSettings
-from thunder.training import checkpoint, manifest, tensor_digests
+from thunder.training import checkpoint, manifest
 from thunder.training.loop import State
 from thunder.training.step import make_optimizer
 

@@ -6,7 +6,8 @@ from typing import ClassVar, Literal
 
 from pydantic import field_validator, model_validator
 
-from thunder.config import Settings, option
+from thunder.acoustic.decoding import DecodingSettings
+from thunder.config import option
 from thunder.training.settings import LOOP, OPTIMIZER, OUTPUT, LoopSettings
 
 MODEL, DATA, MODES, AUGMENTATION = "Head", "Data", "Modes (docs/modes.md)", "Augmentation"
@@ -154,7 +155,7 @@ class AcousticSettings(LoopSettings):
         return name, default if self.reg_weight is None else self.reg_weight
 
 
-class AcousticEvalSettings(Settings):
+class AcousticEvalSettings(DecodingSettings):
     """Options of `thunder asr eval`: a checkpoint's error rate on features."""
 
     run: str = option(

@@ -52,13 +52,15 @@ def tested(asked: AcousticEvalSettings) -> dict[str, Any]:
     """What the command prints; rows and metrics are written where a folder is named."""
     import numpy as np
 
-    from thunder.acoustic import data, results, weights
+    from thunder.acoustic import data, labels, results, weights
+    from thunder.acoustic.decoding import decoder_of
     from thunder.acoustic.recognise import Recogniser
     from thunder.evaluation.bootstrap import change_intervals
 
     path = checkpoint_of(asked.run)
     loaded = weights.load(path)
-    recogniser = Recogniser.of(loaded, asked.ttt_lr)
+    alphabet = labels.ALPHABETS[loaded.origin.settings.script]
+    recogniser = Recogniser.of(loaded, asked.ttt_lr, decoder_of(asked, alphabet))
     folders = asked.features or loaded.origin.settings.features
     features = data.open_features(folders)
     for store in features.stores:

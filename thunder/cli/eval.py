@@ -104,6 +104,8 @@ def _fit(settings: EvalSettings) -> None:
         raise UsageError(
             f"--engine {settings.engine} uses no model", fix="leave out --model, --adapter-path, --compare"
         )
+    if settings.min_margin is not None and settings.change_margin is not None:
+        raise UsageError("--min-margin and --change-margin both decide what is taken", fix="give one of them")
     if settings.compare == "base" and not settings.adapter_path:
         raise UsageError("--compare base: there is no adapter to compare with the base", fix="--adapter-path FOLDER")
 

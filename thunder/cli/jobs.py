@@ -13,20 +13,16 @@ from typing import Any
 from thunder import digest
 from thunder.cli import attempts
 from thunder.cli.paths import PATHS
+from thunder.cli.runs_folder import runs
 from thunder.cli.screen import Screen, print_plan, print_result
 from thunder.cluster import hosts, ladder, openblas, plan
 from thunder.cluster.plan import RankPlan
 from thunder.config import REPOSITORY, Layer, SettingsType, build, dump_yaml, load_yaml
 from thunder.errors import ArtifactError, ConfigError, UsageError, several
-from thunder.runs import environment, record
+from thunder.runs import bundle, environment, record
 from thunder.training.settings import CIRCUMSTANCES, LoopSettings
 
 PLAN = "plan.json"
-
-
-def runs() -> Path:
-    """Where runs lie: THUNDER_RUNS, else runs/ in the repository."""
-    return Path(os.environ.get("THUNDER_RUNS") or REPOSITORY / "runs").expanduser()
 
 
 @dataclass(frozen=True)
@@ -124,6 +120,7 @@ def run(job: Job, place: Place, *, dry_run: bool, as_json: bool) -> int:
     """Plan, show, start, follow, report. Returns the exit code; raises ThunderError where the run failed."""
     resumed = job.settings.resume
     folder = record.find(runs(), resumed) if resumed else record.new_name(runs(), job.name)
+    bundle.refuse_sealed(folder)
     plans = attempts.rank_plans(job.kind, place.cluster, folder, "0", [0] * place.ranks)
     shown = describe(job, place, plans, folder)
     changed = refuse_changes(folder, shown, job.settings.force) if resumed else []

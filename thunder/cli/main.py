@@ -22,6 +22,8 @@ COMMANDS = {
     "eval": ("thunder.cli.eval", "Does an adapter repair? CER before and after (also: eval_agp_nko_adapter)."),
     "corpus": ("thunder.cli.corpus", "Make and check corpora."),
     "asr": ("thunder.cli.asr", "Acoustic models: train and test them."),
+    "bundle": ("thunder.cli.bundle", "Check finished runs against their rows and digests, and seal them."),
+    "drift": ("thunder.cli.drift", "In what do two runs differ, and can they be compared?"),
     "kernels": ("thunder.cli.kernels", "Check this machine's kernels against their references."),
     "doctor": ("thunder.cli.doctor", "Check this machine: Python, packages, OpenBLAS, model, ports."),
     "status": ("thunder.cli.status", "Check a cluster's hosts and the cable between them (also: thunder_status)."),

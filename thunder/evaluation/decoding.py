@@ -13,7 +13,7 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx_lm.generate import BatchGenerator
 
-from thunder.evaluation import windows
+from thunder.evaluation import changes, windows
 from thunder.evaluation.cases import Case
 from thunder.evaluation.engines import Finished, Proposal, nothing
 from thunder.evaluation.margin import log_probabilities
@@ -28,7 +28,7 @@ class _Answer:
     tokens: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     stopped: bool = False
-    kept: str | None = None  # the input's own text, where it was left alone
+    kept: str | None = None  # the text itself, where it is not what was generated
 
     def add(self, token: int, logprob: float, reason: str | None) -> None:
         """One more token; reason: "stop" where it is the one that ends answers."""
@@ -37,6 +37,12 @@ class _Answer:
             self.stopped = True
         else:
             self.tokens.append(token)
+
+    def keep(self, text: str, tokens: list[int], logprob: float) -> None:
+        """Be a text of so many tokens, the one that ends it included, instead of what was generated."""
+        # its tokens may not spell it to the last space
+        self.tokens, self.stopped, self.kept = tokens[:-1], True, text
+        self.logprobs = [logprob / len(tokens)] * len(tokens)
 
 
 class ModelEngine:
@@ -52,13 +58,17 @@ class ModelEngine:
         base_only: bool = False,
         ground: dict[str, Any] | None = None,
         min_margin: float | None = None,
+        change_margin: float | None = None,
     ) -> None:
-        """min_margin: nats per code point of the input by which an answer must be likelier than leaving it alone."""
+        """min_margin: nats per code point of the input by which an answer must be likelier than leaving it alone.
+
+        change_margin: nats by which a single change must make the input likelier, to be made.
+        """
         self.model, self.tokenizer, self.stops = model, tokenizer, stops
         self.batch_size, self.window, self.base_only = batch_size, window, base_only
         self.chunk = CHUNK * batch_size
         self._ground = ground or {}
-        self.min_margin = min_margin
+        self.min_margin, self.change_margin = min_margin, change_margin
 
     def describe(self) -> dict[str, Any]:
         """See Engine."""
@@ -68,6 +78,7 @@ class ModelEngine:
             "decoding": "greedy",
             "window": self.window,
             "min_margin": self.min_margin,
+            "change_margin": self.change_margin,
             "most_tokens": MOST_TOKENS,
         }
 
@@ -89,9 +100,12 @@ class ModelEngine:
         limits = [self.limit(piece) for _, pieces, _ in asked for piece in pieces]
         owners = [number for number, (_, pieces, _) in enumerate(asked) for _ in pieces]
         decoded = self._decode(prompts, limits, owners, finished)
-        if self.min_margin is not None:
-            messages = [each for messages_of_case, _, _ in asked for each in messages_of_case]
-            self._keep_unless_sure(messages, prompts, [piece for _, pieces, _ in asked for piece in pieces], decoded)
+        messages = [each for messages_of_case, _, _ in asked for each in messages_of_case]
+        pieces = [piece for _, pieces, _ in asked for piece in pieces]
+        if self.change_margin is not None:
+            self._make_sure_changes(messages, prompts, pieces, decoded)
+        elif self.min_margin is not None:
+            self._keep_unless_sure(messages, prompts, pieces, decoded)
         answers = iter(decoded)
         seconds = (time.perf_counter() - begun) / len(cases)
         return [self._joined([next(answers) for _ in pieces], gaps, seconds) for _, pieces, gaps in asked]
@@ -101,18 +115,52 @@ class ModelEngine:
     ) -> None:
         """Put the piece itself in the place of an answer that is not likelier by `min_margin` a code point."""
         assert self.min_margin is not None
-        own = [
-            self._as_answer(asked, prompt, piece)
-            for asked, prompt, piece in zip(messages, prompts, pieces, strict=True)
-        ]
-        alone = log_probabilities(self.model, prompts, own, self.batch_size)
+        own, alone = self._score(messages, prompts, list(range(len(pieces))), pieces)
         for answer, tokens, logprob, piece in zip(answers, own, alone, pieces, strict=True):
             margin = (sum(answer.logprobs) - logprob) / max(1, len(piece))
             # an answer that came to no end has no probability as a whole
             if not answer.stopped or margin < self.min_margin:
-                # its tokens may not spell it to the last space
-                answer.tokens, answer.stopped, answer.kept = tokens[:-1], True, piece
-                answer.logprobs = [logprob / len(tokens)] * len(tokens)
+                answer.keep(piece, tokens, logprob)
+
+    def _make_sure_changes(
+        self, messages: list[list[dict[str, Any]]], prompts: list[list[int]], pieces: list[str], answers: list[_Answer]
+    ) -> None:
+        """Put the piece with those changes of an answer in its place that, one by one, make it likelier."""
+        assert self.change_margin is not None
+        found = [
+            # an answer that came to no end says nothing of what it would be as a whole
+            changes.between(piece, self._text(answer)) if answer.stopped else []
+            for piece, answer in zip(pieces, answers, strict=True)
+        ]
+        # each piece as it is, then with each of its changes
+        asked = [(place, None) for place in range(len(pieces))]
+        asked += [(place, number) for place, each in enumerate(found) for number in range(len(each))]
+        texts = [changes.applied(pieces[at], found[at], () if one is None else (one,)) for at, one in asked]
+        tokens, logprobs = self._score(messages, prompts, [at for at, _ in asked], texts)
+        taken: list[set[int]] = [set() for _ in pieces]
+        for (at, one), logprob in zip(asked, logprobs, strict=True):
+            if one is not None and logprob - logprobs[at] >= self.change_margin:
+                taken[at].add(one)
+        changed = [at for at, numbers in enumerate(taken) if numbers]
+        for at, answer in enumerate(answers):
+            answer.keep(pieces[at], tokens[at], logprobs[at])
+        together = [changes.applied(pieces[at], found[at], taken[at]) for at in changed]
+        for at, text, own, logprob in zip(
+            changed, together, *self._score(messages, prompts, changed, together), strict=True
+        ):
+            answers[at].keep(text, own, logprob)
+
+    def _score(
+        self, messages: list[list[dict[str, Any]]], prompts: list[list[int]], places: list[int], texts: list[str]
+    ) -> tuple[list[list[int]], list[float]]:
+        """Tokens and log-probability (nats) of texts as answers to the prompts at the given places."""
+        tokens = [self._as_answer(messages[at], prompts[at], text) for at, text in zip(places, texts, strict=True)]
+        return tokens, log_probabilities(self.model, [prompts[at] for at in places], tokens, self.batch_size)
+
+    def _text(self, answer: _Answer) -> str:
+        if answer.kept is not None:
+            return answer.kept
+        return self.tokenizer.decode(answer.tokens, skip_special_tokens=True)
 
     def _as_answer(self, messages: list[dict[str, Any]], prompt: list[int], text: str) -> list[int]:
         """The tokens of a text as the model's answer, with the one that ends it."""
@@ -132,10 +180,7 @@ class ModelEngine:
 
     def _joined(self, answers: list[_Answer], gaps: list[str], seconds: float) -> Proposal:
         """One proposal of the answers to a case's pieces."""
-        texts = [
-            self.tokenizer.decode(answer.tokens, skip_special_tokens=True) if answer.kept is None else answer.kept
-            for answer in answers
-        ]
+        texts = [self._text(answer) for answer in answers]
         tokens = [token for answer in answers for token in answer.tokens]
         logprobs = [each for answer in answers for each in answer.logprobs]
         mean = sum(logprobs) / len(logprobs)

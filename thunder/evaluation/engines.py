@@ -24,7 +24,8 @@ class Proposal:
     confidence: mean log-probability of its tokens, the end's included (nats), where there is one. tokens: how many were
     generated. finished: it came to an end by itself. special_only: nothing but pads and other special tokens came.
     accepted: whether it takes the input's place; a gate behind the engine may have said no.
-    windows: in how many pieces the input was corrected.
+    windows: in how many pieces the input was corrected. margin: how much likelier than leaving the input alone the same
+    model finds it, in nats per code point of the input, where that was asked for.
     """
 
     text: str
@@ -35,6 +36,7 @@ class Proposal:
     special_only: bool = False
     accepted: bool = True
     windows: int = 1
+    margin: float | None = None
 
 
 Finished = Callable[[int], None]
@@ -90,13 +92,14 @@ class FromFile:
     """Proposals that somebody else made: a line of JSON each, with the row's id and `proposal`.
 
     A `proposal` that is null leaves the input as it is and is not counted as accepted; neither is one beside
-    `"accepted": false`, though what taking it would have done is counted.
+    `"accepted": false`, though what taking it would have done is counted. `confidence` and `margin` are those of
+    Proposal.
     """
 
     chunk = 1024
 
-    def __init__(self, path: Path, wanted: frozenset[str]) -> None:
-        """Read the file and see that it has each wanted id once and no other.
+    def __init__(self, path: Path, wanted: frozenset[str] | None) -> None:
+        """Read the file and see that it has each wanted id once and no other; None: nobody knows yet what is wanted.
 
         Raises CorpusError that lists the lines that cannot be used and the ids that are missing, twice or unknown.
         """
@@ -119,15 +122,16 @@ class FromFile:
             numbers[row_id] += 1
             self._proposals[row_id] = proposal
         faults += [f"{path}: id '{row_id}' stands {count} times" for row_id, count in numbers.items() if count > 1]
-        faults += [f"{path}: id '{row_id}' is none of the rows'" for row_id in numbers if row_id not in wanted]
-        faults += [f"{path}: no proposal for id '{row_id}'" for row_id in sorted(wanted) if row_id not in numbers]
+        if wanted is not None:
+            faults += [f"{path}: id '{row_id}' is none of the rows'" for row_id in numbers if row_id not in wanted]
+            faults += [f"{path}: no proposal for id '{row_id}'" for row_id in sorted(wanted) if row_id not in numbers]
         if faults:
             raise several(CorpusError, f"{path} cannot be used:", faults, fix="one line for each row, by its id")
 
     def propose(self, cases: Sequence[Case], finished: Finished = nothing) -> Iterator[Proposal]:
         """See Engine."""
         for case in cases:
-            yield self._proposals[case.row_id] or Proposal(case.input, accepted=False)
+            yield self._proposals.get(case.row_id) or Proposal(case.input, accepted=False)
 
     def describe(self) -> dict[str, Any]:
         """See Engine."""
@@ -146,7 +150,7 @@ def _line(line: bytes, name: str) -> tuple[str, Proposal | None]:
     key = next((key for key in PROPOSALS if key in fields), None)
     if key is None:
         raise ValueError(f"no proposal: none of {', '.join(PROPOSALS)}")
-    text, accepted, confidence = fields[key], fields.get("accepted", True), fields.get("confidence")
+    text, accepted = fields[key], fields.get("accepted", True)
     if text is None:
         return row_id, None
     if not isinstance(text, str):
@@ -157,6 +161,7 @@ def _line(line: bytes, name: str) -> tuple[str, Proposal | None]:
         raise ValueError(f"'{key}': character {error.start + 1} is half of a surrogate pair") from None
     if not isinstance(accepted, bool):
         raise ValueError("'accepted' is neither true nor false")
-    if confidence is not None and (isinstance(confidence, bool) or not isinstance(confidence, int | float)):
-        raise ValueError("'confidence' is no number")
-    return row_id, Proposal(text, confidence, accepted=accepted)
+    for name in ("confidence", "margin"):
+        if isinstance(fields.get(name), bool) or not isinstance(fields.get(name), int | float | None):
+            raise ValueError(f"'{name}' is no number")
+    return row_id, Proposal(text, fields.get("confidence"), accepted=accepted, margin=fields.get("margin"))

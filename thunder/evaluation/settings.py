@@ -41,6 +41,12 @@ class EvalSettings(Settings):
         "than these; default: every answer is taken).",
         panel=HOW,
     )
+    change_margin: float | None = option(
+        None,
+        "Make each change of an answer by itself, and only where it makes the piece likelier by so many nats (instead "
+        "of --min-margin, which takes an answer or leaves it).",
+        panel=HOW,
+    )
     seed: int = option(0, "Seed of the bootstrap.", panel=HOW, ge=0)
     resamples: int = option(2000, "Resamples of the bootstrap.", panel=HOW, ge=100, le=100_000)
 

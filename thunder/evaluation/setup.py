@@ -53,6 +53,7 @@ def _of_model(settings: EvalSettings) -> tuple[Engine, Engine | None]:
             base_only=base_only,
             ground=ground,
             min_margin=settings.min_margin,
+            change_margin=settings.change_margin,
         )
 
     return engine(False), engine(True) if adapter and settings.compare != "none" else None

@@ -12,9 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from thunder import digest
+from thunder import digest, tensor_digests
 from thunder.errors import ArtifactError
-from thunder.training import tensor_digests
 
 MANIFEST = "manifest.json"
 FORMAT = 1
@@ -25,9 +24,7 @@ _FIX = "an older checkpoint beside it is used, where there is one"
 
 def render(content: Mapping[str, Any]) -> bytes:
     """The one byte form of a manifest: without its checksum given, with it rendered."""
-    rest = {key: value for key, value in content.items() if key != "checksum"}
-    whole = rest | {"checksum": digest.of_value(rest)}
-    return (json.dumps(whole, sort_keys=True, indent=4, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    return digest.with_checksum(content)
 
 
 def write(folder: Path, *, step: int, ranks: int, ground: Mapping[str, str]) -> None:

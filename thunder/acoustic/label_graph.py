@@ -1,0 +1,72 @@
+"""A weighted automaton over CTC labels, grown as it is walked: what a language model and a spelling rule look like."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+# anything that can be a key of a dict
+State = Any
+# weights [V] in nats of each label in a state (-inf: it may not follow), and the V states that the labels lead to
+Arcs = tuple[np.ndarray, Sequence[State]]
+
+
+class LabelGraph:
+    """States numbered in the order in which they were met; 0 is the start. The blank is no label: it moves nothing.
+
+    arcs: called once for each state that is walked from. ending: the weight in nats of a text that ends in a state,
+    -inf where none may.
+    """
+
+    def __init__(self, size: int, start: State, arcs: Callable[[State], Arcs], ending: Callable[[State], float]):
+        self.size = size
+        self._arcs, self._ending = arcs, ending
+        self._numbers: dict[State, int] = {}
+        self._states: list[State] = []
+        self._grown = np.zeros(64, bool)
+        self._weights = np.full((64, size), -np.inf)
+        self._next = np.zeros((64, size), np.int64)
+        self._number(start)
+
+    def row(self, numbers: np.ndarray) -> np.ndarray:
+        """Weights [K, V] of every label in K states."""
+        for number in numbers[~self._grown[numbers]]:
+            self._grow(int(number))
+        return self._weights[numbers]
+
+    def step(self, numbers: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """The states [K] that labels [K] lead to from K states whose rows were asked for."""
+        return self._next[numbers, labels]
+
+    def ending(self, number: int) -> float:
+        """The weight in nats of a text that ends in this state."""
+        return self._ending(self._states[number])
+
+    def weight(self, labels: Sequence[int]) -> float:
+        """The weight in nats of a whole text, its end included."""
+        here, total = np.zeros(1, np.int64), 0.0
+        for label in labels:
+            total += float(self.row(here)[0, label])
+            if total == -np.inf:
+                return total
+            here = self.step(here, np.array([label]))
+        return total + self.ending(int(here[0]))
+
+    def _grow(self, number: int) -> None:
+        if self._grown[number]:
+            return
+        weights, states = self._arcs(self._states[number])
+        after = [self._number(state) if weight > -np.inf else 0 for weight, state in zip(weights, states, strict=True)]
+        self._weights[number], self._next[number], self._grown[number] = weights, after, True
+
+    def _number(self, state: State) -> int:
+        number = self._numbers.setdefault(state, len(self._states))
+        if number == len(self._states):
+            self._states.append(state)
+            if number == len(self._grown):
+                self._grown = np.concatenate([self._grown, np.zeros_like(self._grown)])
+                self._weights = np.concatenate([self._weights, np.full_like(self._weights, -np.inf)])
+                self._next = np.concatenate([self._next, np.zeros_like(self._next)])
+        return number

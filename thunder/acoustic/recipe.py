@@ -1,0 +1,52 @@
+"""How features were made: everything that changes their numbers, and the digest that tells two recipes apart."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from thunder.config import Settings
+
+RATE = 16000  # samples a second, of all that is computed here
+Kind = Literal["whisper", "logmel"]
+How = Literal["stride", "mean"]
+Stored = Literal["fp16", "int8"]
+Precision = Literal["float32", "float16"]
+LongAudio = Literal["refuse", "windows"]
+# frames a second before subsampling: Whisper's convolutions halve what the spectrogram has
+_BARE_RATE = {"whisper": 50, "logmel": 100}
+
+
+class Recipe(Settings):
+    """One way to make features.
+
+    model: digest of the encoder's tensors (whisper only). subsample, how: one frame of N is kept, or the mean of N.
+    dtype: as stored. precision: that the encoder computes in. long_audio: what becomes of more than 30 s.
+    """
+
+    kind: Kind
+    n_mels: int = Field(80, ge=1)
+    model: str | None = None
+    subsample: int = Field(1, ge=1)
+    how: How = "stride"
+    dtype: Stored = "fp16"
+    rate: int = Field(RATE, ge=1)
+    precision: Precision = "float32"
+    long_audio: LongAudio = "refuse"
+
+    @model_validator(mode="after")
+    def _model_where_there_is_one(self) -> Recipe:
+        if (self.kind == "whisper") != (self.model is not None):
+            raise ValueError("'model' is the digest of a Whisper encoder: whisper has one, logmel has none")
+        return self
+
+    @property
+    def frames_per_second(self) -> float:
+        """Frames a second as stored."""
+        return _BARE_RATE[self.kind] / self.subsample
+
+    def differences(self, other: Recipe) -> list[str]:
+        """What is not the same in another recipe, such as 'subsample 4, not 2'."""
+        mine, theirs = self.resolved(), other.resolved()
+        return [f"{name} {mine[name]}, not {theirs[name]}" for name in mine if mine[name] != theirs[name]]

@@ -1,0 +1,114 @@
+"""The keys that sign tokens and records: a ring in a file that only its owner may read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from thunder import digest
+from thunder.errors import ArtifactError, UsageError
+
+ENVIRONMENT = "THUNDER_AGP_KEY_FILE"
+DEV = "dev"
+LEAST_BYTES = 32
+_FIX = f"thunder agp key new --file PATH, then {ENVIRONMENT}=PATH"
+
+
+@dataclass(frozen=True)
+class KeyRing:
+    """Keys by their ids. active: the id of the one that signs; the others still verify."""
+
+    active: str
+    keys: Mapping[str, bytes]
+
+    def __repr__(self) -> str:
+        """Without the keys: a ring may end up in a log."""
+        return f"KeyRing(active={self.active!r}, keys={sorted(self.keys)})"
+
+
+# anybody can know it: for trying things out, and refused by every verification that does not ask for it
+DEV_RING = KeyRing(DEV, MappingProxyType({DEV: hashlib.sha256(b"thunder agp development key").digest()}))
+
+
+def id_of(key: bytes) -> str:
+    """The id of a key, from which nobody learns the key."""
+    return hashlib.sha256(b"thunder agp key id\0" + key).hexdigest()[:16]
+
+
+def new(path: Path) -> KeyRing:
+    """Add a fresh key of 256 bits to the ring in a file, made where there is none; it signs from now on.
+
+    Raises as `read` does where the file is there and cannot be used.
+    """
+    held = dict(read(path).keys) if path.exists() else {}
+    key = secrets.token_bytes(LEAST_BYTES)
+    ring = KeyRing(id_of(key), held | {id_of(key): key})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # whoever could read it in the moment before its mode is set could sign for ever
+    before = os.umask(0o177)
+    try:
+        digest.write_json(path, {"active": ring.active, "keys": {name: each.hex() for name, each in ring.keys.items()}})
+    finally:
+        os.umask(before)
+    return ring
+
+
+def read(path: Path) -> KeyRing:
+    """The ring of a key file.
+
+    Raises UsageError where it is absent or others than its owner may read it, ArtifactError where it is damaged.
+    """
+    try:
+        with path.open("rb") as stream:
+            mode = stat.S_IMODE(os.fstat(stream.fileno()).st_mode)
+            data = stream.read(1 << 20)
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror or error}", fix=_FIX) from None
+    if mode & 0o077:
+        raise UsageError(f"{path}: mode {mode:04o} lets others than its owner use the key", fix=f"chmod 600 {path}")
+    try:
+        return _ring(json.loads(data))
+    except (ValueError, RecursionError) as error:
+        raise ArtifactError(f"{path}: {error}", fix=_FIX) from None
+
+
+def _ring(content: Any) -> KeyRing:
+    """A ring from JSON. Raises ValueError that says what is wrong and nothing of the keys."""
+    if not isinstance(content, dict) or set(content) != {"active", "keys"} or not isinstance(content["keys"], dict):
+        raise ValueError("not a key file: expected 'active' and 'keys'")
+    keys = {}
+    for name, text in content["keys"].items():
+        if not isinstance(text, str) or not set(text) <= set("0123456789abcdef") or len(text) % 2:
+            raise ValueError(f"key '{name}' is not hexadecimal")
+        key = bytes.fromhex(text)
+        if len(key) < LEAST_BYTES:
+            raise ValueError(f"key '{name}' has {len(key)} bytes, fewer than {LEAST_BYTES}")
+        if id_of(key) != name:
+            raise ValueError(f"key '{name}' is another key than its id says")
+        keys[name] = key
+    if content["active"] not in keys:
+        raise ValueError("'active' names no key of the file")
+    return KeyRing(content["active"], MappingProxyType(keys))
+
+
+def choose(file: str | None, dev: bool, environ: Mapping[str, str] = os.environ) -> KeyRing:
+    """The ring to sign with: of the file that is named, else of the environment's; the development key on request.
+
+    Raises UsageError where there is none: nothing is ever signed with a key that nobody chose.
+    """
+    if dev and file:
+        raise UsageError("both a key file and the development key are asked for", fix="leave one of them out")
+    if dev:
+        return DEV_RING
+    named = file or environ.get(ENVIRONMENT)
+    if not named:
+        raise UsageError("there is no key to sign with", fix=f"{_FIX}; for trying things out: --dev-key")
+    return read(Path(named).expanduser())

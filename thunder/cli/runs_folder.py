@@ -1,0 +1,25 @@
+"""Where runs lie, and which folder a run's name means."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from thunder.config import REPOSITORY
+from thunder.runs import record
+
+
+def runs() -> Path:
+    """Where runs lie: THUNDER_RUNS, else runs/ in the repository."""
+    return Path(os.environ.get("THUNDER_RUNS") or REPOSITORY / "runs").expanduser()
+
+
+def run_folder(name: str) -> Path:
+    """The folder of a run given as its id, its folder, or 'latest'; runs of others need no config.yaml of ours.
+
+    Raises UsageError that lists the newest runs where there is no such one.
+    """
+    folder = Path(name).expanduser()
+    if (folder / record.RESULTS).is_file():
+        return folder.resolve()
+    return record.find(runs(), name)

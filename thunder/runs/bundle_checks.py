@@ -1,0 +1,204 @@
+"""What the files of a finished run must say of each other: rows against split, counts, results and partitions."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from thunder import digest
+from thunder.config import load_yaml
+from thunder.errors import ConfigError
+from thunder.runs import scored_rows
+from thunder.runs.record import CONFIG, METRICS, RESULTS
+from thunder.runs.scored_rows import PREDICTIONS, ScoredRow
+from thunder.text.distance import ErrorCount
+
+SPLIT, VOCAB, BY_PARTITION = "split.json", "vocab.json", "test_metrics_by_partition.json"
+RESOLVED = "config.resolved.json"
+TOLERANCE = 1e-9  # of a rate that is recomputed
+_EDITS = ("cer_edits", "edits")  # both words are in use
+
+
+def json_object(path: Path, faults: list[str]) -> dict[str, Any]:
+    """A file's JSON object; what is wrong with it is a fault, and what is left is empty."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        faults.append(f"{path.name}: {error if isinstance(error, OSError) else 'not JSON'}")
+        return {}
+    if not isinstance(content, dict):
+        faults.append(f"{path.name}: not an object")
+        return {}
+    return content
+
+
+def options(folder: Path) -> dict[str, Any]:
+    """Every option of a run with its value, from config.resolved.json or config.yaml; empty where there is neither.
+
+    Raises ConfigError where config.yaml cannot be read.
+    """
+    if (folder / RESOLVED).is_file():
+        return json_object(folder / RESOLVED, [])
+    return load_yaml(folder / CONFIG) if (folder / CONFIG).is_file() else {}
+
+
+def of_recogniser(folder: Path) -> tuple[list[ScoredRow], list[str]]:
+    """The rows of a recogniser's run, and everything that is wrong with its files."""
+    faults: list[str] = []
+    rows = scored_rows.recognised(folder, faults)
+    _against_split(folder, [row.name for row in rows], faults)
+    if not json_object(folder / VOCAB, faults):
+        faults.append(f"{VOCAB}: names no labels")
+    results = json_object(folder / RESULTS, faults)
+    test = results.get("test")
+    if not isinstance(test, dict):
+        test = results
+    total = sum((row.counts[""] for row in rows), ErrorCount())
+    _compare(RESULTS, test, {"cer": total.rate}, required=("cer",), faults=faults)
+    counted = {"rows": len(rows), "reference_chars": total.reference_chars, _word(test): total.edits}
+    _compare(RESULTS, test, counted, required=(), faults=faults)
+    if "wer" in test:
+        _compare(RESULTS, test, {"wer": scored_rows.METRICS["wer"](rows)}, required=(), faults=faults)
+    _partitions(json_object(folder / BY_PARTITION, faults), rows, total, faults)
+    _best_loss(folder, results, faults)
+    return rows, faults
+
+
+def of_corrector(folder: Path) -> tuple[list[ScoredRow], list[str]]:
+    """The rows of a corrector's run (LoRA), none where it was not tested, and all that is wrong with its files."""
+    faults: list[str] = []
+    results = json_object(folder / RESULTS, faults)
+    _best_loss(folder, results, faults)
+    test = results.get("test")
+    if test is None:
+        return [], faults
+    if not isinstance(test, dict) or not (folder / PREDICTIONS).is_file():
+        return [], [*faults, f"{RESULTS}: has a test, and there is no {PREDICTIONS} to count again"]
+    rows = scored_rows.corrected(folder, faults)
+    wanted: dict[str, Any] = {f"cer_{name}": scored_rows.rate(rows, name) for name in scored_rows.ANSWERS}
+    change = [row.counts["after"].edits - row.counts["before"].edits for row in rows]
+    wanted |= {
+        "rows": len(rows),
+        "reference_chars": sum(row.counts["after"].reference_chars for row in rows),
+        "improved": sum(edits < 0 for edits in change),
+        "unchanged": sum(edits == 0 for edits in change),
+        "worse": sum(edits > 0 for edits in change),
+    }
+    _compare(f"{RESULTS}, 'test'", test, wanted, required=tuple(wanted), faults=faults)
+    return rows, faults
+
+
+def of_base(folder: Path) -> tuple[list[ScoredRow], list[str]]:
+    """A pretrained base: no rows, and what is wrong with its results."""
+    faults: list[str] = []
+    _best_loss(folder, json_object(folder / RESULTS, faults), faults)
+    return [], faults
+
+
+def _against_split(folder: Path, names: list[str], faults: list[str]) -> None:
+    """Row ids are those of the split's test part; fewer only where the run was asked to test fewer."""
+    split = json_object(folder / SPLIT, faults)
+    ids, sums = split.get("ids"), split.get("sha256")
+    if not isinstance(ids, dict) or not isinstance(ids.get("test"), list):
+        faults.append(f"{SPLIT}: lists no ids of the test part")
+        return
+    for part, listed in ids.items():
+        if isinstance(sums, dict) and part in sums and digest.of_value(listed) != sums[part]:
+            faults.append(f"{SPLIT}: the ids of {part} are not those of its digest: changed")
+    test = set(ids["test"])
+    if strangers := [name for name in names if name not in test]:
+        faults.append(f"{PREDICTIONS}: row {strangers[0]!r} is not in the test part of {SPLIT}{_more(strangers)}")
+    limit = _limit(folder)
+    wanted = min(len(ids["test"]), limit) if limit else len(ids["test"])
+    if len(names) != wanted:
+        missing = sorted(test - set(names))
+        named = f"; missing is {missing[0]!r}{_more(missing)}" if missing and not limit else ""
+        faults.append(f"{PREDICTIONS}: {len(names)} rows, the split has {wanted} to test{named}")
+
+
+def _limit(folder: Path) -> int:
+    """At most so many rows were to be tested; 0 = all."""
+    try:
+        limit = options(folder).get("test_rows", 0)
+    except ConfigError:  # said where the file itself is checked
+        return 0
+    return limit if isinstance(limit, int) and not isinstance(limit, bool) else 0
+
+
+def _more(names: list[str]) -> str:
+    return f" (and {len(names) - 1} more)" if len(names) > 1 else ""
+
+
+def _word(said: Mapping[str, Any]) -> str:
+    return next((word for word in _EDITS if word in said), _EDITS[0])
+
+
+def _compare(
+    where: str, said: Mapping[str, Any], wanted: Mapping[str, Any], *, required: Iterable[str], faults: list[str]
+) -> None:
+    """Note what is stated otherwise than it is counted: whole numbers exactly, rates to TOLERANCE."""
+    missing = [key for key in required if key not in said]
+    faults += [f"{where}: '{key}' is missing" for key in missing]
+    for key in wanted.keys() & said.keys():
+        if not same(said[key], wanted[key]):
+            faults.append(f"{where}: '{key}' is {said[key]!r}, recomputed it is {wanted[key]!r}")
+
+
+def same(stated: Any, ours: Any) -> bool:
+    """Whether a stated number is ours: whole numbers exactly, others to TOLERANCE."""
+    numbers = (int, float)
+    if isinstance(stated, bool) or not isinstance(stated, numbers) or not isinstance(ours, numbers):
+        return stated is None and ours is None
+    if isinstance(ours, int):
+        return stated == ours
+    return math.isfinite(stated) and abs(stated - ours) <= TOLERANCE
+
+
+def _partitions(content: Mapping[str, Any], rows: list[ScoredRow], total: ErrorCount, faults: list[str]) -> None:
+    """Each partition is what its rows say, and together they are the total."""
+    inner = content.get("partitions")
+    table = inner if isinstance(inner, dict) else content
+    table = {name: said for name, said in table.items() if isinstance(said, dict) and _word(said) in said}
+    known = {name: said for name, said in table.items() if name in scored_rows.PARTITIONS}
+    if not known:
+        faults.append(f"{BY_PARTITION}: has no partition ({', '.join(scored_rows.PARTITIONS)}) with '{_EDITS[0]}'")
+        return
+    sums = ErrorCount()
+    for name in scored_rows.PARTITIONS:
+        mine = [row for row in rows if row.partition == name]
+        count = sum((row.counts[""] for row in mine), ErrorCount())
+        said = known.get(name)
+        if said is None:
+            if mine:
+                faults.append(f"{BY_PARTITION}: '{name}' is missing, {len(mine)} rows are of it")
+            continue
+        wanted: dict[str, Any] = {"rows": len(mine), "reference_chars": count.reference_chars, _word(said): count.edits}
+        wanted |= {"cer": count.rate} if count.reference_chars else {}
+        _compare(f"{BY_PARTITION}, '{name}'", said, wanted, required=("reference_chars",), faults=faults)
+        stated = (said.get(_word(said)), said.get("reference_chars"))
+        if all(isinstance(number, int) for number in stated):
+            sums += ErrorCount(int(stated[0] or 0), int(stated[1] or 0))
+    if sums != total:
+        faults.append(
+            f"{BY_PARTITION}: partitions sum to {sums.edits} edits in {sums.reference_chars} code points, "
+            f"the rows to {total.edits} in {total.reference_chars}"
+        )
+
+
+def _best_loss(folder: Path, results: Mapping[str, Any], faults: list[str]) -> None:
+    """The best validation loss of the results is the one that the metrics have at its step."""
+    best, step = results.get("best_valid_loss"), results.get("best_step")
+    if best is None or not (folder / METRICS).is_file():
+        return
+    logged = None
+    for _, entry in scored_rows.json_lines(folder / METRICS, []):
+        if entry.get("step") == step and "valid_loss" in entry:
+            logged = entry["valid_loss"]  # after a resume a step can stand twice, and the later line counts
+    if not same(best, logged):
+        faults.append(f"{RESULTS}: 'best_valid_loss' is {best!r} at step {step}, {METRICS} has {logged!r} there")
+
+
+Check = Callable[[Path], tuple[list[ScoredRow], list[str]]]

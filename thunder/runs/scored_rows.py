@@ -1,0 +1,166 @@
+"""The test rows of a finished run, read back and counted again from their texts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from thunder.text import distance
+from thunder.text.distance import ErrorCount, Unit
+
+PREDICTIONS, REFERENCES = "test_predictions.jsonl", "test_references.jsonl"
+PARTITIONS = ("stable", "boundary", "uncertain", "novelty", "unknown")
+# what each row of a recogniser's predictions says, besides its texts
+FIELDS: dict[str, tuple[type, ...]] = {
+    "feat_id": (str,),
+    "audio_id": (str, type(None)),
+    "split": (str, type(None)),
+    "script": (str,),
+    "mode": (str, type(None)),
+    "asr_text": (str,),
+    "cer_edits": (int,),
+    "reference_chars": (int,),
+    "trajectory_scalars": (dict, type(None)),
+    "partition": (str, type(None)),
+}
+# the texts that a corrector's row holds against its reference, and where it states their edits
+ANSWERS = {"asr": "asr_text", "before": "prediction_before", "after": "prediction_after"}
+
+
+@dataclass(frozen=True)
+class ScoredRow:
+    """A test row with what we count in it. hypothesis: of the recogniser, or the answer with the adapter.
+
+    counts: edits in code points (NFC) of each text against the reference, by the name that results use ("" for the
+    one text of a recogniser).
+    """
+
+    name: str
+    partition: str
+    script: str
+    hypothesis: str
+    reference: str
+    counts: Mapping[str, ErrorCount]
+
+
+def json_lines(path: Path, faults: list[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The objects of a JSONL file with their line numbers; a line that holds none is a fault."""
+    with path.open("rb") as stream:
+        for number, line in enumerate(stream, start=1):
+            try:
+                fields = json.loads(line)
+            except (ValueError, RecursionError):
+                cut = "" if line.endswith(b"\n") else "looks cut off: "
+                faults.append(f"{path.name}:{number}: {cut}not JSON")
+                continue
+            if isinstance(fields, dict):
+                yield number, fields
+            else:
+                faults.append(f"{path.name}:{number}: not an object")
+
+
+def recognised(folder: Path, faults: list[str]) -> list[ScoredRow]:
+    """The rows of a recogniser's run, predictions and references side by side; what is wrong goes to `faults`."""
+    predictions = list(json_lines(folder / PREDICTIONS, faults))
+    references = list(json_lines(folder / REFERENCES, faults))
+    if len(predictions) != len(references):
+        faults.append(f"{PREDICTIONS} has {len(predictions)} rows, {REFERENCES} has {len(references)}")
+    for name, rows in ((PREDICTIONS, predictions), (REFERENCES, references)):
+        _note_twins(name, "feat_id", rows, faults)
+    found = []
+    for (number, said), (other, wanted) in zip(predictions, references, strict=False):
+        row_id = said.get("feat_id")
+        if row_id != wanted.get("feat_id"):
+            faults.append(
+                f"{PREDICTIONS}:{number} is {row_id!r}, {REFERENCES}:{other} is {wanted.get('feat_id')!r}: "
+                "not in the same order"
+            )
+            break
+        row = _recognised(f"{PREDICTIONS}:{number}: row {row_id!r}", said, wanted, faults)
+        found += [row] if row else []
+    return found
+
+
+def _recognised(where: str, said: Mapping[str, Any], wanted: Mapping[str, Any], faults: list[str]) -> ScoredRow | None:
+    wrong = [key for key, kinds in FIELDS.items() if key not in said or type(said[key]) not in kinds]
+    if wrong:
+        faults.append(f"{where}: {', '.join(map(repr, wrong))} missing or of the wrong kind")
+        return None
+    reference = wanted.get("reference_text")
+    if not isinstance(reference, str) or said.get("reference_text", reference) != reference:
+        kind = "is not the same in both files" if isinstance(reference, str) else "is missing"
+        faults.append(f"{where}: 'reference_text' {kind}")
+        return None
+    counted = distance.count(said["asr_text"], reference)
+    stated = (("cer_edits", counted.edits), ("reference_chars", counted.reference_chars))
+    _note_counts(where, said, stated, faults)
+    partition = said["partition"] if said["partition"] in PARTITIONS else "unknown"
+    return ScoredRow(str(said["feat_id"]), partition, said["script"], said["asr_text"], reference, {"": counted})
+
+
+def corrected(folder: Path, faults: list[str]) -> list[ScoredRow]:
+    """The rows of a corrector's run: input, answer of the base, answer with the adapter, reference."""
+    rows = list(json_lines(folder / PREDICTIONS, faults))
+    _note_twins(PREDICTIONS, "row_id", rows, faults)
+    found = []
+    for number, said in rows:
+        where = f"{PREDICTIONS}:{number}: row {said.get('row_id')!r}"
+        texts = ("row_id", "reference_text", *ANSWERS.values())
+        if wrong := [key for key in texts if not isinstance(said.get(key), str)]:
+            faults.append(f"{where}: {', '.join(map(repr, wrong))} missing or no text")
+            continue
+        # space around a text is kept in the row and not counted: the chat template trims what it is given
+        reference = said["reference_text"].strip()
+        counts = {name: distance.count(said[text].strip(), reference) for name, text in ANSWERS.items()}
+        stated = [(f"edits_{name}", count.edits) for name, count in counts.items()]
+        _note_counts(where, said, [*stated, ("reference_chars", counts["asr"].reference_chars)], faults)
+        partition, script = str(said.get("partition") or "unknown"), str(said.get("script") or "unknown")
+        answer = said["prediction_after"].strip()
+        found.append(ScoredRow(said["row_id"], partition, script, answer, reference, counts))
+    return found
+
+
+def _note_twins(name: str, key: str, rows: Iterable[tuple[int, Mapping[str, Any]]], faults: list[str]) -> None:
+    seen: dict[Any, int] = {}
+    for number, fields in rows:
+        row_id = str(fields.get(key))
+        if (earlier := seen.setdefault(row_id, number)) != number:
+            faults.append(f"{name}:{number}: {key} {row_id!r} stands already at line {earlier}")
+
+
+def _note_counts(where: str, said: Mapping[str, Any], counted: Iterable[tuple[str, int]], faults: list[str]) -> None:
+    for key, ours in counted:
+        if said.get(key) != ours:
+            faults.append(f"{where}: '{key}' is {said.get(key)!r}, counted again it is {ours}")
+
+
+def rate(rows: Iterable[ScoredRow], text: str = "") -> float | None:
+    """Micro CER (code points, NFC) of one of the texts; None where it is not defined."""
+    return sum((row.counts[text] for row in rows), ErrorCount()).rate
+
+
+def _in_unit(unit: Unit) -> Callable[[Sequence[ScoredRow]], float | None]:
+    def of(rows: Sequence[ScoredRow]) -> float | None:
+        return sum((distance.count(row.hypothesis, row.reference, unit) for row in rows), ErrorCount()).rate
+
+    return of
+
+
+def _share(holds: Callable[[ScoredRow], bool]) -> Callable[[Sequence[ScoredRow]], float | None]:
+    return lambda rows: sum(map(holds, rows)) / len(rows) if rows else None
+
+
+# what a table can ask of rows; rates are shares, not per cent
+METRICS: dict[str, Callable[[Sequence[ScoredRow]], float | None]] = {
+    "cer": _in_unit("codepoint"),
+    "cer_grapheme": _in_unit("grapheme"),
+    "cer_toneless": _in_unit("toneless"),
+    "wer": _in_unit("word"),
+    "exact": _share(lambda row: row.hypothesis == row.reference),
+    "empty": _share(lambda row: not row.hypothesis.strip()),
+    "rows": lambda rows: float(len(rows)),
+    "chars": lambda rows: float(sum(len(distance.units(row.reference)) for row in rows)),
+}

@@ -1,0 +1,136 @@
+"""Which character can follow a beginning of N'Ko text, so that no rule is broken that every writer keeps.
+
+The rules are those of `syllables.faults` but for two: writers differ in whether they elide a vowel, and in the short
+high mark inside a word. A beginning is right while some continuation of it is; marks stand in the order of NFC.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+from thunder.text.alphabet import (
+    ABBREVIATION,
+    CONSONANTS,
+    DIGITS,
+    DOTS,
+    FOREIGN,
+    LAJANYALAN,
+    LONG_TONES,
+    MARKS,
+    NA_WOLOSO,
+    NASAL,
+    NO_VOWEL,
+    NYA_WOLOSO,
+    SHORT_RISING,
+    SYLLABIC_N,
+    TONES,
+    VOWELS,
+)
+from thunder.text.syllables import APOSTROPHES
+
+# kinds of `syllables.faults` that no text of ours may have
+BROKEN = (
+    "mark without a letter",
+    "mark out of place",
+    "second tone mark",
+    "no consonant before it",
+    "woloso after no nasal",
+    "consonant without a vowel",
+    "three consonants in a row",
+    "vowel elided before another kind",
+)
+WOLOSO = (NA_WOLOSO, NYA_WOLOSO)
+_CAN_BE_FOREIGN = {letter[0] for letter in FOREIGN}
+# of marks below and above one letter, NFC has these first
+_BELOW = NASAL + ABBREVIATION
+_NEVER_ELIDED_BEFORE = NASAL + SHORT_RISING + LONG_TONES
+
+
+class Place(NamedTuple):
+    """What the end of a beginning says about what may follow.
+
+    last: what the last letter is; silent: dagbasinna or an apostrophe. base: of a consonant, with its foreign mark.
+    elided: of a consonant, the one before it, whose vowel is not written; of a vowel, that there is one. marks: those
+    of the last letter, in order, each once.
+    """
+
+    last: Literal["outside", "digit", "consonant", "vowel", "syllabic", "silent"]
+    base: str = ""
+    elided: str = ""
+    marks: str = ""
+
+
+START = Place("outside")
+
+
+def step(place: Place, character: str) -> Place | None:
+    """The place after one more character; None where it may not follow."""
+    if character in MARKS:
+        return _marked(place, character)
+    if character in CONSONANTS:
+        return _consonant(place, character)
+    if character in VOWELS:
+        return None if _is_pair_of_one(place) else Place("vowel", elided=place.elided and "yes")
+    if character == SYLLABIC_N:
+        return None if place.last == "consonant" else Place("syllabic")
+    if character == NO_VOWEL or character in APOSTROPHES:
+        return Place("silent") if place.last == "consonant" and not place.elided else None
+    if character == LAJANYALAN or not may_end(place):
+        return None
+    return Place("digit") if character in DIGITS else START
+
+
+def may_end(place: Place) -> bool:
+    """Whether a word may end here: everywhere but between a consonant without a vowel and the vowel it waits for."""
+    return place.last != "consonant" or not place.elided
+
+
+def accepts(text: str) -> bool:
+    """Whether a whole text keeps the rules."""
+    place: Place | None = START
+    for character in text:
+        if (place := step(place, character)) is None:
+            return False
+    return may_end(place)
+
+
+def _is_pair_of_one(place: Place) -> bool:
+    """Whether the last two letters are the same consonant, which gbàralí never leaves without its vowel."""
+    return place.last == "consonant" and place.elided == place.base
+
+
+def _consonant(place: Place, letter: str) -> Place | None:
+    if place.last != "consonant":
+        nasal = NASAL in place.marks if place.last == "vowel" else place.last != "silent"
+        return Place("consonant", letter) if nasal or letter not in WOLOSO else None
+    # a like letter can still become a foreign one by its mark
+    unlike = letter != place.base or letter in _CAN_BE_FOREIGN
+    return Place("consonant", letter, place.base) if unlike and not place.elided and letter not in WOLOSO else None
+
+
+def _marked(place: Place, mark: str) -> Place | None:
+    first = not place.marks
+    if place.last == "consonant" and first and place.base + mark in FOREIGN:
+        marked = place._replace(base=place.base + mark, marks=mark)
+        return None if _is_pair_of_one(marked) else marked
+    if place.last == "vowel":
+        return _vowel_marked(place, mark)
+    if place.last == "syllabic" and first and mark in TONES:
+        return place._replace(marks=mark)
+    if place.last == "digit" and first and mark in (SHORT_RISING, NASAL):
+        return place._replace(marks=mark)
+    abbreviates = mark == ABBREVIATION and place.marks in ("", ABBREVIATION)
+    unfit = place.last in ("outside", "digit") or _is_pair_of_one(place)
+    return place._replace(marks=mark) if abbreviates and not unfit else None
+
+
+def _vowel_marked(place: Place, mark: str) -> Place | None:
+    """A vowel takes one nasal dot, one tone, one pair of dots, and abbreviation marks."""
+    if place.elided and mark in _NEVER_ELIDED_BEFORE:
+        return None
+    if mark in _BELOW and place.marks.strip(_BELOW):
+        return None
+    if mark == ABBREVIATION:
+        return place if mark in place.marks else place._replace(marks=place.marks + mark)
+    again = mark in place.marks or (mark in TONES and any(one in TONES for one in place.marks))
+    return None if again or mark not in (NASAL, DOTS, *TONES) else place._replace(marks=place.marks + mark)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import toy_speech
 
-from thunder.acoustic import results
+from thunder.acoustic import characters, results
 from thunder.acoustic.recognise import Recogniser
 from thunder.corpora.build import build_agp_nko_correction_chatml
 from thunder.corpora.records import FIELDS, PARTITIONS, Reader
@@ -66,6 +66,9 @@ def test_counts_by_partition_add_up(toy):
     found = results.by_partition(toy[1])
     for key in ("rows", "cer_edits", "reference_chars"):
         assert sum(part[key] for part in found["partitions"].values()) == found["total"][key]
+    characters = found["characters"].values()
+    assert sum(part["cer_edits"] for part in characters) == found["total"]["cer_edits"]
+    assert sum(part["reference_chars"] for part in characters) == found["total"]["reference_chars"]
     summary = results.summarise(toy[1])
     assert summary["cer"] == found["total"]["cer"] == summary["cer_edits"] / summary["reference_chars"]
     assert summary["rows"] == len(toy[1]) and summary["ttt"]["drift_mean"] > 0
@@ -96,6 +99,20 @@ def test_the_correction_corpus_takes_them_as_they_are(toy, tmp_path: Path):
     assert [row["feat_id"] for row in references] == [row["feat_id"] for row in toy[1]]
 
 
+def test_a_character_is_of_the_partition_of_its_frames():
+    # three frames of a, a blank, two of b: a stands in stable frames, b mostly in novel ones
+    log_probs = np.log(np.full((6, 3), 0.01) + 0.97 * np.eye(3)[[1, 1, 1, 0, 2, 2]])
+    scalars = np.zeros((6, 7), np.float32)
+    scalars[4:, 5] = 1
+    limits = np.array([0.5, 0.5, 0.5])
+    assert characters.partitions_of(log_probs, [1, 2], "ab", "NFC", scalars, limits) == ["stable", "novelty"]
+    assert characters.partitions_of(log_probs, [1, 2], "á", "NFD", scalars, limits) == ["stable"]
+    assert characters.partitions_of(log_probs[:1], [1, 2], "ab", "NFC", scalars, limits) == ["unknown"] * 2
+    found = characters.counts("xaxc", "ab", ["stable", "novelty"])
+    assert sum(edits for edits, _ in found.values()) == distance.edits("xaxc", "ab")
+    assert found == {"stable": [1, 1], "novelty": [2, 1]}
+
+
 def test_synthetic_speech_says_so(toy):
     made, _ = toy
     example = made.prepared.test[0]
@@ -116,13 +133,11 @@ def test_another_rate_of_the_fast_weights_can_be_asked_for(tmp_path):
     made.model.eval()
     still = Recogniser.of(weights.load(tmp_path / weights.NAME), ttt_lr=0.0)
     still.model.eval()
-    with_them, without = (
-        made.model.run(arrays[0], arrays[1], arrays[5]),
-        still.model.run(arrays[0], arrays[1], arrays[5]),
-    )
+    given = (arrays[0], arrays[1], arrays[5])
+    with_them, without = made.model.run(*given), still.model.run(*given)
     assert float(without[1].drift[0]) == 0 and float(with_them[1].drift[0]) > 0
     made.model.adapter = None
-    np.testing.assert_array_equal(np.array(made.model(arrays[0], arrays[1], arrays[5])), np.array(without[0]))
+    np.testing.assert_array_equal(np.array(made.model(*given)), np.array(without[0]))
 
 
 def test_the_run_log_has_a_line_for_each_report():

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from thunder.acoustic import labels, regularise
+from thunder.acoustic import characters, labels, regularise
 from thunder.acoustic.batches import Assembler
 from thunder.acoustic.data import Example, Features
 from thunder.acoustic.decode import greedy
@@ -44,9 +44,17 @@ class Recogniser:
         return cls(loaded.model, loaded.tables, settings, decode)
 
     def rows(
-        self, features: Features, examples: Sequence[Example], batch_size: int, on_row: Callable[[int], None]
+        self,
+        features: Features,
+        examples: Sequence[Example],
+        batch_size: int,
+        on_row: Callable[[int], None] = lambda count: None,
+        aligned: Mapping[str, Sequence[str]] | None = None,
     ) -> Iterator[tuple[Example, dict[str, Any]]]:
-        """Each example with what `heard` says of it, utterances of like length together; `on_row` gets the count."""
+        """Each example with its row (but for what only the run knows), utterances of like length together.
+
+        aligned: id -> partition of each reference character, by another head; else by this one. on_row: gets counts.
+        """
         assembler = Assembler(self.settings, features, self.tables)
         ordered = sorted(examples, key=lambda one: (one.frames, one.id))
         self.model.eval()
@@ -57,18 +65,24 @@ class Recogniser:
             probabilities = np.array(regularise.log_probabilities(logits))
             moved = [np.array(each) for each in (adapted.drift, adapted.capped)] if adapted else None
             for place, example in enumerate(batch):
-                said = self._heard(features, example, probabilities[place])
+                said = self._heard(features, example, probabilities[place], (aligned or {}).get(example.id))
                 if moved:
                     said |= {"ttt_drift": float(moved[0][place]), "ttt_capped": float(moved[1][place])}
                 yield example, said
             on_row(len(batch))
 
-    def _heard(self, features: Features, example: Example, probabilities: np.ndarray) -> dict[str, Any]:
-        """One utterance's row, but for what only the run knows. probabilities: log ones [T', V], padding included."""
+    def _heard(
+        self, features: Features, example: Example, probabilities: np.ndarray, of_characters: Sequence[str] | None
+    ) -> dict[str, Any]:
+        """One utterance's row. probabilities: log ones [T', V], padding included."""
         frames = frames_out(example.frames, self.settings.downsample)
-        ids = list(self.decode(probabilities[:frames]))
-        text = labels.ALPHABETS[self.settings.script].decode(ids)
+        alphabet = labels.ALPHABETS[self.settings.script]
+        text = alphabet.decode(list(self.decode(probabilities[:frames])))
         scalars = self.tables.scalars(features.of(example), self.settings.downsample)
+        if of_characters is None:
+            limits = self.tables.frame_limits
+            spelled = (probabilities[:frames], example.labels, example.text, alphabet.form)
+            of_characters = characters.partitions_of(*spelled, scalars, limits)
         count, words = distance.count(text, example.text), distance.count(text, example.text, "word")
         return {
             "asr_text": text,
@@ -79,5 +93,7 @@ class Recogniser:
             "reference_words": words.reference_chars,
             "trajectory_scalars": dict(zip(SCALARS, map(float, scalars.mean(0)), strict=True)),
             "partition": self.tables.row_partition(scalars),
+            "character_partitions": list(of_characters),
+            "edits_by_partition": characters.counts(text, example.text, of_characters),
             "frames": frames,
         }

@@ -31,7 +31,7 @@ def correction_row(
         "split": part,
         "script": script,
         "mode": mode,
-        **heard,
+        **{name: value for name, value in heard.items() if name != "character_partitions"},
         "trajectory_schema": trajectory.SCHEMA,
         "run_id": run_id,
     }
@@ -44,22 +44,38 @@ def reference_row(row: Mapping[str, Any]) -> dict[str, Any]:
     return {name: row[name] for name in kept}
 
 
-def write(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write predictions, references (in the same order) and error rates by partition."""
+def write(folder: Path, rows: Sequence[Mapping[str, Any]], alignment: str = "own") -> None:
+    """Write predictions, references (in the same order) and error rates by partition.
+
+    alignment: whose best path says which frames a character belongs to.
+    """
     for name, lines in ((PREDICTIONS, rows), (REFERENCES, map(reference_row, rows))):
         text = "".join(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n" for line in lines)
         digest.write_atomically(folder / name, text)
-    digest.write_json(folder / BY_PARTITION, by_partition(rows))
+    digest.write_json(folder / BY_PARTITION, by_partition(rows, alignment))
 
 
-def by_partition(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Micro CER of the utterances of each partition; the counts add up to those of `total`."""
+def by_partition(rows: Sequence[Mapping[str, Any]], alignment: str = "own") -> dict[str, Any]:
+    """Micro CER of the utterances of each partition, and of the characters; both add up to the counts of `total`."""
     groups = {name: [row for row in rows if row["partition"] == name] for name in partitions.PARTITIONS}
     return {
         "schema": "thunder.partitions/1",
         "partition_of": "utterance: means over its frames, limits from the training utterances (docs/modes.md)",
         "partitions": {name: _counts(group) for name, group in groups.items()},
+        "characters": _of_characters(rows),
+        "alignment": alignment,
         "total": _counts(rows),
+    }
+
+
+def _of_characters(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    sums: dict[str, ErrorCount] = {}
+    for row in rows:
+        for name, (edits, chars) in row["edits_by_partition"].items():
+            sums[name] = sums.get(name, ErrorCount()) + ErrorCount(edits, chars)
+    return {
+        name: {"cer_edits": count.edits, "reference_chars": count.reference_chars, "cer": count.rate}
+        for name, count in sorted(sums.items())
     }
 
 

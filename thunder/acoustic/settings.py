@@ -165,6 +165,11 @@ class AcousticEvalSettings(DecodingSettings):
     part: Literal["train", "valid", "test", "all"] | None = option(
         None, "Part of the run's split (default: test; all utterances where --features names other ones).", panel=DATA
     )
+    align_with: str | None = option(
+        None,
+        "Run (of a baseline) whose alignment says to which frames a character belongs (default: the run's own).",
+        panel=DATA,
+    )
     ttt_lr: float | None = option(
         None, "Another learning rate of the fast weights; 0 = without them.", panel=MODES, ge=0
     )

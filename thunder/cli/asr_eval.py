@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,6 +68,7 @@ def tested(asked: AcousticEvalSettings) -> dict[str, Any]:
         store.require(loaded.origin.recipe_digest, str(path))
     part = asked.part or ("all" if asked.features else "test")
     examples = _examples(loaded.origin.settings, features, part, path)
+    aligned = _aligned(asked, features, examples) if asked.align_with else None
     mode = recogniser.settings.mode_name
     rows = [
         results.correction_row(
@@ -77,13 +79,13 @@ def tested(asked: AcousticEvalSettings) -> dict[str, Any]:
             mode=mode,
             run_id=path.parent.name,
         )  # fmt: skip
-        for one, heard in recogniser.rows(features, examples, asked.batch_size, lambda count: None)
+        for one, heard in recogniser.rows(features, examples, asked.batch_size, aligned=aligned)
     ]
     rows.sort(key=lambda row: row["feat_id"])
     if asked.out:
         folder = Path(asked.out).expanduser()
         folder.mkdir(parents=True, exist_ok=True)
-        results.write(folder, rows)
+        results.write(folder, rows, asked.align_with or "own")
     edits, chars = (np.array([[row[name]] for row in rows]) for name in ("cer_edits", "reference_chars"))
     (interval,) = change_intervals(edits, chars, seed=0, resamples=RESAMPLES, level=LEVEL)
     return {
@@ -92,8 +94,24 @@ def tested(asked: AcousticEvalSettings) -> dict[str, Any]:
         "part": part,
         **results.summarise(rows),
         "cer_interval": interval,
-        "by_partition": results.by_partition(rows),
+        "by_partition": results.by_partition(rows, asked.align_with or "own"),
     }
+
+
+def _aligned(asked: AcousticEvalSettings, features: Features, examples: Sequence[Example]) -> dict[str, Sequence[str]]:
+    """Utterance -> partition of each reference character, by the run that --align-with names.
+
+    Raises ArtifactError where it is of features of another recipe.
+    """
+    from thunder.acoustic import weights
+    from thunder.acoustic.recognise import Recogniser
+
+    path = checkpoint_of(str(asked.align_with))
+    other = weights.load(path)
+    for store in features.stores:
+        store.require(other.origin.recipe_digest, str(path))
+    heard = Recogniser.of(other).rows(features, examples, asked.batch_size)
+    return {one.id: said["character_partitions"] for one, said in heard}
 
 
 def _examples(settings: AcousticSettings, features: Features, part: str, path: Path) -> list[Example]:

@@ -113,4 +113,12 @@ def of_pretrain(settings: dict[str, Any], ranks: int, whole: bool) -> dict[str, 
     }
 
 
-JOBS = {"train": of_train, "pretrain": of_pretrain}
+def of_asr(settings: dict[str, Any], ranks: int, whole: bool) -> dict[str, Any]:
+    """What the plan of `thunder asr train` says: features, labels and split of this host."""
+    from thunder.acoustic.settings import AcousticSettings
+    from thunder.cli import asr_train
+
+    return asr_train.facts(paths.placed(build(AcousticSettings, [Layer("the job", settings)])[0]))
+
+
+JOBS = {"train": of_train, "pretrain": of_pretrain, "asr": of_asr}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import ClassVar, Literal, TypeVar
 
 from thunder import digest
 from thunder.config import Settings, option
@@ -107,6 +107,9 @@ class LoopSettings(Settings):
         "With --resume: go on although options, rows or base weights have changed; the run records what has.",
         panel=OUTPUT,
     )
+
+    bias_correction: ClassVar[bool] = False
+    """Whether AdamW corrects its first moments, as torch's does and mlx_lm's does not."""
 
     def digest(self) -> str:
         """SHA-256 of the values that decide what is computed."""

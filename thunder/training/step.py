@@ -33,14 +33,17 @@ class StepResult:
 
 
 def make_optimizer(settings: LoopSettings) -> optim.Optimizer:
-    """AdamW as in mlx_lm (no bias correction); its rate is set before every update."""
+    """AdamW as in mlx_lm, with bias correction where the settings have it; its rate is set before every update."""
     return optim.AdamW(
-        learning_rate=settings.learning_rate, betas=list(settings.adam_betas), weight_decay=settings.weight_decay
+        learning_rate=settings.learning_rate,
+        betas=list(settings.adam_betas),
+        weight_decay=settings.weight_decay,
+        bias_correction=settings.bias_correction,
     )
 
 
 def gradient_of(task: Task) -> Callable[[Batch], tuple[mx.array, dict[str, Any]]]:
-    """A compiled function: Batch -> (summed loss [], its gradient), both evaluated before it returns.
+    """A function, compiled if the task can be: Batch -> (summed loss [], its gradient), evaluated before it returns.
 
     Evaluated here, so that no GPU command buffer is left that a collective would have to wait for.
     """
@@ -50,12 +53,14 @@ def gradient_of(task: Task) -> Callable[[Batch], tuple[mx.array, dict[str, Any]]
     # value_and_grad leaves its traced parameters in the model; naming the state as an output puts the arrays back
     captured = [model.state, mx.random.state]
 
-    @partial(mx.compile, inputs=captured, outputs=captured)
-    def compiled(*arrays: mx.array) -> tuple[mx.array, dict[str, Any]]:
+    compile = partial(mx.compile, inputs=captured, outputs=captured) if task.compiled else lambda function: function
+
+    @compile
+    def run(*arrays: mx.array) -> tuple[mx.array, dict[str, Any]]:
         return value_and_grad(*arrays)
 
     def gradient(batch: Batch) -> tuple[mx.array, dict[str, Any]]:
-        loss_sum, gradients = compiled(*batch.arrays)
+        loss_sum, gradients = run(*batch.arrays)
         mx.eval(loss_sum, gradients)
         return loss_sum, gradients
 

@@ -1,0 +1,23 @@
+"""`thunder asr`: the recogniser's commands, from recordings to error rates."""
+
+from __future__ import annotations
+
+import typer
+
+from thunder.cli.asr_eval import evaluate
+from thunder.cli.asr_features import features, merge, verify
+from thunder.cli.asr_ngram import ngram
+from thunder.cli.asr_synthesise import synthesise
+from thunder.cli.asr_train import train
+
+app = typer.Typer(help="Recognise speech.", no_args_is_help=True)
+
+
+@app.callback()
+def asr() -> None:
+    """Recognise speech: features of recordings, training, transcripts, error rates."""
+
+
+for command in (features, merge, verify, train, ngram, synthesise):
+    app.command()(command)
+app.command("eval")(evaluate)

@@ -128,6 +128,18 @@ def test_a_wav_from_a_pipe_has_no_length_and_is_read(tmp_path):
     assert len(audio.load(path).samples) == 16000
 
 
+def test_a_flac_without_a_length_is_refused_with_what_to_do(tmp_path):
+    path = save(tmp_path / "a.flac", tone(2.5))
+    data = bytearray(path.read_bytes())
+    # the number of samples, 36 bits from the middle of byte 21 on, as an encoder leaves it that writes into a pipe
+    data[21] &= 0xF0
+    data[22:26] = bytes(4)
+    path.write_bytes(data)
+    with pytest.raises(CorpusError, match="does not say how long it is") as error:
+        audio.load(path)
+    assert "ffmpeg" in error.value.fix
+
+
 @pytest.mark.parametrize("samples", [1, 480000, 480001, 1000000])
 def test_windows_are_the_whole_in_pieces(samples):
     whole = np.arange(samples, dtype=np.float32)

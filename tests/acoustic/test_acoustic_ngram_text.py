@@ -6,7 +6,7 @@ from conftest import SHARED_DATA
 from typer.testing import CliRunner
 
 from thunder.acoustic import arpa
-from thunder.acoustic.ngram_text import UNLABELLED, NgramSettings, make
+from thunder.acoustic.ngram_text import EXCLUDED, UNLABELLED, NgramSettings, make
 from thunder.cli.asr_ngram import ngram
 from thunder.errors import CorpusError
 from thunder.text.alphabet import LATIN, NKO
@@ -29,6 +29,17 @@ def test_it_counts_what_is_heard_and_says_what_it_left_out(tmp_path):
     assert model.order == 3 and "!" not in model.symbols
     # it has seen Bambara: far from the 53 characters of no knowledge, not as sure as of its own text
     assert made.perplexity is not None and 2 < made.perplexity < 40
+
+
+def test_texts_of_a_test_are_not_counted(tmp_path):
+    rows = tmp_path / "metadata.jsonl"
+    rows.write_text('{"text": "a ni sɔgɔma"}\n{"transcript": "x", "text_latin": "N ye ji min!"}\n', encoding="utf-8")
+    made = make(settings_for(tmp_path, LINES, exclude=[str(rows)], holdout=0.0))
+    assert made.left_out[EXCLUDED] == 2 and made.texts == 4 and made.perplexity is None
+    rows.write_text('{"text": "a"}\n{"id": "b"}\nno json\n', encoding="utf-8")
+    with pytest.raises(CorpusError) as caught:
+        make(settings_for(tmp_path, LINES, exclude=[str(rows)]))
+    assert f"{rows}:2: has none of text" in caught.value.message and f"{rows}:3: not JSON" in caught.value.message
 
 
 def test_the_same_text_makes_the_same_file(tmp_path):

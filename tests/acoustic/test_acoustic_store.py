@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import struct
 import zlib
 
@@ -195,6 +197,16 @@ def test_every_corruption_is_named(folder, name):
         FeatureStore.open(folder, verify=True)
 
 
+@pytest.mark.parametrize(("lost", "named"), [(1, "u5"), (4 * 4, "u5"), (4 * 5, "u4"), (4 * 30, "u0")])
+def test_a_torn_shard_of_int8_names_the_first_utterance_that_is_not_whole(tmp_path, lost, named):
+    # the scales stand at the end: 3, 4, 5, 6, 3 and 4 of them
+    write(tmp_path, INT8, range(6), shard_bytes=10**6)
+    path = tmp_path / "shard-00000.safetensors"
+    path.write_bytes(path.read_bytes()[:-lost])
+    with pytest.raises(ArtifactError, match=f"utterance '{named}': torn"):
+        FeatureStore.open(tmp_path)
+
+
 def test_without_verify_sizes_are_checked_and_nan_is_found_on_reading(folder):
     put_nan(folder)
     store = FeatureStore.open(folder)
@@ -268,6 +280,35 @@ def test_a_folder_of_something_else_is_refused(tmp_path):
     for more in ({"recipe": INT8, "plan": {"inputs": "a"}}, {"plan": {"inputs": "b"}}, {"shard_bytes": 99}):
         with pytest.raises(UsageError, match="holds features made otherwise: .*, now"):
             write(tmp_path / "store", **more)
+
+
+def test_a_folder_that_was_only_just_begun_is_gone_on_with(tmp_path):
+    write(tmp_path / "whole")
+    (tmp_path / "begun").mkdir()
+    for name in (".plan.json.77.tmp", ".DS_Store"):
+        (tmp_path / "begun" / name).write_bytes(b"{")
+    write(tmp_path / "begun")
+    (tmp_path / "begun" / ".DS_Store").unlink()
+    assert bytes_of(tmp_path / "begun") == bytes_of(tmp_path / "whole")
+
+
+def test_a_full_disk_leaves_what_is_whole(tmp_path, monkeypatch):
+    write(tmp_path / "whole")
+    calls = []
+
+    def fsync(number, real=os.fsync):
+        calls.append(number)
+        if len(calls) == 4:  # plan, first shard and its list went well
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(number)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(OSError, match="No space left"):
+        write(tmp_path / "full")
+    names = sorted(path.name for path in (tmp_path / "full").iterdir())
+    assert names == [".lock", "plan.json", "shard-00000.jsonl", "shard-00000.safetensors"]
+    write(tmp_path / "full")
+    assert bytes_of(tmp_path / "full") == bytes_of(tmp_path / "whole")
 
 
 def test_two_processes_do_not_write_into_one_folder(tmp_path):

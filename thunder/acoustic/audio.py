@@ -17,6 +17,7 @@ LONGEST = 3600  # seconds; a longer file would be held in memory as a whole
 SUFFIXES = (".flac", ".wav", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".caf", ".au", ".w64")
 # full scale: the largest 16-bit sample is 0.99997
 _FULL, _CLIPPED_SHARE = 0.9999, 0.001
+_UNKNOWN = 1 << 50  # frames; what libsndfile says of a stream is beyond
 _ANY_LENGTH = (0, 0xFFFFFFFF)  # what a WAV that was written into a pipe says of its length
 _OGG_PAGE = struct.Struct("<4sBBqIIIB")
 
@@ -42,12 +43,15 @@ def load(path: Path) -> Audio:
     try:
         with soundfile.SoundFile(path) as file:
             rate, channels, promised = file.samplerate, file.channels, file.frames
-            if promised > LONGEST * rate and promised < 1 << 50:  # a stream does not know its length
+            if promised >= _UNKNOWN:  # libsndfile cannot read these to their end
+                fix = "write it anew into a file, such as with `ffmpeg -i OLD NEW.flac`"
+                raise _fault(path, "does not say how long it is, as when it was written into a pipe", fix)
+            if promised > LONGEST * rate:
                 raise _fault(path, f"is {promised / rate:.0f} s long, more than {LONGEST} s", "cut it into utterances")
-            frames = file.read(LONGEST * rate, dtype="float32", always_2d=True)
+            frames = file.read(dtype="float32", always_2d=True)
     except soundfile.LibsndfileError as error:
         raise _fault(path, f"is not audio that can be read, or is truncated: {error.error_string}") from None
-    if len(frames) < promised < 1 << 50:
+    if len(frames) < promised:
         raise _fault(path, f"is truncated: {len(frames)} of {promised} samples are there", "copy it again")
     if not len(frames):
         raise _fault(path, "is empty: it holds no samples")
@@ -64,7 +68,8 @@ def at_rate(samples: np.ndarray, rate: int) -> np.ndarray:
         return np.ascontiguousarray(samples, np.float32)
     import soxr
 
-    return np.asarray(soxr.resample(samples, rate, RATE), np.float32)
+    # rounded up as frames are; a filter's one sample more would be a window of its own behind 30 s
+    return np.asarray(soxr.resample(samples, rate, RATE), np.float32)[: -(-len(samples) * RATE // rate)]
 
 
 def windows(samples: np.ndarray) -> list[np.ndarray]:

@@ -21,7 +21,7 @@ from thunder import digest
 from thunder.acoustic.index import INDEX, ShardEntry, Utterance, line_of, read_head, write_index, write_list
 from thunder.acoustic.recipe import Recipe
 from thunder.acoustic.shard import ShardWriter
-from thunder.errors import ArtifactError, UsageError
+from thunder.errors import ArtifactError, ThunderError, UsageError
 
 PLAN, LOCK = "plan.json", ".lock"
 SHARD_BYTES = 1_000_000_000
@@ -66,18 +66,20 @@ class StoreWriter:
             raise UsageError(f"{self.folder}: another process writes features here", "wait for it to end") from None
         try:
             self._agree_on_plan()
-        except UsageError:
+        except ThunderError:
             self._lock.close()
             raise
-        for left in self.folder.glob(".shard-*"):
+        for left in (*self.folder.glob(".shard-*"), *self.folder.glob(".*.json.*.tmp")):  # of a killed process
             left.unlink()
         self._pass_over_finished()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None):
-        if self._shard:
-            self._shard.abandon()
-        self._lock.close()
+        try:
+            if self._shard:
+                self._shard.abandon()
+        finally:
+            self._lock.close()
 
     def add(self, utterance: Utterance, features: np.ndarray) -> None:
         """Store the row at `position`: features [T, D]. Raises CorpusError that names it where they are not finite."""
@@ -178,7 +180,7 @@ class StoreWriter:
         path = self.folder / PLAN
         text = json.dumps(self._plan, sort_keys=True, indent=4, ensure_ascii=False) + "\n"
         if not path.exists():
-            if any(found.name != LOCK for found in self.folder.iterdir()):
+            if any(not found.name.startswith(".") for found in self.folder.iterdir()):
                 raise UsageError(f"{self.folder}: is not empty and holds no features", "give another folder with --out")
             return digest.write_atomically(path, text)
         try:

@@ -1,19 +1,23 @@
-"""`thunder asr`: train and test acoustic models."""
+"""`thunder asr`: the recogniser's commands, from recordings to error rates."""
 
 from __future__ import annotations
 
 import typer
 
 from thunder.cli.asr_eval import evaluate
+from thunder.cli.asr_features import features, merge, verify
+from thunder.cli.asr_ngram import ngram
+from thunder.cli.asr_synthesise import synthesise
 from thunder.cli.asr_train import train
 
-app = typer.Typer(help="Train and test acoustic models.", no_args_is_help=True)
+app = typer.Typer(help="Recognise speech.", no_args_is_help=True)
 
 
 @app.callback()
 def asr() -> None:
-    """Train and test acoustic models."""
+    """Recognise speech: features of recordings, training, transcripts, error rates."""
 
 
-app.command("train")(train)
+for command in (features, merge, verify, train, ngram, synthesise):
+    app.command()(command)
 app.command("eval")(evaluate)

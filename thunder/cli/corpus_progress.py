@@ -1,4 +1,4 @@
-"""A bar on stderr while a corpus is made: how far, how fast, how long yet."""
+"""A bar on stderr while a corpus or features are made: how far, how fast, how long yet."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ def files_bar(paths: list[Path]) -> Generator[Callable[[int], None]]:
 
 
 @contextmanager
-def rows_bar(rows: int) -> Generator[Callable[[int], None]]:
+def rows_bar(rows: int, what: str = "making rows") -> Generator[Callable[[int], None]]:
     """A bar over rows that are made; gives what is to be called with how many more there are."""
-    with _bar("making rows", rows, in_bytes=False) as advance:
+    with _bar(what, rows, in_bytes=False) as advance:
         yield advance
 
 

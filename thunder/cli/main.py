@@ -24,6 +24,7 @@ COMMANDS = {
     "asr": ("thunder.cli.asr", "Acoustic models: train and test them."),
     "bundle": ("thunder.cli.bundle", "Check finished runs against their rows and digests, and seal them."),
     "drift": ("thunder.cli.drift", "In what do two runs differ, and can they be compared?"),
+    "asr": ("thunder.cli.asr", "The recogniser: features, n-grams, training, evaluation."),
     "kernels": ("thunder.cli.kernels", "Check this machine's kernels against their references."),
     "doctor": ("thunder.cli.doctor", "Check this machine: Python, packages, OpenBLAS, model, ports."),
     "status": ("thunder.cli.status", "Check a cluster's hosts and the cable between them (also: thunder_status)."),

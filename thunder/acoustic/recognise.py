@@ -10,7 +10,7 @@ import numpy as np
 
 from thunder.acoustic import characters, labels, regularise
 from thunder.acoustic.batches import Assembler
-from thunder.acoustic.data import Example, Features
+from thunder.acoustic.data import Example, Frames
 from thunder.acoustic.decode import greedy
 from thunder.acoustic.model import Head, frames_out
 from thunder.acoustic.settings import AcousticSettings
@@ -45,7 +45,7 @@ class Recogniser:
 
     def rows(
         self,
-        features: Features,
+        features: Frames,
         examples: Sequence[Example],
         batch_size: int,
         on_row: Callable[[int], None] = lambda count: None,
@@ -72,7 +72,7 @@ class Recogniser:
             on_row(len(batch))
 
     def _heard(
-        self, features: Features, example: Example, probabilities: np.ndarray, of_characters: Sequence[str] | None
+        self, features: Frames, example: Example, probabilities: np.ndarray, of_characters: Sequence[str] | None
     ) -> dict[str, Any]:
         """One utterance's row. probabilities: log ones [T', V], padding included."""
         frames = frames_out(example.frames, self.settings.downsample)

@@ -22,7 +22,6 @@ COMMANDS = {
     "eval": ("thunder.cli.eval", "Does an adapter repair? CER before and after (also: eval_agp_nko_adapter)."),
     "report": ("thunder.cli.report", "One page to look at: a run, an evaluation, or a log of decisions."),
     "corpus": ("thunder.cli.corpus", "Make and check corpora."),
-    "asr": ("thunder.cli.asr", "Acoustic models: train and test them."),
     "bundle": ("thunder.cli.bundle", "Check finished runs against their rows and digests, and seal them."),
     "drift": ("thunder.cli.drift", "In what do two runs differ, and can they be compared?"),
     "asr": ("thunder.cli.asr", "The recogniser: features, n-grams, training, evaluation."),

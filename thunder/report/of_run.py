@@ -67,7 +67,8 @@ def _facts(folder: Folder, results: dict[str, Any]) -> list[tuple[str, str]]:
     try:
         config = load_yaml(folder.path / CONFIG)
     except ConfigError as error:
-        folder.absent.append(f"{error.message}: its options are not shown")
+        said = "is missing" if not folder.has(CONFIG) else error.message.removeprefix(str(folder.path / CONFIG))
+        folder.absent.append(f"{CONFIG} {said.lstrip(': ')}: its options are not shown")
         config = {}
     environment = folder.json(ENVIRONMENT, "the machine is not named")
     planned = object_in(folder.json(PLAN, ""), "model")

@@ -127,7 +127,8 @@ def test_what_the_runs_own_files_count_otherwise_is_named(recogniser):
 
 
 @pytest.mark.parametrize("lost, said", [
-    ("metrics.jsonl", "metrics.jsonl is missing: no loss"), ("config.yaml", "config.yaml is missing: its options are not shown"),
+    ("metrics.jsonl", "metrics.jsonl is missing: no loss"),
+    ("config.yaml", "config.yaml is missing: its options are not shown"),
     ("results.json", "results.json is missing: the run did not come to its end"),
     ("environment.json", "environment.json is missing: the machine is not named"),
     ("test_predictions.jsonl", "test_predictions.jsonl is missing: no CER, no confusions and no rows"),

@@ -146,6 +146,11 @@ class Log:
             self._stream.close()
             raise
 
+    @property
+    def signing(self) -> str:
+        """The id of the key that signs."""
+        return self._ring.active
+
     def append(self, records: Sequence[Mapping[str, Any]]) -> None:
         """Add records, and return when they are on disk.
 

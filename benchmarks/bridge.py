@@ -2,9 +2,9 @@
 
 python benchmarks/bridge.py [--seconds 60] [--clients 64] [--rows 60]
 
-For each engine (identity, the shipped tiny model): so many clients ask without a pause for so long; printed are requests
-a second, p50 and p99 of their time, and errors by code. Then the same rows are asked one request at a time and all
-together, and the answers compared. Service and clients share the machine. The log is verified at the end.
+For each engine (identity, the shipped tiny model): so many clients ask without a pause for so long; printed are
+requests a second, p50 and p99 of their time, and errors by code. Then the same rows are asked one request at a time and
+all together, and the answers compared. Service and clients share the machine. The log is verified at the end.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from thunder import digest
@@ -90,7 +90,7 @@ class Decider:
             "kind": "decision",
             "time_ms": int(now * 1000),
             "request_id": request_id,
-            **{name: value for name, value in asdict(claims).items() if name not in ("v", "kid", "iat")},
+            **{name: value for name, value in vars(claims).items() if name not in ("v", "kid", "iat")},
             "partition_source": verdict.partition_source,
             "script": verdict.script,
             "margin_e6": None if verdict.margin is None else round(verdict.margin * MILLION),

@@ -20,6 +20,7 @@ from thunder.errors import ClusterError, Interrupted, UsageError
 
 SHORTEST_SECRET = 16
 BACKLOG = 1024
+AT_ONCE = 1024  # rows of an engine without a model: they share no pass, but one write to the log
 
 
 def secret_of(settings: ServeSettings) -> str | None:
@@ -74,21 +75,10 @@ def serve(
     """
     import uvicorn
 
-    from thunder.bridge.service import Service
-    from thunder.bridge.worker import Worker
-
     propose.check(settings)
     secret = secret_of(settings)
-    worker = Worker(
-        lambda: propose.engine_of(settings),
-        lambda engine: Decider(engine, book, ring, settings.log_texts),
-        log,
-        queue=settings.queue,
-        batch_size=settings.batch_size,
-        linger=settings.linger_ms / 1000,
-    )
     config = uvicorn.Config(
-        Service(settings, worker, book, secret).application(),
+        _application(settings, book, ring, log, secret),
         log_level="warning",
         access_log=False,
         server_header=False,
@@ -102,16 +92,31 @@ def serve(
     caught: list[int] = []
     # uvicorn raises the signal that ended it once more; by then it has done what it should
     before = {number: signal.signal(number, lambda got, _: caught.append(got)) for number in _ENDS}
-    listening = listen(settings.host, settings.port)
     try:
-        told(_where(settings, listening) | {"rules_id": book.id, "signing": ring.active, "log": str(log.path)})
-        uvicorn.Server(config).run(sockets=[listening])
+        with listen(settings.host, settings.port) as listening:
+            told(_where(settings, listening) | {"rules_id": book.id, "signing": ring.active, "log": str(log.path)})
+            uvicorn.Server(config).run(sockets=[listening])
     finally:
-        listening.close()
         for number, handler in before.items():
             signal.signal(number, handler)
     if signal.SIGINT in caught:
         raise Interrupted("stopped after what was in flight was answered")
+
+
+def _application(settings: ServeSettings, book: Rulebook, ring: KeyRing, log: Log, secret: str | None) -> Any:
+    """The service with its worker, which makes the engine once it is started."""
+    from thunder.bridge.service import Service
+    from thunder.bridge.worker import Worker
+
+    worker = Worker(
+        lambda: propose.engine_of(settings),
+        lambda engine: Decider(engine, book, ring, settings.log_texts),
+        log,
+        queue=settings.queue,
+        batch_size=settings.batch_size if settings.engine == "mlx" else AT_ONCE,
+        linger=settings.linger_ms / 1000,
+    )
+    return Service(settings, worker, book, secret).application()
 
 
 _ENDS = (signal.SIGTERM, signal.SIGINT)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import pydantic_core
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from thunder.bridge.decisions import Decision
 from thunder.bridge.propose import case_of
@@ -13,6 +13,15 @@ from thunder.bridge.settings import ServeSettings
 from thunder.evaluation.cases import Case
 
 LONGEST_ID = 200
+
+
+def _whole(value: Any) -> Any:
+    """To JSON, 100.0 is a whole number too."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Whole = Annotated[int, BeforeValidator(_whole)]
+Milliseconds = Annotated[int, Field(ge=100, le=3_600_000), BeforeValidator(_whole)]
 
 
 class _Asked(BaseModel):
@@ -34,7 +43,7 @@ class Row(_Asked):
     trajectory_scalars: dict[str, float] | None = Field(
         None, description="Where there is no partition, it follows from these."
     )
-    spans: list[tuple[int, int]] | None = Field(
+    spans: list[tuple[Whole, Whole]] | None = Field(
         None, description="Code points [start, end) of asr_text in which it may be edited."
     )
 
@@ -42,7 +51,7 @@ class Row(_Asked):
 class Options(_Asked):
     """How one request is to be treated."""
 
-    deadline_ms: int | None = Field(None, ge=100, le=3_600_000, description="At most the service's own.")
+    deadline_ms: Milliseconds | None = Field(None, description="At most the service's own.")
 
 
 class Single(_Asked):

@@ -44,7 +44,7 @@ class Row(_Asked):
         None, description="Where there is no partition, it follows from these."
     )
     spans: list[tuple[Whole, Whole]] | None = Field(
-        None, description="Code points [start, end) of asr_text in which it may be edited."
+        None, description="Code points [start, end) of asr_text (NFC) in which it may be edited."
     )
 
 

@@ -20,6 +20,7 @@ COMMANDS = {
     "resume": ("thunder.cli.resume", "Continue a run from its newest checkpoint."),
     "pretrain": ("thunder.cli.pretrain", "Pretrain the tiny base model from open text."),
     "eval": ("thunder.cli.eval", "Does an adapter repair? CER before and after (also: eval_agp_nko_adapter)."),
+    "agp": ("thunder.cli.agp", "The bridge: propose, gate, sign, record; offline or as a service."),
     "corpus": ("thunder.cli.corpus", "Make and check corpora."),
     "bundle": ("thunder.cli.bundle", "Check finished runs against their rows and digests, and seal them."),
     "drift": ("thunder.cli.drift", "In what do two runs differ, and can they be compared?"),

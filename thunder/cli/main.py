@@ -21,6 +21,7 @@ COMMANDS = {
     "pretrain": ("thunder.cli.pretrain", "Pretrain the tiny base model from open text."),
     "eval": ("thunder.cli.eval", "Does an adapter repair? CER before and after (also: eval_agp_nko_adapter)."),
     "agp": ("thunder.cli.agp", "The bridge: propose, gate, sign, record; offline or as a service."),
+    "report": ("thunder.cli.report", "One page to look at: a run, an evaluation, or a log of decisions."),
     "corpus": ("thunder.cli.corpus", "Make and check corpora."),
     "bundle": ("thunder.cli.bundle", "Check finished runs against their rows and digests, and seal them."),
     "drift": ("thunder.cli.drift", "In what do two runs differ, and can they be compared?"),

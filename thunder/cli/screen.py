@@ -247,7 +247,7 @@ def next_commands(plan: dict[str, Any], where: str, tested: bool) -> list[str]:
     if plan["job"] == "asr":
         return [f"less {where}/test_predictions.jsonl", f"thunder asr eval --run {where}"]
     model = format_path(Path(plan["model"]["path"]))
-    look = [f"less {where}/test_predictions.jsonl"] if tested else []
+    look = [f"./launch.sh report {where}"] if tested else []
     return [
         *look,
         f"{python} -m mlx_lm generate --model {model} --adapter-path {where}/adapters --prompt '...'",

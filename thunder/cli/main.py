@@ -22,6 +22,7 @@ COMMANDS = {
     "eval": ("thunder.cli.eval", "Does an adapter repair? CER before and after (also: eval_agp_nko_adapter)."),
     "corpus": ("thunder.cli.corpus", "Make and check corpora."),
     "bundle": ("thunder.cli.bundle", "Check finished runs against their rows and digests, and seal them."),
+    "ckpt": ("thunder.cli.ckpt", "Check checkpoints and adapters, tensor by tensor."),
     "drift": ("thunder.cli.drift", "In what do two runs differ, and can they be compared?"),
     "kernels": ("thunder.cli.kernels", "Check this machine's kernels against their references."),
     "doctor": ("thunder.cli.doctor", "Check this machine: Python, packages, OpenBLAS, model, ports."),

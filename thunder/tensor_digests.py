@@ -40,6 +40,8 @@ def tensors(path: Path) -> Iterator[Tensor]:
                 continue
             try:
                 (start, end), kind, shape = entry["data_offsets"], entry["dtype"], entry["shape"]
+                if not isinstance(kind, str) or not all(isinstance(each, int) for each in (start, end, *shape)):
+                    raise TypeError("neither kind, shape nor place may be anything else")
                 if not 0 <= start <= end <= size - 8 - length:
                     raise ValueError(f"tensor {name} lies outside the file")
             except (KeyError, TypeError) as error:

@@ -45,7 +45,8 @@ def of_file(path: Path, recorded: Mapping[str, Any] | None = None, sha256: str |
         found = tensor_digests.of_file(path)
         layout = list(_layout(path))
     except (ValueError, OSError) as error:
-        return [Check(path.name, "whole", "fault", str(error)), *_not_run(path.name, "tensors cannot be read")]
+        unread = [Check(path.name, what, "skipped", "tensors cannot be read") for what in ("digests", "finite")]
+        return [Check(path.name, "whole", "fault", str(error)), *unread]
     checks = [_verdict(path.name, "whole", layout, f"{len(found)} tensors")]
     if recorded is None and sha256 is None:
         checks.append(Check(path.name, "digests", "skipped", "no manifest speaks of it"))
@@ -54,11 +55,9 @@ def of_file(path: Path, recorded: Mapping[str, Any] | None = None, sha256: str |
         checks.append(_verdict(path.name, "digests", faults, "the file as recorded; tensors are not recorded"))
     else:
         checks.append(_against(path, found, recorded, sha256))
+    if layout:
+        return [*checks, Check(path.name, "finite", "skipped", "the tensors are not as the header describes them")]
     return [*checks, *_numbers(path)]
-
-
-def _not_run(file: str, why: str) -> list[Check]:
-    return [Check(file, what, "skipped", why) for what in ("digests", "finite")]
 
 
 def _verdict(file: str, what: str, faults: Sequence[str], fine: str) -> Check:

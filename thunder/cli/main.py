@@ -21,6 +21,7 @@ COMMANDS = {
     "pretrain": ("thunder.cli.pretrain", "Pretrain the tiny base model from open text."),
     "eval": ("thunder.cli.eval", "Does an adapter repair? CER before and after (also: eval_agp_nko_adapter)."),
     "corpus": ("thunder.cli.corpus", "Make and check corpora."),
+    "runs": ("thunder.cli.runs", "List, filter and show runs."),
     "bundle": ("thunder.cli.bundle", "Check finished runs against their rows and digests, and seal them."),
     "ckpt": ("thunder.cli.ckpt", "Check checkpoints and adapters, tensor by tensor."),
     "drift": ("thunder.cli.drift", "In what do two runs differ, and can they be compared?"),

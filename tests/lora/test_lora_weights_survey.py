@@ -9,6 +9,7 @@ import numpy as np
 import planted_runs
 import pytest
 
+from thunder import digest
 from thunder.errors import UsageError
 from thunder.lora import weights_survey
 from thunder.runs import bundle
@@ -94,6 +95,12 @@ def test_a_sealed_run_names_the_tensor(tmp_path):
     run = planted_runs.recogniser_run(tmp_path)
     path = run / "best.safetensors"
     assert states(weights_survey.of_path(run), "digests") == ["skipped"]
+    for sha256, state in ((digest.of_file(path), "ok"), ("0" * 64, "fault")):
+        results = json.loads((run / "results.json").read_text()) | {"checkpoint_sha256": sha256}
+        (run / "results.json").write_text(json.dumps(results))
+        assert states(weights_survey.of_path(run), "digests") == [state]
+    results["checkpoint_sha256"] = digest.of_file(path)
+    (run / "results.json").write_text(json.dumps(results))
     bundle.seal(run)
     assert states(weights_survey.of_path(path), "digests") == ["ok"]
     data = bytearray(path.read_bytes())

@@ -103,6 +103,10 @@ PARTS = "test_metrics_by_partition.json"
         (PARTS, lambda said: said["partitions"]["novelty"].update(cer_edits=99), ["'novelty'", "99"]),
         (PARTS, lambda said: said["partitions"].pop("novelty"), ["partitions sum to"]),
         (PARTS, lambda said: said["partitions"]["stable"].update(cer=0.5), ["'stable'", "'cer' is 0.5"]),
+        (PARTS, lambda said: said.update(characters={"stable": {"cer_edits": 1, "reference_chars": 2}}),
+         ["'characters'", "sum to 1 edits in 2"]),
+        (RESULTS, lambda said: said.update(checkpoint_sha256="0" * 64), ["best.safetensors", "not the weights"]),
+        (RESULTS, lambda said: said["test"].update(exact=12), ["'exact' is 12"]),
         ("split.json", lambda said: said["ids"]["test"].pop(), ["'utterance-0011'", "split.json"]),
         ("split.json", lambda said: said["ids"]["train"].pop(), ["the ids of train", "digest"]),
         ("split.json", lambda said: said.pop("ids"), ["lists no ids"]),
@@ -124,6 +128,21 @@ def test_a_row_too_many_is_missing_from_the_split(run):
     with (run / "config.yaml").open("a") as stream:
         stream.write("test_rows: 12\n")
     assert bundle.verified(run) == [], "a run that was asked to test fewer"
+
+
+def test_what_was_left_out_has_to_be_said(run):
+    def two_more(said):
+        said["ids"]["test"] += ["too long", "without text"]
+        said["sha256"]["test"] = planted_runs.sha256_of_value(said["ids"]["test"])
+
+    edit(run / "split.json", two_more)
+    assert "12 rows, the split has 14 to test; missing is 'too long' (and 1 more)" in only_fault(run)
+    left_out = {"are too long": {"rows": 1, "ids": ["too long"]}, "have no text": {"rows": 1, "ids": ["without text"]}}
+    edit(run / RESULTS, lambda said: said.update(data={"test_rows": 12, "left_out": left_out}))
+    assert bundle.verified(run) == []
+    left_out.pop("have no text")
+    edit(run / RESULTS, lambda said: said.update(data={"test_rows": 12, "left_out": left_out}))
+    assert "12 test rows of 14 in split.json, and 1 said to be left out" in only_fault(run)
 
 
 def test_a_rate_to_the_last_digit_but_a_few(run):

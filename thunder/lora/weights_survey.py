@@ -10,8 +10,8 @@ from typing import Any
 
 from thunder.errors import ArtifactError, UsageError
 from thunder.lora import adapter_check, adapter_files
-from thunder.runs import bundle
-from thunder.runs.record import ENVIRONMENT
+from thunder.runs import bundle, bundle_checks
+from thunder.runs.record import ENVIRONMENT, RESULTS
 from thunder.training import manifest, weights_check
 from thunder.training.weights_check import Check
 
@@ -67,6 +67,8 @@ def _of_file(path: Path, base_sha256: str | None) -> Survey:
         whole = weights_check.of_checkpoint(path.parent, _before(path.parent))
         return Survey(path, tuple(check for check in whole if check.file in (path.name, path.parent.name)))
     recorded, sha256 = _sealed(path)
+    if recorded is None and sha256 is None and path.name == bundle_checks.BEST:
+        sha256 = bundle_checks.json_object(path.parent / RESULTS, []).get("checkpoint_sha256")
     return Survey(path, tuple(weights_check.of_file(path, recorded, sha256)))
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from thunder import digest, tensor_digests
 from thunder.errors import ArtifactError, UsageError, several
 from thunder.runs import bundle_checks, record
-from thunder.runs.bundle_checks import BY_PARTITION, RESOLVED, SPLIT, VOCAB, Check
+from thunder.runs.bundle_checks import BEST, BY_PARTITION, RESOLVED, SPLIT, VOCAB, Check
 from thunder.runs.record import CONFIG, ENVIRONMENT, LOG, METRICS, RESULTS
 from thunder.runs.registry import PLAN
 from thunder.runs.scored_rows import PREDICTIONS, REFERENCES
@@ -37,7 +37,7 @@ class Kind:
 _ALWAYS: tuple[str | tuple[str, ...], ...] = (RESULTS, LOG, (RESOLVED, CONFIG), ENVIRONMENT)
 RECOGNISER = Kind(
     "recogniser",
-    (*_ALWAYS, "run.log", SPLIT, VOCAB, ("best.safetensors", "best.pt"), PREDICTIONS, REFERENCES, BY_PARTITION),
+    (*_ALWAYS, "run.log", SPLIT, VOCAB, (BEST, "best.pt"), PREDICTIONS, REFERENCES, BY_PARTITION),
     bundle_checks.of_recogniser,
 )
 ADAPTER = Kind(

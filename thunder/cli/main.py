@@ -25,6 +25,7 @@ COMMANDS = {
     "bundle": ("thunder.cli.bundle", "Check finished runs against their rows and digests, and seal them."),
     "ckpt": ("thunder.cli.ckpt", "Check checkpoints and adapters, tensor by tensor."),
     "drift": ("thunder.cli.drift", "In what do two runs differ, and can they be compared?"),
+    "tables": ("thunder.cli.tables", "Make tables from sealed runs, and find what was changed by hand."),
     "kernels": ("thunder.cli.kernels", "Check this machine's kernels against their references."),
     "doctor": ("thunder.cli.doctor", "Check this machine: Python, packages, OpenBLAS, model, ports."),
     "status": ("thunder.cli.status", "Check a cluster's hosts and the cable between them (also: thunder_status)."),

@@ -79,7 +79,9 @@ def test_numbers_are_those_of_the_rows(root):
     assert cells(root)["paper/fast/cer@novelty"]["text"] == f"{100 * cer_of(root, 'fast-1', 'novelty'):.2f}"
     assert (cells(root)["paper/base/rows"]["text"], cells(root)["paper/base/runs"]["text"]) == ("20", "3")
     markdown = (root / "out" / "paper.md").read_text()
-    assert f"| base | {wanted} |" in markdown and "**What the modes are worth**" in markdown
+    assert (
+        f"| base | {wanted} |" in markdown and "in per cent" in markdown and "**What the modes are worth**" in markdown
+    )
     rows = list(csv.DictReader((root / "out" / "paper.csv").read_text().splitlines()))
     assert float(rows[0]["cer"]) == pytest.approx(statistics.fmean(rates), abs=1e-8)
     assert [row["comparable"] for row in rows] == ["yes", "yes", "no"] and rows[2]["cer sd"] == ""
@@ -134,7 +136,8 @@ def test_any_digit_that_is_changed_is_found_and_a_cell_named(root, name):
     build(root)
     path = root / name
     whole = path.read_text(encoding="utf-8")
-    for at, place in digits_of(path)[::3]:
+    digits = digits_of(path)
+    for at, place in digits[:: max(1, len(digits) // 20)]:
         lines = whole.split("\n")
         line = lines[at]
         lines[at] = line[:place] + str((int(line[place]) + 1) % 10) + line[place + 1 :]

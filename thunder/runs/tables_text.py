@@ -13,6 +13,7 @@ from thunder.runs.tables import Cell, Line, Table
 from thunder.runs.tables_spec import fault_of
 
 MADE = "made by `thunder tables build`; change the runs or the spec, not this file"
+UNITS = "Rates in per cent, counted again from rows; ± is the standard deviation over the runs."
 _PLACE = re.compile(r"\{\{\s*([^{}:]+?)\s*:\s*([^{}]+?)\s*\}\}")
 _TEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$"}
 _TEX |= {sign: "\\" + sign for sign in "&%$#_{}"}
@@ -49,6 +50,7 @@ def markdown(table: Table) -> list[TextLine]:
         for row in rows:
             marks = "".join(f" [{number}]" for number in row.notes)
             lines.append(_fields(row, [row.name + marks, *(cell.text for cell in row.cells)], " | ", "| ", " |"))
+    lines += [TextLine(""), TextLine(UNITS)]
     lines += [TextLine("")] if table.notes else []
     lines += [TextLine(f"{number}. {note}") for number, note in enumerate(table.notes, start=1)]
     return lines
@@ -89,7 +91,7 @@ def latex(table: Table) -> list[TextLine]:
             marks = "".join(rf"\textsuperscript{{{number}}}" for number in row.notes)
             fields = [escaped(row.name) + marks, *(escaped(cell.text) for cell in row.cells)]
             lines.append(_fields(row, fields, " & ", end=r" \\"))
-    lines += [TextLine(r"\bottomrule"), TextLine(r"\end{tabular}")]
+    lines += [TextLine(r"\bottomrule"), TextLine(r"\end{tabular}"), TextLine(rf"\par\footnotesize {escaped(UNITS)}")]
     for number, note in enumerate(table.notes, start=1):
         lines.append(TextLine(rf"\par\footnotesize\textsuperscript{{{number}}} {escaped(note)}"))
     return lines

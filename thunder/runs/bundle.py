@@ -15,7 +15,7 @@ from thunder.runs import bundle_checks, record
 from thunder.runs.bundle_checks import BEST, BY_PARTITION, RESOLVED, SPLIT, VOCAB, Check
 from thunder.runs.record import CONFIG, ENVIRONMENT, LOG, METRICS, RESULTS
 from thunder.runs.registry import PLAN
-from thunder.runs.scored_rows import PREDICTIONS, REFERENCES, ScoredRow
+from thunder.runs.scored_rows import PREDICTIONS, PROPOSALS, REFERENCES, ScoredRow
 
 MANIFEST = "manifest.json"
 FORMAT = 1
@@ -46,6 +46,7 @@ ADAPTER = Kind(
     bundle_checks.of_corrector,
 )
 BASE = Kind("base", (*_ALWAYS, PLAN, METRICS), bundle_checks.of_base)
+EVALUATION = Kind("evaluation", (RESULTS, PROPOSALS), bundle_checks.of_evaluation)
 JOBS = {"asr": RECOGNISER, "train": ADAPTER, "pretrain": BASE}  # by the word in plan.json
 
 
@@ -78,6 +79,8 @@ def kind_of(folder: Path) -> Kind:
         return RECOGNISER
     if (folder / "adapters").is_dir():
         return ADAPTER
+    if (folder / PROPOSALS).is_file():
+        return EVALUATION
     raise UsageError(f"{folder}: no run of a known kind", fix="name a folder in runs/ that training made")
 
 

@@ -97,6 +97,34 @@ def of_corrector(folder: Path) -> tuple[list[ScoredRow], list[str]]:
     return rows, faults
 
 
+def of_evaluation(folder: Path) -> tuple[list[ScoredRow], list[str]]:
+    """The rows of an evaluation (`thunder eval`), and everything that is wrong with its files."""
+    faults: list[str] = []
+    results = json_object(folder / RESULTS, faults)
+    rows = scored_rows.proposed(folder, faults)
+    # a row whose reference is empty has no error rate, and is counted apart
+    counted = [row for row in rows if row.reference]
+    apart = results.get("empty_reference")
+    if isinstance(apart, dict):
+        _compare(
+            f"{RESULTS}, 'empty_reference'",
+            apart,
+            {"rows": len(rows) - len(counted)},
+            required=("rows",),
+            faults=faults,
+        )
+    wanted: dict[str, Any] = {f"cer_{name}": scored_rows.rate(counted, name) for name in ("before", "after")}
+    totals = {name: sum((row.counts[name] for row in counted), ErrorCount()) for name in ("before", "after")}
+    wanted |= {f"edits_{name}": total.edits for name, total in totals.items()}
+    wanted |= {"rows": len(counted), "reference_chars": totals["after"].reference_chars}
+    _compare(RESULTS, results, wanted, required=tuple(wanted), faults=faults)
+    files = results.get("files")
+    for name, sha256 in files.items() if isinstance(files, dict) else ():
+        if not (folder / name).is_file() or digest.of_file(folder / name) != sha256:
+            faults.append(f"{name}: not the file that {RESULTS} names by its digest")
+    return rows, faults
+
+
 def of_base(folder: Path) -> tuple[list[ScoredRow], list[str]]:
     """A pretrained base: no rows, and what is wrong with its results."""
     faults: list[str] = []

@@ -11,7 +11,7 @@ from thunder import digest
 from thunder.errors import GateError, UsageError, several
 from thunder.runs import bundle, drift, facts, scored_rows
 from thunder.runs.facts import Facts
-from thunder.runs.scored_rows import PREDICTIONS, ScoredRow
+from thunder.runs.scored_rows import ScoredRow
 from thunder.runs.tables_spec import TableSpec, TablesSpec
 
 COUNTS = ("rows", "chars", "runs")  # metrics that are whole numbers, and no rates
@@ -86,7 +86,7 @@ def gather(spec: TablesSpec, find: Callable[[str], Path]) -> tuple[dict[str, Evi
         elif folder.name != name:
             refused[name] = f"its id is {folder.name}: a table names runs by their ids"
         else:
-            of_rows = digest.of_file(folder / PREDICTIONS) if rows else ""
+            of_rows = digest.of_value([[row.name, row.hypothesis, row.reference] for row in rows]) if rows else ""
             found[name] = Evidence(name, verdict.sealed, of_rows, rows, facts.read(folder))
     return found, refused
 
@@ -101,13 +101,15 @@ def made(spec: TablesSpec, evidence: Mapping[str, Evidence]) -> list[Table]:
 
 
 def _refuse_twins(spec: TablesSpec, evidence: Mapping[str, Evidence]) -> None:
+    """Raise GateError where two runs of one seed gave the same answers: that is one run, counted twice."""
     faults = []
     for row, names in spec.runs.items():
-        seen: dict[str, str] = {}
+        seen: dict[tuple[str, object], str] = {}
         for name in names:
             one = evidence[name]
-            if one.rows_sha256 and (other := seen.setdefault(one.rows_sha256, name)) != name:
-                faults.append(f"'{row}': {other} and {name} have the same test rows to the last byte")
+            mark = (one.rows_sha256, one.facts.options.get(SEED))
+            if one.rows_sha256 and (other := seen.setdefault(mark, name)) != name:
+                faults.append(f"'{row}': {other} and {name} have one seed, and the same answers to the same rows")
     if faults:
         raise several(GateError, "one run was counted twice:", faults, fix="name each run once")
 

@@ -33,6 +33,7 @@ def _of_model(settings: EvalSettings) -> tuple[Engine, Engine | None]:
         batch_size=settings.batch_size,
         window=settings.window,
         min_margin=settings.min_margin,
+        change_margin=settings.change_margin,
     )
     return both if settings.compare != "none" else (both[0], None)
 
@@ -40,7 +41,7 @@ def _of_model(settings: EvalSettings) -> tuple[Engine, Engine | None]:
 def of_model(model_name: str | None, adapter_path: str | None, **how: Any) -> tuple[Engine, Engine | None]:
     """The engine of a base with its adapter, and that of the base alone where there is an adapter; both share weights.
 
-    how: batch_size, window, min_margin and margins, as ModelEngine has them.
+    how: batch_size, window, min_margin, change_margin and margins, as ModelEngine has them.
     Raises ModelError where the model or the adapter cannot be used.
     """
     from thunder.evaluation.decoding import ModelEngine, stop_tokens  # MLX, which the other engines do without
@@ -60,17 +61,6 @@ def of_model(model_name: str | None, adapter_path: str | None, **how: Any) -> tu
     stops = stop_tokens(tokenizer, model.read_config(base))
 
     def engine(base_only: bool) -> Engine:
-        return ModelEngine(
-            loaded,
-            tokenizer,
-            stops,
-            settings.batch_size,
-            settings.window,
-            base_only=base_only,
-            ground=ground,
-            min_margin=settings.min_margin,
-            change_margin=settings.change_margin,
-        )
         return ModelEngine(loaded, tokenizer, stops, base_only=base_only, ground=ground, **how)
 
     return engine(False), engine(True) if adapter else None

@@ -74,26 +74,33 @@ class Recogniser:
     def _heard(
         self, features: Frames, example: Example, probabilities: np.ndarray, of_characters: Sequence[str] | None
     ) -> dict[str, Any]:
-        """One utterance's row. probabilities: log ones [T', V], padding included."""
+        """One utterance's row, without what stands on a reference where it has none.
+
+        probabilities: log ones [T', V], padding included.
+        """
         frames = frames_out(example.frames, self.settings.downsample)
         alphabet = labels.ALPHABETS[self.settings.script]
         text = alphabet.decode(list(self.decode(probabilities[:frames])))
         scalars = self.tables.scalars(features.of(example), self.settings.downsample)
+        said = {
+            "asr_text": text,
+            "trajectory_scalars": dict(zip(SCALARS, map(float, scalars.mean(0)), strict=True)),
+            "partition": self.tables.row_partition(scalars),
+            "frames": frames,
+        }
+        if not example.text:
+            return said
         if of_characters is None:
             limits = self.tables.frame_limits
             spelled = (probabilities[:frames], example.labels, example.text, alphabet.form)
             of_characters = characters.partitions_of(*spelled, scalars, limits)
         count, words = distance.count(text, example.text), distance.count(text, example.text, "word")
-        return {
-            "asr_text": text,
+        return said | {
             "reference_text": example.text,
             "cer_edits": count.edits,
             "reference_chars": count.reference_chars,
             "wer_edits": words.edits,
             "reference_words": words.reference_chars,
-            "trajectory_scalars": dict(zip(SCALARS, map(float, scalars.mean(0)), strict=True)),
-            "partition": self.tables.row_partition(scalars),
             "character_partitions": list(of_characters),
             "edits_by_partition": characters.counts(text, example.text, of_characters),
-            "frames": frames,
         }

@@ -20,12 +20,6 @@ from thunder.acoustic.weights import Origin
 from thunder.corpora.records import SCHEMA
 from thunder.errors import ArtifactError, CorpusError, ModelError
 
-# of a recogniser's row: what stands on a reference, which a recording to be transcribed has not
-_OF_REFERENCE = {
-    "reference_text", "cer_edits", "reference_chars", "wer_edits", "reference_words", "character_partitions",
-    "edits_by_partition",
-}  # fmt: skip
-
 
 @dataclass
 class _Heap:
@@ -93,7 +87,7 @@ def transcribe(
                 "audio": str(one.path),
                 "script": recogniser.settings.script,
                 "mode": recogniser.settings.mode_name,
-                **{name: value for name, value in rows[place].items() if name not in _OF_REFERENCE},
+                **rows[place],
                 "trajectory_schema": trajectory.SCHEMA,
                 "seconds": round(sound.seconds, 6),
                 "notes": list(sound.notes),

@@ -9,8 +9,6 @@ import sys
 import pytest
 from conftest import write_rows
 
-from thunder.bridge.keys import DEV_RING
-from thunder.bridge.provenance import Log
 from thunder.cli.main import main
 
 
@@ -51,12 +49,17 @@ def test_an_evaluation(tmp_path, capsys):
     assert "not there" not in capsys.readouterr().out
 
 
-def test_a_log(tmp_path, capsys):
+@pytest.mark.parametrize("command", [["report"], ["agp", "report"]])
+def test_a_log(tmp_path, capsys, command):
+    """As the bridge itself writes one down."""
+    rows = write_rows(tmp_path / "rows.jsonl", [{"id": "1", "before": "ߊߞߊ", "after": "ߊߞߋ"}])
     path = tmp_path / "provenance.jsonl"
-    with Log(path, DEV_RING) as log:
-        log.append([{"row_id": "a", "decision": "keep", "input": "ߊ", "proposal": "ߊ", "output": "ߊ"}])
-    assert main(["report", str(path)]) == 0
-    assert "provenance.html: 1 rows" in capsys.readouterr().out and (tmp_path / "provenance.html").exists()
+    words = ["--engine", "identity", "--dev-key", "--log", str(path), "--out", str(tmp_path / "said.jsonl")]
+    assert main(["agp", "propose", str(rows), *words]) == 0
+    assert main([*command, str(path), "--rows", str(rows)]) == 0
+    said = capsys.readouterr().out
+    assert "provenance.html: 1 rows" in said and "not there" not in said
+    assert "ok, 1 lines" in (tmp_path / "provenance.html").read_text()
 
 
 def test_nothing_is_written_into_a_sealed_run(runs, capsys, tmp_path):

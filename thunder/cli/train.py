@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from thunder.cli import facts, jobs, paths
+from thunder.cli import facts, jobs, paths, verdicts
 from thunder.cli.far import surveyed
 from thunder.cli.options import AsJson, ConfigFile, DryRun, flags
 from thunder.cli.settings import lora_layers
@@ -45,6 +45,7 @@ def start(config: Path | None, given: dict[str, Any], *, dry_run: bool = False, 
     name = Path(settings.model or EMBEDDED_MODEL).name if settings.model or own_rows(settings) else "sample"
     found = surveyed("train", settings, place) if place.is_far else facts.of_train(settings, place.ranks)
     job = jobs.Job("train", name, settings, sources, found, notes)
+    found["shape"] = verdicts.of_job(job, place)
     return jobs.run(job, place, dry_run=dry_run, as_json=as_json)
 
 

@@ -22,6 +22,8 @@ COMMANDS = {
     "eval": ("thunder.cli.eval", "Does an adapter repair? CER before and after (also: eval_agp_nko_adapter)."),
     "corpus": ("thunder.cli.corpus", "Make and check corpora."),
     "kernels": ("thunder.cli.kernels", "Check this machine's kernels against their references."),
+    "calibrate": ("thunder.cli.calibrate", "Measure how fast this machine computes."),
+    "shapes": ("thunder.cli.shapes", "Which shapes a chip can train: safe, likely, unsafe."),
     "doctor": ("thunder.cli.doctor", "Check this machine: Python, packages, OpenBLAS, model, ports."),
     "status": ("thunder.cli.status", "Check a cluster's hosts and the cable between them (also: thunder_status)."),
     "rank": ("thunder.cli.rank", "One rank of a run; started by train."),

@@ -128,15 +128,16 @@ def judge(
     size: ModelSize, shape: Shape, chip: Chip, memory: int | None = None, incidents: Sequence[Incident] = ()
 ) -> Verdict:
     """Judge a shape. memory: bytes in the machine, if known. incidents: of this chip and model; they win."""
-    found = _judge_only(size, shape, chip, memory, incidents)
+    found = verdict_of(size, shape, chip, memory, incidents)
     if found.verdict == "safe":
         return replace(found, nearest_safe=shape)
     return replace(found, nearest_safe=nearest_safe(size, shape, chip, memory, incidents))
 
 
-def _judge_only(
-    size: ModelSize, shape: Shape, chip: Chip, memory: int | None, incidents: Sequence[Incident]
+def verdict_of(
+    size: ModelSize, shape: Shape, chip: Chip, memory: int | None = None, incidents: Sequence[Incident] = ()
 ) -> Verdict:
+    """The same as `judge`, without the search for the nearest safe shape."""
     cost = of_step(size, shape)
     longest, slowest = longest_buffer(cost, size, chip)
     told = [_by_time(longest, slowest, chip), _by_memory(cost.peak_bytes, chip, memory)]
@@ -187,7 +188,7 @@ def nearest_safe(
     """
 
     def is_safe(candidate: Shape) -> bool:
-        return _judge_only(size, candidate, chip, memory, incidents).verdict == "safe"
+        return verdict_of(size, candidate, chip, memory, incidents).verdict == "safe"
 
     near = shape
     fields = (("batch_size", 1), ("max_seq_length", LEAST_LENGTH), ("num_layers", 1))

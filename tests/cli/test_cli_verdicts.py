@@ -27,12 +27,14 @@ def state(tmp_path, monkeypatch):
     return tmp_path / "state"
 
 
-def of(names=NAMES, memories=(24 * GB, 16 * GB), measured=(None, None), cluster=MACS, config=E2B_CONFIG, **options):
+def of(names=NAMES, memories=(24 * GB, 16 * GB), measured=(None, None), cluster=MACS, config=E2B_CONFIG, more=None,
+       **options):  # fmt: skip
     """What the plan says of a shape on hosts with these chips."""
     size = from_config(config)
     machines = [{"memory": each, "measured": figures} for each, figures in zip(memories, measured, strict=True)]
     model = {"sha256": "abc", "size": size and asdict(size)}
-    job = jobs.Job("train", "x", LoraSettings(**options), {}, {"model": model, "chips": names, "machines": machines})
+    facts = {"model": model, "chips": names, "machines": machines} | (more or {})
+    job = jobs.Job("train", "x", LoraSettings(**options), {}, facts)
     return verdicts.of_job(job, jobs.Place(cluster, "said"))
 
 
@@ -54,6 +56,13 @@ def test_an_unsafe_shape_is_refused_with_the_nearest_safe_one_unless_asked_for()
     assert of(unsafe_shape=True, **KILLED)["verdict"] == "unsafe"
     with pytest.raises(UsageError, match="the machine has"):
         of(memories=(24 * GB, 8 * GB))
+
+
+def test_an_engine_that_leaves_out_what_is_not_supervised_may_do_more():
+    most = {"data": {"train": {"most_supervised_tokens": 150}}}
+    assert of(more={"engine": {"name": "gemma4"}} | most, **KILLED)["verdict"] == "safe"
+    with pytest.raises(UsageError):
+        of(more={"engine": {"name": "plain"}} | most, **KILLED)
 
 
 def test_where_nothing_kills_nothing_is_refused():

@@ -34,14 +34,17 @@ def memory_here() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def shape_of(settings: LoraSettings, layers: int) -> Shape:
-    """The shape that settings ask for, of a model with so many layers."""
+def shape_of(settings: LoraSettings, layers: int, facts: dict[str, Any]) -> Shape:
+    """The shape that settings ask for, of a model with so many layers; facts: the job's, for its engine and rows."""
+    most = facts.get("data", {}).get("train", {}).get("most_supervised_tokens", settings.max_seq_length)
     return Shape(
         batch_size=settings.batch_size,
         num_layers=layers if settings.num_layers == -1 else settings.num_layers,
         max_seq_length=settings.max_seq_length,
         lora_rank=settings.lora_rank,
         grad_checkpoint=settings.grad_checkpoint,
+        path="plain" if facts.get("engine", {}).get("name", "plain") == "plain" else "supervised",
+        supervised_share=min(1.0, most / settings.max_seq_length),
     )
 
 
@@ -80,7 +83,7 @@ def of_job(job: jobs.Job, place: jobs.Place) -> dict[str, Any]:
         reason = "the model's config does not say enough to calculate with"
         return {"verdict": "likely", "chip": STAND_IN, "reason": reason, "nearest_safe": None}
     size = model_size.restored(model["size"])
-    shape = shape_of(settings, len(size.layers))
+    shape = shape_of(settings, len(size.layers), job.facts)
     found = machines(job, place)
     told = [
         (each, safe_shapes.judge(size, shape, each.chip, each.memory, past(each.name, str(model.get("sha256")))))

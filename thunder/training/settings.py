@@ -14,13 +14,13 @@ LOOP, OPTIMIZER, OUTPUT, PLACE = "Training", "Optimizer", "Output and records", 
 CIRCUMSTANCES = (
     "cluster",
     "ranks",
+    "balance",
     "resume",
     "force",
     "skip_link_check",
     "allow_solo",
     "wait_for_hosts",
     "stall_after",
-    "balance",
 )
 
 

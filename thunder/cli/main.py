@@ -30,6 +30,8 @@ COMMANDS = {
     "asr": ("thunder.cli.asr", "The recogniser: features, n-grams, training, evaluation."),
     "tables": ("thunder.cli.tables", "Make tables from sealed runs, and find what was changed by hand."),
     "kernels": ("thunder.cli.kernels", "Check this machine's kernels against their references."),
+    "calibrate": ("thunder.cli.calibrate", "Measure how fast this machine computes."),
+    "shapes": ("thunder.cli.shapes", "Which shapes a chip can train: safe, likely, unsafe."),
     "doctor": ("thunder.cli.doctor", "Check this machine: Python, packages, OpenBLAS, model, ports."),
     "status": ("thunder.cli.status", "Check a cluster's hosts and the cable between them (also: thunder_status)."),
     "rank": ("thunder.cli.rank", "One rank of a run; started by train."),

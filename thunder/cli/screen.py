@@ -78,7 +78,7 @@ def plan_rows(plan: dict[str, Any]) -> list[tuple[str, str]]:
         ("optimizer", f"AdamW, {rate:g} after {settings['warmup']} updates, cosine to {rate * settings['lr_final']:g}")
     )
     if shape := plan.get("shape"):
-        rows.append(("shape", f"{shape['verdict']} on Metal: {shape['reason']}"))
+        rows.append(("shape", f"{shape['verdict']} on {shape['chip']}: {shape['reason']}"))
     rows += [("environment", note) for note in plan["environment"]]
     rows += [("note", note) for note in plan["notes"]]
     sources: dict[str, list[str]] = {}

@@ -54,9 +54,7 @@ def said_by(capsys, *words: object) -> dict:
 def finished(tmp_path_factory):
     """(runs, run folder, features) of a short run in a mode with everything on."""
     runs, features = tmp_path_factory.mktemp("runs"), written(tmp_path_factory.mktemp("features") / "toy")
-    done = thunder(
-        runs, "train", "--features", str(features), *COMMON, "--iters", "10", "--mode", "trajectory+tar+ttt"
-    )
+    done = thunder(runs, "train", "--features", str(features), *COMMON, "--iters", "10", "--mode", "trajectory+tar+ttt")
     assert done.returncode == 0, done.stderr
     assert "test CER" in done.stdout and "fast weights moved by" in done.stdout
     return runs, (runs / "latest").resolve(), features
@@ -129,7 +127,9 @@ def test_the_plan_says_what_will_be_done_and_needs_no_mlx(finished):
     plan = json.loads(done.stdout)
     assert plan["acoustic"]["mode"] == "trajectory+ttt" and plan["acoustic"]["test_rows"] == 6
     assert plan["data"]["train"]["rows"] == 12 and plan["settings"]["features"] == [str(features)]
-    program = f"import sys; from thunder.cli import main; main.main({['asr', *words]!r}); assert 'mlx' not in sys.modules"
+    program = (
+        f"import sys; from thunder.cli import main; main.main({['asr', *words]!r}); assert 'mlx' not in sys.modules"
+    )
     environ = os.environ | {"PYTHONPATH": str(REPOSITORY)}
     checked = subprocess.run(
         [sys.executable, "-P", "-c", program], env=environ, capture_output=True, text=True, timeout=60, check=False

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -36,6 +36,14 @@ class Example:
     text: str
     audio_id: str | None = None
     synthetic: bool = False
+
+
+class Source(Protocol):
+    """Whatever has the features of an example."""
+
+    def of(self, example: Example) -> np.ndarray:
+        """[T, D] float32."""
+        ...
 
 
 @dataclass(frozen=True)

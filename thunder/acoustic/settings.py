@@ -155,6 +155,18 @@ class AcousticSettings(LoopSettings):
         return name, default if self.reg_weight is None else self.reg_weight
 
 
+class TranscribeSettings(DecodingSettings):
+    """Options of `thunder asr transcribe`: what a checkpoint hears in recordings."""
+
+    run: str = option(
+        "latest", "Run whose best checkpoint listens (id, folder, 'latest'), or a safetensors file.", panel=DATA
+    )
+    model: str | None = option(
+        None, "Folder of the Whisper model that its features are of (none for log-mel).", panel=DATA
+    )
+    batch_size: int = option(8, "Recordings at once.", panel=LOOP, ge=1)
+
+
 class AcousticEvalSettings(DecodingSettings):
     """Options of `thunder asr eval`: a checkpoint's error rate on features."""
 

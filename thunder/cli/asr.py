@@ -9,6 +9,7 @@ from thunder.cli.asr_features import features, merge, verify
 from thunder.cli.asr_ngram import ngram
 from thunder.cli.asr_synthesise import synthesise
 from thunder.cli.asr_train import train
+from thunder.cli.asr_transcribe import transcribe
 
 app = typer.Typer(help="Recognise speech.", no_args_is_help=True)
 
@@ -18,6 +19,6 @@ def asr() -> None:
     """Recognise speech: features of recordings, training, transcripts, error rates."""
 
 
-for command in (features, merge, verify, train, ngram, synthesise):
+for command in (features, merge, verify, train, transcribe, ngram, synthesise):
     app.command()(command)
 app.command("eval")(evaluate)

@@ -21,7 +21,6 @@ COMMANDS = {
     "pretrain": ("thunder.cli.pretrain", "Pretrain the tiny base model from open text."),
     "eval": ("thunder.cli.eval", "Does an adapter repair? CER before and after (also: eval_agp_nko_adapter)."),
     "corpus": ("thunder.cli.corpus", "Make and check corpora."),
-    "asr": ("thunder.cli.asr", "Acoustic models: train and test them."),
     "bundle": ("thunder.cli.bundle", "Check finished runs against their rows and digests, and seal them."),
     "drift": ("thunder.cli.drift", "In what do two runs differ, and can they be compared?"),
     "asr": ("thunder.cli.asr", "The recogniser: features, n-grams, training, evaluation."),

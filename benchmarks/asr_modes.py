@@ -2,7 +2,8 @@
 
     thunder asr features RECORDINGS/metadata.jsonl --features logmel --out digits
     OPENBLAS_NUM_THREADS=1 .venv/bin/python -m benchmarks.asr_modes --features digits --test-speakers yweweler \
-        --test-ids '*_35*' [--modes baseline tar] [--seeds 42 43 44] [--iters 400] [--out rows.jsonl]
+        --test-ids '*_35*' [--modes baseline tar] [--seeds 42 43 44] [--iters 400] \
+        [--batch-size 16] [--out rows.jsonl]
 
 Each mode trains from the options of configs/runs/asr-digits.yaml, without validation, and is tested after its last
 step. Rows are appended to --out; what stands there already is not trained again. The table is of all rows in it.
@@ -97,6 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--modes", nargs="+", default=list(MODES), choices=list(MODES))
     parser.add_argument("--seeds", nargs="+", type=int, default=[42, 43, 44])
     parser.add_argument("--iters", type=int, default=400)
+    parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--out", type=Path, default=Path("asr_modes.jsonl"))
     said = vars(parser.parse_args(arguments))
     out, modes, seeds = said.pop("out"), said.pop("modes"), said.pop("seeds")

@@ -10,7 +10,7 @@ import numpy as np
 
 from thunder.acoustic import labels as spelling
 from thunder.acoustic.augment import Augmentation
-from thunder.acoustic.data import Example, Source
+from thunder.acoustic.data import Example, Frames
 from thunder.acoustic.model import frames_out
 from thunder.acoustic.settings import AcousticSettings
 from thunder.acoustic.tables import Tables
@@ -45,7 +45,7 @@ class Assembler:
     """Makes batches. Scalars are made only where the mode uses them, and kept where no augmentation changes them."""
 
     settings: AcousticSettings
-    features: Source
+    features: Frames
     tables: Tables
     kept: dict[str, np.ndarray] = field(default_factory=dict)
 

@@ -38,8 +38,8 @@ class Example:
     synthetic: bool = False
 
 
-class Source(Protocol):
-    """Whatever has the features of an example."""
+class Frames(Protocol):
+    """Whatever has the features of utterances."""
 
     def of(self, example: Example) -> np.ndarray:
         """[T, D] float32."""

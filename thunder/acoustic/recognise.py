@@ -10,7 +10,7 @@ import numpy as np
 
 from thunder.acoustic import characters, labels, regularise
 from thunder.acoustic.batches import Assembler
-from thunder.acoustic.data import Example, Source
+from thunder.acoustic.data import Example, Frames
 from thunder.acoustic.decode import greedy
 from thunder.acoustic.model import Head, frames_out
 from thunder.acoustic.settings import AcousticSettings
@@ -45,7 +45,7 @@ class Recogniser:
 
     def rows(
         self,
-        features: Source,
+        features: Frames,
         examples: Sequence[Example],
         batch_size: int,
         on_row: Callable[[int], None] = lambda count: None,
@@ -55,14 +55,6 @@ class Recogniser:
 
         aligned: id -> partition of each reference character, by another head; else by this one. on_row: gets counts.
         """
-        for example, probabilities, moved in self.hear(features, examples, batch_size):
-            yield example, self._row(features, example, probabilities, (aligned or {}).get(example.id)) | moved
-            on_row(1)
-
-    def hear(
-        self, features: Source, examples: Sequence[Example], batch_size: int
-    ) -> Iterator[tuple[Example, np.ndarray, dict[str, float]]]:
-        """Each example with its log probabilities [T', V], and what the fast weights did."""
         assembler = Assembler(self.settings, features, self.tables)
         ordered = sorted(examples, key=lambda one: (one.frames, one.id))
         self.model.eval()
@@ -71,37 +63,44 @@ class Recogniser:
             arrays = assembler.batch(batch)
             logits, adapted = self.model.run(arrays.x, arrays.frames, arrays.conditioning)
             probabilities = np.array(regularise.log_probabilities(logits))
-            moved = {}
-            if adapted:
-                moved = {"ttt_drift": np.array(adapted.drift), "ttt_capped": np.array(adapted.capped)}
+            moved = [np.array(each) for each in (adapted.drift, adapted.capped)] if adapted else None
             for place, example in enumerate(batch):
-                frames = frames_out(example.frames, self.settings.downsample)
-                yield example, probabilities[place, :frames], {name: float(of[place]) for name, of in moved.items()}
+                said = self._heard(features, example, probabilities[place], (aligned or {}).get(example.id))
+                if moved:
+                    said |= {"ttt_drift": float(moved[0][place]), "ttt_capped": float(moved[1][place])}
+                yield example, said
+            on_row(len(batch))
 
-    def text(self, probabilities: np.ndarray) -> str:
-        """What log probabilities [T', V] say (NFC)."""
-        return labels.ALPHABETS[self.settings.script].decode(list(self.decode(probabilities)))
-
-    def _row(
-        self, features: Source, example: Example, probabilities: np.ndarray, of_characters: Sequence[str] | None
+    def _heard(
+        self, features: Frames, example: Example, probabilities: np.ndarray, of_characters: Sequence[str] | None
     ) -> dict[str, Any]:
-        """One utterance's row."""
-        text, form = self.text(probabilities), labels.ALPHABETS[self.settings.script].form
+        """One utterance's row, without what stands on a reference where it has none.
+
+        probabilities: log ones [T', V], padding included.
+        """
+        frames = frames_out(example.frames, self.settings.downsample)
+        alphabet = labels.ALPHABETS[self.settings.script]
+        text = alphabet.decode(list(self.decode(probabilities[:frames])))
         scalars = self.tables.scalars(features.of(example), self.settings.downsample)
-        if of_characters is None:
-            spelled = (probabilities, example.labels, example.text, form)
-            of_characters = characters.partitions_of(*spelled, scalars, self.tables.frame_limits)
-        count, words = distance.count(text, example.text), distance.count(text, example.text, "word")
-        return {
+        said = {
             "asr_text": text,
+            "trajectory_scalars": dict(zip(SCALARS, map(float, scalars.mean(0)), strict=True)),
+            "partition": self.tables.row_partition(scalars),
+            "frames": frames,
+        }
+        if not example.text:
+            return said
+        if of_characters is None:
+            limits = self.tables.frame_limits
+            spelled = (probabilities[:frames], example.labels, example.text, alphabet.form)
+            of_characters = characters.partitions_of(*spelled, scalars, limits)
+        count, words = distance.count(text, example.text), distance.count(text, example.text, "word")
+        return said | {
             "reference_text": example.text,
             "cer_edits": count.edits,
             "reference_chars": count.reference_chars,
             "wer_edits": words.edits,
             "reference_words": words.reference_chars,
-            "trajectory_scalars": dict(zip(SCALARS, map(float, scalars.mean(0)), strict=True)),
-            "partition": self.tables.row_partition(scalars),
             "character_partitions": list(of_characters),
             "edits_by_partition": characters.counts(text, example.text, of_characters),
-            "frames": len(probabilities),
         }

@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 from pydantic import field_validator, model_validator
 
 from thunder.acoustic.decoding import DecodingSettings
+from thunder.acoustic.recipe import LongAudio
 from thunder.config import option
 from thunder.training.settings import LOOP, OPTIMIZER, OUTPUT, LoopSettings
 
@@ -155,18 +156,6 @@ class AcousticSettings(LoopSettings):
         return name, default if self.reg_weight is None else self.reg_weight
 
 
-class TranscribeSettings(DecodingSettings):
-    """Options of `thunder asr transcribe`: what a checkpoint hears in recordings."""
-
-    run: str = option(
-        "latest", "Run whose best checkpoint listens (id, folder, 'latest'), or a safetensors file.", panel=DATA
-    )
-    model: str | None = option(
-        None, "Folder of the Whisper model that its features are of (none for log-mel).", panel=DATA
-    )
-    batch_size: int = option(8, "Recordings at once.", panel=LOOP, ge=1)
-
-
 class AcousticEvalSettings(DecodingSettings):
     """Options of `thunder asr eval`: a checkpoint's error rate on features."""
 
@@ -187,3 +176,24 @@ class AcousticEvalSettings(DecodingSettings):
     )
     batch_size: int = option(32, "Rows at once.", panel=LOOP, ge=1)
     out: str | None = option(None, "Folder for the rows and metrics (default: none are written).", panel=OUTPUT)
+
+
+class TranscribeSettings(DecodingSettings):
+    """Options of `thunder asr transcribe`: recordings to text by a trained head."""
+
+    inputs: list[str] = option([], "Audio files, folders of them, or metadata.jsonl files.", panel=DATA)
+    run: str = option(
+        "latest", "Run whose best checkpoint listens: id, folder, 'latest', or a safetensors file.", panel=DATA
+    )
+    whisper: str | None = option(
+        None, "Folder of the Whisper model that made the head's features, where they are of one.", panel=DATA
+    )
+    long_audio: LongAudio = option(
+        "windows", "More than 30 s: hear each 30 s by itself (windows), or refuse the recording.", panel=DATA
+    )
+    keep_going: bool = option(False, "Leave out what cannot be heard, and count it.", panel=DATA)
+    ttt_lr: float | None = option(
+        None, "Another learning rate of the fast weights; 0 = without them.", panel=MODES, ge=0
+    )
+    batch_size: int = option(16, "Recordings at once.", panel=LOOP, ge=1)
+    out: str | None = option(None, "File for the rows (JSONL), written when all are heard.", panel=OUTPUT)

@@ -13,6 +13,11 @@ PATHS = ("data", "train_data", "valid_data", "test_data", "adapter_path", "resum
 PATHS += ("text_root", "exclude_rows", "out", "start_from", "features", "split")
 
 
+def state_folder() -> Path:
+    """What this machine remembers between runs: THUNDER_STATE, else ~/.local/state/thunder."""
+    return Path(os.environ.get("THUNDER_STATE") or "~/.local/state/thunder").expanduser()
+
+
 def check_writable(path: Path) -> None:
     """Raises UsageError where a folder of this path could not be written: better said before training than after."""
     there = next(folder for folder in (path, *path.parents) if folder.exists())

@@ -221,6 +221,8 @@ def _trained(state: Any, settings: Any, ranks: int, circumstances: Circumstances
         "global_batch_size": settings.batch_size * circumstances.ranks(ranks),
         "best_valid_loss": state.best_loss,
         "best_step": state.best_step,
+        "balance": settings.balance,
+        "speeds": state.speeds,
         "validation": state.validation,
         "stopped_early": state.stopped_early or None,
     }

@@ -78,7 +78,7 @@ def plan_rows(plan: dict[str, Any]) -> list[tuple[str, str]]:
         ("optimizer", f"AdamW, {rate:g} after {settings['warmup']} updates, cosine to {rate * settings['lr_final']:g}")
     )
     if shape := plan.get("shape"):
-        rows.append(("shape", f"{shape['verdict']} on Metal: {shape['reason']}"))
+        rows.append(("shape", f"{shape['verdict']} on {shape['chip']}: {shape['reason']}"))
     rows += [("environment", note) for note in plan["environment"]]
     rows += [("note", note) for note in plan["notes"]]
     sources: dict[str, list[str]] = {}
@@ -247,7 +247,7 @@ def next_commands(plan: dict[str, Any], where: str, tested: bool) -> list[str]:
     if plan["job"] == "asr":
         return [f"less {where}/test_predictions.jsonl", f"thunder asr eval --run {where}"]
     model = format_path(Path(plan["model"]["path"]))
-    look = [f"less {where}/test_predictions.jsonl"] if tested else []
+    look = [f"./launch.sh report {where}"] if tested else []
     return [
         *look,
         f"{python} -m mlx_lm generate --model {model} --adapter-path {where}/adapters --prompt '...'",

@@ -17,6 +17,7 @@ from thunder.cluster.readings import SURVEY_MARK
 from thunder.config import REPOSITORY, Layer, build
 from thunder.errors import ThunderError, UsageError
 from thunder.runs import environment
+from thunder.training import chips
 
 app = typer.Typer(add_completion=False)
 
@@ -75,6 +76,7 @@ def of_host(runs: str | None) -> dict[str, Any]:
         "disk_free": shutil.disk_usage(folder).free,
         "home": str(Path.home()),
         "project": str(REPOSITORY),
+        "measured": chips.remembered(paths.state_folder()).get(environment.chip()),
     }
 
 

@@ -58,9 +58,28 @@ def steps(
         yield Step(number, epoch, tuple(int(row) for row in chosen))
 
 
-def share(rows: Sequence[Row], rank: int, size: int) -> Sequence[Row]:
-    """The rows of one rank: every size-th, so that shares differ by one row at the most."""
-    return rows[rank::size]
+def share(rows: Sequence[Row], rank: int, size: int, speeds: Sequence[float] = ()) -> Sequence[Row]:
+    """The rows of one rank: every size-th, so that shares differ by one row at the most; or by the ranks' speeds.
+
+    speeds: rows a second of each rank, the same on every rank; none for an even split.
+    """
+    if not speeds:
+        return rows[rank::size]
+    counts = row_counts(len(rows), speeds)
+    start = sum(counts[:rank])
+    return rows[start : start + counts[rank]]
+
+
+def row_counts(rows: int, speeds: Sequence[float]) -> tuple[int, ...]:
+    """How many rows each rank takes so that the last one ends as early as whole rows allow; one at least, if it can.
+
+    A rank without rows would show no speed, and could never get any again.
+    """
+    counts = [int(rows >= len(speeds))] * len(speeds)
+    for _ in range(rows - sum(counts)):
+        first = min(range(len(speeds)), key=lambda rank: ((counts[rank] + 1) / speeds[rank], rank))
+        counts[first] += 1
+    return tuple(counts)
 
 
 def micro_batches(rows: Sequence[Row], batch_size: int) -> Iterator[Sequence[Row]]:

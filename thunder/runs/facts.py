@@ -115,7 +115,8 @@ def _identity(folder: Path, said: Mapping[str, Any]) -> dict[str, str]:
 def _environment(said: Mapping[str, Any]) -> dict[str, Any]:
     versions = said.get("versions")
     found = {f"version of {name}": value for name, value in versions.items()} if isinstance(versions, dict) else {}
-    return found | {key: said[key] for key in ("chip", "system", "commit", "dirty") if key in said}
+    found |= {key: said[key] for key in ("chip", "system", "dirty") if key in said}
+    return found | ({"commit": str(said["commit"])[:12]} if "commit" in said else {})
 
 
 def _done(results: Mapping[str, Any], entries: list[dict[str, Any]], asked: Mapping[str, Any]) -> Done:

@@ -14,6 +14,7 @@ LOOP, OPTIMIZER, OUTPUT, PLACE = "Training", "Optimizer", "Output and records", 
 CIRCUMSTANCES = (
     "cluster",
     "ranks",
+    "balance",
     "resume",
     "force",
     "skip_link_check",
@@ -55,6 +56,13 @@ class LoopSettings(Settings):
         "Seconds without progress after which a rank is taken to hang, at least; ten median steps, where that is more.",
         panel=PLACE,
         ge=1,
+    )
+
+    balance: Literal["even", "auto"] = option(
+        "even",
+        "Rows of an update over ranks: 'even', or 'auto' by the speed each rank shows; the result is the same but for "
+        "rounding. Where a cluster's chips differ, auto is chosen for you.",
+        panel=PLACE,
     )
 
     iters: int = option(

@@ -20,6 +20,7 @@ CIRCUMSTANCES = (
     "allow_solo",
     "wait_for_hosts",
     "stall_after",
+    "probe_rows",
 )
 
 
@@ -75,6 +76,12 @@ class LoopSettings(Settings):
         aliases=["valid-every", "eval-every"],
         panel=LOOP,
         ge=1,
+    )
+    probe_rows: int = option(
+        50,
+        "Score so many training rows at each validation, as validation rows are: `thunder memcheck` reads it.",
+        panel=OUTPUT,
+        ge=0,
     )
     patience: int = option(0, "Stop after this many validations without a better loss; 0 = never.", panel=LOOP, ge=0)
     grad_checkpoint: bool = option(

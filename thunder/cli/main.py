@@ -22,6 +22,7 @@ COMMANDS = {
     "eval": ("thunder.cli.eval", "Does an adapter repair? CER before and after (also: eval_agp_nko_adapter)."),
     "corpus": ("thunder.cli.corpus", "Make and check corpora."),
     "bundle": ("thunder.cli.bundle", "Check finished runs against their rows and digests, and seal them."),
+    "memcheck": ("thunder.cli.memcheck", "Did a run learn, learn by heart, or see what it was tested on?"),
     "drift": ("thunder.cli.drift", "In what do two runs differ, and can they be compared?"),
     "asr": ("thunder.cli.asr", "The recogniser: features of recordings."),
     "kernels": ("thunder.cli.kernels", "Check this machine's kernels against their references."),

@@ -65,7 +65,7 @@ def read(folder: Path) -> Facts:
     """
     plan, said = _content(folder / PLAN), _content(folder / ENVIRONMENT)
     asked = renamed(options(folder))
-    done = _done(_content(folder / RESULTS), _entries(folder / METRICS), asked)
+    done = _done(_content(folder / RESULTS), entries(folder / METRICS), asked)
     return Facts(folder.name, _per_update(asked, plan), _identity(folder, said), _environment(said), done)
 
 
@@ -78,7 +78,7 @@ def _content(path: Path) -> dict[str, Any]:
     return json_object(path, []) if path.is_file() else {}
 
 
-def _entries(path: Path) -> list[dict[str, Any]]:
+def entries(path: Path) -> list[dict[str, Any]]:
     return [entry for _, entry in scored_rows.json_lines(path, [])] if path.is_file() else []
 
 

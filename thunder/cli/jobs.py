@@ -118,8 +118,9 @@ def describe(job: Job, place: Place, plans: tuple[RankPlan, ...], folder: Path) 
 
 def run(job: Job, place: Place, *, dry_run: bool, as_json: bool) -> int:
     """Plan, show, start, follow, report. Returns the exit code; raises ThunderError where the run failed."""
-    resumed = job.settings.resume
-    folder = record.find(runs(), resumed) if resumed else record.new_name(runs(), job.name)
+    resumed, named = job.settings.resume, job.settings.run_name
+    folder = runs() / named if named else record.new_name(runs(), job.name)
+    folder = record.find(runs(), resumed) if resumed else folder
     bundle.refuse_sealed(folder)
     plans = attempts.rank_plans(job.kind, place.cluster, folder, "0", [0] * place.ranks)
     shown = describe(job, place, plans, folder)

@@ -24,6 +24,7 @@ COMMANDS = {
     "bundle": ("thunder.cli.bundle", "Check finished runs against their rows and digests, and seal them."),
     "memcheck": ("thunder.cli.memcheck", "Did a run learn, learn by heart, or see what it was tested on?"),
     "hypothesis": ("thunder.cli.hypothesis", "Say what a run will mean before it is run, and hold it against that."),
+    "matrix": ("thunder.cli.matrix", "Check, plan, run and follow a matrix of runs."),
     "drift": ("thunder.cli.drift", "In what do two runs differ, and can they be compared?"),
     "asr": ("thunder.cli.asr", "The recogniser: features of recordings."),
     "kernels": ("thunder.cli.kernels", "Check this machine's kernels against their references."),

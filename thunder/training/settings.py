@@ -21,6 +21,7 @@ CIRCUMSTANCES = (
     "wait_for_hosts",
     "stall_after",
     "probe_rows",
+    "run_name",
 )
 
 
@@ -107,6 +108,13 @@ class LoopSettings(Settings):
     save_every: int = option(100, "Iterations between checkpoints.", panel=OUTPUT, ge=1)
     resume: str | None = option(
         None, "Continue a run from its newest checkpoint: its id, its folder, or 'latest'.", panel=OUTPUT
+    )
+
+    run_name: str | None = option(
+        None,
+        "Name of the run's folder (default: date, time, and what it is).",
+        panel=OUTPUT,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$",
     )
 
     force: bool = option(

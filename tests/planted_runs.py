@@ -169,3 +169,28 @@ def adapter_run(root: Path, name: str = "20260101-130000-sample-cd34", *, rows: 
     tensors = {"a.lora_a": np.ones((4, 2), np.float32), "a.lora_b": np.full((2, 4), 0.5, np.float32)}
     write_tensors(folder / "adapters" / "adapters.safetensors", tensors)
     return folder
+
+
+def evaluation_run(root: Path, name: str = "20260101-140000-eval-ef56", *, rows: int = 10, seed: int = 0) -> Path:
+    """What `thunder eval` leaves: the input, a proposal that mends every other row, and one row without a reference."""
+    folder = root / name
+    folder.mkdir(parents=True)
+    made, silent = [], {"row_id": "silent", "input": "ߊ", "proposal": "ߊ", "reference": " ", "accepted": True}
+    for number, row in enumerate(recognised_rows(rows, seed)):
+        proposal = row["reference_text"] if number % 2 else row["asr_text"] + "ߊ"
+        texts = {"input": row["asr_text"], "proposal": proposal, "reference": row["reference_text"]}
+        made.append({"row_id": f"row-{number}", **texts, "accepted": number % 3 > 0, "partition": "stable"})
+    for row in (*made, silent):
+        wanted = row["reference"].strip()
+        before, after = levenshtein(row["input"], wanted), levenshtein(row["proposal"], wanted)
+        row |= {"edits_before": {"codepoint": before}, "edits_proposal": {"codepoint": after}}
+        row |= {"edits_after": {"codepoint": after if row["accepted"] else before}}
+    chars = sum(len(row["reference"]) for row in made)
+    edits = {key: sum(row[f"edits_{key}"]["codepoint"] for row in made) for key in ("before", "after")}
+    write_jsonl(folder / "predictions.jsonl", [*made, silent])
+    sha256 = hashlib.sha256((folder / "predictions.jsonl").read_bytes()).hexdigest()
+    said = {"rows": rows, "reference_chars": chars, "empty_reference": {"rows": 1}}
+    said |= {f"edits_{key}": number for key, number in edits.items()}
+    said |= {f"cer_{key}": number / chars for key, number in edits.items()}
+    write_json(folder / "results.json", said | {"files": {"predictions.jsonl": sha256}})
+    return folder

@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 LARGEST_HEADER = 100 * 2**20  # bytes; the format's own limit
 
 
-def of_file(path: Path) -> dict[str, dict[str, Any]]:
-    """Tensor name -> {"sha256" of its bytes, "dtype", "shape"}.
+@dataclass(frozen=True)
+class Tensor:
+    """A tensor as it lies in a file. kind: the format's own word, such as F32 or BF16."""
+
+    name: str
+    kind: str
+    shape: list[int]
+    data: bytes
+
+
+def tensors(path: Path) -> Iterator[Tensor]:
+    """The tensors of a safetensors file, one at a time, in the order of its header.
 
     Raises ValueError where the file is no whole safetensors file.
     """
@@ -23,23 +35,30 @@ def of_file(path: Path) -> dict[str, dict[str, Any]]:
         header = json.loads(stream.read(length))
         if not isinstance(header, dict):
             raise ValueError("its header is no table of tensors")
-        found = {}
         for name, entry in header.items():
             if name == "__metadata__":
                 continue
             try:
                 (start, end), kind, shape = entry["data_offsets"], entry["dtype"], entry["shape"]
+                if not isinstance(kind, str) or not all(isinstance(each, int) for each in (start, end, *shape)):
+                    raise TypeError("neither kind, shape nor place may be anything else")
                 if not 0 <= start <= end <= size - 8 - length:
                     raise ValueError(f"tensor {name} lies outside the file")
             except (KeyError, TypeError) as error:
                 raise ValueError(f"tensor {name} is not described: {error}") from None
             stream.seek(8 + length + start)
-            found[name] = {
-                "sha256": hashlib.sha256(stream.read(end - start)).hexdigest(),
-                "dtype": kind,
-                "shape": shape,
-            }
-    return found
+            yield Tensor(name, kind, shape, stream.read(end - start))
+
+
+def of_file(path: Path) -> dict[str, dict[str, Any]]:
+    """Tensor name -> {"sha256" of its bytes, "dtype", "shape"}.
+
+    Raises ValueError where the file is no whole safetensors file.
+    """
+    return {
+        each.name: {"sha256": hashlib.sha256(each.data).hexdigest(), "dtype": each.kind, "shape": each.shape}
+        for each in tensors(path)
+    }
 
 
 def differing(path: Path, recorded: dict[str, Any]) -> list[str]:

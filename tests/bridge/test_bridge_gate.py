@@ -66,7 +66,7 @@ SHORT = nko(7)
     (TEXT, TEXT[:50] + "\ufffd" + TEXT[50:], "characters"),
     (TEXT, TEXT[:5] + " \u07eb" + TEXT[5:], "characters"),  # a tone mark on a blank
     (TEXT, TEXT[:4] + "\u07eb" + TEXT[4:], None),  # and on a letter
-    (TEXT, TEXT[:5] + "\n" + TEXT[6:], "characters"),
+    (TEXT, changed(TEXT, 1)[:5] + "\n" + TEXT[6:], "characters"),
     (TEXT + " abc", changed(TEXT, 1) + " abc", "script"),  # 84 of 87 letters, 96.5 %
     (TEXT + " a", changed(TEXT, 1) + " a", None),  # 84 of 85, 98.8 %
     (TEXT + " a", changed(TEXT, 1) + " b", "new_script"),
@@ -272,6 +272,14 @@ def test_the_other_order_of_marks_is_no_edit():
 def test_a_kept_text_that_breaks_a_rule_is_not_admissible(text, rule):
     verdict = decide(text, text)
     assert verdict.decision == "keep" and rule in rules_of(verdict) and not verdict.admissible
+
+
+@pytest.mark.parametrize("asked", [
+    TEXT.replace(" ", "\t", 1), TEXT.replace(" ", "\u2028", 1), TEXT + "\x1c", TEXT + "\n"])  # fmt: skip
+def test_space_that_a_comparison_passes_over_is_no_secret_way_in(asked):
+    verdict = decide(asked, TEXT)
+    assert (verdict.decision, verdict.text, rules_of(verdict)) == ("keep", asked, {"characters"})
+    assert not verdict.admissible
 
 
 def test_all_reasons_are_told_at_once():

@@ -170,6 +170,30 @@ def test_a_disk_that_is_full_leaves_no_half_line(log, monkeypatch):
     assert provenance.verify(log, RING).lines == 42
 
 
+def test_where_half_a_line_cannot_be_taken_away_nothing_is_added_to_it(log, monkeypatch):
+    def fails(*_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    with Log(log, RING) as open_log:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", fails)
+            patch.setattr(os, "ftruncate", fails)
+            with pytest.raises(OSError, match="Input/output"):
+                open_log.append([record(40)])
+        with pytest.raises(OSError, match="half written"):
+            open_log.append([record(41)])
+
+
+def test_a_line_without_end_in_the_middle_is_no_torn_one(log, monkeypatch):
+    monkeypatch.setattr(provenance, "LONGEST_LINE", 4096)
+    data = log.read_bytes()
+    start = data.index(b"\n", len(data) // 2) + 1
+    log.write_bytes(data[:start] + b"\0" * 5000 + data[start:])
+    assert str(provenance.verify(log, RING)) == f"chain_broken@{1 + len(data[:start].splitlines())}"
+    with pytest.raises(ArtifactError, match="longer than any record"):
+        Log(log, RING)
+
+
 def test_what_is_no_log(tmp_path):
     with pytest.raises(ArtifactError, match="No such file"):
         provenance.verify(tmp_path / "none")

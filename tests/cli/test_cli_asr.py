@@ -1,147 +1,153 @@
-"""`thunder asr features` as the shell sees it: plans, codes, a process that is killed and goes on."""
+"""`thunder asr train` and `thunder asr eval` as a user types them, over features on disk."""
 
 from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
+from pathlib import Path
 
-import numpy as np
 import pytest
-import soundfile
-from conftest import REPOSITORY, SHARED_DATA
-from typer.testing import CliRunner
+from conftest import REPOSITORY
 
-from thunder.acoustic.store import FeatureStore
-from thunder.cli.asr import app
-from thunder.cli.main import main
-from thunder.errors import ArtifactError
+from thunder.cli import main as cli
 
-DIGITS = SHARED_DATA / "speech" / "en_digits"
-real = pytest.mark.skipif(not DIGITS.is_dir(), reason="needs the shared recordings")
+sys.path.insert(0, str(Path(__file__).parents[1] / "acoustic"))
+import toy_speech  # noqa: E402
 
-
-def run(*arguments):
-    return CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=True)
+COMMON = (
+    "--script latin --head small --test-speakers s1 --valid-speakers s2 --dropout 0.05 --codebook 16 --batch-size 6 "
+    "--learning-rate 3e-3 --steps-per-eval 5 --steps-per-report 1 --save-every 5 --ttt-chunk-size 4 --ranks 1"
+).split()
 
 
-def files_of(folder):
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.name != ".lock"}
+def written(folder: Path, count: int = 24) -> Path:
+    """A feature folder of toy speech."""
+    from thunder.acoustic.index import Utterance
+    from thunder.acoustic.recipe import Recipe
+    from thunder.acoustic.store_writer import StoreWriter
+
+    with StoreWriter(folder, Recipe(kind="logmel"), toy_speech.WIDTH) as writer:
+        for said, features in toy_speech.rows(count):
+            values = (said.id, said.frames, said.seconds, said.text, said.speaker, said.split, said.audio_sha256)
+            writer.add(Utterance(*values), features)
+        writer.finish()
+    return folder
 
 
-@real
-def test_features_of_real_recordings(tmp_path):
-    done = run("features", DIGITS, "--features", "logmel", "--out", tmp_path, "--json")
-    assert done.exit_code == 0, done.output
-    said = json.loads(done.stdout)
-    assert (said["utterances"], said["width"], said["left_out_rows"]) == (350, 80, 0)
-    store = FeatureStore.open(tmp_path, verify=True)
-    assert store.digest == said["checksum"] and {one.speaker for one in store.utterances} >= {"theo", "george"}
-    again = run("features", DIGITS, "--features", "logmel", "--out", tmp_path)
-    assert "350 utterances, 2:25" in again.stdout and "done before: 350" in again.stdout
+def thunder(runs: Path, *words: str, timeout: float = 100) -> subprocess.CompletedProcess:
+    environ = os.environ | {"THUNDER_RUNS": str(runs), "PYTHONPATH": str(REPOSITORY), "OPENBLAS_NUM_THREADS": "1"}
+    command = [sys.executable, "-P", "-m", "thunder", "asr", *words]
+    return subprocess.run(
+        command, cwd=REPOSITORY, env=environ, capture_output=True, text=True, timeout=timeout, check=False
+    )
 
 
-@real
-def test_a_plan_reads_rows_only_and_writes_nothing(tmp_path):
-    words = ["features", DIGITS, "--features", "logmel", "--subsample", 2, "--out", tmp_path / "out", "--dry-run"]
-    said = json.loads(run(*words, "--json").stdout)
-    assert (said["recordings"], said["frames_per_second"]) == (350, 50)
-    assert said["seconds"] == pytest.approx(144.552) and said["bytes"] == round(said["seconds"] * 50 * 160)
-    assert "350 recordings, 2:25 in all" in run(*words).stdout
-    assert not (tmp_path / "out").exists()
+def said_by(capsys, *words: object) -> dict:
+    capsys.readouterr()
+    assert cli.main(["asr", *map(str, words), "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
 
 
-@pytest.mark.parametrize("kind", ["logmel", "whisper"])
-def test_a_plan_does_not_import_mlx(tmp_path, kind):
-    (tmp_path / "a.flac").write_bytes(b"x")
-    words = ["asr", "features", str(tmp_path), "--features", kind, "--out", "none", "--dry-run"]
-    if kind == "whisper":
-        sizes = {"n_mels": 80, "n_audio_ctx": 1500, "n_audio_state": 24, "n_audio_head": 4, "n_audio_layer": 3}
-        (tmp_path / "config.json").write_text(json.dumps(sizes))
-        words += ["--model", str(tmp_path)]
-    code = f"import sys\nfrom thunder.cli.main import main\nassert main({words}) == 0\n"
-    code += "assert not [m for m in sys.modules if m.split('.')[0] in ('mlx', 'soundfile', 'soxr', 'torch')]"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, cwd=REPOSITORY)
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """(runs, run folder, features) of a short run in a mode with everything on."""
+    runs, features = tmp_path_factory.mktemp("runs"), written(tmp_path_factory.mktemp("features") / "toy")
+    done = thunder(runs, "train", "--features", str(features), *COMMON, "--iters", "10", "--mode", "trajectory+tar+ttt")
     assert done.returncode == 0, done.stderr
+    assert "test CER" in done.stdout and "fast weights moved by" in done.stdout
+    return runs, (runs / "latest").resolve(), features
 
 
-def test_codes_and_words_of_errors(tmp_path, capsys):
-    (tmp_path / "a.flac").write_bytes(b"not a recording")
-    logmel = ["asr", "features", str(tmp_path), "--features", "logmel", "--out", str(tmp_path / "out")]
-    assert main(logmel) == 2
-    assert "a.flac: is not audio" in (said := capsys.readouterr().err) and "--keep-going" in said
-    assert main([*logmel[:3], "--out", str(tmp_path / "out")]) == 2
-    assert "--features logmel" in capsys.readouterr().err
-    assert main([*logmel, "--part", "3/2"]) == 2
-    assert main(["asr", "merge", str(tmp_path)]) == 2
+@pytest.mark.timeout(150)
+def test_a_run_leaves_every_artifact(finished):
+    _, folder, _ = finished
+    assert folder.name.split("-", 2)[2].startswith("asr-latin-trajectory+tar+ttt-")
+    wanted = "results.json train.log run.log split.json vocab.json best.safetensors test_predictions.jsonl "
+    wanted += "test_references.jsonl test_metrics_by_partition.json config.yaml environment.json"
+    assert [name for name in wanted.split() if not (folder / name).is_file()] == []
+    results = json.loads((folder / "results.json").read_text())
+    metrics = json.loads((folder / "test_metrics_by_partition.json").read_text())
+    assert results["test"]["cer"] == metrics["total"]["cer"] and results["test"]["rows"] == 6
+    assert results["test"]["ttt"]["drift_mean"] > 0
+    split = json.loads((folder / "split.json").read_text())
+    predictions = [json.loads(line) for line in (folder / "test_predictions.jsonl").read_text().splitlines()]
+    assert [row["feat_id"] for row in predictions] == split["ids"]["test"]
+    assert "step 10" in (folder / "run.log").read_text()
 
 
-def test_what_cannot_be_used_is_left_out_on_demand(tmp_path):
-    soundfile.write(tmp_path / "a.flac", np.zeros(9000), 16000)
-    (tmp_path / "b.flac").write_bytes(b"")
-    words = ["features", tmp_path, "--features", "logmel", "--out", tmp_path / "out", "--keep-going"]
-    done = run(*words)
-    assert done.exit_code == 0, done.output
-    for said in ("1 utterances", "is silent: 1", "left out: 1", "b.flac: is empty: 0 bytes"):
-        assert said in done.stdout
-    assert json.loads(run(*words, "--json").stdout)["left_out_rows"] == 1
+@pytest.mark.timeout(150)
+def test_eval_gives_the_runs_own_numbers_again(finished, capsys, tmp_path, monkeypatch):
+    runs, folder, features = finished
+    monkeypatch.setenv("THUNDER_RUNS", str(runs))
+    results = json.loads((folder / "results.json").read_text())
+    again = said_by(capsys, "eval", "--run", "latest", "--out", tmp_path / "again")
+    assert {key: again[key] for key in results["test"]} == results["test"]
+    mine, theirs = ((each / "test_predictions.jsonl").read_text() for each in (tmp_path / "again", folder))
+    assert mine == theirs
+    low, high = again["cer_interval"]
+    assert low <= again["cer"] <= high
+    everything = said_by(capsys, "eval", "--run", folder / "best.safetensors", "--features", features)
+    assert everything["rows"] == 24 and everything["part"] == "all"
+    assert said_by(capsys, "eval", "--run", folder, "--part", "valid")["rows"] == 6
+    assert said_by(capsys, "eval", "--run", folder, "--ttt-lr", 0)["ttt"]["drift_mean"] == 0
+    aligned = said_by(capsys, "eval", "--run", folder, "--align-with", folder)
+    assert aligned["by_partition"]["characters"] == again["by_partition"]["characters"]
+    assert cli.main(["asr", "eval", "--run", str(folder), "--decoder", "beam", "--beam", "4"]) == 0
+    assert "CER" in capsys.readouterr().out
 
 
-def test_a_stopped_command_says_how_to_go_on(tmp_path, monkeypatch, capsys):
-    def stop(*_):
-        raise KeyboardInterrupt
+@pytest.mark.timeout(150)
+def test_what_a_user_gets_wrong(finished, capsys, tmp_path, monkeypatch):
+    runs, folder, features = finished
+    monkeypatch.setenv("THUNDER_RUNS", str(runs))
 
-    (tmp_path / "a.flac").write_bytes(b"x")
-    monkeypatch.setattr("thunder.acoustic.extract.extract", stop)
-    assert main(["asr", "features", str(tmp_path), "--features", "logmel", "--out", str(tmp_path / "out")]) == 130
-    assert "the same command goes on" in capsys.readouterr().err
+    def refused(*words: object, code: int) -> str:
+        assert cli.main(["asr", *map(str, words)]) == code
+        return capsys.readouterr().err
 
-
-@real
-def test_parts_are_merged(tmp_path):
-    for number in (1, 2):
-        part = run(
-            "features", DIGITS, "--features", "logmel", "--n-mels", 8, "--out", tmp_path, "--part", f"{number}/2"
-        )
-        assert "thunder asr merge" in part.stdout
-    with pytest.raises(ArtifactError, match="not yet put together"):
-        FeatureStore.open(tmp_path)
-    assert "350 utterances" in run("merge", tmp_path).stdout
-    store = FeatureStore.open(tmp_path, verify=True)
-    assert json.loads(run("verify", tmp_path, "--json").stdout) == [
-        {"folder": str(tmp_path), "utterances": 350, "digest": store.digest}
-    ]
-    (tmp_path / "part-2-of-2" / "shard-00000.safetensors").unlink()
-    assert main(["asr", "verify", str(tmp_path)]) == 4
+    other = written(tmp_path / "other", 8)
+    assert "'ttx' is no mode" in refused("train", "--features", features, "--mode", "ttx", code=2)
+    assert "--test-speakers lucas" in refused(
+        "train", "--features", features, "--script", "latin", "--test-speakers", "lucas", code=2
+    )
+    assert "no such checkpoint" in refused("eval", "--run", tmp_path / "x.safetensors", code=2)
+    assert "there is no run 'nowhere'" in refused("eval", "--run", "nowhere", code=2)
+    torn = next(other.glob("*.safetensors"))
+    torn.write_bytes(torn.read_bytes()[:-8])
+    assert "torn" in refused("eval", "--run", folder, "--features", other, code=4)
+    assert "torn" in refused("train", "--features", other, "--script", "latin", code=4)
 
 
-@real
-@pytest.mark.timeout(200)
-def test_killed_in_the_middle_it_goes_on_to_the_same_bytes(tmp_path):
-    words = [sys.executable, "-m", "thunder", "asr", "features", str(DIGITS), "--features", "logmel"]
-    words += ["--shard-bytes", "100000", "--out"]
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    options = {"cwd": REPOSITORY, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
-    assert subprocess.run([*words, str(whole)], timeout=90, check=False, **options).returncode == 0
-    shards = len(list(whole.glob("*.safetensors")))
-    assert shards > 15
-    kills = 0
-    for wanted in (2, 6):  # killed once early, and again further on
-        process = subprocess.Popen([*words, str(killed)], start_new_session=True, **options)
-        deadline = time.monotonic() + 60
-        while len(list(killed.glob("shard-*.safetensors"))) < wanted and process.poll() is None:
-            assert time.monotonic() < deadline
-            time.sleep(0.001)
-        os.killpg(process.pid, signal.SIGKILL)
-        kills += process.wait(10) == -signal.SIGKILL
-        process.stderr.close()
-    assert kills and not (killed / "index.json").exists()
-    kept = {path.name: path.stat().st_mtime_ns for path in killed.glob("shard-*.safetensors")}
-    last = subprocess.run([*words, str(killed)], timeout=90, check=False, **options)
-    assert last.returncode == 0, last.stderr
-    assert files_of(killed) == files_of(whole)
-    same = [name for name, time_ns in kept.items() if (killed / name).stat().st_mtime_ns == time_ns]
-    assert len(same) >= len(kept) - 1 >= 5, "whole shards were not made again"
+def test_the_plan_says_what_will_be_done_and_needs_no_mlx(finished):
+    runs, _, features = finished
+    words = ["train", "--features", str(features), *COMMON, "--dry-run", "--json", "--mode", "trajectory", "--use-ttt"]
+    done = thunder(runs, *words)
+    plan = json.loads(done.stdout)
+    assert plan["acoustic"]["mode"] == "trajectory+ttt" and plan["acoustic"]["test_rows"] == 6
+    assert plan["data"]["train"]["rows"] == 12 and plan["settings"]["features"] == [str(features)]
+    program = (
+        f"import sys; from thunder.cli import main; main.main({['asr', *words]!r}); assert 'mlx' not in sys.modules"
+    )
+    environ = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    checked = subprocess.run(
+        [sys.executable, "-P", "-c", program], env=environ, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert checked.returncode == 0, checked.stderr
+
+
+@pytest.mark.timeout(150)
+def test_a_finished_run_goes_on_as_nothing(finished):
+    """`thunder resume` knows the job: a run at its end is tested again, with the same results."""
+    runs, folder, _ = finished
+    before = (folder / "best.safetensors").read_bytes(), json.loads((folder / "results.json").read_text())["test"]
+    environ = os.environ | {"THUNDER_RUNS": str(runs), "PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "thunder", "resume", folder.name],
+        cwd=REPOSITORY, env=environ, capture_output=True, text=True, timeout=100, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert before == (
+        (folder / "best.safetensors").read_bytes(), json.loads((folder / "results.json").read_text())["test"]
+    )  # fmt: skip

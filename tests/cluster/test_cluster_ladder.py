@@ -73,3 +73,15 @@ def test_a_line_that_was_cut_off_does_not_take_the_next_with_it(tmp_path):
 
 def test_chips_in_any_order_and_number():
     assert chips_of(["M5", "M4", "M5"]) == chips_of(["M4", "M5"]) == ("M4", "M5")
+
+
+def test_incidents_tell_what_went_through_the_model_when_it_was_killed(tmp_path):
+    assert ladder.incidents(tmp_path, "M4", "abc") == []
+    remember(tmp_path, SHAPE, 1, run="first")
+    remember(tmp_path, SHAPE, 3, run="second")
+    with (tmp_path / MEMORY).open("a") as stream:
+        stream.write('{"shape_sha256": "x", "run": "torn", "next_rung": 1}\n{"next_rung": 1}\n')
+    remember(tmp_path, Shape(("M4",), "other", 1, 1, 8, False), 1, run="third")
+    found = ladder.incidents(tmp_path, "M4", "abc")
+    assert [(run, shape.batch_size, shape.num_layers) for run, shape in found] == [("first", 4, 8), ("second", 1, 8)]
+    assert ladder.incidents(tmp_path, "M1", "abc") == []

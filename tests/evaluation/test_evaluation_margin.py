@@ -54,3 +54,30 @@ def test_a_margin_that_all_pass_keeps_answers_that_came_to_an_end(loaded, tmp_pa
     plain, kept = proposals(loaded, rows, None), proposals(loaded, rows, -1e9)
     for row, before, after in zip(rows, plain, kept, strict=True):
         assert after.text == (before.text if before.finished else row.input)
+
+
+def test_proposals_say_how_much_likelier_they_are(loaded, tmp_path):
+    net, tokenizer, config = loaded
+    rows = cases.read(write_rows(tmp_path / "rows.jsonl", make_rows(10, seed=7)), 0).cases
+    engine = ModelEngine(net, tokenizer, stop_tokens(tokenizer, config), 4, margins=True)
+    told, plain = list(engine.propose(rows)), proposals(loaded, rows, None)
+    assert [each.text for each in told] == [each.text for each in plain]
+    assert all(each.margin is None for each in plain)
+    assert any(each.finished for each in told)
+    assert [each.margin is None for each in told] == [not each.finished for each in told]
+    for row, each in zip(rows, told, strict=True):
+        if each.finished:
+            prompt = tokenizer.apply_chat_template(list(row.messages), add_generation_prompt=True, return_dict=False)
+            alone = [*tokenizer.encode(row.input, add_special_tokens=False), tokenizer.convert_tokens_to_ids("<turn|>")]
+            wanted = (each.confidence * each.tokens - one_by_one(net, prompt, alone)) / len(row.input)
+            assert each.margin == pytest.approx(wanted, abs=1e-3)
+
+
+def test_the_margin_of_pieces_is_that_of_all_of_them(loaded, tmp_path):
+    net, tokenizer, config = loaded
+    rows = cases.read(write_rows(tmp_path / "rows.jsonl", make_rows(6, seed=7)), 0).cases
+    # answers of a random model seldom come to an end by themselves
+    stops = stop_tokens(tokenizer, config) | set(range(3, 320, 4))
+    told = list(ModelEngine(net, tokenizer, stops, 4, 2, margins=True).propose(rows))
+    assert any(each.windows > 1 and each.margin is not None for each in told)
+    assert [each.margin is None for each in told] == [not each.finished for each in told]

@@ -281,3 +281,21 @@ def test_every_row_comes_once_an_epoch_and_on_one_rank(rows, batch, ranks, seed)
 def test_steps_continue_where_they_were_left(rows, batch, after):
     whole = list(data.steps(rows, batch, 3, until=40))
     assert list(data.steps(rows, batch, 3, after=after, until=40)) == whole[after:]
+
+
+@pytest.mark.parametrize(("rows", "batch"), [(7, 3), (64, 8), (1000, 16), (5, 8)])
+def test_batches_of_like_length_hold_every_row_once(rows, batch):
+    lengths = np.random.default_rng(0).integers(10, 500, rows)
+    per_epoch = -(-rows // batch)
+    plans = list(data.steps(rows, batch, 3, until=2 * per_epoch, lengths=lengths.tolist()))
+    for epoch in range(2):
+        chosen = [plan.rows for plan in plans[epoch * per_epoch : (epoch + 1) * per_epoch]]
+        assert sorted(row for one in chosen for row in one) == list(range(rows))
+    if rows > 4 * batch:
+        spread = np.mean([np.ptp(lengths[list(plan.rows)]) for plan in plans])
+        anyhow = np.mean([np.ptp(lengths[list(plan.rows)]) for plan in data.steps(rows, batch, 3, until=per_epoch)])
+        assert spread < anyhow / 2
+        first = [plan.rows[0] for plan in plans[:per_epoch]]
+        assert lengths[first].tolist() != sorted(lengths[first].tolist()), "long and short batches come in any order"
+    after = list(data.steps(rows, batch, 3, after=1, until=2 * per_epoch, lengths=lengths.tolist()))
+    assert after == plans[1:]

@@ -103,6 +103,10 @@ PARTS = "test_metrics_by_partition.json"
         (PARTS, lambda said: said["partitions"]["novelty"].update(cer_edits=99), ["'novelty'", "99"]),
         (PARTS, lambda said: said["partitions"].pop("novelty"), ["partitions sum to"]),
         (PARTS, lambda said: said["partitions"]["stable"].update(cer=0.5), ["'stable'", "'cer' is 0.5"]),
+        (PARTS, lambda said: said.update(characters={"stable": {"cer_edits": 1, "reference_chars": 2}}),
+         ["'characters'", "sum to 1 edits in 2"]),
+        (RESULTS, lambda said: said.update(checkpoint_sha256="0" * 64), ["best.safetensors", "not the weights"]),
+        (RESULTS, lambda said: said["test"].update(exact=12), ["'exact' is 12"]),
         ("split.json", lambda said: said["ids"]["test"].pop(), ["'utterance-0011'", "split.json"]),
         ("split.json", lambda said: said["ids"]["train"].pop(), ["the ids of train", "digest"]),
         ("split.json", lambda said: said.pop("ids"), ["lists no ids"]),
@@ -124,6 +128,21 @@ def test_a_row_too_many_is_missing_from_the_split(run):
     with (run / "config.yaml").open("a") as stream:
         stream.write("test_rows: 12\n")
     assert bundle.verified(run) == [], "a run that was asked to test fewer"
+
+
+def test_what_was_left_out_has_to_be_said(run):
+    def two_more(said):
+        said["ids"]["test"] += ["too long", "without text"]
+        said["sha256"]["test"] = planted_runs.sha256_of_value(said["ids"]["test"])
+
+    edit(run / "split.json", two_more)
+    assert "12 rows, the split has 14 to test; missing is 'too long' (and 1 more)" in only_fault(run)
+    left_out = {"are too long": {"rows": 1, "ids": ["too long"]}, "have no text": {"rows": 1, "ids": ["without text"]}}
+    edit(run / RESULTS, lambda said: said.update(data={"test_rows": 12, "left_out": left_out}))
+    assert bundle.verified(run) == []
+    left_out.pop("have no text")
+    edit(run / RESULTS, lambda said: said.update(data={"test_rows": 12, "left_out": left_out}))
+    assert "12 test rows of 14 in split.json, and 1 said to be left out" in only_fault(run)
 
 
 def test_a_rate_to_the_last_digit_but_a_few(run):
@@ -327,3 +346,53 @@ def test_a_test_without_its_rows_is_a_fault(adapter_run):
     assert "no test_predictions.jsonl" in only_fault(adapter_run)
     edit(adapter_run / RESULTS, lambda said: said.pop("test"))
     assert bundle.verified(adapter_run) == [], "a run that was asked for no test"
+
+
+# an evaluation
+
+
+@pytest.fixture
+def evaluation(tmp_path):
+    return planted_runs.evaluation_run(tmp_path)
+
+
+def test_an_evaluation(evaluation):
+    verdict = bundle.inspect(evaluation)
+    assert (verdict.kind, verdict.rows, verdict.faults) == ("evaluation", 11, [])
+    bundle.seal(evaluation)
+    assert bundle.verified(evaluation) == []
+
+
+@pytest.mark.parametrize(
+    "name, change, words",
+    [
+        ("predictions.jsonl", lambda rows: rows[4].update(accepted=False), ["'row-4'", "'after' is"]),
+        ("predictions.jsonl", lambda rows: rows[4].update(accepted=1), ["'row-4'", "'accepted'"]),
+        ("predictions.jsonl", lambda rows: rows[4]["edits_before"].update(codepoint=0), ["'row-4'", "'before' is 0"]),
+        ("predictions.jsonl", lambda rows: rows[4].update(proposal="ߊ"), ["'row-4'", "'proposal' is"]),
+        ("predictions.jsonl", lambda rows: rows[4].update(edits_before=3), ["'row-4'", "'edits_before'"]),
+        ("predictions.jsonl", lambda rows: rows[4].update(row_id="row-3"), ["'row-3'", "already at line 4"]),
+        ("predictions.jsonl", lambda rows: rows[4].update(x=1), ["predictions.jsonl: not the file"]),
+        (RESULTS, lambda said: said.update(cer_after=0.01), ["'cer_after' is 0.01"]),
+        (RESULTS, lambda said: said.update(rows=11), ["'rows' is 11"]),
+        (RESULTS, lambda said: said["empty_reference"].update(rows=0), ["'empty_reference'", "'rows' is 0"]),
+        (RESULTS, lambda said: said.pop("edits_after"), ["'edits_after' is missing"]),
+    ],
+)
+def test_a_planted_fault_in_an_evaluation(evaluation, name, change, words):
+    edit(evaluation / name, change)
+    faults = bundle.verified(evaluation)
+    assert any(all(word in fault for word in words) for fault in faults), faults
+
+
+@pytest.mark.parametrize("file", ["smoke", "synthetic", "real"])
+def test_a_real_evaluation(tmp_path, file):
+    """What `thunder eval` writes is what is checked here."""
+    from thunder.cli.main import main
+
+    rows = Path(__file__).parents[1] / "evaluation" / "fixtures" / f"{file}.jsonl"
+    out = tmp_path / "e"
+    assert main(["eval", "--engine", "oracle", "--rows", str(rows), "--out", str(out)]) == 0
+    assert bundle.verified(out) == []
+    bundle.seal(out)
+    assert bundle.inspect(out).notes == []

@@ -63,7 +63,8 @@ def test_an_option_may_be_declared_by_any_of_its_names(name):
 
 def test_a_misspelt_declaration_is_the_users_mistake():
     with pytest.raises(UsageError, match="Did you mean 'patience'"):
-        drift.compare(make(), make("b"), ["patiense"])
+        drift.refuse_unknown(["seed", "patiense"], make(), make("b"))
+    drift.refuse_unknown(["learning-rate", "split"], make(identity={"split": "s"}), make("b"))
 
 
 @settings(max_examples=40, deadline=None)
@@ -109,6 +110,12 @@ def test_split_and_labels_are_known_by_what_they_hold(tmp_path):
     (b / "vocab.json").write_text('{"labels": ["x"]}')
     found = drift.compare(facts.read(a), facts.read(b))
     assert [finding.name for finding in found.factors] == ["split", "vocab"]
+
+
+def test_how_a_split_was_come_by_decides_nothing_where_its_ids_are_known():
+    same = {"split": "s"}
+    assert drift.compare(make(identity=same, test_ids=["x"]), make("b", identity=same, test_ids=[])).findings == ()
+    assert drift.compare(make(test_ids=["x"]), make("b", test_ids=[])).factors
 
 
 def test_the_environment_is_a_warning():

@@ -46,6 +46,8 @@ def armed(tmp_path):
         ("kill@step:above=2", "'above' is for gpu-timeout, interactivity, oom"),
         ("nan@step", "'nan' is for the point 'gradient'"),
         ("oom@collective", "at 'collective' only kill and stop can be"),
+        ("slow@step", "'slow' is for the point 'computing'"),
+        ("kill@step:ms=3", "'ms' is for slow"),
         ("extra-collective@joining", "no collective before the loop begins"),
     ],
 )

@@ -36,6 +36,14 @@ def quantise(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.where(scales[:, None] > 0, levels, 0).astype(np.int8), scales
 
 
+def as_stored(features: np.ndarray, dtype: str) -> np.ndarray:
+    """[T, D] float -> float32 as a reader of a shard gets them: what was rounded for the disk is rounded here too."""
+    if dtype == "int8":
+        levels, scales = quantise(features)
+        return levels.astype(np.float32) * scales[:, None]
+    return features.astype(_TYPES["fp16"]).astype(np.float32)
+
+
 def header_of(dtype: str, frames: int, width: int, recipe_digest: str) -> bytes:
     """The safetensors header, padded to the room that is kept for it."""
     bytes_of_features = _TYPES[dtype].itemsize * frames * width

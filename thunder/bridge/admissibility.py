@@ -8,7 +8,7 @@ import hashlib
 import hmac
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from thunder import digest
@@ -84,7 +84,7 @@ def text_digest(text: str) -> str:
 def issue(claims: Claims, ring: KeyRing) -> str:
     """`tta1.<claims>.<tag>`: canonical JSON and HMAC-SHA-256 by the active key, both base64url without padding."""
     assert claims.kid == ring.active
-    body = _encode(digest.canonical_json(asdict(claims)))
+    body = _encode(digest.canonical_json(vars(claims)))
     return f"{PREFIX}.{body}.{_tag(body, ring.keys[claims.kid])}"
 
 

@@ -85,12 +85,13 @@ def decide(evidence: Evidence, book: Rulebook) -> Verdict:
     asked, text = normalise(evidence.asked).strip(), normalise(proposal.text).strip()
     partition, source = partition_of(evidence.partition, evidence.scalars, book.rules)
     script, budget = evidence.script or script_of(asked), book.budgets[partition]
-    of_text = list(hard_rules.of_text(text, script, book.rules))
+    # what is kept goes on as it came, with all that a comparison passes over
+    of_input = tuple(hard_rules.of_text(normalise(evidence.asked), script, book.rules))
     verdict = Verdict(
         decision="keep",
         text=evidence.asked,
-        reasons=tuple(of_text),
-        admissible=not of_text and not budget.review,
+        reasons=of_input,
+        admissible=not of_input and not budget.review,
         partition=partition,
         partition_source=source,
         script=script,
@@ -101,7 +102,10 @@ def decide(evidence: Evidence, book: Rulebook) -> Verdict:
     )
     if proposal.accepted and text.split() == asked.split():
         return verdict
-    reasons = [*of_text, *hard_rules.of_change(asked, text, script, book.rules)]
+    reasons = [
+        *hard_rules.of_text(text, script, book.rules),
+        *hard_rules.of_change(asked, text, script, book.rules),
+    ]
     if not proposal.finished:
         reasons.append(Reason("unfinished", hard_rules.OF_A_CHANGE["unfinished"]))
     if evidence.spans is not None:

@@ -48,9 +48,9 @@ class Reason(NamedTuple):
 
 
 def of_text(text: str, script: str, rules: Rules) -> Iterator[Reason]:
-    """Reasons against a text (NFC, trimmed) by itself, whatever it was made from."""
+    """Reasons against a text (NFC) by itself, whatever it was made from."""
     held = flags.of(Proposal(text), "")
-    if not text:
+    if not text.strip():
         yield Reason("empty", OF_A_TEXT["empty"])
     if found := _characters(text):
         yield Reason("characters", found)

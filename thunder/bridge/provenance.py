@@ -64,6 +64,9 @@ def records(path: Path, ring: KeyRing | None = None) -> Iterator[tuple[Chain, di
     try:
         with path.open("rb") as stream:
             while line := stream.readline(LONGEST_LINE):
+                if len(line) == LONGEST_LINE:  # no crash leaves that behind: what follows must not be taken for torn
+                    chain = replace(chain, fault=f"longer than any record: {LONGEST_LINE} bytes or more")
+                    break
                 if not line.endswith(b"\n"):
                     rest = len(line) + os.fstat(stream.fileno()).st_size - stream.tell()
                     chain = replace(chain, torn=rest)
@@ -128,7 +131,7 @@ class Log:
         so.
         Raises UsageError where another process writes to it, ArtifactError where a line of it does not hold.
         """
-        self.path, self._ring, self.repaired = path, ring, ""
+        self.path, self._ring, self.repaired, self._stuck = path, ring, "", False
         path.parent.mkdir(parents=True, exist_ok=True)
         self._stream = path.open("a+b", buffering=0)
         try:
@@ -146,11 +149,19 @@ class Log:
             self._stream.close()
             raise
 
+    @property
+    def signing(self) -> str:
+        """The id of the key that signs."""
+        return self._ring.active
+
     def append(self, records: Sequence[Mapping[str, Any]]) -> None:
         """Add records, and return when they are on disk.
 
-        Where that fails (OSError), what was written of them is taken away again and none of them counts.
+        Where that fails (OSError), what was written of them is taken away again and none of them counts; if even that
+        fails, nothing is added any more.
         """
+        if self._stuck:
+            raise OSError(f"{self.path}: an earlier line is half written")
         lines, head = [], self.head
         for record in records:
             line, head = line_of(record, head, self._ring)
@@ -162,7 +173,9 @@ class Log:
                 written += self._stream.write(data[written:]) or 0
             os.fsync(self._stream.fileno())
         except OSError:
+            self._stuck = True
             os.ftruncate(self._stream.fileno(), self._size)
+            self._stuck = False
             raise
         self.lines, self.head, self._size = self.lines + len(lines), head, self._size + len(data)
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from thunder.cli.paths import state_folder
 from thunder.cli.screen import Screen
 from thunder.cluster import ladder, launch, openblas, plan, ports, preflight, probe
 from thunder.cluster.collect import collect
@@ -31,11 +32,6 @@ if TYPE_CHECKING:
 
 SENT = (record.CONFIG, "plan.json", record.ENVIRONMENT)
 RESTART_LOOK = Seconds(8)
-
-
-def state_folder() -> Path:
-    """What this machine remembers between runs: THUNDER_STATE, else ~/.local/state/thunder."""
-    return Path(os.environ.get("THUNDER_STATE") or "~/.local/state/thunder").expanduser()
 
 
 def rank_plans(

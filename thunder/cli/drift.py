@@ -27,7 +27,9 @@ def drift(
 ) -> None:
     """Say in what two runs differ, by their options and by their logs; exit code 3 where they cannot be compared."""
     names = [name for each in allow or [] for name in each.split(",") if name.strip()]
-    found = judge.compare(facts.read(run_folder(a)), facts.read(run_folder(b)), names)
+    one, other = facts.read(run_folder(a)), facts.read(run_folder(b))
+    judge.refuse_unknown(names, one, other)
+    found = judge.compare(one, other, names)
     if as_json:
         factors = [finding.name for finding in found.factors]
         say(json.dumps(asdict(found) | {"factors": factors}, ensure_ascii=False, indent=4))

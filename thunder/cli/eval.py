@@ -34,6 +34,7 @@ def evaluate(dry_run: DryRun = False, as_json: AsJson = False, *, given: dict[st
     """
     settings, folder = _asked(given)
     from thunder.evaluation import cases, evaluate, setup
+    from thunder.report import of_evaluation, write
 
     _fit(settings)
     read = cases.read(Path(settings.rows).expanduser(), settings.limit)
@@ -45,7 +46,9 @@ def evaluate(dry_run: DryRun = False, as_json: AsJson = False, *, given: dict[st
     folder.mkdir(parents=True, exist_ok=True)
     with record.locked(folder), Bar(len(read.cases) * (2 if base else 1)) as bar:
         try:
-            results = evaluate.run(read, settings, engine, base, folder, bar)
+            results = evaluate.run(
+                read, settings, engine, base, folder, bar, lambda *found: write.html(of_evaluation.page(*found))
+            )
         except KeyboardInterrupt:
             where = format_path(folder)
             raise Interrupted(
@@ -151,7 +154,7 @@ class Bar:
 
 def _print(results: dict[str, Any], folder: Path) -> None:
     """The result for people, on stdout."""
-    from thunder.evaluation.report import interval, rate
+    from thunder.report.figures import interval, rate
 
     print(
         f"CER {rate(results['cer_before'])} -> {rate(results['cer_after'])} on {results['rows']} rows "

@@ -1,8 +1,7 @@
-"""What a plan says of a job's model, rows and shape: read from disk, without MLX."""
+"""What a plan says of a job's model and rows: read from disk, without MLX."""
 
 from __future__ import annotations
 
-import platform
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,11 +10,11 @@ from thunder.cli import paths
 from thunder.errors import UsageError
 from thunder.lora import adapter_files, batches, data, model
 from thunder.lora.settings import EMBEDDED_MODEL, LoraSettings
-from thunder.training import safe_shapes
+from thunder.training import model_size
 
 
 def of_train(settings: LoraSettings, ranks: int) -> dict[str, Any]:
-    """What the plan says of model, data and shape; read from disk, without MLX."""
+    """What the plan says of model and data; read from disk, without MLX."""
     base = model.find(settings.model)
     tokenizer = batches.load_tokenizer(base)
     prepared = data.prepare(settings, tokenizer, ranks)
@@ -30,17 +29,7 @@ def of_train(settings: LoraSettings, ranks: int) -> dict[str, Any]:
         raise UsageError(
             f"--num-layers {settings.num_layers}: the model has {layers}", fix=f"--num-layers {layers}, or -1 for all"
         )
-    shape = safe_shapes.Shape(
-        settings.batch_size,
-        max(1, layers) if settings.num_layers == -1 else settings.num_layers,
-        settings.max_seq_length,
-    )
-    verdict = safe_shapes.judge(shape, model.multiply_adds(config) or safe_shapes.E2B_MULTIPLY_ADDS)
-    if platform.system() == "Darwin" and verdict.verdict == "unsafe" and not settings.unsafe_shape:
-        raise UsageError(
-            f"{shape}: {verdict.reason}",
-            fix=f"{safe_shapes.as_flags(verdict.nearest_safe)}, or --unsafe-shape if you know better",
-        )
+    size = model_size.from_config(config)
     return {
         "model": {
             "name": settings.model or EMBEDDED_MODEL.name,
@@ -48,11 +37,11 @@ def of_train(settings: LoraSettings, ranks: int) -> dict[str, Any]:
             "path": str(base),
             "type": config.get("model_type"),
             "layers": layers,
+            "size": size and asdict(size),
             "template": batches.template_note(tokenizer),
             "sha256": model.base_digest(base, model.digest_cache()),
         },
         "data": prepared.summary(),
-        "shape": asdict(verdict),
     }
 
 

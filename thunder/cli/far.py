@@ -39,6 +39,7 @@ def surveyed(kind: str, settings: LoopSettings, place: Place) -> dict[str, Any]:
         if finding.state == "warning":
             talk.print(f"warning: {finding.check} {finding.where}: {finding.found}", markup=False)
     facts = dict(surveys[0].facts or {})
+    facts["machines"] = [{"memory": each.memory, "measured": each.measured} for each in surveys]
     return facts | {"chips": [each.chip or "" for each in surveys], "skipped_checks": skipped}
 
 

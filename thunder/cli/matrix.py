@@ -50,7 +50,7 @@ def plan_(file: File, as_json: AsJson = False) -> None:
     """List the runs with their commands, the hours and the cost."""
     plan = matrices.read(file)
     hours, cells = matrix_check.hours(plan), matrices.cells(plan)
-    lines = [
+    lines: list[dict[str, Any]] = [
         {
             "id": cell.id,
             "required": cell.run.required,
@@ -181,7 +181,7 @@ def _refuse_unknown(plan: Matrix, only: list[str]) -> None:
 
 def _dry(ledger: Ledger, only: list[str], where: list[Place], as_json: bool) -> None:
     states = [one for one in ledger.states() if not only or one.cell.id in only or one.cell.run.id in only]
-    lines = [
+    lines: list[dict[str, Any]] = [
         {
             "id": one.cell.id,
             "state": one.state,

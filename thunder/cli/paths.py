@@ -10,7 +10,12 @@ from thunder.config import REPOSITORY, SettingsType
 from thunder.errors import UsageError
 
 PATHS = ("data", "train_data", "valid_data", "test_data", "adapter_path", "resume_adapter_file")
-PATHS += ("text_root", "exclude_rows", "out", "start_from")
+PATHS += ("text_root", "exclude_rows", "out", "start_from", "features", "split")
+
+
+def state_folder() -> Path:
+    """What this machine remembers between runs: THUNDER_STATE, else ~/.local/state/thunder."""
+    return Path(os.environ.get("THUNDER_STATE") or "~/.local/state/thunder").expanduser()
 
 
 def check_writable(path: Path) -> None:

@@ -180,6 +180,33 @@ def pretrain(
     _end(record, results, interrupted, state.step)
 
 
+def asr(folder: Path, record: RunRecord, ring: World, stop: Callable[[], bool], circumstances: Circumstances) -> None:
+    """Training of an acoustic head, then the test of its best checkpoint."""
+    from thunder.acoustic import data, run
+    from thunder.acoustic.settings import AcousticSettings
+    from thunder.acoustic.task import AcousticTask
+    from thunder.parallel import agree
+    from thunder.training import faults, loop
+
+    record.phase("loading")
+    faults.at("loading")
+    settings, _ = build(AcousticSettings, [Layer(str(folder / CONFIG), load_yaml(folder / CONFIG))])
+    configuration, settings = settings.digest(), paths.placed(settings)
+    prepared = data.prepare(settings, data.open_features(settings.features))
+    ground = {"configuration": configuration, "data": prepared.digest()}
+    agree.agree(ring, ground | environment.versions())
+    task = AcousticTask(circumstances.for_task(settings), prepared, run.tables(settings, prepared, ring))
+    run.begin(task, record)
+    state = loop.train(task, settings, ring, record, stop, ground=ground, circumstances=circumstances)
+    results = _trained(state, settings, ring.size, circumstances)
+    interrupted = stop() or state.asked_to_stop
+    if not interrupted:
+        record.phase("testing", rows=min(len(prepared.test), settings.test_rows))
+        faults.at("testing")
+        results |= run.test(task, record, ring, _row_counter(record, stop))
+    _end(record, results, interrupted, state.step)
+
+
 def _trained(state: Any, settings: Any, ranks: int, circumstances: Circumstances) -> dict[str, Any]:
     return {
         "steps": state.step,
@@ -194,6 +221,8 @@ def _trained(state: Any, settings: Any, ranks: int, circumstances: Circumstances
         "global_batch_size": settings.batch_size * circumstances.ranks(ranks),
         "best_valid_loss": state.best_loss,
         "best_step": state.best_step,
+        "balance": settings.balance,
+        "speeds": state.speeds,
         "validation": state.validation,
         "stopped_early": state.stopped_early or None,
     }
@@ -226,4 +255,4 @@ def smoke(folder: Path, record: RunRecord, ring: World, stop: Callable[[], bool]
 
 
 SMOKE_SUMS = 20
-JOBS = {"train": train, "pretrain": pretrain, "smoke": smoke}
+JOBS = {"train": train, "pretrain": pretrain, "asr": asr, "smoke": smoke}

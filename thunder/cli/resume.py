@@ -6,12 +6,12 @@ from typing import Annotated
 
 import typer
 
-from thunder.cli import jobs, pretrain, train
+from thunder.cli import asr_train, jobs, pretrain, train
 from thunder.cli.options import AsJson, DryRun
 from thunder.runs import record
 
 app = typer.Typer(add_completion=False)
-JOBS = {"train": train.start, "pretrain": pretrain.start}
+JOBS = {"train": train.start, "pretrain": pretrain.start, "asr": asr_train.start}
 
 
 @app.command()

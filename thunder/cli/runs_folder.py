@@ -15,11 +15,11 @@ def runs() -> Path:
 
 
 def run_folder(name: str) -> Path:
-    """The folder of a run given as its id, its folder, or 'latest'; runs of others need no config.yaml of ours.
+    """The folder of a run given as its id, its folder, or 'latest'; an evaluation or another's run is one too.
 
     Raises UsageError that lists the newest runs where there is no such one.
     """
-    folder = Path(name).expanduser()
-    if (folder / record.RESULTS).is_file():
-        return folder.resolve()
+    for folder in (runs() / name, Path(name).expanduser()):
+        if (folder / record.RESULTS).is_file():
+            return folder.resolve()
     return record.find(runs(), name)

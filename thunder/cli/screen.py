@@ -17,6 +17,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
+from thunder.cli import asr_screen
 from thunder.runs.record import LOG
 from thunder.units import format_bytes, format_count, format_path, format_seconds
 
@@ -50,7 +51,9 @@ def plan_rows(plan: dict[str, Any]) -> list[tuple[str, str]]:
         rows.append(("template", model["template"]))
     hosts = ", ".join(f"{rank['host']} {rank['address'].rpartition(':')[0]}" for rank in plan["ranks"])
     rows.append(("cluster", f"{cluster['name']}: {cluster['ranks']} ranks ({cluster['reason']}): {hosts}"))
-    if data := plan.get("data"):
+    if acoustic := plan.get("acoustic"):
+        rows += asr_screen.plan_rows(acoustic, settings)
+    if (data := plan.get("data")) and "valid" in data:
         train = data["train"]
         rows += [("data", note) for note in data["notes"]]
         rows.append(
@@ -75,7 +78,7 @@ def plan_rows(plan: dict[str, Any]) -> list[tuple[str, str]]:
         ("optimizer", f"AdamW, {rate:g} after {settings['warmup']} updates, cosine to {rate * settings['lr_final']:g}")
     )
     if shape := plan.get("shape"):
-        rows.append(("shape", f"{shape['verdict']} on Metal: {shape['reason']}"))
+        rows.append(("shape", f"{shape['verdict']} on {shape['chip']}: {shape['reason']}"))
     rows += [("environment", note) for note in plan["environment"]]
     rows += [("note", note) for note in plan["notes"]]
     sources: dict[str, list[str]] = {}
@@ -220,7 +223,9 @@ def print_result(plan: dict[str, Any], folder: Path, results: dict[str, Any]) ->
             f"  held-out text: {last['valid_loss']:.4f} nats per token, {last['bits_per_byte']:.4f} bits per byte; "
             f"repairs {last['repair_loss']:.4f} nats per token; went over the text {results['wraps']:.2f} times"
         )
-    if test := results.get("test"):
+    if (test := results.get("test")) and kind == "asr":
+        print(f"  {asr_screen.tested(test)}")
+    elif test:
         print(
             f"  test CER {test['cer_before']:.4f} -> {test['cer_after']:.4f} on {test['rows']} rows "
             f"(recognised text {test['cer_asr']:.4f}); "
@@ -239,8 +244,10 @@ def next_commands(plan: dict[str, Any], where: str, tested: bool) -> list[str]:
             f"{python} -m mlx_lm generate --model {where}/model --prompt '...'",
             f"./launch.sh --model {where}/model",
         ]
+    if plan["job"] == "asr":
+        return [f"less {where}/test_predictions.jsonl", f"thunder asr eval --run {where}"]
     model = format_path(Path(plan["model"]["path"]))
-    look = [f"less {where}/test_predictions.jsonl"] if tested else []
+    look = [f"./launch.sh report {where}"] if tested else []
     return [
         *look,
         f"{python} -m mlx_lm generate --model {model} --adapter-path {where}/adapters --prompt '...'",

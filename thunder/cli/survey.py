@@ -17,6 +17,7 @@ from thunder.cluster.readings import SURVEY_MARK
 from thunder.config import REPOSITORY, Layer, build
 from thunder.errors import ThunderError, UsageError
 from thunder.runs import environment
+from thunder.training import chips
 
 app = typer.Typer(add_completion=False)
 
@@ -75,6 +76,7 @@ def of_host(runs: str | None) -> dict[str, Any]:
         "disk_free": shutil.disk_usage(folder).free,
         "home": str(Path.home()),
         "project": str(REPOSITORY),
+        "measured": chips.remembered(paths.state_folder()).get(environment.chip()),
     }
 
 
@@ -113,4 +115,12 @@ def of_pretrain(settings: dict[str, Any], ranks: int, whole: bool) -> dict[str, 
     }
 
 
-JOBS = {"train": of_train, "pretrain": of_pretrain}
+def of_asr(settings: dict[str, Any], ranks: int, whole: bool) -> dict[str, Any]:
+    """What the plan of `thunder asr train` says: features, labels and split of this host."""
+    from thunder.acoustic.settings import AcousticSettings
+    from thunder.cli import asr_train
+
+    return asr_train.facts(paths.placed(build(AcousticSettings, [Layer("the job", settings)])[0]))
+
+
+JOBS = {"train": of_train, "pretrain": of_pretrain, "asr": of_asr}

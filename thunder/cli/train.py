@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import typer
 
-from thunder.cli import facts, jobs, paths
+from thunder.cli import facts, jobs, paths, verdicts
 from thunder.cli.far import surveyed
 from thunder.cli.options import AsJson, ConfigFile, DryRun, flags
 from thunder.cli.settings import lora_layers
@@ -44,8 +45,19 @@ def start(config: Path | None, given: dict[str, Any], *, dry_run: bool = False, 
     settings = paths.portable(settings) if place.is_far else settings
     name = Path(settings.model or EMBEDDED_MODEL).name if settings.model or own_rows(settings) else "sample"
     found = surveyed("train", settings, place) if place.is_far else facts.of_train(settings, place.ranks)
+    settings, sources = balanced(settings, sources, found.get("chips", ()))
     job = jobs.Job("train", name, settings, sources, found, notes)
+    found["shape"] = verdicts.of_job(job, place)
     return jobs.run(job, place, dry_run=dry_run, as_json=as_json)
+
+
+def balanced(
+    settings: LoraSettings, sources: dict[str, str], chips: Sequence[str]
+) -> tuple[LoraSettings, dict[str, str]]:
+    """Rows by speed where the hosts' chips differ and nobody said otherwise; hosts of one kind keep the exact split."""
+    if sources.get("balance") != "default" or len(set(chips)) < 2:
+        return settings, sources
+    return settings.model_copy(update={"balance": "auto"}), sources | {"balance": "the hosts' chips differ"}
 
 
 def own_rows(settings: LoraSettings) -> bool:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -79,19 +79,40 @@ def remembered(folder: Path, shape: Shape) -> tuple[int, str]:
     A line that cannot be read is skipped: the memory is a hint, and the ladder finds its way without it.
     """
     rung, run = 0, ""
+    wanted = digest.of_value(asdict(shape))
+    for said in _lines(folder):
+        if said["shape_sha256"] == wanted and said["next_rung"] > rung:
+            rung, run = said["next_rung"], str(said["run"])
+    return rung, run
+
+
+def incidents(folder: Path, chip: str, model: str) -> list[tuple[str, Shape]]:
+    """(run, shape) of what a chip could not do with a model; its batch is what went through the model at once."""
+    found = []
+    for said in _lines(folder):
+        try:
+            shape = Shape(**{field.name: said[field.name] for field in fields(Shape)})
+            cut = rungs(shape.batch_size, shape.grad_checkpoint)[max(0, said["next_rung"] - 1) :][0]
+        except (KeyError, TypeError, IndexError):
+            continue
+        if chip in shape.chips and shape.model == model:
+            found.append((str(said["run"]), replace(shape, batch_size=cut.micro_batch_size)))
+    return found
+
+
+def _lines(folder: Path) -> Iterator[dict[str, Any]]:
+    """What is remembered, but for lines that cannot be read."""
     try:
         lines = (folder / MEMORY).read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
-        return 0, ""
-    wanted = digest.of_value(asdict(shape))
+        return
     for line in lines:
         try:
             said: dict[str, Any] = json.loads(line)
-            if said["shape_sha256"] == wanted and int(said["next_rung"]) > rung:
-                rung, run = int(said["next_rung"]), str(said["run"])
+            required = {key: said[key] for key in ("shape_sha256", "run")}
+            yield said | required | {"next_rung": int(said["next_rung"])}
         except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             continue
-    return rung, run
 
 
 def remember(folder: Path, shape: Shape, next_rung: int, **incident: Any) -> None:

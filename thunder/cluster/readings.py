@@ -171,6 +171,7 @@ class HostSurvey:
     """What a job finds on a host. facts: of model and data; error: why there are none.
 
     reach: the host was not reached; unanswered: it was, but did not answer. home, project: folders there.
+    measured: what `thunder calibrate` found there of its chip.
     """
 
     host: str
@@ -186,6 +187,7 @@ class HostSurvey:
     disk_free: int | None = None
     home: str | None = None
     project: str | None = None
+    measured: dict[str, Any] | None = None
 
 
 ANSWERS: dict[str, TypeAdapter[Any]] = {

@@ -29,6 +29,7 @@ class _Answer:
     logprobs: list[float] = field(default_factory=list)
     stopped: bool = False
     kept: str | None = None  # the text itself, where it is not what was generated
+    alone: float | None = None  # log-probability of the input's own text in its place, where that was asked for
 
     def add(self, token: int, logprob: float, reason: str | None) -> None:
         """One more token; reason: "stop" where it is the one that ends answers."""
@@ -58,17 +59,19 @@ class ModelEngine:
         base_only: bool = False,
         ground: dict[str, Any] | None = None,
         min_margin: float | None = None,
+        margins: bool = False,
         change_margin: float | None = None,
     ) -> None:
         """min_margin: nats per code point of the input by which an answer must be likelier than leaving it alone.
 
+        margins: whether proposals say by how much they are, which costs one forward pass more.
         change_margin: nats by which a single change must make the input likelier, to be made.
         """
         self.model, self.tokenizer, self.stops = model, tokenizer, stops
         self.batch_size, self.window, self.base_only = batch_size, window, base_only
         self.chunk = CHUNK * batch_size
         self._ground = ground or {}
-        self.min_margin, self.change_margin = min_margin, change_margin
+        self.min_margin, self.margins, self.change_margin = min_margin, margins, change_margin
 
     def describe(self) -> dict[str, Any]:
         """See Engine."""
@@ -101,25 +104,25 @@ class ModelEngine:
         owners = [number for number, (_, pieces, _) in enumerate(asked) for _ in pieces]
         decoded = self._decode(prompts, limits, owners, finished)
         messages = [each for messages_of_case, _, _ in asked for each in messages_of_case]
-        pieces = [piece for _, pieces, _ in asked for piece in pieces]
+        every = [piece for _, pieces, _ in asked for piece in pieces]
         if self.change_margin is not None:
-            self._make_sure_changes(messages, prompts, pieces, decoded)
-        elif self.min_margin is not None:
-            self._keep_unless_sure(messages, prompts, pieces, decoded)
+            self._make_sure_changes(messages, prompts, every, decoded)
+        elif self.min_margin is not None or self.margins:
+            self._compare(messages, prompts, every, decoded)
         answers = iter(decoded)
         seconds = (time.perf_counter() - begun) / len(cases)
-        return [self._joined([next(answers) for _ in pieces], gaps, seconds) for _, pieces, gaps in asked]
+        return [self._joined([next(answers) for _ in pieces], pieces, gaps, seconds) for _, pieces, gaps in asked]
 
-    def _keep_unless_sure(
+    def _compare(
         self, messages: list[list[dict[str, Any]]], prompts: list[list[int]], pieces: list[str], answers: list[_Answer]
     ) -> None:
-        """Put the piece itself in the place of an answer that is not likelier by `min_margin` a code point."""
-        assert self.min_margin is not None
-        own, alone = self._score(messages, prompts, list(range(len(pieces))), pieces)
+        """Say how likely each piece itself is; with `min_margin`, put it where an answer is not so much likelier."""
+        own, alone = self._score(messages, prompts, range(len(pieces)), pieces)
         for answer, tokens, logprob, piece in zip(answers, own, alone, pieces, strict=True):
+            answer.alone = logprob
             margin = (sum(answer.logprobs) - logprob) / max(1, len(piece))
             # an answer that came to no end has no probability as a whole
-            if not answer.stopped or margin < self.min_margin:
+            if self.min_margin is not None and (not answer.stopped or margin < self.min_margin):
                 answer.keep(piece, tokens, logprob)
 
     def _make_sure_changes(
@@ -141,17 +144,17 @@ class ModelEngine:
         for (at, one), logprob in zip(asked, logprobs, strict=True):
             if one is not None and logprob - logprobs[at] >= self.change_margin:
                 taken[at].add(one)
-        changed = [at for at, numbers in enumerate(taken) if numbers]
         for at, answer in enumerate(answers):
+            answer.alone = logprobs[at]
             answer.keep(pieces[at], tokens[at], logprobs[at])
+        changed = [at for at, numbers in enumerate(taken) if numbers]
         together = [changes.applied(pieces[at], found[at], taken[at]) for at in changed]
-        for at, text, own, logprob in zip(
-            changed, together, *self._score(messages, prompts, changed, together), strict=True
-        ):
+        scored = self._score(messages, prompts, changed, together)
+        for at, text, own, logprob in zip(changed, together, *scored, strict=True):
             answers[at].keep(text, own, logprob)
 
     def _score(
-        self, messages: list[list[dict[str, Any]]], prompts: list[list[int]], places: list[int], texts: list[str]
+        self, messages: list[list[dict[str, Any]]], prompts: list[list[int]], places: Sequence[int], texts: list[str]
     ) -> tuple[list[list[int]], list[float]]:
         """Tokens and log-probability (nats) of texts as answers to the prompts at the given places."""
         tokens = [self._as_answer(messages[at], prompts[at], text) for at, text in zip(places, texts, strict=True)]
@@ -178,7 +181,7 @@ class ModelEngine:
         """Tokens that an answer to a text may have, so that a model which loops comes to an end."""
         return 2 * len(self.tokenizer.encode(text, add_special_tokens=False)) + 32
 
-    def _joined(self, answers: list[_Answer], gaps: list[str], seconds: float) -> Proposal:
+    def _joined(self, answers: list[_Answer], pieces: list[str], gaps: list[str], seconds: float) -> Proposal:
         """One proposal of the answers to a case's pieces."""
         texts = [self._text(answer) for answer in answers]
         tokens = [token for answer in answers for token in answer.tokens]
@@ -192,6 +195,7 @@ class ModelEngine:
             finished=all(answer.stopped for answer in answers),
             special_only=bool(tokens) and set(tokens) <= set(self.tokenizer.all_special_ids),
             windows=len(answers),
+            margin=_margin(answers, sum(map(len, pieces))),
         )
 
     def _decode(
@@ -227,6 +231,14 @@ class ModelEngine:
         finally:
             generator.close()
         return answers
+
+
+def _margin(answers: list[_Answer], chars: int) -> float | None:
+    """Nats per code point by which answers are likelier than their pieces; None unless all ended and were compared."""
+    alone = [answer.alone for answer in answers if answer.alone is not None and answer.stopped]
+    if len(alone) < len(answers):
+        return None
+    return (sum(sum(answer.logprobs) for answer in answers) - sum(alone)) / max(1, chars)
 
 
 MOST_TOKENS = "2 x tokens of the input + 32"

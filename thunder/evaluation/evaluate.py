@@ -10,7 +10,7 @@ from typing import Any
 
 from thunder import digest
 from thunder.errors import ArtifactError
-from thunder.evaluation import report, summary
+from thunder.evaluation import summary
 from thunder.evaluation.cases import Cases
 from thunder.evaluation.engines import Engine
 from thunder.evaluation.judge import judged
@@ -20,6 +20,8 @@ from thunder.evaluation.summary import Drawing
 
 PREDICTIONS, RESULTS, REPORT = "predictions.jsonl", "results.json", "report.html"
 OnRow = Callable[[int, int], None]
+# the page from judged rows and results, as HTML
+Page = Callable[[list[dict[str, Any]], dict[str, Any]], str]
 
 
 def run(
@@ -29,11 +31,13 @@ def run(
     base: Engine | None,
     folder: Path,
     on_row: OnRow = lambda done, total: None,
+    page: Page | None = None,
 ) -> dict[str, Any]:
     """Evaluate, or go on where an interrupted evaluation stopped; returns what results.json holds.
 
     on_row: called with (rows done, rows) as they are answered, counting a row twice where the base answers too.
-    Writes predictions.jsonl, report.html and, last, results.json with the digests of the others.
+    page: what makes report.html, where there is to be one.
+    Writes predictions.jsonl, the page and, last, results.json with the digest of the predictions.
     Raises UsageError where the folder's half-done evaluation is another one.
     """
     begun = time.perf_counter()
@@ -58,7 +62,7 @@ def run(
         "seconds": round(seconds, 3),
         "rows_per_second": round((len(rows) - found_done) / seconds, 3),
     }
-    _write(folder, rows, results)
+    _write(folder, rows, results, page)
     ledger.remove()
     return results
 
@@ -93,9 +97,10 @@ def _propose(cases: Cases, engine: Engine, base: Engine | None, ledger: Ledger, 
         on_row(done, total)
 
 
-def _write(folder: Path, rows: list[dict[str, Any]], results: dict[str, Any]) -> None:
-    """Write the finished files; results.json comes last and holds the others' digests."""
+def _write(folder: Path, rows: list[dict[str, Any]], results: dict[str, Any], page: Page | None) -> None:
+    """Write the finished files; results.json comes last. The page follows from the others and can be made anew."""
     digest.write_atomically(folder / PREDICTIONS, "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows))
-    digest.write_atomically(folder / REPORT, report.html(rows, results))
-    results["files"] = {name: digest.of_file(folder / name) for name in (PREDICTIONS, REPORT)}
+    if page:
+        digest.write_atomically(folder / REPORT, page(rows, results))
+    results["files"] = {PREDICTIONS: digest.of_file(folder / PREDICTIONS)}
     digest.write_json(folder / RESULTS, results)

@@ -27,14 +27,31 @@ def engines(settings: EvalSettings, cases: Cases) -> tuple[Engine, Engine | None
 
 
 def _of_model(settings: EvalSettings) -> tuple[Engine, Engine | None]:
+    both = of_model(
+        settings.model,
+        settings.adapter_path,
+        batch_size=settings.batch_size,
+        window=settings.window,
+        min_margin=settings.min_margin,
+        change_margin=settings.change_margin,
+    )
+    return both if settings.compare != "none" else (both[0], None)
+
+
+def of_model(model_name: str | None, adapter_path: str | None, **how: Any) -> tuple[Engine, Engine | None]:
+    """The engine of a base with its adapter, and that of the base alone where there is an adapter; both share weights.
+
+    how: batch_size, window, min_margin, change_margin and margins, as ModelEngine has them.
+    Raises ModelError where the model or the adapter cannot be used.
+    """
     from thunder.evaluation.decoding import ModelEngine, stop_tokens  # MLX, which the other engines do without
     from thunder.lora import adapters
 
-    base = model.find(settings.model)
+    base = model.find(model_name)
     tokenizer = batches.load_tokenizer(base)
     base_sha256 = model.base_digest(base, model.digest_cache())
     ground: dict[str, Any] = {"base_sha256": base_sha256, "adapter_sha256": None}
-    adapter = adapter_files.find(settings.adapter_path) if settings.adapter_path else None
+    adapter = adapter_files.find(adapter_path) if adapter_path else None
     if adapter:
         adapter_files.check_base(adapter, base_sha256, base)
         ground["adapter_sha256"] = adapter_files.sha256(adapter)
@@ -44,16 +61,6 @@ def _of_model(settings: EvalSettings) -> tuple[Engine, Engine | None]:
     stops = stop_tokens(tokenizer, model.read_config(base))
 
     def engine(base_only: bool) -> Engine:
-        return ModelEngine(
-            loaded,
-            tokenizer,
-            stops,
-            settings.batch_size,
-            settings.window,
-            base_only=base_only,
-            ground=ground,
-            min_margin=settings.min_margin,
-            change_margin=settings.change_margin,
-        )
+        return ModelEngine(loaded, tokenizer, stops, base_only=base_only, ground=ground, **how)
 
-    return engine(False), engine(True) if adapter and settings.compare != "none" else None
+    return engine(False), engine(True) if adapter else None

@@ -45,7 +45,7 @@ def summarise(rows: Sequence[JudgedRow], drawing: Drawing = Drawing()) -> dict[s
     found["by"] = {
         name: {
             group: block([row for row in counted if key(row) == group], drawing)
-            for group in sorted({key(row) for row in counted}, key=_place)
+            for group in sorted({key(row) for row in counted}, key=place)
         }
         for name, key in GROUPS.items()
     }
@@ -147,7 +147,7 @@ GROUPS: dict[str, Callable[[JudgedRow], str]] = {
 _ORDER = [*PARTITIONS, UNKNOWN]
 
 
-def _place(group: str) -> tuple[int, float, str]:
+def place(group: str) -> tuple[int, float, str]:
     """Where a group stands in its table: partitions in their own order, bins by their limits, the rest by name."""
     words = group.split()
     if words[0] in ("to", "over"):

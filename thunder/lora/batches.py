@@ -57,6 +57,7 @@ class Encoded:
             "rows": len(self.examples),
             "tokens": self.tokens,
             "supervised_tokens": self.supervised,
+            "most_supervised_tokens": max((example.supervised for example in self.examples), default=0),
             "rows_cut_at_limit": len(self.cut),
             "rows_left_out": len(self.left_out),
             "left_out_sources": list(self.left_out[:20]),

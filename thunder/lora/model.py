@@ -207,26 +207,6 @@ def _damaged(path: Path, reason: str) -> ModelError:
     return ModelError(f"{path}: {reason}", fix="copy or download the model again")
 
 
-def multiply_adds(config: dict[str, Any]) -> float | None:
-    """Multiply-adds per token of a forward pass with its head, by the config; None where it does not say enough."""
-    text = config.get("text_config", config)
-    try:
-        width, layers, vocabulary = text["hidden_size"], text["num_hidden_layers"], text["vocab_size"]
-        heads, head, inner = (
-            text["num_attention_heads"],
-            text.get("head_dim", width // text["num_attention_heads"]),
-            text["intermediate_size"],
-        )
-    except (KeyError, ZeroDivisionError, TypeError):
-        return None
-    keys = text.get("num_key_value_heads", heads)
-    shared = text.get("num_kv_shared_layers", 0)
-    attention = 2 * width * heads * head
-    key_values = 2 * width * keys * head * (layers - shared)
-    wide = inner * (layers + (shared if text.get("use_double_wide_mlp") else 0))
-    return float(width * vocabulary + attention * layers + key_values + 3 * width * wide)
-
-
 def load(folder: Path) -> Any:
     """The model in memory, evaluated, in evaluation mode.
 

@@ -141,6 +141,8 @@ class PretrainTask:
     """The whole model is trained; a 'row' is a chunk of consecutive lines as long as a sequence."""
 
     output = "model"
+    lengths = None
+    compiled = True
 
     def __init__(self, settings: PretrainSettings, text: Text) -> None:
         self.settings, self.text = settings, text

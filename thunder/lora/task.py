@@ -19,6 +19,8 @@ class LoraTask:
     """A frozen base with LoRA layers, and chat rows as token ids."""
 
     output = "adapters"
+    lengths = None
+    compiled = True
 
     def __init__(
         self,

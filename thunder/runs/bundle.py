@@ -12,10 +12,10 @@ from typing import Any
 from thunder import digest, tensor_digests
 from thunder.errors import ArtifactError, UsageError, several
 from thunder.runs import bundle_checks, record
-from thunder.runs.bundle_checks import BY_PARTITION, RESOLVED, SPLIT, VOCAB, Check
+from thunder.runs.bundle_checks import BEST, BY_PARTITION, RESOLVED, SPLIT, VOCAB, Check
 from thunder.runs.record import CONFIG, ENVIRONMENT, LOG, METRICS, RESULTS
 from thunder.runs.registry import PLAN
-from thunder.runs.scored_rows import PREDICTIONS, REFERENCES
+from thunder.runs.scored_rows import PREDICTIONS, PROPOSALS, REFERENCES, ScoredRow
 
 MANIFEST = "manifest.json"
 FORMAT = 1
@@ -37,7 +37,7 @@ class Kind:
 _ALWAYS: tuple[str | tuple[str, ...], ...] = (RESULTS, LOG, (RESOLVED, CONFIG), ENVIRONMENT)
 RECOGNISER = Kind(
     "recogniser",
-    (*_ALWAYS, "run.log", SPLIT, VOCAB, ("best.safetensors", "best.pt"), PREDICTIONS, REFERENCES, BY_PARTITION),
+    (*_ALWAYS, "run.log", SPLIT, VOCAB, (BEST, "best.pt"), PREDICTIONS, REFERENCES, BY_PARTITION),
     bundle_checks.of_recogniser,
 )
 ADAPTER = Kind(
@@ -46,6 +46,7 @@ ADAPTER = Kind(
     bundle_checks.of_corrector,
 )
 BASE = Kind("base", (*_ALWAYS, PLAN, METRICS), bundle_checks.of_base)
+EVALUATION = Kind("evaluation", (RESULTS, PROPOSALS), bundle_checks.of_evaluation)
 JOBS = {"asr": RECOGNISER, "train": ADAPTER, "pretrain": BASE}  # by the word in plan.json
 
 
@@ -78,6 +79,8 @@ def kind_of(folder: Path) -> Kind:
         return RECOGNISER
     if (folder / "adapters").is_dir():
         return ADAPTER
+    if (folder / PROPOSALS).is_file():
+        return EVALUATION
     raise UsageError(f"{folder}: no run of a known kind", fix="name a folder in runs/ that training made")
 
 
@@ -91,16 +94,21 @@ def inspect(folder: Path) -> Verdict:
 
     Raises UsageError where the folder is no run.
     """
+    return examine(folder)[0]
+
+
+def examine(folder: Path) -> tuple[Verdict, list[ScoredRow]]:
+    """As `inspect`, with the test rows that were counted again."""
     kind = kind_of(folder)
     faults = [f"{path.relative_to(folder)}: a link, not a file" for path in folder.rglob("*") if path.is_symlink()]
     missing = [one for one in kind.required if not _has(folder, one)]
     faults += [f"{one if isinstance(one, str) else ' or '.join(one)}: missing" for one in missing]
-    rows, said, skipped, notes = 0, [], [], []
+    rows: list[ScoredRow] = []
+    said, skipped, notes = [], [], []
     if missing:
         skipped.append("rows and results were not counted again: files are missing")
     else:
-        found, said = kind.check(folder)
-        rows = len(found)
+        rows, said = kind.check(folder)
     sealed = None
     if (folder / MANIFEST).exists():
         try:
@@ -113,7 +121,7 @@ def inspect(folder: Path) -> Verdict:
             notes = _loose_ends(folder, content)
     else:
         skipped.append("digests: it is not sealed")
-    return Verdict(folder, kind.name, sealed, rows, [*faults, *said], skipped, notes)
+    return Verdict(folder, kind.name, sealed, len(rows), [*faults, *said], skipped, notes), rows
 
 
 def refuse_faults(verdict: Verdict) -> None:

@@ -17,6 +17,7 @@ from thunder.runs.scored_rows import PREDICTIONS, ScoredRow
 from thunder.text.distance import ErrorCount
 
 SPLIT, VOCAB, BY_PARTITION = "split.json", "vocab.json", "test_metrics_by_partition.json"
+BEST = "best.safetensors"
 RESOLVED = "config.resolved.json"
 TOLERANCE = 1e-9  # of a rate that is recomputed
 _EDITS = ("cer_edits", "edits")  # both words are in use
@@ -49,21 +50,26 @@ def of_recogniser(folder: Path) -> tuple[list[ScoredRow], list[str]]:
     """The rows of a recogniser's run, and everything that is wrong with its files."""
     faults: list[str] = []
     rows = scored_rows.recognised(folder, faults)
-    _against_split(folder, [row.name for row in rows], faults)
+    results = json_object(folder / RESULTS, faults)
+    _against_split(folder, [row.name for row in rows], results, faults)
     if not json_object(folder / VOCAB, faults):
         faults.append(f"{VOCAB}: names no labels")
-    results = json_object(folder / RESULTS, faults)
     test = results.get("test")
     if not isinstance(test, dict):
         test = results
     total = sum((row.counts[""] for row in rows), ErrorCount())
     _compare(RESULTS, test, {"cer": total.rate}, required=("cer",), faults=faults)
     counted = {"rows": len(rows), "reference_chars": total.reference_chars, _word(test): total.edits}
+    counted |= {"exact": sum(not row.counts[""].edits for row in rows)}
+    counted |= {"empty": sum(not row.hypothesis for row in rows)}
     _compare(RESULTS, test, counted, required=(), faults=faults)
     if "wer" in test:
         _compare(RESULTS, test, {"wer": scored_rows.METRICS["wer"](rows)}, required=(), faults=faults)
     _partitions(json_object(folder / BY_PARTITION, faults), rows, total, faults)
     _best_loss(folder, results, faults)
+    tested, best = results.get("checkpoint_sha256"), folder / BEST
+    if tested and best.is_file() and digest.of_file(best) != tested:
+        faults.append(f"{BEST}: not the weights that were tested, by 'checkpoint_sha256' of {RESULTS}")
     return rows, faults
 
 
@@ -91,6 +97,34 @@ def of_corrector(folder: Path) -> tuple[list[ScoredRow], list[str]]:
     return rows, faults
 
 
+def of_evaluation(folder: Path) -> tuple[list[ScoredRow], list[str]]:
+    """The rows of an evaluation (`thunder eval`), and everything that is wrong with its files."""
+    faults: list[str] = []
+    results = json_object(folder / RESULTS, faults)
+    rows = scored_rows.proposed(folder, faults)
+    # a row whose reference is empty has no error rate, and is counted apart
+    counted = [row for row in rows if row.reference]
+    apart = results.get("empty_reference")
+    if isinstance(apart, dict):
+        _compare(
+            f"{RESULTS}, 'empty_reference'",
+            apart,
+            {"rows": len(rows) - len(counted)},
+            required=("rows",),
+            faults=faults,
+        )
+    wanted: dict[str, Any] = {f"cer_{name}": scored_rows.rate(counted, name) for name in ("before", "after")}
+    totals = {name: sum((row.counts[name] for row in counted), ErrorCount()) for name in ("before", "after")}
+    wanted |= {f"edits_{name}": total.edits for name, total in totals.items()}
+    wanted |= {"rows": len(counted), "reference_chars": totals["after"].reference_chars}
+    _compare(RESULTS, results, wanted, required=tuple(wanted), faults=faults)
+    files = results.get("files")
+    for name, sha256 in files.items() if isinstance(files, dict) else ():
+        if not (folder / name).is_file() or digest.of_file(folder / name) != sha256:
+            faults.append(f"{name}: not the file that {RESULTS} names by its digest")
+    return rows, faults
+
+
 def of_base(folder: Path) -> tuple[list[ScoredRow], list[str]]:
     """A pretrained base: no rows, and what is wrong with its results."""
     faults: list[str] = []
@@ -98,8 +132,8 @@ def of_base(folder: Path) -> tuple[list[ScoredRow], list[str]]:
     return [], faults
 
 
-def _against_split(folder: Path, names: list[str], faults: list[str]) -> None:
-    """Row ids are those of the split's test part; fewer only where the run was asked to test fewer."""
+def _against_split(folder: Path, names: list[str], results: Mapping[str, Any], faults: list[str]) -> None:
+    """Row ids are those of the split's test part, but for what the results say was left out, or not asked for."""
     split = json_object(folder / SPLIT, faults)
     ids, sums = split.get("ids"), split.get("sha256")
     if not isinstance(ids, dict) or not isinstance(ids.get("test"), list):
@@ -111,12 +145,25 @@ def _against_split(folder: Path, names: list[str], faults: list[str]) -> None:
     test = set(ids["test"])
     if strangers := [name for name in names if name not in test]:
         faults.append(f"{PREDICTIONS}: row {strangers[0]!r} is not in the test part of {SPLIT}{_more(strangers)}")
-    limit = _limit(folder)
-    wanted = min(len(ids["test"]), limit) if limit else len(ids["test"])
-    if len(names) != wanted:
+    limit = _limit(folder) or len(test)
+    usable = len(test) - _left_out(results, len(test), faults)
+    if len(names) != min(limit, usable):
         missing = sorted(test - set(names))
-        named = f"; missing is {missing[0]!r}{_more(missing)}" if missing and not limit else ""
-        faults.append(f"{PREDICTIONS}: {len(names)} rows, the split has {wanted} to test{named}")
+        named = f"; missing is {missing[0]!r}{_more(missing)}" if missing and limit >= len(test) == usable else ""
+        faults.append(f"{PREDICTIONS}: {len(names)} rows, the split has {min(limit, usable)} to test{named}")
+
+
+def _left_out(results: Mapping[str, Any], test: int, faults: list[str]) -> int:
+    """How many utterances of the test part the run says that it could not use; it has to say why."""
+    data = results.get("data")
+    usable = data.get("test_rows") if isinstance(data, dict) else None
+    if not isinstance(usable, int) or not isinstance(data, dict):
+        return 0
+    reasons = data.get("left_out")
+    named = [said.get("rows", 0) for said in reasons.values()] if isinstance(reasons, dict) else []
+    if not 0 <= test - usable <= sum(named):
+        faults.append(f"{RESULTS}: {usable} test rows of {test} in {SPLIT}, and {sum(named)} said to be left out")
+    return max(0, test - usable)
 
 
 def _limit(folder: Path) -> int:
@@ -166,6 +213,7 @@ def _partitions(content: Mapping[str, Any], rows: list[ScoredRow], total: ErrorC
     if not known:
         faults.append(f"{BY_PARTITION}: has no partition ({', '.join(scored_rows.PARTITIONS)}) with '{_EDITS[0]}'")
         return
+    _characters(content.get("characters"), total, faults)
     sums = ErrorCount()
     for name in scored_rows.PARTITIONS:
         mine = [row for row in rows if row.partition == name]
@@ -178,12 +226,29 @@ def _partitions(content: Mapping[str, Any], rows: list[ScoredRow], total: ErrorC
         wanted: dict[str, Any] = {"rows": len(mine), "reference_chars": count.reference_chars, _word(said): count.edits}
         wanted |= {"cer": count.rate} if count.reference_chars else {}
         _compare(f"{BY_PARTITION}, '{name}'", said, wanted, required=("reference_chars",), faults=faults)
-        stated = (said.get(_word(said)), said.get("reference_chars"))
-        if all(isinstance(number, int) for number in stated):
-            sums += ErrorCount(int(stated[0] or 0), int(stated[1] or 0))
+        sums += _stated(said)
     if sums != total:
         faults.append(
             f"{BY_PARTITION}: partitions sum to {sums.edits} edits in {sums.reference_chars} code points, "
+            f"the rows to {total.edits} in {total.reference_chars}"
+        )
+
+
+def _stated(said: Mapping[str, Any]) -> ErrorCount:
+    """The counts that a part states; what is no whole number counts nothing, and so cannot add up."""
+    numbers = [said.get(key) for key in (_word(said), "reference_chars")]
+    edits, chars = (number if isinstance(number, int) else 0 for number in numbers)
+    return ErrorCount(edits, chars)
+
+
+def _characters(content: Any, total: ErrorCount, faults: list[str]) -> None:
+    """The partitions of characters, where a run has them, add up to the same counts."""
+    if not isinstance(content, dict) or not content:
+        return
+    sums = sum((_stated(said) for said in content.values() if isinstance(said, dict)), ErrorCount())
+    if sums != total:
+        faults.append(
+            f"{BY_PARTITION}, 'characters': sum to {sums.edits} edits in {sums.reference_chars} code points, "
             f"the rows to {total.edits} in {total.reference_chars}"
         )
 

@@ -23,6 +23,8 @@ _TREATMENT = {
     "mode", "use_ttt", "use_tar", "reg", "reg_weight", "tar_weight", "conditioning", "control", "codebook", "head",
     "ttt_chunk_size", "ttt_lr", "ttt_cap", "ttt_heads", "ttt_head_dim",
 }  # fmt: skip
+# how a split was come by; where its ids are known these decide nothing more
+_SPLITTING = {"holdout", "test_speakers", "test_ids", "valid_speakers", "valid_ids"}
 _ENVIRONMENT = {"ranks", "strategy", "cluster", "grad_checkpoint"}
 # where things lie and how a run is watched; what lies there is known by its digest
 _COSMETIC = {
@@ -72,20 +74,28 @@ class Drift:
 
 
 def compare(a: Facts, b: Facts, allow: Collection[str] = ()) -> Drift:
-    """Compare two runs; what `allow` names may differ, and nothing else that could be a reason (pure).
-
-    Raises UsageError where `allow` names something that neither run has.
-    """
-    allowed = {RENAMED.get(name.strip().replace("-", "_"), name.strip().replace("-", "_")) for name in allow}
+    """Compare two runs; what `allow` names may differ, and nothing else that could be a reason (pure)."""
+    allowed = set(map(_known_as, allow))
     found = [*_options(a, b), *_identity(a, b), *_rates(a, b), *_outcome(a, b), *_environment(a, b)]
     found += [*_conflicts(a), *_conflicts(b)]
-    known = {*a.options, *b.options, *(finding.name for finding in found)}
-    for name in sorted(allowed - known):
-        raise UsageError(f"--allow {name}: neither run has it.{nearest(name, known)}", fix="name an option of theirs")
     findings = tuple(
         Finding(one.name, one.kind, one.a, one.b, one.name.split(",")[0] in allowed, one.note) for one in found
     )
     return Drift(a.name, b.name, *_judged(a, b, findings))
+
+
+def refuse_unknown(allow: Collection[str], *runs: Facts) -> None:
+    """Raise UsageError where `allow` names something that no run has: a misspelt declaration declares nothing."""
+    known = {
+        name for facts in runs for part in (facts.options, facts.identity or {}, facts.environment) for name in part
+    }
+    for name in sorted(set(map(_known_as, allow)) - known):
+        raise UsageError(f"--allow {name}: neither run has it.{nearest(name, known)}", fix="name an option of theirs")
+
+
+def _known_as(name: str) -> str:
+    name = name.strip().replace("-", "_")
+    return RENAMED.get(name, name)
 
 
 def _judged(a: Facts, b: Facts, findings: tuple[Finding, ...]) -> tuple[Word, tuple[Finding, ...], str]:
@@ -112,9 +122,10 @@ def class_of(option: str) -> Class | None:
 
 
 def _options(a: Facts, b: Facts) -> Iterator[Finding]:
+    split_known = all("split" in (facts.identity or {}) for facts in (a, b))
     for name in sorted(a.options.keys() | b.options.keys()):
         kind = class_of(name)
-        if kind is None:
+        if kind is None or (split_known and name in _SPLITTING):
             continue
         one, other = a.options.get(name), b.options.get(name)
         if name == "patience":

@@ -79,6 +79,7 @@ def _content(path: Path) -> dict[str, Any]:
 
 
 def entries(path: Path) -> list[dict[str, Any]]:
+    """The lines of a metrics.jsonl that can be read; none where there is no such file."""
     return [entry for _, entry in scored_rows.json_lines(path, [])] if path.is_file() else []
 
 
@@ -115,7 +116,8 @@ def _identity(folder: Path, said: Mapping[str, Any]) -> dict[str, str]:
 def _environment(said: Mapping[str, Any]) -> dict[str, Any]:
     versions = said.get("versions")
     found = {f"version of {name}": value for name, value in versions.items()} if isinstance(versions, dict) else {}
-    return found | {key: said[key] for key in ("chip", "system", "commit", "dirty") if key in said}
+    found |= {key: said[key] for key in ("chip", "system", "dirty") if key in said}
+    return found | ({"commit": str(said["commit"])[:12]} if "commit" in said else {})
 
 
 def _done(results: Mapping[str, Any], entries: list[dict[str, Any]], asked: Mapping[str, Any]) -> Done:

@@ -28,7 +28,7 @@ State = Literal["running", "done", "stopped", "failed", "damaged"]
 
 @dataclass(frozen=True)
 class RunLine:
-    """A run in a line. started, updated: seconds since 1970. cer: on the test rows, with the adapter.
+    """A run in a line. started, updated: seconds since 1970. cer: on the test rows; of a LoRA run, with the adapter.
 
     why: what is damaged, or what a failed run said last.
     """
@@ -91,7 +91,8 @@ def line(folder: Path, running: bool) -> RunLine:
         results, end = _object(folder / RESULTS), _object(folder / END)
         if results is not None:
             said["step"] = _whole(results.get("steps")) or said.get("step")
-            said["cer"] = _number(_inside(results, "test", "cer_after"))
+            test = _inside(results, "test", "cer_after"), _inside(results, "test", "cer"), results.get("cer")
+            said["cer"] = next((rate for each in test if (rate := _number(each)) is not None), None)
             return RunLine(state="done", **said)
         return RunLine(**said, **_end(folder, end))
     except _Damaged as fault:
@@ -110,13 +111,14 @@ def _end(folder: Path, end: dict[str, Any] | None) -> dict[str, Any]:
 def _folders(root: Path) -> Iterator[Path]:
     """What looks like a run; `latest` and other links, and hidden folders, do not."""
     with contextlib.suppress(OSError):
-        for path in root.iterdir():
-            if path.is_symlink() or path.name.startswith(".") or not path.is_dir():
-                continue
-            if _EVALUATION.match(path.name) and not (path / PLAN).exists():
-                continue
-            if _NAME.match(path.name) or any((path / name).exists() for name in (CONFIG, PLAN, LOCK)):
-                yield path
+        yield from (path for path in root.iterdir() if not path.is_symlink() and path.is_dir() and is_run(path))
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder looks like a run."""
+    if folder.name.startswith(".") or (_EVALUATION.match(folder.name) and not (folder / PLAN).exists()):
+        return False
+    return bool(_NAME.match(folder.name)) or any((folder / name).exists() for name in (CONFIG, PLAN, LOCK, RESULTS))
 
 
 def _started(folder: Path) -> float:

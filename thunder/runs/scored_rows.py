@@ -12,6 +12,7 @@ from thunder.text import distance
 from thunder.text.distance import ErrorCount, Unit
 
 PREDICTIONS, REFERENCES = "test_predictions.jsonl", "test_references.jsonl"
+PROPOSALS = "predictions.jsonl"  # of an evaluation
 PARTITIONS = ("stable", "boundary", "uncertain", "novelty", "unknown")
 # what each row of a recogniser's predictions says, besides its texts
 FIELDS: dict[str, tuple[type, ...]] = {
@@ -120,6 +121,39 @@ def corrected(folder: Path, faults: list[str]) -> list[ScoredRow]:
         partition, script = str(said.get("partition") or "unknown"), str(said.get("script") or "unknown")
         answer = said["prediction_after"].strip()
         found.append(ScoredRow(said["row_id"], partition, script, answer, reference, counts))
+    return found
+
+
+_PROPOSED: dict[str, type] = {
+    **dict.fromkeys(("row_id", "input", "proposal", "reference"), str),
+    "accepted": bool,
+    **dict.fromkeys(("edits_before", "edits_proposal", "edits_after"), dict),
+}
+
+
+def proposed(folder: Path, faults: list[str]) -> list[ScoredRow]:
+    """The rows of an evaluation: input, proposal, and what is left in the end: the proposal where it is accepted."""
+    rows = list(json_lines(folder / PROPOSALS, faults))
+    _note_twins(PROPOSALS, "row_id", rows, faults)
+    found = []
+    for number, said in rows:
+        where = f"{PROPOSALS}:{number}: row {said.get('row_id')!r}"
+        texts = ("row_id", "input", "proposal", "reference")
+        wrong = [key for key in texts if not isinstance(said.get(key), str)]
+        wrong += [
+            key for key in ("edits_before", "edits_proposal", "edits_after") if not isinstance(said.get(key), dict)
+        ]
+        if wrong or not isinstance(said.get("accepted"), bool):
+            faults.append(f"{where}: {', '.join(map(repr, wrong)) or repr('accepted')} missing or of the wrong kind")
+            continue
+        reference = said["reference"].strip()
+        before, proposal = (distance.count(said[key].strip(), reference) for key in ("input", "proposal"))
+        counts = {"before": before, "proposal": proposal, "after": proposal if said["accepted"] else before}
+        stated = {name: said[f"edits_{name}"].get("codepoint") for name in counts}
+        _note_counts(where, stated, [(name, count.edits) for name, count in counts.items()], faults)
+        partition, script = str(said.get("partition") or "unknown"), str(said.get("script") or "unknown")
+        left = said["proposal" if said["accepted"] else "input"].strip()
+        found.append(ScoredRow(said["row_id"], partition, script, left, reference, counts))
     return found
 
 

@@ -22,7 +22,7 @@ from thunder.training.task import Task
 if TYPE_CHECKING:
     from thunder.training.loop import State
 
-WEIGHTS, OPTIMIZER, STATE = "weights.safetensors", "optimizer_state.safetensors", "trainer_state.json"
+WEIGHTS, OPTIMIZER, STATE = manifest.WEIGHTS, manifest.OPTIMIZER, "trainer_state.json"
 MANIFEST = manifest.MANIFEST
 BEST = "best"
 KEPT = 2

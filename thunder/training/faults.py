@@ -1,8 +1,9 @@
-"""Faults on demand, to show that a run survives them: kills, freezes, Metal's errors, sums that do not match.
+"""Faults on demand, to show that a run survives them: kills, freezes, Metal's errors, slow ranks, sums out of step.
 
 THUNDER_FAULTS holds `kind@point[:step=N][:rank=R][:above=N][:always]`, separated by commas. Each fires once a run: a
 marker in the run's folder outlives the restart. `always` fires every time; `above` (for the GPU's errors) every time
-that more than N rows go through the model at once. Without the variable `at` does nothing.
+that more than N rows go through the model at once. `slow@computing` makes each micro-batch take twice as long as it
+does, or with `ms=N` N milliseconds a row longer; it fires every time. Without the variable `at` does nothing.
 """
 
 from __future__ import annotations
@@ -33,10 +34,12 @@ METAL = {
     }.items()
 }
 SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
-KINDS = (*SIGNALS, "freeze", *METAL, "extra-collective", "nan", "garbage-event", "long-log-line")
+KINDS = (*SIGNALS, "freeze", *METAL, "extra-collective", "nan", "garbage-event", "long-log-line", "slow")
 POINTS = (
-    "joining", "loading", "step", "gradient", "collective", "applied", "validating", "saving", "saved", "testing",
+    "joining", "loading", "step", "computing", "gradient", "collective", "applied", "validating", "saving", "saved",
+    "testing",
 )  # fmt: skip
+NUMBERS = ("step", "rank", "above", "ms")
 INTO_COLLECTIVE = 0.003  # seconds after which the fault at `collective` fires: the ring is busy or waits by then
 GARBAGE = 10 * 2**20  # bytes
 GARBAGE_SECONDS = 20
@@ -53,6 +56,7 @@ class Fault:
     rank: int | None = None
     above: int | None = None
     always: bool = False
+    ms: int | None = None
 
 
 def parse(spec: str) -> tuple[Fault, ...]:
@@ -75,23 +79,34 @@ def _parse_one(text: str) -> Fault:
         name, _, number = option.partition("=")
         if option == "always":
             values["always"] = True
-        elif name in ("step", "rank", "above") and number.isdecimal():
+        elif name in NUMBERS and number.isdecimal():
             values[name] = int(number)
         else:
-            raise _refused(text, f"no option '{option}'.{nearest(name, ('step', 'rank', 'above', 'always'))}")
-    if "above" in values and kind not in METAL:
-        raise _refused(text, f"'above' is for {', '.join(METAL)}")
-    if kind == "nan" and point != "gradient":
-        raise _refused(text, "'nan' is for the point 'gradient'")
-    if point == "collective" and kind not in SIGNALS:
-        raise _refused(text, f"at 'collective' only {' and '.join(SIGNALS)} can be")
-    if kind == "extra-collective" and point in ("joining", "loading"):
-        raise _refused(text, "there is no collective before the loop begins")
+            raise _refused(text, f"no option '{option}'.{nearest(name, (*NUMBERS, 'always'))}")
+    if reason := _clash(kind, point, values):
+        raise _refused(text, reason)
     return Fault(text, kind, point, **values)
 
 
+def _clash(kind: str, point: str, values: dict[str, Any]) -> str:
+    """Why kind, point and options do not go together; nothing where they do."""
+    if "above" in values and kind not in METAL:
+        return f"'above' is for {', '.join(METAL)}"
+    if "ms" in values and kind != "slow":
+        return "'ms' is for slow"
+    if kind == "slow" and point != "computing":
+        return "'slow' is for the point 'computing'"
+    if kind == "nan" and point != "gradient":
+        return "'nan' is for the point 'gradient'"
+    if point == "collective" and kind not in SIGNALS:
+        return f"at 'collective' only {' and '.join(SIGNALS)} can be"
+    if kind == "extra-collective" and point in ("joining", "loading"):
+        return "there is no collective before the loop begins"
+    return ""
+
+
 def _refused(text: str, reason: str) -> UsageError:
-    return UsageError(f"{VARIABLE}: '{text}': {reason}", fix="kind@point[:step=N][:rank=R][:above=N][:always]")
+    return UsageError(f"{VARIABLE}: '{text}': {reason}", fix="kind@point[:step=N][:rank=R][:above=N][:ms=N][:always]")
 
 
 class Armed:
@@ -102,11 +117,13 @@ class Armed:
         self.world: World | None = None
         self.micro_batch_size = 0
 
-    def at(self, point: str, step: int | None, loss: mx.array | None) -> None:
+    def at(self, point: str, step: int | None, loss: mx.array | None, rows: int, seconds: float) -> None:
         """Fire each fault that is due here."""
         for fault in self.faults:
             if fault.point == point and fault.rank in (None, self.rank) and fault.step in (None, step):
-                if self._is_due(fault):
+                if fault.kind == "slow":
+                    time.sleep(seconds if fault.ms is None else rows * fault.ms / 1000)
+                elif self._is_due(fault):
                     self._fire(fault, loss)
 
     def _is_due(self, fault: Fault) -> bool:
@@ -186,7 +203,9 @@ def situate(world: World, micro_batch_size: int) -> None:
         _armed.world, _armed.micro_batch_size = world, micro_batch_size
 
 
-def at(point: str, *, step: int | None = None, loss: mx.array | None = None) -> None:
-    """A place where a fault can be asked for. loss: [] what `nan` spoils."""
+def at(
+    point: str, *, step: int | None = None, loss: mx.array | None = None, rows: int = 0, seconds: float = 0.0
+) -> None:
+    """A place where a fault can be asked for. loss: [] what `nan` spoils. rows, seconds: of what `slow` slows."""
     if _armed is not None:
-        _armed.at(point, step, loss)
+        _armed.at(point, step, loss, rows, seconds)

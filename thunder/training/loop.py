@@ -11,6 +11,7 @@ from thunder.parallel import data
 from thunder.parallel.world import World
 from thunder.runs.record import RunRecord
 from thunder.training import checkpoint, faults, share
+from thunder.training.balance import Balance
 from thunder.training.hooks import Hook, standard_hooks
 from thunder.training.settings import AS_PLANNED, Circumstances, LoopSettings
 from thunder.training.step import StepResult, make_optimizer, make_step
@@ -30,6 +31,7 @@ class State:
     validated_at: int | None = None
     validations_without_gain: int = 0
     stopped_early: str = ""
+    speeds: list[float] = field(default_factory=list)
     asked_to_stop: bool = False
     result: StepResult | None = None
 
@@ -52,17 +54,20 @@ def train(
     faults.situate(world, rows_at_once)
     optimizer = make_optimizer(settings)
     state = _start(task, optimizer, world, record, ground or {}, ranks, circumstances.force)
-    step = make_step(task, optimizer, settings, world, rows_at_once)
+    balance = Balance(world, settings, state.speeds)
+    step = make_step(task, optimizer, settings, world, rows_at_once, balance)
     hooks = standard_hooks(task, optimizer, settings, world, record, stop_requested, ground or {}, ranks)
     global_batch = settings.batch_size * ranks * settings.grad_accumulation_steps
     record.phase("training", step=state.step, steps=settings.total_updates)
     fire(hooks, state, at_start=True)
-    for plan in data.steps(task.rows, global_batch, settings.seed, after=state.step, until=settings.total_updates):
+    span = {"after": state.step, "until": settings.total_updates}
+    for plan in data.steps(task.rows, global_batch, settings.seed, **span, lengths=task.lengths):
         if state.asked_to_stop or state.stopped_early:
             break
         state.result = step(plan, stop_requested())
         state.step, state.epoch, state.tokens = plan.number, plan.epoch, state.tokens + state.result.tokens
         state.asked_to_stop = state.result.stop
+        balance.renew(state, record)
         fire(hooks, state)
     return state
 

@@ -16,6 +16,7 @@ from thunder import digest, tensor_digests
 from thunder.errors import ArtifactError
 
 MANIFEST = "manifest.json"
+WEIGHTS, OPTIMIZER = "weights.safetensors", "optimizer_state.safetensors"
 FORMAT = 1
 KEYS = {"format", "step", "ranks", "ground", "files", "tensors", "checksum"}
 TENSORS_NAMED = 5

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import ClassVar, Literal, TypeVar
 
 from thunder import digest
 from thunder.config import Settings, option
@@ -14,6 +14,7 @@ LOOP, OPTIMIZER, OUTPUT, PLACE = "Training", "Optimizer", "Output and records", 
 CIRCUMSTANCES = (
     "cluster",
     "ranks",
+    "balance",
     "resume",
     "force",
     "skip_link_check",
@@ -57,6 +58,13 @@ class LoopSettings(Settings):
         "Seconds without progress after which a rank is taken to hang, at least; ten median steps, where that is more.",
         panel=PLACE,
         ge=1,
+    )
+
+    balance: Literal["even", "auto"] = option(
+        "even",
+        "Rows of an update over ranks: 'even', or 'auto' by the speed each rank shows; the result is the same but for "
+        "rounding. Where a cluster's chips differ, auto is chosen for you.",
+        panel=PLACE,
     )
 
     iters: int = option(
@@ -122,6 +130,9 @@ class LoopSettings(Settings):
         "With --resume: go on although options, rows or base weights have changed; the run records what has.",
         panel=OUTPUT,
     )
+
+    bias_correction: ClassVar[bool] = False
+    """Whether AdamW corrects its first moments, as torch's does and mlx_lm's does not."""
 
     def digest(self) -> str:
         """SHA-256 of the values that decide what is computed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +17,7 @@ from thunder.errors import RunFailed
 from thunder.parallel import collectives, data
 from thunder.parallel.world import World
 from thunder.training import faults
+from thunder.training.balance import Balance
 from thunder.training.schedule import learning_rate
 from thunder.training.settings import LoopSettings
 from thunder.training.task import Batch, Task
@@ -33,14 +35,17 @@ class StepResult:
 
 
 def make_optimizer(settings: LoopSettings) -> optim.Optimizer:
-    """AdamW as in mlx_lm (no bias correction); its rate is set before every update."""
+    """AdamW as in mlx_lm, with bias correction where the settings have it; its rate is set before every update."""
     return optim.AdamW(
-        learning_rate=settings.learning_rate, betas=list(settings.adam_betas), weight_decay=settings.weight_decay
+        learning_rate=settings.learning_rate,
+        betas=list(settings.adam_betas),
+        weight_decay=settings.weight_decay,
+        bias_correction=settings.bias_correction,
     )
 
 
 def gradient_of(task: Task) -> Callable[[Batch], tuple[mx.array, dict[str, Any]]]:
-    """A compiled function: Batch -> (summed loss [], its gradient), both evaluated before it returns.
+    """A function, compiled if the task can be: Batch -> (summed loss [], its gradient), evaluated before it returns.
 
     Evaluated here, so that no GPU command buffer is left that a collective would have to wait for.
     """
@@ -50,12 +55,14 @@ def gradient_of(task: Task) -> Callable[[Batch], tuple[mx.array, dict[str, Any]]
     # value_and_grad leaves its traced parameters in the model; naming the state as an output puts the arrays back
     captured = [model.state, mx.random.state]
 
-    @partial(mx.compile, inputs=captured, outputs=captured)
-    def compiled(*arrays: mx.array) -> tuple[mx.array, dict[str, Any]]:
+    compile = partial(mx.compile, inputs=captured, outputs=captured) if task.compiled else lambda function: function
+
+    @compile
+    def run(*arrays: mx.array) -> tuple[mx.array, dict[str, Any]]:
         return value_and_grad(*arrays)
 
     def gradient(batch: Batch) -> tuple[mx.array, dict[str, Any]]:
-        loss_sum, gradients = compiled(*batch.arrays)
+        loss_sum, gradients = run(*batch.arrays)
         mx.eval(loss_sum, gradients)
         return loss_sum, gradients
 
@@ -63,12 +70,19 @@ def gradient_of(task: Task) -> Callable[[Batch], tuple[mx.array, dict[str, Any]]
 
 
 def make_step(
-    task: Task, optimizer: optim.Optimizer, settings: LoopSettings, world: World, rows_at_once: int = 0
+    task: Task,
+    optimizer: optim.Optimizer,
+    settings: LoopSettings,
+    world: World,
+    rows_at_once: int = 0,
+    balance: Balance | None = None,
 ) -> Callable[[data.Step, bool], StepResult]:
     """The function that does one update, given the step's rows over ranks and whether this rank was asked to stop.
 
-    rows_at_once: how a rank's share is cut, 0 for the settings' batch size; the update is the same but for rounding.
+    rows_at_once: how a rank's share is cut, 0 for the settings' batch size; balance: which rows are whose, None for an
+    even split. The update is the same but for rounding.
     """
+    balance = balance or Balance(world, settings, ())
     rows_at_once = rows_at_once or settings.batch_size
     model, gradient = task.model, gradient_of(task)
     nothing = tree_map(mx.zeros_like, model.trainable_parameters())
@@ -79,13 +93,15 @@ def make_step(
         # Seeded per step and rank: dropout differs between ranks, and resuming needs no random state.
         mx.random.seed(((settings.seed * 1_000_003 + plan.number) * 64 + world.rank) % 2**63)
         loss_sum, gradients, tokens = mx.array(0.0), nothing, 0
-        mine = data.share(plan.rows, world.rank, world.size)
-        for count, rows in enumerate(data.micro_batches(mine, rows_at_once)):
+        for count, rows in enumerate(data.micro_batches(balance.mine(plan.rows), rows_at_once)):
+            begun = time.perf_counter()
             batch = task.batch(rows, plan.epoch)
             loss, grads = gradient(batch)
             loss_sum, gradients = (loss, grads) if count == 0 else (loss_sum + loss, tree_map(mx.add, gradients, grads))
             mx.eval(loss_sum, gradients)
             tokens += batch.tokens
+            faults.at("computing", step=plan.number, rows=len(rows), seconds=time.perf_counter() - begun)
+            balance.note(len(rows), time.perf_counter() - begun)
         faults.at("gradient", step=plan.number, loss=loss_sum)
         faults.at("collective", step=plan.number)
         summed = collectives.sum_gradients(

@@ -24,6 +24,10 @@ class Task(Protocol):
 
     model: nn.Module
     rows: int
+    lengths: Sequence[int] | None
+    """Of each row, where rows of like length shall go together; None: any order will do."""
+    compiled: bool
+    """Whether its step can be compiled: where its loss is MLX operations throughout."""
     output: str
     """Name of the folder, inside the run's, that holds what a user takes away."""
 

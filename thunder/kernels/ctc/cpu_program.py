@@ -13,8 +13,9 @@ NONE, REACH = N(cpu.NONE), cpu.REACH
 LOG2_E = F(1.4426950408889634)
 # 2^r on [0, 1) as a polynomial, to 3e-9
 P0, P1, P2, P3, P4, P5, P6 = map(F, Chebyshev.interpolate(np.exp2, 6, [0, 1]).convert(kind=Polynomial).coef)
-# sums and maxima may be taken in any order, so that they vectorise; infinities keep their meaning
-FREE = {"contract", "nsz", "nnan", "reassoc"}
+# maxima may be taken in any order, so that they vectorise; sums may not, nor products be contracted: which version of a
+# loop runs depends on where its arrays happen to lie, and one run would not have the bits of the next
+FREE = {"nsz", "nnan"}
 
 
 @njit(inline="always")

@@ -1,0 +1,76 @@
+"""What the gate lets through of a model's proposals, by least margin and confidence: where a rules file comes from.
+
+python benchmarks/gate.py ROWS [--model FOLDER] [--adapter-path FOLDER] [--window 6] [--max-cer 0.3] [--rows 80]
+
+Rows are before/after, hyp/ref or correction rows, of which every n-th with a CER up to --max-cer is taken; each is held
+against the budgets of `boundary`, then of `uncertain`, whatever its own partition. Choose on development rows only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from thunder.bridge import gate, rules
+from thunder.bridge.decisions import evidence
+from thunder.bridge.rules import Rulebook
+from thunder.evaluation import cases, setup
+from thunder.evaluation.cases import Case
+from thunder.evaluation.engines import Proposal
+from thunder.evaluation.judge import judged
+from thunder.evaluation.summary import summarise
+from thunder.text import distance
+
+
+def chosen(path: Path, max_cer: float, count: int, longest: int) -> list[Case]:
+    """So many rows of a file, spread over it."""
+    fit = [
+        case
+        for case in cases.read(path).cases
+        if len(case.input) <= longest and (distance.count(case.input, case.reference).rate or 0) <= max_cer
+    ]
+    return fit[:: max(1, len(fit) // count)][:count]
+
+
+def gated(asked: Sequence[Case], proposals: Sequence[Proposal], partition: str, book: Rulebook) -> dict[str, Any]:
+    """The summary of what is left of the proposals behind the gate."""
+    rows = []
+    for case, proposal in zip(asked, proposals, strict=True):
+        verdict = gate.decide(dataclasses.replace(evidence(case, proposal), partition=partition), book)
+        rows.append(judged(case, dataclasses.replace(proposal, accepted=verdict.decision == "accept")))
+    return summarise(rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("source", type=Path)
+    parser.add_argument("--model")
+    parser.add_argument("--adapter-path")
+    parser.add_argument("--window", type=int, default=0)
+    parser.add_argument("--max-cer", type=float, default=0.3)
+    parser.add_argument("--longest", type=int, default=200)
+    parser.add_argument("--rows", type=int, default=80)
+    given = parser.parse_args()
+    asked = chosen(given.source, given.max_cer, given.rows, given.longest)
+    engine, _ = setup.of_model(given.model, given.adapter_path, batch_size=32, window=given.window, margins=True)
+    proposals, book = list(engine.propose(asked)), rules.read()
+    blind = summarise([judged(case, proposal) for case, proposal in zip(asked, proposals, strict=True)])
+    print(f"{len(asked)} rows, CER {blind['cer_before']:.4f}; all accepted: {blind['cer_after']:.4f}, "
+          f"{blind['improved']} improved, {blind['worse']} worse")  # fmt: skip
+    print("partition   min_confidence min_margin accepted improved worse  CER     at most worse (95 % sure)")
+    for partition in ("boundary", "uncertain"):
+        ours = book.budgets[partition]
+        for limits in [(ours.min_confidence, ours.min_margin), *((0.8, margin) for margin in (0.0, 0.05, 0.1, 0.2))]:
+            changes = dict(zip(("min_confidence", "min_margin"), limits, strict=True))
+            budgets = {**book.budgets, partition: ours.model_copy(update=changes)}
+            found = gated(asked, proposals, partition, Rulebook(book.rules, budgets, ""))
+            bound = f"{found['worse_upper95']:.1%}"
+            print(f"{partition:11} {limits[0]:<14} {limits[1]:<10} {found['accepted']:<8} {found['improved']:<8} "
+                  f"{found['worse']:<6} {found['cer_after']:.4f}  {bound}", flush=True)  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,51 @@
+"""How long `thunder runs` takes with many runs: python benchmarks/registry.py [COUNT]; folders are temporary."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from thunder.runs import conditions, index
+
+OPTIONS = {f"option_{number}": number for number in range(40)}
+MODES = ("baseline", "trajectory", "tar", "trajectory+ttt")
+
+
+def make(root: Path, count: int) -> None:
+    """So many finished runs, with as many options as ours have."""
+    for number in range(count):
+        folder = root / f"2026{number % 12 + 1:02}{number % 28 + 1:02}-120000-run-{number:05}"
+        folder.mkdir()
+        settings = OPTIONS | {"mode": MODES[number % 4], "seed": number, "learning_rate": (1 + number % 9) * 1e-4}
+        plan = {"job": "asr", "length": {"updates": 400}, "settings": settings}
+        (folder / "plan.json").write_text(json.dumps(plan))
+        (folder / "config.yaml").write_text("mode: baseline\n")
+        (folder / "metrics.jsonl").write_text('{"step": 400, "loss": 0.5}\n' * 40)
+        (folder / "results.json").write_text(json.dumps({"steps": 400, "test": {"cer": number % 1000 / 1000}}))
+
+
+def timed(name: str, ask) -> None:
+    wall, cpu = time.perf_counter(), time.process_time()
+    rows = ask()
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    print(f"{name:44} {len(rows):6} rows  {wall:7.3f} s wall  {cpu:7.3f} s CPU")
+
+
+def main(count: int) -> None:
+    """Make the runs, then ask for them as the commands do."""
+    with tempfile.TemporaryDirectory() as place:
+        root = Path(place)
+        make(root, count)
+        timed("first look (reads every folder)", lambda: index.listed(root))
+        wanted = [conditions.parse(text) for text in ("mode=trajectory", "lr<5e-4", "cer<0.3")]
+        for _ in range(2):
+            timed("list", lambda: index.listed(root))
+            timed("filter (mode, lr, cer), sorted by cer", lambda: index.listed(root, wanted, sort="cer"))
+            timed("newest 20", lambda: index.listed(root, limit=20))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 10_000)

@@ -1,0 +1,67 @@
+"""Texts as CTC labels in either script, and how many frames they need."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from thunder.corpora.records import script_of
+from thunder.errors import CorpusError, several
+from thunder.text.alphabet import LATIN, NKO, Alphabet
+from thunder.text.normalise import normalise
+from thunder.text.transliterate import to_latin, to_nko
+
+ALPHABETS: dict[str, Alphabet] = {"nko": NKO, "latin": LATIN}
+
+
+def target(text: str, extra: Mapping[str, Any], script: str, drop: str = "") -> str:
+    """A transcript as the labels spell it (NFC): in the wanted script, without the characters of `drop`.
+
+    A text of the other script is transliterated, unless `extra` has one under text_nko or text_latin.
+    """
+    own = extra.get(f"text_{script}")
+    if isinstance(own, str) and own.strip():
+        text = own
+    elif script_of(text) == {"nko": "latin", "latin": "nko"}[script]:
+        text = (to_nko if script == "nko" else to_latin)(text, "none").text
+    kept = normalise(text).translate({ord(character): " " for character in drop})
+    return normalise(ALPHABETS[script].prepare(kept))
+
+
+def encode(text: str, script: str) -> list[int]:
+    """U label ids. Raises CorpusError naming each character without a label."""
+    return ALPHABETS[script].encode(text)
+
+
+def frames_needed(labels: Sequence[int]) -> int:
+    """Fewest frames on which CTC can spell the labels: a blank must part two equal ones."""
+    return len(labels) + sum(one == other for one, other in zip(labels, labels[1:], strict=False))
+
+
+def vocabulary(script: str) -> dict[str, Any]:
+    """vocab.json: the labels by id, the blank first."""
+    alphabet = ALPHABETS[script]
+    return {
+        "alphabet": alphabet.name,
+        "script": script,
+        "form": alphabet.form,
+        "fold": alphabet.fold,
+        "blank": 0,
+        "labels": ["<blank>", *alphabet.labels],
+    }
+
+
+def refuse_strangers(texts: Mapping[str, str], script: str) -> None:
+    """Raise one CorpusError that names every row (id -> text) with characters that have no label, and which."""
+    faults = []
+    for name, text in texts.items():
+        if strangers := ALPHABETS[script].strangers(text):
+            named = ", ".join(f"{character!r} (U+{ord(character):04X})" for character in strangers)
+            faults.append(f"{name}: {named} in {text!r}")
+    if faults:
+        raise several(
+            CorpusError,
+            f"{len(faults)} texts have characters that the {ALPHABETS[script].name} alphabet has no label for:",
+            faults,
+            fix="correct these texts, or name the characters to leave out with --drop",
+        )

@@ -1,0 +1,125 @@
+"""From cases and proposals to decisions: the gate's verdict, the record for the log, and a token where one is due."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from thunder import digest
+from thunder.bridge import admissibility, gate
+from thunder.bridge.admissibility import Claims, text_digest
+from thunder.bridge.gate import Evidence, Verdict
+from thunder.bridge.keys import KeyRing
+from thunder.bridge.rules import Rulebook
+from thunder.evaluation.cases import Case
+from thunder.evaluation.engines import Engine, Proposal
+
+MILLION = 1_000_000
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One row's way over the bridge. record: for the provenance log. token: None where `text` is not admissible."""
+
+    case: Case
+    proposal: Proposal
+    verdict: Verdict
+    record: dict[str, Any]
+    token: str | None
+
+
+class Decider:
+    """Decides on what one engine proposes, by one set of rules, signed with one ring."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        book: Rulebook,
+        ring: KeyRing,
+        texts: bool = True,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """texts: whether records hold the texts, or their digests alone."""
+        self.book, self.ring, self._texts, self._clock = book, ring, texts, clock
+        told = engine.describe()
+        self.base_digest, self.adapter_digest = told.get("base_sha256"), told.get("adapter_sha256")
+        self.decode_digest = digest.of_value(told)
+
+    def decide(self, case: Case, proposal: Proposal, request_id: str = "") -> Decision:
+        """Decide on one row."""
+        return self._signed(case, proposal, gate.decide(evidence(case, proposal), self.book), request_id)
+
+    def decide_batch(
+        self, cases: Sequence[Case], proposals: Sequence[Proposal], request_id: str = ""
+    ) -> tuple[list[Decision], str | None]:
+        """Decide on rows that belong together; and why nothing of them counts, where the batch as a whole is broken."""
+        pairs = list(zip(cases, proposals, strict=True))
+        verdicts = [gate.decide(evidence(*pair), self.book) for pair in pairs]
+        why = gate.broken(verdicts, self.book.rules)
+        if why:
+            verdicts = [gate.stopped(verdict, case.input, why) for case, verdict in zip(cases, verdicts, strict=True)]
+        made = zip(pairs, verdicts, strict=True)
+        return [self._signed(case, proposal, verdict, request_id) for (case, proposal), verdict in made], why
+
+    def _signed(self, case: Case, proposal: Proposal, verdict: Verdict, request_id: str) -> Decision:
+        now = self._clock()
+        claims = Claims(
+            kid=self.ring.active,
+            iat=int(now),
+            rid=secrets.token_hex(16),
+            row_id=case.row_id,
+            input_sha256=text_digest(case.input),
+            proposal_sha256=text_digest(proposal.text),
+            output_sha256=text_digest(verdict.text),
+            base_digest=self.base_digest,
+            adapter_digest=self.adapter_digest,
+            prompt_digest=digest.of_value(case.messages),
+            decode_digest=self.decode_digest,
+            rules_id=self.book.id,
+            partition=verdict.partition,
+            decision=verdict.decision,
+            edits=verdict.edits,
+            ratio_e6=verdict.edits * MILLION // max(1, verdict.chars),
+            conf_e6=None if verdict.confidence is None else round(verdict.confidence * MILLION),
+        )
+        token = admissibility.issue(claims, self.ring) if verdict.admissible else None
+        record: dict[str, Any] = {
+            "kind": "decision",
+            "time_ms": int(now * 1000),
+            "request_id": request_id,
+            **{name: value for name, value in vars(claims).items() if name not in ("v", "kid", "iat")},
+            "partition_source": verdict.partition_source,
+            "script": verdict.script,
+            "margin_e6": None if verdict.margin is None else round(verdict.margin * MILLION),
+            "reasons": [list(reason) for reason in verdict.reasons],
+            "token_sha256": token and text_digest(token),
+        }
+        if self._texts:
+            record |= {"input": case.input, "proposal": proposal.text, "output": verdict.text}
+        return Decision(case, proposal, verdict, record, token)
+
+
+def evidence(case: Case, proposal: Proposal) -> Evidence:
+    """What a row says of itself, as the gate looks at it; what is not of its kind says nothing."""
+    partition, script = case.fields.get("partition"), case.fields.get("script")
+    scalars, spans = case.fields.get("trajectory_scalars"), case.fields.get("spans")
+    return Evidence(
+        case.input,
+        proposal,
+        # a partition that is no text is a strange one, not an absent one
+        partition if partition is None or isinstance(partition, str) else str(partition),
+        script if isinstance(script, str) and script else None,
+        None if spans is None else _spans(spans),
+        scalars if isinstance(scalars, dict) else None,
+    )
+
+
+def _spans(spans: Any) -> tuple[tuple[int, int], ...]:
+    """Pairs of whole numbers; none at all, so that nothing may be edited, where one of them is none."""
+    if not isinstance(spans, list | tuple):
+        return ()
+    pairs = [tuple(pair) for pair in spans if isinstance(pair, list | tuple) and list(map(type, pair)) == [int, int]]
+    return tuple(pairs) if len(pairs) == len(spans) else ()

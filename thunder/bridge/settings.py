@@ -1,0 +1,50 @@
+"""Options of `thunder agp propose` and `thunder agp serve`; nothing here needs MLX."""
+
+from __future__ import annotations
+
+from thunder.config import Settings, option
+
+WHO, GATE, SERVICE = "Who proposes", "Gate, signature and log", "Service"
+
+
+class BridgeSettings(Settings):
+    """What every way over the bridge needs to know."""
+
+    engine: str = option("mlx", "Who proposes: mlx (a base, with --adapter-path); identity; file:PATH.", panel=WHO)
+    model: str | None = option(
+        None, "Folder or Hugging Face repository of the base model (default: the tiny one shipped here).", panel=WHO
+    )
+    adapter_path: str | None = option(None, "Folder of the adapter.", aliases=["adapter"], panel=WHO)
+    batch_size: int = option(16, "Rows decoded in one forward pass; the texts are the same for every size.",
+                             panel=WHO, ge=1, le=1024)  # fmt: skip
+    window: int = option(0, "Correct longer inputs in pieces of so many words; 0 = whole.", panel=WHO, ge=0)
+
+    rules: str | None = option(None, "The gate's rules (default: configs/gate/agp_rules_v1.yaml).", panel=GATE)
+    log: str | None = option(None, "Provenance log (default: runs/agp/provenance.jsonl).", panel=GATE)
+    log_texts: bool = option(True, "Keep the texts in the log; else their digests alone.", panel=GATE)
+    key_file: str | None = option(None, "Key file (default: the one THUNDER_AGP_KEY_FILE names).", panel=GATE)
+    dev_key: bool = option(False, "Sign with a key that anybody knows, for trying things out.", panel=GATE)
+
+
+class ProposeSettings(BridgeSettings):
+    """Options of `thunder agp propose`: rows of a file over the bridge."""
+
+    out: str | None = option(None, "Write the decisions to this file (JSONL; default: standard output).", panel=GATE)
+    limit: int = option(0, "Only the first so many rows; 0 = all.", panel=WHO, ge=0)
+
+
+class ServeSettings(BridgeSettings):
+    """Options of `thunder agp serve`: the bridge over HTTP."""
+
+    host: str = option("127.0.0.1", "Address to listen on; any but this machine's own needs --bearer-file.",
+                       panel=SERVICE)  # fmt: skip
+    port: int = option(9442, "Port to listen on; 0 = any free one.", panel=SERVICE, ge=0, le=65535)
+    bearer_file: str | None = option(None, "File (mode 0600) with the token that every request must bear.",
+                                     panel=SERVICE)  # fmt: skip
+    queue: int = option(256, "Rows that may wait; beyond that requests get 429.", panel=SERVICE, ge=1)
+    linger_ms: float = option(4.0, "How long a first row waits for others to share its pass.", panel=SERVICE, ge=0)
+    deadline: float = option(30.0, "Seconds after which a request gets 504.", panel=SERVICE, gt=0)
+    drain: float = option(30.0, "Seconds that requests may take to end after SIGTERM.", panel=SERVICE, gt=0)
+    body_limit: int = option(65_536, "Bytes that a request may have.", panel=SERVICE, ge=1024)
+    longest_text: int = option(2_000, "Code points that a text may have.", panel=SERVICE, ge=1)
+    most_rows: int = option(64, "Rows that one request may have.", panel=SERVICE, ge=1)

@@ -1,0 +1,132 @@
+"""`thunder asr eval`: what a trained head hears of features, against their texts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from thunder.acoustic.settings import AcousticEvalSettings
+from thunder.cli import jobs, paths
+from thunder.cli.options import AsJson, flags
+from thunder.cli.output import say
+from thunder.config import Layer, build
+from thunder.errors import CorpusError
+from thunder.runs import record
+
+if TYPE_CHECKING:
+    from thunder.acoustic.data import Example, Features
+    from thunder.acoustic.settings import AcousticSettings
+
+RESAMPLES, LEVEL = 1000, 0.95
+
+
+@flags(AcousticEvalSettings)
+def evaluate(as_json: AsJson = False, *, given: dict[str, Any]) -> None:
+    """Error rates of a run's best checkpoint on its test part, or on other features of the same recipe."""
+    asked, _ = build(AcousticEvalSettings, [Layer("command line", given)])
+    if asked.out:
+        paths.check_writable(Path(asked.out).expanduser())
+    found = tested(asked)
+    if as_json:
+        say(json.dumps(found, ensure_ascii=False))
+        return
+    low, high = found["cer_interval"] or (float("nan"),) * 2
+    say(f"{found['checkpoint']}: {found['mode']}, {found['rows']} utterances ({found['part']})")
+    say(f"CER {found['cer']:.4f} ({low:.4f} to {high:.4f}, {LEVEL:.0%} over utterances), WER {found['wer']:.4f}")
+    say(f"{found['exact']} exact, {found['empty']} empty")
+    for name, counts in found["by_partition"]["partitions"].items():
+        rate = "-" if counts["cer"] is None or not counts["rows"] else f"{counts['cer']:.4f}"
+        say(f"  {name}: {counts['rows']} utterances, CER {rate}")
+
+
+def checkpoint_of(name: str) -> Path:
+    """The checkpoint that a run's name, a run's folder or a file means."""
+    from thunder.acoustic.results import BEST
+
+    path = Path(name).expanduser()
+    return path if path.is_file() or path.suffix == ".safetensors" else record.find(jobs.runs(), name) / BEST
+
+
+def tested(asked: AcousticEvalSettings) -> dict[str, Any]:
+    """What the command prints; rows and metrics are written where a folder is named."""
+    import numpy as np
+
+    from thunder.acoustic import data, labels, results, weights
+    from thunder.acoustic.decoding import decoder_of
+    from thunder.acoustic.recognise import Recogniser
+    from thunder.evaluation.bootstrap import change_intervals
+
+    path = checkpoint_of(asked.run)
+    loaded = weights.load(path)
+    alphabet = labels.ALPHABETS[loaded.origin.settings.script]
+    recogniser = Recogniser.of(loaded, asked.ttt_lr, decoder_of(asked, alphabet))
+    folders = asked.features or loaded.origin.settings.features
+    features = data.open_features(folders)
+    for store in features.stores:
+        store.require(loaded.origin.recipe_digest, str(path))
+    part = asked.part or ("all" if asked.features else "test")
+    examples = _examples(loaded.origin.settings, features, part, path)
+    aligned = _aligned(asked, features, examples) if asked.align_with else None
+    mode = recogniser.settings.mode_name
+    rows = [
+        results.correction_row(
+            one,
+            heard,
+            part="test" if part == "all" else part,
+            script=recogniser.settings.script,
+            mode=mode,
+            run_id=path.parent.name,
+        )  # fmt: skip
+        for one, heard in recogniser.rows(features, examples, asked.batch_size, aligned=aligned)
+    ]
+    rows.sort(key=lambda row: row["feat_id"])
+    if asked.out:
+        folder = Path(asked.out).expanduser()
+        folder.mkdir(parents=True, exist_ok=True)
+        results.write(folder, rows, asked.align_with or "own")
+    edits, chars = (np.array([[row[name]] for row in rows]) for name in ("cer_edits", "reference_chars"))
+    (interval,) = change_intervals(edits, chars, seed=0, resamples=RESAMPLES, level=LEVEL)
+    return {
+        "checkpoint": str(path),
+        "mode": mode,
+        "part": part,
+        **results.summarise(rows),
+        "cer_interval": interval,
+        "by_partition": results.by_partition(rows, asked.align_with or "own"),
+    }
+
+
+def _aligned(asked: AcousticEvalSettings, features: Features, examples: Sequence[Example]) -> dict[str, Sequence[str]]:
+    """Utterance -> partition of each reference character, by the run that --align-with names.
+
+    Raises ArtifactError where it is of features of another recipe.
+    """
+    from thunder.acoustic import weights
+    from thunder.acoustic.recognise import Recogniser
+
+    path = checkpoint_of(str(asked.align_with))
+    other = weights.load(path)
+    for store in features.stores:
+        store.require(other.origin.recipe_digest, str(path))
+    heard = Recogniser.of(other).rows(features, examples, asked.batch_size)
+    return {one.id: said["character_partitions"] for one, said in heard}
+
+
+def _examples(settings: AcousticSettings, features: Features, part: str, path: Path) -> list[Example]:
+    """The utterances with a text: of a part as the run's split.json has it, or all of them.
+
+    Raises CorpusError where there is none.
+    """
+    from thunder.acoustic import data, split
+
+    examples = [one for one in data.examples(settings, features) if one.labels]
+    if part != "all":
+        frozen = path.parent / "split.json"
+        everything = [one for store in features.stores for one in store.utterances]
+        wanted = set(split.read(frozen, everything).ids(part))
+        examples = [one for one in examples if one.id in wanted]
+    if not examples:
+        raise CorpusError(f"{part}: no utterance with a text", fix="another --part or --features")
+    return examples

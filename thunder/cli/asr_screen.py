@@ -1,0 +1,33 @@
+"""What people see of an acoustic run: lines of its plan, of its test, and of `thunder asr eval`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def plan_rows(said: dict[str, Any], settings: dict[str, Any]) -> list[tuple[str, str]]:
+    """What there is to say of a plan of `thunder asr train`."""
+    recipe = said["recipe"]
+    rows = [
+        ("features", f"{recipe['kind']}, width {said['width']}, subsampled by {recipe['subsample']} ({recipe['how']})"),
+        ("head", f"{settings['head']}, mode {said['mode']}, {settings['script']} labels"),
+        ("rows", ", ".join(f"{said[f'{part}_rows']} {part}" for part in ("train", "valid", "test"))),
+    ]
+    rows += [("split", how) for how in said["split"]]
+    if speakers := said["speakers_in_several_parts"]:
+        rows.append(("split", f"speakers in several parts, as you named them: {', '.join(speakers[:8])}"))
+    for why, left in said["left_out"].items():
+        if left["rows"]:
+            rows.append(("left out", f"{left['rows']} utterances {why}: {', '.join(left['ids'][:5])}"))
+    if (crowded := said["test_rows_without_room"])["rows"]:
+        rows.append(("test", f"{crowded['rows']} utterances have more labels than frames: {crowded['ids'][0]} ..."))
+    return rows
+
+
+def tested(test: dict[str, Any]) -> str:
+    """The result of a test in a line."""
+    if not test["rows"]:
+        return "no utterance to test"
+    rates = f"CER {test['cer']:.4f}, WER {test['wer']:.4f} on {test['rows']} utterances"
+    moved = f"; fast weights moved by {test['ttt']['drift_mean']:.3g}" if "ttt" in test else ""
+    return f"test {rates}; {test['exact']} exact, {test['empty']} empty{moved}"

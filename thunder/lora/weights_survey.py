@@ -1,0 +1,120 @@
+"""Which weights a path means, which manifest speaks of each of them, and the checks of all. Needs no MLX."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from thunder.errors import ArtifactError, UsageError
+from thunder.lora import adapter_check, adapter_files
+from thunder.runs import bundle, bundle_checks
+from thunder.runs.record import ENVIRONMENT, RESULTS
+from thunder.training import manifest, weights_check
+from thunder.training.weights_check import Check
+
+CHECKPOINTS, BEST = "checkpoints", "best"
+
+
+@dataclass(frozen=True)
+class Survey:
+    """One thing that was checked: a checkpoint, an adapter, a file of weights."""
+
+    path: Path
+    checks: tuple[Check, ...]
+
+
+def of_path(path: Path, base_sha256: str | None = None) -> list[Survey]:
+    """Check a run's weights, a checkpoint, an adapter or one safetensors file.
+
+    base_sha256: of the base that adapters must be of; by default the one that the run's environment.json names.
+    Raises UsageError where the path is none of these.
+    """
+    if path.is_file():
+        return [_of_file(path, base_sha256)]
+    if _is_checkpoint(path):
+        return [Survey(path, tuple(weights_check.of_checkpoint(path, _before(path))))]
+    if (path / adapter_files.CONFIG).is_file():
+        return [_of_adapter(path, base_sha256)]
+    steps = sorted((path / CHECKPOINTS).glob("step-*"))
+    found = [each for step in steps for each in of_path(step)] if steps else []
+    for folder in (path / "adapters", path / "adapters" / BEST):
+        found += [_of_adapter(folder, base_sha256)] if (folder / adapter_files.CONFIG).is_file() else []
+    found += [_of_file(file, base_sha256) for file in sorted(path.glob("*.safetensors"))]
+    if not found:
+        raise UsageError(f"{path}: no checkpoint, adapter or weights in it", fix="name a run, a checkpoint or a file")
+    return found
+
+
+def _is_checkpoint(folder: Path) -> bool:
+    return folder.name.startswith("step-") or (folder / manifest.WEIGHTS).is_file()
+
+
+def _before(folder: Path) -> Path | None:
+    """The checkpoint before this one, of those that lie beside it."""
+    earlier = sorted(each for each in folder.parent.glob("step-*") if each.name < folder.name)
+    return earlier[-1] if earlier else None
+
+
+def _of_file(path: Path, base_sha256: str | None) -> Survey:
+    if path.suffix != ".safetensors":
+        raise UsageError(f"{path}: not a safetensors file", fix="name a run, a checkpoint or a .safetensors file")
+    if path.name == adapter_files.WEIGHTS:
+        return _of_adapter(path.parent, base_sha256)
+    if (path.parent / manifest.MANIFEST).is_file() and _is_checkpoint(path.parent):
+        whole = weights_check.of_checkpoint(path.parent, _before(path.parent))
+        return Survey(path, tuple(check for check in whole if check.file in (path.name, path.parent.name)))
+    recorded, sha256 = _sealed(path)
+    if recorded is None and sha256 is None and path.name == bundle_checks.BEST:
+        sha256 = bundle_checks.json_object(path.parent / RESULTS, []).get("checkpoint_sha256")
+    return Survey(path, tuple(weights_check.of_file(path, recorded, sha256)))
+
+
+def _of_adapter(folder: Path, base_sha256: str | None) -> Survey:
+    file = folder / adapter_files.WEIGHTS
+    recorded, sha256 = _sealed(file)
+    if recorded is None and sha256 is None:
+        recorded, sha256 = _checkpointed(folder)
+    checks = adapter_check.of_adapter(folder, base_sha256 or _base_of_run(folder), recorded, sha256)
+    return Survey(file, tuple(checks))
+
+
+def _sealed(path: Path) -> tuple[Mapping[str, Any] | None, str | None]:
+    """(tensors, SHA-256) of a file as the sealed run around it has them."""
+    for folder in list(path.parents)[:3]:
+        try:
+            content = bundle.read_manifest(folder)
+        except ArtifactError:
+            continue
+        name = path.relative_to(folder).as_posix()
+        if name in content["files"]:
+            return content["tensors"].get(name), content["files"][name]["sha256"]
+    return None, None
+
+
+def _checkpointed(folder: Path) -> tuple[Mapping[str, Any] | None, str | None]:
+    """(tensors, SHA-256) of an adapter as the newest checkpoint of its run has them."""
+    best = folder.name == BEST
+    root = (folder.parent if best else folder).parent
+    for step in sorted((root / CHECKPOINTS).glob("step-*"), reverse=True):
+        try:
+            content = manifest.read(step)
+        except ArtifactError:
+            continue
+        if best:
+            return None, content["files"].get(f"{BEST}/{adapter_files.WEIGHTS}", {}).get("sha256")
+        return content["tensors"].get(manifest.WEIGHTS), None
+    return None, None
+
+
+def _base_of_run(folder: Path) -> str | None:
+    """The base that the run around an adapter was started with."""
+    for root in list(folder.parents)[:3]:
+        try:
+            said = json.loads((root / ENVIRONMENT).read_text(encoding="utf-8"))
+            return str(said["base"]["sha256"])
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return None

@@ -1,0 +1,218 @@
+"""The page of a provenance log: what a gate decided, for which reasons, and which texts went on."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from thunder.bridge import provenance
+from thunder.bridge.admissibility import text_digest
+from thunder.bridge.provenance import Chain
+from thunder.corpora import rows as corpus_rows
+from thunder.errors import UsageError
+from thunder.evaluation import cases, summary
+from thunder.evaluation.cases import PARTITIONS, Case
+from thunder.evaluation.engines import Proposal
+from thunder.evaluation.judge import judged
+from thunder.report import charts, marks, of_evaluation
+from thunder.report.figures import fact
+from thunder.report.page import Line, Page, RowView, Section, Table
+from thunder.report.reading import text_in
+from thunder.text import distance
+
+DECISION, DECISIONS = "decision", ("accept", "reject", "keep")
+GROUND = ("rules_id", "base_digest", "adapter_digest", "prompt_digest", "decode_digest")
+TEXTS = ("input", "proposal", "output", "reference")
+Record = dict[str, Any]
+Texts = Mapping[str, tuple[str, str]]  # recognised text and reference by row id
+
+
+def read(path: Path, rows: Path | None = None, gate: float | None = None) -> Page:
+    """The page of a log, as far as its chain holds. rows: a file with the texts and references, for a log without.
+
+    Raises ArtifactError where the log cannot be read, UsageError where nothing in it is a decision, CorpusError where
+    the rows cannot be read.
+    """
+    chain, found = Chain(), []
+    for so_far, record in provenance.records(path):
+        chain = so_far
+        if record is not None:
+            found.append(record)
+    absent = _not_whole(path, chain)
+    decisions = [record for record in found if record.get("kind", DECISION) == DECISION and "decision" in record]
+    if not decisions:
+        raise UsageError(f"{path}: no line is a record of a decision{_and(absent)}", fix="name a provenance.jsonl")
+    for record in found:
+        if record.get("kind") == "torn":
+            absent.append(f"a line was cut off once; its {record.get('bytes')} bytes are in {record.get('file')}")
+    made = page(path.name, decisions, _texts(rows) if rows else {}, gate, absent)
+    said = f"{chain}, {chain.lines} lines; signatures are checked by thunder agp verify --log"
+    return replace(made, facts=[("chain", said), *made.facts])
+
+
+def _not_whole(path: Path, chain: Chain) -> list[str]:
+    """What is wrong with the chain: nothing after that is shown."""
+    if chain.fault:
+        return [f"{path.name}: {chain}: line {chain.lines + 1} {chain.fault}; it and what follows are left out"]
+    return [f"{path.name}: {chain}: {chain.torn} bytes after the last line end are left out"] if chain.torn else []
+
+
+def _and(absent: Sequence[str]) -> str:
+    return f" ({absent[0]})" if absent else ""
+
+
+def page(
+    title: str, records: Sequence[Record], texts: Texts, gate: float | None = None, absent: Sequence[str] = ()
+) -> Page:
+    """The page of decisions; texts stand in the records, or come beside them and must have the digests there."""
+    records = [_whole(record, texts) for record in records]
+    said = [*absent, *_texts_missing(records)]
+    rows = [_judged(record, place) for place, record in enumerate(records) if _can_judge(record)]
+    counts = Counter(str(record["decision"]) for record in records)
+    cards = [(str(counts[name]), name) for name in dict.fromkeys((*DECISIONS, *counts))]
+    parts = [_decisions(records), *_reasons(records)]
+    if rows:
+        results = summary.summarise(rows)
+        cards += of_evaluation.cards(results)
+        parts += of_evaluation.repair(rows, results, gate)
+    else:
+        said.append("no record has a reference: no CER and no confusions (--rows FILE gives them)")
+    return Page(
+        title=title,
+        kind="Decisions of the gate",
+        facts=_facts(records),
+        cards=cards,
+        absent=said,
+        sections=parts,
+        rows=[_view(record, place) for place, record in enumerate(records)],
+        rows_notes=["Without a reference a proposal is marked against the recognised text."],
+    )
+
+
+def _texts(path: Path) -> dict[str, tuple[str, str]]:
+    return {row.row_id: (row.asr_text, row.reference) for row in corpus_rows.read(path, empty_references=True).rows}
+
+
+def row_id(record: Mapping[str, Any]) -> str:
+    """The row that a decision is about."""
+    return text_in(record, "row_id") or "unknown"
+
+
+def _whole(record: Record, texts: Texts) -> Record:
+    """A record with its texts as far as they are to be had; `stranger` where those beside it are others."""
+    found = {name: value for name, value in record.items() if name not in TEXTS or isinstance(value, str)}
+    if row_id(record) in texts:
+        asr_text, reference = texts[row_id(record)]
+        if text_in(record, "input_sha256") == text_digest(asr_text):
+            found |= {"input": asr_text, "reference": reference}
+        else:
+            found["stranger"] = True
+    return found
+
+
+def _texts_missing(records: Sequence[Record]) -> list[str]:
+    """Which texts cannot be shown, and why."""
+    without = sum("proposal" not in record for record in records)
+    strangers = [row_id(record) for record in records if "stranger" in record]
+    said = [f"{without} of {len(records)} records have digests and no texts: no proposals of theirs"] if without else []
+    if strangers:
+        few = ", ".join(strangers[:3]) + (", ..." if len(strangers) > 3 else "")
+        said.append(f"another text in --rows than was decided on, in {len(strangers)} of them ({few}): not compared")
+    return said
+
+
+def _can_judge(record: Record) -> bool:
+    return all(isinstance(record.get(name), str) for name in ("input", "proposal", "reference"))
+
+
+def _judged(record: Record, place: int) -> dict[str, Any]:
+    reference = record["reference"]
+    partition = text_in(record, "partition")
+    case = Case(
+        place,
+        row_id(record),
+        record["input"],
+        reference,
+        (),
+        partition if partition in PARTITIONS else cases.UNKNOWN,
+        text_in(record, "script") or cases.script_of(reference),
+        text_in(record, "evidence_class"),
+    )
+    return judged(case, Proposal(record["proposal"], accepted=record["decision"] == "accept"))
+
+
+def _view(record: Record, place: int) -> RowView:
+    """A decision as it is shown: what was known, what came in, what was proposed, what went on."""
+    lines, before, after, units = [], None, None, None
+    asked, proposal, reference = (record.get(name) for name in ("input", "proposal", "reference"))
+    goes_on = record.get("output", proposal if record["decision"] == "accept" else asked)
+    if reference is not None:
+        lines.append(Line("reference", marks.plain(reference)))
+        units = distance.count("", reference.strip()).reference_chars
+    if asked is not None:
+        against = asked if reference is None else reference
+        lines.append(Line("recognised", marks.marked(asked, against)))
+        if proposal is not None:
+            lines.append(Line("proposal", marks.marked(proposal, against)))
+        if reference is not None and goes_on is not None:
+            before, after = (distance.edits(text.strip(), reference.strip()) for text in (asked, goes_on))
+    outcome = "no reference" if before is None or after is None else of_evaluation.outcome(before, after)
+    script = text_in(record, "script") or cases.script_of(reference or asked or "")
+    return RowView(
+        row_id=row_id(record), place=place, lines=lines, outcome=outcome, decision=str(record["decision"]),
+        partition=text_in(record, "partition") or "unknown", script=script, before=before, after=after, units=units,
+        reasons=reasons(record), details=details(record), rtl=of_evaluation.direction(script),
+    )  # fmt: skip
+
+
+def reasons(record: Mapping[str, Any]) -> list[str]:
+    """The names of the rules that a decision gives as reasons."""
+    return [str(each[0]) for each in _pairs(record)]
+
+
+def details(record: Mapping[str, Any]) -> list[str]:
+    """The same, each with what was found."""
+    return [": ".join(map(str, each)) for each in _pairs(record)]
+
+
+def _pairs(record: Mapping[str, Any]) -> list[list[Any]]:
+    found = record.get("reasons")
+    return [each for each in found if isinstance(each, list) and each] if isinstance(found, list) else []
+
+
+def _decisions(records: Sequence[Record]) -> Section:
+    """How many were accepted, rejected and kept, by partition."""
+    counts = Counter((text_in(record, "partition") or "unknown", str(record["decision"])) for record in records)
+    places = sorted({name for name, _ in counts}, key=lambda name: (summary.place(name), name))
+    kinds = list(dict.fromkeys((*DECISIONS, *(kind for _, kind in counts))))
+    lines = [[place, *(str(counts[place, kind]) for kind in kinds)] for place in places]
+    says = "; ".join(f"{place}: {', '.join(f'{kind} {counts[place, kind]}' for kind in kinds)}" for place in places)
+    values = [(place, kind, counts[place, kind]) for place in places for kind in kinds]
+    return Section(
+        "decisions", "Decisions by partition", (), charts.stacked(values, kinds, "decisions"),
+        f"decisions by partition; {says}", Table(("", *kinds), lines),
+    )  # fmt: skip
+
+
+def _reasons(records: Sequence[Record]) -> list[Section]:
+    """How often each rule was a reason; nothing where there is none."""
+    counts = Counter(name for record in records for name in dict.fromkeys(reasons(record)))
+    if not counts:
+        return []
+    lines = counts.most_common()
+    table = Table(("rule", "decisions"), [[name, str(count)] for name, count in lines])
+    says = "; ".join(f"{name} {count}" for name, count in lines)
+    notes = ["A decision can have several reasons; all of them are counted."]
+    return [Section("reasons", "Reasons", notes, charts.counts(lines, "decisions"), f"reasons; {says}", table)]
+
+
+def _facts(records: Sequence[Record]) -> list[tuple[str, str]]:
+    """What decided, each value once."""
+    found = []
+    for name in GROUND:
+        values = dict.fromkeys(record[name] for record in records if isinstance(record.get(name), str))
+        found += [(fact(name, "")[0], ", ".join(fact(name, value)[1] for value in values))] if values else []
+    return found

@@ -1,0 +1,54 @@
+"""Conditions on runs, as people write them: mode=trajectory, lr<2e-4, name~sample."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import re
+from dataclasses import dataclass
+
+from thunder.errors import UsageError
+
+_NAME = "[A-Za-z_][A-Za-z0-9_.-]*"
+_FORM = re.compile(rf"\s*({_NAME})\s*(!=|<=|>=|=|<|>|~)\s*(.*?)\s*")
+_WORDS = {"true": 1, "yes": 1, "false": 0, "no": 0}
+
+
+@dataclass(frozen=True)
+class Condition:
+    """name: a column or an option. sign: one of = != < <= > >= ~. value: the number that the text means, else the text.
+
+    A run that does not have it meets no condition on it.
+    """
+
+    name: str
+    sign: str
+    text: str
+    value: float | str
+
+
+def parse(text: str) -> Condition:
+    """One condition.
+
+    Raises UsageError where it has no form that is known, or orders by something that is no number.
+    """
+    match = _FORM.fullmatch(text)
+    if not match:
+        raise UsageError(f"'{text}' is no condition", fix="write NAME=VALUE, with one of = != < <= > >= ~ (contains)")
+    name, sign, said = match.groups()
+    value: float | str = _WORDS.get(said.lower(), said)
+    with contextlib.suppress(ValueError):
+        value = float(said) if math.isfinite(float(said)) else said
+    if sign in ("<", "<=", ">", ">=") and isinstance(value, str):
+        raise UsageError(f"'{text}': '{said}' is no number", fix=f"{name}{sign}0.1")
+    return Condition(name_of(name), sign, said, value)
+
+
+def name_of(text: str) -> str:
+    """The name of a column or an option as it is kept.
+
+    Raises UsageError where it cannot be one.
+    """
+    if not re.fullmatch(_NAME, text):
+        raise UsageError(f"'{text}' is no name of a column or an option", fix="such as cer, mode or lr")
+    return text.replace("-", "_")

@@ -1,0 +1,79 @@
+"""How many rows of a step each rank takes: even, or in proportion to the speed that the ranks have shown.
+
+An update is the sum over the same rows whoever computes them, so a split changes its rounding only.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import mlx.core as mx
+
+from thunder.parallel import collectives, data
+from thunder.parallel.world import World
+from thunder.runs.record import RunRecord
+from thunder.training.settings import LoopSettings
+
+if TYPE_CHECKING:
+    from thunder.training.loop import State
+
+PERIOD = 5  # updates between two looks at the ranks' speeds
+UNLIKE = 1.15  # ranks that differ by less count as equally fast
+WORTH = 1.05  # a new split is taken where a step gets shorter by more
+
+
+class Balance:
+    """The split of a run. Every rank decides from the same gathered numbers, so all have the same one."""
+
+    def __init__(self, world: World, settings: LoopSettings, speeds: Sequence[float]) -> None:
+        """speeds: rows a second of each rank, from a checkpoint; those of another number of ranks are of no use."""
+        self.world = world
+        self.measures = settings.balance == "auto" and world.size > 1
+        self.speeds = tuple(speeds) if self.measures and len(speeds) == world.size else ()
+        self._seconds: list[float] = []  # a row took, in each micro-batch since the last look
+        self._rows = 0
+
+    def mine(self, rows: Sequence[int]) -> Sequence[int]:
+        """This rank's share of a step's rows."""
+        self._rows = max(self._rows, len(rows))  # an epoch's last step may be short
+        return data.share(rows, self.world.rank, self.world.size, self.speeds)
+
+    def note(self, rows: int, seconds: float) -> None:
+        """A micro-batch of so many rows took so long on this rank, without waiting for others."""
+        if self.measures:
+            self._seconds.append(seconds / rows)
+
+    def renew(self, state: State, record: RunRecord) -> None:
+        """At every PERIOD-th update: gather the ranks' speeds, and take another split where that is worth it.
+
+        The speeds go into the state, and so into checkpoints: a resumed run goes on with the same split.
+        """
+        if self.measures and state.step % PERIOD == 0:
+            # the median: a first micro-batch of a shape compiles
+            mine = 1 / statistics.median(self._seconds) if self._seconds else 0.0
+            measured = collectives.gather_array(self.world, mx.array([mine], mx.float32))[:, 0].tolist()
+            found = better_split(self.speeds, measured, self._rows)
+            if found != self.speeds:
+                counts = data.row_counts(self._rows, found) if found else "even"
+                record.log(f"step {state.step}: rows by speed: {counts} of {self._rows}")
+            self.speeds, self._seconds = found, []
+        state.speeds = list(self.speeds)
+
+
+def better_split(now: tuple[float, ...], measured: Sequence[float], rows: int) -> tuple[float, ...]:
+    """The speeds to split by from here on: those just measured, () for an even split, or what holds `now` (pure).
+
+    measured: rows a second of each rank, 0 where it had none to show. rows: of a whole step.
+    """
+    if min(measured) <= 0:
+        return now
+    wanted = tuple(measured) if max(measured) > UNLIKE * min(measured) else ()
+    return wanted if seconds(rows, now, measured) > WORTH * seconds(rows, wanted, measured) else now
+
+
+def seconds(rows: int, split: tuple[float, ...], measured: Sequence[float]) -> float:
+    """How long the slowest rank takes for its share of a step (pure)."""
+    counts = data.row_counts(rows, split or (1.0,) * len(measured))
+    return max(count / speed for count, speed in zip(counts, measured, strict=True))

@@ -1,0 +1,114 @@
+"""How fast a chip computes, and how MLX cuts its command buffers: published figures until `thunder calibrate` ran."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from thunder import digest
+from thunder.config import nearest
+from thunder.errors import UsageError
+
+MEMORY = "chips.json"
+PUBLISHED = "published, not measured"
+# Assumptions, until a machine is measured: what MLX reaches of a published peak, and of that with 4-bit weights.
+REACHED, REACHED_OF_BANDWIDTH, REACHED_QUANTISED = 0.6, 0.8, 0.7
+LANES = 128  # of an Apple GPU core: float32 multiply-adds a cycle
+# The fewest GPU cores sold under a name, their clock (GHz), and bytes a second of the slowest memory. Assumptions:
+# bfloat16 is as fast as float32, though M5's matrix units are faster; M5's clock is M4's.
+_FAMILIES = {
+    "M1": ((7, 1.278, 68e9), (14, 1.296, 200e9), (24, 1.296, 400e9), (48, 1.296, 800e9)),
+    "M2": ((8, 1.398, 100e9), (16, 1.398, 200e9), (30, 1.398, 400e9), (60, 1.398, 800e9)),
+    "M3": ((8, 1.380, 100e9), (14, 1.380, 150e9), (30, 1.398, 300e9), (60, 1.398, 819e9)),
+    "M4": ((8, 1.470, 120e9), (16, 1.470, 273e9), (32, 1.578, 410e9)),
+    "M5": ((8, 1.470, 153e9), (16, 1.470, 307e9), (32, 1.578, 460e9)),
+}
+_CLASSES = ("", " Pro", " Max", " Ultra")
+# MLX's own limits by the last letter of the GPU's architecture: g (base, Pro), s (Max), d (Ultra)
+_BUFFERS = {"": (40, 40), " Pro": (40, 40), " Max": (50, 50), " Ultra": (50, 50)}
+
+
+@dataclass(frozen=True)
+class Chip:
+    """Rates that MLX reaches: multiply-adds a second by kind of command, bytes a second; and the cut of its buffers.
+
+    float32, reduced (bfloat16), quantised (4 bits), attention: multiply-adds a second. memory: bytes the GPU should use
+    at the most, None where it is not known. source: where the figures come from.
+    """
+
+    name: str
+    float32: float
+    reduced: float
+    quantised: float
+    attention: float
+    bandwidth: float
+    operations: int = 40
+    megabytes: int = 40
+    memory: int | None = None
+    source: str = PUBLISHED
+
+    @property
+    def has_watchdog(self) -> bool:
+        """Whether the system kills long GPU commands."""
+        return self.name.startswith("Apple")
+
+
+def published() -> dict[str, Chip]:
+    """Every chip that figures were published of."""
+    found = {}
+    for family, members in _FAMILIES.items():
+        for kind, (cores, clock, bandwidth) in zip(_CLASSES, members, strict=False):
+            rate, name = cores * LANES * clock * 1e9 * REACHED, f"Apple {family}{kind}"
+            rates = (rate, rate, rate * REACHED_QUANTISED, rate, bandwidth * REACHED_OF_BANDWIDTH)
+            found[name] = Chip(name, *rates, *_BUFFERS[kind])
+    return found
+
+
+def known(measured: Mapping[str, dict[str, Any]]) -> dict[str, Chip]:
+    """Published chips, and in their place or beside them what was measured, as `remembered` has it.
+
+    What cannot be read is left out: the measurement can be made again.
+    """
+    chips = published()
+    for name, said in measured.items():
+        before = chips.get(name, Chip(name, 1, 1, 1, 1, 1))
+        names = {field.name for field in fields(Chip)} - {"name", "operations", "megabytes"}
+        try:
+            chips[name] = replace(before, **{key: said[key] for key in names})
+        except (KeyError, TypeError):
+            continue
+    return chips
+
+
+def find(name: str, chips: Mapping[str, Chip]) -> Chip:
+    """A chip by its name, with or without "Apple".
+
+    Raises UsageError that lists the chips where there is no such one.
+    """
+    for full in (name, f"Apple {name}"):
+        if full in chips:
+            return chips[full]
+    short = [full.removeprefix("Apple ") for full in chips]
+    raise UsageError(
+        f"--chip {name}: no figures of it.{nearest(name.removeprefix('Apple '), short)}",
+        fix=f"`thunder calibrate` on that machine, or one of: {', '.join(short)}",
+    )
+
+
+def remembered(folder: Path) -> dict[str, dict[str, Any]]:
+    """What `remember` kept; nothing where the file is absent or damaged."""
+    try:
+        said = json.loads((folder / MEMORY).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return {name: each for name, each in said.items() if isinstance(each, dict)} if isinstance(said, dict) else {}
+
+
+def remember(folder: Path, chip: Chip, **more: Any) -> Path:
+    """Keep a measured chip, with its date and versions; returns the file, which people may read and remove."""
+    folder.mkdir(parents=True, exist_ok=True)
+    digest.write_json(folder / MEMORY, remembered(folder) | {chip.name: asdict(chip) | more})
+    return folder / MEMORY

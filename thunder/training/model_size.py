@@ -1,0 +1,151 @@
+"""What of a language model decides what a training step costs: its widths, read from its config.json."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+ACTIVATION_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
+SCALE_BYTES = 2  # of a quantised group's scale and of its bias, each
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One block. mlp: width of its MLP; kv_matrices: of its own (2; 1 where values are the keys; 0 where it shares).
+
+    source: the layer whose keys and values it attends to, itself where it makes its own.
+    """
+
+    head_dim: int
+    kv_heads: int
+    kv_matrices: int
+    source: int
+    mlp: int
+
+
+@dataclass(frozen=True)
+class ModelSize:
+    """Widths of a Gemma-like decoder. own: width of per-layer inputs, 0 where it has none; bits: 0 for not quantised.
+
+    activation: bytes of a number between layers, and of a weight that is not quantised.
+    """
+
+    hidden: int
+    vocabulary: int
+    heads: int
+    layers: tuple[Layer, ...]
+    own: int = 0
+    own_vocabulary: int = 0
+    tied: bool = True
+    activation: int = 2
+    bits: int = 0
+    group: int = 64
+
+    @property
+    def weight(self) -> float:
+        """Bytes of a weight of a large matrix, its share of scales and biases included."""
+        return self.bits / 8 + 2 * SCALE_BYTES / self.group if self.bits else float(self.activation)
+
+    @property
+    def cut(self) -> int:
+        """The layer above which a position without a supervised target changes nothing: no later one makes keys."""
+        return max(number for number, layer in enumerate(self.layers) if layer.kv_matrices)
+
+    def linears(self, number: int) -> Iterator[tuple[str, int, int]]:
+        """(name, in, out) of a layer's matrices."""
+        layer, wide = self.layers[number], self.heads * self.layers[number].head_dim
+        yield "q", self.hidden, wide
+        for name in ("k", "v")[: layer.kv_matrices]:
+            yield name, self.hidden, layer.kv_heads * layer.head_dim
+        yield "o", wide, self.hidden
+        yield from (("gate", self.hidden, layer.mlp), ("up", self.hidden, layer.mlp), ("down", layer.mlp, self.hidden))
+        if self.own:
+            yield from (("own gate", self.hidden, self.own), ("own projection", self.own, self.hidden))
+
+    @property
+    def weights(self) -> int:
+        """Numbers in the large matrices, embeddings included."""
+        blocks = sum(wide_in * wide_out for n in range(len(self.layers)) for _, wide_in, wide_out in self.linears(n))
+        embeddings = self.vocabulary * self.hidden * (1 if self.tied else 2)
+        return blocks + embeddings + self.own * len(self.layers) * (self.own_vocabulary + self.hidden)
+
+
+def from_config(config: dict[str, Any]) -> ModelSize | None:
+    """The size of a model by its config.json; None where that does not say enough, or where it is a mixture of experts.
+
+    The names are those of gemma4, gemma3 and most of mlx_lm's decoders.
+    """
+    text = config.get("text_config", config)
+    if text.get("enable_moe_block") or text.get("num_experts") or text.get("num_local_experts"):
+        return None
+    try:
+        hidden, heads = int(text["hidden_size"]), int(text["num_attention_heads"])
+        layers = tuple(_layers(text, hidden, heads))
+        own = int(text.get("hidden_size_per_layer_input") or 0)
+        kind = text.get("dtype") or text.get("torch_dtype") or config.get("dtype") or config.get("torch_dtype")
+        said = config.get("quantization") or config.get("quantization_config") or {}
+        return ModelSize(
+            hidden=hidden,
+            vocabulary=int(text["vocab_size"]),
+            heads=heads,
+            layers=layers,
+            own=own,
+            own_vocabulary=int(text.get("vocab_size_per_layer_input", text["vocab_size"])) if own else 0,
+            tied=bool(text.get("tie_word_embeddings", True)),
+            activation=ACTIVATION_BYTES.get(str(kind), 2),
+            bits=int(said.get("bits", 0)),
+            group=int(said.get("group_size", 64)),
+        )
+    except (KeyError, TypeError, ValueError, ZeroDivisionError, AttributeError):
+        return None
+
+
+def restored(said: dict[str, Any]) -> ModelSize:
+    """A size from what `dataclasses.asdict` made of it, which may have travelled as JSON."""
+    values: dict[str, Any] = {**said, "layers": tuple(Layer(**layer) for layer in said["layers"])}
+    return ModelSize(**values)
+
+
+def _layers(text: dict[str, Any], hidden: int, heads: int) -> Iterator[Layer]:
+    """The blocks, from the bottom."""
+    count, shared = int(text["num_hidden_layers"]), int(text.get("num_kv_shared_layers") or 0)
+    pattern = int(text.get("sliding_window_pattern") or 5)
+    head = int(text.get("head_dim") or hidden // heads)
+    kv_heads = int(text.get("num_key_value_heads") or heads)
+    newest: dict[bool, int] = {}  # of each kind of attention, the last layer so far with keys of its own
+    if count - shared < 1:
+        raise ValueError("no layer makes keys and values")
+    kinds = text.get("layer_types") or [
+        "full_attention" if number % pattern == pattern - 1 else "sliding_attention" for number in range(count)
+    ]
+    for number in range(count):
+        full, shares = kinds[number] == "full_attention", number >= count - shared
+        same = full and bool(text.get("attention_k_eq_v"))
+        source = newest[full] if shares else number
+        newest[full] = source
+        yield Layer(
+            head_dim=int(text.get("global_head_dim") or head) if full else head,
+            kv_heads=int(text.get("num_global_key_value_heads") or kv_heads) if same else kv_heads,
+            kv_matrices=0 if shares else 1 if same else 2,
+            source=source,
+            mlp=int(text["intermediate_size"]) * (2 if shares and text.get("use_double_wide_mlp") else 1),
+        )
+
+
+# Published dimensions of gemma-4-e2b's text model; bfloat16 is an assumption where a run did not say more.
+E2B_CONFIG: dict[str, Any] = {
+    "hidden_size": 1536,
+    "num_hidden_layers": 35,
+    "intermediate_size": 6144,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 1,
+    "head_dim": 256,
+    "global_head_dim": 512,
+    "num_kv_shared_layers": 20,
+    "use_double_wide_mlp": True,
+    "hidden_size_per_layer_input": 256,
+    "vocab_size": 262144,
+    "vocab_size_per_layer_input": 262144,
+    "dtype": "bfloat16",
+}

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -62,17 +62,18 @@ def read(kind: type[SettingsType], path: Path) -> SettingsType:
 def _said(fault: Any, kind: type[Settings]) -> str:
     place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in fault["loc"]).lstrip(".")
     if fault["type"] == "extra_forbidden":
-        return f"unknown key '{place}'.{nearest(str(fault['loc'][-1]), _keys(kind))}"
+        return f"unknown key '{place}'.{nearest(str(fault['loc'][-1]), _keys(kind, fault['loc'][:-1]))}"
     if fault["type"] == "missing":
         return f"'{place}' is missing"
     message = str(fault["msg"]).removeprefix("Value error, ").removeprefix("Input ")
     return f"'{place}' {message}, not {fault['input']!r}" if place else message
 
 
-def _keys(kind: type[BaseModel]) -> Iterator[str]:
-    """Every key of a settings class and of those inside it."""
-    for name, info in kind.model_fields.items():
-        yield name
-        for part in (info.annotation, *getattr(info.annotation, "__args__", ())):
-            if isinstance(part, type) and issubclass(part, BaseModel):
-                yield from _keys(part)
+def _keys(kind: type[BaseModel], place: tuple[Any, ...]) -> Iterable[str]:
+    """The keys of the object at a place of the file."""
+    for part in place:
+        if isinstance(part, str) and part in kind.model_fields:
+            inside = kind.model_fields[part].annotation
+            kinds = [each for each in (inside, *get_args(inside)) if isinstance(each, type)]
+            kind = next((each for each in kinds if issubclass(each, BaseModel)), kind)
+    return kind.model_fields

@@ -118,9 +118,10 @@ def describe(job: Job, place: Place, plans: tuple[RankPlan, ...], folder: Path) 
 
 def run(job: Job, place: Place, *, dry_run: bool, as_json: bool) -> int:
     """Plan, show, start, follow, report. Returns the exit code; raises ThunderError where the run failed."""
-    resumed = job.settings.resume
-    folder = record.find(runs(), resumed) if resumed else record.new_name(runs(), job.name)
-    if resumed:
+    resumed, named = job.settings.resume, job.settings.run_name
+    folder = runs() / named if named else record.new_name(runs(), job.name)
+    folder = record.find(runs(), resumed) if resumed else folder
+    if resumed or named:
         from thunder.runs import bundle  # reads rows of text: nothing that a plan has to wait for
 
         bundle.refuse_sealed(folder)

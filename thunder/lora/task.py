@@ -63,6 +63,14 @@ class LoraTask:
         for start in range(0, len(mine), self.settings.batch_size):
             yield "valid", to_batch(mine[start : start + self.settings.batch_size])
 
+    def probe(self, rank: int, size: int) -> Iterator[Batch]:
+        """This rank's share of some training rows, the same at every validation; see `hooks.validate`."""
+        count = min(self.settings.probe_rows, self.rows)
+        chosen = [self.train_examples[number * self.rows // count] for number in range(count)]
+        mine = sorted(chosen, key=lambda example: len(example.ids))[rank::size]
+        for start in range(0, len(mine), self.settings.batch_size):
+            yield to_batch(mine[start : start + self.settings.batch_size])
+
     def validation_metrics(self, sums: dict[str, tuple[float, float]]) -> dict[str, float]:
         """Mean loss per supervised token, in nats."""
         loss, tokens = sums["valid"]

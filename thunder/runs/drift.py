@@ -29,8 +29,8 @@ _ENVIRONMENT = {"ranks", "strategy", "cluster", "grad_checkpoint"}
 # where things lie and how a run is watched; what lies there is known by its digest
 _COSMETIC = {
     "resume", "force", "skip_link_check", "allow_solo", "wait_for_hosts", "stall_after", "steps_per_report",
-    "save_every", "unsafe_shape", "preset", "data", "train_data", "valid_data", "test_data", "features", "split",
-    "model", "adapter_path", "out", "name", "text", "text_root", "exclude_rows", "schema",
+    "save_every", "probe_rows", "unsafe_shape", "preset", "data", "train_data", "valid_data", "test_data", "features",
+    "split", "model", "adapter_path", "out", "name", "run_name", "text", "text_root", "exclude_rows", "schema",
 }  # fmt: skip
 _SAME_RATE = 0.01  # of a configured rate, to which the logged peak holds
 _FAR_BELOW = 0.5  # of a configured rate: a logged peak below this is not it

@@ -68,8 +68,8 @@ def read(folder: Path) -> Facts:
     """
     plan, said = _content(folder / PLAN), _content(folder / ENVIRONMENT)
     asked = renamed(options(folder))
-    done = _done(_content(folder / RESULTS), _entries(folder / METRICS), asked)
-    forced = [str(text) for entry in _entries(folder / CHANGES) for text in entry.get("changes") or ()]
+    done = _done(_content(folder / RESULTS), entries(folder / METRICS), asked)
+    forced = [str(text) for entry in entries(folder / CHANGES) for text in entry.get("changes") or ()]
     identity, environment = _identity(folder, said), _environment(said)
     return Facts(folder.name, _per_update(asked, plan), identity, environment, done, tuple(forced))
 
@@ -83,7 +83,8 @@ def _content(path: Path) -> dict[str, Any]:
     return json_object(path, []) if path.is_file() else {}
 
 
-def _entries(path: Path) -> list[dict[str, Any]]:
+def entries(path: Path) -> list[dict[str, Any]]:
+    """The lines of a metrics.jsonl that can be read; none where there is no such file."""
     return [entry for _, entry in scored_rows.json_lines(path, [])] if path.is_file() else []
 
 
@@ -126,8 +127,8 @@ def _environment(said: Mapping[str, Any]) -> dict[str, Any]:
 
 def _done(results: Mapping[str, Any], entries: list[dict[str, Any]], asked: Mapping[str, Any]) -> Done:
     rates, losses = trace(entries, "learning_rate"), trace(entries, "valid_loss")
-    steps = _whole(results.get("steps"))
-    stop, best = _whole(results.get("stop_epoch")), _whole(results.get("best_epoch"))
+    steps = whole(results.get("steps"))
+    stop, best = whole(results.get("stop_epoch")), whole(results.get("best_epoch"))
     stopped = bool(results.get("stopped_early"))
     waited = None
     if losses:
@@ -137,14 +138,14 @@ def _done(results: Mapping[str, Any], entries: list[dict[str, Any]], asked: Mapp
         waited = stop - best
         most = asked.get("max_epochs")
         stopped = stopped or not (isinstance(most, int) and stop + 1 >= most)
-    tokens = [entry["tokens"] for entry in entries if _whole(entry.get("tokens")) is not None]
-    batch = _whole(results.get("global_batch_size"))
+    tokens = [entry["tokens"] for entry in entries if whole(entry.get("tokens")) is not None]
+    batch = whole(results.get("global_batch_size"))
     return Done(
         rates,
         losses,
         steps,
-        _whole(results.get("epochs")) or _whole(results.get("epochs_begun")),
-        tokens[-1] if tokens else _whole(results.get("tokens")),
+        whole(results.get("epochs")) or whole(results.get("epochs_begun")),
+        tokens[-1] if tokens else whole(results.get("tokens")),
         float(wraps) if isinstance(wraps := results.get("wraps"), int | float) else None,
         batch * int(asked.get("grad_accumulation_steps") or 1) if batch else None,
         stopped,
@@ -156,13 +157,14 @@ def trace(entries: list[dict[str, Any]], key: str) -> dict[int, float]:
     """Step -> value of one key of metrics.jsonl, in the order of the steps."""
     found = {}
     for entry in entries:
-        step, value = _whole(entry.get("step")), entry.get(key)
+        step, value = whole(entry.get("step")), entry.get(key)
         if step is not None and isinstance(value, int | float) and not isinstance(value, bool):
             found[step] = float(value)
     return dict(sorted(found.items()))
 
 
-def _whole(value: Any) -> int | None:
+def whole(value: Any) -> int | None:
+    """A value where it is a whole number."""
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 

@@ -10,7 +10,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from thunder.lora import adapter_files, adapters, batches
-from thunder.lora.loss import supervised_loss
+from thunder.lora.engine import build
 from thunder.lora.settings import LoraSettings
 from thunder.training.task import Batch
 
@@ -28,7 +28,6 @@ class LoraTask:
         valid: Sequence[batches.Example] = (),
         ours: dict[str, Any] | None = None,
     ) -> None:
-        self.model = model
         self.settings = settings
         self.layers = adapters.add(model, settings)
         if settings.resume_adapter_file:
@@ -37,18 +36,20 @@ class LoraTask:
             from mlx_lm.tuner.trainer import grad_checkpoint
 
             grad_checkpoint(model.layers[0])
-        model.train()
+        self.engine = build.of_model(model, self.layers, [*train, *valid], recomputes=settings.grad_checkpoint)
+        self.model = self.engine.model
+        self.model.train()
         self.train_examples, self.valid_examples = train, valid
         self.rows = len(train)
         self._ours = ours or {}
 
     def batch(self, rows: Sequence[int], epoch: int) -> Batch:
         """See Task; the rows are the same in every epoch."""
-        return to_batch([self.train_examples[row] for row in rows])
+        return self.engine.batch([self.train_examples[row] for row in rows])
 
     def loss(self, model: nn.Module, *arrays: mx.array) -> mx.array:
         """See Task."""
-        return supervised_loss(model, *arrays)
+        return self.engine.loss(model, *arrays)
 
     @property
     def groups(self) -> tuple[str, ...]:
@@ -57,9 +58,9 @@ class LoraTask:
 
     def validation(self, rank: int, size: int) -> Iterator[tuple[str, Batch]]:
         """See Task; rows of like length go together."""
-        mine = sorted(self.valid_examples, key=lambda example: len(example.ids))[rank::size]
+        mine = sorted(self.valid_examples, key=self.engine.length)[rank::size]
         for start in range(0, len(mine), self.settings.batch_size):
-            yield "valid", to_batch(mine[start : start + self.settings.batch_size])
+            yield "valid", self.engine.batch(mine[start : start + self.settings.batch_size])
 
     def validation_metrics(self, sums: dict[str, tuple[float, float]]) -> dict[str, float]:
         """Mean loss per supervised token, in nats."""
@@ -69,9 +70,3 @@ class LoraTask:
     def save(self, folder: Path) -> None:
         """Write the adapter as mlx_lm reads it."""
         adapters.save(folder, self.model, self.settings, self.layers, self._ours)
-
-
-def to_batch(examples: Sequence[batches.Example]) -> Batch:
-    """Examples as arrays for `supervised_loss`."""
-    ids, spans = batches.pad(examples)
-    return Batch((mx.array(ids), mx.array(spans)), sum(example.supervised for example in examples))

@@ -281,3 +281,31 @@ def test_every_row_comes_once_an_epoch_and_on_one_rank(rows, batch, ranks, seed)
 def test_steps_continue_where_they_were_left(rows, batch, after):
     whole = list(data.steps(rows, batch, 3, until=40))
     assert list(data.steps(rows, batch, 3, after=after, until=40)) == whole[after:]
+
+
+@settings(deadline=None)
+@given(lengths=st.lists(st.integers(1, 50), min_size=1, max_size=90), batch=st.integers(1, 9), seed=st.integers(0, 99))
+def test_rows_of_like_length_come_together_each_in_its_place(lengths, batch, seed):
+    per_epoch = -(-len(lengths) // batch)
+    plans = list(data.steps(len(lengths), batch, seed, until=3 * per_epoch, lengths=lengths))
+    places = {}
+    for epoch in range(3):
+        mine = [plan for plan in plans if plan.epoch == epoch]
+        assert sorted(row for plan in mine for row in plan.rows) == list(range(len(lengths)))
+        for plan in mine:
+            for place, row in enumerate(plan.rows):
+                assert places.setdefault(row, place) == place, "a rank meets the same rows in every epoch"
+    order = sorted(lengths)
+    near = data.NEIGHBOURS * batch  # with at most 90 rows
+    for plan in plans:
+        inside = sorted(lengths[row] for row in plan.rows)
+        assert inside[-1] <= max(order[order.index(inside[0]) :][: 2 * near])
+    assert list(data.steps(len(lengths), batch, seed, after=4, until=9, lengths=lengths)) == plans[4:9] or per_epoch < 3
+
+
+def test_epochs_and_seeds_have_other_orders():
+    lengths = [length % 7 for length in range(200)]
+    plans = list(data.steps(200, 4, 0, until=100, lengths=lengths))
+    first, second = ([plan.rows for plan in plans if plan.epoch == epoch] for epoch in (0, 1))
+    assert first != second and len(set(first) & set(second)) < 10
+    assert [plan.rows for plan in data.steps(200, 4, 1, until=50, lengths=lengths)] != first

@@ -41,6 +41,7 @@ class LoraTask:
         self.model.train()
         self.train_examples, self.valid_examples = train, valid
         self.rows = len(train)
+        self.lengths: Sequence[int] | None = [self.engine.length(example) for example in train]
         self._ours = ours or {}
 
     def batch(self, rows: Sequence[int], epoch: int) -> Batch:
@@ -58,9 +59,13 @@ class LoraTask:
 
     def validation(self, rank: int, size: int) -> Iterator[tuple[str, Batch]]:
         """See Task; rows of like length go together."""
-        mine = sorted(self.valid_examples, key=self.engine.length)[rank::size]
+        mine = self.valid_examples_of(rank, size)
         for start in range(0, len(mine), self.settings.batch_size):
             yield "valid", self.engine.batch(mine[start : start + self.settings.batch_size])
+
+    def valid_examples_of(self, rank: int, size: int) -> Sequence[batches.Example]:
+        """This rank's share of the validation rows, sorted by length."""
+        return sorted(self.valid_examples, key=self.engine.length)[rank::size]
 
     def validation_metrics(self, sums: dict[str, tuple[float, float]]) -> dict[str, float]:
         """Mean loss per supervised token, in nats."""

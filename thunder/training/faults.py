@@ -35,7 +35,8 @@ METAL = {
 SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
 KINDS = (*SIGNALS, "freeze", *METAL, "extra-collective", "nan", "garbage-event", "long-log-line")
 POINTS = (
-    "joining", "loading", "step", "gradient", "collective", "applied", "validating", "saving", "saved", "testing",
+    "joining", "loading", "filling", "step", "gradient", "collective", "applied", "validating", "saving", "saved",
+    "testing",
 )  # fmt: skip
 INTO_COLLECTIVE = 0.003  # seconds after which the fault at `collective` fires: the ring is busy or waits by then
 GARBAGE = 10 * 2**20  # bytes

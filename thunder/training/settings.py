@@ -20,6 +20,7 @@ CIRCUMSTANCES = (
     "allow_solo",
     "wait_for_hosts",
     "stall_after",
+    "prefix_cache",
 )
 
 

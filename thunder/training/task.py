@@ -24,6 +24,8 @@ class Task(Protocol):
 
     model: nn.Module
     rows: int
+    lengths: Sequence[int] | None
+    """What each row costs, for rows of like length to come in one step; None for any order."""
     output: str
     """Name of the folder, inside the run's, that holds what a user takes away."""
 

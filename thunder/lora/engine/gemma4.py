@@ -20,6 +20,8 @@ class Gemma4(Trunk):
         self.cut = len(self.layers) - self.config.num_kv_shared_layers - 1
         self.cap = language.final_logit_softcapping
         self.projection = self.body.embed_tokens if language.tie_word_embeddings else language.lm_head
+        if self.config.hidden_size_per_layer_input:
+            self.tables = [self.body.embed_tokens_per_layer, self.body.per_layer_model_projection]
         self.parts = tuple(self._parts())
 
     def _parts(self) -> list[Part]:

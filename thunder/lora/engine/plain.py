@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -27,6 +28,9 @@ class Plain:
         """Rows as padded token ids with the spans that count."""
         ids, spans = batches.pad(examples)
         return Batch((mx.array(ids), mx.array(spans)), sum(example.supervised for example in examples))
+
+    def restore_frozen(self, folder: Path) -> None:
+        """Nothing was dropped."""
 
     def loss(self, model: nn.Module, *arrays: mx.array) -> mx.array:
         """[] float32 cross entropy summed over supervised positions."""

@@ -110,6 +110,10 @@ class Prefix:
             self._shared_parts[name] = _to_numpy(self.shared().parts[name])
         return self._shared_parts[name]
 
+    def forget_layers(self) -> None:
+        """Let go of the common beginning's keys and values in frozen layers; its parts stay."""
+        self._shared = None
+
     def _share(self) -> Shared:
         trunk, ids = self.trunk, mx.array(self.beginning)[None]
         with self._rowwise():

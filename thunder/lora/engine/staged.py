@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Protocol
 
 import mlx.core as mx
@@ -11,6 +12,7 @@ import numpy as np
 
 from thunder.lora.batches import Example
 from thunder.lora.engine import spans
+from thunder.lora.engine.frozen import FrozenPart
 from thunder.lora.engine.head import Head
 from thunder.lora.engine.prefix import Prefix, common_beginning
 from thunder.lora.engine.trunk import KeysValues, Places, Trunk
@@ -33,6 +35,7 @@ class Staged:
         self.trunk = trunk
         self.prefix = Prefix(trunk, common_beginning(examples))
         self.head = Head(trunk.projection, trunk.cap)
+        self.frozen = FrozenPart(model, trunk)
         self.model = only_trained(model, trunk)
         self.sizes = spans.Sizes([self._lengths(example) for example in examples])
         self.entries: Entries | None = None
@@ -90,6 +93,18 @@ class Staged:
             for example, entry in zip(examples, found, strict=True)
             if entry is not None
         ]
+
+    def drop_frozen(self) -> None:
+        """Let go of the frozen layers: every row that batches are made of has an entry."""
+        for part in self.trunk.parts:
+            if part.positions == "all" and len(self.prefix.beginning):
+                self.prefix.shared_part(part.name)
+        self.prefix.forget_layers()
+        self.frozen.drop()
+
+    def restore_frozen(self, folder: Path) -> None:
+        """Have the whole model in memory again."""
+        self.frozen.restore(folder)
 
     def loss(self, model: nn.Module, targets: mx.array, starts: mx.array, ends: mx.array, *parts: mx.array) -> mx.array:
         """[] float32 cross entropy summed over supervised positions.

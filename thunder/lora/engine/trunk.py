@@ -119,6 +119,8 @@ class Trunk:
     parts: tuple[Part, ...]
     projection: nn.Module
     """The output layer: a linear one, or the embedding where it is tied."""
+    tables: Sequence[nn.Module] = ()
+    """What else only the frozen part of rows needs."""
     cap: float | None
     """Of the soft cap on logits, None where there is none."""
 

@@ -21,7 +21,7 @@ def projection(kind: str) -> nn.Module:
     return layer.to_quantized(group_size=32, bits=4) if kind.endswith("4-bit") else layer
 
 
-@pytest.mark.parametrize("at_once", [1, 5 * 4 * 96, 2**20])
+@pytest.mark.parametrize("at_once", [1, 5, 64])
 @pytest.mark.parametrize("cap", [None, 30.0, 5.0, 200.0])
 @pytest.mark.parametrize("kind", ["linear", "embedding", "linear 4-bit", "embedding 4-bit"])
 def test_the_fused_head_equals_cross_entropy(kind, cap, at_once):

@@ -8,8 +8,8 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
-LOGITS_AT_ONCE = 64 * 2**20
-"""Bytes of float32 logits that one piece of positions may have."""
+AT_ONCE = 64
+"""Positions whose logits there are at once: of 262,144 tokens in float32 they are 67 MB."""
 BOUNDED = 60.0
 """Up to this soft cap a sum of exp(logit) stays far below float32's largest number: no maximum has to be found."""
 
@@ -21,13 +21,12 @@ class Head:
     itself is frozen and gets none.
     """
 
-    def __init__(self, projection: nn.Module, cap: float | None, logits_at_once: int = LOGITS_AT_ONCE) -> None:
+    def __init__(self, projection: nn.Module, cap: float | None, at_once: int = AT_ONCE) -> None:
         """projection: a tied embedding or a linear layer, quantised or not. cap: of the soft cap on logits, if any."""
         assert "bias" not in projection, "no Gemma has a biased head"
         self.projection, self.cap = projection, cap
-        self.vocabulary = projection.weight.shape[0]
         self.quantised = isinstance(projection, nn.QuantizedLinear | nn.QuantizedEmbedding)
-        self.at_once = max(1, logits_at_once // (4 * self.vocabulary))
+        self.at_once = at_once
         self._fused = self._make_fused()
 
     def loss(self, hidden: mx.array, targets: mx.array, weights: mx.array, differentiable: bool = True) -> mx.array:

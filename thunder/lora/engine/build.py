@@ -8,6 +8,7 @@ from typing import Any
 import mlx.nn as nn
 
 from thunder.lora.batches import Example
+from thunder.lora.engine import smooth
 from thunder.lora.engine.choice import GEMMA3, GEMMA4
 from thunder.lora.engine.gemma3 import Gemma3
 from thunder.lora.engine.gemma4 import Gemma4
@@ -23,6 +24,8 @@ def of_model(model: Any, trained: int, examples: Sequence[Example], recomputes: 
     trained: how many of the last layers have LoRA. examples: all that batches will be made of.
     recomputes: whether layers recompute their activations in the backward pass.
     """
+    if model.model_type in (*GEMMA4, *GEMMA3):
+        smooth.quicken(model)
     if model.model_type in GEMMA4:
         return Staged(model, Gemma4(model, trained), examples)
     if model.model_type in GEMMA3:

@@ -8,6 +8,8 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
+from thunder.lora.engine import smooth
+
 AT_ONCE = 64
 """Positions whose logits there are at once: of 262,144 tokens in float32 they are 67 MB."""
 BOUNDED = 60.0
@@ -26,7 +28,7 @@ class Head:
         assert "bias" not in projection, "no Gemma has a biased head"
         self.projection, self.cap = projection, cap
         self.quantised = isinstance(projection, nn.QuantizedLinear | nn.QuantizedEmbedding)
-        self.at_once = at_once
+        self.at_once, self.quick = at_once, smooth.wanted()
         self._fused = self._make_fused()
 
     def loss(self, hidden: mx.array, targets: mx.array, weights: mx.array, differentiable: bool = True) -> mx.array:
@@ -66,15 +68,15 @@ class Head:
         """Loss [], its gradient by logits without the targets' own share [P, V], and that share [P, 1]."""
         logits = self._project(hidden)
         logits = logits if logits.dtype == mx.float64 else logits.astype(mx.float32)
-        at_target = targets[:, None]
+        at_target, quick = targets[:, None], self.quick and logits.dtype == mx.float32
         if self.cap is None:
             squashed, slope = logits, None
         else:
-            bent = mx.tanh(logits * (1 / self.cap))
+            bent = (smooth.tanh if quick else mx.tanh)(logits * (1 / self.cap))
             squashed, slope = bent * self.cap, 1 - bent * bent
         if self.cap is None or self.cap > BOUNDED:
-            squashed = squashed - squashed.max(-1, keepdims=True)
-        powers = mx.exp(squashed)
+            squashed, quick = squashed - squashed.max(-1, keepdims=True), False
+        powers = (smooth.exp if quick else mx.exp)(squashed)
         total = powers.sum(-1, keepdims=True)
         loss = ((mx.log(total) - mx.take_along_axis(squashed, at_target, -1)) * weights[:, None]).sum()
         by_logits, by_target = powers * (weights[:, None] / total), weights[:, None]

@@ -43,7 +43,7 @@ MAY_USE = {  # outside packages that only some rooms may use
     "rapidfuzz": {"text"},
     "regex": {"text"},
     "yaml": {"config"},
-    "pydantic": {"config", "lora", "acoustic", "training", "cluster", "bridge"},
+    "pydantic": {"config", "lora", "acoustic", "training", "cluster", "bridge", "runs"},
     "soundfile": {"acoustic"},
     "soxr": {"acoustic"},
     "starlette": {"bridge"},

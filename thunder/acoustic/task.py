@@ -91,6 +91,14 @@ class AcousticTask:
         for start in range(0, len(mine), self.settings.batch_size):
             yield "valid", self._batch(mine[start : start + self.settings.batch_size], None)
 
+    def probe(self, rank: int, size: int) -> Iterator[Batch]:
+        """This rank's share of some training utterances, as they are; the same at every validation."""
+        count = min(self.settings.probe_rows, self.rows)
+        chosen = [self.prepared.train[number * self.rows // count] for number in range(count)]
+        mine = sorted(chosen, key=lambda one: (one.frames, one.id))[rank::size]
+        for start in range(0, len(mine), self.settings.batch_size):
+            yield self._batch(mine[start : start + self.settings.batch_size], None)
+
     def validation_metrics(self, sums: dict[str, tuple[float, float]]) -> dict[str, float]:
         """Mean CTC loss per label, in nats."""
         loss, count = sums["valid"]

@@ -10,7 +10,7 @@ from typing import Any
 from thunder import digest
 from thunder.runs import scored_rows
 from thunder.runs.bundle_checks import SPLIT, VOCAB, json_object, options
-from thunder.runs.record import ENVIRONMENT, METRICS, RESULTS
+from thunder.runs.record import CHANGES, ENVIRONMENT, METRICS, RESULTS
 from thunder.runs.registry import PLAN
 
 # one thing has one name, whoever wrote the configuration
@@ -29,7 +29,8 @@ class Done:
     """What the logs say was done.
 
     rates, losses: step -> learning rate, validation loss; of a step that stands twice the later line counts.
-    steps, epochs: how far it came. batch: rows of an update. stopped_early: by its patience, as far as one can tell.
+    steps, epochs, tokens, wraps: how far it came; a wrap is once over all of the text. batch: rows of an update.
+    stopped_early: by its patience, as far as one can tell.
     waited: validations after the best one, None where that cannot be told.
     """
 
@@ -38,6 +39,7 @@ class Done:
     steps: int | None = None
     epochs: int | None = None
     tokens: int | None = None
+    wraps: float | None = None
     batch: int | None = None
     stopped_early: bool = False
     waited: int | None = None
@@ -48,7 +50,7 @@ class Facts:
     """A run as it is compared. options: asked for, with defaults, each under its one name (RENAMED).
 
     identity: digests of what it was trained and tested on; empty where the run records none, None where there is no run
-    yet. environment: versions, machine, commit.
+    yet. environment: versions, machine, commit. forced: what `--force` let be changed on the way.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Facts:
     identity: Mapping[str, str] | None = None
     environment: Mapping[str, Any] = field(default_factory=dict)
     done: Done = Done()
+    forced: tuple[str, ...] = ()
 
 
 def read(folder: Path) -> Facts:
@@ -65,8 +68,10 @@ def read(folder: Path) -> Facts:
     """
     plan, said = _content(folder / PLAN), _content(folder / ENVIRONMENT)
     asked = renamed(options(folder))
-    done = _done(_content(folder / RESULTS), _entries(folder / METRICS), asked)
-    return Facts(folder.name, _per_update(asked, plan), _identity(folder, said), _environment(said), done)
+    done = _done(_content(folder / RESULTS), entries(folder / METRICS), asked)
+    forced = [str(text) for entry in entries(folder / CHANGES) for text in entry.get("changes") or ()]
+    identity, environment = _identity(folder, said), _environment(said)
+    return Facts(folder.name, _per_update(asked, plan), identity, environment, done, tuple(forced))
 
 
 def renamed(asked: Mapping[str, Any]) -> dict[str, Any]:
@@ -78,7 +83,8 @@ def _content(path: Path) -> dict[str, Any]:
     return json_object(path, []) if path.is_file() else {}
 
 
-def _entries(path: Path) -> list[dict[str, Any]]:
+def entries(path: Path) -> list[dict[str, Any]]:
+    """The lines of a metrics.jsonl that can be read; none where there is no such file."""
     return [entry for _, entry in scored_rows.json_lines(path, [])] if path.is_file() else []
 
 
@@ -121,8 +127,8 @@ def _environment(said: Mapping[str, Any]) -> dict[str, Any]:
 
 def _done(results: Mapping[str, Any], entries: list[dict[str, Any]], asked: Mapping[str, Any]) -> Done:
     rates, losses = trace(entries, "learning_rate"), trace(entries, "valid_loss")
-    steps = _whole(results.get("steps"))
-    stop, best = _whole(results.get("stop_epoch")), _whole(results.get("best_epoch"))
+    steps = whole(results.get("steps"))
+    stop, best = whole(results.get("stop_epoch")), whole(results.get("best_epoch"))
     stopped = bool(results.get("stopped_early"))
     waited = None
     if losses:
@@ -132,14 +138,15 @@ def _done(results: Mapping[str, Any], entries: list[dict[str, Any]], asked: Mapp
         waited = stop - best
         most = asked.get("max_epochs")
         stopped = stopped or not (isinstance(most, int) and stop + 1 >= most)
-    tokens = [entry["tokens"] for entry in entries if _whole(entry.get("tokens")) is not None]
-    batch = _whole(results.get("global_batch_size"))
+    tokens = [entry["tokens"] for entry in entries if whole(entry.get("tokens")) is not None]
+    batch = whole(results.get("global_batch_size"))
     return Done(
         rates,
         losses,
         steps,
-        _whole(results.get("epochs")) or _whole(results.get("epochs_begun")),
-        tokens[-1] if tokens else _whole(results.get("tokens")),
+        whole(results.get("epochs")) or whole(results.get("epochs_begun")),
+        tokens[-1] if tokens else whole(results.get("tokens")),
+        float(wraps) if isinstance(wraps := results.get("wraps"), int | float) else None,
         batch * int(asked.get("grad_accumulation_steps") or 1) if batch else None,
         stopped,
         waited,
@@ -150,13 +157,14 @@ def trace(entries: list[dict[str, Any]], key: str) -> dict[int, float]:
     """Step -> value of one key of metrics.jsonl, in the order of the steps."""
     found = {}
     for entry in entries:
-        step, value = _whole(entry.get("step")), entry.get(key)
+        step, value = whole(entry.get("step")), entry.get(key)
         if step is not None and isinstance(value, int | float) and not isinstance(value, bool):
             found[step] = float(value)
     return dict(sorted(found.items()))
 
 
-def _whole(value: Any) -> int | None:
+def whole(value: Any) -> int | None:
+    """A value where it is a whole number."""
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 

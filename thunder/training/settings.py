@@ -21,6 +21,9 @@ CIRCUMSTANCES = (
     "allow_solo",
     "wait_for_hosts",
     "stall_after",
+    "probe_rows",
+    "run_name",
+    "prefix_cache",
 )
 
 
@@ -84,6 +87,12 @@ class LoopSettings(Settings):
         panel=LOOP,
         ge=1,
     )
+    probe_rows: int = option(
+        50,
+        "Score so many training rows at each validation, as validation rows are: `thunder memcheck` reads it.",
+        panel=OUTPUT,
+        ge=0,
+    )
     patience: int = option(0, "Stop after this many validations without a better loss; 0 = never.", panel=LOOP, ge=0)
     grad_checkpoint: bool = option(
         False, "Recompute activations in the backward pass: less memory, more time.", panel=LOOP
@@ -108,6 +117,13 @@ class LoopSettings(Settings):
     save_every: int = option(100, "Iterations between checkpoints.", panel=OUTPUT, ge=1)
     resume: str | None = option(
         None, "Continue a run from its newest checkpoint: its id, its folder, or 'latest'.", panel=OUTPUT
+    )
+
+    run_name: str | None = option(
+        None,
+        "Name of the run's folder (default: date, time, and what it is).",
+        panel=OUTPUT,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$",
     )
 
     force: bool = option(

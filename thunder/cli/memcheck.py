@@ -1,0 +1,74 @@
+"""`thunder memcheck`: did a run learn, learn by heart, or see what it was tested on?"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from thunder import digest
+from thunder.cli.output import say
+from thunder.cli.runs_folder import runs
+from thunder.errors import ArtifactError, GateError, UsageError
+from thunder.evaluation import memorisation, overlap, training_table
+from thunder.runs import bundle, record
+
+app = typer.Typer(add_completion=False)
+FILE = "memcheck.json"
+
+
+@app.command()
+def memcheck(
+    run: Annotated[str, typer.Argument(help="A run (id, folder, 'latest'), or a folder with epochs.jsonl.")],
+    train: Annotated[Path | None, typer.Option(help="Rows (JSONL) that it was trained on.")] = None,
+    val: Annotated[Path | None, typer.Option(help="Rows (JSONL) that it was validated on.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the verdict as JSON.")] = False,
+) -> None:
+    """Tell a leak from a lag, learning from learning by heart, training from a placeholder.
+
+    Writes memcheck.json into the run (not into a sealed one). Exit code 0: healthy, lag_only or overfit; 3: a leak is
+    suspected, or columns are missing; 4: a leak is confirmed, or nothing was trained.
+    """
+    if (train is None) != (val is None):
+        raise UsageError("--train and --val are compared with each other", fix="give both")
+    folder = Path(run).expanduser()
+    if not (folder / training_table.EPOCHS).is_file() and not (folder / record.METRICS).is_file():
+        folder = record.find(runs(), run)
+    found = memorisation.judge(training_table.read(folder), overlap.between(train, val) if train and val else None)
+    said = asdict(found) | {"run": folder.name}
+    if bundle.sealed(folder) is None:
+        digest.write_json(folder / FILE, said)
+    if as_json:
+        say(json.dumps(said, ensure_ascii=False, indent=4))
+        raise typer.Exit(found.exit_code)
+    _tell(found)
+    _refuse(folder.name, found)
+
+
+def _tell(found: memorisation.Verdict) -> None:
+    for flag in found.flags:
+        say(f"{flag.name}  {flag.said}")
+    for text in (*found.notes, *(f"skipped: {each}" for each in found.skipped)):
+        say(f"    {text}")
+    if found.missing:
+        say(f"    not logged: {', '.join(found.missing)}")
+    places = ", ".join(f"{place:g}" for place in found.wraps) or "none"
+    passes = "not known" if found.passes is None else f"{found.passes:.2f}"
+    say(f"passes over the rows: {passes}; they begin anew at epoch: {places}; best epoch: {found.best}")
+    say(f"verdict: {found.verdict}")
+
+
+def _refuse(name: str, found: memorisation.Verdict) -> None:
+    signs = "; ".join(flag.said for flag in found.flags if flag.name in ("F1", "F3", "F4", "F5"))
+    if found.verdict in ("leak_confirmed", "invalid_training"):
+        raise ArtifactError(f"{name}: {found.verdict}: {signs}", fix="train again on rows split by id")
+    if found.verdict == "leak_suspected":
+        raise GateError(f"{name}: {found.verdict}: {signs}", fix="--train FILE --val FILE looks for rows in common")
+    if found.verdict == "inconclusive":
+        raise GateError(
+            f"{name}: inconclusive, not logged: {', '.join(found.missing)}",
+            fix="runs of this version log them; others write epochs.jsonl",
+        )

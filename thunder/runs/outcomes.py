@@ -1,0 +1,112 @@
+"""What each possible result would mean, said before it is known: intervals that are disjoint and leave nothing out."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+UNDETERMINED, OTHERWISE = "undetermined", "otherwise"
+_NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+_FORM = re.compile(rf"\s*(?:({_NUMBER})\s*(<=?)\s*)?x\s*(?:(<=?|>=?|==)\s*({_NUMBER}))?\s*")
+EXPECTED = "'x < 9.5', '9.5 <= x < 9.7', 'x == 0', or 'otherwise'"
+
+
+@dataclass(frozen=True, order=True)
+class Interval:
+    """Numbers between two ends; `after` and `upto` say on which side of an end its own number lies.
+
+    after: 0 = low belongs to it, 1 = it begins after low. upto: 1 = high belongs to it, 0 = it ends before high.
+    """
+
+    low: float
+    after: int
+    high: float
+    upto: int
+
+    def holds(self, x: float) -> bool:
+        """Whether a number lies in it."""
+        return (self.low < x or (self.low == x and not self.after)) and (
+            x < self.high or (x == self.high and bool(self.upto))
+        )
+
+    @property
+    def start(self) -> tuple[float, int]:
+        """Where it begins, so that it can be compared with an `end`."""
+        return self.low, self.after
+
+    @property
+    def end(self) -> tuple[float, int]:
+        """Where what follows it would begin."""
+        return self.high, self.upto
+
+
+def parse(text: str) -> Interval | None:
+    """An outcome's condition on `x`; None for 'otherwise'. Raises ValueError where it is neither."""
+    if text.strip() == OTHERWISE:
+        return None
+    match = _FORM.fullmatch(text)
+    if not match or not (match[1] or match[4]):
+        raise ValueError(f"{text!r}: expected {EXPECTED}")
+    low, after, high, upto = -math.inf, 0, math.inf, 1
+    if match[1]:
+        low, after = float(match[1]), int(match[2] == "<")
+    if match[4]:
+        number, sign = float(match[4]), match[3]
+        if sign == "==" and not match[1]:
+            low, after, high, upto = number, 0, number, 1
+        elif sign in ("<", "<="):
+            high, upto = number, int(sign == "<=")
+        elif match[1]:
+            raise ValueError(f"{text!r}: expected {EXPECTED}")
+        else:
+            low, after = number, int(sign == ">")
+    found = Interval(low, after, high, upto)
+    if found.start >= found.end:
+        raise ValueError(f"{text!r}: no number is in it")
+    return found
+
+
+def faults(conditions: Sequence[str]) -> list[str]:
+    """What is wrong with a list of conditions: what overlaps, and what of the line has no outcome (pure)."""
+    found, parsed = [], []
+    for text in conditions:
+        try:
+            parsed.append((parse(text), text))
+        except ValueError as error:
+            found.append(str(error))
+    if found:
+        return found
+    ordered = sorted((each, text) for each, text in parsed if each is not None)
+    others = len(parsed) - len(ordered)
+    found += [f"'{OTHERWISE}' stands {others} times"] if others > 1 else []
+    for (one, text), (other, after) in zip(ordered, ordered[1:], strict=False):
+        if other.start < one.end:
+            found.append(f"'{text}' and '{after}' overlap")
+    if not others:
+        place: tuple[float, int] = (-math.inf, 0)
+        for each, _ in ordered:
+            found += [_gap(place, each.start)] if each.start > place else []
+            place = max(place, each.end)
+        found += [_gap(place, (math.inf, 1))] if place < (math.inf, 1) else []
+    return found
+
+
+def _gap(start: tuple[float, int], end: tuple[float, int]) -> str:
+    left = f"{start[0]:g} {'<' if start[1] else '<='} " if start[0] > -math.inf else ""
+    right = f" {'<=' if end[1] else '<'} {end[0]:g}" if end[0] < math.inf else ""
+    said = f"{left}x{right}" if left or right else "every x"
+    return f"'{said}' has no outcome: give it one, or add {{'when': '{OTHERWISE}', 'verdict': '{UNDETERMINED}'}}"
+
+
+def which(conditions: Sequence[str], x: float) -> int | None:
+    """The number of the condition that holds for x; that of 'otherwise' where no other does, None without one."""
+    other = None
+    for number, text in enumerate(conditions):
+        interval = parse(text)
+        if interval is None:
+            other = number
+        elif interval.holds(x):
+            return number
+    return other

@@ -1,0 +1,79 @@
+"""Files that people write before a run (a matrix, a hypothesis, a claim), read into checked settings."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from thunder.config import Settings, SettingsType, load_yaml, nearest
+from thunder.errors import ConfigError, several
+
+
+def content_of(path: Path) -> dict[str, Any]:
+    """The mapping that a .json or .yaml file holds.
+
+    Raises ConfigError where it cannot be read, is neither, or says a key twice.
+    """
+    if path.suffix in (".yaml", ".yml"):
+        return load_yaml(path)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_no_twins)
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror or error}", fix="give the path of a .json or .yaml file") from None
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"{path}:{error.lineno}: {error.msg}", fix="correct the JSON there") from None
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}: {error}", fix="correct the JSON there") from None
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: expected an object, found {type(content).__name__}", fix='begin it with "{"')
+    return content
+
+
+def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"key {key!r} stands twice in one object")
+        found[key] = value
+    return found
+
+
+def checked(kind: type[SettingsType], content: Mapping[str, Any], where: str) -> SettingsType:
+    """Content as settings; where a float is meant, 1 stands for 1.0.
+
+    Raises ConfigError that lists every fault with its place, the value and what was expected.
+    """
+    try:
+        return kind.model_validate_json(json.dumps(content))
+    except ValidationError as error:
+        faults = [_said(fault, kind) for fault in error.errors()]
+    raise several(ConfigError, f"{where}: cannot be used:", faults, fix=f"correct {where}")
+
+
+def read(kind: type[SettingsType], path: Path) -> SettingsType:
+    """A file as settings. Raises as `content_of` and `checked`."""
+    return checked(kind, content_of(path), str(path))
+
+
+def _said(fault: Any, kind: type[Settings]) -> str:
+    place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in fault["loc"]).lstrip(".")
+    if fault["type"] == "extra_forbidden":
+        return f"unknown key '{place}'.{nearest(str(fault['loc'][-1]), _keys(kind, fault['loc'][:-1]))}"
+    if fault["type"] == "missing":
+        return f"'{place}' is missing"
+    message = str(fault["msg"]).removeprefix("Value error, ").removeprefix("Input ")
+    return f"'{place}' {message}, not {fault['input']!r}" if place else message
+
+
+def _keys(kind: type[BaseModel], place: tuple[Any, ...]) -> Iterable[str]:
+    """The keys of the object at a place of the file."""
+    for part in place:
+        if isinstance(part, str) and part in kind.model_fields:
+            inside = kind.model_fields[part].annotation
+            kinds = [each for each in (inside, *get_args(inside)) if isinstance(each, type)]
+            kind = next((each for each in kinds if issubclass(each, BaseModel)), kind)
+    return kind.model_fields

@@ -117,7 +117,7 @@ def rows_of_rank(task: LoraTask, settings: LoraSettings, world: World, ranks: in
     once = min(settings.total_updates, -(-task.rows // batch))
     for plan in data.steps(task.rows, batch, settings.seed, until=once, lengths=task.lengths):
         wanted += [task.train_examples[row] for row in data.share(plan.rows, world.rank, world.size)]
-    return wanted
+    return list({id(example): example for example in wanted}.values())
 
 
 def _make(engine: Staged, cache: PrefixCache, wanted: Sequence[Example], progress: Callable[[], None]) -> int:

@@ -1,12 +1,12 @@
 """All modes of the acoustic head on the same utterances with the same seeds: a table of error rates.
 
-    thunder asr features RECORDINGS/metadata.jsonl --features logmel --out digits
+    thunder asr features RECORDINGS/metadata.jsonl --features logmel --n-mels 40 --out digits
     OPENBLAS_NUM_THREADS=1 .venv/bin/python -m benchmarks.asr_modes --features digits --test-speakers yweweler \
         --test-ids '*_35*' [--modes baseline tar] [--seeds 42 43 44] [--iters 400] \
         [--batch-size 16] [--out rows.jsonl]
 
-Each mode trains from the options of configs/runs/asr-digits.yaml, without validation, and is tested after its last
-step. Rows are appended to --out; what stands there already is not trained again. The table is of all rows in it.
+Each mode trains from the options of configs/runs/asr-digits-modes.yaml, without validation, and is tested after its
+last step. Rows are appended to --out; what stands there already is not trained again. The table is of all rows in it.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ MODES: dict[str, dict[str, Any]] = {
 
 def measured(name: str, seed: int, given: dict[str, Any]) -> dict[str, Any]:
     """Train one mode with one seed; its error rates and the CPU time of training."""
-    config = CONFIGS / "runs" / "asr-digits.yaml"
+    config = CONFIGS / "runs" / "asr-digits-modes.yaml"
     layers = [Layer(config.name, load_yaml(config)), Layer("benchmark", given | MODES[name] | {"seed": seed})]
     settings, _ = build(AcousticSettings, layers)
     prepared = data.prepare(settings, data.open_features(settings.features))

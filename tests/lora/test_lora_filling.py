@@ -92,7 +92,7 @@ def test_other_weights_layers_or_rows_are_other_entries(tiny_model, examples):
 
 
 def test_a_rank_makes_the_rows_that_it_will_meet(tiny_model, examples):
-    settings = LoraSettings(**OPTIONS | {"iters": 40})
+    settings = LoraSettings(**OPTIONS | {"iters": 40}, probe_rows=0)
     task = LoraTask(model.load(tiny_model), settings, examples[:ROWS], examples[ROWS:])
     parts = [filling.rows_of_rank(task, settings, World(rank, 2), 2) for rank in (0, 1)]
     keys = [{task.engine.prefix.key(example) for example in part} for part in parts]
@@ -105,6 +105,15 @@ def test_a_rank_makes_the_rows_that_it_will_meet(tiny_model, examples):
     short = LoraSettings(**OPTIONS | {"iters": 2, "probe_rows": 0})
     few = LoraTask(model.load(tiny_model), short, examples[:ROWS], examples[ROWS:])
     assert len(filling.rows_of_rank(few, short, World(), 1)) == 4 + 2 * 3
+
+
+def test_a_rank_makes_the_training_rows_that_its_validations_score(tiny_model, examples):
+    settings = LoraSettings(**OPTIONS | {"iters": 1}, probe_rows=8)
+    task = LoraTask(model.load(tiny_model), settings, examples[:ROWS], examples[ROWS:])
+    for rank in (0, 1):
+        wanted = {task.engine.prefix.key(row) for row in filling.rows_of_rank(task, settings, World(rank, 2), 2)}
+        probed = {task.engine.prefix.key(row) for row in task.probe_examples_of(rank, 2)}
+        assert len(probed) == 4 and probed <= wanted
 
 
 def test_frozen_layers_leave_memory_and_come_back(tiny_model, examples, tmp_path):

@@ -291,3 +291,16 @@ def test_the_rehearsed_run_is_only_named_without_yes(program, tmp_path, capsys):
     assert "create instance" not in json.loads((tmp_path / "vast/state.json").read_text())["calls"]
     assert main(["gpu", "launch", str(file), "--only", "traj", "--cap", "1"]) == 3
     assert main(["gpu", "launch", str(file), "--only", "other"]) == 2
+
+
+def test_a_fault_of_ours_stops_the_machine_too(world, tmp_path):
+    fake, lane = world
+    launch(lane, tmp_path)
+
+    def verify(folder):
+        raise OSError("no space left")
+
+    lane.verify = verify
+    with pytest.raises(OSError, match="no space"):
+        rented_lane.follow(lane, RUN)
+    assert [one["status"] for one in fake.state["machines"].values()] == ["stopped"]

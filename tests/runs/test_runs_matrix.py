@@ -28,7 +28,7 @@ TESTS = Path(__file__).parents[1]
 SAFE = Path(__file__).parent / "fixtures" / "safe_matrix.json"
 FINE = {
     "id": "small",
-    "snapshot": {"name": "s", "rows": 10, "split": {"train": 8, "val": 1, "test": 1}},
+    "snapshot": {"name": "s", "rows": 43, "split": {"train": 30, "val": 1, "test": 12}},
     "regime": {"learning_rate": 3e-4, "patience": 10},
     "runs": [
         {"id": "plain", "script": "nko", "mode": "baseline", "seeds": [1, 2, 3]},
@@ -86,7 +86,7 @@ def runs(*changes):
     ({"runs": runs((1, {"mode": "trajektory"}))}, "options", "'trajektory' is no mode"),
     ({"runs": runs((1, {"script": "arabic"}))}, "options", "'script'"),
     ({"runs": runs((1, {"flags": {"droput": 0.1}}))}, "options", "Did you mean 'dropout'?"),
-    ({"snapshot": FINE["snapshot"] | {"rows": 11}}, "split", "= 10, not its 11 rows"),
+    ({"snapshot": FINE["snapshot"] | {"rows": 44}}, "split", "= 43, not its 44 rows"),
     ({"runs": runs((1, {"flags": {"dropout": 0.3}}))}, "one factor", "differ in mode.trajectory (no vs yes), dropout"),
     ({"runs": runs((1, {"mode": "trajectory+ttt"}))}, "one factor", "differ in mode.trajectory (no vs yes), mode.ttt"),
     ({"comparisons": [COMPARISON | {"factor": "dropout"}]}, "one factor", "do not differ in dropout"),
@@ -220,6 +220,13 @@ def test_a_run_without_predictions_is_found_before_the_long_ones(tmp_path):
     assert all("rehearsal" in call["name"] for call in calls(tmp_path)) and len(calls(tmp_path)) == 1
     (tmp_path / "no-dump").unlink()
     assert len(matrix_run.run(Ledger(tmp_path, little()), how(tmp_path))) == 4
+
+
+def test_other_data_than_the_snapshot_is_found_before_the_long_runs(tmp_path):
+    snapshot = {"name": "s", "rows": 42, "split": {"train": 29, "val": 1, "test": 12}}
+    with pytest.raises(GateError, match="30 rows in train, the snapshot has 29"):
+        matrix_run.run(Ledger(tmp_path, little(snapshot=snapshot)), how(tmp_path))
+    assert len(calls(tmp_path)) == 1
 
 
 def test_a_run_that_fails_is_named_and_the_others_go_on(tmp_path):

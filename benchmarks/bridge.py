@@ -162,11 +162,14 @@ def main() -> None:
             if engine not in given.engines:
                 continue
             with service(Path(name), *words) as where:
+                begun = spent(where)
                 times, codes, seconds = asyncio.run(load(where, given.clients, given.seconds))
+                each = 1000 * (spent(where).processor - begun.processor) / len(times)
             cuts = statistics.quantiles(times, n=100)
             print(
                 f"{engine}, {given.clients} clients, {seconds:.0f} s: {len(times) / seconds:.1f} requests/s, "
-                f"p50 {1000 * cuts[49]:.0f} ms, p99 {1000 * cuts[98]:.0f} ms, codes {dict(codes)}",
+                f"p50 {1000 * cuts[49]:.0f} ms, p99 {1000 * cuts[98]:.0f} ms, codes {dict(codes)}, "
+                f"{each:.1f} ms of the processor each",
                 flush=True,
             )
         asked, ratios = list(itertools.islice(itertools.cycle(rows()), given.rows)), []
@@ -178,6 +181,8 @@ def main() -> None:
                 assert alone == shared, "other answers together than alone"
                 ratios.append([one / all_ for one, all_ in zip(one_by_one, at_once, strict=True)])
                 print(f"turn {turn + 1}: {given.rows} rows one by one {one_by_one}, together {at_once}", flush=True)
+    if not ratios:
+        return
     wall, processor = (statistics.median(each) for each in zip(*ratios, strict=True))
     print(f"together / one at a time, same answers: {wall:.2f} times the rows per second,")
     print(f"{processor:.2f} times the rows per second of the processor")

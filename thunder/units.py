@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import NewType
 
 Seconds = NewType("Seconds", float)
+Bytes = NewType("Bytes", int)
+_SIZES = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
 
 def format_bytes(count: float) -> str:
@@ -16,6 +19,14 @@ def format_bytes(count: float) -> str:
             return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
         value /= 1000
     return f"{value:.1f} TB"
+
+
+def parse_bytes(text: str) -> Bytes:
+    """'4GB', '1.5 GB' or '300' -> bytes, in the units of `format_bytes`. Raises ValueError where it is none."""
+    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([KMGT]?B)?", text.strip().upper())
+    if not found:
+        raise ValueError(f"expected a size such as 4GB or 500MB, not '{text}'")
+    return Bytes(round(float(found[1]) * _SIZES[found[2] or "B"]))
 
 
 def format_seconds(seconds: float) -> str:

@@ -100,12 +100,6 @@ def test_a_constant_utterance_is_calm():
     np.testing.assert_allclose(found["phase_stiffness"], 0, atol=1e-6)
 
 
-def test_pooling_means_what_is_there():
-    features = np.arange(14, dtype=np.float32).reshape(7, 2)
-    np.testing.assert_allclose(trajectory.pooled(features, 3), [[2, 3], [8, 9], [12, 13]])
-    assert trajectory.pooled(features, 1) is features
-
-
 def test_the_codebook_finds_clusters_and_is_a_function_of_its_seed():
     draw = np.random.default_rng(3)
     centres = draw.standard_normal((5, 12)) * 4

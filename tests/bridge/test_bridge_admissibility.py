@@ -68,7 +68,7 @@ def test_every_bound_field_is_named(name):
 
 
 @given(st.data())
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 def test_every_single_bit_of_a_bound_field_counts(data):
     name = data.draw(st.sampled_from([name for name, value in (TEXTS | IDS).items() if value]))
     value = bytearray((TEXTS | IDS)[name].encode())
@@ -81,7 +81,7 @@ def test_every_single_bit_of_a_bound_field_counts(data):
 
 
 @given(st.sampled_from(sorted(asdict(CLAIMS))), st.integers(0, 9))
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 def test_a_claim_cannot_be_changed_without_the_key(name, value):
     content = asdict(CLAIMS) | {name: value}
     assume(content != asdict(CLAIMS))

@@ -226,7 +226,7 @@ def test_edits_stay_in_their_spans(spans, place, fine):
 
 
 @given(st.data())
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 def test_spans_hold_what_is_outside_them(data):
     """What is cut out of the spans and filled with anything fits; and all that fits is such a text."""
     text = data.draw(st.text("ab", max_size=12))
@@ -333,7 +333,7 @@ def edited(draw):
 
 
 @given(edited(), st.sampled_from(["stable", "boundary", "uncertain", "novelty", "other", None]))
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None)
 @example((TEXT, changed(TEXT, 1)), "boundary")
 def test_no_accepted_text_breaks_a_hard_rule(pair, partition):
     asked, proposal = pair
@@ -366,7 +366,7 @@ def levenshtein(one: str, other: str) -> int:
 
 
 @given(edited(), st.floats(-3, 0), st.floats(-1, 1))
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 def test_the_same_evidence_has_the_same_verdict_and_more_of_it_never_hurts(pair, confidence, margin):
     asked, proposal = pair
     assume(asked.split() != proposal.split())

@@ -109,6 +109,30 @@ def test_the_bearer_file(tmp_path):
             server.secret_of(asked)
 
 
+def raw(service, data, close=False):
+    """What comes back for bytes on a connection of their own."""
+    with socket.create_connection((service.told["host"], service.told["port"]), timeout=20) as connection:
+        connection.sendall(data)
+        if close:
+            return b""
+        parts = []
+        while part := connection.recv(65536):
+            parts.append(part)
+            if b'"field"' in part:
+                break
+        return b"".join(parts)
+
+
+def test_connections_that_break_stall_or_make_no_sense(served, tmp_path):
+    service = served("--engine", "identity", "--deadline", "1").ready()
+    head = b"POST /propose HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n"
+    raw(service, head + b'{"row"', close=True)
+    assert raw(service, head + b'{"row"').startswith(b"HTTP/1.1 408 ")
+    assert raw(service, b"NONSENSE\r\n\r\n").startswith(b"HTTP/1.1 400 ")
+    assert service.post(row(1))[0] == 200
+    assert "Traceback" not in (tmp_path / "errors.txt").read_text(encoding="utf-8")
+
+
 def hammer(service, stop, told, numbers):
     """Ask until told to stop; keep what was answered."""
     while not stop.is_set():

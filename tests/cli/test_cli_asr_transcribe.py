@@ -3,48 +3,31 @@
 from __future__ import annotations
 
 import json
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
-from thunder.acoustic import data, tables, weights
-from thunder.acoustic.settings import AcousticSettings
-from thunder.acoustic.task import AcousticTask
+from thunder.acoustic import weights
 from thunder.cli import main as cli
 
-WORDS = {"a": "one", "b": "two", "c": "three", "d": "four", "e": "five"}
+sys.path.insert(0, str(Path(__file__).parents[1] / "acoustic"))
+from untrained_head import WORDS, write_head, write_sounds  # noqa: E402
+
 REFERENCE = {"split", "reference_text", "cer_edits", "reference_chars", "wer_edits", "reference_words",
              "edits_by_partition", "character_partitions"}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def sounds(tmp_path_factory):
-    """Five recordings of chords in noise, of other lengths, and their metadata.jsonl."""
-    folder, draw = tmp_path_factory.mktemp("sounds"), np.random.default_rng(1)
-    lines = []
-    for number, (name, text) in enumerate(WORDS.items()):
-        time = np.arange(9000 + 3000 * number) / 16000
-        tones = sum(np.sin(2 * np.pi * pitch * (1 + number) * time) for pitch in (220, 330, 605))
-        soundfile.write(folder / f"{name}.flac", 0.1 * tones + 0.05 * draw.standard_normal(len(time)), 16000)
-        lines.append(json.dumps({"audio": f"{name}.flac", "text": text, "speaker": f"s{number}"}) + "\n")
-    (folder / "metadata.jsonl").write_text("".join(lines))
-    return folder
+    return write_sounds(tmp_path_factory.mktemp("sounds"), WORDS)
 
 
 @pytest.fixture(scope="module", params=["fp16", "int8"])
 def untrained(request, sounds, tmp_path_factory):
-    """(checkpoint, features) of a head with first weights, over log-mel features of the sounds."""
-    features = tmp_path_factory.mktemp("features") / "logmel"
-    make = ["asr", "features", str(sounds), "--features", "logmel", "--n-mels", "24", "--dtype", request.param]
-    assert cli.main([*make, "--subsample", "2", "--subsample-how", "mean", "--out", str(features)]) == 0
-    settings = AcousticSettings(
-        features=[str(features)], script="latin", head="small", mode="trajectory+ttt", codebook=4, holdout=0.2
-    )
-    prepared = data.prepare(settings, data.open_features(settings.features))
-    made = AcousticTask(settings, prepared, tables.fit(settings, prepared.features, prepared.train))
-    made.save(folder := tmp_path_factory.mktemp("run"))
-    return folder / weights.NAME, features
+    return write_head(tmp_path_factory.mktemp("head"), sounds, "latin", request.param)
 
 
 def rows_of(capsys, *words) -> list[dict]:

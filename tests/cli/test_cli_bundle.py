@@ -41,7 +41,7 @@ def test_a_tampered_row_is_exit_code_4_and_named(run, capsys):
 def test_mistakes_of_the_user(run, tmp_path, capsys):
     assert main(["bundle", "verify", "no-such-run"]) == 2
     assert run.name in capsys.readouterr().err
-    assert main(["bundle", "verify", run.name, "--remote", "localhost:/tmp"]) == 4, "it has no manifest"
+    assert main(["bundle", "verify", run.name, "--remote", f"localhost:{tmp_path}"]) == 4, "it has no manifest"
     main(["bundle", "seal", run.name])
     assert main(["bundle", "verify", run.name, "--remote", "host-without-folder"]) == 2
 

@@ -58,6 +58,7 @@ def test_a_world_of_one_has_no_ring():
 
 
 SYNCH, RELAX = "MLX_METAL_FAST_SYNCH", "AGX_RELAX_CDM_CTXSTORE_TIMEOUT"
+TRIM = "MALLOC_TRIM_THRESHOLD_"
 PRELOAD, BLAS_THREADS, OMP = "LD_PRELOAD", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"
 
 
@@ -81,6 +82,9 @@ PRELOAD, BLAS_THREADS, OMP = "LD_PRELOAD", "OPENBLAS_NUM_THREADS", "OMP_NUM_THRE
         ("Linux", BLAS, {BLAS_THREADS: "3", OMP: "2"}, {}, OMP, "2"),
         ("Linux", BLAS, {BLAS_THREADS: "3"}, {BLAS_THREADS: "5"}, BLAS_THREADS, "5"),
         ("Linux", None, {}, {}, OMP, None),
+        ("Linux", BLAS, {}, {}, TRIM, "1073741824"),
+        ("Linux", BLAS, {TRIM: "5"}, {}, TRIM, "5"),
+        ("Darwin", None, {}, {}, TRIM, None),
         ("Linux", None, {}, {"HF_HUB_OFFLINE": "1"}, "HF_HUB_OFFLINE", "1"),
         ("Linux", None, {}, {"MLX_RANK": "7"}, "MLX_RANK", "0"),
         ("Linux", None, {}, {"THUNDER_EVENTS_FD": "7"}, "THUNDER_EVENTS_FD", None),

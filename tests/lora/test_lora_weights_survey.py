@@ -55,6 +55,9 @@ def states(surveys, what):
 def test_all_of_a_run(run):
     surveys = weights_survey.of_path(run)
     assert [survey.path.parent.name for survey in surveys] == ["checkpoints", "checkpoints", "adapters", "best"]
+    (run / "model").mkdir()
+    planted_runs.write_tensors(run / "model" / "head.safetensors", {"x": np.ones(2, np.float32)})
+    assert [survey.path.name for survey in weights_survey.of_path(run)][-1] == "head.safetensors"
     assert faults(surveys) == [] and states(surveys, "base") == ["ok", "ok"]
     assert states(surveys, "answers") == ["skipped", "skipped"], "what needs the base is not claimed"
 

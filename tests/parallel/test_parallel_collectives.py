@@ -283,19 +283,29 @@ def test_steps_continue_where_they_were_left(rows, batch, after):
     assert list(data.steps(rows, batch, 3, after=after, until=40)) == whole[after:]
 
 
-@pytest.mark.parametrize(("rows", "batch"), [(7, 3), (64, 8), (1000, 16), (5, 8)])
-def test_batches_of_like_length_hold_every_row_once(rows, batch):
-    lengths = np.random.default_rng(0).integers(10, 500, rows)
-    per_epoch = -(-rows // batch)
-    plans = list(data.steps(rows, batch, 3, until=2 * per_epoch, lengths=lengths.tolist()))
-    for epoch in range(2):
-        chosen = [plan.rows for plan in plans[epoch * per_epoch : (epoch + 1) * per_epoch]]
-        assert sorted(row for one in chosen for row in one) == list(range(rows))
-    if rows > 4 * batch:
-        spread = np.mean([np.ptp(lengths[list(plan.rows)]) for plan in plans])
-        anyhow = np.mean([np.ptp(lengths[list(plan.rows)]) for plan in data.steps(rows, batch, 3, until=per_epoch)])
-        assert spread < anyhow / 2
-        first = [plan.rows[0] for plan in plans[:per_epoch]]
-        assert lengths[first].tolist() != sorted(lengths[first].tolist()), "long and short batches come in any order"
-    after = list(data.steps(rows, batch, 3, after=1, until=2 * per_epoch, lengths=lengths.tolist()))
-    assert after == plans[1:]
+@settings(deadline=None)
+@given(lengths=st.lists(st.integers(1, 50), min_size=1, max_size=90), batch=st.integers(1, 9), seed=st.integers(0, 99))
+def test_rows_of_like_length_come_together_each_in_its_place(lengths, batch, seed):
+    per_epoch = -(-len(lengths) // batch)
+    plans = list(data.steps(len(lengths), batch, seed, until=3 * per_epoch, lengths=lengths))
+    places = {}
+    for epoch in range(3):
+        mine = [plan for plan in plans if plan.epoch == epoch]
+        assert sorted(row for plan in mine for row in plan.rows) == list(range(len(lengths)))
+        for plan in mine:
+            for place, row in enumerate(plan.rows):
+                assert places.setdefault(row, place) == place, "a rank meets the same rows in every epoch"
+    order = sorted(lengths)
+    near = data.NEIGHBOURS * batch  # with at most 90 rows
+    for plan in plans:
+        inside = sorted(lengths[row] for row in plan.rows)
+        assert inside[-1] <= max(order[order.index(inside[0]) :][: 2 * near])
+    assert list(data.steps(len(lengths), batch, seed, after=4, until=9, lengths=lengths)) == plans[4:9] or per_epoch < 3
+
+
+def test_epochs_and_seeds_have_other_orders():
+    lengths = [length % 7 for length in range(200)]
+    plans = list(data.steps(200, 4, 0, until=100, lengths=lengths))
+    first, second = ([plan.rows for plan in plans if plan.epoch == epoch] for epoch in (0, 1))
+    assert first != second and len(set(first) & set(second)) < 10
+    assert [plan.rows for plan in data.steps(200, 4, 1, until=50, lengths=lengths)] != first

@@ -88,6 +88,7 @@ PARTS = "test_metrics_by_partition.json"
         (PREDICTIONS, lambda rows: rows[3].update(asr_text=5), ["'utterance-0003'", "'asr_text'"]),
         (PREDICTIONS, lambda rows: rows[3].pop("partition"), ["'utterance-0003'", "'partition'"]),
         (PREDICTIONS, lambda rows: rows[3].update(reference_text="ߊ"), ["'utterance-0003'", "not the same in both"]),
+        (PREDICTIONS, lambda rows: rows[3]["trajectory_scalars"].update(novelty=float("nan")), ["'novelty' is nan"]),
         (PREDICTIONS, twin, ["'utterance-0004'", "already at line 5"]),
         (PREDICTIONS, swapped, ["not in the same order", "'utterance-0003'"]),
         (PREDICTIONS, lambda rows: rows.pop(), ["11 rows", "12"]),
@@ -173,6 +174,32 @@ def test_whatever_stands_in_the_rows_it_is_a_fault(run, text):
     assert bundle.verified(run)
 
 
+@pytest.mark.parametrize("name", ["config.yaml", "environment.json"])
+def test_what_says_how_a_run_came_about_can_be_read(run, name):
+    (run / name).write_bytes(b"a: [\xff")
+    assert name in only_fault(run)
+
+
+def test_weights_that_are_none_are_not_sealed(run):
+    (run / "best.safetensors").write_bytes(b"x" * 100)
+    with pytest.raises(ArtifactError, match="best.safetensors: no whole"):
+        bundle.seal(run)
+
+
+def test_a_file_that_changes_while_it_is_sealed_is_found(run, monkeypatch):
+    real = bundle.inspect
+
+    def slow(folder):
+        verdict = real(folder)
+        (folder / "train.log").write_text("more")
+        return verdict
+
+    with monkeypatch.context() as patched:
+        patched.setattr(bundle, "inspect", slow)
+        bundle.seal(run)
+    assert "train.log" in only_fault(run)
+
+
 def test_a_link_is_no_artifact(run, tmp_path):
     (run / "train.log").rename(tmp_path / "elsewhere")
     (run / "train.log").symlink_to(tmp_path / "elsewhere")
@@ -249,6 +276,8 @@ def test_a_changed_byte_in_the_manifest(run, at):
     data[at] = data[at] % 120 + 1
     rewrite(run / "manifest.json", bytes(data))
     assert "manifest.json" in only_fault(run) and bundle.sealed(run) is None
+    with pytest.raises(UsageError, match="sealed"):
+        bundle.refuse_sealed(run)
 
 
 def test_what_comes_later_is_said(run):

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thunder.errors import UsageError
-from thunder.runs import drift, facts
+from thunder.runs import drift, facts, record
 from thunder.runs.facts import Done, Facts
 
 NOTE = Path(__file__).parent / "fixtures" / "note000"
@@ -194,6 +194,22 @@ def test_waiting_is_counted_in_validations(tmp_path):
     assert facts.read(run).done.waited == 2
     planted_runs.write_json(run / "results.json", {"steps": 4, "stopped_early": "no better validation loss"})
     assert drift.compare(facts.read(run), facts.read(run)).findings == ()
+
+
+def test_a_run_that_was_forced_to_go_on_otherwise(tmp_path):
+    a, b = (planted_runs.recogniser_run(tmp_path, name) for name in "ab")
+    record.note_changes(b, ["learning_rate: 0.0003 in the run, 0.0001 now"])
+    found = drift.compare(facts.read(a), facts.read(b))
+    assert [finding.name for finding in found.factors] == ["forced"] and "0.0001 now" in found.sentence
+    assert drift.compare(facts.read(b), facts.read(b)).verdict == "comparable_with_warnings"
+
+
+@settings(max_examples=40, deadline=None)
+@given(*[st.fixed_dictionaries({}, optional={"lr": st.sampled_from([1e-4, 3e-4]), "mode": st.sampled_from("xy"),
+         "patience": st.integers(7, 10), "ranks": st.integers(1, 2)})] * 2)  # fmt: skip
+def test_neither_run_is_the_first(one, other):
+    there, back = drift.compare(make(**one), make("b", **other)), drift.compare(make("b", **other), make(**one))
+    assert there.verdict == back.verdict and {each.name for each in there.factors} == {e.name for e in back.factors}
 
 
 def test_a_batch_and_an_end_other_than_planned():

@@ -197,21 +197,23 @@ def test_a_resumed_run_is_byte_identical(run_ranks, tmp_path):
 
 @pytest.mark.parametrize("mask_prompt", [True, False])
 @pytest.mark.parametrize("batch", [1, 4])
-def test_loss_and_gradient_equal_mlx_lm(tiny_model, tmp_path, batch, mask_prompt):
+def test_loss_and_gradient_equal_mlx_lm(tmp_path, batch, mask_prompt):
+    """With the shipped model: of random weights, rounding alone makes more than 1e-5 of the largest gradient."""
     settings = LoraSettings(num_layers=4, lora_rank=4, batch_size=batch, seed=3, mask_prompt=mask_prompt)
     rows = corpus_rows.read(write_rows(tmp_path / "rows.jsonl", make_rows(batch, seed=9))).rows
-    examples = batches.encode(rows, batches.load_tokenizer(tiny_model), 256, mask_prompt).examples
-    task = LoraTask(model.load(tiny_model), settings, examples)
+    examples = batches.encode(rows, batches.load_tokenizer(EMBEDDED_MODEL), 256, mask_prompt).examples
+    network = model.load(EMBEDDED_MODEL)
+    task = LoraTask(network, settings, examples)
     mx.random.seed(1)
-    for _, module in task.model.named_modules():
+    for _, module in network.named_modules():
         if hasattr(module, "lora_b"):  # zero at the start: A's gradient would be zero too
-            module.lora_b = mx.random.normal(module.lora_b.shape) * 0.05
+            module.lora_b = mx.random.normal(module.lora_b.shape) * 0.02
     ours = task.batch(range(batch), 0)
     loss_sum, gradients = gradient_of(task)(ours)
-    ids, spans = ours.arrays
+    ids = mx.array(batches.pad(examples)[0])
     # mlx_lm's mask takes one target too many behind a padded row's end; `length - 1` leaves that one out
     offsets = mx.array([[example.offset, len(example.ids) - 1] for example in examples])
-    (theirs, tokens), their_gradients = nn.value_and_grad(task.model, default_loss)(task.model, ids, offsets)
+    (theirs, tokens), their_gradients = nn.value_and_grad(network, default_loss)(network, ids, offsets)
     assert tokens.item() == ours.tokens == sum(example.supervised for example in examples)
     np.testing.assert_allclose(loss_sum.item() / ours.tokens, theirs.item(), rtol=1e-5)
     flat, their_flat = dict(tree_flatten(gradients)), dict(tree_flatten(their_gradients))
@@ -246,7 +248,7 @@ def test_other_bases_learn_and_give_mlx_lms_loss(tiny_model, tmp_path, kind, tol
     rows = corpus_rows.read(write_rows(tmp_path / "rows.jsonl", make_rows(4, seed=9))).rows
     examples = batches.encode(rows, batches.load_tokenizer(tiny_model), 256).examples
     task = LoraTask(network, settings, examples)
-    ids, _ = task.batch(range(4), 0).arrays
+    ids = mx.array(batches.pad(examples)[0])
     theirs, _ = default_loss(network, ids, mx.array([[e.offset, len(e.ids) - 1] for e in examples]))
     step = make_step(task, make_optimizer(settings), settings, World())
     losses = [step(plan, False).loss for plan in data.steps(4, 4, 0, until=12)]

@@ -12,6 +12,7 @@ import numpy as np
 
 from thunder.acoustic import partitions, trajectory
 from thunder.acoustic.data import Example, Features
+from thunder.acoustic.frontend import subsampled
 from thunder.acoustic.settings import AcousticSettings
 
 SAMPLE = 500  # utterances, by the digest of their ids
@@ -57,7 +58,7 @@ class Tables:
 
     def scalars(self, features: np.ndarray, downsample: int) -> np.ndarray:
         """[T', 7] of an utterance [T, D] by itself, so that they are the same whatever it is batched with."""
-        pooled = trajectory.pooled(features, downsample)
+        pooled = subsampled(features, downsample, "mean")
         return np.array(trajectory.scalars(mx.array(pooled[None]), mx.array(self.codebook)))[0]
 
     def standardised(self, scalars: np.ndarray) -> np.ndarray:
@@ -75,7 +76,7 @@ def fit(settings: AcousticSettings, features: Features, train: Sequence[Example]
     sample = sorted(train, key=lambda one: hashlib.sha256(one.id.encode()).digest())[:SAMPLE]
     utterances = [features.of(one) for one in sample]
     frames = np.concatenate(utterances)
-    pooled = np.concatenate([trajectory.pooled(one, settings.downsample) for one in utterances])
+    pooled = np.concatenate([subsampled(one, settings.downsample, "mean") for one in utterances])
     draw = np.random.Generator(np.random.PCG64([settings.seed, 3]))
     if len(pooled) > CODEBOOK_FRAMES:
         pooled = pooled[np.sort(draw.choice(len(pooled), CODEBOOK_FRAMES, replace=False))]

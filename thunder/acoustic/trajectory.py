@@ -83,15 +83,6 @@ def cosine(a: mx.array, b: mx.array) -> mx.array:
     return (a * b).sum(-1) / (mx.sqrt(mx.square(a).sum(-1) * mx.square(b).sum(-1)) + EPSILON)
 
 
-def pooled(features: np.ndarray, downsample: int) -> np.ndarray:
-    """[ceil(T / downsample), D]: means of the frames that the head makes one of, the last one of what is left."""
-    if downsample == 1:
-        return features
-    starts = np.arange(0, len(features), downsample)
-    counts = np.minimum(downsample, len(features) - starts)
-    return (np.add.reduceat(features, starts, axis=0) / counts[:, None]).astype(np.float32)
-
-
 def fit_codebook(frames: np.ndarray, codes: int, seed: int, rounds: int = 20) -> np.ndarray:
     """[K, D] float32: k-means (k-means++ start, then Lloyd) over standardised frames [N, D].
 

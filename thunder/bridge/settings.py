@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from thunder.acoustic.settings import TranscribeSettings
 from thunder.config import Settings, option
 
 WHO, GATE, SERVICE = "Who proposes", "Gate, signature and log", "Service"
@@ -19,7 +20,9 @@ class BridgeSettings(Settings):
                              panel=WHO, ge=1, le=1024)  # fmt: skip
     window: int = option(0, "Correct longer inputs in pieces of so many words; 0 = whole.", panel=WHO, ge=0)
 
-    rules: str | None = option(None, "The gate's rules (default: configs/gate/agp_rules_v1.yaml).", panel=GATE)
+    rules: str | None = option(
+        None, "The gate's rules (default: configs/gate/agp_rules_v1.yaml).", aliases=["gate"], panel=GATE
+    )
     log: str | None = option(None, "Provenance log (default: runs/agp/provenance.jsonl).", panel=GATE)
     log_texts: bool = option(True, "Keep the texts in the log; else their digests alone.", panel=GATE)
     key_file: str | None = option(None, "Key file (default: the one THUNDER_AGP_KEY_FILE names).", panel=GATE)
@@ -48,3 +51,13 @@ class ServeSettings(BridgeSettings):
     body_limit: int = option(65_536, "Bytes that a request may have.", panel=SERVICE, ge=1024)
     longest_text: int = option(2_000, "Code points that a text may have.", panel=SERVICE, ge=1)
     most_rows: int = option(64, "Rows that one request may have.", panel=SERVICE, ge=1)
+
+
+class SpeechSettings(TranscribeSettings, BridgeSettings):
+    """Options of `thunder transcribe`: recordings to admissible text."""
+
+    batch_size: int = option(16, "Recordings heard, and rows decoded, in one forward pass.", panel=WHO, ge=1, le=1024)
+    log: str | None = option(None, "Provenance log (default: provenance.jsonl in the folder).", panel=GATE)
+    out: str | None = option(
+        None, "Folder for the rows of every stage (default: runs/<date>-transcribe-...).", panel=GATE
+    )

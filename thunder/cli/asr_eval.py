@@ -17,6 +17,7 @@ from thunder.runs import record
 
 if TYPE_CHECKING:
     from thunder.acoustic.data import Example, Features
+    from thunder.acoustic.recognise import Recogniser
     from thunder.acoustic.settings import AcousticSettings
 
 RESAMPLES, LEVEL = 1000, 0.95
@@ -51,51 +52,57 @@ def checkpoint_of(name: str) -> Path:
 
 def tested(asked: AcousticEvalSettings) -> dict[str, Any]:
     """What the command prints; rows and metrics are written where a folder is named."""
-    import numpy as np
-
     from thunder.acoustic import data, labels, results, weights
     from thunder.acoustic.decoding import decoder_of
     from thunder.acoustic.recognise import Recogniser
-    from thunder.evaluation.bootstrap import change_intervals
 
     path = checkpoint_of(asked.run)
     loaded = weights.load(path)
     alphabet = labels.ALPHABETS[loaded.origin.settings.script]
     recogniser = Recogniser.of(loaded, asked.ttt_lr, decoder_of(asked, alphabet))
-    folders = asked.features or loaded.origin.settings.features
-    features = data.open_features(folders)
+    features = data.open_features(asked.features or loaded.origin.settings.features)
     for store in features.stores:
         store.require(loaded.origin.recipe_digest, str(path))
     part = asked.part or ("all" if asked.features else "test")
-    examples = _examples(loaded.origin.settings, features, part, path)
-    aligned = _aligned(asked, features, examples) if asked.align_with else None
-    mode = recogniser.settings.mode_name
-    rows = [
-        results.correction_row(
-            one,
-            heard,
-            part="test" if part == "all" else part,
-            script=recogniser.settings.script,
-            mode=mode,
-            run_id=path.parent.name,
-        )  # fmt: skip
-        for one, heard in recogniser.rows(features, examples, asked.batch_size, aligned=aligned)
-    ]
-    rows.sort(key=lambda row: row["feat_id"])
+    rows = _rows(asked, recogniser, features, part, path)
+    alignment = asked.align_with or "own"
     if asked.out:
         folder = Path(asked.out).expanduser()
         folder.mkdir(parents=True, exist_ok=True)
-        results.write(folder, rows, asked.align_with or "own")
-    edits, chars = (np.array([[row[name]] for row in rows]) for name in ("cer_edits", "reference_chars"))
-    (interval,) = change_intervals(edits, chars, seed=0, resamples=RESAMPLES, level=LEVEL)
+        results.write(folder, rows, alignment)
     return {
         "checkpoint": str(path),
-        "mode": mode,
+        "mode": recogniser.settings.mode_name,
         "part": part,
         **results.summarise(rows),
-        "cer_interval": interval,
-        "by_partition": results.by_partition(rows, asked.align_with or "own"),
+        "cer_interval": _interval(rows),
+        "by_partition": results.by_partition(rows, alignment),
     }
+
+
+def _rows(
+    asked: AcousticEvalSettings, recogniser: Recogniser, features: Features, part: str, path: Path
+) -> list[dict[str, Any]]:
+    """A row for each utterance of the part, in the order of ids."""
+    from thunder.acoustic import results
+
+    settings = recogniser.settings
+    examples = _examples(settings, features, part, path)
+    aligned = _aligned(asked, features, examples) if asked.align_with else None
+    said = {"part": "test" if part == "all" else part, "script": settings.script, "mode": settings.mode_name}
+    heard = recogniser.rows(features, examples, asked.batch_size, aligned=aligned)
+    rows = [results.correction_row(one, each, **said, run_id=path.parent.name) for one, each in heard]
+    return sorted(rows, key=lambda row: row["feat_id"])
+
+
+def _interval(rows: Sequence[dict[str, Any]]) -> tuple[float, float] | None:
+    """Of the CER, by drawing utterances anew."""
+    import numpy as np
+
+    from thunder.evaluation.bootstrap import change_intervals
+
+    edits, chars = (np.array([[row[name]] for row in rows]) for name in ("cer_edits", "reference_chars"))
+    return change_intervals(edits, chars, seed=0, resamples=RESAMPLES, level=LEVEL)[0]
 
 
 def _aligned(asked: AcousticEvalSettings, features: Features, examples: Sequence[Example]) -> dict[str, Sequence[str]]:

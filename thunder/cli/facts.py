@@ -9,6 +9,7 @@ from typing import Any
 from thunder.cli import paths
 from thunder.errors import UsageError
 from thunder.lora import adapter_files, batches, data, model
+from thunder.lora.engine import choice
 from thunder.lora.settings import EMBEDDED_MODEL, LoraSettings
 from thunder.training import model_size
 
@@ -41,6 +42,7 @@ def of_train(settings: LoraSettings, ranks: int) -> dict[str, Any]:
             "template": batches.template_note(tokenizer),
             "sha256": model.base_digest(base, model.digest_cache()),
         },
+        "engine": asdict(choice.choose(config, settings.num_layers)),
         "data": prepared.summary(),
     }
 

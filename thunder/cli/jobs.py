@@ -19,7 +19,7 @@ from thunder.cluster import hosts, ladder, openblas, plan
 from thunder.cluster.plan import RankPlan
 from thunder.config import REPOSITORY, Layer, SettingsType, build, dump_yaml, load_yaml
 from thunder.errors import ArtifactError, ConfigError, UsageError, several
-from thunder.runs import bundle, environment, record
+from thunder.runs import environment, record
 from thunder.training.settings import CIRCUMSTANCES, LoopSettings
 
 PLAN = "plan.json"
@@ -121,7 +121,10 @@ def run(job: Job, place: Place, *, dry_run: bool, as_json: bool) -> int:
     resumed, named = job.settings.resume, job.settings.run_name
     folder = runs() / named if named else record.new_name(runs(), job.name)
     folder = record.find(runs(), resumed) if resumed else folder
-    bundle.refuse_sealed(folder)
+    if resumed or named:
+        from thunder.runs import bundle  # reads rows of text: nothing that a plan has to wait for
+
+        bundle.refuse_sealed(folder)
     plans = attempts.rank_plans(job.kind, place.cluster, folder, "0", [0] * place.ranks)
     shown = describe(job, place, plans, folder)
     changed = refuse_changes(folder, shown, job.settings.force) if resumed else []

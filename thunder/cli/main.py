@@ -20,6 +20,7 @@ COMMANDS = {
     "resume": ("thunder.cli.resume", "Continue a run from its newest checkpoint."),
     "pretrain": ("thunder.cli.pretrain", "Pretrain the tiny base model from open text."),
     "eval": ("thunder.cli.eval", "Does an adapter repair? CER before and after (also: eval_agp_nko_adapter)."),
+    "transcribe": ("thunder.cli.transcribe", "Recordings to admissible text: recognise, propose, gate, sign."),
     "agp": ("thunder.cli.agp", "The bridge: propose, gate, sign, record; offline or as a service."),
     "report": ("thunder.cli.report", "One page to look at: a run, an evaluation, or a log of decisions."),
     "corpus": ("thunder.cli.corpus", "Make and check corpora."),

@@ -94,7 +94,7 @@ def _tell(record: RunRecord, message: str, fix: str, code: int, text: str) -> in
 def train(folder: Path, record: RunRecord, ring: World, stop: Callable[[], bool], circumstances: Circumstances) -> None:
     """LoRA training, then the test of base against adapter."""
     from thunder.evaluation import adapter
-    from thunder.lora import adapter_files, batches, data, model
+    from thunder.lora import adapter_files, batches, data, filling, model, prefix_cache
     from thunder.lora.settings import LoraSettings
     from thunder.lora.task import LoraTask
     from thunder.parallel import agree, collectives
@@ -122,11 +122,18 @@ def train(folder: Path, record: RunRecord, ring: World, stop: Callable[[], bool]
     if any(collectives.gather_json(ring, bool(checkpoint.steps(record.checkpoints)))):
         for_task = for_task.model_copy(update={"resume_adapter_file": None})
     task = LoraTask(loaded, for_task, prepared.train.examples, prepared.valid.examples, ours)
+    record.phase("filling the prefix cache")
+    filling.fill(
+        task, settings, ring,
+        base_digest=base_digest, ranks=circumstances.ranks(ring.size), root=prefix_cache.folder_of_entries(),
+        log=record.log, progress=record.progress,
+    )  # fmt: skip
     state = loop.train(task, settings, ring, record, stop, ground=ground, circumstances=circumstances)
     results = _trained(state, settings, ring.size, circumstances)
     interrupted = stop() or state.asked_to_stop
     if prepared.rows.test and not interrupted:
         record.phase("testing", rows=len(prepared.rows.test))
+        task.engine.restore_frozen(base)
         faults.at("testing")
         stops, on_row = adapter.stop_tokens(tokenizer, model.read_config(base)), _row_counter(record, stop)
         results["test"] = adapter.compare(

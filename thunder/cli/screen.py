@@ -73,6 +73,9 @@ def plan_rows(plan: dict[str, Any]) -> list[tuple[str, str]]:
     if "lora_rank" in settings:
         layers = "all" if settings["num_layers"] == -1 else f"last {settings['num_layers']}"
         rows.append(("LoRA", f"{layers} layers, rank {settings['lora_rank']}, scale {settings['lora_scale']:g}"))
+    if engine := plan.get("engine"):
+        cache = settings["prefix_cache"]
+        rows.append(("engine", f"{engine['name']}: {engine['reason']} (prefix cache: {cache})"))
     rate = settings["learning_rate"]
     rows.append(
         ("optimizer", f"AdamW, {rate:g} after {settings['warmup']} updates, cosine to {rate * settings['lr_final']:g}")

@@ -160,7 +160,7 @@ class PretrainTask:
             grad_checkpoint(self.model.layers[0])
         self.model.train()
         self.chunks = self._chunks(text.train)
-        self.rows = len(self.chunks)
+        self.rows, self.lengths = len(self.chunks), None
         self.heldout_bytes = sum(len(line.encode()) for line in text.heldout)
         # Characters that noise may put in: those of the text itself, as often as they stand there.
         self.letters = "".join(random.Random(settings.seed).choices("".join(text.train[:2000]), k=4096))

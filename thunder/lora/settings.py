@@ -5,7 +5,8 @@ from __future__ import annotations
 from pydantic import model_validator
 
 from thunder.config import REPOSITORY, option
-from thunder.training.settings import LOOP, OUTPUT, LoopSettings
+from thunder.training.settings import LOOP, OUTPUT, PLACE, LoopSettings
+from thunder.units import parse_bytes
 
 MODEL, DATA = "Model and adapter", "Data"
 EMBEDDED_MODEL = REPOSITORY / "data" / "models" / "tiny-gemma4-nko"
@@ -64,6 +65,12 @@ class LoraSettings(LoopSettings):
         panel=DATA,
         ge=0,
     )
+    prefix_cache: str = option(
+        "auto",
+        "Disk for what the frozen layers make of each row, computed once: a size such as 4GB for each host, auto = a "
+        "quarter of what is free, off.",
+        panel=PLACE,
+    )
     preset: str | None = option(
         None, "Named safe shape from configs/presets; explicit options win over it.", panel=LOOP
     )
@@ -73,6 +80,11 @@ class LoraSettings(LoopSettings):
     def _one_source_of_rows(self) -> LoraSettings:
         if self.data and self.train_data:
             raise ValueError("'data' and 'train_data' both name training rows; give one of them")
+        if self.prefix_cache not in ("auto", "off"):
+            try:
+                parse_bytes(self.prefix_cache)
+            except ValueError as error:
+                raise ValueError(f"'prefix_cache': {error}, auto or off") from None
         if self.num_layers == 0:
             raise ValueError("'num_layers' 0 would train nothing; give -1 for all layers or a positive number")
         return self

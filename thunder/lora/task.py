@@ -10,7 +10,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from thunder.lora import adapter_files, adapters, batches
-from thunder.lora.loss import supervised_loss
+from thunder.lora.engine import build
 from thunder.lora.settings import LoraSettings
 from thunder.training.task import Batch
 
@@ -19,7 +19,6 @@ class LoraTask:
     """A frozen base with LoRA layers, and chat rows as token ids."""
 
     output = "adapters"
-    lengths = None
     compiled = True
 
     def __init__(
@@ -30,7 +29,6 @@ class LoraTask:
         valid: Sequence[batches.Example] = (),
         ours: dict[str, Any] | None = None,
     ) -> None:
-        self.model = model
         self.settings = settings
         self.layers = adapters.add(model, settings)
         if settings.resume_adapter_file:
@@ -39,18 +37,21 @@ class LoraTask:
             from mlx_lm.tuner.trainer import grad_checkpoint
 
             grad_checkpoint(model.layers[0])
-        model.train()
+        self.engine = build.of_model(model, self.layers, [*train, *valid], recomputes=settings.grad_checkpoint)
+        self.model = self.engine.model
+        self.model.train()
         self.train_examples, self.valid_examples = train, valid
         self.rows = len(train)
+        self.lengths: Sequence[int] | None = [self.engine.length(example) for example in train]
         self._ours = ours or {}
 
     def batch(self, rows: Sequence[int], epoch: int) -> Batch:
         """See Task; the rows are the same in every epoch."""
-        return to_batch([self.train_examples[row] for row in rows])
+        return self.engine.batch([self.train_examples[row] for row in rows])
 
     def loss(self, model: nn.Module, *arrays: mx.array) -> mx.array:
         """See Task."""
-        return supervised_loss(model, *arrays)
+        return self.engine.loss(model, *arrays)
 
     @property
     def groups(self) -> tuple[str, ...]:
@@ -59,17 +60,25 @@ class LoraTask:
 
     def validation(self, rank: int, size: int) -> Iterator[tuple[str, Batch]]:
         """See Task; rows of like length go together."""
-        mine = sorted(self.valid_examples, key=lambda example: len(example.ids))[rank::size]
+        mine = self.valid_examples_of(rank, size)
         for start in range(0, len(mine), self.settings.batch_size):
-            yield "valid", to_batch(mine[start : start + self.settings.batch_size])
+            yield "valid", self.engine.batch(mine[start : start + self.settings.batch_size])
+
+    def valid_examples_of(self, rank: int, size: int) -> Sequence[batches.Example]:
+        """This rank's share of the validation rows, sorted by length."""
+        return sorted(self.valid_examples, key=self.engine.length)[rank::size]
 
     def probe(self, rank: int, size: int) -> Iterator[Batch]:
         """This rank's share of some training rows, the same at every validation; see `hooks.validate`."""
+        mine = self.probe_examples_of(rank, size)
+        for start in range(0, len(mine), self.settings.batch_size):
+            yield self.engine.batch(mine[start : start + self.settings.batch_size])
+
+    def probe_examples_of(self, rank: int, size: int) -> Sequence[batches.Example]:
+        """This rank's share of the training rows that validations score too, sorted by length."""
         count = min(self.settings.probe_rows, self.rows)
         chosen = [self.train_examples[number * self.rows // count] for number in range(count)]
-        mine = sorted(chosen, key=lambda example: len(example.ids))[rank::size]
-        for start in range(0, len(mine), self.settings.batch_size):
-            yield to_batch(mine[start : start + self.settings.batch_size])
+        return sorted(chosen, key=self.engine.length)[rank::size]
 
     def validation_metrics(self, sums: dict[str, tuple[float, float]]) -> dict[str, float]:
         """Mean loss per supervised token, in nats."""
@@ -79,9 +88,3 @@ class LoraTask:
     def save(self, folder: Path) -> None:
         """Write the adapter as mlx_lm reads it."""
         adapters.save(folder, self.model, self.settings, self.layers, self._ours)
-
-
-def to_batch(examples: Sequence[batches.Example]) -> Batch:
-    """Examples as arrays for `supervised_loss`."""
-    ids, spans = batches.pad(examples)
-    return Batch((mx.array(ids), mx.array(spans)), sum(example.supervised for example in examples))

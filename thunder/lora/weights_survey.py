@@ -40,9 +40,8 @@ def of_path(path: Path, base_sha256: str | None = None) -> list[Survey]:
         return [_of_adapter(path, base_sha256)]
     steps = sorted((path / CHECKPOINTS).glob("step-*"))
     found = [each for step in steps for each in of_path(step)] if steps else []
-    for folder in (path / "adapters", path / "adapters" / BEST):
-        found += [_of_adapter(folder, base_sha256)] if (folder / adapter_files.CONFIG).is_file() else []
-    found += [_of_file(file, base_sha256) for file in sorted(path.glob("*.safetensors"))]
+    files = [file for file in path.rglob("*.safetensors") if CHECKPOINTS not in file.relative_to(path).parts]
+    found += [_of_file(file, base_sha256) for file in sorted(files)]
     if not found:
         raise UsageError(f"{path}: no checkpoint, adapter or weights in it", fix="name a run, a checkpoint or a file")
     return found

@@ -9,6 +9,7 @@ from typing import TypeVar
 import numpy as np
 
 Row = TypeVar("Row")
+NEIGHBOURS, LENGTHS = 4, 64  # rows that change turns: at least so many, and as many as one of so many lengths has
 
 
 @dataclass(frozen=True)
@@ -25,37 +26,51 @@ def epoch_order(rows: int, seed: int, epoch: int) -> np.ndarray:
     return np.random.Generator(np.random.PCG64([seed, epoch])).permutation(rows)
 
 
-POOL = 50  # batches whose rows are sorted together: enough for little padding, few enough for other batches each epoch
-
-
-def bucketed_order(lengths: Sequence[int], global_batch: int, seed: int, epoch: int) -> np.ndarray:
-    """[rows] the order of one epoch in which each batch has rows of like length, and batches come in any order."""
-    order, sizes = epoch_order(len(lengths), seed, epoch), np.asarray(lengths)
-    pools = [order[start : start + POOL * global_batch] for start in range(0, len(order), POOL * global_batch)]
-    order = np.concatenate([pool[np.argsort(sizes[pool], kind="stable")] for pool in pools])
-    whole = len(order) // global_batch * global_batch
-    batches = order[:whole].reshape(-1, global_batch)
-    shuffled = batches[epoch_order(len(batches), seed, epoch)] if whole else batches
-    return np.concatenate([shuffled.reshape(-1), order[whole:]])
-
-
 def steps(
-    rows: int, global_batch: int, seed: int, *, after: int = 0, until: int, lengths: Sequence[int] | None = None
+    rows: int,
+    global_batch: int,
+    seed: int,
+    *,
+    after: int = 0,
+    until: int,
+    lengths: Sequence[int] | None = None,
 ) -> Iterator[Step]:
-    """Steps `after + 1` to `until`. Every row comes once an epoch; its last batch may be short, none is dropped.
+    """Steps `after + 1` to `until`. Every row comes once an epoch; one batch may be short, none is dropped.
 
-    lengths: of each row, where rows of like length shall go together.
+    lengths: [rows] what rows cost; those of like length then come in one step, and each row in the same place of a step
+    in every epoch, so that a rank (which has every size-th place) always meets the same rows.
     """
     per_epoch = -(-rows // global_batch)
-    order, ordered_epoch = np.empty(0, np.int64), -1
+    chosen, ordered_epoch = list[tuple[int, ...]](), -1
     for number in range(after + 1, until + 1):
         epoch, place = divmod(number - 1, per_epoch)
         if epoch != ordered_epoch:
             ordered_epoch = epoch
-            by_length = lengths is not None
-            order = bucketed_order(lengths, global_batch, seed, epoch) if by_length else epoch_order(rows, seed, epoch)
-        chosen = order[place * global_batch : (place + 1) * global_batch]
-        yield Step(number, epoch, tuple(int(row) for row in chosen))
+            if lengths is None:
+                order = epoch_order(rows, seed, epoch).tolist()
+                chosen = [tuple(order[start : start + global_batch]) for start in range(0, rows, global_batch)]
+            else:
+                chosen = like_lengths(lengths, global_batch, seed, epoch)
+        yield Step(number, epoch, chosen[place])
+
+
+def like_lengths(lengths: Sequence[int], global_batch: int, seed: int, epoch: int) -> list[tuple[int, ...]]:
+    """The batches of one epoch, in order, each of rows of like length; a function of its arguments alone.
+
+    Sorted by length, rows are dealt to the places of a batch; a place's rows change turns with their neighbours only,
+    by chance, and the batches come in any order. The rows left over, the longest, are the short batch.
+    """
+    draw = np.random.Generator(np.random.PCG64([seed, epoch]))
+    order = np.argsort(np.asarray(lengths), kind="stable")
+    whole = len(order) // global_batch
+    table = order[: whole * global_batch].reshape(whole, global_batch)
+    near = max(NEIGHBOURS, whole // LENGTHS)
+    for start in range(0, whole, near):
+        table[start : start + near] = draw.permuted(table[start : start + near], axis=0)
+    batches = [tuple(batch) for batch in table.tolist()]
+    if rest := tuple(order[whole * global_batch :].tolist()):
+        batches.append(rest)
+    return [batches[place] for place in draw.permutation(len(batches))]
 
 
 def share(rows: Sequence[Row], rank: int, size: int, speeds: Sequence[float] = ()) -> Sequence[Row]:

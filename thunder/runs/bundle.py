@@ -109,6 +109,7 @@ def examine(folder: Path) -> tuple[Verdict, list[ScoredRow]]:
         skipped.append("rows and results were not counted again: files are missing")
     else:
         rows, said = kind.check(folder)
+        faults += bundle_checks.unreadable(folder)
     sealed = None
     if (folder / MANIFEST).exists():
         try:
@@ -139,32 +140,35 @@ def seal(folder: Path) -> str:
     Raises ArtifactError with the first five faults, UsageError where a launcher holds the run.
     """
     with record.locked(folder):
+        # digests first: a file that changes while it is looked at is then not the sealed one, and found
+        found = None if sealed(folder) else described(folder)
         verdict = inspect(folder)
         refuse_faults(verdict)
-        if verdict.sealed is None:
+        if found:
             for left in folder.glob(f".{MANIFEST}.*.tmp"):
                 left.unlink()
-            digest.write_atomically(folder / MANIFEST, describe(folder, verdict))
+            about = {"format": FORMAT, "kind": verdict.kind, "run": folder.name, "rows": verdict.rows}
+            digest.write_atomically(folder / MANIFEST, digest.with_checksum(about | found))
         for name in (*read_manifest(folder)["files"], MANIFEST):
             path = folder / name
             path.chmod(path.stat().st_mode & ~_WRITE)
     return digest.of_file(folder / MANIFEST)
 
 
-def describe(folder: Path, verdict: Verdict) -> bytes:
-    """The manifest of a run that was found to be whole."""
+def described(folder: Path) -> dict[str, Any]:
+    """Digest and size of every file of a run, and digests of the tensors in its weights.
+
+    Raises ArtifactError where a file of weights is none.
+    """
     names = [path.relative_to(folder).as_posix() for path in _files(folder)]
     weights = [name for name in names if name.endswith(".safetensors") and not name.startswith(f"{OWN_MANIFESTS}/")]
-    return digest.with_checksum(
-        {
-            "format": FORMAT,
-            "kind": verdict.kind,
-            "run": folder.name,
-            "rows": verdict.rows,
-            "files": {name: _of_file(folder / name) for name in names},
-            "tensors": {name: tensor_digests.of_file(folder / name) for name in weights},
-        }
-    )
+    tensors = {}
+    for name in weights:
+        try:
+            tensors[name] = tensor_digests.of_file(folder / name)
+        except ValueError as error:
+            raise ArtifactError(f"{folder / name}: no whole safetensors file: {error}", fix="run it again") from None
+    return {"files": {name: _of_file(folder / name) for name in names}, "tensors": tensors}
 
 
 def sealed(folder: Path) -> str | None:
@@ -177,8 +181,8 @@ def sealed(folder: Path) -> str | None:
 
 
 def refuse_sealed(folder: Path) -> None:
-    """Raise UsageError where a run is sealed, and must not be written to any more."""
-    if sealed(folder):
+    """Raise UsageError where a run is sealed, be its seal damaged: it must not be written to any more."""
+    if (folder / MANIFEST).exists():
         raise UsageError(f"{folder.name} is sealed: nothing may change in it", fix="start a new run")
 
 

@@ -12,7 +12,7 @@ from thunder import digest
 from thunder.config import load_yaml
 from thunder.errors import ConfigError
 from thunder.runs import scored_rows
-from thunder.runs.record import CONFIG, METRICS, RESULTS
+from thunder.runs.record import CONFIG, ENVIRONMENT, METRICS, RESULTS
 from thunder.runs.scored_rows import PREDICTIONS, ScoredRow
 from thunder.text.distance import ErrorCount
 
@@ -44,6 +44,19 @@ def options(folder: Path) -> dict[str, Any]:
     if (folder / RESOLVED).is_file():
         return json_object(folder / RESOLVED, [])
     return load_yaml(folder / CONFIG) if (folder / CONFIG).is_file() else {}
+
+
+def unreadable(folder: Path) -> list[str]:
+    """What is wrong with the files that say how a run came about, where it has them."""
+    faults: list[str] = []
+    for name in (ENVIRONMENT, RESOLVED):
+        if (folder / name).is_file():
+            json_object(folder / name, faults)
+    try:
+        options(folder)
+    except ConfigError as error:
+        faults.append(error.message.removeprefix(f"{folder}/"))
+    return faults
 
 
 def of_recogniser(folder: Path) -> tuple[list[ScoredRow], list[str]]:
@@ -170,7 +183,7 @@ def _limit(folder: Path) -> int:
     """At most so many rows were to be tested; 0 = all."""
     try:
         limit = options(folder).get("test_rows", 0)
-    except ConfigError:  # said where the file itself is checked
+    except ConfigError:  # said by `unreadable`
         return 0
     return limit if isinstance(limit, int) and not isinstance(limit, bool) else 0
 

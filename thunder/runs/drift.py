@@ -76,7 +76,7 @@ class Drift:
 def compare(a: Facts, b: Facts, allow: Collection[str] = ()) -> Drift:
     """Compare two runs; what `allow` names may differ, and nothing else that could be a reason (pure)."""
     allowed = set(map(_known_as, allow))
-    found = [*_options(a, b), *_identity(a, b), *_rates(a, b), *_outcome(a, b), *_environment(a, b)]
+    found = [*_options(a, b), *_forced(a, b), *_identity(a, b), *_rates(a, b), *_outcome(a, b), *_environment(a, b)]
     found += [*_conflicts(a), *_conflicts(b)]
     findings = tuple(
         Finding(one.name, one.kind, one.a, one.b, one.name.split(",")[0] in allowed, one.note) for one in found
@@ -146,6 +146,13 @@ def _patience(a: Facts, b: Facts) -> Iterator[Finding]:
         yield Finding("patience", "regime", *worked, note=f"{told[0]} vs {told[1]}")
 
 
+def _forced(a: Facts, b: Facts) -> Iterator[Finding]:
+    """A run that was continued with other options is not what its configuration says of it."""
+    if a.forced != b.forced:
+        told = " vs ".join("; ".join(facts.forced) or "nothing" for facts in (a, b))
+        yield Finding("forced", "regime", list(a.forced), list(b.forced), note=f"changed on the way: {told}")
+
+
 def _effective_patience(facts: Facts) -> Any:
     if facts.done.stopped_early and facts.done.waited is not None:
         return facts.done.waited
@@ -190,7 +197,7 @@ def _rates(a: Facts, b: Facts) -> Iterator[Finding]:
 
 def _outcome(a: Facts, b: Facts) -> Iterator[Finding]:
     """How far each came: a result of the run, to be known but no reason by itself."""
-    for name in ("steps", "epochs"):
+    for name in ("steps", "epochs", "tokens", "wraps"):
         one, other = getattr(a.done, name), getattr(b.done, name)
         if one and other and abs(one - other) > 0.1 * max(one, other):
             yield Finding(f"{name} done", "outcome", one, other)
@@ -217,6 +224,8 @@ def _conflicts(facts: Facts) -> Iterator[Finding]:
     patience = asked.get("patience")
     if done.stopped_early and done.waited is not None and patience != done.waited:
         yield conflict("patience", patience, done.waited, "it stopped as by")
+    if facts.forced:
+        yield Finding("forced, logged", "conflict", None, None, note=f"{facts.name}: {'; '.join(facts.forced)}")
     if done.batch and isinstance(asked.get("updates"), int) and asked.get("batch") != done.batch:
         yield conflict("batch", asked.get("batch"), done.batch, "trained with")
     updates = asked.get("updates")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,12 @@ def chip() -> str:
     except OSError:
         pass
     return platform.processor() or platform.machine()
+
+
+def blas(environ: Mapping[str, str] = os.environ) -> str:
+    """What is put before MLX's own BLAS, and how many threads it has; both decide in which order numbers are summed."""
+    threads = environ.get("OPENBLAS_NUM_THREADS", "")
+    return f"{Path(environ.get('LD_PRELOAD', '')).name} {threads}".strip()
 
 
 def cores() -> int:

@@ -10,7 +10,7 @@ from typing import Any
 from thunder import digest
 from thunder.runs import scored_rows
 from thunder.runs.bundle_checks import SPLIT, VOCAB, json_object, options
-from thunder.runs.record import ENVIRONMENT, METRICS, RESULTS
+from thunder.runs.record import CHANGES, ENVIRONMENT, METRICS, RESULTS
 from thunder.runs.registry import PLAN
 
 # one thing has one name, whoever wrote the configuration
@@ -29,7 +29,8 @@ class Done:
     """What the logs say was done.
 
     rates, losses: step -> learning rate, validation loss; of a step that stands twice the later line counts.
-    steps, epochs: how far it came. batch: rows of an update. stopped_early: by its patience, as far as one can tell.
+    steps, epochs, tokens, wraps: how far it came; a wrap is once over all of the text. batch: rows of an update.
+    stopped_early: by its patience, as far as one can tell.
     waited: validations after the best one, None where that cannot be told.
     """
 
@@ -38,6 +39,7 @@ class Done:
     steps: int | None = None
     epochs: int | None = None
     tokens: int | None = None
+    wraps: float | None = None
     batch: int | None = None
     stopped_early: bool = False
     waited: int | None = None
@@ -48,7 +50,7 @@ class Facts:
     """A run as it is compared. options: asked for, with defaults, each under its one name (RENAMED).
 
     identity: digests of what it was trained and tested on; empty where the run records none, None where there is no run
-    yet. environment: versions, machine, commit.
+    yet. environment: versions, machine, commit. forced: what `--force` let be changed on the way.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Facts:
     identity: Mapping[str, str] | None = None
     environment: Mapping[str, Any] = field(default_factory=dict)
     done: Done = Done()
+    forced: tuple[str, ...] = ()
 
 
 def read(folder: Path) -> Facts:
@@ -66,7 +69,9 @@ def read(folder: Path) -> Facts:
     plan, said = _content(folder / PLAN), _content(folder / ENVIRONMENT)
     asked = renamed(options(folder))
     done = _done(_content(folder / RESULTS), entries(folder / METRICS), asked)
-    return Facts(folder.name, _per_update(asked, plan), _identity(folder, said), _environment(said), done)
+    forced = [str(text) for entry in entries(folder / CHANGES) for text in entry.get("changes") or ()]
+    identity, environment = _identity(folder, said), _environment(said)
+    return Facts(folder.name, _per_update(asked, plan), identity, environment, done, tuple(forced))
 
 
 def renamed(asked: Mapping[str, Any]) -> dict[str, Any]:
@@ -141,6 +146,7 @@ def _done(results: Mapping[str, Any], entries: list[dict[str, Any]], asked: Mapp
         steps,
         whole(results.get("epochs")) or whole(results.get("epochs_begun")),
         tokens[-1] if tokens else whole(results.get("tokens")),
+        float(wraps) if isinstance(wraps := results.get("wraps"), int | float) else None,
         batch * int(asked.get("grad_accumulation_steps") or 1) if batch else None,
         stopped,
         waited,

@@ -118,7 +118,7 @@ def is_run(folder: Path) -> bool:
     """Whether a folder looks like a run."""
     if folder.name.startswith(".") or (_EVALUATION.match(folder.name) and not (folder / PLAN).exists()):
         return False
-    return bool(_NAME.match(folder.name)) or any((folder / name).exists() for name in (CONFIG, PLAN, LOCK, RESULTS))
+    return bool(_NAME.match(folder.name)) or any((folder / name).exists() for name in (CONFIG, PLAN, LOCK))
 
 
 def _started(folder: Path) -> float:

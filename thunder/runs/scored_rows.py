@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,6 +91,9 @@ def _recognised(where: str, said: Mapping[str, Any], wanted: Mapping[str, Any], 
     if wrong:
         faults.append(f"{where}: {', '.join(map(repr, wrong))} missing or of the wrong kind")
         return None
+    for name, value in (said["trajectory_scalars"] or {}).items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            faults.append(f"{where}: 'trajectory_scalars': '{name}' is {value!r}, not a finite number")
     reference = wanted.get("reference_text")
     if not isinstance(reference, str) or said.get("reference_text", reference) != reference:
         kind = "is not the same in both files" if isinstance(reference, str) else "is missing"

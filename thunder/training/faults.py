@@ -36,7 +36,8 @@ METAL = {
 SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
 KINDS = (*SIGNALS, "freeze", *METAL, "extra-collective", "nan", "garbage-event", "long-log-line", "slow")
 POINTS = (
-    "joining", "loading", "step", "computing", "gradient", "collective", "applied", "validating", "saving", "saved",
+    "joining", "loading", "filling", "step", "computing", "gradient", "collective", "applied", "validating", "saving",
+    "saved",
     "testing",
 )  # fmt: skip
 NUMBERS = ("step", "rank", "above", "ms")

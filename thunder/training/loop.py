@@ -60,8 +60,8 @@ def train(
     global_batch = settings.batch_size * ranks * settings.grad_accumulation_steps
     record.phase("training", step=state.step, steps=settings.total_updates)
     fire(hooks, state, at_start=True)
-    span = {"after": state.step, "until": settings.total_updates}
-    for plan in data.steps(task.rows, global_batch, settings.seed, **span, lengths=task.lengths):
+    order = {"after": state.step, "until": settings.total_updates, "lengths": task.lengths}
+    for plan in data.steps(task.rows, global_batch, settings.seed, **order):
         if state.asked_to_stop or state.stopped_early:
             break
         state.result = step(plan, stop_requested())

@@ -23,6 +23,7 @@ CIRCUMSTANCES = (
     "stall_after",
     "probe_rows",
     "run_name",
+    "prefix_cache",
 )
 
 

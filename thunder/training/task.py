@@ -25,7 +25,7 @@ class Task(Protocol):
     model: nn.Module
     rows: int
     lengths: Sequence[int] | None
-    """Of each row, where rows of like length shall go together; None: any order will do."""
+    """What each row costs, for rows of like length to come in one step; None for any order."""
     compiled: bool
     """Whether its step can be compiled: where its loss is MLX operations throughout."""
     output: str

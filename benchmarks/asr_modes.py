@@ -1,0 +1,119 @@
+"""All modes of the acoustic head on the same utterances with the same seeds: a table of error rates.
+
+    thunder asr features RECORDINGS/metadata.jsonl --features logmel --n-mels 40 --out digits
+    OPENBLAS_NUM_THREADS=1 .venv/bin/python -m benchmarks.asr_modes --features digits --test-speakers yweweler \
+        --test-ids '*_35*' [--modes baseline tar] [--seeds 42 43 44] [--iters 400] \
+        [--batch-size 16] [--out rows.jsonl]
+
+Each mode trains from the options of configs/runs/asr-digits-modes.yaml, without validation, and is tested after its
+last step. Rows are appended to --out; what stands there already is not trained again. The table is of all rows in it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from thunder.acoustic import data, results, tables
+from thunder.acoustic.recognise import Recogniser
+from thunder.acoustic.settings import AcousticSettings
+from thunder.acoustic.task import AcousticTask
+from thunder.config import CONFIGS, Layer, build, load_yaml
+from thunder.parallel import data as order
+from thunder.parallel.world import World
+from thunder.training.step import make_optimizer, make_step
+
+# a name for each mode, and the options that make it
+MODES: dict[str, dict[str, Any]] = {
+    "baseline": {},
+    "trajectory": {"mode": "trajectory"},
+    "trajectory-shuffled": {"mode": "trajectory", "control": "shuffled"},
+    "trajectory (attn-bias)": {"mode": "trajectory", "conditioning": "attn-bias"},
+    "tar": {"mode": "tar"},
+    "cr": {"mode": "cr"},
+    "ttt": {"mode": "ttt"},
+    "trajectory+ttt": {"mode": "trajectory+ttt"},
+}
+
+
+def measured(name: str, seed: int, given: dict[str, Any]) -> dict[str, Any]:
+    """Train one mode with one seed; its error rates and the CPU time of training."""
+    config = CONFIGS / "runs" / "asr-digits-modes.yaml"
+    layers = [Layer(config.name, load_yaml(config)), Layer("benchmark", given | MODES[name] | {"seed": seed})]
+    settings, _ = build(AcousticSettings, layers)
+    prepared = data.prepare(settings, data.open_features(settings.features))
+    task = AcousticTask(settings, prepared, tables.fit(settings, prepared.features, prepared.train))
+    step = make_step(task, make_optimizer(settings), settings, World())
+    begun = time.process_time()
+    for plan in order.steps(task.rows, settings.batch_size, seed, until=settings.total_updates, lengths=task.lengths):
+        loss = step(plan, False).loss
+    seconds = time.process_time() - begun
+    recogniser = Recogniser(task.model, task.tables, settings)
+    said = {"part": "test", "script": settings.script, "mode": settings.mode_name, "run_id": ""}
+    heard = recogniser.rows(prepared.features, prepared.test, settings.batch_size)
+    rows = [results.correction_row(one, each, **said) for one, each in heard]
+    unseen = set(settings.test_speakers)
+    speaker = {one.id: one.speaker for store in prepared.features.stores for one in store.utterances}
+    parts = {"unseen speaker": True, "unseen take": False}
+    by = {part: [row for row in rows if (speaker[row["feat_id"]] in unseen) == new] for part, new in parts.items()}
+    rates = {part: results.summarise(some)["cer"] for part, some in by.items() if some}
+    summary = results.summarise(rows)
+    kept = {key: summary[key] for key in ("cer", "wer", "rows", "ttt") if key in summary}
+    return {
+        "mode": name, "seed": seed, "iters": settings.iters, "train_rows": task.rows, "loss": loss,
+        "cpu_seconds": seconds, **kept, **rates,
+    }  # fmt: skip
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """Markdown: for each mode the mean over seeds, and what each seed gave."""
+    lines = [
+        "| mode | CER, mean | seeds | unseen speaker | unseen takes | CPU s |",
+        "|---|--:|---|--:|--:|--:|",
+    ]
+    for name in MODES:
+        some = sorted((row for row in rows if row["mode"] == name), key=lambda row: row["seed"])
+        if some:
+            means = [np.mean([row.get(key, np.nan) for row in some]) for key in ("cer", *_PARTS, "cpu_seconds")]
+            seeds = ", ".join(f"{row['cer']:.3f}" for row in some)
+            lines.append(f"| {name} | {means[0]:.3f} | {seeds} | {means[1]:.3f} | {means[2]:.3f} | {means[3]:.0f} |")
+    return "\n".join(lines)
+
+
+_PARTS = ("unseen speaker", "unseen take")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train what is not there yet, then print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--features", nargs="+", required=True)
+    parser.add_argument("--test-speakers", nargs="*", default=[])
+    parser.add_argument("--test-ids", nargs="*", default=[])
+    parser.add_argument("--modes", nargs="+", default=list(MODES), choices=list(MODES))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[42, 43, 44])
+    parser.add_argument("--iters", type=int, default=400)
+    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--out", type=Path, default=Path("asr_modes.jsonl"))
+    said = vars(parser.parse_args(arguments))
+    out, modes, seeds = said.pop("out"), said.pop("modes"), said.pop("seeds")
+    there = [json.loads(line) for line in out.read_text().splitlines()] if out.is_file() else []
+    done = {(row["mode"], row["seed"], row["iters"]) for row in there}
+    for seed in seeds:
+        for name in modes:
+            if (name, seed, said["iters"]) not in done:
+                row = measured(name, seed, said)
+                with out.open("a", encoding="utf-8") as stream:
+                    stream.write(json.dumps(row) + "\n")
+                print(json.dumps(row), flush=True)
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    print(table([row for row in rows if row["iters"] == said["iters"]]))
+
+
+if __name__ == "__main__":
+    main()

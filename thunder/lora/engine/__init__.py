@@ -1,0 +1,1 @@
+"""Engines for the step of LoRA training: each equal to the whole model, running less of it."""

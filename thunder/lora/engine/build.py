@@ -1,0 +1,38 @@
+"""The engine of a loaded model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import mlx.nn as nn
+
+from thunder.lora.batches import Example
+from thunder.lora.engine import smooth
+from thunder.lora.engine.choice import GEMMA3, GEMMA4
+from thunder.lora.engine.gemma3 import Gemma3
+from thunder.lora.engine.gemma4 import Gemma4
+from thunder.lora.engine.plain import Plain
+from thunder.lora.engine.staged import Staged
+
+Engine = Plain | Staged
+
+
+def of_model(model: Any, trained: int, examples: Sequence[Example], recomputes: bool = False) -> Engine:
+    """The engine that `choice.choose` names for the model's type.
+
+    trained: how many of the last layers have LoRA. examples: all that batches will be made of.
+    recomputes: whether layers recompute their activations in the backward pass.
+    """
+    if model.model_type in (*GEMMA4, *GEMMA3):
+        smooth.quicken(model)
+    if model.model_type in GEMMA4:
+        return Staged(model, Gemma4(model, trained), examples)
+    if model.model_type in GEMMA3:
+        return Staged(model, Gemma3(model, trained, recomputes), examples)
+    return plain(model)
+
+
+def plain(model: nn.Module) -> Plain:
+    """The engine that any model can have."""
+    return Plain(model)

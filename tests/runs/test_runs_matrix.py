@@ -312,3 +312,22 @@ def test_commands(tmp_path, monkeypatch, capsys):
     assert main(["matrix", "resume", str(file)]) == 2, "nothing was run yet"
     assert main(["matrix", "status", str(file), "--json"]) == 0
     assert not (tmp_path / "runs").exists(), "looking changes nothing"
+
+
+def test_ctrl_c_reaches_the_runs(tmp_path):
+    code = tmp_path / "driver.py"
+    code.write_text(DRIVER.replace("seconds=3.0", "seconds=60.0"))
+    environ = dict(os.environ) | {"PYTHONPATH": f"{TESTS}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+    command = [sys.executable, str(code), str(tmp_path), str(Path(__file__).parent)]
+    driver = subprocess.Popen(command, env=environ, stderr=subprocess.PIPE, text=True)
+    ledger = Ledger(tmp_path, little())
+    try:
+        wait_for(lambda: len(calls(tmp_path)) == 2)
+        wait_for(lambda: all((tmp_path / f"small.plain-s{seed}" / "config.yaml").is_file() for seed in (1, 2)))
+        os.kill(driver.pid, signal.SIGINT)
+        said = driver.communicate(timeout=60)[1]
+    finally:
+        driver.kill()
+        driver.wait()
+    assert "its runs saved what they had" in said
+    assert not any(ledger.is_running(cell) for cell in matrix.cells(ledger.plan))

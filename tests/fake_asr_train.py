@@ -41,6 +41,11 @@ def main() -> None:
             print("error: this run is told to fail")
             raise SystemExit(1)
         planted_runs.recogniser_run(root / "half", name, rows=rows, seed=seed, harm=harm, **options)
+        if rehearsal:  # only some rows were tested, and the split is the same
+            split = json.loads((half / "split.json").read_text())
+            split["ids"]["test"] = [f"utterance-{number:04}" for number in range(12)]
+            split["sha256"] = {part: planted_runs.sha256_of_value(ids) for part, ids in split["ids"].items()}
+            planted_runs.write_json(half / "split.json", split)
         results = (half / "results.json").read_text()
         (half / "results.json").unlink()
         if rehearsal and (root / "no-dump").exists():

@@ -28,7 +28,7 @@ TESTS = Path(__file__).parents[1]
 SAFE = Path(__file__).parent / "fixtures" / "safe_matrix.json"
 FINE = {
     "id": "small",
-    "snapshot": {"name": "s", "rows": 10, "split": {"train": 8, "val": 1, "test": 1}},
+    "snapshot": {"name": "s", "rows": 43, "split": {"train": 30, "val": 1, "test": 12}},
     "regime": {"learning_rate": 3e-4, "patience": 10},
     "runs": [
         {"id": "plain", "script": "nko", "mode": "baseline", "seeds": [1, 2, 3]},
@@ -86,7 +86,7 @@ def runs(*changes):
     ({"runs": runs((1, {"mode": "trajektory"}))}, "options", "'trajektory' is no mode"),
     ({"runs": runs((1, {"script": "arabic"}))}, "options", "'script'"),
     ({"runs": runs((1, {"flags": {"droput": 0.1}}))}, "options", "Did you mean 'dropout'?"),
-    ({"snapshot": FINE["snapshot"] | {"rows": 11}}, "split", "= 10, not its 11 rows"),
+    ({"snapshot": FINE["snapshot"] | {"rows": 44}}, "split", "= 43, not its 44 rows"),
     ({"runs": runs((1, {"flags": {"dropout": 0.3}}))}, "one factor", "differ in mode.trajectory (no vs yes), dropout"),
     ({"runs": runs((1, {"mode": "trajectory+ttt"}))}, "one factor", "differ in mode.trajectory (no vs yes), mode.ttt"),
     ({"comparisons": [COMPARISON | {"factor": "dropout"}]}, "one factor", "do not differ in dropout"),
@@ -222,6 +222,13 @@ def test_a_run_without_predictions_is_found_before_the_long_ones(tmp_path):
     assert len(matrix_run.run(Ledger(tmp_path, little()), how(tmp_path))) == 4
 
 
+def test_other_data_than_the_snapshot_is_found_before_the_long_runs(tmp_path):
+    snapshot = {"name": "s", "rows": 42, "split": {"train": 29, "val": 1, "test": 12}}
+    with pytest.raises(GateError, match="30 rows in train, the snapshot has 29"):
+        matrix_run.run(Ledger(tmp_path, little(snapshot=snapshot)), how(tmp_path))
+    assert len(calls(tmp_path)) == 1
+
+
 def test_a_run_that_fails_is_named_and_the_others_go_on(tmp_path):
     (tmp_path / "fails-small.plain-s2").touch()
     ledger = Ledger(tmp_path, little())
@@ -305,3 +312,22 @@ def test_commands(tmp_path, monkeypatch, capsys):
     assert main(["matrix", "resume", str(file)]) == 2, "nothing was run yet"
     assert main(["matrix", "status", str(file), "--json"]) == 0
     assert not (tmp_path / "runs").exists(), "looking changes nothing"
+
+
+def test_ctrl_c_reaches_the_runs(tmp_path):
+    code = tmp_path / "driver.py"
+    code.write_text(DRIVER.replace("seconds=3.0", "seconds=60.0"))
+    environ = dict(os.environ) | {"PYTHONPATH": f"{TESTS}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+    command = [sys.executable, str(code), str(tmp_path), str(Path(__file__).parent)]
+    driver = subprocess.Popen(command, env=environ, stderr=subprocess.PIPE, text=True)
+    ledger = Ledger(tmp_path, little())
+    try:
+        wait_for(lambda: len(calls(tmp_path)) == 2)
+        wait_for(lambda: all((tmp_path / f"small.plain-s{seed}" / "config.yaml").is_file() for seed in (1, 2)))
+        os.kill(driver.pid, signal.SIGINT)
+        said = driver.communicate(timeout=60)[1]
+    finally:
+        driver.kill()
+        driver.wait()
+    assert "its runs saved what they had" in said
+    assert not any(ledger.is_running(cell) for cell in matrix.cells(ledger.plan))

@@ -30,9 +30,12 @@ COMMANDS = {
     "hypothesis": ("thunder.cli.hypothesis", "Say what a run will mean before it is run, and hold it against that."),
     "matrix": ("thunder.cli.matrix", "Check, plan, run and follow a matrix of runs."),
     "ckpt": ("thunder.cli.ckpt", "Check checkpoints and adapters, tensor by tensor."),
+    "promote": ("thunder.cli.promote", "May a claim leave the house? Every criterion, and no way around one."),
     "drift": ("thunder.cli.drift", "In what do two runs differ, and can they be compared?"),
     "asr": ("thunder.cli.asr", "The recogniser: features, n-grams, training, evaluation."),
     "tables": ("thunder.cli.tables", "Make tables from sealed runs, and find what was changed by hand."),
+    "gpu": ("thunder.cli.gpu", "Run a matrix on rented GPUs; nothing is rented without --yes (also: vast)."),
+    "vast": ("thunder.cli.gpu", "The same as gpu."),
     "kernels": ("thunder.cli.kernels", "Check this machine's kernels against their references."),
     "calibrate": ("thunder.cli.calibrate", "Measure how fast this machine computes."),
     "shapes": ("thunder.cli.shapes", "Which shapes a chip can train: safe, likely, unsafe."),
@@ -42,7 +45,7 @@ COMMANDS = {
     "agent": ("thunder.cli.agent", "Starts a rank for a launcher on another host; started by train."),
     "survey": ("thunder.cli.survey", "What a job would find on this host; asked by train."),
 }
-HIDDEN = {"rank", "agent", "survey"}
+HIDDEN = {"rank", "agent", "survey", "vast"}
 
 
 class Lazy(TyperGroup):

@@ -273,11 +273,9 @@ class PretrainTask:
 
     def validation(self, rank: int, size: int) -> Iterator[tuple[str, Batch]]:
         """See Task; each held-out line by itself, so that every byte of it is counted."""
-        limit = self.settings.max_seq_length
-        pieces = [ids[start : start + limit] for ids in self._heldout() for start in range(0, len(ids) - 1, limit - 1)]
         chosen = self._chunks(self.text.heldout)
         sequences = {
-            "text": [(ids, [0] + [1] * (len(ids) - 1)) for ids in pieces],
+            "text": self._whole_lines(self.text.heldout),
             "repair": [self._repair_sequence(random.Random(f"valid:{number}"), lines) for number, lines in chosen],
         }
         for group, whole in sequences.items():
@@ -285,8 +283,20 @@ class PretrainTask:
             for start in range(0, len(mine), self.settings.batch_size):
                 yield group, self._batch(mine[start : start + self.settings.batch_size])
 
-    def _heldout(self) -> list[list[int]]:
-        return [[2, *ids, 1] for ids in self.pieces.encode(list(self.text.heldout))]
+    def probe(self, rank: int, size: int) -> Iterator[Batch]:
+        """This rank's share of some training lines, read as held-out ones are; the same at every validation."""
+        count = min(self.settings.probe_rows, len(self.text.train))
+        chosen = [self.text.train[number * len(self.text.train) // count] for number in range(count)]
+        mine = sorted(self._whole_lines(chosen), key=lambda sequence: len(sequence[0]))[rank::size]
+        for start in range(0, len(mine), self.settings.batch_size):
+            yield self._batch(mine[start : start + self.settings.batch_size])
+
+    def _whole_lines(self, lines: Sequence[str]) -> list[tuple[list[int], list[int]]]:
+        """Each line by itself, in pieces that overlap by a token where it is longer than a sequence."""
+        limit = self.settings.max_seq_length
+        whole = [[2, *ids, 1] for ids in self.pieces.encode(list(lines))]
+        pieces = [ids[start : start + limit] for ids in whole for start in range(0, len(ids) - 1, limit - 1)]
+        return [(ids, [0] + [1] * (len(ids) - 1)) for ids in pieces]
 
     def validation_metrics(self, sums: dict[str, tuple[float, float]]) -> dict[str, float]:
         """Nats per token and bits per byte of held-out text; nats per token of the repairs."""

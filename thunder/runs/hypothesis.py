@@ -194,8 +194,8 @@ def _trace(entries: list[dict[str, Any]], key: str) -> dict[int, float | str]:
     found: dict[int, float | str] = {}
     for entry in entries:
         step, value = facts.whole(entry.get("step")), entry.get(key)
-        if step is not None and isinstance(value, int | float | str) and not isinstance(value, bool):
-            found[step] = value
+        if step is not None and isinstance(value, int | float | str):
+            found[step] = str(value) if isinstance(value, bool) else value
     return found
 
 

@@ -188,7 +188,9 @@ def _heat(plan: Matrix, states: Sequence[CellState], base: Path) -> str:
             row.append(_heat_cell(one, low, high, base) if one else "<td></td>")
         row += [f"<td>{text}</td>" for text in _mean(cells.values())]
         lines.append(f"<tr>{''.join(row)}</tr>")
-    return f"<div class=wide><table>{''.join(lines)}</table></div>"
+    loose = any(one.cer is not None and one.state != "sealed" for one in states)
+    note = "<p class=soft>* not sealed: its number may still change.</p>" if loose else ""
+    return f"<div class=wide><table>{''.join(lines)}</table></div>{note}"
 
 
 def _heat_cell(one: CellState, low: float, high: float, base: Path) -> str:
@@ -207,13 +209,15 @@ def _curve(one: CellState) -> str:
     """Losses of a run by step, with the places where its rows begin anew."""
     entries = facts.entries(one.folder / METRICS)
     train, valid = facts.trace(entries, "loss"), facts.trace(entries, "valid_loss")
-    both = [loss for loss in (*train.values(), *valid.values()) if math.isfinite(loss)]
+    # the loss before the first update would press all that follows flat
+    later = [(step, loss) for trace in (train, valid) for step, loss in trace.items() if step]
+    both = [loss for _, loss in later if math.isfinite(loss)]
     if len(both) < 2:
         return ""
     last, top, bottom = max((*train, *valid, 1)), max(both), min(both)
 
     def place(step: float, loss: float) -> tuple[float, float]:
-        return 8 + 284 * step / last, 8 + 104 * (top - loss) / ((top - bottom) or 1)
+        return 8 + 284 * step / last, max(4.0, 8 + 104 * (top - loss) / ((top - bottom) or 1))
 
     def path(points: dict[int, float], width: float) -> str:
         spots = " ".join("{:.1f},{:.1f}".format(*place(*point)) for point in points.items() if math.isfinite(point[1]))

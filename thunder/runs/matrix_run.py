@@ -20,7 +20,7 @@ from pathlib import Path
 from thunder import digest
 from thunder.errors import GateError, Interrupted, RunFailed, ThunderError, UsageError, several
 from thunder.runs import bundle, matrix
-from thunder.runs.bundle_checks import json_object
+from thunder.runs.bundle_checks import SPLIT, json_object
 from thunder.runs.matrix import Cell
 from thunder.runs.matrix_status import LAUNCHER, CellState, Ledger, is_held, last_words
 from thunder.runs.record import CONFIG
@@ -231,9 +231,23 @@ class Driver:
         faults += [f"{each}: missing" for each in wanted if not (folder / each).is_file()]
         if not faults and not (folder / PREDICTIONS).stat().st_size:
             faults.append(f"{PREDICTIONS}: has no row")
+        faults += self._other_data(folder)
         if not faults:
             shutil.rmtree(folder)
         return faults
+
+    def _other_data(self, folder: Path) -> list[str]:
+        """In what the split that was made is not the snapshot's."""
+        ids = json_object(folder / SPLIT, []).get("ids") if (folder / SPLIT).is_file() else None
+        if not isinstance(ids, dict):
+            return []
+        wanted = self.ledger.plan.snapshot.split
+        counts = {"train": wanted.train, "valid": wanted.val, "test": wanted.test}
+        return [
+            f"{SPLIT}: {len(ids[part])} rows in {part}, the snapshot has {count}"
+            for part, count in counts.items()
+            if isinstance(ids.get(part), list) and len(ids[part]) != count
+        ]
 
     def stop(self) -> None:
         """Ask every run of ours to save and stop, and wait for it; one that does not is left to go on."""

@@ -1,0 +1,28 @@
+"""The project's own files as they are committed, for a machine that has none of them."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import tarfile
+from pathlib import Path
+
+from thunder.errors import UsageError
+
+
+def export(repository: Path, folder: Path) -> None:
+    """Write the files of the last commit into a folder.
+
+    Raises UsageError where the project is no git checkout.
+    """
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(repository), "archive", "--format=tar", "HEAD"],
+            capture_output=True,
+            timeout=120,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        raise UsageError(f"{repository} is no git checkout", fix="rent from a clone of the project") from None
+    with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
+        archive.extractall(folder, filter="data")

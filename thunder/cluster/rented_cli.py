@@ -1,0 +1,159 @@
+"""The `vastai` program, which rents machines by the hour: asked for JSON, its key kept out of every text."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from thunder.errors import ClusterError, UsageError
+from thunder.units import Seconds
+
+PROGRAM, KEY = "vastai", "VAST_API_KEY"
+ANSWER, COPY = Seconds(60), Seconds(4 * 3600)
+_GONE = re.compile(r"not found|no such instance|does not exist|404", re.IGNORECASE)
+_HIDDEN = "(key)"
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A machine that can be rented. usd_per_hour: all in all; storage is in it."""
+
+    id: int
+    gpu: str
+    gpus: int
+    usd_per_hour: float
+    reliability: float
+    disk_gb: float
+    down_mbps: float
+
+
+@dataclass(frozen=True)
+class Instance:
+    """A machine that is rented, and paid for whatever it is doing."""
+
+    id: int
+    label: str
+    status: str
+    usd_per_hour: float
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it is up, or on its way there."""
+        return self.status in ("running", "loading", "created", "scheduling")
+
+
+class RentalError(ClusterError):
+    """The rental service or its program did not do what it was asked."""
+
+
+class Vast:
+    """Each method is one call of the program; raises RentalError where it fails, takes too long or says nonsense."""
+
+    def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
+        self.environ = dict(environ)
+        if not self.environ.get(KEY):
+            raise UsageError(
+                f"{KEY} is not set", fix=f"export {KEY}=... (from your account's page); it is never logged"
+            )
+
+    def offers(self, query: str) -> list[Offer]:
+        """What can be rented now, cheapest first."""
+        found = self._json(["search", "offers", query, "--order", "dph_total"])
+        if not isinstance(found, list):
+            raise RentalError(f"{PROGRAM} search offers: expected a list, found {type(found).__name__}")
+        try:
+            offers = [
+                Offer(
+                    int(one["id"]),
+                    str(one["gpu_name"]),
+                    int(one.get("num_gpus", 1)),
+                    float(one["dph_total"]),
+                    float(one.get("reliability2", one.get("reliability", 0))),
+                    float(one.get("disk_space", 0)),
+                    float(one.get("inet_down", 0)),
+                )
+                for one in found
+            ]
+        except (KeyError, TypeError, ValueError) as error:
+            raise RentalError(f"{PROGRAM} search offers: {type(error).__name__}: {error}") from None
+        return sorted(offers, key=lambda offer: offer.usd_per_hour)
+
+    def create(self, offer: int, image: str, disk_gb: int, label: str, onstart: str) -> int:
+        """Rent a machine; its number."""
+        words = ["create", "instance", str(offer), "--image", image, "--disk", str(disk_gb), "--label", label]
+        said = self._json([*words, "--ssh", "--direct", "--cancel-unavail", "--onstart-cmd", onstart])
+        if not isinstance(said, dict) or not said.get("success") or not isinstance(said.get("new_contract"), int):
+            raise RentalError(f"{PROGRAM} create instance: no machine: {self._hidden(json.dumps(said))[:200]}")
+        return said["new_contract"]
+
+    def instances(self) -> list[Instance]:
+        """Every machine that is rented now."""
+        found = self._json(["show", "instances"])
+        if not isinstance(found, list) or not all(isinstance(one, dict) and "id" in one for one in found):
+            raise RentalError(f"{PROGRAM} show instances: no list of machines")
+        return [
+            Instance(
+                int(one["id"]),
+                str(one.get("label") or ""),
+                str(one.get("actual_status") or one.get("cur_state") or "created"),
+                float(one.get("dph_total") or 0),
+            )
+            for one in found
+        ]
+
+    def logs(self, instance: int, lines: int = 200) -> str:
+        """The last lines that a machine wrote."""
+        return self._said(["logs", str(instance), "--tail", str(lines)], ANSWER)
+
+    def upload(self, path: Path, instance: int, there: str) -> None:
+        """Copy a file or folder to a machine."""
+        self._said(["copy", f"local:{path}", f"C.{instance}:{there}"], COPY)
+
+    def download(self, instance: int, there: str, path: Path) -> None:
+        """Copy a file or folder from a machine."""
+        self._said(["copy", f"C.{instance}:{there}", f"local:{path}"], COPY)
+
+    def stop(self, instance: int) -> None:
+        """Stop a machine: its GPU is not paid for any more, its disk is."""
+        self._said(["stop", "instance", str(instance)], ANSWER)
+
+    def destroy(self, instance: int) -> None:
+        """Give a machine back, with all that is on it; one that is gone already is fine."""
+        try:
+            self._said(["destroy", "instance", str(instance)], ANSWER)
+        except RentalError as error:
+            if not _GONE.search(error.message):
+                raise
+
+    def _json(self, words: Sequence[str]) -> Any:
+        text = self._said([*words, "--raw"], ANSWER)
+        try:
+            return json.loads(text)
+        except (ValueError, RecursionError):
+            raise RentalError(f"{PROGRAM} {' '.join(words[:2])}: no JSON: {text[:200]}") from None
+
+    def _said(self, words: Sequence[str], timeout: Seconds) -> str:
+        what = f"{PROGRAM} {' '.join(words[:2])}"
+        try:
+            done = subprocess.run(
+                [PROGRAM, *words], capture_output=True, text=True, timeout=timeout, env=self.environ, check=False,
+                stdin=subprocess.DEVNULL, errors="replace",
+            )  # fmt: skip
+        except FileNotFoundError:
+            raise UsageError(f"there is no program '{PROGRAM}'", fix=f"uv tool install {PROGRAM}") from None
+        except subprocess.TimeoutExpired:
+            raise RentalError(f"{what}: no answer within {timeout:.0f} s") from None
+        if done.returncode:
+            said = self._hidden((done.stderr.strip() or done.stdout.strip())[-500:])
+            raise RentalError(f"{what}: exit code {done.returncode}: {said}")
+        return self._hidden(done.stdout)
+
+    def _hidden(self, text: str) -> str:
+        """A text without the key: the service repeats it in some of its errors."""
+        return text.replace(self.environ[KEY], _HIDDEN)

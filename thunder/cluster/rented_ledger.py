@@ -1,0 +1,66 @@
+"""What was rented, when, and what it cost: one line an event, written before what it speaks of is done."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from thunder.errors import ArtifactError
+
+FILE = "costs.jsonl"
+# of a rental: asked for; there; its run begun; copied; stopped; given back
+EVENTS = ("ordered", "created", "started", "synced", "stopped", "destroyed")
+
+
+class Ledger:
+    """costs.jsonl in the folder of runs. clock: seconds since 1970."""
+
+    def __init__(self, root: Path, clock: Callable[[], float] = time.time) -> None:
+        self.path, self.clock = root / FILE, clock
+
+    def note(self, event: str, label: str, **values: Any) -> None:
+        """Add a line, and see that it is on disk."""
+        assert event in EVENTS
+        line = {"time": round(self.clock(), 3), "event": event, "label": label, **values}
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(line) + "\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+
+    def rentals(self) -> dict[str, dict[str, Any]]:
+        """label -> all that is known of each rental, with the time of each event under its name.
+
+        Raises ArtifactError where a line is none.
+        """
+        found: dict[str, dict[str, Any]] = {}
+        if not self.path.is_file():
+            return found
+        for number, text in enumerate(self.path.read_text(encoding="utf-8").splitlines(), start=1):
+            try:
+                line = json.loads(text)
+                rental = found.setdefault(line["label"], {})
+                rental |= {key: value for key, value in line.items() if key not in ("time", "event")}
+                rental[line["event"]] = float(line["time"])
+            except (ValueError, KeyError, TypeError):
+                raise ArtifactError(
+                    f"{self.path}:{number}: no line of a ledger", fix="mend or remove the line"
+                ) from None
+        return found
+
+    def open(self) -> dict[str, dict[str, Any]]:
+        """The rentals that were asked for and not given back."""
+        return {label: one for label, one in self.rentals().items() if "destroyed" not in one}
+
+    def spent(self, prefix: str = "") -> float:
+        """USD of all rentals whose label begins so: from being asked for to being given back, or to now."""
+        total = 0.0
+        for label, one in self.rentals().items():
+            if label.startswith(prefix) and "ordered" in one:
+                hours = max(0.0, one.get("destroyed", self.clock()) - one["ordered"]) / 3600
+                total += hours * float(one.get("usd_per_hour", 0))
+        return total

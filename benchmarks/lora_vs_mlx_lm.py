@@ -1,6 +1,6 @@
 """A LoRA step of thunder against mlx_lm's own, on the same rows with the same losses.
 
-    LD_PRELOAD=.../libopenblas.so.0 .venv/bin/python benchmarks/lora_vs_mlx_lm.py [--rows 48] [--layers 4] [--json]
+    .venv/bin/python benchmarks/lora_vs_mlx_lm.py [--rows 48] [--layers 4] [--json]
 
 `mlx_lm.tuner.trainer.train` runs as it is (without its progress bar) over batches that this script hands it; between
 two of its steps ours does the same rows: A B A B. Both start from the same weights and LoRA matrices, with AdamW at one
@@ -17,6 +17,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import platform
 import sys
 import tempfile
 import time
@@ -34,6 +36,7 @@ from mlx_lm.models import gemma4_text
 from mlx_lm.tuner import trainer
 from mlx_lm.tuner.callbacks import TrainingCallback
 
+from thunder.cluster import openblas, plan
 from thunder.corpora.rows import Row
 from thunder.lora import adapters, batches, filling
 from thunder.lora.batches import Example
@@ -41,6 +44,7 @@ from thunder.lora.settings import LoraSettings
 from thunder.lora.task import LoraTask
 from thunder.parallel import data
 from thunder.parallel.world import World
+from thunder.runs import environment
 from thunder.training.step import make_optimizer, make_step
 
 EPOCHS, RATE, VOCABULARY, SYSTEM = 5, 1e-5, 21824, 26
@@ -230,12 +234,21 @@ def figures(theirs: Side, mine: Side) -> dict[str, float]:
     }
 
 
+def take_the_launchers_environment() -> None:
+    """Start again with what the launcher gives to ranks on this system, OpenBLAS above all: for both sides alike."""
+    system = platform.system()
+    wanted = plan.tuning(system, openblas.find(system), environment.cores(), os.environ)
+    if any(os.environ.get(name) != value for name, value in wanted.items()):
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | wanted)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=48, help="a multiple of 4")
     parser.add_argument("--layers", type=int, default=4, help="LoRA layers")
     parser.add_argument("--json", action="store_true", help="print all figures as one JSON object on the last line")
     options = parser.parse_args()
+    take_the_launchers_environment()
     examples = make_examples(options.rows)
     results = {}
     for batch in (1, 4):

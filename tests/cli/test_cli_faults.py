@@ -140,6 +140,20 @@ def test_a_killed_rank_costs_nothing_but_time(runs, calm, fault):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(280)
+def test_a_rank_killed_while_it_fills_the_prefix_cache(runs, calm, tmp_path, monkeypatch):
+    """With what it left, without a cache, and with room for some rows: the same bytes."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    done = runs.run(faults="kill@filling:rank=1")
+    assert done.code == 0, done.err
+    assert [each["kind"] for each in done.incidents] == ["killed"]
+    assert done.adapter == calm.adapter
+    for size in ("off", "30kB"):
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / size))
+        assert runs.run("--prefix-cache", size).adapter == calm.adapter
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(180)
 def test_a_frozen_rank_is_named_and_the_run_goes_on(runs, calm):
     done = runs.run("--stall-after", "4", faults="stop@gradient:step=5:rank=1")

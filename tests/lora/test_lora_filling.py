@@ -101,8 +101,10 @@ def test_a_rank_makes_the_rows_that_it_will_meet(tiny_model, examples):
     for plan in data.steps(ROWS, 6, settings.seed, until=40, lengths=task.lengths):
         met |= {task.engine.prefix.key(task.train_examples[row]) for row in data.share(plan.rows, 1, 2)}
     assert met <= keys[1]
-    few = filling.rows_of_rank(task, LoraSettings(**OPTIONS | {"iters": 2}), World(), 1)
-    assert len(few) == 4 + 2 * 3
+    assert keys[0] | keys[1] >= {task.engine.prefix.key(example) for example in task.probe_examples_of(0, 1)}
+    short = LoraSettings(**OPTIONS | {"iters": 2, "probe_rows": 0})
+    few = LoraTask(model.load(tiny_model), short, examples[:ROWS], examples[ROWS:])
+    assert len(filling.rows_of_rank(few, short, World(), 1)) == 4 + 2 * 3
 
 
 def test_a_rank_makes_the_training_rows_that_its_validations_score(tiny_model, examples):
@@ -130,6 +132,25 @@ def test_frozen_layers_leave_memory_and_come_back(tiny_model, examples, tmp_path
     engine.restore_frozen(tiny_model)
     assert engine.frozen.size > 0
     np.testing.assert_array_equal(np.array(network(ids)), np.array(before))
+    cache.close()
+
+
+def test_a_row_of_another_rank_brings_the_frozen_layers_back(tiny_model, examples, tmp_path):
+    """Hosts of unequal speed hand rows over in the middle of a run."""
+    settings = LoraSettings(**OPTIONS | {"iters": 40, "probe_rows": 0})
+
+    def task():
+        return LoraTask(model.load(tiny_model), settings, examples[:ROWS], examples[ROWS:])
+
+    one, whole = task(), task()
+    others = filling.rows_of_rank(one, settings, World(1, 2), 2)
+    half = LoraTask(model.load(tiny_model), settings.model_copy(update={"iters": 1}), examples[:ROWS], examples[ROWS:])
+    cache = fill(half, half.settings, World(), base_digest="base", ranks=1, root=tmp_path, base=tiny_model, log=print)
+    assert half.engine.frozen.dropped
+    mine, theirs = half.engine.batch(others[-4:]), whole.engine.batch(others[-4:])
+    assert not half.engine.frozen.dropped
+    assert all(mx.array_equal(a, b).item() for a, b in zip(mine.arrays, theirs.arrays, strict=True))
+    assert all(cache.holds(half.engine.prefix.key(example)) for example in others[-4:]), "kept for the next epoch"
     cache.close()
 
 

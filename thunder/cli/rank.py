@@ -125,7 +125,7 @@ def train(folder: Path, record: RunRecord, ring: World, stop: Callable[[], bool]
     record.phase("filling the prefix cache")
     filling.fill(
         task, settings, ring,
-        base_digest=base_digest, ranks=circumstances.ranks(ring.size), root=prefix_cache.folder_of_entries(),
+        base_digest=base_digest, ranks=circumstances.ranks(ring.size), root=prefix_cache.folder_of_entries(), base=base,
         log=record.log, progress=record.progress,
     )  # fmt: skip
     state = loop.train(task, settings, ring, record, stop, ground=ground, circumstances=circumstances)

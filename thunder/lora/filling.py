@@ -67,12 +67,14 @@ def fill(
     base_digest: str,
     ranks: int,
     root: Path,
+    base: Path | None = None,
     log: Callable[[str], None],
     progress: Callable[[], None] = lambda: None,
 ) -> PrefixCache | None:
     """Give a task the entries of all rows that this rank will meet, and drop its frozen layers where that is all.
 
-    ranks: as planned. All ranks call it together. None where there is nothing to keep, or `--prefix-cache off`.
+    ranks: as planned. base: the model's folder, where ranks may come to meet each other's rows.
+    All ranks call it together. None where there is nothing to keep, or `--prefix-cache off`.
     """
     engine = task.engine
     if not isinstance(engine, Staged) or engine.trunk.first == 0 or settings.prefix_cache == "off":
@@ -93,10 +95,10 @@ def fill(
     engine.entries = cache
     kept = sum(cache.holds(engine.prefix.key(example)) for example in wanted)
     dropped = 0
-    # where rows go by the ranks' speeds, a rank meets others than these, and computes them
-    if kept == len(wanted) and settings.balance == "even":
+    # where rows go by the ranks' speeds, a rank may meet others than these, and needs the frozen layers again
+    if kept == len(wanted) and (base or world.size == 1 or settings.balance == "even"):
         dropped = engine.frozen.size
-        engine.drop_frozen()
+        engine.drop_frozen(base)
     filled = Filled(kept, len(wanted), made, cache.size, dropped)
     log(f"rank {world.rank}: {filled.describe()}, in {format_seconds(time.perf_counter() - begun)}")
     return cache

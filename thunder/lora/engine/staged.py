@@ -26,6 +26,10 @@ class Entries(Protocol):
         """The bytes of an entry, None where there is none."""
         ...
 
+    def put(self, key: bytes, content: np.ndarray) -> bool:
+        """Keep an entry; False where there is no room."""
+        ...
+
 
 class Staged:
     """Batches and loss of a model with LoRA on its last layers; equal to the whole model's to rounding."""
@@ -39,6 +43,7 @@ class Staged:
         self.model = only_trained(model, trunk)
         self.sizes = spans.Sizes([self._lengths(example) for example in examples])
         self.entries: Entries | None = None
+        self._home: Path | None = None
 
     def length(self, example: Example) -> int:
         """What a row's cost goes by: supervised positions, or all where trained layers need them."""
@@ -84,18 +89,29 @@ class Staged:
 
     def _entries(self, examples: Sequence[Example]) -> list[list[np.ndarray]]:
         """The arrays of each row: what is kept of it, else computed now, by the same arithmetic."""
-        found = [self.entries.get(self.prefix.key(example)) if self.entries else None for example in examples]
+        found = [
+            self.entries.get(self.prefix.key(example)) if self.entries is not None else None for example in examples
+        ]
         missing = [number for number, entry in enumerate(found) if entry is None]
+        if missing and self.frozen.dropped:  # uneven hosts: a row of another rank has come
+            assert self._home is not None, "a row without an entry, and no folder to read the frozen layers from"
+            self.restore_frozen(self._home)
         for number, entry in zip(missing, self.prefix.compute([examples[n] for n in missing]), strict=True):
             found[number] = entry
+            if self.entries is not None:
+                self.entries.put(self.prefix.key(examples[number]), entry)
         return [
             self.prefix.unpack(example, entry)
             for example, entry in zip(examples, found, strict=True)
             if entry is not None
         ]
 
-    def drop_frozen(self) -> None:
-        """Let go of the frozen layers: every row that batches are made of has an entry."""
+    def drop_frozen(self, home: Path | None = None) -> None:
+        """Let go of the frozen layers: every row that is expected has an entry.
+
+        home: the model's folder, to read them from again if another row comes; None where none ever does.
+        """
+        self._home = home
         for part in self.trunk.parts:
             if part.positions == "all" and len(self.prefix.beginning):
                 self.prefix.shared_part(part.name)

@@ -73,8 +73,8 @@ def test_circumstances_are_used_and_said_and_the_ground_is_the_same(start):
     assert "best/adapters.safetensors" in manifest["files"]
     phases = [event["phase"] for event in events_of(events) if event["event"] == "phase"]
     assert phases == [
-        "joining", "loading", "filling the prefix cache", "training", "validating", "training", "validating", "training",
-        "saving", "training", "testing",
+        "joining", "loading", "filling the prefix cache", "training", "validating", "training", "validating",
+        "training", "saving", "training", "testing",
     ]  # fmt: skip
     beats = [event for event in events_of(events) if event["event"] == "beat"]
     assert beats and [beat["progress"] for beat in beats] == sorted(beat["progress"] for beat in beats)

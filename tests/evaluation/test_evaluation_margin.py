@@ -6,10 +6,11 @@ import mlx.core as mx
 import pytest
 from conftest import make_rows, write_rows
 
-from thunder.evaluation import cases
+from thunder.evaluation import cases, changes
 from thunder.evaluation.decoding import ModelEngine, stop_tokens
 from thunder.evaluation.margin import log_probabilities
 from thunder.lora import batches, model
+from thunder.text.distance import edits
 
 
 @pytest.fixture(scope="module")
@@ -35,10 +36,42 @@ def test_equal_to_one_token_after_another(loaded):
         assert got == pytest.approx(one_by_one(net, prompt, answer), abs=1e-4)
 
 
-def proposals(loaded, rows, margin, window=0):
+def proposals(loaded, rows, margin, window=0, **how):
     net, tokenizer, config = loaded
-    engine = ModelEngine(net, tokenizer, stop_tokens(tokenizer, config), 4, window, min_margin=margin)
+    engine = ModelEngine(net, tokenizer, stop_tokens(tokenizer, config), 4, window, min_margin=margin, **how)
     return list(engine.propose(rows))
+
+
+@pytest.fixture
+def rows(tmp_path):
+    return cases.read(write_rows(tmp_path / "rows.jsonl", make_rows(12, seed=7)), 0).cases
+
+
+@pytest.mark.parametrize("window", [0, 2])
+def test_changes_that_no_margin_passes_are_not_made(loaded, rows, window):
+    inputs = [row.input for row in rows]
+    assert [each.text for each in proposals(loaded, rows, None, window, change_margin=1e9)] == inputs
+
+
+def test_all_changes_of_an_answer_make_the_answer(loaded, rows):
+    plain = proposals(loaded, rows, None)
+    made = proposals(loaded, rows, None, change_margin=-1e9)
+    assert any(each.finished for each in plain)
+    for row, before, after in zip(rows, plain, made, strict=True):
+        assert after.text.split() == (before.text if before.finished else row.input).split()
+
+
+def test_only_small_changes_are_made_on_request(loaded, rows):
+    whole = proposals(loaded, rows, None, change_margin=-1e9)
+    small = proposals(loaded, rows, None, change_margin=-1e9, change_edits=3)
+    for row, every, few in zip(rows, whole, small, strict=True):
+        words = row.input.split()
+        wanted = [
+            change
+            for change in changes.between(row.input, every.text)
+            if edits(" ".join(words[change.start : change.end]), " ".join(change.words)) <= 3
+        ]
+        assert few.text == changes.applied(row.input, wanted, range(len(wanted)))
 
 
 @pytest.mark.parametrize("window", [0, 2])

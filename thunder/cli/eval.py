@@ -109,6 +109,8 @@ def _fit(settings: EvalSettings) -> None:
         )
     if settings.min_margin is not None and settings.change_margin is not None:
         raise UsageError("--min-margin and --change-margin both decide what is taken", fix="give one of them")
+    if settings.change_edits is not None and settings.change_margin is None:
+        raise UsageError("--change-edits is of --change-margin", fix="--change-margin 0 makes each change by itself")
     if settings.compare == "base" and not settings.adapter_path:
         raise UsageError("--compare base: there is no adapter to compare with the base", fix="--adapter-path FOLDER")
 

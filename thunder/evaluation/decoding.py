@@ -18,6 +18,7 @@ from thunder.evaluation.cases import Case
 from thunder.evaluation.engines import Finished, Proposal, nothing
 from thunder.evaluation.margin import log_probabilities
 from thunder.lora import adapters
+from thunder.text.distance import edits
 
 CHUNK = 8  # batches whose rows are sorted by length together
 SIGN_OF_LIFE = 16  # decoding steps
@@ -61,17 +62,20 @@ class ModelEngine:
         min_margin: float | None = None,
         margins: bool = False,
         change_margin: float | None = None,
+        change_edits: int | None = None,
     ) -> None:
         """min_margin: nats per code point of the input by which an answer must be likelier than leaving it alone.
 
         margins: whether proposals say by how much they are, which costs one forward pass more.
         change_margin: nats by which a single change must make the input likelier, to be made.
+        change_edits: code points that such a change may edit at the most.
         """
         self.model, self.tokenizer, self.stops = model, tokenizer, stops
         self.batch_size, self.window, self.base_only = batch_size, window, base_only
         self.chunk = CHUNK * batch_size
         self._ground = ground or {}
-        self.min_margin, self.margins, self.change_margin = min_margin, margins, change_margin
+        self.min_margin, self.margins = min_margin, margins
+        self.change_margin, self.change_edits = change_margin, change_edits
 
     def describe(self) -> dict[str, Any]:
         """See Engine."""
@@ -82,6 +86,7 @@ class ModelEngine:
             "window": self.window,
             "min_margin": self.min_margin,
             "change_margin": self.change_margin,
+            "change_edits": self.change_edits,
             "most_tokens": MOST_TOKENS,
         }
 
@@ -137,7 +142,12 @@ class ModelEngine:
         ]
         # each piece as it is, then with each of its changes
         asked = [(place, None) for place in range(len(pieces))]
-        asked += [(place, number) for place, each in enumerate(found) for number in range(len(each))]
+        asked += [
+            (at, one)
+            for at, every in enumerate(found)
+            for one in range(len(every))
+            if self._small(pieces[at], every[one])
+        ]
         texts = [changes.applied(pieces[at], found[at], () if one is None else (one,)) for at, one in asked]
         tokens, logprobs = self._score(messages, prompts, [at for at, _ in asked], texts)
         taken: list[set[int]] = [set() for _ in pieces]
@@ -152,6 +162,10 @@ class ModelEngine:
         scored = self._score(messages, prompts, changed, together)
         for at, text, own, logprob in zip(changed, together, *scored, strict=True):
             answers[at].keep(text, own, logprob)
+
+    def _small(self, piece: str, change: changes.Change) -> bool:
+        old = " ".join(piece.split()[change.start : change.end])
+        return self.change_edits is None or edits(old, " ".join(change.words)) <= self.change_edits
 
     def _score(
         self, messages: list[list[dict[str, Any]]], prompts: list[list[int]], places: Sequence[int], texts: list[str]

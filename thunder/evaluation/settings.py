@@ -47,6 +47,13 @@ class EvalSettings(Settings):
         "of --min-margin, which takes an answer or leaves it).",
         panel=HOW,
     )
+    change_edits: int | None = option(
+        None,
+        "With --change-margin: leave out changes of more edits (code points) than this; a slip of the model in copying "
+        "is often a long one.",
+        panel=HOW,
+        ge=1,
+    )
     seed: int = option(0, "Seed of the bootstrap.", panel=HOW, ge=0)
     resamples: int = option(2000, "Resamples of the bootstrap.", panel=HOW, ge=100, le=100_000)
 

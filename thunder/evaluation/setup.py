@@ -34,6 +34,7 @@ def _of_model(settings: EvalSettings) -> tuple[Engine, Engine | None]:
         window=settings.window,
         min_margin=settings.min_margin,
         change_margin=settings.change_margin,
+        change_edits=settings.change_edits,
     )
     return both if settings.compare != "none" else (both[0], None)
 
@@ -41,7 +42,7 @@ def _of_model(settings: EvalSettings) -> tuple[Engine, Engine | None]:
 def of_model(model_name: str | None, adapter_path: str | None, **how: Any) -> tuple[Engine, Engine | None]:
     """The engine of a base with its adapter, and that of the base alone where there is an adapter; both share weights.
 
-    how: batch_size, window, min_margin, change_margin and margins, as ModelEngine has them.
+    how: batch_size, window, min_margin, change_margin, change_edits and margins, as ModelEngine has them.
     Raises ModelError where the model or the adapter cannot be used.
     """
     from thunder.evaluation.decoding import ModelEngine, stop_tokens  # MLX, which the other engines do without

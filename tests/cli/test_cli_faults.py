@@ -287,5 +287,4 @@ def test_freeze_sweep(runs, calm):
     faults += [f"freeze@gradient:step={draw.randint(2, 11)}:rank={rank}" for rank in (0, 1)]
     measured = sweep(runs, calm, faults, "--stall-after", "5")
     report("frozen, deadline 5 s", measured)
-    # the last sign of life is up to a second old, and a busy machine takes its time: 7.03 s were seen
-    assert max(each["detected"] for each in measured) < 5 + 5
+    assert max(each["detected"] for each in measured) < 5 + 2

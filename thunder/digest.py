@@ -38,6 +38,15 @@ def with_checksum(content: Mapping[str, Any]) -> bytes:
     return (json.dumps(whole, sort_keys=True, indent=4, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
+def flush(path: Path) -> None:
+    """See that a file's bytes, or the names in a folder, are on the disk."""
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
+
+
 def write_atomically(path: Path, content: bytes | str) -> None:
     """Write a file beside its place, flush it to disk, and rename it: readers see the old file or the new one.
 

@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
-from toy_speech import WIDTH, MemoryStore, Said, rows, settings
+from toy_speech import WIDTH, MemoryStore, rows, settings
 
 from thunder.acoustic import data
+from thunder.acoustic.index import Utterance
 from thunder.errors import ArtifactError, CorpusError, UsageError
 
 
@@ -14,7 +15,7 @@ def prepare(extra=(), count=12, stores=None, **changes):
 
 
 def said(name, text, frames, speaker="s0"):
-    return Said(name, frames, 1.0, text, speaker), np.zeros((frames, WIDTH), np.float32)
+    return Utterance(name, frames, 1.0, text, speaker), np.zeros((frames, WIDTH), np.float32)
 
 
 def test_every_utterance_is_in_a_part_or_named_with_the_reason():
@@ -50,7 +51,10 @@ def test_strange_characters_are_an_error_that_names_rows():
 
 
 def test_several_folders_are_one(tmp_path):
-    one, two = MemoryStore(rows(8)), MemoryStore([(Said("v0", 9, 1.0, "six", "s0"), np.zeros((9, WIDTH)))], "other")
+    one, two = (
+        MemoryStore(rows(8)),
+        MemoryStore([(Utterance("v0", 9, 1.0, "six", "s0"), np.zeros((9, WIDTH)))], "other"),
+    )
     found = prepare(stores=[one, two])
     assert found.train[-1].id == "v0" and found.features.of(found.train[-1]).shape == (9, WIDTH)
     assert found.digest() != prepare(stores=[one]).digest()

@@ -3,10 +3,11 @@
 import json
 
 import pytest
-from toy_speech import Said, rows, settings
+from toy_speech import rows, settings
 
 from thunder import digest
 from thunder.acoustic import split
+from thunder.acoustic.index import Utterance
 from thunder.errors import ArtifactError, CorpusError
 
 
@@ -38,14 +39,14 @@ def test_a_name_that_means_nothing_is_an_error_that_says_what_there_is():
 
 def test_the_features_own_split_is_kept():
     said = [
-        Said(f"u{n}", 9, 0.1, "one", f"s{n}", part)
+        Utterance(f"u{n}", 9, 0.1, "one", f"s{n}", part)
         for n, part in enumerate(["train", "dev", "test", "validation", "train"])
     ]
     found = split.decide(said, free())
     assert [found.part[one.id] for one in said] == ["train", "valid", "test", "valid", "train"]
     assert found.crossing(said) == []
     with pytest.raises(CorpusError, match="'u0': its split is 'heldout'"):
-        split.decide([Said("u0", 9, 0.1, "one", None, "heldout")], free())
+        split.decide([Utterance("u0", 9, 0.1, "one", None, "heldout")], free())
 
 
 @pytest.mark.parametrize("speakers", [3, 7, 20])
@@ -58,7 +59,7 @@ def test_what_is_held_out_here_never_parts_a_speaker(speakers):
 
 
 def test_without_enough_speakers_it_goes_by_text():
-    said = [Said(f"u{n}", 9, 0.1, f"text {n // 2}") for n in range(400)]
+    said = [Utterance(f"u{n}", 9, 0.1, f"text {n // 2}") for n in range(400)]
     found = split.decide(said, free(holdout=0.1))
     for one, other in zip(said[::2], said[1::2], strict=True):
         assert found.part[one.id] == found.part[other.id], "two recordings of one text stay together"
@@ -76,7 +77,7 @@ def test_a_frozen_split_is_taken_as_it_is_and_nothing_else(tmp_path):
     with pytest.raises(CorpusError, match="'u39' of .* has no features"):
         split.read(path, said[:-1])
     with pytest.raises(CorpusError, match="'new' has features but is in no part"):
-        split.read(path, [*said, Said("new", 9, 0.1)])
+        split.read(path, [*said, Utterance("new", 9, 0.1)])
     content = json.loads(path.read_text())
     content["ids"]["test"].append(content["ids"]["train"].pop())
     digest.write_json(path, content)

@@ -6,6 +6,7 @@ import pytest
 import toy_speech
 from mlx.utils import tree_flatten
 
+from thunder.acoustic.index import Utterance
 from thunder.acoustic.model import frames_out
 from thunder.kernels.ctc import ctc_loss
 from thunder.parallel import data
@@ -122,7 +123,7 @@ def test_a_head_with_fewer_positions_than_frames_is_refused_by_name():
     from thunder.errors import UsageError
 
     rows = toy_speech.rows(8)
-    rows.append((toy_speech.Said("endless", 2000, 20.0, "one", "s0"), np.zeros((2000, toy_speech.WIDTH), np.float32)))
+    rows.append((Utterance("endless", 2000, 20.0, "one", "s0"), np.zeros((2000, toy_speech.WIDTH), np.float32)))
     from thunder.acoustic import data as parts
     from thunder.acoustic.tables import fit
     from thunder.acoustic.task import AcousticTask

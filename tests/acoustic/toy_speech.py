@@ -2,30 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from thunder.acoustic.index import Utterance
 from thunder.acoustic.settings import AcousticSettings
 
 WIDTH = 12
 WORDS = "one two three four five six seven eight nine zero".split()
-
-
-@dataclass(frozen=True)
-class Said:
-    """As thunder.acoustic.store.Utterance."""
-
-    id: str
-    frames: int
-    seconds: float
-    text: str | None = None
-    speaker: str | None = None
-    split: str | None = None
-    audio_sha256: str | None = None
-    extra: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -39,7 +25,7 @@ class ToyRecipe:
 class MemoryStore:
     """As thunder.acoustic.store.FeatureStore, without a disk."""
 
-    def __init__(self, rows: list[tuple[Said, np.ndarray]], digest: str = "toy", kind: str = "logmel") -> None:
+    def __init__(self, rows: list[tuple[Utterance, np.ndarray]], digest: str = "toy", kind: str = "logmel") -> None:
         self.utterances = tuple(said for said, _ in rows)
         self.rows = [features for _, features in rows]
         self.width, self.digest, self.recipe_digest, self.recipe = WIDTH, digest, "r" * 64, ToyRecipe(kind)
@@ -60,7 +46,7 @@ def spoken(text: str, draw: np.random.Generator, noise: float = 0.3) -> np.ndarr
     return (np.array(pieces) + noise * draw.standard_normal((len(pieces), WIDTH))).astype(np.float32)
 
 
-def rows(count: int, seed: int = 0, speakers: int = 4, **said: Any) -> list[tuple[Said, np.ndarray]]:
+def rows(count: int, seed: int = 0, speakers: int = 4, **said: Any) -> list[tuple[Utterance, np.ndarray]]:
     """Utterances u0, u1, ... of one word each, speakers s0, s1, ... in turn."""
     draw = np.random.default_rng(seed)
     found = []
@@ -68,7 +54,7 @@ def rows(count: int, seed: int = 0, speakers: int = 4, **said: Any) -> list[tupl
         text = WORDS[number % len(WORDS)]
         features = spoken(text, draw)
         given = {"text": text, "speaker": f"s{number % speakers}", "audio_sha256": f"{number:064d}"} | said
-        found.append((Said(f"u{number}", len(features), len(features) / 100, **given), features))
+        found.append((Utterance(f"u{number}", len(features), len(features) / 100, **given), features))
     return found
 
 

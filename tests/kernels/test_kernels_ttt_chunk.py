@@ -156,8 +156,8 @@ def test_memory_of_the_gradient_grows_with_the_root_of_the_chunks():
         )
         return mx.get_peak_memory() - begun, length * state.nbytes
 
-    used, every_state = peak(1024)
-    assert used < every_state / 4  # one state a chunk, forwards and backwards, would be 2
+    used, every_state = peak(4096)
+    assert used < every_state / 5  # the root takes an eighth, as MLX frees; all, forwards and backwards, would be 2
 
 
 def test_compiled_and_plain_steps_are_equal():

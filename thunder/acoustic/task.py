@@ -16,6 +16,7 @@ from thunder.acoustic.tables import Tables
 from thunder.errors import UsageError
 from thunder.kernels import dispatch
 from thunder.kernels.ctc import ctc_loss
+from thunder.parallel import data
 from thunder.training.task import Batch
 
 
@@ -93,8 +94,7 @@ class AcousticTask:
 
     def probe(self, rank: int, size: int) -> Iterator[Batch]:
         """This rank's share of some training utterances, as they are; the same at every validation."""
-        count = min(self.settings.probe_rows, self.rows)
-        chosen = [self.prepared.train[number * self.rows // count] for number in range(count)]
+        chosen = data.spread(self.prepared.train, self.settings.probe_rows)
         mine = sorted(chosen, key=lambda one: (one.frames, one.id))[rank::size]
         for start in range(0, len(mine), self.settings.batch_size):
             yield self._batch(mine[start : start + self.settings.batch_size], None)

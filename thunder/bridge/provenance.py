@@ -144,7 +144,7 @@ class Log:
             self._size = os.fstat(self._stream.fileno()).st_size - chain.torn
             if chain.torn:
                 self._repair(chain)
-            _sync_folder(path.parent)
+            digest.flush(path.parent)
         except BaseException:
             self._stream.close()
             raise
@@ -208,12 +208,3 @@ def _lock(stream: BinaryIO | Any, path: Path) -> None:
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise UsageError(f"{path}: another process writes to it", fix="stop that one, or name another log") from None
-
-
-def _sync_folder(folder: Path) -> None:
-    """See that a new file's name is on disk."""
-    number = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)

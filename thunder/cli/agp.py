@@ -14,8 +14,8 @@ from thunder.bridge.settings import BridgeSettings, ProposeSettings, ServeSettin
 from thunder.cli import jobs, report
 from thunder.cli.options import ConfigFile, flags
 from thunder.cli.output import say
-from thunder.cli.settings import config_layer
-from thunder.config import Layer, build
+from thunder.cli.settings import file_and_flags
+from thunder.config import build
 from thunder.errors import ArtifactError, GateError, UsageError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Recognised text over the bridge.")
@@ -147,8 +147,7 @@ def verify(
 
 
 def _settings(kind: type[Any], config: Path | None, given: dict[str, Any]) -> Any:
-    said = [config_layer(kind, config)] if config else []
-    return build(kind, [*said, Layer("command line", given)])[0]
+    return build(kind, file_and_flags(kind, config, given))[0]
 
 
 def _log(settings: BridgeSettings) -> Path:

@@ -16,8 +16,8 @@ from thunder.acoustic.store import FeatureStore
 from thunder.cli.corpus_progress import rows_bar
 from thunder.cli.options import AsJson, ConfigFile, DryRun, flags
 from thunder.cli.output import say
-from thunder.cli.settings import config_layer
-from thunder.config import Layer, build
+from thunder.cli.settings import file_and_flags
+from thunder.config import build
 from thunder.errors import Interrupted
 from thunder.units import format_bytes, format_seconds
 
@@ -38,8 +38,7 @@ def features(
     """Make frozen features of recordings, once; run again after it was stopped, it goes on where it was."""
     if files:
         given = given | {"inputs": [*map(str, files), *given.get("inputs", [])]}
-    layers = [config_layer(FeatureSettings, config)] if config else []
-    settings, _ = build(FeatureSettings, [*layers, Layer("command line", given)])
+    settings, _ = build(FeatureSettings, file_and_flags(FeatureSettings, config, given))
     width = frontend.width_of(settings)
     work = extract.plan(settings)
     if dry_run:

@@ -12,8 +12,8 @@ from thunder.acoustic.ngram_text import NgramSettings, make
 from thunder.cli.corpus_progress import files_bar
 from thunder.cli.options import ConfigFile, flags
 from thunder.cli.output import say
-from thunder.cli.settings import config_layer
-from thunder.config import Layer, build
+from thunder.cli.settings import file_and_flags
+from thunder.config import build
 
 Texts = Annotated[list[Path] | None, typer.Argument(metavar="TEXT...", help="Files of text.", show_default=False)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON value instead of lines.")]
@@ -24,8 +24,7 @@ def ngram(texts: Texts = None, config: ConfigFile = None, as_json: AsJson = Fals
     """Count the characters of clean text and write them as an ARPA file, with its perplexity on texts held out."""
     if texts:
         given = given | {"text": [*map(str, texts), *given.get("text", [])]}
-    layers = [*([config_layer(NgramSettings, config)] if config else []), Layer("command line", given)]
-    settings = build(NgramSettings, layers)[0]
+    settings = build(NgramSettings, file_and_flags(NgramSettings, config, given))[0]
     with files_bar([Path(path) for path in settings.text]) as progress:
         made = make(settings, progress)
     if as_json:

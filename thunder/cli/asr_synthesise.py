@@ -13,8 +13,8 @@ from thunder.acoustic.synthesis import synthesise as make
 from thunder.cli.corpus_progress import rows_bar
 from thunder.cli.options import ConfigFile, flags
 from thunder.cli.output import say
-from thunder.cli.settings import config_layer
-from thunder.config import Layer, build
+from thunder.cli.settings import file_and_flags
+from thunder.config import build
 from thunder.units import format_seconds
 
 Texts = Annotated[list[Path] | None, typer.Argument(metavar="TEXT...", help="Files of Bambara.", show_default=False)]
@@ -28,8 +28,7 @@ def synthesise(
     """Speak sentences with espeak-ng into FLAC files with Latin and N'Ko text; synthetic, and named so everywhere."""
     if texts:
         given = given | {"text": [*map(str, texts), *given.get("text", [])]}
-    layers = [*([config_layer(SynthesisSettings, config)] if config else []), Layer("command line", given)]
-    settings = build(SynthesisSettings, layers)[0]
+    settings = build(SynthesisSettings, file_and_flags(SynthesisSettings, config, given))[0]
     with rows_bar(settings.sentences) as progress:
         record = make(settings, progress)
     if as_json:

@@ -12,8 +12,7 @@ from thunder.acoustic.settings import AcousticSettings
 from thunder.cli import jobs, paths
 from thunder.cli.far import surveyed
 from thunder.cli.options import AsJson, ConfigFile, DryRun, flags
-from thunder.cli.settings import config_layer
-from thunder.config import Layer
+from thunder.cli.settings import file_and_flags
 
 
 @flags(AcousticSettings)
@@ -33,8 +32,7 @@ def start(config: Path | None, given: dict[str, Any], *, dry_run: bool = False, 
     if "resume" in given:
         settings, sources, notes = jobs.resumed_settings(AcousticSettings, given, config)
     else:
-        said = [config_layer(AcousticSettings, config)] if config else []
-        settings, sources, notes = jobs.new_settings(AcousticSettings, [*said, Layer("command line", given)])
+        settings, sources, notes = jobs.new_settings(AcousticSettings, file_and_flags(AcousticSettings, config, given))
     place = jobs.choose_place(settings)
     settings = paths.portable(settings) if place.is_far else settings
     found = surveyed("asr", settings, place) if place.is_far else facts(settings)

@@ -11,8 +11,8 @@ import typer
 from thunder.cli.corpus_progress import files_bar, rows_bar, size_of
 from thunder.cli.options import ConfigFile, DryRun, flags
 from thunder.cli.output import say
-from thunder.cli.settings import config_layer
-from thunder.config import REPOSITORY, Layer, Settings, build
+from thunder.cli.settings import file_and_flags
+from thunder.config import REPOSITORY, Settings, build
 from thunder.corpora import checks, confusions, folder, rows
 from thunder.corpora import sample as sample_corpus
 from thunder.corpora.build import build_agp_nko_correction_chatml
@@ -153,8 +153,7 @@ def verify(
 
 
 def _settings(kind: type[Any], config: Path | None, given: dict[str, Any]) -> Any:
-    said = [config_layer(kind, config)] if config else []
-    return build(kind, [*said, Layer("command line", given)])[0]
+    return build(kind, file_and_flags(kind, config, given))[0]
 
 
 def _code() -> dict[str, Any]:

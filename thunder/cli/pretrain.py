@@ -10,8 +10,7 @@ import typer
 from thunder.cli import jobs, paths
 from thunder.cli.far import surveyed
 from thunder.cli.options import AsJson, ConfigFile, DryRun, flags
-from thunder.cli.settings import config_layer
-from thunder.config import Layer
+from thunder.cli.settings import file_and_flags
 from thunder.lora.settings import PretrainSettings
 
 app = typer.Typer(add_completion=False)
@@ -35,8 +34,7 @@ def start(config: Path | None, given: dict[str, Any], *, dry_run: bool = False, 
     if "resume" in given:
         settings, sources, notes = jobs.resumed_settings(PretrainSettings, given, config)
     else:
-        said = [config_layer(PretrainSettings, config)] if config else []
-        settings, sources, notes = jobs.new_settings(PretrainSettings, [*said, Layer("command line", given)])
+        settings, sources, notes = jobs.new_settings(PretrainSettings, file_and_flags(PretrainSettings, config, given))
     if settings.out:
         paths.check_writable(Path(settings.out))
     place = jobs.choose_place(settings)

@@ -37,6 +37,11 @@ def config_layer(kind: type[Settings], path: Path) -> Layer:
     return Layer(str(path), values, tuple(notes))
 
 
+def file_and_flags(kind: type[Settings], config: Path | None, given: dict[str, Any]) -> list[Layer]:
+    """The layers of most commands, weakest first: the file that `-c` names, and the flags."""
+    return [*([config_layer(kind, config)] if config else []), Layer("command line", given)]
+
+
 def lora_layers(config: Path | None, given: dict[str, Any]) -> list[Layer]:
     """Layers of `thunder train`, weakest first: embedded run or safe preset, named preset, file, flags."""
     said = config_layer(LoraSettings, config) if config else Layer("", {})

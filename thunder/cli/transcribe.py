@@ -17,8 +17,8 @@ from thunder.cli.asr_transcribe import heard
 from thunder.cli.options import AsJson, ConfigFile, flags
 from thunder.cli.output import say
 from thunder.cli.screen import talk
-from thunder.cli.settings import config_layer
-from thunder.config import Layer, build
+from thunder.cli.settings import file_and_flags
+from thunder.config import build
 from thunder.errors import GateError, UsageError
 from thunder.runs import record
 from thunder.units import format_path
@@ -46,8 +46,7 @@ def transcribe(
     """
     if files:
         given = given | {"inputs": [*map(str, files), *given.get("inputs", [])]}
-    layers = [config_layer(SpeechSettings, config)] if config else []
-    settings, _ = build(SpeechSettings, [*layers, Layer("command line", given)])
+    settings, _ = build(SpeechSettings, file_and_flags(SpeechSettings, config, given))
     from thunder.bridge import propose
     from thunder.bridge.provenance import Log
 

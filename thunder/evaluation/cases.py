@@ -9,11 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from thunder.corpora import rows as corpus_rows
+from thunder.corpora.records import PARTITIONS, UNKNOWN
 from thunder.corpora.rows import Row
 from thunder.errors import CorpusError, several
-
-PARTITIONS = ("stable", "boundary", "uncertain", "novelty")
-UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True)

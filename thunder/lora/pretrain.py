@@ -24,6 +24,7 @@ from thunder.corpora import rows as correction_rows
 from thunder.errors import ConfigError, CorpusError, ModelError
 from thunder.lora import tokenizer
 from thunder.lora.settings import PretrainSettings
+from thunder.parallel import data
 from thunder.text.chat import CORRECTION_INSTRUCTION, correction_prompt
 from thunder.text.normalise import normalise
 from thunder.training.task import Batch
@@ -285,8 +286,7 @@ class PretrainTask:
 
     def probe(self, rank: int, size: int) -> Iterator[Batch]:
         """This rank's share of some training lines, read as held-out ones are; the same at every validation."""
-        count = min(self.settings.probe_rows, len(self.text.train))
-        chosen = [self.text.train[number * len(self.text.train) // count] for number in range(count)]
+        chosen = data.spread(self.text.train, self.settings.probe_rows)
         mine = sorted(self._whole_lines(chosen), key=lambda sequence: len(sequence[0]))[rank::size]
         for start in range(0, len(mine), self.settings.batch_size):
             yield self._batch(mine[start : start + self.settings.batch_size])

@@ -12,6 +12,7 @@ import mlx.nn as nn
 from thunder.lora import adapter_files, adapters, batches
 from thunder.lora.engine import build
 from thunder.lora.settings import LoraSettings
+from thunder.parallel import data
 from thunder.training.task import Batch
 
 
@@ -76,8 +77,7 @@ class LoraTask:
 
     def probe_examples_of(self, rank: int, size: int) -> Sequence[batches.Example]:
         """This rank's share of the training rows that validations score too, sorted by length."""
-        count = min(self.settings.probe_rows, self.rows)
-        chosen = [self.train_examples[number * self.rows // count] for number in range(count)]
+        chosen = data.spread(self.train_examples, self.settings.probe_rows)
         return sorted(chosen, key=self.engine.length)[rank::size]
 
     def validation_metrics(self, sums: dict[str, tuple[float, float]]) -> dict[str, float]:

@@ -97,6 +97,12 @@ def row_counts(rows: int, speeds: Sequence[float]) -> tuple[int, ...]:
     return tuple(counts)
 
 
+def spread(rows: Sequence[Row], count: int) -> list[Row]:
+    """So many of the rows, or all if there are fewer, at even distances."""
+    count = min(count, len(rows))
+    return [rows[number * len(rows) // count] for number in range(count)]
+
+
 def micro_batches(rows: Sequence[Row], batch_size: int) -> Iterator[Sequence[Row]]:
     """A rank's share of a step, cut into what goes through the model at once."""
     for start in range(0, len(rows), batch_size):

@@ -128,13 +128,6 @@ def corrected(folder: Path, faults: list[str]) -> list[ScoredRow]:
     return found
 
 
-_PROPOSED: dict[str, type] = {
-    **dict.fromkeys(("row_id", "input", "proposal", "reference"), str),
-    "accepted": bool,
-    **dict.fromkeys(("edits_before", "edits_proposal", "edits_after"), dict),
-}
-
-
 def proposed(folder: Path, faults: list[str]) -> list[ScoredRow]:
     """The rows of an evaluation: input, proposal, and what is left in the end: the proposal where it is accepted."""
     rows = list(json_lines(folder / PROPOSALS, faults))

@@ -77,21 +77,13 @@ def put_in_place(beside: Path, root: Path, step: int) -> Path:
     """Flush a written checkpoint to disk and give it its name; one of the same step gives way."""
     folder, old = root / f"step-{step:07d}", root / f".step-{step:07d}.old"
     for path in (*beside.rglob("*"), beside):
-        _flush(path)
+        digest.flush(path)
     if folder.exists():
         os.replace(folder, old)
     os.replace(beside, folder)
-    _flush(root)
+    digest.flush(root)
     shutil.rmtree(old, ignore_errors=True)
     return folder
-
-
-def _flush(path: Path) -> None:
-    number = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)
 
 
 def steps(root: Path) -> list[Path]:

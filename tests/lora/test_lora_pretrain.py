@@ -10,7 +10,7 @@ from conftest import WORDS
 from mlx.utils import tree_flatten
 from mlx_lm.models import gemma4_text
 
-from thunder.lora import pretrain
+from thunder.lora import open_text, pretrain
 from thunder.lora.settings import PretrainSettings
 from thunder.training.settings import Circumstances
 from thunder.training.step import gradient_of
@@ -41,7 +41,7 @@ def gradients(settings, text, pieces):
 
 
 def test_recomputing_and_smaller_pieces_change_nothing(settings):
-    text = pretrain.read_text(settings)
+    text = open_text.read_text(settings)
     before = gemma4_text.DecoderLayer.__call__
     whole = gradients(settings, text, [[0, 1, 2, 3]])
     assert gemma4_text.DecoderLayer.__call__ is before

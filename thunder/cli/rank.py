@@ -160,6 +160,7 @@ def pretrain(
 ) -> None:
     """Pretraining of the tiny base."""
     from thunder import digest
+    from thunder.lora import open_text
     from thunder.lora import pretrain as base
     from thunder.lora.settings import PretrainSettings
     from thunder.parallel import agree
@@ -169,7 +170,7 @@ def pretrain(
     faults.at("loading")
     settings, _ = build(PretrainSettings, [Layer(str(folder / CONFIG), load_yaml(folder / CONFIG))])
     configuration, settings = settings.digest(), paths.placed(settings)
-    task = base.PretrainTask(circumstances.for_task(settings), base.read_text(settings))
+    task = base.PretrainTask(circumstances.for_task(settings), open_text.read_text(settings))
     wraps = task.wraps(settings.batch_size * circumstances.ranks(ring.size) * settings.grad_accumulation_steps)
     ground = {"configuration": configuration, "data": digest.of_value([*task.text.train, *task.text.heldout])}
     agree.agree(ring, ground | environment.versions())

@@ -100,11 +100,11 @@ def of_train(settings: dict[str, Any], ranks: int, whole: bool) -> dict[str, Any
 
 def of_pretrain(settings: dict[str, Any], ranks: int, whole: bool) -> dict[str, Any]:
     """The digest of the text, as the ranks agree on it."""
-    from thunder.lora import pretrain
+    from thunder.lora import open_text
     from thunder.lora.settings import PretrainSettings
 
     built = paths.placed(build(PretrainSettings, [Layer("the job", settings)])[0])
-    text = pretrain.read_text(built)
+    text = open_text.read_text(built)
     lines = {"train": len(text.train), "heldout": len(text.heldout), "excluded": text.excluded}
     return {
         "data": {

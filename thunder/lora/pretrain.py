@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,88 +18,15 @@ from mlx_lm.models import gemma4_text
 from mlx_lm.tuner.trainer import grad_checkpoint
 
 from thunder import digest
-from thunder.corpora import rows as correction_rows
-from thunder.errors import ConfigError, CorpusError, ModelError
+from thunder.errors import ConfigError, ModelError
 from thunder.lora import tokenizer
+from thunder.lora.open_text import Text
 from thunder.lora.settings import PretrainSettings
 from thunder.parallel import data
 from thunder.text.chat import CORRECTION_INSTRUCTION, correction_prompt
-from thunder.text.normalise import normalise
 from thunder.training.task import Batch
 
-WINDOW = 32  # code points; a run of 2 * WINDOW shared with an excluded row is always found
 _INSTRUCTION_WEIGHT = 3000  # so that the words of the prompt become pieces, not bytes
-
-
-@dataclass(frozen=True)
-class Text:
-    """Lines of open text, split by hash; `excluded` lines share text with correction rows and are in neither part."""
-
-    train: tuple[str, ...]
-    heldout: tuple[str, ...]
-    excluded: int
-
-
-def read_text(settings: PretrainSettings) -> Text:
-    """Read, normalise and split the text files.
-
-    Raises CorpusError where a file or its column is missing, with the file and line.
-    """
-    lines: dict[str, None] = {}
-    for name in settings.text:
-        lines |= dict.fromkeys(_column(Path(settings.text_root) / name, settings.column, set(settings.exclude_domains)))
-    forbidden, windows = _forbidden(settings.exclude_rows)
-    train, heldout, excluded = [], [], 0
-    for line in lines:
-        if line in forbidden or any(line[i : i + WINDOW] in windows for i in range(len(line) - WINDOW + 1)):
-            excluded += 1
-        elif int.from_bytes(hashlib.sha256(line.encode()).digest()[:8]) / 2**64 < settings.heldout:
-            heldout.append(line)
-        else:
-            train.append(line)
-    if not train or not heldout:
-        raise CorpusError(
-            f"{settings.text_root}: {len(train)} lines to train on, {len(heldout)} held out", fix="name more text"
-        )
-    heldout.sort(key=lambda line: hashlib.sha256(line.encode()).digest())
-    return Text(tuple(train), tuple(heldout[: settings.heldout_lines]), excluded)
-
-
-def _column(path: Path, column: str, excluded_domains: set[str]) -> Iterator[str]:
-    try:
-        with path.open(encoding="utf-8", newline="\n") as stream:
-            header = stream.readline().rstrip("\n").split("\t")
-            if column not in header:
-                raise CorpusError(
-                    f"{path}:1: no column '{column}' among {', '.join(header)}", fix="name the column with --column"
-                )
-            place, domain = header.index(column), header.index("domain") if "domain" in header else None
-            for number, line in enumerate(stream, 2):
-                cells = line.rstrip("\n").split("\t")
-                if len(cells) != len(header):
-                    raise CorpusError(
-                        f"{path}:{number}: {len(cells)} cells, the header has {len(header)}", fix="correct the row"
-                    )
-                text = normalise(cells[place]).strip()
-                if text and (domain is None or cells[domain] not in excluded_domains):
-                    yield text
-    except OSError as error:
-        raise CorpusError(
-            f"{path}: {error.strerror}", fix="put the text collection there, or give --text-root"
-        ) from None
-    except UnicodeDecodeError as error:
-        raise CorpusError(f"{path}: byte {error.start} of a block is not UTF-8", fix="save the file as UTF-8") from None
-
-
-def _forbidden(names: Sequence[str]) -> tuple[set[str], set[str]]:
-    """Whole texts, and windows at every WINDOW code points, of the correction rows that may not be seen."""
-    texts: set[str] = set()
-    for name in names:
-        path = Path(name)
-        for file in sorted(path.glob("*.jsonl")) if path.is_dir() else [path]:
-            for row in correction_rows.read(file).rows:
-                texts |= {normalise(text).strip() for text in (row.asr_text, row.reference)}
-    return texts, {text[i : i + WINDOW] for text in texts for i in range(0, len(text) - WINDOW + 1, WINDOW)}
 
 
 def model_config(settings: PretrainSettings, vocab_size: int, end_of_turn: int) -> dict[str, Any]:
@@ -161,7 +86,7 @@ class PretrainTask:
             grad_checkpoint(self.model.layers[0])
         self.model.train()
         self.chunks = self._chunks(text.train)
-        self.rows, self.lengths = len(self.chunks), None
+        self.rows = len(self.chunks)
         self.heldout_bytes = sum(len(line.encode()) for line in text.heldout)
         # Characters that noise may put in: those of the text itself, as often as they stand there.
         self.letters = "".join(random.Random(settings.seed).choices("".join(text.train[:2000]), k=4096))

@@ -23,6 +23,12 @@ def written(tmp_path, key) -> Path:
     return tmp_path / "example.json"
 
 
+@pytest.mark.parametrize("file", sorted((REPOSITORY / "configs" / "matrices").glob("*")), ids=lambda file: file.name)
+def test_a_matrix_that_is_shipped_is_fine(file, monkeypatch):
+    monkeypatch.chdir(REPOSITORY)
+    assert main(["matrix", "check", str(file)]) == 0
+
+
 def test_the_matrix_of_the_guide_is_fine(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(REPOSITORY)
     assert main(["matrix", "check", str(written(tmp_path, "regime"))]) == 0

@@ -50,6 +50,13 @@ def test_the_same_configuration_twice(tmp_path):
     assert found.sentence == "a and b do not differ"
 
 
+def test_a_cluster_goes_by_its_name_wherever_its_file_lies():
+    paths = ("/home/a/Mac4.yaml", "elsewhere/Mac4.yaml", "/home/a/Mac5.yaml")
+    asked = [facts.renamed({"cluster": path}) for path in paths]
+    assert asked == [{"cluster": "Mac4"}, {"cluster": "Mac4"}, {"cluster": "Mac5"}]
+    assert facts.renamed({"cluster": None}) == {"cluster": None}
+
+
 def test_another_seed_has_to_be_declared(tmp_path):
     a, b = (facts.read(planted_runs.recogniser_run(tmp_path, f"run-{seed}", seed=seed)) for seed in (1, 2))
     assert [finding.name for finding in drift.compare(a, b).factors] == ["seed"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -18,6 +19,7 @@ from thunder.runs import bundle, record
 
 app = typer.Typer(add_completion=False)
 FILE = "memcheck.json"
+MANY = 8  # places that a line can name
 
 
 @app.command()
@@ -55,10 +57,17 @@ def _tell(found: memorisation.Verdict) -> None:
         say(f"    {text}")
     if found.missing:
         say(f"    not logged: {', '.join(found.missing)}")
-    places = ", ".join(f"{place:g}" for place in found.wraps) or "none"
+    places = _places(found.wraps)
     passes = "not known" if found.passes is None else f"{found.passes:.2f}"
     say(f"passes over the rows: {passes}; they begin anew at epoch: {places}; best epoch: {found.best}")
     say(f"verdict: {found.verdict}")
+
+
+def _places(epochs: Sequence[float]) -> str:
+    said = [f"{place:g}" for place in epochs]
+    if len(said) > MANY:
+        said = [*said[:3], "...", f"{said[-1]} ({len(said)} times; --json lists them)"]
+    return ", ".join(said) or "none"
 
 
 def _refuse(name: str, found: memorisation.Verdict) -> None:

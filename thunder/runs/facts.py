@@ -75,8 +75,11 @@ def read(folder: Path) -> Facts:
 
 
 def renamed(asked: Mapping[str, Any]) -> dict[str, Any]:
-    """Options under the one name that each has."""
-    return {RENAMED.get(key, key): value for key, value in asked.items()}
+    """Options under the one name that each has; of a cluster's file its name, wherever it lies."""
+    said = {RENAMED.get(key, key): value for key, value in asked.items()}
+    if isinstance(path := said.get("cluster"), str):
+        said["cluster"] = Path(path).stem
+    return said
 
 
 def _content(path: Path) -> dict[str, Any]:

@@ -70,7 +70,7 @@ TINY_GEMMA3N = {
     "vocab_size_per_layer_input": 300, "num_kv_shared_layers": 3, "hidden_size_per_layer_input": 8,
     "layer_types": ["sliding_attention", "sliding_attention", "full_attention"] * 2, "sliding_window": 12,
     "rope_local_base_freq": 10000.0, "rope_theta": 1000000.0, "max_position_embeddings": 512,
-    "activation_sparsity_pattern": [0.95, 0.95, 0, 0, 0, 0], "laurel_rank": 4, "final_logit_softcapping": 30.0,
+    "activation_sparsity_pattern": [0.95, 0.95, 0.0, 0.0, 0.0, 0.0], "laurel_rank": 4, "final_logit_softcapping": 30.0,
     "altup_num_inputs": 4, "altup_active_idx": 0, "altup_coef_clip": 120.0, "altup_correct_scale": True,
 }  # fmt: skip
 

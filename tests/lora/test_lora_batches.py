@@ -146,6 +146,8 @@ def test_one_that_knows_gemma_3s_turns_gets_gemma_3s_form(model_copy):
 
 def test_a_config_that_transformers_will_not_have(model_copy):
     """It looks at the whole config.json for a tokenizer, and raises a kind of its own."""
+    import json
+
     from conftest import TINY_GEMMA3N
 
     from thunder.errors import ModelError

@@ -115,7 +115,7 @@ def test_every_weight_is_counted():
 
 TOO_LITTLE = [
     {}, {"hidden_size": "wide"}, E2B_CONFIG | {"num_kv_shared_layers": 35}, E2B_CONFIG | {"enable_moe_block": True},
-    {"text_config": {"hidden_size": None}},
+    {"text_config": {"hidden_size": None}}, {"text_config": TINY_GEMMA3N | {"intermediate_size": [48]}},
 ]  # fmt: skip
 
 

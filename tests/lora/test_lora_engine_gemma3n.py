@@ -77,6 +77,23 @@ def test_loss_and_gradient_equal_mlx_lm_in_float64(shared, logits, layers, shape
     assert distance(my_gradient, gradient) < 3e-6
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"altup_active_idx": 1, "altup_correct_scale": False},
+        {"altup_coef_clip": 0.1, "altup_num_inputs": 2},
+        {"altup_coef_clip": None, "activation_sparsity_pattern": [0.5] * 6, "final_logit_softcapping": None},
+    ],
+)
+def test_what_a_config_may_say_otherwise(changes):
+    draw = np.random.default_rng(6)
+    examples = [example(draw, [4, 5, 6], *shape) for shape in ((9, 7), (20, 3))]
+    network = in_float64(fresh(**changes), 5)
+    loss, gradient = theirs_in_float64(network, examples)
+    my_loss, my_gradient = ours(build.of_model(network, 5, examples), examples)
+    assert my_loss == pytest.approx(loss, rel=1e-6) and distance(my_gradient, gradient) < 3e-6
+
+
 def test_mlx_lms_step_without_a_cache_is_that_of_a_model_that_shares_nothing():
     """What mlx_lm.lora trains: the engine does it too, for a config with no shared layers. It is not what generates."""
     draw = np.random.default_rng(1)

@@ -33,6 +33,10 @@ def write_rows(path: Path, rows: list[dict]) -> Path:
     return path
 
 
+def tokenizer_text() -> list[str]:
+    return [" ".join(random.Random(line).choices(WORDS, k=8)) for line in range(300)]
+
+
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory) -> Path:
     """Folder of a gemma4_text with all of its features, random float32 weights, and a sentencepiece tokenizer."""
@@ -44,8 +48,7 @@ def tiny_model(tmp_path_factory) -> Path:
     from thunder.lora import tokenizer
 
     folder = tmp_path_factory.mktemp("tiny-gemma4")
-    text = [" ".join(random.Random(line).choices(WORDS, k=8)) for line in range(300)]
-    tokenizer.save(folder, tokenizer.train(text, 320), 512)
+    tokenizer.save(folder, tokenizer.train(tokenizer_text(), 320), 512)
     config = {
         "model_type": "gemma4_text", "hidden_size": 32, "num_hidden_layers": 6, "intermediate_size": 48,
         "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 16, "global_head_dim": 32,
@@ -58,6 +61,48 @@ def tiny_model(tmp_path_factory) -> Path:
     model = gemma4_text.Model(gemma4_text.ModelArgs.from_dict(config))
     mx.save_safetensors(str(folder / "model.safetensors"), dict(tree_flatten(model.parameters())), {"format": "mlx"})
     digest.write_json(folder / "config.json", config)
+    return folder
+
+
+TINY_GEMMA3N = {
+    "model_type": "gemma3n_text", "hidden_size": 32, "num_hidden_layers": 6, "intermediate_size": [48, 56] * 3,
+    "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 16, "rms_norm_eps": 1e-6, "vocab_size": 320,
+    "vocab_size_per_layer_input": 300, "num_kv_shared_layers": 3, "hidden_size_per_layer_input": 8,
+    "layer_types": ["sliding_attention", "sliding_attention", "full_attention"] * 2, "sliding_window": 12,
+    "rope_local_base_freq": 10000.0, "rope_theta": 1000000.0, "max_position_embeddings": 512,
+    "activation_sparsity_pattern": [0.95, 0.95, 0.0, 0.0, 0.0, 0.0], "laurel_rank": 4, "final_logit_softcapping": 30.0,
+    "altup_num_inputs": 4, "altup_active_idx": 0, "altup_coef_clip": 120.0, "altup_correct_scale": True,
+}  # fmt: skip
+
+
+def random_gemma3n(**changes):
+    """A gemma3n with all of its features and random float32 weights, also where mlx_lm starts with zeros."""
+    import mlx.core as mx
+    from mlx_lm.models import gemma3n
+
+    mx.random.seed(7)
+    model = gemma3n.Model(gemma3n.ModelArgs("gemma3n", TINY_GEMMA3N | changes))
+    for layer in model.layers:
+        layer.altup.correct_output_scale = mx.random.normal(layer.altup.correct_output_scale.shape)
+    mx.eval(model.parameters())
+    return model
+
+
+@pytest.fixture(scope="session")
+def tiny_gemma3n(tmp_path_factory) -> Path:
+    """Folder of such a model."""
+    import mlx.core as mx
+    from mlx.utils import tree_flatten
+
+    from thunder import digest
+    from thunder.lora import tokenizer
+
+    folder = tmp_path_factory.mktemp("tiny-gemma3n")
+    tokenizer.save(folder, tokenizer.train(tokenizer_text(), 320), 512)
+    weights = dict(tree_flatten(random_gemma3n().parameters()))
+    mx.save_safetensors(str(folder / "model.safetensors"), weights, {"format": "mlx"})
+    ends = {"eos_token_id": [1, 6], "pad_token_id": 0}
+    digest.write_json(folder / "config.json", {"model_type": "gemma3n", "text_config": TINY_GEMMA3N, **ends})
     return folder
 
 

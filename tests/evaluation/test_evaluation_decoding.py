@@ -14,6 +14,7 @@ from thunder.corpora import rows
 from thunder.errors import ModelError
 from thunder.evaluation import cases
 from thunder.evaluation.decoding import ModelEngine, stop_tokens
+from thunder.evaluation.margin import log_probabilities
 from thunder.lora import adapter_files, adapters, batches, model
 from thunder.lora.settings import LoraSettings
 from thunder.text.chat import correction_messages
@@ -59,6 +60,25 @@ def test_the_texts_are_those_of_one_row_at_a_time(loaded, some_cases, wanted, ba
     assert len({text for text, _ in wanted}) > COUNT / 2  # else it would show little
     assert [proposal.text for proposal in got] == [text for text, _ in wanted]
     np.testing.assert_allclose([proposal.confidence for proposal in got], [mean for _, mean in wanted], atol=1e-4)
+
+
+def test_gemma3n_many_rows_at_once_and_what_it_is_sure_of(tiny_gemma3n, some_cases):
+    """Its keys and values are shared through caches alone, which scoring a whole row has to have too."""
+    tokenizer = batches.load_tokenizer(tiny_gemma3n)
+    shipped = model.load(tiny_gemma3n), tokenizer, stop_tokens(tokenizer, model.read_config(tiny_gemma3n))
+    engine = ModelEngine(*shipped, batch_size=5)
+    alone = [one_by_one(shipped, case) for case in some_cases]
+    got = list(engine.propose(some_cases))
+    assert [proposal.text for proposal in got] == [text for text, _ in alone]
+    np.testing.assert_allclose([proposal.confidence for proposal in got], [mean for _, mean in alone], atol=1e-4)
+    asked = [{"role": "user", "content": "ߊ߬"}]
+    prompt = tokenizer.apply_chat_template(asked, add_generation_prompt=True, return_dict=False)
+    steps = [
+        (int(token), row[int(token)].item())
+        for token, row in generate_step(mx.array(prompt), shipped[0], max_tokens=24)
+    ]  # past the sliding window of 12
+    [found] = log_probabilities(shipped[0], [prompt], [[token for token, _ in steps]], 1)
+    assert found == pytest.approx(sum(logprob for _, logprob in steps), rel=1e-5)
 
 
 @pytest.mark.slow

@@ -134,6 +134,30 @@ def test_a_base_model_without_a_template_gets_gemmas_form(model_copy, tokenizer)
     assert batches.template_note(bare) == "Gemma 4's form"
 
 
+def test_one_that_knows_gemma_3s_turns_gets_gemma_3s_form(model_copy):
+    (model_copy / "chat_template.jinja").unlink()
+    path = model_copy / "tokenizer.json"
+    path.write_text(path.read_text().replace("<|turn>", "<start_of_turn>").replace("<turn|>", "<end_of_turn>"))
+    bare = batches.load_tokenizer(model_copy)
+    assert batches.template_note(bare) == "Gemma 3's form"
+    said = bare.apply_chat_template([{"role": "user", "content": "a"}], tokenize=False, add_generation_prompt=True)
+    assert said.endswith("<start_of_turn>user\na<end_of_turn>\n<start_of_turn>model\n")
+
+
+def test_a_config_that_transformers_will_not_have(model_copy):
+    """It looks at the whole config.json for a tokenizer, and raises a kind of its own."""
+    import json
+
+    from conftest import TINY_GEMMA3N
+
+    from thunder.errors import ModelError
+
+    text = TINY_GEMMA3N | {"activation_sparsity_pattern": [0.95, 0, 0, 0, 0, 0]}
+    (model_copy / "config.json").write_text(json.dumps({"model_type": "gemma3n", "text_config": text}))
+    with pytest.raises(ModelError, match="activation_sparsity_pattern"):
+        batches.load_tokenizer(model_copy)
+
+
 @pytest.mark.parametrize("damage", ["missing", "truncated", "foreign"])
 def test_a_tokenizer_that_cannot_be_used(model_copy, damage):
     from thunder.errors import ModelError

@@ -5,15 +5,14 @@ from __future__ import annotations
 import mlx.core as mx
 import numpy as np
 import pytest
+from engine_oracle import VOCABULARY, distance, example, ours, quantised, rows_of, theirs, trainable
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mlx import nn
 from mlx.utils import tree_flatten
 from mlx_lm.models import gemma3, gemma3_text, gemma4, gemma4_text
-from mlx_lm.tuner.trainer import default_loss, grad_checkpoint
-from mlx_lm.tuner.utils import linear_to_lora_layers
+from mlx_lm.tuner.trainer import grad_checkpoint
 
-from thunder.corpora.rows import Row
 from thunder.lora import batches, model
 from thunder.lora.batches import Example
 from thunder.lora.engine import build, choice
@@ -23,7 +22,7 @@ from thunder.lora.engine.prefix import common_beginning
 from thunder.lora.engine.staged import Staged
 from thunder.lora.settings import EMBEDDED_MODEL
 
-LAYERS, VOCABULARY = 6, 96
+LAYERS = 6
 SMALL = {
     "hidden_size": 32, "num_hidden_layers": LAYERS, "intermediate_size": 48, "num_attention_heads": 2,
     "num_key_value_heads": 1, "head_dim": 16, "vocab_size": VOCABULARY, "sliding_window": 12,
@@ -51,51 +50,6 @@ def fresh(kind: str) -> nn.Module:
     return gemma4_text.Model(gemma4_text.ModelArgs.from_dict(text))
 
 
-def trainable(network: nn.Module, layers: int, dropout: float = 0.0) -> nn.Module:
-    """The model with LoRA that does something: at the start B is zero, and so is the gradient of A."""
-    network.freeze()
-    mx.random.seed(1)
-    linear_to_lora_layers(network, layers, {"rank": 2, "scale": 20.0, "dropout": dropout})
-    for _, module in network.named_modules():
-        if hasattr(module, "lora_b"):
-            module.lora_b = mx.random.normal(module.lora_b.shape) * 0.02
-    mx.eval(network.parameters())
-    network.train()
-    return network
-
-
-def example(draw: np.random.Generator, beginning: list[int], prompt: int, answer: int) -> Example:
-    """Random tokens with the answer supervised."""
-    ids = [*beginning, *draw.integers(1, VOCABULARY, prompt + answer)]
-    return Example(np.array(ids, np.int32), len(beginning) + prompt, Row((), "test", "test"))
-
-
-def theirs(network: nn.Module, examples: list[Example]) -> tuple[float, dict[str, np.ndarray]]:
-    """mlx_lm's loss and gradient, summed over tokens; its mask takes one target too many behind a padded row's end."""
-    ids, _ = batches.pad(examples)
-    lengths = mx.array([[each.offset, len(each.ids) - 1] for each in examples])
-    (loss, tokens), gradient = nn.value_and_grad(network, default_loss)(network, mx.array(ids), lengths)
-    flat = {name: np.array(array * tokens, np.float64) for name, array in tree_flatten(gradient)}
-    return loss.item() * tokens.item(), flat
-
-
-def ours(engine, examples: list[Example]) -> tuple[float, dict[str, np.ndarray]]:
-    """The engine's."""
-    batch = engine.batch(examples)
-    assert batch.tokens == sum(each.supervised for each in examples)
-    step = nn.value_and_grad(engine.model, lambda *arrays: engine.loss(engine.model, *arrays))
-    loss, gradient = step(*batch.arrays)
-    return loss.item(), {name: np.array(array, np.float64) for name, array in tree_flatten(gradient)}
-
-
-def distance(mine: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> float:
-    """Of two gradients, relative to the second's norm."""
-    assert mine.keys() == other.keys()
-    apart = sum(np.square(mine[name] - other[name]).sum() for name in other)
-    return float(np.sqrt(apart / sum(np.square(array).sum() for array in other.values())))
-
-
-rows_of = st.lists(st.tuples(st.integers(1, 30), st.integers(1, 20)), min_size=1, max_size=4)
 KINDS = ["gemma4", "gemma4_text", "gemma4 without sharing", "gemma3", "gemma3 in gemma3"]
 
 
@@ -143,14 +97,6 @@ def sample(count: int) -> list[Example]:
 
     chosen = rows.read(EMBEDDED_DATA / "train.jsonl").rows[:count]
     return list(batches.encode(chosen, batches.load_tokenizer(EMBEDDED_MODEL), 256).examples)
-
-
-def quantised(network: nn.Module) -> nn.Module:
-    """In 4 bits, where widths divide into groups of 32."""
-    fits = [m for m in network.modules() if hasattr(m, "to_quantized") and m.weight.shape[-1] % 32 == 0]
-    nn.quantize(network, group_size=32, bits=4, class_predicate=lambda _, m: any(m is fit for fit in fits))
-    assert isinstance(network.model.embed_tokens_per_layer, nn.QuantizedEmbedding)
-    return network
 
 
 @pytest.mark.parametrize("bits", [32, 4])

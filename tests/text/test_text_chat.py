@@ -4,7 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thunder.text.chat import CORRECTION_INSTRUCTION, GEMMA_TEMPLATE, correction_messages, correction_prompt
+from thunder.text.chat import (
+    CORRECTION_INSTRUCTION,
+    GEMMA3_TEMPLATE,
+    GEMMA_TEMPLATE,
+    correction_messages,
+    correction_prompt,
+)
 
 PLAIN = jinja2.Environment()
 # as transformers renders chat templates
@@ -12,8 +18,8 @@ LIKE_TRANSFORMERS = jinja2.sandbox.ImmutableSandboxedEnvironment(trim_blocks=Tru
 CONTENT = st.text(st.sampled_from("\u07ca\u07d3\u07eb\u07f2 \n{}<|>a"), max_size=10)
 
 
-def render(messages, environment=PLAIN, **options):
-    return environment.from_string(GEMMA_TEMPLATE).render(messages=messages, bos_token="<bos>", **options)
+def render(messages, environment=PLAIN, template=GEMMA_TEMPLATE, **options):
+    return environment.from_string(template).render(messages=messages, bos_token="<bos>", **options)
 
 
 def test_the_prompt_is_the_instruction_then_the_text_in_normal_form():
@@ -41,14 +47,33 @@ def test_the_template_writes_turns(environment):
 
 
 @pytest.mark.parametrize("environment", [PLAIN, LIKE_TRANSFORMERS])
+def test_gemma_3s_form_has_the_systems_words_in_the_first_turn(environment):
+    messages = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": " ߓߊ \n"},
+        {"role": "assistant", "content": "ߓߊ߬"},
+        {"role": "user", "content": "ߓ"},
+    ]
+    turns = (
+        "ߓߊ<end_of_turn>\n<start_of_turn>model\nߓߊ߬<end_of_turn>\n<start_of_turn>user\nߓ<end_of_turn>\n"
+        "<start_of_turn>model\n"
+    )
+    rendered = render(messages, environment, GEMMA3_TEMPLATE, add_generation_prompt=True)
+    assert rendered == "<bos><start_of_turn>user\nBe brief.\n\n" + turns
+    rendered = render(messages[1:], environment, GEMMA3_TEMPLATE, add_generation_prompt=True)
+    assert rendered == "<bos><start_of_turn>user\n" + turns
+
+
+@pytest.mark.parametrize("environment", [PLAIN, LIKE_TRANSFORMERS])
 def test_the_generation_prompt_opens_the_models_turn(environment):
     rendered = render(correction_messages("ߓߊ", "")[:1], environment, add_generation_prompt=True)
     assert rendered == f"<bos><|turn>user\n{CORRECTION_INSTRUCTION}\nߓߊ<turn|>\n<|turn>model\n"
 
 
+@pytest.mark.parametrize(("template", "end"), [(GEMMA_TEMPLATE, "<turn|>"), (GEMMA3_TEMPLATE, "<end_of_turn>")])
 @given(st.lists(CONTENT, max_size=3), CONTENT)
-def test_the_prompt_is_an_exact_prefix_of_the_conversation(questions, answer):
+def test_the_prompt_is_an_exact_prefix_of_the_conversation(template, end, questions, answer):
     messages = [{"role": "user", "content": content} for content in questions]
     messages.append({"role": "assistant", "content": answer})
-    prompt = render(messages[:-1], add_generation_prompt=True)
-    assert render(messages) == f"{prompt}{answer.strip()}<turn|>\n"
+    prompt = render(messages[:-1], template=template, add_generation_prompt=True)
+    assert render(messages, template=template) == f"{prompt}{answer.strip()}{end}\n"

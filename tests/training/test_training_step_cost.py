@@ -9,11 +9,12 @@ from dataclasses import asdict, replace
 
 import mlx.core as mx
 import pytest
+from conftest import TINY_GEMMA3N
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from mlx import nn
 from mlx.utils import tree_flatten
-from mlx_lm.models import gemma3_text, gemma4_text
+from mlx_lm.models import gemma3_text, gemma3n, gemma4_text
 
 from thunder.lora import adapters
 from thunder.lora.loss import supervised_loss
@@ -36,11 +37,17 @@ GEMMA3 = {
     "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16, "vocab_size": 320, "sliding_window": 16,
     "sliding_window_pattern": 2, "dtype": "float32",
 }  # fmt: skip
+GEMMA3N = {"model_type": "gemma3n", "dtype": "float32", "text_config": TINY_GEMMA3N}
+CONFIGS = [GEMMA4, WITHOUT_SHARING, GEMMA3, GEMMA3N]
 WIDE = GEMMA4 | {"hidden_size": 64, "intermediate_size": 256, "vocab_size": 3000, "vocab_size_per_layer_input": 3000}
+WIDE_3N = GEMMA3N | {
+    "text_config": TINY_GEMMA3N
+    | {"hidden_size": 64, "intermediate_size": [256] * 6, "vocab_size": 3000, "vocab_size_per_layer_input": 3000}
+}
 
 
 def network_of(config, layers, rank=4):
-    kind = gemma3_text if config["model_type"] == "gemma3_text" else gemma4_text
+    kind = {"gemma3n": gemma3n, "gemma3_text": gemma3_text, "gemma4_text": gemma4_text}[config["model_type"]]
     network = kind.Model(kind.ModelArgs.from_dict(config))
     adapters.add(network, LoraSettings(num_layers=layers, lora_rank=rank))
     network.train()
@@ -76,25 +83,29 @@ def traced(config, shape):
 
 
 @settings(max_examples=8, deadline=None)
-@given(st.sampled_from([GEMMA4, WITHOUT_SHARING, GEMMA3]), st.integers(1, 6), st.integers(1, 3), st.integers(1, 3))
+@given(st.sampled_from(CONFIGS), st.integers(1, 6), st.integers(1, 3), st.integers(1, 3))
 @example(GEMMA4, 1, 1, 1)
 @example(GEMMA4, 3, 2, 2)
 @example(GEMMA4, 6, 1, 1)
 @example(WITHOUT_SHARING, 6, 2, 1)
 @example(GEMMA3, 4, 1, 2)
+@example(GEMMA3N, 1, 1, 1)
+@example(GEMMA3N, 3, 2, 2)
+@example(GEMMA3N, 4, 1, 1)
+@example(GEMMA3N, 6, 2, 1)
 def test_multiply_adds_are_those_of_the_real_graph(config, layers, batch, length):
-    shape = Shape(batch, min(layers, config["num_hidden_layers"]), 16 * length, lora_rank=4)
+    shape = Shape(batch, min(layers, len(from_config(config).layers)), 16 * length, lora_rank=4)
     size = from_config(config)
     assert size is not None
     assert of_step(size, shape).multiply_adds == traced(config, shape)
 
 
 def test_every_weight_is_counted():
-    for config in (GEMMA4, WITHOUT_SHARING, GEMMA3):
+    for config in CONFIGS:
         held = tree_flatten(network_of(config, 1).parameters())
         # mlx_lm's gemma3 has a head of its own until it loads weights without one
         large = [array.size for name, array in held if array.ndim > 1 and "lm_head" not in name]
-        lora = 4 * sum(wide_in + wide_out for _, wide_in, wide_out in from_config(config).linears(-1))
+        lora = 4 * sum(wide_in + wide_out for _, wide_in, wide_out in from_config(config).adapted(-1))
         assert from_config(config).weights == sum(large) - lora, config["model_type"]
     four_bits = from_config(E2B_CONFIG | {"quantization": {"bits": 4, "group_size": 64}})
     assert four_bits.weights == pytest.approx(4.63e9, rel=0.01)  # the model card's 5.1e9 has two more encoders
@@ -104,7 +115,7 @@ def test_every_weight_is_counted():
 
 TOO_LITTLE = [
     {}, {"hidden_size": "wide"}, E2B_CONFIG | {"num_kv_shared_layers": 35}, E2B_CONFIG | {"enable_moe_block": True},
-    {"text_config": {"hidden_size": None}},
+    {"text_config": {"hidden_size": None}}, {"text_config": TINY_GEMMA3N | {"intermediate_size": [48]}},
 ]  # fmt: skip
 
 
@@ -119,14 +130,16 @@ class Repeating:
     def __init__(self, network):
         self.model = network
 
+    compiled = True
     loss = staticmethod(supervised_loss)
 
 
 @pytest.mark.slow  # MLX compiles the graph's fused parts with the machine's C++ compiler first
+@pytest.mark.parametrize("config", [WIDE, WIDE_3N], ids=["gemma4", "gemma3n"])
 @pytest.mark.parametrize(("kind", "layers", "batch"), [("float32", 1, 4), ("float32", 4, 4), ("bfloat16", 2, 1)])
-def test_the_peak_is_near_the_real_one(kind, layers, batch):
+def test_the_peak_is_near_the_real_one(kind, layers, batch, config):
     """The calculation shall not be far too low, nor so high that it is of no use."""
-    network = network_of(WIDE, layers, rank=8)
+    network = network_of(config, layers, rank=8)
     network.freeze()
     if kind == "bfloat16":
         network.set_dtype(mx.bfloat16)
@@ -138,7 +151,7 @@ def test_the_peak_is_near_the_real_one(kind, layers, batch):
     held = mx.get_active_memory()
     mx.reset_peak_memory()
     gradient(given_to)
-    size = from_config(WIDE | {"dtype": kind})
+    size = from_config(config | {"dtype": kind})
     found = of_step(size, Shape(batch, layers, 128)).peak_bytes - size.weights * size.weight
     assert 0.75 < found / (mx.get_peak_memory() - held) < 1.6
 

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import mlx.core as mx
 import mlx.nn as nn
 
+from thunder.lora import forward
+
 
 def log_probabilities(
     model: nn.Module, prompts: Sequence[list[int]], answers: Sequence[list[int]], batch_size: int
@@ -22,7 +24,7 @@ def log_probabilities(
         rows = [prompts[place] + answers[place] for place in places]
         width = max(map(len, rows))
         ids = mx.array([row + [0] * (width - len(row)) for row in rows])  # [B, T]
-        logits = model(ids[:, :-1]).astype(mx.float32)  # [B, T - 1, V]
+        logits = forward.logits(model, ids[:, :-1]).astype(mx.float32)  # [B, T - 1, V]
         taken = mx.take_along_axis(logits, ids[:, 1:, None], axis=-1)[..., 0]
         logprobs = taken - mx.logsumexp(logits, axis=-1)
         spans = [(len(prompts[place]) - 1, len(row) - 1) for place, row in zip(places, rows, strict=True)]

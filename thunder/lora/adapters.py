@@ -15,21 +15,25 @@ from thunder import digest
 from thunder.errors import ModelError
 from thunder.lora import adapter_files
 from thunder.lora.adapter_files import CONFIG, WEIGHTS, parameters
+from thunder.lora.engine.choice import GEMMA3N
 from thunder.lora.settings import LoraSettings
+
+COEFFICIENTS = ("altup.prediction_coefs", "altup.correction_coefs")
 
 
 def add(model: nn.Module, settings: LoraSettings) -> int:
     """Freeze the model and put LoRA on its last layers; the first weights depend on the seed alone. Returns the layers.
 
-    Raises ModelError where the model has fewer layers than asked for, or no layer has the keys.
+    Raises ModelError where the model has fewer layers than asked for, no layer has the keys, or one cannot have LoRA.
     """
     layers = len(model.layers)
     chosen = layers if settings.num_layers == -1 else settings.num_layers
     if chosen > layers:
         raise ModelError(f"--num-layers {chosen}: the model has {layers}", fix=f"--num-layers {layers}, or -1 for all")
+    wanted = _parameters(model, settings)
     mx.random.seed(settings.seed)
     model.freeze()
-    linear_to_lora_layers(model, chosen, parameters(settings))
+    linear_to_lora_layers(model, chosen, wanted)
     if not tree_flatten(model.trainable_parameters()):
         raise ModelError(
             f"--lora-keys {settings.lora_keys}: no layer has them",
@@ -37,6 +41,30 @@ def add(model: nn.Module, settings: LoraSettings) -> int:
         )
     mx.eval(model.parameters())
     return chosen
+
+
+def _parameters(model: nn.Module, settings: LoraSettings) -> dict[str, Any]:
+    """mlx_lm's `lora_parameters` of a model; those of gemma3n name their keys.
+
+    mlx_lm.lora's default keys take in AltUp's coefficients there, whose weights mlx_lm reads and changes itself: with
+    LoRA around them the first forward pass fails.
+    """
+    found = parameters(settings)
+    if getattr(model, "model_type", None) not in GEMMA3N:
+        return found
+    barred = [key for key in settings.lora_keys or () if key.startswith(COEFFICIENTS)]
+    if barred:
+        raise ModelError(
+            f"--lora-keys {', '.join(barred)}: mlx_lm's gemma3n cannot run with LoRA there",
+            fix="leave them out, or give no --lora-keys: then all other linear layers get LoRA",
+        )
+    names = {
+        name.removesuffix(".linear")  # inside LoRA, once it is there
+        for layer in model.layers
+        for name, module in layer.named_modules()
+        if isinstance(module, nn.Linear | nn.QuantizedLinear)
+    }
+    return {"keys": sorted(name for name in names if not name.startswith(COEFFICIENTS)), **found}
 
 
 def save(folder: Path, model: nn.Module, settings: LoraSettings, layers: int, ours: dict[str, Any]) -> None:
@@ -48,7 +76,7 @@ def save(folder: Path, model: nn.Module, settings: LoraSettings, layers: int, ou
     config = {
         "fine_tune_type": "lora",
         "num_layers": layers,
-        "lora_parameters": parameters(settings),
+        "lora_parameters": _parameters(model, settings),
         "model": ours.get("model"),
         "thunder": ours,
     }

@@ -13,9 +13,11 @@ import numpy as np
 
 from thunder.corpora.rows import Row
 from thunder.errors import ModelError
-from thunder.text.chat import GEMMA_TEMPLATE
+from thunder.text.chat import GEMMA3_TEMPLATE, GEMMA_TEMPLATE
 
 PAD_TO = 32
+FORMS = (("<|turn>", GEMMA_TEMPLATE), ("<start_of_turn>", GEMMA3_TEMPLATE))
+"""What opens a turn, and the template that goes with it."""
 
 
 @dataclass(frozen=True)
@@ -116,10 +118,11 @@ def pad(examples: Sequence[Example], pad_to: int = PAD_TO) -> tuple[np.ndarray, 
 def load_tokenizer(folder: Path) -> Any:
     """The transformers tokenizer of a model folder, from disk only.
 
-    A base model brings no chat template: one that knows Gemma 4's turn tokens gets Gemma's form (`template_note`).
+    A base model brings no chat template: one that knows a Gemma's turn tokens gets that Gemma's form (`template_note`).
     Raises ModelError where there is no tokenizer, a damaged one, or no template and none that would fit.
     """
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # else it says at every start that PyTorch is not there
+    from huggingface_hub.errors import StrictDataclassError  # what transformers raises for a config it does not like
     from transformers import AutoTokenizer  # takes a second to import, and `--help` must not wait for it
 
     description = folder / "tokenizer.json"
@@ -127,19 +130,23 @@ def load_tokenizer(folder: Path) -> Any:
         if description.is_file():  # the library behind raises bare `Exception` on a damaged one
             json.loads(description.read_text(encoding="utf-8"))
         tokenizer: Any = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, StrictDataclassError) as error:
         cause = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelError(f"{folder}: its tokenizer cannot be loaded: {cause}", fix="copy the model again") from None
     if tokenizer.chat_template is None:
-        if tokenizer.convert_tokens_to_ids("<|turn>") in (None, tokenizer.unk_token_id):
+        forms = [
+            form for turn, form in FORMS if tokenizer.convert_tokens_to_ids(turn) not in (None, tokenizer.unk_token_id)
+        ]
+        if not forms:
             raise ModelError(
                 f"{folder}: its tokenizer has no chat template",
                 fix="put the template of its instruction-tuned sibling there as chat_template.jinja",
             )
-        tokenizer.chat_template = GEMMA_TEMPLATE
+        tokenizer.chat_template = forms[0]
     return tokenizer
 
 
 def template_note(tokenizer: Any) -> str:
     """Where the chat template comes from, for the plan."""
-    return "Gemma 4's form" if tokenizer.chat_template == GEMMA_TEMPLATE else "the model's own"
+    given = {GEMMA_TEMPLATE: "Gemma 4's form", GEMMA3_TEMPLATE: "Gemma 3's form"}
+    return given.get(tokenizer.chat_template, "the model's own")

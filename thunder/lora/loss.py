@@ -5,6 +5,8 @@ from __future__ import annotations
 import mlx.core as mx
 import mlx.nn as nn
 
+from thunder.lora import forward
+
 
 def supervised_loss(model: nn.Module, ids: mx.array, spans: mx.array) -> mx.array:
     """Sum of the cross entropy of the supervised targets.
@@ -14,7 +16,7 @@ def supervised_loss(model: nn.Module, ids: mx.array, spans: mx.array) -> mx.arra
     Equals mlx_lm's `default_loss` times its token count, but for that one's extra target behind the last token of a
     padded row (it supervises one step of padding).
     """
-    logits = model(ids[:, :-1])
+    logits = forward.logits(model, ids[:, :-1])
     targets = ids[:, 1:]
     positions = mx.arange(1, ids.shape[1])
     mask = mx.logical_and(positions >= spans[:, :1], positions < spans[:, 1:])

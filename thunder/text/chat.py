@@ -6,7 +6,7 @@ from thunder.text.normalise import normalise
 
 CORRECTION_INSTRUCTION = "Correct this N'Ko transcript:"
 
-# Gemma 4's form, for models that bring no template of their own. Every tag strips its surroundings, so that the
+# Gemma's forms, for models that bring no template of their own. Every tag strips its surroundings, so that the
 # text between the tags is only what is printed, whatever the environment's trim_blocks and lstrip_blocks say.
 GEMMA_TEMPLATE = """\
 {{- bos_token -}}
@@ -16,6 +16,19 @@ GEMMA_TEMPLATE = """\
 {%- endfor -%}
 {%- if add_generation_prompt -%}
     {{- '<|turn>model\\n' -}}
+{%- endif -%}
+"""
+# of Gemma 3 and 3n, which know no system's turn: what it says begins the first turn that there is
+GEMMA3_TEMPLATE = """\
+{{- bos_token -}}
+{%- set system = messages[0]['content'] + '\\n\\n' if messages and messages[0]['role'] == 'system' else '' -%}
+{%- for message in (messages[1:] if system else messages) -%}
+    {%- set role = 'model' if message['role'] == 'assistant' else message['role'] -%}
+    {{- '<start_of_turn>' + role + '\\n' + (system if loop.first else '') + message['content'] | trim -}}
+    {{- '<end_of_turn>\\n' -}}
+{%- endfor -%}
+{%- if add_generation_prompt -%}
+    {{- '<start_of_turn>model\\n' -}}
 {%- endif -%}
 """
 

@@ -14,7 +14,8 @@ SCALE_BYTES = 2  # of a quantised group's scale and of its bias, each
 class Layer:
     """One block. mlp: width of its MLP; kv_matrices: of its own (2; 1 where values are the keys; 0 where it shares).
 
-    source: the layer whose keys and values it attends to, itself where it makes its own.
+    source: the layer whose keys and values it attends to, itself where it makes its own. idle: matrices for keys and
+    values that it holds and nothing uses.
     """
 
     head_dim: int
@@ -22,13 +23,15 @@ class Layer:
     kv_matrices: int
     source: int
     mlp: int
+    idle: int = 0
 
 
 @dataclass(frozen=True)
 class ModelSize:
     """Widths of a Gemma-like decoder. own: width of per-layer inputs, 0 where it has none; bits: 0 for not quantised.
 
-    activation: bytes of a number between layers, and of a weight that is not quantised.
+    activation: bytes of a number between layers, and of a weight that is not quantised. streams: of hidden states,
+    mixed by AltUp where there are several. laurel: rank of the way around attention, 0 where there is none.
     """
 
     hidden: int
@@ -41,6 +44,8 @@ class ModelSize:
     activation: int = 2
     bits: int = 0
     group: int = 64
+    streams: int = 1
+    laurel: int = 0
 
     @property
     def weight(self) -> float:
@@ -62,19 +67,38 @@ class ModelSize:
         yield from (("gate", self.hidden, layer.mlp), ("up", self.hidden, layer.mlp), ("down", layer.mlp, self.hidden))
         if self.own:
             yield from (("own gate", self.hidden, self.own), ("own projection", self.own, self.hidden))
+        yield from self.laurel_matrices
+        if self.streams > 1:
+            yield "router", self.hidden, self.streams
+
+    @property
+    def laurel_matrices(self) -> tuple[tuple[str, int, int], ...]:
+        """(name, in, out) of each layer's two, or none."""
+        ends = (("laurel left", self.hidden, self.laurel), ("laurel right", self.laurel, self.hidden))
+        return ends if self.laurel else ()
+
+    def adapted(self, number: int) -> Iterator[tuple[str, int, int]]:
+        """(name, in, out) of what gets LoRA in a layer: its matrices, and those that nothing uses."""
+        yield from self.linears(number)
+        layer = self.layers[number]
+        for _ in range(layer.idle):
+            yield "idle", self.hidden, layer.kv_heads * layer.head_dim
 
     @property
     def weights(self) -> int:
         """Numbers in the large matrices, embeddings included."""
-        blocks = sum(wide_in * wide_out for n in range(len(self.layers)) for _, wide_in, wide_out in self.linears(n))
+        count = len(self.layers)
+        blocks = sum(wide_in * wide_out for n in range(count) for _, wide_in, wide_out in self.adapted(n))
         embeddings = self.vocabulary * self.hidden * (1 if self.tied else 2)
-        return blocks + embeddings + self.own * len(self.layers) * (self.own_vocabulary + self.hidden)
+        others, coefficients = self.streams - 1, self.streams**3 + self.streams**2
+        streams = 2 * others * self.hidden**2 + count * coefficients if others else 0
+        return blocks + embeddings + streams + self.own * count * (self.own_vocabulary + self.hidden)
 
 
 def from_config(config: dict[str, Any]) -> ModelSize | None:
     """The size of a model by its config.json; None where that does not say enough, or where it is a mixture of experts.
 
-    The names are those of gemma4, gemma3 and most of mlx_lm's decoders.
+    The names are those of gemma4, gemma3, gemma3n and most of mlx_lm's decoders.
     """
     text = config.get("text_config", config)
     if text.get("enable_moe_block") or text.get("num_experts") or text.get("num_local_experts"):
@@ -96,8 +120,10 @@ def from_config(config: dict[str, Any]) -> ModelSize | None:
             activation=ACTIVATION_BYTES.get(str(kind), 2),
             bits=int(said.get("bits", 0)),
             group=int(said.get("group_size", 64)),
+            streams=int(text.get("altup_num_inputs") or 1),
+            laurel=int(text.get("laurel_rank") or 0),
         )
-    except (KeyError, TypeError, ValueError, ZeroDivisionError, AttributeError):
+    except (KeyError, TypeError, ValueError, ZeroDivisionError, AttributeError, IndexError):
         return None
 
 
@@ -119,6 +145,8 @@ def _layers(text: dict[str, Any], hidden: int, heads: int) -> Iterator[Layer]:
     kinds = text.get("layer_types") or [
         "full_attention" if number % pattern == pattern - 1 else "sliding_attention" for number in range(count)
     ]
+    widths = text["intermediate_size"]
+    widths = widths if isinstance(widths, list) else [widths] * count
     for number in range(count):
         full, shares = kinds[number] == "full_attention", number >= count - shared
         same = full and bool(text.get("attention_k_eq_v"))
@@ -129,7 +157,8 @@ def _layers(text: dict[str, Any], hidden: int, heads: int) -> Iterator[Layer]:
             kv_heads=int(text.get("num_global_key_value_heads") or kv_heads) if same else kv_heads,
             kv_matrices=0 if shares else 1 if same else 2,
             source=source,
-            mlp=int(text["intermediate_size"]) * (2 if shares and text.get("use_double_wide_mlp") else 1),
+            mlp=int(widths[number]) * (2 if shares and text.get("use_double_wide_mlp") else 1),
+            idle=2 if shares and "altup_num_inputs" in text else 0,  # only gemma3n holds them
         )
 
 

@@ -2,64 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
+from thunder.training.commands import FLOAT32, Command, Shape
 from thunder.training.model_size import ModelSize
+from thunder.training.streams import Streams
 
-Way = Literal["plain", "supervised"]
-Kind = Literal["matrix", "quantised", "attention", "elementwise"]
 LOGITS_AT_ONCE = 64 * 2**20  # bytes of float32 logits in one piece of the head that works at supervised positions only
-FLOAT32 = 4
 # Logits as they are, soft-capped, in float32, and their gradients: five times float32, whatever the model's own type;
 # measured on the CPU, as is what recomputing one layer's activations takes beside its gradients (docs/shapes.md).
 LOGIT_BYTES = 5 * FLOAT32
 RECOMPUTED = 2
 STATE_COPIES = 6  # of each LoRA number in float32: itself, gradient, two moments, the flat buffer sent and received
-
-
-@dataclass(frozen=True)
-class Shape:
-    """What goes through the model at once, and how.
-
-    supervised_share: of the positions, 1 where nothing is known. path: `plain` computes everything at every position,
-    as mlx_lm; `supervised` the head, and layers above the last one that makes keys, at supervised positions only.
-    """
-
-    batch_size: int
-    num_layers: int
-    max_seq_length: int
-    lora_rank: int = 8
-    grad_checkpoint: bool = False
-    path: Way = "plain"
-    supervised_share: float = 1.0
-
-    @property
-    def supervised(self) -> int:
-        """Supervised positions of a row, at the most."""
-        return math.ceil(self.supervised_share * self.max_seq_length)
-
-    def __str__(self) -> str:
-        return f"batch {self.batch_size}, {self.num_layers} LoRA layers, {self.max_seq_length} tokens"
-
-
-@dataclass(frozen=True)
-class Command:
-    """One operation of a step, or a few small ones together.
-
-    bytes: read and written. weights: numbers of frozen matrices among its inputs. dispatches: GPU kernels.
-    kept: bytes of its output that wait for the backward pass.
-    """
-
-    part: str
-    kind: Kind
-    multiply_adds: float
-    bytes: float
-    weights: int = 0
-    dispatches: int = 1
-    kept: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -115,137 +70,109 @@ def of_step(size: ModelSize, shape: Shape) -> Cost:
     )
 
 
-class _Step:
+class _Step(Streams):
     """Makes the commands of a step."""
 
     def __init__(self, size: ModelSize, shape: Shape) -> None:
-        self.size, self.shape = size, shape
-        self.all = shape.batch_size * shape.max_seq_length
-        self.few = shape.batch_size * shape.supervised if shape.path == "supervised" else self.all
+        super().__init__(size, shape)
         self.at_once = max(1, LOGITS_AT_ONCE // (FLOAT32 * size.vocabulary))
-
-    def positions(self, number: int) -> int:
-        """Positions at which a layer computes all but its keys and values."""
-        return self.few if number >= self.size.cut else self.all
 
     def entry(self) -> Iterator[Command]:
         """Embeddings and per-layer inputs."""
         size, wide = self.size, self.size.own * len(self.size.layers)
-        yield self._between("embeddings", self.all, size.hidden, 2)
+        yield self.between("embeddings", self.all, size.hidden, 2)
         if wide:
-            yield self._between("per-layer embeddings", self.all, wide, 3)
-            yield from self._linear("per-layer projection", self.all, size.hidden, wide, trained=False)
+            yield self.between("per-layer embeddings", self.all, wide, 3)
+            yield from self.linear("per-layer projection", self.all, size.hidden, wide, trained=False)
+        yield from self.spread()
 
     def layer(self, number: int, trained: bool) -> Iterator[Command]:
         """A block, forward."""
         size, layer, at = self.size, self.size.layers[number], self.positions(number)
         matrices = {
             name: list(
-                self._linear(f"{name} of layer {number}", self.all if name in "kv" else at, wide_in, wide_out, trained)
+                self.linear(f"{name} of layer {number}", self.all if name in "kv" else at, wide_in, wide_out, trained)
             )
             for name, wide_in, wide_out in size.linears(number)
         }
 
-        yield self._between(f"norm of layer {number}", at, size.hidden, 1)
+        yield from self.predicted(number, trained)
+        yield self.between(f"norm of layer {number}", at, size.hidden, 1)
+        yield from self.laurel(number, trained)
         for name in ("q", "k", "v"):
             yield from matrices.get(name, ())
-        yield self._between(f"positions of layer {number}", at, size.heads * layer.head_dim, 4, kept=2)
+        yield self.between(f"positions of layer {number}", at, size.heads * layer.head_dim, 4, kept=2)
         yield self._attention(number, products=2)
         yield from matrices["o"]
-        yield self._between(f"norms of layer {number}", at, size.hidden, 3, kept=3)
+        yield self.between(f"norms of layer {number}", at, size.hidden, 3, kept=3)
         yield from (*matrices["gate"], *matrices["up"])
-        yield self._between(f"activation of layer {number}", at, layer.mlp, 1, kept=3)
+        yield self.between(f"activation of layer {number}", at, layer.mlp, 1, kept=3)
         yield from matrices["down"]
-        yield self._between(f"end of layer {number}", at, size.hidden, 2, kept=2)
+        yield self.between(f"end of layer {number}", at, size.hidden, 2, kept=2)
+        yield from self.corrected(number, trained)
         if size.own:
             yield from matrices["own gate"]
-            yield self._between(f"own input of layer {number}", at, size.own, 1, kept=3)
+            yield self.between(f"own input of layer {number}", at, size.own, 1, kept=3)
             yield from matrices["own projection"]
-            yield self._between(f"scale of layer {number}", at, size.hidden, 3, kept=2)
+            yield self.between(f"scale of layer {number}", at, size.hidden, 3, kept=2)
 
     def layer_backward(self, number: int, first: int) -> Iterator[Command]:
         """A trained block, backward. What only goes on to lower layers comes last, and not in the lowest one."""
         size, layer, at = self.size, self.size.layers[number], self.positions(number)
         widths = {name: (wide_in, wide_out) for name, wide_in, wide_out in size.linears(number)}
+        yield from self.corrected_backward(number)
         for name in ("own projection", "own gate", "down", "up", "gate", "o"):
             if name in widths:
-                yield self._lora_gradient(f"{name} of layer {number}", at, *widths[name], through=True)
-                yield self._through(f"{name} of layer {number}, backward", at, *widths[name])
-        yield self._between(f"norms of layer {number}, backward", at, 4 * size.hidden + 4 * layer.mlp, 12)
+                yield self.lora_gradient(f"{name} of layer {number}", at, *widths[name], through=True)
+                yield self.through(f"{name} of layer {number}, backward", at, *widths[name])
+        yield self.between(f"norms of layer {number}, backward", at, 4 * size.hidden + 4 * layer.mlp, 12)
         # keys and values are differentiated where LoRA had a part in making them
         yield self._attention(number, products=4 if layer.source >= first else 2)
         entering = [name for name in ("q", "k", "v") if name in widths]
+        # what enters has a trained part below, or the router's LoRA before it
+        lower = number > first or size.streams > 1
+        yield from self.laurel_backward(number)
         for name in entering:
             where = self.all if name in "kv" else at
-            yield self._lora_gradient(f"{name} of layer {number}", where, *widths[name], through=number > first)
-        for name in entering if number > first else []:
+            yield self.lora_gradient(f"{name} of layer {number}", where, *widths[name], through=lower)
+        for name in entering if lower else []:
             where = self.all if name in "kv" else at
-            yield self._through(f"{name} of layer {number}, backward", where, *widths[name])
+            yield self.through(f"{name} of layer {number}, backward", where, *widths[name])
+        yield from self.predicted_backward(number, number > first)
 
     def head(self) -> Iterator[Command]:
         """The output layer and the cross entropy; with the gradient, where it is made at supervised positions only."""
         size, shape = self.size, self.shape
+        yield from self.gathered()
         if shape.path == "plain":
-            yield self._matrix("head", self.all, size.hidden, size.vocabulary)
-            yield self._between("cross entropy", self.all, size.vocabulary, 5)
+            yield self.matrix("head", self.all, size.hidden, size.vocabulary)
+            yield self.between("cross entropy", self.all, size.vocabulary, 5)
             return
         for start in range(0, self.few, self.at_once):
             at = min(self.at_once, self.few - start)
-            yield self._matrix("head", at, size.hidden, size.vocabulary)
-            yield self._between("cross entropy", at, size.vocabulary, 5)
-            yield self._matrix("head, backward", at, size.vocabulary, size.hidden)
+            yield self.matrix("head", at, size.hidden, size.vocabulary)
+            yield self.between("cross entropy", at, size.vocabulary, 5)
+            yield self.matrix("head, backward", at, size.vocabulary, size.hidden)
 
     def head_backward(self) -> Iterator[Command]:
         """What is left of the head for the backward pass."""
         if self.shape.path == "plain":
-            yield self._between("cross entropy, backward", self.all, self.size.vocabulary, 5)
-            yield self._matrix("head, backward", self.all, self.size.vocabulary, self.size.hidden)
+            yield self.between("cross entropy, backward", self.all, self.size.vocabulary, 5)
+            yield self.matrix("head, backward", self.all, self.size.vocabulary, self.size.hidden)
+        yield from self.gathered_backward()
 
     def peak_bytes(self, first: int, trained: dict[int, list[Command]]) -> float:
         """Weights, LoRA's own numbers, what waits for the backward pass, and the head's logits."""
         size, shape, a = self.size, self.shape, self.size.activation
-        lora = shape.lora_rank * sum(wide_in + wide_out for n in trained for _, wide_in, wide_out in size.linears(n))
+        lora = shape.lora_rank * sum(wide_in + wide_out for n in trained for _, wide_in, wide_out in size.adapted(n))
         kept = [sum(command.kept for command in commands) for commands in trained.values()]
-        entering = self.all * size.hidden * a * len(kept)
+        entering = self.all * size.hidden * size.streams * a * len(kept)
         waiting = RECOMPUTED * max(kept) + entering if shape.grad_checkpoint else sum(kept)
         shared_keys = sum(2 * self.all * layer.kv_heads * layer.head_dim * a for layer in size.layers[:first])
         rows = self.all if shape.path == "plain" else min(self.few, self.at_once)
         logits = rows * size.vocabulary * LOGIT_BYTES
         inputs = self.all * size.own * len(size.layers) * a * 2
         return size.weights * size.weight + lora * FLOAT32 * STATE_COPIES + waiting + shared_keys + logits + inputs
-
-    def _matrix(self, part: str, at: int, wide_in: int, wide_out: int, kept: float = 0.0) -> Command:
-        """[at, in] x [in, out]."""
-        size = self.size
-        moved = wide_in * wide_out * size.weight + at * (wide_in + wide_out) * size.activation
-        kind: Kind = "quantised" if size.bits else "matrix"
-        return Command(part, kind, float(at) * wide_in * wide_out, moved, wide_in * wide_out, kept=kept)
-
-    def _through(self, part: str, at: int, wide_in: int, wide_out: int) -> Command:
-        """The gradient that goes through a frozen matrix."""
-        return self._matrix(part, at, wide_out, wide_in)
-
-    def _linear(self, part: str, at: int, wide_in: int, wide_out: int, trained: bool) -> Iterator[Command]:
-        kept = at * wide_out * self.size.activation
-        yield self._matrix(part, at, wide_in, wide_out, kept)
-        if trained:
-            rank = self.shape.lora_rank
-            work, moved = float(at) * rank * (wide_in + wide_out), 4 * kept + at * wide_in * self.size.activation
-            kept = at * (rank + wide_out) * FLOAT32
-            yield Command(f"LoRA on {part}", "matrix", work, moved, dispatches=4, kept=kept)
-
-    def _lora_gradient(self, part: str, at: int, wide_in: int, wide_out: int, through: bool) -> Command:
-        """Gradients of A and B, and what goes through them."""
-        rank = self.shape.lora_rank
-        work = float(at) * rank * (2 * wide_out + (2 if through else 1) * wide_in)
-        return Command(
-            f"LoRA on {part}, backward", "matrix", work, 3 * at * (wide_in + wide_out) * FLOAT32, dispatches=6
-        )
-
-    def _between(self, part: str, at: int, width: int, dispatches: int, kept: int = 1) -> Command:
-        """Norms, activations, sums: work of bytes, not of operations."""
-        moved = at * width * self.size.activation
-        return Command(part, "elementwise", 0.0, 3 * dispatches * moved, dispatches=dispatches, kept=kept * moved)
 
     def _attention(self, number: int, products: int) -> Command:
         """Scores and sums of a layer: every query with every key, windows not skipped."""

@@ -9,8 +9,9 @@ import mlx.nn as nn
 
 from thunder.lora.batches import Example
 from thunder.lora.engine import smooth
-from thunder.lora.engine.choice import GEMMA3, GEMMA4
+from thunder.lora.engine.choice import GEMMA3, GEMMA3N, GEMMA4
 from thunder.lora.engine.gemma3 import Gemma3
+from thunder.lora.engine.gemma3n import Gemma3n
 from thunder.lora.engine.gemma4 import Gemma4
 from thunder.lora.engine.plain import Plain
 from thunder.lora.engine.staged import Staged
@@ -30,6 +31,8 @@ def of_model(model: Any, trained: int, examples: Sequence[Example], recomputes: 
         return Staged(model, Gemma4(model, trained), examples)
     if model.model_type in GEMMA3:
         return Staged(model, Gemma3(model, trained, recomputes), examples)
+    if model.model_type in GEMMA3N:
+        return Staged(model, Gemma3n(model, trained, recomputes), examples)
     return plain(model)
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import mlx.core as mx
 import mlx.nn as nn
 
-from thunder.lora.engine.trunk import Behind, KeysValues, Part, Trunk
+from thunder.lora.engine.columns import project
+from thunder.lora.engine.trunk import Behind, KeysValues, Trunk
 
 
 class Gemma4(Trunk):
@@ -22,22 +23,12 @@ class Gemma4(Trunk):
         self.projection = self.body.embed_tokens if language.tie_word_embeddings else language.lm_head
         if self.config.hidden_size_per_layer_input:
             self.tables = [self.body.embed_tokens_per_layer, self.body.per_layer_model_projection]
-        self.parts = tuple(self._parts())
-
-    def _parts(self) -> list[Part]:
-        dtype = self.body.norm.weight.dtype
         width, own = self.config.hidden_size, self.config.hidden_size_per_layer_input
-        low = self.first <= self.cut
-        parts = [Part("hidden", "all" if low else "supervised", (width,), dtype)]
-        if own and self.first < self.cut:
-            parts.append(Part("below", "all", (self.cut - self.first, own), dtype))
-        if own:
-            parts.append(Part("above", "supervised", (self.count - max(self.first, self.cut), own), dtype))
-        for layer in self.kept:
-            attention = self.layers[layer].self_attn
-            shape = (attention.n_kv_heads, attention.head_dim)
-            parts += [Part(f"{name}.{layer}", "all", shape, dtype) for name in ("keys", "values")]
-        return parts
+        self.parts = self.parts_with_own((width,), own, self._kv_shape, self.body.norm.weight.dtype)
+
+    def _kv_shape(self, layer: int) -> tuple[int, int]:
+        attention = self.layers[layer].self_attn
+        return attention.n_kv_heads, attention.head_dim
 
     def embed(self, ids: mx.array) -> mx.array:
         """See Trunk."""
@@ -60,16 +51,8 @@ class Gemma4(Trunk):
         body, own = self.body, self.config.hidden_size_per_layer_input
         if not own or low >= high:
             return None
-        projection, columns = body.per_layer_model_projection, slice(low * own, high * own)
-        if isinstance(projection, nn.QuantizedLinear):
-            biases = projection.get("biases")
-            projected = mx.quantized_matmul(
-                embedded, projection.weight[columns], projection.scales[columns],
-                None if biases is None else biases[columns], transpose=True,
-                group_size=projection.group_size, bits=projection.bits, mode=projection.mode,
-            )  # fmt: skip
-        else:
-            projected = embedded @ projection.weight[columns].T[None]
+        columns = slice(low * own, high * own)
+        projected = project(body.per_layer_model_projection, embedded, columns)
         projected = mx.unflatten(projected * body.per_layer_projection_scale, -1, (high - low, own))
         looked_up = body.embed_tokens_per_layer(ids)[..., columns] * body.embed_tokens_per_layer_scale
         looked_up = mx.unflatten(looked_up, -1, (high - low, own))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -206,6 +206,24 @@ class Trunk:
             extra = None if above is None else above[:, :, layer - max(layers.start, self.cut)]
             hidden = self.supervised(layer, hidden, mask, extra, kv, places.starts)
         return hidden
+
+    def parts_with_own(
+        self, hidden: tuple[int, ...], own: int, kv: Callable[[int], tuple[int, int]], dtype: mx.Dtype
+    ) -> tuple[Part, ...]:
+        """The parts of a model whose later layers take keys and values, and whose layers may have inputs of their own.
+
+        hidden, kv: the shape of hidden states, and of a layer's keys (heads, width), at one position. own: width of a
+        per-layer input, 0 where there is none.
+        """
+        low = self.first <= self.cut
+        parts = [Part("hidden", "all" if low else "supervised", hidden, dtype)]
+        if own and self.first < self.cut:
+            parts.append(Part("below", "all", (self.cut - self.first, own), dtype))
+        if own:
+            parts.append(Part("above", "supervised", (self.count - max(self.first, self.cut), own), dtype))
+        for layer in self.kept:
+            parts += [Part(f"{name}.{layer}", "all", kv(layer), dtype) for name in ("keys", "values")]
+        return tuple(parts)
 
     @staticmethod
     def _mask(positions: int, offset: int, window: int | None) -> mx.array | str | None:

@@ -164,7 +164,7 @@ lora_parameters:
   keys: ["self_attn.q_proj", "self_attn.v_proj"]
   rank: 4
   scale: 12.0
-  dropout: 0.1
+  dropout: 0.0
 lr_schedule:
   name: cosine_decay
   warmup: 9
@@ -180,7 +180,7 @@ def test_mlx_lms_example_works_and_says_what_has_no_effect(tmp_path):
         model="some/model", data="some/folder", seed=3, num_layers=6, batch_size=2, iters=70, steps_per_report=7,
         steps_per_eval=30, adapter_path="my-adapters", save_every=40, max_seq_length=512, grad_checkpoint=True,
         grad_accumulation_steps=2, lora_keys=["self_attn.q_proj", "self_attn.v_proj"], lora_rank=4, lora_scale=12.0,
-        lora_dropout=0.1, adam_betas=[0.8, 0.95], weight_decay=0.03, learning_rate=2e-5, warmup=9,
+        lora_dropout=0.0, adam_betas=[0.8, 0.95], weight_decay=0.03, learning_rate=2e-5, warmup=9,
         lr_final=pytest.approx(0.05),
     )  # fmt: skip
     assert {field: getattr(settings, field) for field in wanted} == wanted
@@ -310,6 +310,7 @@ def test_all_that_mlx_lm_does_and_we_do_not_comes_in_one_report(tmp_path):
         ("strategy: tensor", "'strategy' should be 'data'"),
         ("data: a\ntrain_data: b", "give one of them"),
         ("num_layers: 0", "'num_layers' 0 would train nothing"),
+        ("grad_checkpoint: true\nlora_dropout: 0.1", "would give wrong gradients"),
         ("preset: sfae", "Did you mean 'safe'?"),
     ],
 )

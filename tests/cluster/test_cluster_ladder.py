@@ -26,6 +26,11 @@ def test_every_rung_asks_for_less_and_the_batch_can_be_cut_so(batch, grad_checkp
     assert all("--batch-size" not in rung.arguments for rung in steps)
 
 
+@pytest.mark.parametrize("batch", [1, 4, 7])
+def test_nothing_is_recomputed_where_that_would_be_another_function(batch):
+    assert rungs(batch, may_recompute=False) == tuple(rung for rung in rungs(batch) if not rung.grad_checkpoint)
+
+
 def test_what_mlx_and_the_rank_are_told():
     rung = Rung(2, 10, 20, True)
     assert rung.env == {"MLX_MAX_OPS_PER_BUFFER": "10", "MLX_MAX_MB_PER_BUFFER": "20"}

@@ -2,7 +2,7 @@ import itertools
 
 import pytest
 from conftest import SHARED_DATA
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from thunder.text.alphabet import BLOCK, LAJANYALAN, MARKS
@@ -35,7 +35,18 @@ def test_it_accepts_what_the_finder_of_faults_has_no_fault_with_for_every_short_
     assert 1000 < sum(map(accepts, words)) < len(words) / 4
 
 
-@given(st.text(st.sampled_from(LETTERS_AND_MARKS), max_size=10))
+# like syllables, so that many are right and the others wrong late
+SYLLABLES = st.lists(
+    st.tuples(
+        st.sampled_from(B + L + J + NA), st.sampled_from(["", A, A + A, OTHER_VOWEL]), st.sampled_from(["", *MARKS])
+    )
+)
+
+
+@given(
+    st.text(st.sampled_from(LETTERS_AND_MARKS), max_size=10) | SYLLABLES.map(lambda all_: "".join(map("".join, all_)))
+)
+@example("ߓߔߊߊ\u07ed")  # the second vowel has no elided one before it
 @settings(max_examples=400)
 def test_it_accepts_what_the_finder_has_no_fault_with_for_long_words(word):
     assert accepts(word) == keeps_the_rules(word)

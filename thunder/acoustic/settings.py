@@ -137,6 +137,11 @@ class AcousticSettings(LoopSettings):
         return self
 
     @property
+    def may_recompute(self) -> bool:
+        """Acoustic heads know no recomputation."""
+        return False
+
+    @property
     def parts(self) -> tuple[str, ...]:
         """What is on, whichever flag asked for it, in the order of PARTS."""
         on = {*self.mode.split("+"), self.reg, "ttt" if self.use_ttt else ""}

@@ -65,7 +65,7 @@ class Attempts:
     def run(self) -> None:
         """To the job's end; raises what it failed with, after a bundle was made where it hung or found no shape."""
         settings: LoopSettings = self.job.settings
-        self.rungs = ladder.rungs(settings.batch_size, settings.grad_checkpoint)
+        self.rungs = ladder.rungs(settings.batch_size, settings.grad_checkpoint, settings.may_recompute)
         first, taught_by = ladder.remembered(state_folder(), self.shape) if self.shape else (0, "")
         first = min(first, len(self.rungs) - 1)
         if first:

@@ -51,14 +51,19 @@ class Rung:
         return ", ".join(parts + (["gradient checkpointing"] if self.grad_checkpoint else []))
 
 
-def rungs(batch_size: int, grad_checkpoint: bool = False) -> tuple[Rung, ...]:
-    """The ladder of a batch size per rank: micro-batch halved, then shorter command buffers, then recomputation."""
+def rungs(batch_size: int, grad_checkpoint: bool = False, may_recompute: bool = True) -> tuple[Rung, ...]:
+    """The ladder of a batch size per rank: micro-batch halved, then shorter command buffers, then recomputation.
+
+    may_recompute: whether activations can be computed again with the same result.
+    """
     steps = [Rung(batch_size, grad_checkpoint=grad_checkpoint)]
     while steps[-1].micro_batch_size > 1:
         steps.append(replace(steps[-1], micro_batch_size=steps[-1].micro_batch_size // 2))
     for operations, megabytes in SHORTER_BUFFERS:
         steps.append(replace(steps[-1], ops_per_buffer=operations, mb_per_buffer=megabytes))
-    return tuple(steps if grad_checkpoint else [*steps, replace(steps[-1], grad_checkpoint=True)])
+    if may_recompute and not grad_checkpoint:
+        steps.append(replace(steps[-1], grad_checkpoint=True))
+    return tuple(steps)
 
 
 @dataclass(frozen=True)

@@ -87,7 +87,17 @@ class LoraSettings(LoopSettings):
                 raise ValueError(f"'prefix_cache': {error}, auto or off") from None
         if self.num_layers == 0:
             raise ValueError("'num_layers' 0 would train nothing; give -1 for all layers or a positive number")
+        if self.grad_checkpoint and not self.may_recompute:
+            raise ValueError(
+                "'grad_checkpoint' with 'lora_dropout' would give wrong gradients, for what is recomputed draws other "
+                "masks; leave one out (a smaller 'batch_size' needs less memory too)"
+            )
         return self
+
+    @property
+    def may_recompute(self) -> bool:
+        """See LoopSettings; MLX draws dropout's masks anew when it computes again."""
+        return not self.lora_dropout
 
 
 class PretrainSettings(LoopSettings):

@@ -70,7 +70,9 @@ def step(place: Place, character: str) -> Place | None:
     if character in CONSONANTS:
         return _consonant(place, character)
     if character in VOWELS:
-        return None if _is_pair_of_one(place) else Place("vowel", elided=place.elided and "yes")
+        if _is_pair_of_one(place):
+            return None
+        return Place("vowel", elided="yes" if place.last == "consonant" and place.elided else "")
     if character == SYLLABIC_N:
         return None if place.last == "consonant" else Place("syllabic")
     if character == NO_VOWEL or character in APOSTROPHES:

@@ -149,6 +149,11 @@ class LoopSettings(Settings):
         """Optimizer updates of the whole run."""
         return self.updates(self.iters)
 
+    @property
+    def may_recompute(self) -> bool:
+        """Whether activations can be computed again in the backward pass with the same result."""
+        return True
+
 
 AnyLoopSettings = TypeVar("AnyLoopSettings", bound=LoopSettings)
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 
 import json
 import os
-import stat
 import sys
 from pathlib import Path
 
 import planted_runs
 import pytest
-from fake_vast import FakeVast
+from fakes.fake_vast import FakeVast
 
 from thunder.cli.main import main
 from thunder.cluster import rented_lane, rented_order
@@ -22,6 +21,7 @@ from thunder.cluster.rented_order import Order, RentalSettings
 from thunder.errors import GateError, RunFailed, ThunderError, UsageError
 from thunder.runs import bundle
 
+FAKES = Path(__file__).parents[1] / "fakes"
 KEY = "secret-0123456789abcdef"
 RUN = "small.traj-s1"
 
@@ -231,13 +231,9 @@ def test_what_is_asked_for_and_done():
 @pytest.fixture
 def program(tmp_path, monkeypatch):
     """The fake as a program on PATH."""
-    folder = tmp_path / "bin"
-    folder.mkdir()
     (tmp_path / "vast").mkdir()
-    script = folder / "vastai"
-    script.write_text(f'#!/bin/sh\nexec {sys.executable} {Path(__file__).parents[1] / "fake_vast.py"} "$@"\n')
-    script.chmod(script.stat().st_mode | stat.S_IXUSR)
-    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("PATH", f"{FAKES}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("PYTHON", sys.executable)
     monkeypatch.setenv("FAKE_VAST", str(tmp_path / "vast"))
     monkeypatch.setenv("VAST_API_KEY", KEY)
     monkeypatch.setenv("THUNDER_RUNS", str(tmp_path / "runs"))

@@ -17,7 +17,7 @@ from thunder.evaluation import memorisation, overlap, training_table
 from thunder.evaluation.overlap import Overlap
 from thunder.evaluation.training_table import Row, Table
 
-NOTE = Path(__file__).parent / "fixtures" / "note003"
+NOTE = Path(__file__).parents[1] / "fixtures" / "note003"
 
 
 @pytest.fixture(scope="module")

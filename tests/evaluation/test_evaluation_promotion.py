@@ -15,7 +15,7 @@ from thunder.evaluation.cases import Case
 from thunder.evaluation.engines import Proposal
 from thunder.runs import bundle, hypothesis, tables_files
 
-FIXTURES = Path(__file__).parent / "fixtures"
+FIXTURES = Path(__file__).parents[1] / "fixtures"
 TABLES = """schema: thunder.tables/1
 out: out
 runs:
@@ -244,7 +244,7 @@ def test_smoke_evidence_is_refused_first(tmp_path, capsys):
     said = {"id": "agp_cer", "kind": "repair", "text": "the bridge lowers CER", "evaluation": "e"}
     planted_runs.write_json(path, said)
     assert main(["promote", "--claim", str(path)]) == 3
-    assert "not promoted: evidence_class: evidence_class=smoke, accepted 2 < 299" in capsys.readouterr().out
+    assert "not promoted: evidence_class=smoke, accepted 2 < 299" in capsys.readouterr().out
     assert summary.summarise(rows)["worse"] == 0
 
 

@@ -419,7 +419,7 @@ def test_a_real_evaluation(tmp_path, file):
     """What `thunder eval` writes is what is checked here."""
     from thunder.cli.main import main
 
-    rows = Path(__file__).parents[1] / "evaluation" / "fixtures" / f"{file}.jsonl"
+    rows = Path(__file__).parents[1] / "fixtures" / f"{file}.jsonl"
     out = tmp_path / "e"
     assert main(["eval", "--engine", "oracle", "--rows", str(rows), "--out", str(out)]) == 0
     assert bundle.verified(out) == []

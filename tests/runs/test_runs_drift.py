@@ -13,7 +13,7 @@ from thunder.errors import UsageError
 from thunder.runs import drift, facts, record
 from thunder.runs.facts import Done, Facts
 
-NOTE = Path(__file__).parent / "fixtures" / "note000"
+NOTE = Path(__file__).parents[1] / "fixtures" / "note000"
 BASE = {"lr": 3e-4, "patience": 10, "mode": "baseline", "seed": 1, "updates": 100, "warmup": 0}
 
 

@@ -15,7 +15,7 @@ from thunder.cli.main import main
 from thunder.errors import ArtifactError, ConfigError, UsageError
 from thunder.runs import hypothesis, outcomes
 
-FIXTURES = Path(__file__).parent / "fixtures"
+FIXTURES = Path(__file__).parents[1] / "fixtures"
 
 
 def test_the_published_case_is_void(tmp_path, capsys):

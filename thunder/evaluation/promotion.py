@@ -50,6 +50,9 @@ class Criterion:
     holds: bool
     said: str
 
+    def __str__(self) -> str:
+        return self.said if self.said.startswith(f"{self.name}=") else f"{self.name}: {self.said}"
+
 
 @dataclass(frozen=True)
 class Decision:
@@ -88,7 +91,7 @@ def judge(path: Path, find: Find) -> Decision:
     failed = next((one for one in criteria if not one.holds), None)
     return Decision(
         claim.id,
-        f"not promoted: {failed.name}: {failed.said}" if failed else "promoted",
+        f"not promoted: {failed}" if failed else "promoted",
         tuple(criteria),
         {folder.name: bundle.sealed(folder) for folder in everyone},
         _datasets(everyone),

@@ -1,9 +1,10 @@
-"""What the tools of records promise, a row each: the command on its fixture, the verdict in its words, the exit code."""
+"""What the tools of records promise, a row each: the command on its fixture, the verdict's words, the exit code."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -159,7 +160,7 @@ def test_tables_check_names_the_cell_of_a_hand_edit(tmp_path, monkeypatch, asked
     for file, cell in (("tables/paper4.md", "paper4/nko/cer"), ("tables/paper4.csv", "paper4/nko/cer"),
                        ("tables/paper4.tex", "paper4/nko/cer"), ("paper.md", "prose/nko/cer")):  # fmt: skip
         text = made[tmp_path / file].decode()
-        place = next(at for at, letter in enumerate(text) if letter.isdigit() and text[at + 1] == "." or text[at] == "0")
+        place = re.search(r"\d\.\d", text).start()
         (tmp_path / file).write_text(text[:place] + str((int(text[place]) + 1) % 10) + text[place + 1 :])
         code, said = asked("tables", "check", *spec)
         assert code == 3 and f"{cell}: changed by hand" in said, said

@@ -14,6 +14,7 @@ from thunder.evaluation import memorisation, repair_evidence, training_table
 from thunder.runs import audit, bundle, drift, facts, hypothesis, matrix, spec, tables_files, welch
 from thunder.runs.bundle_checks import json_object, options
 from thunder.runs.matrix_status import cer_of
+from thunder.runs.option_names import known_as
 from thunder.runs.record import CHANGES, ENVIRONMENT, LOG, METRICS, RESULTS
 
 SCHEMA = "thunder.claim/1"
@@ -154,7 +155,7 @@ def _comparable(claim: Claim, treated: Sequence[Path], control: Sequence[Path]) 
     if not control or not treated or not claim.factor:
         return Criterion("comparable", False, "a comparison names runs of both conditions, and the factor")
     modal = {"mode", "use_ttt", "reg", "reg_weight"}
-    said = next(iter(facts.renamed({claim.factor.replace("-", "_"): 0})))
+    said = known_as(claim.factor.replace("-", "_"))
     allow = {"seed"} | (modal if said in modal or said.startswith("mode") else {said})
     faults = []
     known = {folder: facts.read(folder) for folder in (*treated, *control)}

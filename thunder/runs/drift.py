@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 from thunder.config import nearest
 from thunder.errors import UsageError
-from thunder.runs.facts import RENAMED, Facts, share_apart
+from thunder.runs.facts import Facts, share_apart
+from thunder.runs.option_names import known_as
 
 Class = Literal["identity", "regime", "treatment", "conflict", "environment", "outcome"]
 Word = Literal["comparable", "comparable_with_warnings", "not_comparable"]
@@ -95,8 +96,7 @@ def refuse_unknown(allow: Collection[str], *runs: Facts) -> None:
 
 
 def _known_as(name: str) -> str:
-    name = name.strip().replace("-", "_")
-    return RENAMED.get(name, name)
+    return known_as(name.strip().replace("-", "_"))
 
 
 def _judged(a: Facts, b: Facts, findings: tuple[Finding, ...]) -> tuple[Word, tuple[Finding, ...], str]:

@@ -16,6 +16,7 @@ from thunder.errors import ArtifactError, ConfigError, UsageError, several
 from thunder.runs import drift, facts, outcomes, scored_rows, spec
 from thunder.runs.bundle_checks import json_object
 from thunder.runs.facts import Facts
+from thunder.runs.option_names import known_as
 from thunder.runs.record import METRICS, RESULTS
 from thunder.runs.registry import PLAN
 
@@ -201,7 +202,7 @@ def _not_applied(
     elif apart < check.at_least:
         text = f"'{check.trace}' differs at {apart:.0%} of the steps, {check.at_least:.0%} were to"
         found.append(f"treatment not applied: {text}")
-    key = next(iter(facts.renamed({hypothesis.treatment.key: 0})))
+    key = known_as(hypothesis.treatment.key)
     for run, wanted in ((treated, hypothesis.treatment.after), (control, hypothesis.treatment.before)):
         if key in run.options and run.options[key] != wanted:
             found.append(f"other treatment: {run.name} has {key} {run.options[key]!r}, not {wanted!r}")
@@ -214,7 +215,7 @@ def _not_applied(
 
 def _not_alone(hypothesis: Hypothesis, treated: Facts, control: Facts) -> list[str]:
     """What else differs between the two runs, which could be the reason as well."""
-    key = next(iter(facts.renamed({hypothesis.treatment.key: 0})))
+    key = known_as(hypothesis.treatment.key)
     known = {*treated.options, *control.options}
     found = drift.compare(treated, control, [key] if key in known else [])
     return [f"other factors: {found.sentence}"] if found.factors else []

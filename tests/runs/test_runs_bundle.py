@@ -278,6 +278,18 @@ def test_a_changed_byte_in_the_manifest(run, at):
         bundle.refuse_sealed(run)
 
 
+def test_bins_of_lengths_are_counted_again(run):
+    rows = read_jsonl(run / PREDICTIONS)
+    counted = planted_runs.totals(rows)  # none is longer than 20
+    by_partition = run / "test_metrics_by_partition.json"
+    edit(by_partition, lambda said: said.update(lengths={"to 20": counted}))
+    assert bundle.verified(run) == []
+    edit(by_partition, lambda said: said["lengths"]["to 20"].update(cer_edits=0))
+    assert "'to 20': 'cer_edits' is 0" in only_fault(run)
+    edit(by_partition, lambda said: said.update(lengths={}))
+    assert all("'to 20'" in fault and "missing" in fault for fault in bundle.verified(run)) and bundle.verified(run)
+
+
 def test_what_comes_later_is_said(run):
     bundle.seal(run)
     (run / "report.html").write_text("x")

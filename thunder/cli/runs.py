@@ -95,6 +95,20 @@ def show(name: Annotated[str, typer.Argument(help="A run: id, folder, or 'latest
             say(f"{part:28} {_cell(inner)}")
 
 
+@app.command("evidence")
+def evidence_(name: Annotated[str, typer.Argument(help="A run: id, folder, or 'latest'.")]) -> None:
+    """Print everything that a run's numbers stand on as JSON; also evidence.json in it, unless it is sealed."""
+    from thunder import digest
+    from thunder.evaluation import evidence
+    from thunder.runs import bundle
+
+    folder = run_folder(name)
+    found = evidence.of_run(folder)
+    if found["sealed"] is None and not (folder / bundle.MANIFEST).exists():
+        digest.write_json(folder / evidence.FILE, found)
+    say(json.dumps(found, ensure_ascii=False, indent=4, sort_keys=True))
+
+
 @app.command()
 def rebuild() -> None:
     """Make the index anew from the folders; needed only where a folder was changed by hand."""

@@ -10,6 +10,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from thunder import digest
+
 PACKAGES = ("mlx", "mlx-lm", "numpy", "sentencepiece", "tokenizers", "transformers", "rapidfuzz")
 
 
@@ -51,15 +53,18 @@ def cores() -> int:
 
 
 def commit(repository: Path) -> dict[str, Any]:
-    """The repository's commit and whether tracked files differ from it; None where it is no git checkout."""
+    """The repository's commit, whether tracked files differ from it, and SHA-256 of how; None in no checkout."""
     revision = _said(["git", "-C", str(repository), "rev-parse", "HEAD"])
     status = _said(["git", "-C", str(repository), "status", "--porcelain", "--untracked-files=no"])
-    return {"commit": revision or None, "dirty": bool(status) if revision else None}
+    changed = digest.of_bytes(_said(["git", "-C", str(repository), "diff", "HEAD"]).encode()) if status else None
+    return {"commit": revision or None, "dirty": bool(status) if revision else None, "diff_sha256": changed}
 
 
 def _said(command: list[str]) -> str:
     try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+        return subprocess.run(
+            command, capture_output=True, text=True, errors="replace", timeout=10, check=True
+        ).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return ""
 

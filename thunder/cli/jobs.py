@@ -90,7 +90,7 @@ def describe(job: Job, place: Place, plans: tuple[RankPlan, ...], folder: Path) 
             "epochs": wraps.planned(settings.total_updates, rows, rows_per_update) if rows else None,
         },
         **job.facts,
-        **_hypothesis(settings),
+        **({"hypothesis": _hypothesis(settings)} if settings.hypothesis else {}),
         "environment": list(
             plan.environment_notes(
                 system=platform.system(),
@@ -118,12 +118,10 @@ def describe(job: Job, place: Place, plans: tuple[RankPlan, ...], folder: Path) 
 
 
 def _hypothesis(settings: LoopSettings) -> dict[str, Any]:
-    """The hypothesis that a run is started under, by its digest; nothing where there is none."""
-    if settings.hypothesis is None:
-        return {}
+    """The hypothesis that a run is started under, by its digest."""
     from thunder.runs import hypothesis  # reads logs of runs: nothing that other plans have to wait for
 
-    return {"hypothesis": hypothesis.to_be_tested(Path(str(placed(settings).hypothesis)))}
+    return hypothesis.to_be_tested(Path(str(placed(settings).hypothesis)))
 
 
 def run(job: Job, place: Place, *, dry_run: bool, as_json: bool) -> int:

@@ -10,7 +10,7 @@ import planted_runs
 import pytest
 
 from thunder.errors import GateError
-from thunder.runs import bundle, index, tables_files
+from thunder.runs import bundle, hypothesis, index, tables_files
 
 
 def content_of(folder: Path) -> dict[str, bytes]:
@@ -111,6 +111,21 @@ def test_every_table_is_the_old_or_the_new_one_and_a_mixture_never_passes(tables
     fresh()
     build(tables)
     assert content_of(tables) == after and clean(tables)
+
+
+def test_freezing_is_all_or_nothing(tmp_path):
+    path, log = tmp_path / "h.json", tmp_path / "h.json.frozen.jsonl"
+    said = {"id": "h", "treatment": {"key": "lr", "before": 1, "after": 2}, "outcomes": [
+        {"when": "x < 0", "verdict": "lower"}, {"when": "otherwise", "verdict": "undetermined"}]}  # fmt: skip
+    planted_runs.write_json(path, said)
+    hypothesis.freeze(path, now=1)
+    before = log.read_bytes()
+    planted_runs.write_json(path, said | {"id": "another"})
+    states = []
+    for _ in killed.at_each_act(lambda: hypothesis.freeze(path, now=2), lambda: log.write_bytes(before)):
+        states.append(log.read_bytes().count(b"\n"))
+        assert log.read_bytes().startswith(before) and log.read_bytes().endswith(b"}\n")
+    assert set(states) == {1, 2}
 
 
 @pytest.fixture

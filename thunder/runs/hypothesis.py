@@ -98,8 +98,8 @@ def freeze(path: Path, now: float | None = None) -> str:
     sha256 = digest.of_value(spec.content_of(path))
     if not any(line["sha256"] == sha256 for line in _log(path)):
         line = {"sha256": sha256, "time": round(time.time() if now is None else now, 3)}
-        with _beside(path).open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(line) + "\n")
+        before = _beside(path).read_bytes() if _beside(path).is_file() else b""
+        digest.write_atomically(_beside(path), before + json.dumps(line).encode() + b"\n")
     return sha256
 
 

@@ -53,11 +53,16 @@ def cores() -> int:
 
 
 def commit(repository: Path) -> dict[str, Any]:
-    """The repository's commit, whether tracked files differ from it, and SHA-256 of how; None in no checkout."""
+    """The repository's commit and whether tracked files differ from it; None where it is no git checkout."""
     revision = _said(["git", "-C", str(repository), "rev-parse", "HEAD"])
     status = _said(["git", "-C", str(repository), "status", "--porcelain", "--untracked-files=no"])
-    changed = digest.of_bytes(_said(["git", "-C", str(repository), "diff", "HEAD"]).encode()) if status else None
-    return {"commit": revision or None, "dirty": bool(status) if revision else None, "diff_sha256": changed}
+    return {"commit": revision or None, "dirty": bool(status) if revision else None}
+
+
+def difference(repository: Path) -> str | None:
+    """SHA-256 of what tracked files have otherwise than the commit; None where they have nothing."""
+    changed = _said(["git", "-C", str(repository), "diff", "HEAD"])
+    return digest.of_bytes(changed.encode()) if changed else None
 
 
 def _said(command: list[str]) -> str:
@@ -78,4 +83,5 @@ def describe(repository: Path) -> dict[str, Any]:
         "chip": chip(),
         "cores": cores(),
         **commit(repository),
+        "diff_sha256": difference(repository),
     }

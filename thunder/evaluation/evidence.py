@@ -89,6 +89,9 @@ def _summary(table: Table | None, judged: memorisation.Verdict | None, results: 
     }
 
 
+_AS_THEY_ARE = ("hyperparameters", "test")  # what is null in these was said to be
+_OF_TABLE = ("corpus.wraps", "summary.best_epoch", "summary.best_step", "summary.best_val", "summary.last_val",
+             "summary.last_running", "summary.wrap_boundaries")  # fmt: skip
 _REASONS = {
     "sealed": "it is not sealed: thunder bundle seal",
     "commits": "it was not made in a git checkout, or by a version that did not record it",
@@ -102,12 +105,14 @@ _REASONS = {
 
 
 def _nulls(found: dict[str, Any], why: str) -> dict[str, str]:
-    """The place of each null -> why it is one."""
+    """The place of each null -> why it is one; an option that was not set is none."""
     nulls = {}
     for name, value in found.items():
-        places = [f"{name}.{key}" for key, inner in value.items() if inner is None] if isinstance(value, dict) else []
+        inside = isinstance(value, dict) and name not in _AS_THEY_ARE
+        places = [f"{name}.{key}" for key, inner in value.items() if inner is None] if inside else []
         for place in [name] if value is None else places:
-            nulls[place] = _REASONS.get(name) or why
+            of_table = name not in _REASONS or place in _OF_TABLE
+            nulls[place] = (why if of_table else "") or _REASONS.get(name, "the logs do not say it")
     if found["commits"]["dirty"] is False:
         nulls["commits.diff"] = "nothing differed from the commit"
     return nulls

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import resource
+import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -34,8 +38,35 @@ def timed(name: str, ask) -> None:
     print(f"{name:44} {len(rows):6} rows  {wall:7.3f} s wall  {cpu:7.3f} s CPU")
 
 
+COMMANDS = {
+    "list": ["list"],
+    "list, newest 20": ["list", "-n", "20"],
+    "filter": ["filter", "mode=trajectory", "lr<5e-4", "cer<0.3", "--sort", "cer"],
+    "table": ["table", "--by", "mode"],
+    "list --json": ["list", "--json"],
+}
+
+
+def spent() -> float:
+    """CPU seconds of the processes that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def whole(root: Path, words: list[str], rounds: int = 5) -> tuple[float, float]:
+    """(wall seconds, CPU seconds) of a whole command, Python's start and all; the middle of some rounds."""
+    walls, cpus = [], []
+    for _ in range(rounds):
+        wall, cpu = time.perf_counter(), spent()
+        command = [sys.executable, "-P", "-m", "thunder", "runs", *words]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=os.environ | {"THUNDER_RUNS": str(root)})
+        walls.append(time.perf_counter() - wall)
+        cpus.append(spent() - cpu)
+    return statistics.median(walls), statistics.median(cpus)
+
+
 def main(count: int) -> None:
-    """Make the runs, then ask for them as the commands do."""
+    """Make the runs, then ask for them as the commands do, and by the commands."""
     with tempfile.TemporaryDirectory() as place:
         root = Path(place)
         make(root, count)
@@ -45,6 +76,9 @@ def main(count: int) -> None:
             timed("list", lambda: index.listed(root))
             timed("filter (mode, lr, cer), sorted by cer", lambda: index.listed(root, wanted, sort="cer"))
             timed("newest 20", lambda: index.listed(root, limit=20))
+        for name, words in COMMANDS.items():
+            wall, cpu = whole(root, words)
+            print(f"thunder runs {name:31} {wall:19.3f} s wall  {cpu:7.3f} s CPU")
 
 
 if __name__ == "__main__":

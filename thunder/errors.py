@@ -57,6 +57,12 @@ class ArtifactError(ThunderError):
     exit_code = 4
 
 
+class LegalityError(ThunderError):
+    """What was tested had a part in what it is tested by."""
+
+    exit_code = 5
+
+
 class ClusterError(ThunderError):
     """A host, a link or a port is unreachable, taken or unhealthy."""
 

@@ -62,6 +62,15 @@ def test_partitions_are_the_same_for_every_mode(toy):
     assert len({row["partition"] for row in other}) > 1
 
 
+def test_counts_by_length_are_those_of_the_rows(toy):
+    found, rows = results.by_partition(toy[1]), toy[1]
+    assert found["lengths"].keys() <= {"to 20", "over 20 to 50", "over 50 to 100", "over 100 to 200", "over 200"}
+    short = [row for row in rows if len(row["reference_text"]) <= 20]
+    assert found["lengths"]["to 20"]["rows"] == len(short) > 0
+    assert found["lengths"]["to 20"]["cer_edits"] == sum(row["cer_edits"] for row in short)
+    assert sum(one["rows"] for one in found["lengths"].values()) == len(rows)
+
+
 def test_counts_by_partition_add_up(toy):
     found = results.by_partition(toy[1])
     for key in ("rows", "cer_edits", "reference_chars"):

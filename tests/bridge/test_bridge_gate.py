@@ -22,7 +22,7 @@ from thunder.evaluation.summary import summarise
 from thunder.text.transliterate import to_nko
 
 BOOK = rules.read()
-FIXTURES = REPOSITORY / "tests" / "evaluation" / "fixtures"
+FIXTURES = REPOSITORY / "tests" / "fixtures"
 JUNK = SHARED_DATA / "rows" / "bam_asr_hyp_ref_nemo_log.jsonl"
 LETTERS = "ߊߋߌߍߎߏߐߓߔߕߖߗߘߙߛߜߝߞߟߡߢߣߤߥߦ"
 SURE = {"confidence": -0.01, "margin": 1.0}

@@ -51,10 +51,14 @@ def test_a_copy_elsewhere(run, tmp_path, capsys):
     copy = shutil.copytree(run, tmp_path / "there" / "a copy")
     remote = ["bundle", "verify", run.name, "--remote", f"localhost:{copy}"]
     assert main(remote) == 0
+    assert main(["bundle", "seal", run.name, "--remote", f"localhost:{copy}"]) == 0
+    assert main(["bundle", "seal", run.name, run.name, "--remote", f"localhost:{copy}"]) == 2
     (copy / "vocab.json").unlink()
     (copy / "vocab.json").write_text("{}")
     (copy / "run.log").unlink()
     assert main(remote) == 4
     said = capsys.readouterr().err
+    assert main(["bundle", "seal", run.name, *remote[-2:]]) == 4
+    assert "vocab.json: is another on localhost" in capsys.readouterr().err
     assert "vocab.json: is another on localhost" in said and "run.log: is not on localhost" in said
     assert main([*remote[:-1], f"localhost:{tmp_path / 'nowhere'}"]) == 6

@@ -7,7 +7,7 @@ import planted_runs
 
 from thunder.cli.main import main
 
-NOTE = Path(__file__).parents[1] / "runs" / "fixtures" / "note000"
+NOTE = Path(__file__).parents[1] / "fixtures" / "note000"
 
 
 def test_the_published_pair_is_exit_code_3(capsys):

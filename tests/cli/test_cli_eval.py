@@ -17,7 +17,7 @@ from thunder.cli.main import main
 from thunder.evaluation.ledger import PARTIAL
 from thunder.runs import registry
 
-FIXTURES = REPOSITORY / "tests" / "evaluation" / "fixtures"
+FIXTURES = REPOSITORY / "tests" / "fixtures"
 ASKED = {
     "rows", "cer_before", "cer_after", "cer_before_grapheme", "cer_after_grapheme", "cer_after_toneless", "improved",
     "neutral", "worse", "worse_upper95", "exact_before", "exact_after",

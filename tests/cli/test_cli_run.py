@@ -26,7 +26,16 @@ class Launcher:
     def __init__(self, data: Path, model: Path, runs: Path) -> None:
         self.runs = runs
         self.common = ["--model", str(model), "--data", str(data), "--learning-rate", "5e-4", "--save-every", "4"]
-        self.common += ["--steps-per-report", "1", "--steps-per-eval", "5", "--num-layers", "2"]
+        self.common += [
+            "--steps-per-report",
+            "1",
+            "--steps-per-eval",
+            "5",
+            "--num-layers",
+            "2",
+            "--max-wraps",
+            "100000",
+        ]
         self.processes: list[subprocess.Popen] = []
 
     def start(self, *words: str, command: str = "train") -> subprocess.Popen:

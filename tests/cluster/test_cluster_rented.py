@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import json
 import os
-import stat
 import sys
 from pathlib import Path
 
 import planted_runs
 import pytest
-from fake_vast import FakeVast
+from fakes.fake_vast import FakeVast
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from thunder.cli.main import main
 from thunder.cluster import rented_lane, rented_order
@@ -22,6 +23,7 @@ from thunder.cluster.rented_order import Order, RentalSettings
 from thunder.errors import GateError, RunFailed, ThunderError, UsageError
 from thunder.runs import bundle
 
+FAKES = Path(__file__).parents[1] / "fakes"
 KEY = "secret-0123456789abcdef"
 RUN = "small.traj-s1"
 
@@ -55,9 +57,13 @@ class Clock:
 @pytest.fixture
 def world(tmp_path):
     """(fake service, lane to it); a finished run lies ready for the machine to have made."""
+    return made(tmp_path)
+
+
+def made(tmp_path):
     (tmp_path / "vast").mkdir()
-    made = planted_runs.recogniser_run(tmp_path / "elsewhere", RUN)
-    (tmp_path / "vast" / "made").symlink_to(made)
+    finished = planted_runs.recogniser_run(tmp_path / "elsewhere", RUN)
+    (tmp_path / "vast" / "made").symlink_to(finished)
     fake, clock, root = FakeVast(tmp_path / "vast"), Clock(), tmp_path / "runs"
     root.mkdir()
     lane = Lane(
@@ -158,21 +164,74 @@ FAULTS = {
 WORLDS = {"never_up": True}, {"garbles": True}, {"torn": True}, {"nan": True}, {"die": 2}, {"stalls": True}, {"code": 1}
 
 
+CAP = 1.25  # USD; two hours of the machine that is chosen are 1.20
+
+
+def whole(lane) -> bool:
+    return (lane.root / RUN).is_dir() and not bundle.verified(lane.root / RUN)
+
+
+def watch_destroying(fake, lane) -> list[str]:
+    """What was destroyed though its run had begun and no whole copy was here."""
+    lost, destroy = [], fake._destroy_instance
+
+    def destroyed(words):
+        one = fake.state["machines"].get(words[2])
+        if one and "started" in lane.ledger.rentals().get(one["label"], {}) and not whole(lane):
+            lost.append(words[2])
+        return destroy(words)
+
+    fake._destroy_instance = destroyed
+    return lost
+
+
+def test_the_orders_of_faults_are_many_and_distinct():
+    distinct = {json.dumps(one, sort_keys=True) for one in (*FAULTS.values(), *WORLDS)}
+    assert len(distinct) == len(FAULTS) + len(WORLDS) >= 20
+
+
 @pytest.mark.parametrize("name", [*FAULTS, *(next(iter(one)) for one in WORLDS)])
 def test_nothing_is_left_running_in_any_order_of_faults(world, tmp_path, name):
     fake, lane = world
     fake.state["faults"] = FAULTS.get(name, [])
     fake.state |= next((one for one in WORLDS if name in one), {})
-    begun, said = None, ""
+    after_any_order(fake, lane, tmp_path)
+
+
+COMMANDS = ("search offers", "create instance", "show instances", "copy", "logs", "stop instance", "destroy instance")
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    faults=st.dictionaries(
+        st.sampled_from(COMMANDS),
+        st.tuples(st.sampled_from(["error", "late", "nonsense"]), st.integers(1, 8), st.integers(1, 3)),
+        max_size=5,
+    ),
+    bad=st.sampled_from([{}, *WORLDS]),
+)
+def test_nothing_is_left_running_in_orders_that_nobody_thought_of(tmp_path_factory, faults, bad):
+    folder = tmp_path_factory.mktemp("order")
+    fake, lane = made(folder)
+    fake.state["faults"] = [
+        {"command": command, "how": how, "nth": nth, "times": times} for command, (how, nth, times) in faults.items()
+    ]
+    fake.state |= bad
+    after_any_order(fake, lane, folder)
+
+
+def after_any_order(fake, lane, tmp_path):
+    """Launch and follow, whatever becomes of it: nothing runs, nothing is lost, the cap holds, the key is not told."""
+    begun, said, lost = None, "", watch_destroying(fake, lane)
     try:
-        begun = launch(lane, tmp_path)
+        begun = launch(lane, tmp_path, cap_usd=CAP)
         said = rented_lane.follow(lane, RUN)
     except ThunderError as error:
         said = error.message
         assert KEY not in str(error)
     assert fake.running() == [], said
-    copied = (lane.root / RUN).is_dir() and not bundle.verified(lane.root / RUN)
-    if begun is None or copied:
+    assert lost == [] and lane.ledger.spent() <= CAP
+    if begun is None or whole(lane):
         assert fake.state["machines"] == {}, "nothing to lose, or nothing lost: it is given back"
         assert not lane.ledger.path.exists() or lane.ledger.open() == {}
     else:
@@ -231,13 +290,9 @@ def test_what_is_asked_for_and_done():
 @pytest.fixture
 def program(tmp_path, monkeypatch):
     """The fake as a program on PATH."""
-    folder = tmp_path / "bin"
-    folder.mkdir()
     (tmp_path / "vast").mkdir()
-    script = folder / "vastai"
-    script.write_text(f'#!/bin/sh\nexec {sys.executable} {Path(__file__).parents[1] / "fake_vast.py"} "$@"\n')
-    script.chmod(script.stat().st_mode | stat.S_IXUSR)
-    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("PATH", f"{FAKES}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("PYTHON", sys.executable)
     monkeypatch.setenv("FAKE_VAST", str(tmp_path / "vast"))
     monkeypatch.setenv("VAST_API_KEY", KEY)
     monkeypatch.setenv("THUNDER_RUNS", str(tmp_path / "runs"))

@@ -17,7 +17,7 @@ from thunder.evaluation import memorisation, overlap, training_table
 from thunder.evaluation.overlap import Overlap
 from thunder.evaluation.training_table import Row, Table
 
-NOTE = Path(__file__).parent / "fixtures" / "note003"
+NOTE = Path(__file__).parents[1] / "fixtures" / "note003"
 
 
 @pytest.fixture(scope="module")
@@ -164,6 +164,12 @@ def test_rows_in_common(tmp_path):
     found = overlap.between(write(tmp_path / "t", train), write(tmp_path / "v", val))
     assert (found.validation, found.rows, found.near, found.example) == (5, 1, 2, "'1'")
     assert found.texts >= 1
+    assert found.audios == 0
+    heard = [{"id": "a", "audio_id": "x", "text": "ߞߊ"}, {"id": "b", "audio_id": None, "text": "ߟߊ"}]
+    again = [{"id": "c", "audio_id": "x", "text": "ߡߊ"}, {"id": "d", "audio_id": None, "text": "ߣߊ"}]
+    found = overlap.between(write(tmp_path / "t", heard), write(tmp_path / "v", again))
+    assert (found.rows, found.texts, found.near, found.audios) == (0, 0, 0, 1)
+    assert memorisation.judge(table(), found).verdict == "leak_suspected"
     chat = write(tmp_path / "c", train[3:])
     assert overlap.between(chat, chat).rows == 1
     with pytest.raises(CorpusError, match="v:2: no row"):

@@ -13,9 +13,9 @@ from thunder.cli.main import main
 from thunder.evaluation import cases, judge, promotion, repair_evidence, summary
 from thunder.evaluation.cases import Case
 from thunder.evaluation.engines import Proposal
-from thunder.runs import bundle, hypothesis, tables_files
+from thunder.runs import audit, bundle, hypothesis, tables_files
 
-FIXTURES = Path(__file__).parent / "fixtures"
+FIXTURES = Path(__file__).parents[1] / "fixtures"
 TABLES = """schema: thunder.tables/1
 out: out
 runs:
@@ -168,20 +168,34 @@ def test_unsound_comparisons_are_refused_by_their_criterion(root, capsys, name):
     assert "not promoted: " in capsys.readouterr().out
 
 
+def passed(run: Path, **states: str) -> None:
+    """An audit of a run as `thunder audit` writes it; states: of a stage, where it is not ok."""
+    stages = {stage: [audit.Condition("labels", states.get(stage, "ok"), "x")] for stage in audit.STAGES}
+    audit.write(run, stages, dict.fromkeys(audit.STAGES, "of a test"))
+
+
 def test_an_audit_of_both_stages_is_needed_and_enough(root):
     for kind, mode in (("plain", "trajectory"), ("traj", "trajectory+ttt")):
         for seed in (1, 2, 3):
             again(root, f"{kind}-{seed}", mode=mode)
-    names = [f"traj-{n}" for n in (1, 2, 3)]
-    audits = {stage: f"{stage}.json" for stage in promotion.STAGES}
-    for stage in promotion.STAGES:
-        planted_runs.write_json(root / f"{stage}.json", {"stage": stage, "verdict": "pass", "runs": names})
-    assert "audit" not in failing(claim(root, audits=audits))
-    assert "audit" in failing(claim(root, audits={"eval": "eval.json"}))
-    planted_runs.write_json(root / "pipeline.json", {"stage": "pipeline", "verdict": "inconclusive", "runs": names})
-    assert "audit" in failing(claim(root, audits=audits))
-    planted_runs.write_json(root / "pipeline.json", {"stage": "pipeline", "verdict": "pass", "runs": names[:2]})
-    assert "audit" in failing(claim(root, audits=audits))
+    path = claim(root)
+    assert "audit" in failing(path)
+    runs = [root / f"traj-{n}" for n in (1, 2, 3)]
+    for run in runs:
+        passed(run)
+    assert "audit" not in failing(path)
+    passed(runs[1], pipeline="inconclusive")
+    assert "audit" in failing(path)
+    passed(runs[1], eval="violation")
+    assert "audit" in failing(path)
+    shutil.copy(runs[0] / "audit.json", runs[1] / "audit.json")
+    assert "audit" in failing(path), "another run's"
+    passed(runs[1])
+    said = (runs[1] / "audit.json").read_text()
+    (runs[1] / "audit.json").write_text(said.replace('"x"', '"y"', 1))
+    assert "audit" in failing(path), "changed by hand"
+    (runs[1] / "audit.json").write_text(said)
+    assert "audit" not in failing(path)
 
 
 def repaired(folder: Path, count: int = 320, *, worse: int = 0, evidence: str = "real_same_provenance",
@@ -244,7 +258,7 @@ def test_smoke_evidence_is_refused_first(tmp_path, capsys):
     said = {"id": "agp_cer", "kind": "repair", "text": "the bridge lowers CER", "evaluation": "e"}
     planted_runs.write_json(path, said)
     assert main(["promote", "--claim", str(path)]) == 3
-    assert "not promoted: evidence_class: evidence_class=smoke, accepted 2 < 299" in capsys.readouterr().out
+    assert "not promoted: evidence_class=smoke, accepted 2 < 299" in capsys.readouterr().out
     assert summary.summarise(rows)["worse"] == 0
 
 

@@ -14,7 +14,7 @@ from thunder.evaluation.judge import judged
 from thunder.evaluation.summary import Drawing
 from thunder.text.normalise import normalise
 
-FIXTURES = Path(__file__).parent / "fixtures"
+FIXTURES = Path(__file__).parents[1] / "fixtures"
 DRAWING = Drawing(seed=1, resamples=200)
 
 

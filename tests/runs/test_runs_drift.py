@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thunder.errors import UsageError
-from thunder.runs import drift, facts, record
+from thunder.runs import drift, facts, option_names, record
 from thunder.runs.facts import Done, Facts
 
-NOTE = Path(__file__).parent / "fixtures" / "note000"
+NOTE = Path(__file__).parents[1] / "fixtures" / "note000"
 BASE = {"lr": 3e-4, "patience": 10, "mode": "baseline", "seed": 1, "updates": 100, "warmup": 0}
 
 
@@ -52,9 +52,9 @@ def test_the_same_configuration_twice(tmp_path):
 
 def test_a_cluster_goes_by_its_name_wherever_its_file_lies():
     paths = ("/home/a/Mac4.yaml", "elsewhere/Mac4.yaml", "/home/a/Mac5.yaml")
-    asked = [facts.renamed({"cluster": path}) for path in paths]
+    asked = [option_names.renamed({"cluster": path}) for path in paths]
     assert asked == [{"cluster": "Mac4"}, {"cluster": "Mac4"}, {"cluster": "Mac5"}]
-    assert facts.renamed({"cluster": None}) == {"cluster": None}
+    assert option_names.renamed({"cluster": None}) == {"cluster": None}
 
 
 def test_another_seed_has_to_be_declared(tmp_path):

@@ -11,11 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from thunder.cli import jobs
 from thunder.cli.main import main
 from thunder.errors import ArtifactError, ConfigError, UsageError
 from thunder.runs import hypothesis, outcomes
 
-FIXTURES = Path(__file__).parent / "fixtures"
+FIXTURES = Path(__file__).parents[1] / "fixtures"
 
 
 def test_the_published_case_is_void(tmp_path, capsys):
@@ -100,7 +101,44 @@ def test_an_outcome(tmp_path):
     assert hypothesis.freeze(path, now=2000) == sha256
     assert len((tmp_path / "h.json.frozen.jsonl").read_text().splitlines()) == 1
     found = hypothesis.evaluate(path, treated, control)
-    assert (found.verdict, found.x, found.void, found.skipped) == ("not lower", 0.0, (), ())
+    assert (found.verdict, found.x, found.void) == ("not lower", 0.0, ())
+    assert len(found.skipped) == 1 and "logs no hypothesis" in found.skipped[0]
+
+
+def test_the_digest_that_the_run_logged_before_it_began_has_to_be_the_same(tmp_path):
+    treated, control = pair(tmp_path)
+    path = written(tmp_path)
+    with pytest.raises(UsageError, match="never frozen"):
+        hypothesis.to_be_tested(path)
+    hypothesis.freeze(path, now=1000)
+    logged = hypothesis.to_be_tested(path)
+    assert logged["frozen"] == 1000
+    planned(treated, logged)
+    assert hypothesis.evaluate(path, treated, control).skipped == ()
+    planned(treated, logged | {"sha256": "0" * 64})
+    with pytest.raises(ArtifactError, match="is not the hypothesis that .* was started under"):
+        hypothesis.evaluate(path, treated, control)
+
+
+def planned(run, logged):
+    plan = json.loads((run / "plan.json").read_text()) | {"hypothesis": logged}
+    planted_runs.write_json(run / "plan.json", plan)
+
+
+def test_a_run_logs_it_in_its_plan_and_none_that_is_not_frozen(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("THUNDER_RUNS", str(tmp_path / "runs"))
+    path = written(tmp_path)
+    train = ["train", "--ranks", "1", "--iters", "10", "--dry-run", "--json", "--hypothesis", str(path)]
+    assert main(train) == 2 and "never frozen" in capsys.readouterr().err
+    assert main(["hypothesis", "freeze", str(path)]) == 0
+    sha256 = capsys.readouterr().out.split()[-1]
+    assert main(train) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["hypothesis"]["sha256"] == sha256
+    other = plan | {"hypothesis": {"sha256": "0" * 64}}
+    assert jobs.changes(plan, other) == [f"hypothesis (SHA-256): {sha256} in the run, {'0' * 64} now"]
+    path.write_text(path.read_text().replace("x < 0", "x < 1").replace("x >= 0", "x >= 1"))
+    assert main(train) == 4, "changed since"
 
 
 @pytest.mark.parametrize("changes, options, said", [

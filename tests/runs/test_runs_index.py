@@ -210,3 +210,12 @@ def test_plans_of_every_kind(tmp_path, text):
     folder.mkdir()
     (folder / "plan.json").write_text(text)
     assert len(index.listed(tmp_path)) == 1 and names(tmp_path, "state=damaged") in (["x"], [])
+
+
+@pytest.mark.parametrize("only", [[], ["lr"], ["use_ttt"], ["mode", "learning_rate", "use_ttt", "no_such"]])
+def test_only_some_options_are_what_all_of_them_have(root, only):
+    whole = index.listed(root)
+    for run, all_ in zip(index.listed(root, only=only), whole, strict=True):
+        known = {"learning_rate": "lr"}
+        assert run["options"] == {name: all_["options"].get(known.get(name, name)) for name in only}
+        assert {**run, "options": 0} == {**all_, "options": 0}

@@ -25,7 +25,7 @@ from thunder.runs.matrix_run import How, Place
 from thunder.runs.matrix_status import CellState, Ledger
 
 TESTS = Path(__file__).parents[1]
-SAFE = Path(__file__).parent / "fixtures" / "safe_matrix.json"
+SAFE = Path(__file__).parents[1] / "fixtures" / "safe_matrix.json"
 FINE = {
     "id": "small",
     "snapshot": {"name": "s", "rows": 43, "split": {"train": 30, "val": 1, "test": 12}},

@@ -149,6 +149,15 @@ class Head(nn.Module):
 
     def run(self, x: mx.array, lengths: mx.array, scalars: mx.array) -> tuple[mx.array, Adapted | None]:
         """The logits, and what the adapter did where there is one."""
+        x, mask = self.behind(x, lengths, scalars)
+        adapted = None
+        if self.adapter is not None:
+            adapted = self.adapter.adapt(x, mask)
+            x = adapted.out
+        return self.leave(self.norm(x)), adapted
+
+    def behind(self, x: mx.array, lengths: mx.array, scalars: mx.array) -> tuple[mx.array, mx.array]:
+        """Frames [B, T', W] behind the Transformer, and the mask [B, T'] of those that are there."""
         x, lengths = self.stem(self.enter(x), lengths)
         mask = present(lengths, x.shape[1])
         x = x + self.positions(x.shape[1])
@@ -160,11 +169,7 @@ class Head(nn.Module):
             unseen = unseen + mx.triu(mx.full((x.shape[1], x.shape[1]), FAR), 1)
         for number, block in enumerate(self.blocks):
             x = block(x, unseen, None if self.bias_scalars is None else scalars @ self.bias_scalars[number])
-        adapted = None
-        if self.adapter is not None:
-            adapted = self.adapter.adapt(x, mask)
-            x = adapted.out
-        return self.leave(self.norm(x)), adapted
+        return x, mask
 
     def positions(self, length: int) -> mx.array:
         """[T', W] learned, or sinusoids."""

@@ -13,6 +13,7 @@ from thunder import digest
 from thunder.acoustic import partitions, trajectory
 from thunder.acoustic.data import Example
 from thunder.corpora.records import SCHEMA
+from thunder.text import bins
 from thunder.text.distance import ErrorCount
 
 PREDICTIONS, REFERENCES = "test_predictions.jsonl", "test_references.jsonl"
@@ -56,13 +57,17 @@ def write(folder: Path, rows: Sequence[Mapping[str, Any]], alignment: str = "own
 
 
 def by_partition(rows: Sequence[Mapping[str, Any]], alignment: str = "own") -> dict[str, Any]:
-    """Micro CER of the utterances of each partition, and of the characters; both add up to the counts of `total`."""
+    """Micro CER of the utterances of each partition and each length, and of the characters; all add up to `total`."""
     groups = {name: [row for row in rows if row["partition"] == name] for name in partitions.PARTITIONS}
+    lengths: dict[str, list[Mapping[str, Any]]] = {name: [] for name in bins.NAMES_OF_LENGTHS}
+    for row in rows:
+        lengths[bins.of_length(row["reference_chars"])].append(row)
     return {
         "schema": "thunder.partitions/1",
         "partition_of": "utterance: means over its frames, limits from the training utterances (docs/modes.md)",
         "partitions": {name: _counts(group) for name, group in groups.items()},
         "characters": _of_characters(rows),
+        "lengths": {name: _counts(group) for name, group in lengths.items() if group},
         "alignment": alignment,
         "total": _counts(rows),
     }

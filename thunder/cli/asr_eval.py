@@ -37,7 +37,11 @@ def evaluate(as_json: AsJson = False, *, given: dict[str, Any]) -> None:
     say(f"{found['checkpoint']}: {found['mode']}, {found['rows']} utterances ({found['part']})")
     say(f"CER {found['cer']:.4f} ({low:.4f} to {high:.4f}, {LEVEL:.0%} over utterances), WER {found['wer']:.4f}")
     say(f"{found['exact']} exact, {found['empty']} empty")
-    for name, counts in found["by_partition"]["partitions"].items():
+    by = found["by_partition"]
+    for name, counts in (
+        *by["partitions"].items(),
+        *((f"{name} characters", one) for name, one in by["lengths"].items()),
+    ):
         rate = "-" if counts["cer"] is None or not counts["rows"] else f"{counts['cer']:.4f}"
         say(f"  {name}: {counts['rows']} utterances, CER {rate}")
 

@@ -16,6 +16,7 @@ from thunder.runs import bundle
 
 app = typer.Typer(help="Check finished runs, count their rows again, seal them.", no_args_is_help=True)
 Runs = Annotated[list[str], typer.Argument(help="Runs: ids, folders, or 'latest'.", show_default=False)]
+Remote = Annotated[str | None, typer.Option(help="HOST:FOLDER of a copy that must be the same (of one run).")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON value instead of lines.")]
 
 
@@ -23,9 +24,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON value inste
 def verify(
     runs: Runs,
     digest: Annotated[str | None, typer.Option(help="SHA-256 that the manifest must have (of one run).")] = None,
-    remote: Annotated[
-        str | None, typer.Option(help="HOST:FOLDER of a copy that must be the same (of one run).")
-    ] = None,
+    remote: Remote = None,
     as_json: AsJson = False,
 ) -> None:
     """Check files, rows, counts, results and digests; exit code 4 with the first five faults of each run.
@@ -56,14 +55,22 @@ def verify(
 
 
 @app.command()
-def seal(runs: Runs, as_json: AsJson = False) -> None:
-    """Verify runs, write their manifests and make their files read-only; sealing twice changes nothing."""
+def seal(runs: Runs, remote: Remote = None, as_json: AsJson = False) -> None:
+    """Verify runs, write their manifests and make their files read-only; sealing twice changes nothing.
+
+    --remote then holds a copy against it, file by file; exit code 4 where one differs.
+    """
+    if remote and len(runs) > 1:
+        raise UsageError("--remote is about one run", fix="name one run")
     found = {}
     for each in runs:
         folder = run_folder(each)
         found[folder.name] = bundle.seal(folder)
         if not as_json:
             say(f"{folder.name}: sealed, manifest sha256 {found[folder.name]}")
+        if remote and (faults := _unlike(folder, remote)):
+            headline = f"{folder.name} is sealed, and {remote} is not the same:"
+            raise several(ArtifactError, headline, faults, "copy it there again, with its manifest", bundle.SHOWN)
     if as_json:
         say(json.dumps(found, indent=4))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +13,7 @@ from thunder.cli.output import say
 from thunder.cli.runs_folder import run_folder
 from thunder.errors import ArtifactError, GateError, several
 from thunder.lora import model, weights_survey
+from thunder.lora.adapter_check import ANSWERS
 from thunder.units import format_path
 
 app = typer.Typer(help="Check checkpoints and adapters.", no_args_is_help=True)
@@ -27,6 +28,7 @@ def ckpt() -> None:
 def verify(
     path: Annotated[str, typer.Argument(help="A run, checkpoint, adapter or .safetensors file.", show_default=False)],
     base: Annotated[str | None, typer.Option(help="Model that an adapter must be of (default: the run's).")] = None,
+    probe: Annotated[bool, typer.Option("--probe", help="Load the base, and ask it with each adapter on.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Exit code 3 where a check could not run.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print every check as JSON.")] = False,
 ) -> None:
@@ -37,6 +39,7 @@ def verify(
     place = Path(path).expanduser()
     sha256 = model.base_digest(model.find(base), model.digest_cache()) if base else None
     surveys = weights_survey.of_path(place if place.exists() else run_folder(path), sha256)
+    surveys = [_asked(survey, base) for survey in surveys] if probe else surveys
     checks = [(survey, check) for survey in surveys for check in survey.checks]
     faults = [f"{survey.path.name}: {_line(check)}" for survey, check in checks if check.state == "fault"]
     skipped = [f"{survey.path.name}: {_line(check)}" for survey, check in checks if check.state == "skipped"]
@@ -55,6 +58,17 @@ def verify(
             GateError, f"{len(skipped)} checks could not run:", skipped, "give what they need, or no --strict"
         )
     say(f"nothing wrong in {len(checks) - len(skipped)} checks; {len(skipped)} could not run")
+
+
+def _asked(survey: weights_survey.Survey, base: str | None) -> weights_survey.Survey:
+    """A survey whose adapter was asked for answers, where it is a whole one."""
+    whole = not any(check.state == "fault" for check in survey.checks)
+    if not whole or not any(check.what == ANSWERS for check in survey.checks):
+        return survey
+    from thunder.evaluation import answers
+
+    found = answers.of_adapter(survey.path.parent, base)
+    return replace(survey, checks=tuple(found if check.what == ANSWERS else check for check in survey.checks))
 
 
 def _line(check: weights_survey.Check) -> str:

@@ -11,7 +11,7 @@ from thunder.errors import UsageError
 from thunder.lora import adapter_files, batches, data, model
 from thunder.lora.engine import choice
 from thunder.lora.settings import EMBEDDED_MODEL, LoraSettings
-from thunder.training import model_size
+from thunder.training import model_size, wraps
 
 
 def of_train(settings: LoraSettings, ranks: int) -> dict[str, Any]:
@@ -30,6 +30,12 @@ def of_train(settings: LoraSettings, ranks: int) -> dict[str, Any]:
         raise UsageError(
             f"--num-layers {settings.num_layers}: the model has {layers}", fix=f"--num-layers {layers}, or -1 for all"
         )
+    passes = wraps.planned(
+        settings.total_updates,
+        len(prepared.train.examples),
+        settings.batch_size * ranks * settings.grad_accumulation_steps,
+    )
+    wraps.refuse_more(passes, settings.max_wraps, settings.iters)
     size = model_size.from_config(config)
     return {
         "model": {

@@ -26,6 +26,7 @@ from thunder.errors import UsageError
 from thunder.runs import bundle
 from thunder.runs import matrix as matrices
 from thunder.runs.bundle_checks import json_object
+from thunder.runs.hypothesis import FROZEN
 from thunder.runs.matrix import Cell, Matrix
 from thunder.runs.matrix_status import Ledger as MatrixLedger
 
@@ -33,7 +34,7 @@ app = typer.Typer(help="Run a matrix on rented GPUs. Nothing is rented without -
 File = Annotated[Path, typer.Argument(help="The matrix.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of lines.")]
 RunName = Annotated[str, typer.Argument(help="Name of the run's folder, or the rental's label.")]
-PATHS = ("features", "split", "start_from")  # options that name files which have to be there too
+PATHS = ("features", "split", "start_from", "hypothesis")  # options that name files which have to be there too
 
 
 @app.command()
@@ -163,6 +164,7 @@ def _order(settings: RentalSettings, whole: Matrix, cell: Cell, hours: float, ca
         if value := options.get(key):
             options[key] = _each(value, lambda path: f"{PAYLOAD}/{Path(path).name}")
             payload += [value] if isinstance(value, str) else list(value)
+            payload += [value + FROZEN] if key == "hypothesis" else []
     argv = ["./launch.sh", "asr", "train", *matrices.arguments(options), "--run-name", name, "--ranks", "1"]
     label = rented_lane.new_label(name)
     return Order(name, label, argv, hours, cap, settings.image, settings.disk_gb, tuple(payload))

@@ -12,7 +12,7 @@ from typing import Any
 
 from thunder import digest
 from thunder.cli import attempts
-from thunder.cli.paths import PATHS
+from thunder.cli.paths import PATHS, placed
 from thunder.cli.runs_folder import runs
 from thunder.cli.screen import Screen, print_plan, print_result
 from thunder.cluster import hosts, ladder, openblas, plan
@@ -20,6 +20,7 @@ from thunder.cluster.plan import RankPlan
 from thunder.config import REPOSITORY, Layer, SettingsType, build, dump_yaml, load_yaml
 from thunder.errors import ArtifactError, ConfigError, UsageError, several
 from thunder.runs import environment, record
+from thunder.training import wraps
 from thunder.training.settings import CIRCUMSTANCES, LoopSettings
 
 PLAN = "plan.json"
@@ -73,7 +74,6 @@ def describe(job: Job, place: Place, plans: tuple[RankPlan, ...], folder: Path) 
     settings = job.settings
     rows_per_update = settings.batch_size * place.ranks * settings.grad_accumulation_steps
     rows = job.facts.get("data", {}).get("train", {}).get("rows")
-    per_epoch = -(-rows // rows_per_update) if rows else None
     return {
         "job": job.kind,
         "run": folder.name,
@@ -87,9 +87,10 @@ def describe(job: Job, place: Place, plans: tuple[RankPlan, ...], folder: Path) 
         "length": {
             "iterations": settings.iters,
             "updates": settings.total_updates,
-            "epochs": settings.total_updates / per_epoch if per_epoch else None,
+            "epochs": wraps.planned(settings.total_updates, rows, rows_per_update) if rows else None,
         },
         **job.facts,
+        **({"hypothesis": _hypothesis(settings)} if settings.hypothesis else {}),
         "environment": list(
             plan.environment_notes(
                 system=platform.system(),
@@ -114,6 +115,13 @@ def describe(job: Job, place: Place, plans: tuple[RankPlan, ...], folder: Path) 
             for each in plans
         ],
     }
+
+
+def _hypothesis(settings: LoopSettings) -> dict[str, Any]:
+    """The hypothesis that a run is started under, by its digest."""
+    from thunder.runs import hypothesis  # reads logs of runs: nothing that other plans have to wait for
+
+    return hypothesis.to_be_tested(Path(str(placed(settings).hypothesis)))
 
 
 def run(job: Job, place: Place, *, dry_run: bool, as_json: bool) -> int:
@@ -284,6 +292,7 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         "ranks": ("cluster", "ranks"),
         "base weights (SHA-256)": ("model", "sha256"),
         "rows (SHA-256)": ("data", "sha256"),
+        "hypothesis (SHA-256)": ("hypothesis", "sha256"),
     }
     pairs = {
         name: ((before.get(part) or {}).get(key), (now.get(part) or {}).get(key)) for name, (part, key) in named.items()

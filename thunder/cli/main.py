@@ -30,6 +30,7 @@ COMMANDS = {
     "hypothesis": ("thunder.cli.hypothesis", "Say what a run will mean before it is run, and hold it against that."),
     "matrix": ("thunder.cli.matrix", "Check, plan, run and follow a matrix of runs."),
     "ckpt": ("thunder.cli.ckpt", "Check checkpoints and adapters, tensor by tensor."),
+    "audit": ("thunder.cli.audit", "Is test-time training tested within the rules, and trained without the test?"),
     "promote": ("thunder.cli.promote", "May a claim leave the house? Every criterion, and no way around one."),
     "drift": ("thunder.cli.drift", "In what do two runs differ, and can they be compared?"),
     "asr": ("thunder.cli.asr", "The recogniser: features, n-grams, training, evaluation."),

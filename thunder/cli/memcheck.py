@@ -20,6 +20,8 @@ from thunder.runs import bundle, record
 app = typer.Typer(add_completion=False)
 FILE = "memcheck.json"
 MANY = 8  # places that a line can name
+COLUMNS = ("epoch", "step", "wraps", "running", "probe", "val", "val_se", "lr", "grad", "wall")
+SHOWN = 40  # rows
 
 
 @app.command()
@@ -39,15 +41,30 @@ def memcheck(
     folder = Path(run).expanduser()
     if not (folder / training_table.EPOCHS).is_file() and not (folder / record.METRICS).is_file():
         folder = record.find(runs(), run)
-    found = memorisation.judge(training_table.read(folder), overlap.between(train, val) if train and val else None)
+    table = training_table.read(folder)
+    found = memorisation.judge(table, overlap.between(train, val) if train and val else None)
     said = asdict(found) | {"run": folder.name}
     if bundle.sealed(folder) is None:
         digest.write_json(folder / FILE, said)
     if as_json:
         say(json.dumps(said, ensure_ascii=False, indent=4))
         raise typer.Exit(found.exit_code)
+    say(shown(table))
     _tell(found)
     _refuse(folder.name, found)
+
+
+def shown(table: training_table.Table) -> str:
+    """The table that is judged, the last of its rows; - is what was not logged."""
+    cells = [list(COLUMNS)] + [[_cell(getattr(row, name)) for name in COLUMNS] for row in table.rows[-SHOWN:]]
+    widths = [max(len(line[at]) for line in cells) for at in range(len(COLUMNS))]
+    lines = ["  ".join(f"{cell:>{width}}" for cell, width in zip(line, widths, strict=True)) for line in cells]
+    left = len(table.rows) - SHOWN
+    return "\n".join([*([f"{left} rows before these are left out"] if left > 0 else []), *lines])
+
+
+def _cell(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _tell(found: memorisation.Verdict) -> None:

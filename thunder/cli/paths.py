@@ -10,7 +10,7 @@ from thunder.config import REPOSITORY, SettingsType
 from thunder.errors import UsageError
 
 PATHS = ("data", "train_data", "valid_data", "test_data", "adapter_path", "resume_adapter_file")
-PATHS += ("text_root", "exclude_rows", "out", "start_from", "features", "split")
+PATHS += ("text_root", "exclude_rows", "out", "start_from", "features", "split", "hypothesis")
 
 
 def state_folder() -> Path:

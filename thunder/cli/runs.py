@@ -12,8 +12,9 @@ import typer
 
 from thunder.cli.output import say
 from thunder.cli.runs_folder import run_folder, runs
-from thunder.runs import bundle, conditions, facts, index, registry
+from thunder.runs import conditions, index
 from thunder.runs.conditions import Condition
+from thunder.runs.option_names import known_as
 
 app = typer.Typer(help="List, filter and show runs.", no_args_is_help=True)
 Conditions = Annotated[
@@ -31,9 +32,9 @@ def list_runs(
     as_json: AsJson = False,
 ) -> None:
     """List the runs that meet all conditions, newest first; options of a run can be asked for by their names."""
-    found = index.listed(runs(), _parsed(wanted), sort=sort, limit=limit)
-    if as_json:
-        return say(json.dumps(found, ensure_ascii=False, indent=4))
+    found = index.listed(runs(), _parsed(wanted), sort=sort, limit=limit, only=None if as_json else _SHOWN)
+    if as_json:  # a line a run: thousands of them with indents would take seconds
+        return say("[\n" + ",\n".join(json.dumps(run, ensure_ascii=False) for run in found) + "\n]")
     if not found:
         return say(f"no run in {runs()}" + (" meets these conditions" if wanted else " yet"))
     say("\n".join([_HEAD, *map(_line, found)]))
@@ -53,7 +54,8 @@ def table(
     """Group runs by options: how many, mean, standard deviation, least and greatest. Unsealed runs count too."""
     names = [name.strip() for name in by.split(",") if name.strip()]
     groups: dict[tuple[str, ...], list[float]] = {}
-    for run in index.listed(runs(), _parsed(wanted)):
+    asked = [known_as(name) for name in (*names, value) if name not in index.COLUMNS]
+    for run in index.listed(runs(), _parsed(wanted), only=asked):
         number = _of(run, value)
         if isinstance(number, int | float):
             groups.setdefault(tuple(str(_of(run, name)) for name in names), []).append(number)
@@ -74,6 +76,8 @@ def table(
 @app.command()
 def show(name: Annotated[str, typer.Argument(help="A run: id, folder, or 'latest'.")], as_json: AsJson = False) -> None:
     """Say what a run was asked for, what its logs say it did, and whether it is sealed."""
+    from thunder.runs import bundle, facts, registry
+
     folder = run_folder(name)
     known = facts.read(folder)
     line = registry.line(folder, registry.is_running(folder))
@@ -91,6 +95,20 @@ def show(name: Annotated[str, typer.Argument(help="A run: id, folder, or 'latest
             say(f"{part:28} {_cell(inner)}")
 
 
+@app.command("evidence")
+def evidence_(name: Annotated[str, typer.Argument(help="A run: id, folder, or 'latest'.")]) -> None:
+    """Print everything that a run's numbers stand on as JSON; also evidence.json in it, unless it is sealed."""
+    from thunder import digest
+    from thunder.evaluation import evidence
+    from thunder.runs import bundle
+
+    folder = run_folder(name)
+    found = evidence.of_run(folder)
+    if found["sealed"] is None and not (folder / bundle.MANIFEST).exists():
+        digest.write_json(folder / evidence.FILE, found)
+    say(json.dumps(found, ensure_ascii=False, indent=4, sort_keys=True))
+
+
 @app.command()
 def rebuild() -> None:
     """Make the index anew from the folders; needed only where a folder was changed by hand."""
@@ -103,7 +121,7 @@ def _parsed(wanted: list[str] | None) -> list[Condition]:
 
 
 def _of(run: dict[str, Any], name: str) -> Any:
-    return run[name] if name in run else run["options"].get(next(iter(facts.renamed({name: 0}))))
+    return run[name] if name in run else run["options"].get(known_as(name))
 
 
 def _cell(value: Any) -> str:
@@ -116,7 +134,7 @@ _HEAD = f"{'run':42} {'state':8} {'step':>13} {'loss':>8} {'cer':>7}  sealed    
 def _line(run: dict[str, Any]) -> str:
     steps = f"{_cell(run['step'])}/{_cell(run['steps'])}"
     cer = "-" if run["cer"] is None else f"{run['cer']:.4f}"
-    options = "  ".join(_cell(run["options"].get(name)) for name in _SHOWN)
+    options = "  ".join(map(_cell, run["options"].values()))
     sealed = (run["sealed"] or "-")[:12]
     line = f"{run['name']:42} {run['state']:8} {steps:>13} {_cell(run['loss']):>8} {cer:>7}  {sealed:12}  {options}"
     return f"{line}  {run['why']}" if run["why"] else line

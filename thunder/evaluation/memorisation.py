@@ -164,8 +164,9 @@ def _overlaps(overlap: Overlap | None) -> Iterable[Flag]:
         return
     if overlap.rows:
         yield Flag("F4", f"{overlap.rows} validation rows are among the training rows, such as {overlap.example}")
-    if overlap.texts or overlap.near:
-        yield Flag("F3", f"{overlap.texts} texts of validation stand in training, {overlap.near} more share a stretch")
+    if overlap.texts or overlap.near or overlap.audios:
+        text = f"{overlap.texts} texts of validation stand in training, {overlap.near} more share a stretch"
+        yield Flag("F3", f"{text}; {overlap.audios} recordings of it do")
 
 
 def _placeholder(rows: Iterable[Row]) -> Iterable[Flag]:

@@ -14,6 +14,7 @@ from thunder.corpora.windows import comparable_key
 
 WORDS = 13  # a shared run of so many words is no chance, whatever their length in characters
 _IDS = ("feat_id", "audio_id", "row_id", "id", "utt_id")
+_AUDIO = ("audio_sha256", "audio_id")
 _TEXTS = ("reference_text", "text", "sentence", "transcript")
 
 
@@ -21,7 +22,8 @@ _TEXTS = ("reference_text", "text", "sentence", "transcript")
 class Overlap:
     """Validation rows that are training rows (by id and text); texts that stand in both; more that share a stretch.
 
-    example: one of the first, or of the second where there is none.
+    audios: validation rows whose recording stands in training, with whatever text. example: one of the first, or of the
+    second where there is none.
     """
 
     validation: int
@@ -29,6 +31,7 @@ class Overlap:
     texts: int
     near: int
     example: str = ""
+    audios: int = 0
 
 
 def between(train: Path, val: Path) -> Overlap:
@@ -37,18 +40,21 @@ def between(train: Path, val: Path) -> Overlap:
     Raises CorpusError where a file cannot be read, or a line of it is no row with a text.
     """
     held = list(_rows(val))
-    keys = [comparable_key(text) for _, text in held]
+    keys = [comparable_key(text) for _, text, _ in held]
     whole = {key: number for number, key in enumerate(keys)}
-    by_row = {(name, key): number for number, ((name, _), key) in enumerate(zip(held, keys, strict=True))}
+    by_row = {(name, key): number for number, ((name, _, _), key) in enumerate(zip(held, keys, strict=True))}
+    recordings = {audio: number for number, (_, _, audio) in enumerate(held) if audio}
     characters = windows.Held()
     characters.add(range(len(keys)), keys)
     runs = {run: number for number, key in enumerate(keys) for run in _runs(key)}
     same: set[int] = set()
     texts: set[int] = set()
     near: set[int] = set()
+    heard: set[int] = set()
     for batch in windows.batches(_rows(train)):
-        theirs = [comparable_key(text) for _, text in batch]
-        for (name, _), key, shared in zip(batch, theirs, characters.shared_with(theirs), strict=True):
+        theirs = [comparable_key(text) for _, text, _ in batch]
+        heard |= {recordings[audio] for _, _, audio in batch if audio in recordings}
+        for (name, _, _), key, shared in zip(batch, theirs, characters.shared_with(theirs), strict=True):
             if (row := by_row.get((name, key))) is not None:
                 same.add(row)
             if key in whole:
@@ -57,7 +63,7 @@ def between(train: Path, val: Path) -> Overlap:
             near |= {runs[run] for run in _runs(key) if run in runs}
     first = min(same or texts, default=None)
     example = "" if first is None else f"{held[first][0]!r}"
-    return Overlap(len(held), len(same), len(texts), len(near - texts), example)
+    return Overlap(len(held), len(same), len(texts), len(near - texts), example, len(heard))
 
 
 def _runs(key: str) -> Iterator[tuple[str, ...]]:
@@ -65,8 +71,8 @@ def _runs(key: str) -> Iterator[tuple[str, ...]]:
     return (tuple(words[at : at + WORDS]) for at in range(len(words) - WORDS + 1))
 
 
-def _rows(path: Path) -> Iterator[tuple[str, str]]:
-    """(id, text) of each row; the id is what was heard, where a row has none."""
+def _rows(path: Path) -> Iterator[tuple[str, str, str | None]]:
+    """(id, text, recording) of each row; the id is what was heard, where a row has none."""
     faults = Faults()
     for number, line in Lines(path, faults):
         row = _object(line)
@@ -75,7 +81,8 @@ def _rows(path: Path) -> Iterator[tuple[str, str]]:
             faults.add(f"{path}:{number}: no row with a text ({', '.join(_TEXTS)}, or messages)")
             continue
         heard = row.get("asr_text") or _message(row, 0) or ""
-        yield str(next((row[key] for key in _IDS if row.get(key)), heard)), text
+        audio = next((str(row[key]) for key in _AUDIO if row.get(key)), None)
+        yield str(next((row[key] for key in _IDS if row.get(key)), heard)), text, audio
     if faults:
         raise faults.error(f"{path}: cannot be compared:", "name the JSONL files that were trained and validated on")
 

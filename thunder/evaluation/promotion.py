@@ -11,9 +11,10 @@ from typing import Any, Literal
 from thunder.config import Settings, option
 from thunder.errors import ThunderError
 from thunder.evaluation import memorisation, repair_evidence, training_table
-from thunder.runs import bundle, drift, facts, hypothesis, matrix, spec, tables_files, welch
+from thunder.runs import audit, bundle, drift, facts, hypothesis, matrix, spec, tables_files, welch
 from thunder.runs.bundle_checks import json_object, options
 from thunder.runs.matrix_status import cer_of
+from thunder.runs.option_names import known_as
 from thunder.runs.record import CHANGES, ENVIRONMENT, LOG, METRICS, RESULTS
 
 SCHEMA = "thunder.claim/1"
@@ -21,7 +22,6 @@ SEEDS = 3
 P = 0.01  # of Welch's test; field practice for training runs
 ADAPTS = {"ttt"}  # parts of a mode that change weights while they are tested
 SOUND = ("healthy", "lag_only", "overfit")
-STAGES = ("eval", "pipeline")
 Find = Callable[[str], Path]
 
 
@@ -38,7 +38,6 @@ class Claim(Settings):
     lower: bool = option(True, "Whether the error rate of `runs` is to be the lower one (comparison).")
     hypothesis: str | None = option(None, "File of the frozen hypothesis.")
     tables: str | None = option(None, "Spec of the tables that say it.")
-    audits: dict[str, str] = option({}, "Reports of `thunder audit` by stage (eval, pipeline), where weights change.")
     evaluation: str | None = option(None, "Folder that `thunder eval` or the bridge wrote (repair).")
 
 
@@ -49,6 +48,9 @@ class Criterion:
     name: str
     holds: bool
     said: str
+
+    def __str__(self) -> str:
+        return self.said if self.said.startswith(f"{self.name}=") else f"{self.name}: {self.said}"
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ def judge(path: Path, find: Find) -> Decision:
     claim = spec.read(Claim, path)
     treated, control = [find(name) for name in claim.runs], [find(name) for name in claim.control]
     everyone = [*treated, *control]
-    criteria = [_sealed(everyone), _memcheck(everyone), _untainted(everyone), _audit(claim, everyone, path.parent)]
+    criteria = [_sealed(everyone), _memcheck(everyone), _untainted(everyone), _audit(everyone)]
     if claim.kind == "comparison":
         criteria += [_comparable(claim, treated, control), _seeds(treated, control), _shown(claim, treated, control)]
         metrics: dict[str, Any] = {"control": list(map(cer_of, control)), "runs": list(map(cer_of, treated))}
@@ -88,7 +90,7 @@ def judge(path: Path, find: Find) -> Decision:
     failed = next((one for one in criteria if not one.holds), None)
     return Decision(
         claim.id,
-        f"not promoted: {failed.name}: {failed.said}" if failed else "promoted",
+        f"not promoted: {failed}" if failed else "promoted",
         tuple(criteria),
         {folder.name: bundle.sealed(folder) for folder in everyone},
         _datasets(everyone),
@@ -139,25 +141,13 @@ def _untainted(folders: Sequence[Path]) -> Criterion:
     return _first("untainted", faults, "no run was forced, and none is tainted")
 
 
-def _audit(claim: Claim, folders: Sequence[Path], here: Path) -> Criterion:
-    """Both stages, of every run whose weights change while it is tested."""
-    adapting = [folder.name for folder in folders if matrix.parts_of(options(folder)) & ADAPTS]
+def _audit(folders: Sequence[Path]) -> Criterion:
+    """Both stages, in the folder of every run whose weights change while it is tested, bound to its files."""
+    adapting = [folder for folder in folders if matrix.parts_of(options(folder)) & ADAPTS]
     if not adapting:
         return Criterion("audit", True, "no weight changes in the test")
-    faults = []
-    for stage in STAGES:
-        if stage not in claim.audits:
-            faults.append(f"{', '.join(adapting)}: no audit of stage {stage}")
-            continue
-        wrong: list[str] = []
-        said = json_object(here / claim.audits[stage], wrong)
-        listed = said.get("runs")
-        covered = listed if isinstance(listed, list) else []
-        faults += [f"audit of stage {stage}: {fault}" for fault in wrong]
-        if not wrong and (said.get("stage") != stage or said.get("verdict") != "pass"):
-            faults.append(f"audit of stage {stage}: {said.get('stage')}, {said.get('verdict')}")
-        faults += [f"audit of stage {stage}: not of {name}" for name in adapting if not wrong and name not in covered]
-    return _first("audit", faults, f"both stages pass for {', '.join(adapting)}")
+    faults = [f"{folder.name}: {why}" for folder in adapting for why in audit.refusals(folder)]
+    return _first("audit", faults, f"both stages pass for {', '.join(folder.name for folder in adapting)}")
 
 
 def _comparable(claim: Claim, treated: Sequence[Path], control: Sequence[Path]) -> Criterion:
@@ -165,7 +155,7 @@ def _comparable(claim: Claim, treated: Sequence[Path], control: Sequence[Path]) 
     if not control or not treated or not claim.factor:
         return Criterion("comparable", False, "a comparison names runs of both conditions, and the factor")
     modal = {"mode", "use_ttt", "reg", "reg_weight"}
-    said = next(iter(facts.renamed({claim.factor.replace("-", "_"): 0})))
+    said = known_as(claim.factor.replace("-", "_"))
     allow = {"seed"} | (modal if said in modal or said.startswith("mode") else {said})
     faults = []
     known = {folder: facts.read(folder) for folder in (*treated, *control)}

@@ -12,12 +12,12 @@ import numpy as np
 from thunder.evaluation import bootstrap, harm
 from thunder.evaluation.cases import PARTITIONS, UNKNOWN
 from thunder.evaluation.flags import FLAGS
+from thunder.text import bins
 from thunder.text.distance import ErrorCount
 
 JudgedRow = dict[str, Any]
 # what an error rate is called beside cer_before and cer_after: in code points, graphemes, tone-free, words
 NAMES = {"codepoint": "cer_{}", "grapheme": "cer_{}_grapheme", "toneless": "cer_{}_toneless", "word": "wer_{}"}
-LENGTHS = (20, 50, 100, 200)
 RATES = (0.0, 0.1, 0.3, 0.6)
 
 
@@ -121,21 +121,14 @@ def _rates(rows: Sequence[JudgedRow], drawing: Drawing) -> dict[str, Any]:
     return found
 
 
-def _bin(value: float, limits: Sequence[float], form: str) -> str:
-    """The name of the first bin whose upper limit a value keeps; the last has none."""
-    over = [limit for limit in limits if value > limit]
-    to = f"to {limits[len(over)]:{form}}" if len(over) < len(limits) else ""
-    return " ".join([*([f"over {over[-1]:{form}}"] if over else []), *([to] if to else [])])
-
-
 def length_of(row: JudgedRow) -> str:
     """The length bin of a row, by the code points of its reference."""
-    return _bin(row["reference_units"]["codepoint"], LENGTHS, "d")
+    return bins.of_length(row["reference_units"]["codepoint"])
 
 
 def rate_of(row: JudgedRow) -> str:
     """The bin of a row by the CER of its input: above 0.6 there is little left to repair from."""
-    return _bin(row["edits_before"]["codepoint"] / row["reference_units"]["codepoint"], RATES, ".1f")
+    return bins.name_of(row["edits_before"]["codepoint"] / row["reference_units"]["codepoint"], RATES, ".1f")
 
 
 GROUPS: dict[str, Callable[[JudgedRow], str]] = {

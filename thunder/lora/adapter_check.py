@@ -12,6 +12,7 @@ from thunder.lora.adapter_files import WEIGHTS
 from thunder.training import weights_check
 from thunder.training.weights_check import Check
 
+ANSWERS = "answers"  # a check that takes the base, and MLX: made by thunder/evaluation/answers.py
 _UP = ".lora_b"  # begins at 0, and is the first to move
 
 
@@ -31,7 +32,7 @@ def of_adapter(
         checks.append(_trained(folder / WEIGHTS))
     checks.append(_of_base(config, base_sha256))
     # a real adapter once answered with nothing but padding
-    checks.append(Check(WEIGHTS, "answers", "skipped", "needs the base: thunder eval counts answers of padding alone"))
+    checks.append(Check(WEIGHTS, ANSWERS, "skipped", "--probe asks the base with it; padding alone is no answer"))
     return checks
 
 

@@ -18,12 +18,13 @@ from mlx_lm.models import gemma4_text
 from mlx_lm.tuner.trainer import grad_checkpoint
 
 from thunder import digest
-from thunder.errors import ConfigError, ModelError
+from thunder.errors import ModelError
 from thunder.lora import tokenizer
 from thunder.lora.open_text import Text
 from thunder.lora.settings import PretrainSettings
 from thunder.parallel import data
 from thunder.text.chat import CORRECTION_INSTRUCTION, correction_prompt
+from thunder.training import wraps
 from thunder.training.task import Batch
 
 _INSTRUCTION_WEIGHT = 3000  # so that the words of the prompt become pieces, not bytes
@@ -237,14 +238,9 @@ class PretrainTask:
 
         Raises ConfigError where that is more than `max_wraps`.
         """
-        wraps = self.settings.total_updates * global_batch / self.rows
-        if wraps > self.settings.max_wraps:
-            raise ConfigError(
-                f"iters {self.settings.iters} go over the text {wraps:.1f} times, "
-                f"more than max_wraps {self.settings.max_wraps}",
-                fix="fewer --iters, more text, or a higher --max-wraps",
-            )
-        return wraps
+        found = wraps.planned(self.settings.total_updates, self.rows, global_batch)
+        wraps.refuse_more(found, self.settings.max_wraps, self.settings.iters)
+        return found
 
     def save(self, folder: Path) -> None:
         """Write a model folder that mlx_lm.load reads."""

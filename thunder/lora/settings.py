@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from pydantic import model_validator
 
 from thunder.config import REPOSITORY, option
@@ -13,7 +15,14 @@ EMBEDDED_MODEL = REPOSITORY / "data" / "models" / "tiny-gemma4-nko"
 EMBEDDED_DATA = REPOSITORY / "data" / "sample"
 
 
-class LoraSettings(LoopSettings):
+class CorpusSettings(LoopSettings):
+    """What both have in common: rows that should not be gone over often."""
+
+    max_wraps: int = option(10, "Refuse to go over the training rows more often than this.", panel=DATA, ge=1)
+    logs_wraps: ClassVar[bool] = True
+
+
+class LoraSettings(CorpusSettings):
     """Options of `thunder train`: LoRA on a Gemma (or any mlx-lm) model over ChatML rows."""
 
     model: str | None = option(
@@ -100,7 +109,7 @@ class LoraSettings(LoopSettings):
         return not self.lora_dropout
 
 
-class PretrainSettings(LoopSettings):
+class PretrainSettings(CorpusSettings):
     """Options of `thunder pretrain`: the tiny base from open text, from scratch."""
 
     text_root: str = option(..., "Folder that the text files below are in.", panel=DATA)
@@ -122,7 +131,6 @@ class PretrainSettings(LoopSettings):
         le=1,
     )
     max_words: int = option(8, "Longest piece of text to copy or repair, in words.", panel=DATA, ge=1)
-    max_wraps: int = option(10, "Refuse to go over the text more often than this.", panel=DATA, ge=1)
 
     vocab_size: int = option(1024, "Tokens of the sentencepiece model, byte fallback included.", panel=MODEL, ge=320)
     hidden_size: int = option(128, "Width.", panel=MODEL, ge=16)

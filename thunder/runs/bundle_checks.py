@@ -14,6 +14,7 @@ from thunder.errors import ConfigError
 from thunder.runs import scored_rows
 from thunder.runs.record import CONFIG, ENVIRONMENT, METRICS, RESULTS
 from thunder.runs.scored_rows import PREDICTIONS, ScoredRow
+from thunder.text import bins
 from thunder.text.distance import ErrorCount
 
 SPLIT, VOCAB, BY_PARTITION = "split.json", "vocab.json", "test_metrics_by_partition.json"
@@ -227,6 +228,7 @@ def _partitions(content: Mapping[str, Any], rows: list[ScoredRow], total: ErrorC
         faults.append(f"{BY_PARTITION}: has no partition ({', '.join(scored_rows.PARTITIONS)}) with '{_EDITS[0]}'")
         return
     _characters(content.get("characters"), total, faults)
+    _lengths(content.get("lengths"), rows, faults)
     sums = ErrorCount()
     for name in scored_rows.PARTITIONS:
         mine = [row for row in rows if row.partition == name]
@@ -264,6 +266,19 @@ def _characters(content: Any, total: ErrorCount, faults: list[str]) -> None:
             f"{BY_PARTITION}, 'characters': sum to {sums.edits} edits in {sums.reference_chars} code points, "
             f"the rows to {total.edits} in {total.reference_chars}"
         )
+
+
+def _lengths(content: Any, rows: list[ScoredRow], faults: list[str]) -> None:
+    """The bins of lengths, where a run has them, are what its rows say."""
+    if not isinstance(content, dict):
+        return
+    for name in bins.NAMES_OF_LENGTHS:
+        mine = [row.counts[""] for row in rows if bins.of_length(row.counts[""].reference_chars) == name]
+        count, said = sum(mine, ErrorCount()), content.get(name)
+        wanted = {"rows": len(mine), "reference_chars": count.reference_chars, "cer_edits": count.edits}
+        if mine or said is not None:
+            said = said if isinstance(said, dict) else {}
+            _compare(f"{BY_PARTITION}, '{name}'", said, wanted, required=tuple(wanted), faults=faults)
 
 
 def _best_loss(folder: Path, results: Mapping[str, Any], faults: list[str]) -> None:

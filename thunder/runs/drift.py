@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 from thunder.config import nearest
 from thunder.errors import UsageError
-from thunder.runs.facts import RENAMED, Facts, share_apart
+from thunder.runs.facts import Facts, share_apart
+from thunder.runs.option_names import known_as
 
 Class = Literal["identity", "regime", "treatment", "conflict", "environment", "outcome"]
 Word = Literal["comparable", "comparable_with_warnings", "not_comparable"]
@@ -31,6 +32,7 @@ _COSMETIC = {
     "resume", "force", "skip_link_check", "allow_solo", "wait_for_hosts", "stall_after", "steps_per_report",
     "save_every", "probe_rows", "unsafe_shape", "preset", "data", "train_data", "valid_data", "test_data", "features",
     "split", "model", "adapter_path", "out", "name", "run_name", "text", "text_root", "exclude_rows", "schema",
+    "max_wraps", "hypothesis",
 }  # fmt: skip
 _SAME_RATE = 0.01  # of a configured rate, to which the logged peak holds
 _FAR_BELOW = 0.5  # of a configured rate: a logged peak below this is not it
@@ -94,8 +96,7 @@ def refuse_unknown(allow: Collection[str], *runs: Facts) -> None:
 
 
 def _known_as(name: str) -> str:
-    name = name.strip().replace("-", "_")
-    return RENAMED.get(name, name)
+    return known_as(name.strip().replace("-", "_"))
 
 
 def _judged(a: Facts, b: Facts, findings: tuple[Finding, ...]) -> tuple[Word, tuple[Finding, ...], str]:

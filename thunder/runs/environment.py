@@ -10,6 +10,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from thunder import digest
+
 PACKAGES = ("mlx", "mlx-lm", "numpy", "sentencepiece", "tokenizers", "transformers", "rapidfuzz")
 
 
@@ -57,9 +59,17 @@ def commit(repository: Path) -> dict[str, Any]:
     return {"commit": revision or None, "dirty": bool(status) if revision else None}
 
 
+def difference(repository: Path) -> str | None:
+    """SHA-256 of what tracked files have otherwise than the commit; None where they have nothing."""
+    changed = _said(["git", "-C", str(repository), "diff", "HEAD"])
+    return digest.of_bytes(changed.encode()) if changed else None
+
+
 def _said(command: list[str]) -> str:
     try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+        return subprocess.run(
+            command, capture_output=True, text=True, errors="replace", timeout=10, check=True
+        ).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return ""
 
@@ -73,4 +83,5 @@ def describe(repository: Path) -> dict[str, Any]:
         "chip": chip(),
         "cores": cores(),
         **commit(repository),
+        "diff_sha256": difference(repository),
     }

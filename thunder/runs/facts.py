@@ -10,17 +10,10 @@ from typing import Any
 from thunder import digest
 from thunder.runs import scored_rows
 from thunder.runs.bundle_checks import SPLIT, VOCAB, json_object, options
+from thunder.runs.option_names import renamed
 from thunder.runs.record import CHANGES, ENVIRONMENT, METRICS, RESULTS
 from thunder.runs.registry import PLAN
 
-# one thing has one name, whoever wrote the configuration
-RENAMED = {
-    "learning_rate": "lr",
-    "batch_size": "batch",
-    "max_steps": "iters",
-    "num_iters": "iters",
-    "epochs": "max_epochs",
-}
 Trace = Mapping[int, float]
 
 
@@ -47,7 +40,7 @@ class Done:
 
 @dataclass(frozen=True)
 class Facts:
-    """A run as it is compared. options: asked for, with defaults, each under its one name (RENAMED).
+    """A run as it is compared. options: asked for, with defaults, each under its one name.
 
     identity: digests of what it was trained and tested on; empty where the run records none, None where there is no run
     yet. environment: versions, machine, commit. forced: what `--force` let be changed on the way.
@@ -72,14 +65,6 @@ def read(folder: Path) -> Facts:
     forced = [str(text) for entry in entries(folder / CHANGES) for text in entry.get("changes") or ()]
     identity, environment = _identity(folder, said), _environment(said)
     return Facts(folder.name, _per_update(asked, plan), identity, environment, done, tuple(forced))
-
-
-def renamed(asked: Mapping[str, Any]) -> dict[str, Any]:
-    """Options under the one name that each has; of a cluster's file its name, wherever it lies."""
-    said = {RENAMED.get(key, key): value for key, value in asked.items()}
-    if isinstance(path := said.get("cluster"), str):
-        said["cluster"] = Path(path).stem
-    return said
 
 
 def _content(path: Path) -> dict[str, Any]:

@@ -16,7 +16,9 @@ from thunder.errors import ArtifactError, ConfigError, UsageError, several
 from thunder.runs import drift, facts, outcomes, scored_rows, spec
 from thunder.runs.bundle_checks import json_object
 from thunder.runs.facts import Facts
+from thunder.runs.option_names import known_as
 from thunder.runs.record import METRICS, RESULTS
+from thunder.runs.registry import PLAN
 
 SCHEMA = "thunder.hypothesis/1"
 FROZEN = ".frozen.jsonl"
@@ -96,20 +98,29 @@ def freeze(path: Path, now: float | None = None) -> str:
     sha256 = digest.of_value(spec.content_of(path))
     if not any(line["sha256"] == sha256 for line in _log(path)):
         line = {"sha256": sha256, "time": round(time.time() if now is None else now, 3)}
-        with _beside(path).open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(line) + "\n")
+        before = _beside(path).read_bytes() if _beside(path).is_file() else b""
+        digest.write_atomically(_beside(path), before + json.dumps(line).encode() + b"\n")
     return sha256
+
+
+def to_be_tested(path: Path) -> dict[str, Any]:
+    """What a run logs of the hypothesis that it is started under: id, digest, and when it was frozen.
+
+    Raises UsageError where it was never frozen, ArtifactError where it was changed since.
+    """
+    found, sha256 = read(path), digest.of_value(spec.content_of(path))
+    return {"id": found.id, "sha256": sha256, "frozen": _frozen(path, sha256).get("time")}
 
 
 def evaluate(path: Path, treated: Path, control: Path) -> Evaluation:
     """What two runs say of a frozen hypothesis.
 
-    Raises ArtifactError where it was changed after it was frozen, or frozen after the treated run had begun; UsageError
-    where it was never frozen.
+    Raises ArtifactError where it was changed after it was frozen, frozen after the treated run had begun, or is not the
+    one that run was started under; UsageError where it was never frozen.
     """
     hypothesis, sha256 = read(path), digest.of_value(spec.content_of(path))
     entries = {name: facts.entries(folder / METRICS) for name, folder in (("treated", treated), ("control", control))}
-    skipped = _refuse_changed(path, sha256, entries["treated"])
+    skipped = [*_refuse_changed(path, sha256, entries["treated"]), *_refuse_another(path, sha256, treated)]
     a, b = facts.read(treated), facts.read(control)
     void = _not_applied(hypothesis, entries, a, b) + _not_alone(hypothesis, a, b)
     values = [_metric(folder, hypothesis.metric) for folder in (treated, control)]
@@ -137,8 +148,8 @@ def _log(path: Path) -> list[dict[str, Any]]:
     return lines
 
 
-def _refuse_changed(path: Path, sha256: str, entries: list[dict[str, Any]]) -> list[str]:
-    """What could not be checked of the order in which things were done."""
+def _frozen(path: Path, sha256: str) -> dict[str, Any]:
+    """The line of the log that speaks of the file as it is."""
     log = _log(path)
     if not log:
         raise UsageError(f"{path}: never frozen", fix=f"thunder hypothesis freeze {path}, before the run")
@@ -148,6 +159,27 @@ def _refuse_changed(path: Path, sha256: str, entries: list[dict[str, Any]]) -> l
             f"{path}: changed since it was frozen: {sha256[:12]}, frozen was {log[-1]['sha256'][:12]}",
             fix="put it back as it was; what is learned from a run is another hypothesis, for another run",
         )
+    return frozen
+
+
+def _refuse_another(path: Path, sha256: str, treated: Path) -> list[str]:
+    """What could not be checked of the digest that the run logged before it began."""
+    plan = json_object(treated / PLAN, []) if (treated / PLAN).is_file() else {}
+    logged = plan.get("hypothesis")
+    if not isinstance(logged, dict):
+        return [f"whether {treated.name} was started under it: it logs no hypothesis (--hypothesis FILE)"]
+    if logged.get("sha256") != sha256:
+        raise ArtifactError(
+            f"{path}: {sha256[:12]} is not the hypothesis that {treated.name} was started under: "
+            f"{logged.get('id')}, {str(logged.get('sha256'))[:12]}",
+            fix="name the one that it was started under",
+        )
+    return []
+
+
+def _refuse_changed(path: Path, sha256: str, entries: list[dict[str, Any]]) -> list[str]:
+    """What could not be checked of the order in which things were done."""
+    frozen = _frozen(path, sha256)
     times = [entry["time"] for entry in entries if isinstance(entry.get("time"), int | float)]
     if not times or not isinstance(frozen.get("time"), int | float):
         return ["whether it was frozen before the run: a time is not logged"]
@@ -170,7 +202,7 @@ def _not_applied(
     elif apart < check.at_least:
         text = f"'{check.trace}' differs at {apart:.0%} of the steps, {check.at_least:.0%} were to"
         found.append(f"treatment not applied: {text}")
-    key = next(iter(facts.renamed({hypothesis.treatment.key: 0})))
+    key = known_as(hypothesis.treatment.key)
     for run, wanted in ((treated, hypothesis.treatment.after), (control, hypothesis.treatment.before)):
         if key in run.options and run.options[key] != wanted:
             found.append(f"other treatment: {run.name} has {key} {run.options[key]!r}, not {wanted!r}")
@@ -183,7 +215,7 @@ def _not_applied(
 
 def _not_alone(hypothesis: Hypothesis, treated: Facts, control: Facts) -> list[str]:
     """What else differs between the two runs, which could be the reason as well."""
-    key = next(iter(facts.renamed({hypothesis.treatment.key: 0})))
+    key = known_as(hypothesis.treatment.key)
     known = {*treated.options, *control.options}
     found = drift.compare(treated, control, [key] if key in known else [])
     return [f"other factors: {found.sentence}"] if found.factors else []

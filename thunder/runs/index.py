@@ -18,9 +18,9 @@ from typing import Any, TypeVar
 
 from thunder.config import nearest
 from thunder.errors import ConfigError, UsageError
-from thunder.runs import bundle, bundle_checks, registry
+from thunder.runs import registry
 from thunder.runs.conditions import Condition, name_of
-from thunder.runs.facts import renamed
+from thunder.runs.option_names import known_as, renamed
 from thunder.runs.registry import PLAN
 
 NAME = ".registry.sqlite"
@@ -35,31 +35,55 @@ Answer = TypeVar("Answer")
 
 
 def listed(
-    root: Path, conditions: Sequence[Condition] = (), *, sort: str = "started", limit: int | None = None
+    root: Path,
+    conditions: Sequence[Condition] = (),
+    *,
+    sort: str = "started",
+    limit: int | None = None,
+    only: Sequence[str] | None = None,
 ) -> list[dict[str, Any]]:
     """The runs that meet all conditions, each with its columns and its `options`; newest first.
 
+    only: the options that are wanted, None for what a run does not have; by default all that it has.
     sort: a column or an option; -name is downwards, and `started` without a sign is newest first.
     Raises UsageError where a condition or `sort` names what no run has.
     """
-    downwards = sort.startswith("-") or sort == "started"
-    by = name_of(sort.removeprefix("-"))
-    order, values = _expression(by)
-    query = f"SELECT {', '.join(COLUMNS)}, options FROM runs"
-    parts = [_where(condition) for condition in conditions]
-    if parts:
-        query += " WHERE " + " AND ".join(text for text, _ in parts)
-    query += f" ORDER BY ({order}) IS NULL, {order} {'DESC' if downwards else ''}, name DESC LIMIT ?"
-    arguments = [*(value for _, part in parts for value in part), *values, *values, -1 if limit is None else limit]
+    query, arguments = _query(conditions, sort, limit, only)
 
     def ask(connection: sqlite3.Connection) -> list[dict[str, Any]]:
         _refresh(connection, root)
         rows = connection.execute(query, arguments).fetchall()
         if not rows:
-            _refuse_unknown(connection, [*(each.name for each in conditions), by])
-        return [dict(zip(COLUMNS, row, strict=False)) | {"options": json.loads(row[-1])} for row in rows]
+            _refuse_unknown(connection, [*(each.name for each in conditions), name_of(sort.removeprefix("-"))])
+        names = (*COLUMNS, "options")
+        options = json.loads if only is None else lambda text: dict(zip(only, json.loads(text), strict=False))
+        return [dict(zip(names, (*row[:-1], options(row[-1])), strict=True)) for row in rows]
 
     return _asked(root, ask)
+
+
+def _query(
+    conditions: Sequence[Condition], sort: str, limit: int | None, only: Sequence[str] | None
+) -> tuple[str, list[Any]]:
+    """The question as SQL, with its values."""
+    downwards = sort.startswith("-") or sort == "started"
+    order, values = _expression(name_of(sort.removeprefix("-")))
+    # several paths in one make a JSON array, in which true is not 1; so never fewer than two
+    places = [*map(_place, only or ()), *[_place("")] * 2]
+    wanted = "options" if only is None else f"json_extract(options, {', '.join('?' * len(places))})"
+    query = f"SELECT {', '.join(COLUMNS)}, {wanted} FROM runs"
+    parts = [_where(condition) for condition in conditions]
+    if parts:
+        query += " WHERE " + " AND ".join(text for text, _ in parts)
+    query += f" ORDER BY ({order}) IS NULL, {order} {'DESC' if downwards else ''}, name DESC LIMIT ?"
+    arguments = [
+        *(places if only is not None else ()),
+        *(value for _, part in parts for value in part),
+        *values,
+        *values,
+        -1 if limit is None else limit,
+    ]
+    return query, arguments
 
 
 def rebuild(root: Path) -> int:
@@ -131,6 +155,8 @@ def _folders(root: Path) -> Iterator[tuple[str, str, int]]:
 
 def _row(folder: Path) -> tuple[Any, ...]:
     """What the index keeps of a run, in the order of COLUMNS without the name."""
+    from thunder.runs import bundle, bundle_checks  # a look at runs that have not changed does without them
+
     plan = bundle_checks.json_object(folder / PLAN, []) if (folder / PLAN).is_file() else {}
     settings = plan.get("settings")
     try:
@@ -148,7 +174,12 @@ def _expression(name: str) -> tuple[str, list[str]]:
     """A column or an option as SQL, with the values that it needs."""
     if name in COLUMNS:
         return name, []
-    return "json_extract(options, ?)", [f'$."{next(iter(renamed({name: 0})))}"']
+    return "json_extract(options, ?)", [_place(name)]
+
+
+def _place(option: str) -> str:
+    """Where an option lies in a run's options, as SQLite writes it."""
+    return f'$."{known_as(option)}"'
 
 
 def _where(condition: Condition) -> tuple[str, list[Any]]:
@@ -171,6 +202,6 @@ def _refuse_unknown(connection: sqlite3.Connection, names: Sequence[str]) -> Non
         return
     keys = {key for (key,) in connection.execute("SELECT DISTINCT key FROM runs, json_each(options)")}
     for name in sorted(asked):
-        if next(iter(renamed({name: 0}))) not in keys:
+        if known_as(name) not in keys:
             known = [*COLUMNS, *sorted(keys)]
             raise UsageError(f"no run has '{name}'.{nearest(name, known)}", fix=f"one of: {', '.join(known)}")

@@ -191,14 +191,17 @@ def parts_of(options: Mapping[str, Any]) -> set[str]:
 
 
 def factors(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """In what two resolved configurations differ: options, and each part of a mode by itself as `mode.PART`."""
+    """In what two resolved configurations differ: options, and each part of a mode by itself as `mode.PART`.
+
+    What a run is to test decides nothing of it.
+    """
     modal = ("mode", "use_ttt", "reg")
     apart = sorted(parts_of(one) ^ parts_of(other))
     found: dict[str, tuple[Any, Any]] = {
         f"mode.{part}": (part in parts_of(one), part in parts_of(other)) for part in apart
     }
     for key in sorted(one.keys() | other.keys()):
-        if key not in modal and one.get(key) != other.get(key):
+        if key not in (*modal, "hypothesis") and one.get(key) != other.get(key):
             found[key] = (one.get(key), other.get(key))
     return found
 

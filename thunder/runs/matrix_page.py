@@ -17,6 +17,7 @@ from thunder.runs.drift import Drift
 from thunder.runs.facts import Facts
 from thunder.runs.matrix import Comparison, Matrix
 from thunder.runs.matrix_status import CellState
+from thunder.runs.option_names import known_as
 from thunder.runs.record import METRICS
 from thunder.runs.registry import PLAN
 
@@ -72,7 +73,7 @@ def compared(plan: Matrix, states: Sequence[CellState]) -> list[Compared]:
 
 def _drift(a: Facts, b: Facts, factor: str) -> Drift:
     modal = {"mode", "use_ttt", "reg", "reg_weight"}
-    said = next(iter(facts.renamed({factor.replace("-", "_"): 0})))
+    said = known_as(factor.replace("-", "_"))
     allow = modal if said.startswith("mode") or said in modal else {said}
     known = {*a.options, *b.options}
     try:

@@ -98,6 +98,20 @@ class Report(Hook):
         self._reset()
 
 
+class Wraps(Hook):
+    """A line of the log where the rows begin anew; rows that are held out are none of them, in any pass."""
+
+    def __init__(self, settings: LoopSettings, record: RunRecord) -> None:
+        super().__init__(1, settings.total_updates)
+        self.record, self.wanted, self.epoch = record, settings.logs_wraps, 0
+
+    def maybe(self, state: State, *, at_start: bool = False) -> None:
+        """Tell of a pass that begins; one that a resumed run is in has been told of."""
+        if self.wanted and not at_start and state.epoch > self.epoch:
+            self.record.log(f"step {state.step}: the rows begin anew, pass {state.epoch + 1}")
+        self.epoch = state.epoch
+
+
 class Validate(Hook):
     """Loss over the whole validation set; keeps the best weights beside the last; early stopping."""
 
@@ -195,9 +209,10 @@ def standard_hooks(
     ground: Mapping[str, str],
     ranks: int,
 ) -> list[Hook]:
-    """Report, validate, save: in this order, so that a checkpoint holds what its validation found."""
+    """Wraps, report, validate, save: the last in this order, so that a checkpoint holds what its validation found."""
     report = Report(settings, record)
     return [
+        Wraps(settings, record),
         report,
         Validate(task, settings, world, record, report, stop_requested),
         Save(task, optimizer, settings, record, report, ground, ranks),

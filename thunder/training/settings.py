@@ -24,6 +24,7 @@ CIRCUMSTANCES = (
     "probe_rows",
     "run_name",
     "prefix_cache",
+    "max_wraps",
 )
 
 
@@ -126,6 +127,12 @@ class LoopSettings(Settings):
         pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$",
     )
 
+    hypothesis: str | None = option(
+        None,
+        "File of the frozen hypothesis that this run is to test; its digest is logged before anything is trained.",
+        panel=OUTPUT,
+    )
+
     force: bool = option(
         False,
         "With --resume: go on although options, rows or base weights have changed; the run records what has.",
@@ -134,6 +141,9 @@ class LoopSettings(Settings):
 
     bias_correction: ClassVar[bool] = False
     """Whether AdamW corrects its first moments, as torch's does and mlx_lm's does not."""
+
+    logs_wraps: ClassVar[bool] = False
+    """Whether each new pass over the rows is worth a line of the log: where there are to be few."""
 
     def digest(self) -> str:
         """SHA-256 of the values that decide what is computed."""

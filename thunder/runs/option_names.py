@@ -1,0 +1,28 @@
+"""One thing has one name, whoever wrote the configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+RENAMED = {
+    "learning_rate": "lr",
+    "batch_size": "batch",
+    "max_steps": "iters",
+    "num_iters": "iters",
+    "epochs": "max_epochs",
+}
+
+
+def known_as(name: str) -> str:
+    """The one name of an option."""
+    return RENAMED.get(name, name)
+
+
+def renamed(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Options under the one name that each has; of a cluster's file its name, wherever it lies."""
+    said = {known_as(key): value for key, value in asked.items()}
+    if isinstance(path := said.get("cluster"), str):
+        said["cluster"] = Path(path).stem
+    return said

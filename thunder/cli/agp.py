@@ -11,7 +11,7 @@ import typer
 
 from thunder.bridge import keys
 from thunder.bridge.settings import BridgeSettings, ProposeSettings, ServeSettings
-from thunder.cli import jobs, report
+from thunder.cli import agp_eval, jobs, report
 from thunder.cli.options import ConfigFile, flags
 from thunder.cli.output import say
 from thunder.cli.settings import file_and_flags
@@ -21,6 +21,7 @@ from thunder.errors import ArtifactError, GateError, UsageError
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Recognised text over the bridge.")
 key = typer.Typer(add_completion=False, no_args_is_help=True, help="Keys that sign tokens and records.")
 app.add_typer(key, name="key")
+app.command("eval")(agp_eval.evaluate)
 app.command("report")(report.log_report)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of lines.")]

@@ -47,24 +47,30 @@ def check(settings: ProposerSettings, more: Sequence[str] = ()) -> None:
 
 
 def engine_of(settings: ProposerSettings, wanted: frozenset[str] | None = None) -> Engine:
-    """The engine that the settings name; a model is loaded for it, another bridge asked what it is.
+    """The engine that the settings name, as `engines_of` has it."""
+    return engines_of(settings, wanted)[0]
 
+
+def engines_of(settings: ProposerSettings, wanted: frozenset[str] | None = None) -> tuple[Engine, Engine | None]:
+    """The engine that the settings name, and the base alone beside an adapter.
+
+    A model is loaded for it, another bridge asked what it is.
     wanted: ids that a file of proposals must have, or None where they are not known yet.
     Raises ModelError, CorpusError where a model or a file of proposals cannot be used, ClusterError where another
     bridge cannot be reached.
     """
     kind, _, path = settings.engine.partition(":")
     if kind == "identity":
-        return Identity()
+        return Identity(), None
     if kind == "file":
-        return FromFile(Path(path).expanduser(), wanted)
+        return FromFile(Path(path).expanduser(), wanted), None
     if kind in REMOTE:
         bearer = keys.secret(Path(settings.engine_bearer_file).expanduser()) if settings.engine_bearer_file else None
-        return remote.Bridge(remote.address(settings.engine), bearer, chunk=settings.batch_size)
+        return remote.Bridge(remote.address(settings.engine), bearer, chunk=settings.batch_size), None
     from thunder.evaluation import setup  # the way to MLX, which the other engines do without
 
     how = {"batch_size": settings.batch_size, "window": settings.window, "margins": True}
-    return setup.of_model(settings.model, settings.adapter_path, **how)[0]
+    return setup.of_model(settings.model, settings.adapter_path, **how)
 
 
 def over_the_bridge(

@@ -54,10 +54,12 @@ class Scorer:
     def judge(self, case: Case, proposal: Proposal, base: Proposal | None = None) -> JudgedRow:
         """A row of predictions.jsonl with the gate's decision on it.
 
-        A recorded "accepted" is another gate's word; here this one's counts. The partition is the one that counted.
+        A recorded "accepted" is another gate's word; here this one's counts. The partition is the one that counted. Of
+        the base's answer stands what this gate would leave of it.
         """
-        verdict = gate.decide(evidence(case, replace(proposal, accepted=True)), self.book)
+        verdict = self._verdict(case, proposal)
         self.verdicts.append(verdict)
+        base = replace(base, text=self._verdict(case, base).text) if base else None
         return judged(case, replace(proposal, accepted=verdict.decision == "accept"), base) | {
             "decision": verdict.decision,
             "admissible": verdict.admissible,
@@ -67,6 +69,9 @@ class Scorer:
             "margin": proposal.margin,
             "reasons": [list(reason) for reason in verdict.reasons],
         }
+
+    def _verdict(self, case: Case, proposal: Proposal) -> Verdict:
+        return gate.decide(evidence(case, replace(proposal, accepted=True)), self.book)
 
     def add_up(self, rows: Sequence[JudgedRow]) -> dict[str, Any]:
         """What results.json says of the gate; rows as `judge` makes them.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from thunder.acoustic.settings import TranscribeSettings
 from thunder.config import Settings, option
 
@@ -56,6 +58,9 @@ class ScoreSettings(ProposerSettings):
         "Who proposes: rows (the proposals that stand in them); mlx (a base, with --adapter-path); identity; oracle "
         "(the reference); file:PATH; http://HOST:PORT (another bridge).",
         panel=WHO,
+    )
+    compare: Literal["base", "none"] = option(
+        "base", "Answers of the base, behind the same gate, beside an adapter's: base or none.", panel=WHO
     )
     limit: int = option(0, "Only the first so many rows of each file; 0 = all.", panel=WHO, ge=0)
     seed: int = option(0, "Seed of the bootstrap.", panel=OUTPUT, ge=0)

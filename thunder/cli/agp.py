@@ -55,7 +55,7 @@ def serve(config: ConfigFile = None, as_json: Json = False, *, given: dict[str, 
 @app.command()
 @flags(ProposeSettings)
 def propose(
-    file: Annotated[Path, typer.Argument(help="Rows: correction rows, before/after, hyp/ref or ChatML (JSONL).")],
+    file: Annotated[Path, typer.Argument(help="Rows (JSONL) of recognised text, with references or without.")],
     config: ConfigFile = None,
     as_json: Json = False,
     *,
@@ -64,18 +64,22 @@ def propose(
     """Take the rows of a file over the bridge, as one batch; exit code 3 where the batch as a whole is stopped."""
     from thunder.bridge import propose as bridge
     from thunder.bridge.provenance import Log
+    from thunder.cli.eval import Bar
     from thunder.digest import write_atomically
     from thunder.evaluation import cases
 
     settings: ProposeSettings = _settings(ProposeSettings, config, given)
     bridge.check(settings)
     book, ring = bridge.rulebook(settings), keys.choose(settings.key_file, settings.dev_key)
-    read = cases.read(file.expanduser(), settings.limit)
+    read = cases.read(file.expanduser(), settings.limit, "missing")
     with Log(_log(settings), ring) as log:
         if log.repaired:
             typer.echo(f"{log.path}: {log.repaired}", err=True)
         engine = bridge.engine_of(settings, read.all_ids)
-        decisions, why = bridge.over_the_bridge(read.cases, engine, book, ring, log, texts=settings.log_texts)
+        with Bar(len(read.cases)) as bar:
+            decisions, why = bridge.over_the_bridge(
+                read.cases, engine, book, ring, log, texts=settings.log_texts, on_row=bar
+            )
     lines = "".join(json.dumps(bridge.as_line(each), ensure_ascii=False) + "\n" for each in decisions)
     if settings.out:
         write_atomically(Path(settings.out).expanduser(), lines)

@@ -40,10 +40,10 @@ def evaluate(files: Files, config: ConfigFile = None, as_json: AsJson = False, *
     book = propose.rulebook(settings)
     folders = _folders(files, settings)
     read = [cases.read(file.expanduser(), settings.limit, "missing") for file in files]
-    shared = None if _is_of_a_file(settings) else propose.engine_of(settings)
+    shared = None if _is_of_a_file(settings) else propose.engines_of(settings)
     found = []
     for each, folder in zip(read, folders, strict=True):
-        results = _scored(each, settings, shared or _engine(settings, each), Scorer(book), folder)
+        results = _scored(each, settings, shared or _engines(settings, each), Scorer(book), folder)
         found.append({"file": str(each.path), "folder": str(folder), **results})
         if not as_json:
             say("\n".join([f"{format_path(each.path)}:", *_lines(results, folder)]))
@@ -75,25 +75,29 @@ def _is_of_a_file(settings: ScoreSettings) -> bool:
     return settings.engine in OF_ITS_OWN or settings.engine.startswith("file:")
 
 
-def _engine(settings: ScoreSettings, read: Any) -> Any:
+def _engines(settings: ScoreSettings, read: Any) -> tuple[Any, Any]:
+    """The engine of one file, and no base beside it."""
     from thunder.bridge import propose, score
 
     if settings.engine == "rows":
-        return score.recorded(read)
-    return score.SureOracle() if settings.engine == "oracle" else propose.engine_of(settings, read.all_ids)
+        return score.recorded(read), None
+    if settings.engine == "oracle":
+        return score.SureOracle(), None
+    return propose.engines_of(settings, read.all_ids)
 
 
-def _scored(read: Any, settings: ScoreSettings, engine: Any, scorer: Any, folder: Path) -> dict[str, Any]:
+def _scored(read: Any, settings: ScoreSettings, engines: tuple[Any, Any], scorer: Any, folder: Path) -> dict[str, Any]:
     """One file's rows proposed for, judged, added up and written."""
     from thunder.cli.eval import Bar
     from thunder.evaluation import evaluate
     from thunder.report import of_evaluation, write
 
+    engine, base = engines[0], engines[1] if settings.compare == "base" else None
     folder.mkdir(parents=True, exist_ok=True)
-    with record.locked(folder), Bar(len(read.cases)) as bar:
+    with record.locked(folder), Bar(len(read.cases) * (2 if base else 1)) as bar:
         try:
             return evaluate.run(
-                read, settings, engine, None, folder, bar, lambda *found: write.html(of_evaluation.page(*found)),
+                read, settings, engine, base, folder, bar, lambda *found: write.html(of_evaluation.page(*found)),
                 scorer.judge, scorer.add_up,
             )  # fmt: skip
         except KeyboardInterrupt:
@@ -120,6 +124,9 @@ def _lines(results: dict[str, Any], folder: Path) -> list[str]:
         *(_partition(name, block, gate["by_partition"][name]) for name, block in results["by"]["partition"].items()),
         *([f"  as one batch it would be stopped: {gate['breaker']}"] if gate["breaker"] else []),
     ]
+    if "base" in results:
+        base = results["base"]
+        lines.append(f"  base alone: {rate(base['cer_after'])}, {base['improved']} improved, {base['worse']} worse")
     if results["empty_reference"]["rows"]:
         lines.append(f"  {results['empty_reference']['rows']} rows without a reference are counted apart")
     return [*lines, f"  evidence: {gate['evidence_class']}", f"  {format_path(folder)}"]

@@ -6,6 +6,7 @@ import json
 import math
 import random
 import unicodedata
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -260,6 +261,31 @@ def test_unchanged_text_is_kept_as_it_came():
         assert verdict.admissible == (partition in ("stable", "boundary", "uncertain"))
 
 
+STRICT = replace(BOOK, rules=BOOK.rules.model_copy(update={"syllables": "no-worse"}))
+
+
+@pytest.mark.parametrize("asked, proposal, fine", [
+    ("ߡߎ߬ߛߏ ߟߎ߬ ߣߊ߬ߣߊ߫ ߛߏ", "ߡߎ߬ߛߏ ߟߎ߬ ߣߊ߬ߣߊ߫ ߛߏ߫", True),  # a tone
+    ("ߡߎ߬ߛߏ ߟߎ߬ ߣߊ߬ߣߊ߫ ߛߏ", "ߡߎ߬ߛߏ ߟߎ߬ ߣߣߊ߫ ߛߏ", False),  # a vowel is lost
+    ("ߡߎ߬ߛߏ ߟߎ߬ ߣߣߊ߫ ߛߏ", "ߡߎ߬ߛߏ ߟߎ߬ ߣߊ߬ߣߊ߫ ߛߏ", True),  # and put back
+    ("ߡߎ߬ߛߏ ߟߎ߬ ߣߣߊ߫ ߛߏ", "ߡߎ߬ߛߏ ߟߎ߬ ߣߣߊ߬ ߛߏ", True),  # as bad as before
+    ("ߡߎ߬ߛߏ ߟߎ ߣߊ߬ߣߊ߫ ߛ", "ߡߎ߬ߛߏ ߟߎ߲߲ ߣߊ߬ߣߊ߫ ߛ", False),  # a second dot
+    ("ߡߎ߬ߛߏ ߟߎ ߣߊ߬ߣߊ߫ ߛߏ", "ߡߎ߬ߛߏ ߟߎ߲ ߣߊ߬ߣߊ߫ ߛߏ", True),  # a nasal vowel
+    ("ߡߎ߬ߛߏ ߟߎ߬ ߓߟߏ߫ ߛߏ", "ߡߎ߬ߛߏ ߟߎ߬ ߓߟߏ߯ ߛߏ", False),  # nothing is elided before a long vowel
+])  # fmt: skip
+def test_syllables_on_both_sides(asked, proposal, fine):
+    got = gate.decide(Evidence(asked, Proposal(proposal, **SURE), "uncertain", "nko"), STRICT)
+    assert ("syllables" in rules_of(got)) != fine and (got.decision == "accept") == fine
+    # it is off unless a file of rules says it
+    assert BOOK.rules.syllables == "off" and decide(asked, proposal).decision == "accept"
+    assert decide(asked, proposal, partition="stable").reasons  # the rest of the gate stands as it did
+
+
+def test_rows_of_latin_have_no_syllables_of_nko():
+    evidence = Evidence(LATIN, Proposal(LATIN.replace("tere", "trr"), **SURE), "uncertain", "latin")
+    assert gate.decide(evidence, STRICT).decision == "accept"
+
+
 def test_the_other_order_of_marks_is_no_edit():
     one, other = TEXT + "ߊ\u07eb\u07f2", TEXT + "ߊ\u07f2\u07eb"
     assert one != other and decide(one, other).decision == "keep"
@@ -465,6 +491,19 @@ def test_the_id_is_the_name_and_the_digest_of_the_file(tmp_path):
     other = tmp_path / "r.yaml"
     other.write_bytes(data.replace(b"0.80", b"0.81"))
     assert rules.read(other).id != BOOK.id and rules.read(other).rules.name == "agp_rules_v1"
+
+
+@pytest.mark.parametrize("said, fine", [("off", True), ("no-worse", True), ("yes", False), ("1", False)])
+def test_a_file_may_ask_for_syllables(tmp_path, said, fine):
+    from thunder.errors import ConfigError
+
+    path = tmp_path / "r.yaml"
+    path.write_text(f"{rules.DEFAULT.read_text(encoding='utf-8')}syllables: {said}\n", encoding="utf-8")
+    if fine:
+        assert rules.read(path).rules.syllables == said
+    else:
+        with pytest.raises(ConfigError, match="syllables"):
+            rules.read(path)
 
 
 def test_faults_of_a_file_are_listed_together(tmp_path):

@@ -13,6 +13,7 @@ from thunder.evaluation import flags
 from thunder.evaluation.engines import Proposal
 from thunder.text import normalise
 from thunder.text.alphabet import LAJANYALAN, LATIN_APOSTROPHES
+from thunder.text.syllables import violations
 
 SCRIPTS = ("nko", "latin")
 # what each rule forbids, in the order in which reasons are reported
@@ -30,6 +31,7 @@ OF_A_CHANGE = {
     "spacing": "space other than single blanks that the input lacks",
     "figures": "digits and punctuation other than the input's",
     "length": "much shorter or longer than the input",
+    "syllables": "more that makes no syllable of N'Ko than in the input",
     "unfinished": "cut off before it came to an end",
     "spans": "edits outside the spans that were given",
 }
@@ -79,6 +81,9 @@ def of_change(asked: str, text: str, script: str, rules: Rules) -> Iterator[Reas
         yield Reason("figures", f"{was!r} became {now!r}")
     if fault := _length(len(asked), len(text), rules):
         yield Reason("length", fault)
+    # words of other scripts have none: rows of Latin pass
+    if rules.syllables == "no-worse" and (now := violations(text)) > (was := violations(asked)):
+        yield Reason("syllables", f"{now} violations of the syllable's structure; the input has {was}")
 
 
 def of_spans(asked: str, text: str, spans: Sequence[tuple[int, int]], slack: int) -> Iterator[Reason]:

@@ -90,6 +90,10 @@ SHORT = nko(7)
     (SHORT, SHORT + "ߊߋߌ", "length"),
     (nko(8), nko(8) + "ߊߋ", None),
     (nko(8), nko(8) + "ߊߋߌ", "length"),
+    (SHORT, SHORT[:5], None),
+    (SHORT, SHORT[:4], "length"),
+    (nko(8), nko(8)[:7], None),
+    (nko(8), nko(8)[:5] + "ߞ", "length"),  # 6 of 8 is 75 %, though no more than 2 apart
     (TEXT, TEXT + "ߊߓߊߓߊߓ", None),
     (TEXT, TEXT + "ߊߓߊߓߊߓߊߓ", "loop"),
     (TEXT, TEXT + "<pad>", "special_token"),
@@ -174,6 +178,15 @@ def test_budgets_on_both_sides(partition, chars, edits, broken):
 def test_evidence_on_both_sides(partition, confidence, margin, broken):
     said = None if confidence is None else math.log(confidence) + 1e-12 * (confidence < 1)
     assert rules_of(decide(TEXT, changed(TEXT, 3), partition, confidence=said, margin=margin)) == broken
+
+
+def test_as_sure_as_is_asked_for_is_enough():
+    """Where the logarithm is exact: exp(0) is 1."""
+    budget = BOOK.budgets["uncertain"].model_copy(update={"min_confidence": 1.0})
+    book = replace(BOOK, budgets={**BOOK.budgets, "uncertain": budget})
+    for sure, fine in ((0.0, True), (-1e-9, False)):
+        evidence = Evidence(TEXT, Proposal(changed(TEXT, 1), sure, margin=1.0), "uncertain", "nko")
+        assert (gate.decide(evidence, book).decision == "accept") == fine
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 10**400, -(10**400)])
@@ -358,8 +371,19 @@ def edited(draw):
     return asked, "".join(letters)
 
 
-@given(edited(), st.sampled_from(["stable", "boundary", "uncertain", "novelty", "other", None]))
-@settings(max_examples=400, deadline=None)
+@st.composite
+def with_one_odd_character(draw):
+    asked = nko(draw(st.integers(30, 60)), draw(st.integers(0, 50)))
+    at = draw(st.integers(1, len(asked) - 1))
+    odd = draw(st.sampled_from([*ODD, "  ", " \u00a0"]))
+    return asked, changed(asked[:at], draw(st.integers(0, 1))) + odd + asked[at + draw(st.integers(0, 1)) :]
+
+
+@given(edited() | with_one_odd_character(),
+       st.sampled_from(["stable", "boundary", "uncertain", "novelty", "other", None]))  # fmt: skip
+@settings(max_examples=500, deadline=None)
+@example((TEXT, TEXT[:50] + "ߺ" + TEXT[50:]), "boundary")
+@example((TEXT, TEXT[:6] + " " + TEXT[6:-1]), "boundary")
 @example((TEXT, changed(TEXT, 1)), "boundary")
 def test_no_accepted_text_breaks_a_hard_rule(pair, partition):
     asked, proposal = pair

@@ -73,6 +73,21 @@ def test_single_bit_flips_are_all_found_at_their_line(log, ring):
         assert str(chain) != "ok" and chain.lines + 1 == line, (place, str(chain))
 
 
+@pytest.mark.parametrize("write", [
+    lambda content: json.dumps(content, sort_keys=True, ensure_ascii=False),  # blanks
+    lambda content: json.dumps(content, sort_keys=True, separators=(",", ":")),  # escapes
+    lambda content: json.dumps(dict(reversed(content.items())), separators=(",", ":"), ensure_ascii=False),
+    lambda content: plain(content)[:-1].decode() + f',"sha256":"{content["sha256"]}" }}',
+    lambda content: json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False) + "\r",
+])  # fmt: skip
+def test_a_line_written_otherwise_is_refused_though_it_says_the_same(log, write):
+    lines = log.read_bytes().splitlines(keepends=True)
+    other = write(json.loads(lines[11])).encode() + b"\n"
+    assert other != lines[11] and json.loads(other) == json.loads(lines[11])
+    log.write_bytes(b"".join([*lines[:11], other, *lines[12:]]))
+    assert str(provenance.verify(log, RING)) == "chain_broken@12" == str(provenance.verify(log))
+
+
 def test_a_last_line_whose_end_is_flipped_is_torn(log):
     data = log.read_bytes()
     log.write_bytes(data[:-1] + b"\x0b")

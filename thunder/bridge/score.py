@@ -81,7 +81,7 @@ class Scorer:
         batch; what is counted here is counted without it.
         """
         rejected = [row for row in rows if row["decision"] == "reject"]
-        reasons = Counter(rule for row in rejected for rule in dict.fromkeys(rule for rule, _ in row["reasons"]))
+        reasons = Counter(rule for row in rejected for rule, _ in row["reasons"])
         partitions = sorted({row["partition"] for row in rows}, key=place)
         return {
             "gate": {

@@ -78,7 +78,7 @@ def test_every_single_bit_of_a_bound_field_counts():
             changed = flipped.decode("utf-8", "surrogateescape").encode("utf-8", "replace").decode()
             assert outcome(bound=bound | {name: changed}) == f"mismatch:{name}", (name, place)
             tried += 1
-    assert tried > 3000
+    assert tried > 2000
 
 
 @given(st.sampled_from(sorted(asdict(CLAIMS))), st.integers(0, 9))

@@ -147,6 +147,14 @@ def test_key_files_are_their_owners_and_grow(tmp_path):
     assert second.keys[second.active].hex() not in repr(second)
 
 
+def test_a_link_to_a_key_file_stays_one(tmp_path):
+    first = keys.new(tmp_path / "safe.json")
+    link = tmp_path / "link.json"
+    link.symlink_to(tmp_path / "safe.json")
+    second = keys.new(link)
+    assert link.is_symlink() and keys.read(tmp_path / "safe.json") == second and first.active in second.keys
+
+
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o666, 0o700 | 0o070])
 def test_a_key_file_that_others_may_read_is_refused(tmp_path, mode):
     path = tmp_path / "keys.json"

@@ -506,7 +506,31 @@ def test_engines_of_the_evaluation(engine, decisions):
         assert gate.decide(Evidence(case.input, proposal, case.partition, case.script), BOOK).decision in decisions
 
 
+def test_a_reason_is_short_whatever_is_proposed():
+    for text in ("." * 100_000, "1" * 100_000 + TEXT, TEXT * 500, "\u202e" * 50_000, "\U000e0041ꙮ" * 9999):
+        verdict = decide(TEXT, text)
+        assert verdict.reasons and all(len(reason.said) < 400 for reason in verdict.reasons)
+
+
 # The file of rules.
+def test_a_file_that_changes_while_it_is_read_has_no_id(tmp_path, monkeypatch):
+    from thunder.errors import ConfigError
+
+    path = tmp_path / "r.yaml"
+    data = rules.DEFAULT.read_bytes()
+    path.write_bytes(data)
+    real = rules.load_yaml
+
+    def meanwhile(where):
+        values = real(where)
+        path.write_bytes(data.replace(b"0.80", b"0.10"))
+        return values
+
+    monkeypatch.setattr(rules, "load_yaml", meanwhile)
+    with pytest.raises(ConfigError, match="not the same when it was read again"):
+        rules.read(path)
+
+
 def test_the_id_is_the_name_and_the_digest_of_the_file(tmp_path):
     import hashlib
 

@@ -109,6 +109,54 @@ def test_the_bearer_file(tmp_path):
             server.secret_of(asked)
 
 
+def test_a_request_that_never_begins_does_not_hold_its_connection(served):
+    """Nothing, half a head, and half a second head; one that is being answered is left alone."""
+    service = served("--engine", "identity", "--deadline", "0.5").ready()
+    whole = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    for data in (b"", b"POST /propose HTT", whole + b"GET /he"):
+        begun = time.monotonic()
+        said = raw(service, data)
+        assert time.monotonic() - begun < 10 and said.startswith(b"HTTP/1.1 200" if whole in data else b"")
+    slow = b"POST /propose HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\nab"
+    assert b" 408 " in raw(service, slow).split(b"\r\n")[0]
+    assert service.get("/health")[1]["status"] == "ok"
+
+
+def test_connections_that_say_nothing_keep_nobody_from_being_answered_or_the_service_from_ending(served):
+    service = served("--engine", "identity", "--deadline", "2", "--drain", "4").ready()
+    where = (service.told["host"], service.told["port"])
+    head = (
+        b"POST /propose HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 50\r\n\r\nabc"
+    )
+    with contextlib.ExitStack() as held:
+        mute = [held.enter_context(socket.create_connection(where, timeout=20)) for _ in range(150)]
+        for connection in mute[:50]:
+            connection.sendall(head)
+        assert service.post(row(1))[0] == 200
+        begun = time.monotonic()
+        service.process.send_signal(signal.SIGTERM)
+        assert service.process.wait(30) == 0 and time.monotonic() - begun < 12
+    assert provenance.verify(service.log, keys.DEV_RING).lines == 1
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGXFSZ"), reason="no limit on the size of files here")
+def test_a_log_that_cannot_grow_stops_decisions_and_is_whole(served, tmp_path):
+    """A limit on the size of files in the place of a full disk."""
+    import resource
+
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+    try:
+        service = served("--engine", "identity").ready()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    codes = [service.post(row(number))[0] for number in range(40)]
+    told = codes.count(200)
+    assert codes == [200] * told + [503] * (40 - told) and 1 < told < 40
+    chain = provenance.verify(service.log, keys.DEV_RING)
+    assert (str(chain), chain.lines) == ("ok", told)
+
+
 def raw(service, data, close=False):
     """What comes back for bytes on a connection of their own."""
     with socket.create_connection((service.told["host"], service.told["port"]), timeout=20) as connection:

@@ -49,6 +49,8 @@ def new(path: Path) -> KeyRing:
 
     Raises as `read` does where the file is there and cannot be used.
     """
+    # a link into a place for secrets stays one
+    path = path.resolve()
     held = dict(read(path).keys) if path.exists() else {}
     key = secrets.token_bytes(LEAST_BYTES)
     ring = KeyRing(id_of(key), held | {id_of(key): key})
@@ -78,7 +80,7 @@ def read(path: Path) -> KeyRing:
     try:
         return _ring(json.loads(data))
     except (ValueError, RecursionError) as error:
-        raise ArtifactError(f"{path}: {error}", fix=_FIX) from None
+        raise ArtifactError(f"{path}: {error}", fix="take it from a copy; or move it away, and make a key") from None
 
 
 def secret(path: Path) -> str:

@@ -64,8 +64,10 @@ class Rulebook:
 def read(path: Path = DEFAULT) -> Rulebook:
     """Read a file of rules.
 
-    Raises ConfigError that lists every key which is unknown, missing or out of range, of the partitions too.
+    Raises ConfigError that lists every key which is unknown, missing or out of range, of the partitions too, or where
+    the file changes meanwhile.
     """
+    sha256 = _digest(path)
     values, faults = load_yaml(path), []
     try:
         rules, _ = build(Rules, [Layer(str(path), values)])
@@ -87,7 +89,16 @@ def read(path: Path = DEFAULT) -> Rulebook:
                 faults += _faults(error)
     if faults or rules is None:
         raise ConfigError("\n".join(["the gate's rules cannot be used:", *faults]), fix=f"compare with {DEFAULT}")
-    return Rulebook(rules, budgets, digest.of_file(path))
+    if _digest(path) != sha256:  # a pipe, or an editor at work: the id would be another file's
+        raise ConfigError(f"{path}: was not the same when it was read again", fix="name a file that stays as it is")
+    return Rulebook(rules, budgets, sha256)
+
+
+def _digest(path: Path) -> str:
+    try:
+        return digest.of_file(path)
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror or error}", fix="name a YAML file of rules") from None
 
 
 def _faults(error: ConfigError) -> list[str]:

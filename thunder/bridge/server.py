@@ -63,6 +63,8 @@ def serve(
     """
     import uvicorn
 
+    from thunder.bridge import patience
+
     propose.check(settings)
     secret = secret_of(settings)
     config = uvicorn.Config(
@@ -71,7 +73,7 @@ def serve(
         access_log=False,
         server_header=False,
         loop="asyncio",
-        http="h11",
+        http=patience.within(settings.deadline),
         ws="none",
         lifespan="on",
         backlog=BACKLOG,

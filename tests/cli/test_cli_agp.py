@@ -182,8 +182,10 @@ def test_the_decisions_overwrite_nothing(capsys, tmp_path, rows, proposals):
     log = tmp_path / "l.jsonl"
     words = ("propose", rows, "--engine", f"file:{proposals}", "--log", log, "--out")
     before = rows.read_bytes(), proposals.read_bytes()
+    other = tmp_path / "x"
+    other.symlink_to(rows)
     for out, said in ((rows, "the rows"), (log, "the log"), (proposals, "proposals"), (tmp_path, "a folder"),
-                      (rows / "x", "no folder that can be written"), (tmp_path / "." / "rows.jsonl", "the rows")):  # fmt: skip
+                      (rows / "x", "no folder that can be written"), (other, "the rows")):  # fmt: skip
         assert agp(*words, out) == 2
         assert said in capsys.readouterr().err
     assert not log.exists() and (rows.read_bytes(), proposals.read_bytes()) == before

@@ -114,13 +114,16 @@ def _lines(results: dict[str, Any], folder: Path) -> list[str]:
     counts = ", ".join(f"{count} {kind}" for kind, count in gate["decisions"].items())
     reasons = ", ".join(f"{rule} {count}" for rule, count in gate["reasons"].items())
     refused = ", ".join(f"{count} {kind}" for kind, count in gate["refused"].items())
-    lines = [
+    rates = [
         *headlines(results),
         f"  every proposal taken: {rate(results['cer_blind'])}; the better of both each time: "
         f"{rate(results['cer_oracle'])}",
+    ]
+    lines = [
+        *(rates if results["rows"] else ["no row has a reference: decisions alone, and no error rates"]),
         f"  decisions: {counts}; {gate['admissible']} admissible",
         *([f"  reasons: {reasons}"] if reasons else []),
-        *([f"  had the rejected been taken: {refused}"] if gate["decisions"]["reject"] else []),
+        *([f"  had the rejected been taken: {refused}"] if any(gate["refused"].values()) else []),
         *(_partition(name, block, gate["by_partition"][name]) for name, block in results["by"]["partition"].items()),
         *([f"  as one batch it would be stopped: {gate['breaker']}"] if gate["breaker"] else []),
     ]

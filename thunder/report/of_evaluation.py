@@ -44,14 +44,16 @@ def page(rows: Sequence[Judged], results: Judged, gate: float | None = None, abs
     """The page; rows as `judge` makes them, results as `summary` does with the ground of the evaluation."""
     evidence = ", ".join(f"{count} {name}" for name, count in results["evidence_class"].items()) or "no rows"
     said = [fact(name, value) for name, value in sorted(results.get("ground", {}).items()) if value not in (None, 0)]
-    said += [("rules", text) for text in [text_in(object_in(results, "gate"), "rules_id")] if text]
+    of_rules = object_in(results, "gate")
+    said += [fact("rules", text) for text in [text_in(of_rules, "rules_id")] if text]
+    behind = of_gate.parts(rows, of_gate.notes(of_rules)) if of_rules else []
     return Page(
         title=f"CER {rate(results['cer_before'])} → {rate(results['cer_after'])} on {results['rows']} rows",
         kind="Evaluation",
         facts=[*said, ("evidence", evidence)],
         cards=cards(results),
         absent=absent,
-        sections=[*(of_gate.parts(rows) if "gate" in results else []), *repair(rows, results, gate)],
+        sections=[*behind, *repair(rows, results, gate)],
         rows=[view(row) for row in rows],
     )
 
@@ -59,6 +61,8 @@ def page(rows: Sequence[Judged], results: Judged, gate: float | None = None, abs
 def repair(rows: Sequence[Judged], results: Judged, gate: float | None) -> list[Section]:
     """The parts on input against proposal, which evaluations and runs with an adapter have."""
     counted = [row for row in rows if row["reference_units"]["codepoint"]]
+    if not counted:
+        return [*others(results), sections.flags(results)]
     texts = ((row["reference"], row["input"], final_text(row)) for row in counted)
     return [
         sections.partitions(results["by"]["partition"], gate),
@@ -113,7 +117,7 @@ def view(row: Judged) -> RowView:
     lines = [Line("reference", marks.plain(reference)), Line("recognised", marks.marked(row["input"], reference))]
     if "proposal_base" in row:
         lines.append(Line("base's answer", marks.marked(row["proposal_base"], reference)))
-    refused = "" if row["accepted"] else ", not taken"
+    refused = "" if row["accepted"] or row.get("decision") == "keep" else ", not taken"
     lines.append(Line(f"correction{refused}", marks.marked(row["proposal"], reference)))
     return RowView(
         row_id=str(row.get("row_id", row.get("place", ""))),

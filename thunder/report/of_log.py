@@ -25,6 +25,7 @@ from thunder.text import distance
 
 DECISION = "decision"
 GROUND = ("rules_id", "base_digest", "adapter_digest", "prompt_digest", "decode_digest")
+MOST_VALUES = 3
 TEXTS = ("input", "proposal", "output", "reference")
 Record = dict[str, Any]
 Texts = Mapping[str, tuple[str, str]]  # recognised text and reference by row id
@@ -169,9 +170,12 @@ def _view(record: Record, place: int) -> RowView:
 
 
 def _facts(records: Sequence[Record]) -> list[tuple[str, str]]:
-    """What decided, each value once."""
+    """What decided, each value once, as far as anybody reads."""
     found = []
     for name in GROUND:
-        values = dict.fromkeys(record[name] for record in records if isinstance(record.get(name), str))
-        found += [(fact(name, "")[0], ", ".join(fact(name, value)[1] for value in values))] if values else []
+        values = list(dict.fromkeys(record[name] for record in records if isinstance(record.get(name), str)))
+        shown = [fact(name, value)[1] for value in values[:MOST_VALUES]]
+        # each row has a prompt of its own
+        shown += [f"and {len(values) - MOST_VALUES} more"] if len(values) > MOST_VALUES else []
+        found += [(fact(name, "")[0], ", ".join(shown))] if values else []
     return found

@@ -299,3 +299,24 @@ def test_a_real_bridge_before_a_bridge(tmp_path, capsys, monkeypatch):
             found[name] = [{key: line[key] for key in kept} for line in lines]
     assert found["near"] == found["far"]
     assert [line["decision"] for line in found["far"]] == ["accept", "accept", "reject", "reject", "reject"]
+
+
+def test_a_bridge_before_a_bridge_as_a_service(tmp_path):
+    """Each decides by itself and signs its own log; the one that proposes may end, and the other says so."""
+    folders = [tmp_path / name for name in ("far", "near")]
+    for folder in folders:
+        folder.mkdir()
+    proposals = write_rows(tmp_path / "p.jsonl", [{"id": "a", "proposal": BETTER, "confidence": -0.05, "margin": 0.2}])
+    row = {"row": {"feat_id": "a", "asr_text": TEXT, "partition": "uncertain"}}
+    with Served(folders[0], "--engine", f"file:{proposals}") as far:
+        far.ready()
+        with Served(folders[1], "--engine", far.url) as near:
+            near.ready()
+            code, told = near.post(row)
+            assert (code, told["decision"], told["final_text"]) == (200, "accept", BETTER)
+            assert near.get("/health")[1]["engine"] == "http"
+            assert [far.get("/health")[1]["records"], near.get("/health")[1]["records"]] == [1, 1]
+            far.process.kill()
+            far.process.wait(20)
+            code, told = near.post(row | {"options": {"deadline_ms": 500}})
+            assert code == 504 and near.get("/health")[1]["records"] == 1

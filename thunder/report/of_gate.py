@@ -66,5 +66,5 @@ def _reasons(records: Sequence[Record]) -> list[Section]:
     lines = counts.most_common()
     table = Table(("rule", "decisions"), [[name, str(count)] for name, count in lines])
     says = "; ".join(f"{name} {count}" for name, count in lines)
-    notes = ["A decision can have several reasons, that to keep a text too; all of them are counted."]
+    notes = ["A decision can have several reasons, and a kept text can break rules as well; all are counted."]
     return [Section("reasons", "Reasons", notes, charts.counts(lines, "decisions"), f"reasons; {says}", table)]

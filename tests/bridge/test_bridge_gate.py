@@ -406,6 +406,34 @@ def test_no_accepted_text_breaks_a_hard_rule(pair, partition):
     assert edits / n <= (0.15 if partition == "boundary" else 0.25)
 
 
+# of more than fifty letters, so that a single strange one is not too many already
+LONG_LATIN = f"{LATIN} o tɛ a dɔn ko u bɛ na sini wa"
+
+
+@st.composite
+def latin_edited(draw):
+    letters = list(LONG_LATIN)
+    for _ in range(draw(st.integers(1, 3))):
+        at = draw(st.integers(0, len(letters) - 1))
+        some = draw(st.sampled_from([*"aɛɔŋ'’", *ODD, "ߊ", "а", "é", "e\u0301", "ﬁ", "7", "  ", "-"]))
+        letters[at : at + draw(st.integers(0, 1))] = some
+    return "".join(letters)
+
+
+@given(latin_edited())
+@settings(max_examples=300, deadline=None)
+def test_no_accepted_text_of_a_latin_row_breaks_a_hard_rule(proposal):
+    verdict = decide(LONG_LATIN, proposal, script="latin")
+    if verdict.decision != "accept":
+        assert verdict.text == LONG_LATIN
+        return
+    got = verdict.text
+    letters = [each for each in got if unicodedata.category(each)[0] == "L" and each not in "\u02bc"]
+    assert all(unicodedata.name(each).startswith("LATIN") for each in letters) and got.isprintable()
+    assert not set(got) & set("0123456789.-<>ﬁ\u00a0\u200b\ufe0f\ufeff\u07fa") and "  " not in got
+    assert 0 < levenshtein(LONG_LATIN, got) <= len(LONG_LATIN) // 5 and unicodedata.is_normalized("NFC", got)
+
+
 def levenshtein(one: str, other: str) -> int:
     row = list(range(len(other) + 1))
     for at, letter in enumerate(one, 1):

@@ -91,6 +91,12 @@ def test_an_oracle_is_no_evidence_whatever_the_rows_say(capsys, tmp_path, rows):
     assert {name: holds for name, holds, _ in repair_evidence.criteria(tmp_path / "r")[0]}["evidence_class"]
 
 
+def test_smoke_is_not_promoted_and_says_why(capsys, tmp_path):
+    scored(capsys, FIXTURES / "smoke.jsonl", "--out", tmp_path / "s")
+    [(name, holds, said), *_] = repair_evidence.criteria(tmp_path / "s")[0]
+    assert (name, holds, said) == ("evidence_class", False, "evidence_class=smoke, accepted 2 < 299")
+
+
 def test_other_rules_and_other_proposals(capsys, tmp_path, rows):
     assert scored(capsys, rows, "--engine", "identity")["gate"]["decisions"] == {"accept": 0, "reject": 0, "keep": 3}
     file = write_rows(tmp_path / "p.jsonl", [{"id": f"r{n}", "proposal": "", **SURE} for n in range(3)])

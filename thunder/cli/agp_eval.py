@@ -12,7 +12,7 @@ import typer
 
 from thunder.bridge.settings import ScoreSettings
 from thunder.cli import jobs, paths
-from thunder.cli.options import AsJson, ConfigFile, flags
+from thunder.cli.options import ConfigFile, flags
 from thunder.cli.output import say
 from thunder.cli.settings import file_and_flags
 from thunder.config import build
@@ -22,11 +22,12 @@ from thunder.units import format_path
 
 OF_ITS_OWN = ("rows", "oracle")  # engines that know the rows' proposals or references
 
+Json = Annotated[bool, typer.Option("--json", help="Print JSON: one object, or a list of them for several files.")]
 Files = Annotated[list[Path], typer.Argument(help="Rows (JSONL), with references as far as there are any.")]
 
 
 @flags(ScoreSettings)
-def evaluate(files: Files, config: ConfigFile = None, as_json: AsJson = False, *, given: dict[str, Any]) -> None:
+def evaluate(files: Files, config: ConfigFile = None, as_json: Json = False, *, given: dict[str, Any]) -> None:
     """Score proposals behind the gate: CER before and after, who gained and lost, the bound on harm, why not.
 
     Nothing is signed, and no batch is stopped: what would have been is said.

@@ -159,3 +159,21 @@ def run_ranks(tmp_path):
         process.kill()
         process.wait()
         process.stdout.close()
+
+
+@pytest.fixture
+def adapter(tiny_model, tmp_path) -> Path:
+    """An adapter of the tiny model that does something, as training saves it."""
+    import mlx.core as mx
+
+    from thunder.lora import adapters, model
+    from thunder.lora.settings import LoraSettings
+
+    loaded, settings = model.load(tiny_model), LoraSettings(num_layers=2, lora_rank=2)
+    layers = adapters.add(loaded, settings)
+    mx.random.seed(3)
+    kept = adapters.switch_off(loaded)
+    adapters.switch_on(loaded, {name: mx.random.normal(array.shape) * 0.3 for name, array in kept.items()})
+    ours = {"model": "tiny", "base_sha256": model.base_digest(tiny_model)}
+    adapters.save(tmp_path / "adapter", loaded, settings, layers, ours)
+    return tmp_path / "adapter"

@@ -48,6 +48,7 @@ MAY_USE = {  # outside packages that only some rooms may use
     "soxr": {"acoustic"},
     "starlette": {"bridge"},
     "uvicorn": {"bridge"},
+    "h11": {"bridge"},
 }
 PACKAGE = Path(__file__).parents[1] / "thunder"
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")

@@ -11,6 +11,7 @@ from thunder.bridge import admissibility, keys, propose, rules
 from thunder.bridge.decisions import Decider, evidence
 from thunder.bridge.settings import BridgeSettings
 from thunder.errors import UsageError
+from thunder.evaluation import cases
 from thunder.evaluation.engines import FromFile, Identity, Proposal
 from thunder.text.chat import correction_prompt
 
@@ -31,7 +32,7 @@ def decider(**options):
 
 
 def case(row_id="r1", **fields):
-    return propose.case_of(row_id, TEXT, fields)
+    return cases.of_text(row_id, TEXT, fields)
 
 
 def test_the_record_and_the_token_say_the_same():

@@ -6,6 +6,7 @@ import json
 import math
 import random
 import unicodedata
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,10 @@ SHORT = nko(7)
     (SHORT, SHORT + "ߊߋߌ", "length"),
     (nko(8), nko(8) + "ߊߋ", None),
     (nko(8), nko(8) + "ߊߋߌ", "length"),
+    (SHORT, SHORT[:5], None),
+    (SHORT, SHORT[:4], "length"),
+    (nko(8), nko(8)[:7], None),
+    (nko(8), nko(8)[:5] + "ߞ", "length"),  # 6 of 8 is 75 %, though no more than 2 apart
     (TEXT, TEXT + "ߊߓߊߓߊߓ", None),
     (TEXT, TEXT + "ߊߓߊߓߊߓߊߓ", "loop"),
     (TEXT, TEXT + "<pad>", "special_token"),
@@ -173,6 +178,15 @@ def test_budgets_on_both_sides(partition, chars, edits, broken):
 def test_evidence_on_both_sides(partition, confidence, margin, broken):
     said = None if confidence is None else math.log(confidence) + 1e-12 * (confidence < 1)
     assert rules_of(decide(TEXT, changed(TEXT, 3), partition, confidence=said, margin=margin)) == broken
+
+
+def test_as_sure_as_is_asked_for_is_enough():
+    """Where the logarithm is exact: exp(0) is 1."""
+    budget = BOOK.budgets["uncertain"].model_copy(update={"min_confidence": 1.0})
+    book = replace(BOOK, budgets={**BOOK.budgets, "uncertain": budget})
+    for sure, fine in ((0.0, True), (-1e-9, False)):
+        evidence = Evidence(TEXT, Proposal(changed(TEXT, 1), sure, margin=1.0), "uncertain", "nko")
+        assert (gate.decide(evidence, book).decision == "accept") == fine
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 10**400, -(10**400)])
@@ -260,6 +274,31 @@ def test_unchanged_text_is_kept_as_it_came():
         assert verdict.admissible == (partition in ("stable", "boundary", "uncertain"))
 
 
+STRICT = replace(BOOK, rules=BOOK.rules.model_copy(update={"syllables": "no-worse"}))
+
+
+@pytest.mark.parametrize("asked, proposal, fine", [
+    ("ߡߎ߬ߛߏ ߟߎ߬ ߣߊ߬ߣߊ߫ ߛߏ", "ߡߎ߬ߛߏ ߟߎ߬ ߣߊ߬ߣߊ߫ ߛߏ߫", True),  # a tone
+    ("ߡߎ߬ߛߏ ߟߎ߬ ߣߊ߬ߣߊ߫ ߛߏ", "ߡߎ߬ߛߏ ߟߎ߬ ߣߣߊ߫ ߛߏ", False),  # a vowel is lost
+    ("ߡߎ߬ߛߏ ߟߎ߬ ߣߣߊ߫ ߛߏ", "ߡߎ߬ߛߏ ߟߎ߬ ߣߊ߬ߣߊ߫ ߛߏ", True),  # and put back
+    ("ߡߎ߬ߛߏ ߟߎ߬ ߣߣߊ߫ ߛߏ", "ߡߎ߬ߛߏ ߟߎ߬ ߣߣߊ߬ ߛߏ", True),  # as bad as before
+    ("ߡߎ߬ߛߏ ߟߎ ߣߊ߬ߣߊ߫ ߛ", "ߡߎ߬ߛߏ ߟߎ߲߲ ߣߊ߬ߣߊ߫ ߛ", False),  # a second dot
+    ("ߡߎ߬ߛߏ ߟߎ ߣߊ߬ߣߊ߫ ߛߏ", "ߡߎ߬ߛߏ ߟߎ߲ ߣߊ߬ߣߊ߫ ߛߏ", True),  # a nasal vowel
+    ("ߡߎ߬ߛߏ ߟߎ߬ ߓߟߏ߫ ߛߏ", "ߡߎ߬ߛߏ ߟߎ߬ ߓߟߏ߯ ߛߏ", False),  # nothing is elided before a long vowel
+])  # fmt: skip
+def test_syllables_on_both_sides(asked, proposal, fine):
+    got = gate.decide(Evidence(asked, Proposal(proposal, **SURE), "uncertain", "nko"), STRICT)
+    assert ("syllables" in rules_of(got)) != fine and (got.decision == "accept") == fine
+    # it is off unless a file of rules says it
+    assert BOOK.rules.syllables == "off" and decide(asked, proposal).decision == "accept"
+    assert decide(asked, proposal, partition="stable").reasons  # the rest of the gate stands as it did
+
+
+def test_rows_of_latin_have_no_syllables_of_nko():
+    evidence = Evidence(LATIN, Proposal(LATIN.replace("tere", "trr"), **SURE), "uncertain", "latin")
+    assert gate.decide(evidence, STRICT).decision == "accept"
+
+
 def test_the_other_order_of_marks_is_no_edit():
     one, other = TEXT + "ߊ\u07eb\u07f2", TEXT + "ߊ\u07f2\u07eb"
     assert one != other and decide(one, other).decision == "keep"
@@ -332,8 +371,19 @@ def edited(draw):
     return asked, "".join(letters)
 
 
-@given(edited(), st.sampled_from(["stable", "boundary", "uncertain", "novelty", "other", None]))
-@settings(max_examples=400, deadline=None)
+@st.composite
+def with_one_odd_character(draw):
+    asked = nko(draw(st.integers(30, 60)), draw(st.integers(0, 50)))
+    at = draw(st.integers(1, len(asked) - 1))
+    odd = draw(st.sampled_from([*ODD, "  ", " \u00a0"]))
+    return asked, changed(asked[:at], draw(st.integers(0, 1))) + odd + asked[at + draw(st.integers(0, 1)) :]
+
+
+@given(edited() | with_one_odd_character(),
+       st.sampled_from(["stable", "boundary", "uncertain", "novelty", "other", None]))  # fmt: skip
+@settings(max_examples=500, deadline=None)
+@example((TEXT, TEXT[:50] + "ߺ" + TEXT[50:]), "boundary")
+@example((TEXT, TEXT[:6] + " " + TEXT[6:-1]), "boundary")
 @example((TEXT, changed(TEXT, 1)), "boundary")
 def test_no_accepted_text_breaks_a_hard_rule(pair, partition):
     asked, proposal = pair
@@ -354,6 +404,34 @@ def test_no_accepted_text_breaks_a_hard_rule(pair, partition):
     edits = levenshtein(unicodedata.normalize("NFC", asked).strip(), got)
     assert 0 < edits <= (max(1, n // 10) if partition == "boundary" else max(2, n // 5))
     assert edits / n <= (0.15 if partition == "boundary" else 0.25)
+
+
+# of more than fifty letters, so that a single strange one is not too many already
+LONG_LATIN = f"{LATIN} o tɛ a dɔn ko u bɛ na sini wa"
+
+
+@st.composite
+def latin_edited(draw):
+    letters = list(LONG_LATIN)
+    for _ in range(draw(st.integers(1, 3))):
+        at = draw(st.integers(0, len(letters) - 1))
+        some = draw(st.sampled_from([*"aɛɔŋ'’", *ODD, "ߊ", "а", "é", "e\u0301", "ﬁ", "7", "  ", "-"]))
+        letters[at : at + draw(st.integers(0, 1))] = some
+    return "".join(letters)
+
+
+@given(latin_edited())
+@settings(max_examples=300, deadline=None)
+def test_no_accepted_text_of_a_latin_row_breaks_a_hard_rule(proposal):
+    verdict = decide(LONG_LATIN, proposal, script="latin")
+    if verdict.decision != "accept":
+        assert verdict.text == LONG_LATIN
+        return
+    got = verdict.text
+    letters = [each for each in got if unicodedata.category(each)[0] == "L" and each not in "\u02bc"]
+    assert all(unicodedata.name(each).startswith("LATIN") for each in letters) and got.isprintable()
+    assert not set(got) & set("0123456789.-<>ﬁ\u00a0\u200b\ufe0f\ufeff\u07fa") and "  " not in got
+    assert 0 < levenshtein(LONG_LATIN, got) <= len(LONG_LATIN) // 5 and unicodedata.is_normalized("NFC", got)
 
 
 def levenshtein(one: str, other: str) -> int:
@@ -456,7 +534,31 @@ def test_engines_of_the_evaluation(engine, decisions):
         assert gate.decide(Evidence(case.input, proposal, case.partition, case.script), BOOK).decision in decisions
 
 
+def test_a_reason_is_short_whatever_is_proposed():
+    for text in ("." * 100_000, "1" * 100_000 + TEXT, TEXT * 500, "\u202e" * 50_000, "\U000e0041ꙮ" * 9999):
+        verdict = decide(TEXT, text)
+        assert verdict.reasons and all(len(reason.said) < 400 for reason in verdict.reasons)
+
+
 # The file of rules.
+def test_a_file_that_changes_while_it_is_read_has_no_id(tmp_path, monkeypatch):
+    from thunder.errors import ConfigError
+
+    path = tmp_path / "r.yaml"
+    data = rules.DEFAULT.read_bytes()
+    path.write_bytes(data)
+    real = rules.load_yaml
+
+    def meanwhile(where):
+        values = real(where)
+        path.write_bytes(data.replace(b"0.80", b"0.10"))
+        return values
+
+    monkeypatch.setattr(rules, "load_yaml", meanwhile)
+    with pytest.raises(ConfigError, match="not the same when it was read again"):
+        rules.read(path)
+
+
 def test_the_id_is_the_name_and_the_digest_of_the_file(tmp_path):
     import hashlib
 
@@ -465,6 +567,19 @@ def test_the_id_is_the_name_and_the_digest_of_the_file(tmp_path):
     other = tmp_path / "r.yaml"
     other.write_bytes(data.replace(b"0.80", b"0.81"))
     assert rules.read(other).id != BOOK.id and rules.read(other).rules.name == "agp_rules_v1"
+
+
+@pytest.mark.parametrize("said, fine", [("off", True), ("no-worse", True), ("yes", False), ("1", False)])
+def test_a_file_may_ask_for_syllables(tmp_path, said, fine):
+    from thunder.errors import ConfigError
+
+    path = tmp_path / "r.yaml"
+    path.write_text(f"{rules.DEFAULT.read_text(encoding='utf-8')}syllables: {said}\n", encoding="utf-8")
+    if fine:
+        assert rules.read(path).rules.syllables == said
+    else:
+        with pytest.raises(ConfigError, match="syllables"):
+            rules.read(path)
 
 
 def test_faults_of_a_file_are_listed_together(tmp_path):

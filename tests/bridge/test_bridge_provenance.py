@@ -11,6 +11,7 @@ import random
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from conftest import REPOSITORY
@@ -71,6 +72,21 @@ def test_single_bit_flips_are_all_found_at_their_line(log, ring):
         log.write_bytes(flipped)
         chain, line = provenance.verify(log, ring), data.count(b"\n", 0, place // 8) + 1
         assert str(chain) != "ok" and chain.lines + 1 == line, (place, str(chain))
+
+
+@pytest.mark.parametrize("write", [
+    lambda content: json.dumps(content, sort_keys=True, ensure_ascii=False),  # blanks
+    lambda content: json.dumps(content, sort_keys=True, separators=(",", ":")),  # escapes
+    lambda content: json.dumps(dict(reversed(content.items())), separators=(",", ":"), ensure_ascii=False),
+    lambda content: plain(content)[:-1].decode() + f',"sha256":"{content["sha256"]}" }}',
+    lambda content: json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False) + "\r",
+])  # fmt: skip
+def test_a_line_written_otherwise_is_refused_though_it_says_the_same(log, write):
+    lines = log.read_bytes().splitlines(keepends=True)
+    other = write(json.loads(lines[11])).encode() + b"\n"
+    assert other != lines[11] and json.loads(other) == json.loads(lines[11])
+    log.write_bytes(b"".join([*lines[:11], other, *lines[12:]]))
+    assert str(provenance.verify(log, RING)) == "chain_broken@12" == str(provenance.verify(log))
 
 
 def test_a_last_line_whose_end_is_flipped_is_torn(log):
@@ -182,6 +198,42 @@ def test_where_half_a_line_cannot_be_taken_away_nothing_is_added_to_it(log, monk
                 open_log.append([record(40)])
         with pytest.raises(OSError, match="half written"):
             open_log.append([record(41)])
+
+
+@pytest.mark.parametrize("done, said", [
+    (lambda log: log.unlink(), "No such file"), (lambda log: log.rename(log.with_name("rotated")), "No such file"),
+    (lambda log: (log.rename(log.with_name("rotated")), log.write_bytes(b"")), "another file"),
+    (lambda log: log.open("ab").write(b"{}\n"), "another program wrote"),
+    (lambda log: os.truncate(log, 100), "100 bytes"),
+])  # fmt: skip
+def test_nothing_is_added_to_a_log_that_others_took_away_or_changed(log, done, said):
+    """A log that was rotated while the service runs would take its decisions to where nobody looks."""
+    with Log(log, RING) as open_log:
+        open_log.append([record(40)])
+        done(log)
+        with pytest.raises(OSError, match=said):
+            open_log.append([record(41)])
+        assert open_log.lines == 41
+
+
+def test_a_log_that_was_taken_away_and_put_back_goes_on(log):
+    with Log(log, RING) as open_log:
+        log.rename(log.with_name("rotated"))
+        with pytest.raises(OSError):
+            open_log.append([record(40)])
+        log.with_name("rotated").rename(log)
+        open_log.append([record(40)])
+    assert provenance.verify(log, RING).lines == 41
+
+
+def test_where_no_log_can_be(tmp_path):
+    for path in (tmp_path, tmp_path / "x", "/dev/full"):
+        if path == tmp_path / "x":
+            (tmp_path / "file").write_text("")
+            path = tmp_path / "file" / "log"
+        with pytest.raises(UsageError) as caught:
+            Log(Path(path), RING)
+        assert "--log FILE" in caught.value.fix
 
 
 def test_a_line_without_end_in_the_middle_is_no_torn_one(log, monkeypatch):

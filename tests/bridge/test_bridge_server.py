@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import random
@@ -10,14 +11,16 @@ import socket
 import threading
 import time
 import urllib.error
-from http.client import HTTPException
+import urllib.request
+from http.client import HTTPException, HTTPResponse
 
 import pytest
+import uvicorn
 from hypothesis import HealthCheck, given, settings
 from hypothesis.errors import Unsatisfiable
 from served import Served
 
-from thunder.bridge import keys, provenance, server
+from thunder.bridge import keys, patience, provenance, server
 from thunder.bridge.settings import ServeSettings
 from thunder.cli.main import main
 from thunder.errors import UsageError
@@ -107,6 +110,80 @@ def test_the_bearer_file(tmp_path):
         path.write_text(text)
         with pytest.raises(UsageError):
             server.secret_of(asked)
+
+
+def test_a_request_that_never_begins_does_not_hold_its_connection(served):
+    """Nothing, half a head, and half a second head; one that is being answered is left alone."""
+    service = served("--engine", "identity", "--deadline", "0.5").ready()
+    whole = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    for data in (b"", b"POST /propose HTT"):
+        begun = time.monotonic()
+        assert raw(service, data) == b"" and time.monotonic() - begun < 10
+    with socket.create_connection((service.told["host"], service.told["port"]), timeout=10) as connection:
+        connection.sendall(whole)
+        answer = HTTPResponse(connection)
+        answer.begin()
+        assert answer.status == 200 and json.loads(answer.read())["status"] == "ok"
+        connection.sendall(b"GET /he")
+        assert connection.recv(65536) == b""
+    slow = b"POST /propose HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\nab"
+    assert b" 408 " in raw(service, slow).split(b"\r\n")[0]
+    assert service.get("/health")[1]["status"] == "ok"
+
+
+def test_who_is_being_answered_is_left_alone():
+    async def slow(scope, receive, send):
+        await asyncio.sleep(1)
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    config = uvicorn.Config(slow, http=patience.within(0.1), lifespan="off", log_level="critical")
+    server_of_it = uvicorn.Server(config)
+    with server.listen("127.0.0.1", 0) as listening:
+        thread = threading.Thread(target=server_of_it.run, args=([listening],), daemon=True)
+        thread.start()
+        try:
+            url = f"http://127.0.0.1:{listening.getsockname()[1]}/"
+            with urllib.request.urlopen(url, timeout=20) as answer:
+                assert answer.read() == b"ok"
+        finally:
+            server_of_it.should_exit = True
+            thread.join(20)
+
+
+def test_connections_that_say_nothing_keep_nobody_from_being_answered_or_the_service_from_ending(served):
+    service = served("--engine", "identity", "--deadline", "2", "--drain", "4").ready()
+    where = (service.told["host"], service.told["port"])
+    head = (
+        b"POST /propose HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 50\r\n\r\nabc"
+    )
+    with contextlib.ExitStack() as held:
+        mute = [held.enter_context(socket.create_connection(where, timeout=20)) for _ in range(150)]
+        for connection in mute[:50]:
+            connection.sendall(head)
+        assert service.post(row(1))[0] == 200
+        begun = time.monotonic()
+        service.process.send_signal(signal.SIGTERM)
+        assert service.process.wait(30) == 0 and time.monotonic() - begun < 12
+    assert provenance.verify(service.log, keys.DEV_RING).lines == 1
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGXFSZ"), reason="no limit on the size of files here")
+def test_a_log_that_cannot_grow_stops_decisions_and_is_whole(served, tmp_path):
+    """A limit on the size of files in the place of a full disk."""
+    import resource
+
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+    try:
+        service = served("--engine", "identity").ready()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    codes = [service.post(row(number))[0] for number in range(40)]
+    told = codes.count(200)
+    assert codes == [200] * told + [503] * (40 - told) and 1 < told < 40
+    chain = provenance.verify(service.log, keys.DEV_RING)
+    assert (str(chain), chain.lines) == ("ok", told)
 
 
 def raw(service, data, close=False):

@@ -178,6 +178,26 @@ def test_what_cannot_be_done(capsys, rows, words, fault):
     assert fault in said and "Traceback" not in said
 
 
+def test_the_decisions_overwrite_nothing(capsys, tmp_path, rows, proposals):
+    log = tmp_path / "l.jsonl"
+    words = ("propose", rows, "--engine", f"file:{proposals}", "--log", log, "--out")
+    before = rows.read_bytes(), proposals.read_bytes()
+    other = tmp_path / "x"
+    other.symlink_to(rows)
+    for out, said in ((rows, "the rows"), (log, "the log"), (proposals, "proposals"), (tmp_path, "a folder"),
+                      (rows / "x", "no folder that can be written"), (other, "the rows")):  # fmt: skip
+        assert agp(*words, out) == 2
+        assert said in capsys.readouterr().err
+    assert not log.exists() and (rows.read_bytes(), proposals.read_bytes()) == before
+
+
+def test_rows_without_references_can_be_proposed_for(capsys, tmp_path, proposals):
+    made = [{"feat_id": f"r{n}", "asr_text": TEXT, "partition": "uncertain"} for n in range(4)]
+    rows = write_rows(tmp_path / "bare.jsonl", [*made, made[0] | {"feat_id": "r4", "reference_text": None}])
+    lines, told = proposed(capsys, tmp_path, rows, proposals)
+    assert told["accept"] == 5 and lines[0]["final_text"] == BETTER
+
+
 def test_the_model_and_its_digests_are_bound(capsys, tmp_path, rows, tiny_model):
     from thunder.lora import model
 

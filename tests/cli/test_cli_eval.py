@@ -176,24 +176,6 @@ def test_the_entry_of_its_own(pairs, tmp_path):
     assert json.loads(done.stdout)["exact_after"] == 6
 
 
-@pytest.fixture
-def adapter(tiny_model, tmp_path):
-    """An adapter of the tiny model that does something, as training saves it."""
-    import mlx.core as mx
-
-    from thunder.lora import adapters, model
-    from thunder.lora.settings import LoraSettings
-
-    loaded, settings = model.load(tiny_model), LoraSettings(num_layers=2, lora_rank=2)
-    layers = adapters.add(loaded, settings)
-    mx.random.seed(3)
-    kept = adapters.switch_off(loaded)
-    adapters.switch_on(loaded, {name: mx.random.normal(array.shape) * 0.3 for name, array in kept.items()})
-    ours = {"model": "tiny", "base_sha256": model.base_digest(tiny_model)}
-    adapters.save(tmp_path / "adapter", loaded, settings, layers, ours)
-    return tmp_path / "adapter"
-
-
 def test_base_and_adapter_side_by_side(capsys, pairs, tmp_path, tiny_model, adapter):
     words = ("--rows", pairs, "--limit", 3, "--model", tiny_model)
     both = printed(capsys, *words, "--adapter-path", adapter)

@@ -339,4 +339,4 @@ def test_an_empty_answer_is_read_only_where_it_is_asked_for(tmp_path, row):
     path.write_text(json.dumps(row) + "\n")
     with pytest.raises(CorpusError, match="empty"):
         read(path)
-    assert not read(path, empty_references=True).rows[0].reference.strip()
+    assert not read(path, references="empty").rows[0].reference.strip()

@@ -77,6 +77,10 @@ def test_missing_twice_and_unknown_ids_are_named_together(tmp_path):
     ({"id": "id0", "proposal": "\ud800"}, "half of a surrogate pair"),
     ({"id": "id0", "proposal": "a", "accepted": 1}, "'accepted' is neither"),
     ({"id": "id0", "proposal": "a", "confidence": True}, "'confidence' is no number"),
+    (b'{"id": "id0", "proposal": "a", "confidence": NaN}', "'confidence' is no number"),
+    (b'{"id": "id0", "proposal": "a", "margin": -1e999}', "'margin' is no number"),
+    (b'{"id": "id0", "proposal": "a", "margin": 1%s}' % (b"0" * 400), "'margin' is no number"),
+    ({"id": "id0", "proposal": "a", "confidence": 0.95}, "'confidence' is 0.95; a mean log-probability"),
 ])  # fmt: skip
 def test_lines_that_cannot_be_used_are_named(tmp_path, line, fault):
     message = said(tmp_path, {"id": "id1", "proposal": "a"}, line, {"id": "id2", "proposal": "a"})

@@ -8,6 +8,8 @@ import pytest
 from browser import CHROMIUM, DRIVER, MISSING, Browser
 from conftest import write_rows
 
+from thunder.bridge import rules
+from thunder.bridge.score import Scorer
 from thunder.evaluation import cases, summary
 from thunder.evaluation.engines import Proposal
 from thunder.evaluation.judge import judged
@@ -137,6 +139,27 @@ def test_nor_do_those_of_recognisers_and_of_logs(browser, tmp_path):
     choose(browser, "[data-filter='9']", "script")
     assert shown(browser) == ["b"]
     assert "script: b is not N'Ko" in browser.run("return document.querySelector('.row .about').textContent")
+
+
+def test_nor_do_those_of_what_the_gate_would_do(browser, tmp_path):
+    scorer = Scorer(rules.read())
+    made = []
+    for number, (reference, asr_text, proposal) in enumerate([*TEXTS.values()] * 5):
+        fields = {"partition": cases.PARTITIONS[number % 4]}
+        case = cases.Case(number, f"r{number:02}", asr_text, reference, (), script="nko", fields=fields)
+        made.append(scorer.judge(case, Proposal(proposal, -0.01, margin=1.0)))
+    bare = [row | {"reference": "", "reference_units": dict.fromkeys(row["reference_units"], 0)} for row in made]
+    for name, rows in (("gate", made), ("bare", bare)):
+        results = summary.summarise(rows, Drawing(resamples=100)) | scorer.add_up(rows)
+        write.write(of_evaluation.page(rows, results), tmp_path / f"{name}.html")
+    opened(browser, tmp_path / "bare.html")
+    assert browser.complaints() == []
+    opened(browser, tmp_path / "gate.html")
+    assert browser.complaints() == []
+    assert "Had the rejected proposals been taken" in browser.run("return document.body.textContent")
+    choose(browser, "[data-filter='9']", "edits")
+    kept = [row["row_id"] for row in made if "edits" in [rule for rule, _ in row["reasons"]]]
+    assert shown(browser) == kept and kept
 
 
 def test_n_ko_runs_from_right_to_left(page):

@@ -51,6 +51,14 @@ def section(page, name):
     return next(each for each in page.sections if each.name == name)
 
 
+def test_digests_are_short_and_those_of_a_thousand_prompts_are_no_wall(log):
+    made = [each | {"prompt_digest": f"{number:064x}", "rules_id": "agp_rules_v1@" + "e" * 64}
+            for number, each in enumerate(RECORDS * 7)]  # fmt: skip
+    facts = dict(of_log.page("log", made, {}).facts)
+    assert facts["prompt digest"] == "000000000000, 000000000000, 000000000000, and 18 more"
+    assert facts["rules id"] == "agp_rules_v1@" + "e" * 12
+
+
 def test_decisions_and_reasons(log):
     page = of_log.read(log)
     assert page.cards == [("1", "accept"), ("1", "reject"), ("1", "keep")]

@@ -175,5 +175,5 @@ def test_a_folder_that_is_no_run(tmp_path):
 def test_restarts_are_told(adapter):
     write_rows(adapter / "incidents.jsonl", [{"time": 2.5, "kind": "hang", "step": 5, "checkpoint": 0}])
     page = read(adapter)
-    assert ("1", "restarts") in page.cards
+    assert ("1", "restart") in page.cards
     assert ["restart 1", "5", "hang; went on from step 0"] in section(page, "loss").table.lines

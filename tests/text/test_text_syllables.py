@@ -2,7 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thunder.text.syllables import WORD, Letter, elides, faults, letters, syllables
+from thunder.text.normalise import normalise
+from thunder.text.syllables import WORD, Letter, elides, faults, letters, syllables, violations
 
 NKO = st.text(st.characters(min_codepoint=0x07C0, max_codepoint=0x07FF), max_size=12)
 A, U, CLOSED_O = "\u07ca", "\u07ce", "\u07cf"
@@ -112,3 +113,20 @@ def test_each_broken_rule_is_named(word, kind):
 @pytest.mark.parametrize("word", ["ߓߊ߲߬ߠߊ", "ߒߠߊ", "ߠߊ߫", "ߔߊߙߌߛ", "ߦߎߣߍߛߑߞߏ", "ߜ߭ߌߛ߭", "ߓߊ߲ߧߊ", ""])
 def test_right_words_have_no_fault(word):
     assert faults(word) == []
+
+
+@pytest.mark.parametrize("text, count", [
+    ("", 0), ("abc 12", 0), ("ߡߎ߬ߛߏ ߟߎ߬", 0), ("ߒߞߏ ߛߑߞߏ ߓߴߊ߬", 0), ("ߛߓߊ߬ ߝߊߝߊ", 0), ("ߊߟߟߊ", 1), ("ߡ ߟ", 0),
+    ("ߓߊ߬߬", 1), ("ߓߊ߲߲", 1), ("ߊߴߊ", 1), ("ߓߊ߫ߟߊ", 1), ("ߛߏߞߙߊߕ", 0),
+    ("ߓߊߟߊ", 0), ("ߓߊߧߊ", 0),  # conventions: an elision that is not written, a nya woloso after no nasal
+    ("ߓߡߟߏ", 1), ("ߓߟߏ߲", 1),  # two vowels in a row, or that before a nasal one, cannot be elided
+])  # fmt: skip
+def test_what_makes_no_syllable(text, count):
+    assert violations(text) == count
+
+
+@given(st.lists(NKO, max_size=4))
+def test_violations_are_those_of_the_words(words):
+    found = [fault for text in words for word in WORD.findall(normalise(text)) for fault in faults(word)]
+    assert violations(" ".join(words)) <= len(found)
+    assert violations(" ".join(words)) == sum(map(violations, words))

@@ -13,6 +13,7 @@ from thunder.evaluation import flags
 from thunder.evaluation.engines import Proposal
 from thunder.text import normalise
 from thunder.text.alphabet import LAJANYALAN, LATIN_APOSTROPHES
+from thunder.text.syllables import violations
 
 SCRIPTS = ("nko", "latin")
 # what each rule forbids, in the order in which reasons are reported
@@ -30,9 +31,11 @@ OF_A_CHANGE = {
     "spacing": "space other than single blanks that the input lacks",
     "figures": "digits and punctuation other than the input's",
     "length": "much shorter or longer than the input",
+    "syllables": "more that makes no syllable of N'Ko than in the input",
     "unfinished": "cut off before it came to an end",
     "spans": "edits outside the spans that were given",
 }
+SHOWN = 40  # code points of a text in a reason
 _CATEGORIES = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 # marks and letters that nobody sees: joiners, fillers, variation selectors
 _INVISIBLE = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]")
@@ -76,9 +79,12 @@ def of_change(asked: str, text: str, script: str, rules: Rules) -> Iterator[Reas
         yield Reason("spacing", OF_A_CHANGE["spacing"])
     was, now = _figures(asked, script), _figures(text, script)
     if was != now:
-        yield Reason("figures", f"{was!r} became {now!r}")
+        yield Reason("figures", f"{_shown(was)} became {_shown(now)}")
     if fault := _length(len(asked), len(text), rules):
         yield Reason("length", fault)
+    # words of other scripts have none: rows of Latin pass
+    if rules.syllables == "no-worse" and (now := violations(text)) > (was := violations(asked)):
+        yield Reason("syllables", f"{now} violations of the syllable's structure; the input has {was}")
 
 
 def of_spans(asked: str, text: str, spans: Sequence[tuple[int, int]], slack: int) -> Iterator[Reason]:
@@ -144,6 +150,11 @@ def _figures(text: str, script: str) -> str:
     """Digits, punctuation and signs in their order; in Latin text an apostrophe belongs to its word."""
     apart = LATIN_APOSTROPHES if script == "latin" else ""
     return "".join(each for each in text if unicodedata.category(each)[0] in "NPS" and each not in apart)
+
+
+def _shown(text: str) -> str:
+    """A text as a reason quotes it: whoever proposes a million dots shall not fill the log with them."""
+    return repr(text if len(text) <= SHOWN else text[:SHOWN] + "\u2026")
 
 
 def _length(was: int, now: int, rules: Rules) -> str:

@@ -19,6 +19,7 @@ from thunder.errors import ArtifactError, UsageError
 ENVIRONMENT = "THUNDER_AGP_KEY_FILE"
 DEV = "dev"
 LEAST_BYTES = 32
+SHORTEST_SECRET = 16
 _FIX = f"thunder agp key new --file PATH, then {ENVIRONMENT}=PATH"
 
 
@@ -48,6 +49,8 @@ def new(path: Path) -> KeyRing:
 
     Raises as `read` does where the file is there and cannot be used.
     """
+    # a link into a place for secrets stays one
+    path = path.resolve()
     held = dict(read(path).keys) if path.exists() else {}
     key = secrets.token_bytes(LEAST_BYTES)
     ring = KeyRing(id_of(key), held | {id_of(key): key})
@@ -77,7 +80,26 @@ def read(path: Path) -> KeyRing:
     try:
         return _ring(json.loads(data))
     except (ValueError, RecursionError) as error:
-        raise ArtifactError(f"{path}: {error}", fix=_FIX) from None
+        raise ArtifactError(f"{path}: {error}", fix="take it from a copy; or move it away, and make a key") from None
+
+
+def secret(path: Path) -> str:
+    """The bearer token in a file.
+
+    Raises UsageError where it is absent or no token, or others than its owner may read it.
+    """
+    try:
+        with path.open("rb") as stream:
+            mode = stat.S_IMODE(os.fstat(stream.fileno()).st_mode)
+            text = stream.read(1 << 16).decode("ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: {error}", fix="name a file that holds the token") from None
+    if mode & 0o077:
+        raise UsageError(f"{path}: mode {mode:04o} lets others than its owner read it", fix=f"chmod 600 {path}")
+    if len(text) < SHORTEST_SECRET or not text.isprintable() or " " in text:
+        wanted = f"a token has at least {SHORTEST_SECRET} characters and no space"
+        raise UsageError(f"{path}: {wanted}", fix=f"openssl rand -hex 32 > {path}")
+    return text
 
 
 def _ring(content: Any) -> KeyRing:

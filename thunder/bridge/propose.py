@@ -6,56 +6,71 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from thunder.bridge import rules
+from thunder.bridge import keys, remote, rules
 from thunder.bridge.decisions import Decider, Decision
 from thunder.bridge.keys import KeyRing
 from thunder.bridge.provenance import Log
 from thunder.bridge.rules import Rulebook
-from thunder.bridge.settings import BridgeSettings
+from thunder.bridge.settings import ProposerSettings
 from thunder.errors import UsageError
 from thunder.evaluation.cases import Case
 from thunder.evaluation.engines import Engine, FromFile, Identity
-from thunder.text.chat import correction_prompt
 
 AT_ONCE = 512  # records that are written to the log together
+REMOTE = ("http", "https")
+WITH_PLACE = ("file", *REMOTE)  # engines that are named with the place where they are
 
 
-def rulebook(settings: BridgeSettings) -> Rulebook:
+def rulebook(settings: ProposerSettings) -> Rulebook:
     """The rules that the settings name. Raises ConfigError."""
     return rules.read(Path(settings.rules).expanduser()) if settings.rules else rules.read()
 
 
-def check(settings: BridgeSettings) -> None:
-    """See that the engine is one and its options fit, before anything is loaded. Raises UsageError."""
+def check(settings: ProposerSettings, more: Sequence[str] = ()) -> None:
+    """See that the engine is one and its options fit, before anything is loaded. Raises UsageError.
+
+    more: engines that this command has besides.
+    """
     kind, colon, path = settings.engine.partition(":")
-    if kind not in ("mlx", "identity", "file") or (kind == "file") != bool(path) or (colon and kind != "file"):
-        raise UsageError(f"--engine {settings.engine}: there is no such engine", fix="mlx, identity, file:PATH")
+    plain = ("mlx", "identity", *more)
+    if not (kind in WITH_PLACE and path) and (kind not in plain or colon):
+        known = ", ".join([*plain, "file:PATH", "http://HOST:PORT"])
+        raise UsageError(f"--engine {settings.engine}: there is no such engine here", fix=f"one of: {known}")
     if kind != "mlx" and (settings.model or settings.adapter_path):
         raise UsageError(f"--engine {settings.engine} uses no model", fix="leave out --model and --adapter-path")
+    if kind in REMOTE:
+        remote.address(settings.engine)
+    elif settings.engine_bearer_file:
+        raise UsageError(
+            f"--engine {settings.engine} wants no token", fix="leave out --engine-bearer-file; it is of another bridge"
+        )
 
 
-def engine_of(settings: BridgeSettings, wanted: frozenset[str] | None = None) -> Engine:
-    """The engine that the settings name; a model is loaded for it.
+def engine_of(settings: ProposerSettings, wanted: frozenset[str] | None = None) -> Engine:
+    """The engine that the settings name, as `engines_of` has it."""
+    return engines_of(settings, wanted)[0]
 
+
+def engines_of(settings: ProposerSettings, wanted: frozenset[str] | None = None) -> tuple[Engine, Engine | None]:
+    """The engine that the settings name, and the base alone beside an adapter.
+
+    A model is loaded for it, another bridge asked what it is.
     wanted: ids that a file of proposals must have, or None where they are not known yet.
-    Raises ModelError, CorpusError where a model or a file of proposals cannot be used, UsageError as `check` does.
+    Raises ModelError, CorpusError where a model or a file of proposals cannot be used, ClusterError where another
+    bridge cannot be reached.
     """
-    check(settings)
     kind, _, path = settings.engine.partition(":")
     if kind == "identity":
-        return Identity()
+        return Identity(), None
     if kind == "file":
-        return FromFile(Path(path).expanduser(), wanted)
+        return FromFile(Path(path).expanduser(), wanted), None
+    if kind in REMOTE:
+        bearer = keys.secret(Path(settings.engine_bearer_file).expanduser()) if settings.engine_bearer_file else None
+        return remote.Bridge(remote.address(settings.engine), bearer, chunk=settings.batch_size), None
     from thunder.evaluation import setup  # the way to MLX, which the other engines do without
 
     how = {"batch_size": settings.batch_size, "window": settings.window, "margins": True}
-    return setup.of_model(settings.model, settings.adapter_path, **how)[0]
-
-
-def case_of(row_id: str, asr_text: str, fields: dict[str, Any]) -> Case:
-    """A row without a reference, under the one prompt that corrections are asked for with."""
-    messages = ({"role": "user", "content": correction_prompt(asr_text)},)
-    return Case(0, row_id, asr_text, "", messages, fields=fields)
+    return setup.of_model(settings.model, settings.adapter_path, **how)
 
 
 def over_the_bridge(

@@ -129,11 +129,11 @@ class Log:
 
         What stands after the last line end, as a crash leaves it, is moved to a file beside the log, and a record says
         so.
-        Raises UsageError where another process writes to it, ArtifactError where a line of it does not hold.
+        Raises UsageError where it cannot be written or another process writes to it, ArtifactError where a line of it
+        does not hold.
         """
         self.path, self._ring, self.repaired, self._stuck = path, ring, "", False
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._stream = path.open("a+b", buffering=0)
+        self._stream = _open(path)
         try:
             _lock(self._stream, path)
             chain = verify(path, ring)
@@ -162,6 +162,7 @@ class Log:
         """
         if self._stuck:
             raise OSError(f"{self.path}: an earlier line is half written")
+        self._check_still_there()
         lines, head = [], self.head
         for record in records:
             line, head = line_of(record, head, self._ring)
@@ -191,6 +192,14 @@ class Log:
     ) -> None:
         self.close()
 
+    def _check_still_there(self) -> None:
+        """Raises OSError where others moved, replaced or wrote to the file: nobody would find our lines."""
+        ours, there = os.fstat(self._stream.fileno()), os.stat(self.path)
+        if not os.path.samestat(ours, there):
+            raise OSError(f"{self.path}: is another file than the one that was opened")
+        if there.st_size != self._size:
+            raise OSError(f"{self.path}: has {there.st_size} bytes, {self._size} of them ours: another program wrote")
+
     def _repair(self, chain: Chain) -> None:
         """Move the torn end into a file of its own, and write down that it was done."""
         with self.path.open("rb") as stream:
@@ -201,6 +210,18 @@ class Log:
         os.ftruncate(self._stream.fileno(), self._size)
         self.append([{"kind": "torn", "file": beside.name, "bytes": len(torn), "sha256": digest.of_bytes(torn)}])
         self.repaired = f"line {chain.lines + 1} was cut off: its {len(torn)} bytes are in {beside.name} now"
+
+
+def _open(path: Path) -> Any:
+    """A regular file to add to, made with its folder where there is none. Raises UsageError."""
+    fix = "--log FILE, in a folder that can be written to"
+    if path.exists() and not path.is_file():
+        raise UsageError(f"{path}: is no regular file", fix)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("a+b", buffering=0)
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror or error}", fix) from None
 
 
 def _lock(stream: BinaryIO | Any, path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from thunder import digest
 from thunder.config import CONFIGS, Layer, Settings, build, load_yaml, option
@@ -27,7 +27,7 @@ class Budget(Settings):
 
 
 class Rules(Settings):
-    """All thresholds of the gate; a file says every one of them."""
+    """All thresholds of the gate; a file says every one of them, but for checks that it does without."""
 
     name: str = option(..., "Name of the rules.", pattern=r"^[a-z0-9_]{1,64}$")
     own_script_percent: int = option(..., "Letters that are of the row's script.", ge=51, le=100)
@@ -36,6 +36,7 @@ class Rules(Settings):
     short_text: int = option(..., "Inputs with fewer code points may differ by short_difference.", ge=0)
     short_difference: int = option(..., "Code points by which a short input's length may differ.", ge=0)
     span_slack: int = option(..., "Code points around a span in which edits are allowed.", ge=0)
+    syllables: Literal["off", "no-worse"] = option("off", "Whether more may break the syllables of N'Ko than before.")
     partitions: dict[str, Any] = option(..., "Budgets by partition.")
     derived_novelty: float = option(..., "Least novelty of novelty.")
     derived_uncertainty: float = option(..., "Least uncertainty of uncertain.")
@@ -63,8 +64,10 @@ class Rulebook:
 def read(path: Path = DEFAULT) -> Rulebook:
     """Read a file of rules.
 
-    Raises ConfigError that lists every key which is unknown, missing or out of range, of the partitions too.
+    Raises ConfigError that lists every key which is unknown, missing or out of range, of the partitions too, or where
+    the file changes meanwhile.
     """
+    sha256 = _digest(path)
     values, faults = load_yaml(path), []
     try:
         rules, _ = build(Rules, [Layer(str(path), values)])
@@ -86,7 +89,16 @@ def read(path: Path = DEFAULT) -> Rulebook:
                 faults += _faults(error)
     if faults or rules is None:
         raise ConfigError("\n".join(["the gate's rules cannot be used:", *faults]), fix=f"compare with {DEFAULT}")
-    return Rulebook(rules, budgets, digest.of_file(path))
+    if _digest(path) != sha256:  # a pipe, or an editor at work: the id would be another file's
+        raise ConfigError(f"{path}: was not the same when it was read again", fix="name a file that stays as it is")
+    return Rulebook(rules, budgets, sha256)
+
+
+def _digest(path: Path) -> str:
+    try:
+        return digest.of_file(path)
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror or error}", fix="name a YAML file of rules") from None
 
 
 def _faults(error: ConfigError) -> list[str]:

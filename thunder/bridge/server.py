@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from thunder.bridge import propose
+from thunder.bridge import keys, propose
 from thunder.bridge.decisions import Decider
 from thunder.bridge.keys import KeyRing
 from thunder.bridge.provenance import Log
@@ -18,7 +17,6 @@ from thunder.bridge.rules import Rulebook
 from thunder.bridge.settings import ServeSettings
 from thunder.errors import ClusterError, Interrupted, UsageError
 
-SHORTEST_SECRET = 16
 BACKLOG = 1024
 AT_ONCE = 1024  # rows of an engine without a model: they share no pass, but one write to the log
 
@@ -37,17 +35,7 @@ def secret_of(settings: ServeSettings) -> str | None:
                 fix="openssl rand -hex 32 > bearer && chmod 600 bearer, then --bearer-file bearer",
             )
         return None
-    path = Path(settings.bearer_file).expanduser()
-    try:
-        mode, text = stat.S_IMODE(path.stat().st_mode), path.read_text(encoding="ascii").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: {error}", fix="name a file that holds the token") from None
-    if mode & 0o077:
-        raise UsageError(f"{path}: mode {mode:04o} lets others than its owner read it", fix=f"chmod 600 {path}")
-    if len(text) < SHORTEST_SECRET or not text.isprintable() or " " in text:
-        wanted = f"a token has at least {SHORTEST_SECRET} characters and no space"
-        raise UsageError(f"{path}: {wanted}", fix=f"openssl rand -hex 32 > {path}")
-    return text
+    return keys.secret(Path(settings.bearer_file).expanduser())
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -75,6 +63,8 @@ def serve(
     """
     import uvicorn
 
+    from thunder.bridge import patience
+
     propose.check(settings)
     secret = secret_of(settings)
     config = uvicorn.Config(
@@ -83,7 +73,7 @@ def serve(
         access_log=False,
         server_header=False,
         loop="asyncio",
-        http="h11",
+        http=patience.within(settings.deadline),
         ws="none",
         lifespan="on",
         backlog=BACKLOG,
@@ -113,7 +103,7 @@ def _application(settings: ServeSettings, book: Rulebook, ring: KeyRing, log: Lo
         lambda engine: Decider(engine, book, ring, settings.log_texts),
         log,
         queue=settings.queue,
-        batch_size=settings.batch_size if settings.engine == "mlx" else AT_ONCE,
+        batch_size=AT_ONCE if settings.engine.partition(":")[0] in ("identity", "file") else settings.batch_size,
         linger=settings.linger_ms / 1000,
     )
     return Service(settings, worker, book, secret).application()

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from thunder.acoustic.settings import TranscribeSettings
 from thunder.config import Settings, option
 
-WHO, GATE, SERVICE = "Who proposes", "Gate, signature and log", "Service"
+WHO, GATE, SERVICE, OUTPUT = "Who proposes", "Gate, signature and log", "Service", "Output"
 
 
-class BridgeSettings(Settings):
-    """What every way over the bridge needs to know."""
+class ProposerSettings(Settings):
+    """Who proposes, and the rules that it is held against."""
 
-    engine: str = option("mlx", "Who proposes: mlx (a base, with --adapter-path); identity; file:PATH.", panel=WHO)
+    engine: str = option(
+        "mlx",
+        "Who proposes: mlx (a base, with --adapter-path); identity; file:PATH; http://HOST:PORT (another bridge).",
+        panel=WHO,
+    )
     model: str | None = option(
         None, "Folder or Hugging Face repository of the base model (default: the tiny one shipped here).", panel=WHO
     )
@@ -19,10 +25,18 @@ class BridgeSettings(Settings):
     batch_size: int = option(16, "Rows decoded in one forward pass; the texts are the same for every size.",
                              panel=WHO, ge=1, le=1024)  # fmt: skip
     window: int = option(0, "Correct longer inputs in pieces of so many words; 0 = whole.", panel=WHO, ge=0)
+    engine_bearer_file: str | None = option(
+        None, "File (mode 0600) with the token that another bridge (--engine http://...) wants.", panel=WHO
+    )
 
     rules: str | None = option(
         None, "The gate's rules (default: configs/gate/agp_rules_v1.yaml).", aliases=["gate"], panel=GATE
     )
+
+
+class BridgeSettings(ProposerSettings):
+    """What every way over the bridge that decides needs to know."""
+
     log: str | None = option(None, "Provenance log (default: runs/agp/provenance.jsonl).", panel=GATE)
     log_texts: bool = option(True, "Keep the texts in the log; else their digests alone.", panel=GATE)
     key_file: str | None = option(None, "Key file (default: the one THUNDER_AGP_KEY_FILE names).", panel=GATE)
@@ -34,6 +48,29 @@ class ProposeSettings(BridgeSettings):
 
     out: str | None = option(None, "Write the decisions to this file (JSONL; default: standard output).", panel=GATE)
     limit: int = option(0, "Only the first so many rows; 0 = all.", panel=WHO, ge=0)
+
+
+class ScoreSettings(ProposerSettings):
+    """Options of `thunder agp eval`: what the gate would let through, and what that would do."""
+
+    engine: str = option(
+        "rows",
+        "Who proposes: rows (the proposals that stand in them); mlx (a base, with --adapter-path); identity; oracle "
+        "(the reference); file:PATH; http://HOST:PORT (another bridge).",
+        panel=WHO,
+    )
+    compare: Literal["base", "none"] = option(
+        "base", "Answers of the base, behind the same gate, beside an adapter's: base or none.", panel=WHO
+    )
+    limit: int = option(0, "Only the first so many rows of each file; 0 = all.", panel=WHO, ge=0)
+    seed: int = option(0, "Seed of the bootstrap.", panel=OUTPUT, ge=0)
+    resamples: int = option(2000, "Resamples of the bootstrap.", panel=OUTPUT, ge=100, le=100_000)
+    out: str | None = option(
+        None,
+        "Folder to write to, where the same command goes on if it was interrupted; with several files, the folder of "
+        "theirs (default: runs/<date>-gate-...).",
+        panel=OUTPUT,
+    )
 
 
 class ServeSettings(BridgeSettings):

@@ -8,8 +8,8 @@ import pydantic_core
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from thunder.bridge.decisions import Decision
-from thunder.bridge.propose import case_of
 from thunder.bridge.settings import ServeSettings
+from thunder.evaluation import cases
 from thunder.evaluation.cases import Case
 
 LONGEST_ID = 200
@@ -186,7 +186,7 @@ def parse(body: bytes, settings: ServeSettings) -> Single | Batch:
 def cases_of(asked: Single | Batch) -> list[Case]:
     """The rows of a request as cases."""
     rows = [asked.row] if isinstance(asked, Single) else asked.rows
-    return [case_of(row.feat_id, row.asr_text, row.model_dump(exclude_none=True)) for row in rows]
+    return [cases.of_text(row.feat_id, row.asr_text, row.model_dump(exclude_none=True)) for row in rows]
 
 
 def decided(decision: Decision) -> dict[str, Any]:

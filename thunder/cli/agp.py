@@ -11,7 +11,7 @@ import typer
 
 from thunder.bridge import keys
 from thunder.bridge.settings import BridgeSettings, ProposeSettings, ServeSettings
-from thunder.cli import jobs, report
+from thunder.cli import agp_eval, jobs, paths, report
 from thunder.cli.options import ConfigFile, flags
 from thunder.cli.output import say
 from thunder.cli.settings import file_and_flags
@@ -21,6 +21,7 @@ from thunder.errors import ArtifactError, GateError, UsageError
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Recognised text over the bridge.")
 key = typer.Typer(add_completion=False, no_args_is_help=True, help="Keys that sign tokens and records.")
 app.add_typer(key, name="key")
+app.command("eval")(agp_eval.evaluate)
 app.command("report")(report.log_report)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of lines.")]
@@ -54,7 +55,7 @@ def serve(config: ConfigFile = None, as_json: Json = False, *, given: dict[str, 
 @app.command()
 @flags(ProposeSettings)
 def propose(
-    file: Annotated[Path, typer.Argument(help="Rows: correction rows, before/after, hyp/ref or ChatML (JSONL).")],
+    file: Annotated[Path, typer.Argument(help="Rows (JSONL) of recognised text, with references or without.")],
     config: ConfigFile = None,
     as_json: Json = False,
     *,
@@ -63,28 +64,47 @@ def propose(
     """Take the rows of a file over the bridge, as one batch; exit code 3 where the batch as a whole is stopped."""
     from thunder.bridge import propose as bridge
     from thunder.bridge.provenance import Log
+    from thunder.cli.eval import Bar
     from thunder.digest import write_atomically
     from thunder.evaluation import cases
 
     settings: ProposeSettings = _settings(ProposeSettings, config, given)
     bridge.check(settings)
     book, ring = bridge.rulebook(settings), keys.choose(settings.key_file, settings.dev_key)
-    read = cases.read(file.expanduser(), settings.limit)
+    out = _out(settings, file) if settings.out else None
+    read = cases.read(file.expanduser(), settings.limit, "missing")
     with Log(_log(settings), ring) as log:
         if log.repaired:
             typer.echo(f"{log.path}: {log.repaired}", err=True)
         engine = bridge.engine_of(settings, read.all_ids)
-        decisions, why = bridge.over_the_bridge(read.cases, engine, book, ring, log, texts=settings.log_texts)
+        with Bar(len(read.cases)) as bar:
+            decisions, why = bridge.over_the_bridge(
+                read.cases, engine, book, ring, log, texts=settings.log_texts, on_row=bar
+            )
     lines = "".join(json.dumps(bridge.as_line(each), ensure_ascii=False) + "\n" for each in decisions)
-    if settings.out:
-        write_atomically(Path(settings.out).expanduser(), lines)
+    if out:
+        write_atomically(out, lines)
     else:
         say(lines.removesuffix("\n"))
     counts = {kind: sum(each.verdict.decision == kind for each in decisions) for kind in ("accept", "reject", "keep")}
     told = {"rows": len(decisions), **counts, "tokens": sum(bool(each.token) for each in decisions), "breaker": why}
-    typer.echo(json.dumps(told) if as_json else _sentence(told), err=not settings.out)
+    typer.echo(json.dumps(told) if as_json else _sentence(told), err=not out)
     if why:
         raise GateError(f"the batch was stopped: {why}", fix="look at the proposals before anything of them is taken")
+
+
+def _out(settings: ProposeSettings, rows: Path) -> Path:
+    """The file for the decisions: better said before they are made that it cannot be had. Raises UsageError."""
+    out = Path(str(settings.out)).expanduser()
+    paths.check_writable(out.parent)
+    if out.is_dir():
+        raise UsageError(f"--out {out}: is a folder", fix="--out FILE")
+    kept = {"the rows": rows.expanduser(), "the log": _log(settings)}
+    kept |= {"proposals": Path(settings.engine[5:]).expanduser()} if settings.engine.startswith("file:") else {}
+    for what, path in kept.items():
+        if out.resolve() == path.resolve():
+            raise UsageError(f"--out {out}: there are {what} in it", fix="--out FILE of another name")
+    return out
 
 
 def _sentence(told: dict[str, Any]) -> str:

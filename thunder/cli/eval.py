@@ -154,23 +154,31 @@ class Bar:
             talk.print(f"answered {done}/{total}, {speed:.1f} rows/s{left}", markup=False)
 
 
-def _print(results: dict[str, Any], folder: Path) -> None:
-    """The result for people, on stdout."""
+def headlines(results: dict[str, Any]) -> list[str]:
+    """The first lines of a result for people: rates, and who gained and lost."""
     from thunder.report.figures import interval, rate
 
-    print(
+    lines = [
         f"CER {rate(results['cer_before'])} -> {rate(results['cer_after'])} on {results['rows']} rows "
-        f"({results['edits_before']} -> {results['edits_after']} edits of {results['reference_chars']} code points)"
-    )
-    print(f"  change {interval(results['cer_change'], results['cer_change_interval95'])} (95 %, bootstrap over rows)")
+        f"({results['edits_before']} -> {results['edits_after']} edits of {results['reference_chars']} code points)",
+        f"  change {interval(results['cer_change'], results['cer_change_interval95'])} (95 %, bootstrap over rows)",
+    ]
     for unit, what in (("grapheme", "by grapheme"), ("toneless", "without tones")):
-        print(f"  {what}: {rate(results[f'cer_before_{unit}'])} -> {rate(results[f'cer_after_{unit}'])}")
-    print(f"  WER {rate(results['wer_before'])} -> {rate(results['wer_after'])}")
-    print(
+        lines.append(f"  {what}: {rate(results[f'cer_before_{unit}'])} -> {rate(results[f'cer_after_{unit}'])}")
+    lines.append(f"  WER {rate(results['wer_before'])} -> {rate(results['wer_after'])}")
+    lines.append(
         f"  {results['improved']} improved, {results['neutral']} neutral, {results['worse']} worse of "
         f"{results['accepted']} accepted: at most {results['worse_upper95']:.1%} worse (95 % sure); "
         f"exact {results['exact_before']} -> {results['exact_after']}"
     )
+    return lines
+
+
+def _print(results: dict[str, Any], folder: Path) -> None:
+    """The result for people, on stdout."""
+    from thunder.report.figures import rate
+
+    print("\n".join(headlines(results)))
     if "base" in results:
         base = results["base"]
         print(f"  base alone: {rate(base['cer_after'])}, {base['improved']} improved, {base['worse']} worse")

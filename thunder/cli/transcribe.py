@@ -49,6 +49,7 @@ def transcribe(
     settings, _ = build(SpeechSettings, file_and_flags(SpeechSettings, config, given))
     from thunder.bridge import propose
     from thunder.bridge.provenance import Log
+    from thunder.evaluation import cases
 
     # what can be wrong without a sound being heard is said first
     propose.check(settings)
@@ -59,9 +60,9 @@ def transcribe(
     with Log(Path(settings.log).expanduser() if settings.log else folder / LOG, ring) as log:
         if log.repaired:
             talk.print(f"{log.path}: {log.repaired}", markup=False)
-        cases = [propose.case_of(row["feat_id"], row["asr_text"], row) for row in spoken]
-        engine = propose.engine_of(settings, frozenset(case.row_id for case in cases))
-        decisions, why = propose.over_the_bridge(cases, engine, book, ring, log, texts=settings.log_texts)
+        asked = [cases.of_text(row["feat_id"], row["asr_text"], row) for row in spoken]
+        engine = propose.engine_of(settings, frozenset(case.row_id for case in asked))
+        decisions, why = propose.over_the_bridge(asked, engine, book, ring, log, texts=settings.log_texts)
     lines = _lines(rows, decisions)
     results = {
         "kind": "transcribe",

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from thunder.corpora.lines import Fault, Faults, Lines, check_characters, json_object, kind_of_value
 from thunder.errors import CorpusError
@@ -28,6 +28,8 @@ PAIRS = (
 # whoever writes a prompt has already said what is wanted of the model
 VERBATIM = ("prompt", "completion")
 ID_FIELDS = ("id", "feat_id", "row_id")
+# what a reference may be: written down; empty too, as that of silence; or missing too, where nobody wrote one down
+References = Literal["written", "empty", "missing"]
 
 
 @dataclass(frozen=True)
@@ -115,10 +117,11 @@ class Corpus:
         return f"{format_path(self.path)}: {', '.join(found)}"
 
 
-def read(path: Path, empty_references: bool = False) -> Corpus:
+def read(path: Path, references: References = "written") -> Corpus:
     """Read a JSONL file of chat messages or of recognised pairs (see PAIRS); blank lines are skipped and counted.
 
-    empty_references: whether an answer may be empty, as that of silence is; nobody can learn from such a row.
+    references: what an answer may be beside a text; nobody can learn from a row without one. One that is missing from a
+    pair, or null, is empty and not among the row's fields.
     A byte order mark and CRLF line ends are accepted. Rows of pairs become the messages of a correction, except that
     a `prompt` is kept as it is; all rows of a file must be read in one and the same way.
 
@@ -131,7 +134,7 @@ def read(path: Path, empty_references: bool = False) -> Corpus:
     first: tuple[str, int] | None = None
     for number, line in lines:
         try:
-            row, shape = _row(json_object(line), path, number, empty_references)
+            row, shape = _row(json_object(line), path, number, references)
             first = first or (shape, number)
             if shape != first[0]:
                 raise Fault(f"is read as '{shape}', but line {first[1]} as '{first[0]}'")
@@ -163,13 +166,13 @@ def read_all(paths: Iterable[Path]) -> list[Corpus]:
     return corpora
 
 
-def _row(fields: dict[str, Any], path: Path, number: int, empty_references: bool) -> tuple[Row, str]:
+def _row(fields: dict[str, Any], path: Path, number: int, references: References) -> tuple[Row, str]:
     """A row, and the name of the shape it was read from."""
     if "messages" in fields:
         shape, messages = "messages", fields.pop("messages")
     else:
-        shape, messages = _from_pair(fields, empty_references)
-    _check(messages, empty_references)
+        shape, messages = _from_pair(fields, references)
+    _check(messages, references)
     asr_text = fields.get("asr_text", "")
     if not isinstance(asr_text, str):
         raise Fault(f"'asr_text' is {kind_of_value(asr_text)}, not a text")
@@ -181,12 +184,14 @@ def _row(fields: dict[str, Any], path: Path, number: int, empty_references: bool
     return Row(tuple(messages), f"{path.name}:{number}", row_id, fields), shape
 
 
-def _from_pair(fields: dict[str, Any], empty_references: bool) -> tuple[str, list[dict[str, str]]]:
+def _from_pair(fields: dict[str, Any], references: References) -> tuple[str, list[dict[str, str]]]:
     """The mapping and the messages of a row that has a known pair of texts instead of messages.
 
     A recogniser may have heard nothing, so the text to be corrected can be empty; an answer or a whole prompt cannot.
     """
     pair = next((pair for pair in PAIRS if fields.keys() >= set(pair)), None)
+    if references == "missing" and (pair is None or fields[pair[1]] is None):
+        return _from_half(fields)
     if pair is None:
         known = ", ".join(f"{question} + {answer}" for question, answer in PAIRS)
         found = ", ".join(map(repr, fields)) or "nothing"
@@ -195,7 +200,7 @@ def _from_pair(fields: dict[str, Any], empty_references: bool) -> tuple[str, lis
         if not isinstance(fields[key], str):
             raise Fault(f"'{key}' is {kind_of_value(fields[key])}, not a text")
         is_answer = key == pair[1]
-        if not fields[key].strip() and (not empty_references if is_answer else pair == VERBATIM):
+        if not fields[key].strip() and (references == "written" if is_answer else pair == VERBATIM):
             raise Fault(f"'{key}' is empty")
         check_characters(f"'{key}'", fields[key])
     question, answer = (fields[key] for key in pair)
@@ -205,7 +210,21 @@ def _from_pair(fields: dict[str, Any], empty_references: bool) -> tuple[str, lis
     return f"{pair[0]} -> user, {pair[1]} -> assistant", messages
 
 
-def _check(messages: Any, empty_references: bool) -> None:
+def _from_half(fields: dict[str, Any]) -> tuple[str, list[dict[str, str]]]:
+    """The same of a row that has a recognised text alone."""
+    pair = next((pair for pair in PAIRS if pair != VERBATIM and pair[0] in fields), None)
+    if pair is None:
+        known = ", ".join(pair[0] for pair in PAIRS if pair != VERBATIM)
+        raise Fault(f"no recognised text; found {', '.join(map(repr, fields)) or 'nothing'}; would understand {known}")
+    fields.pop(pair[1], None)
+    question = fields[pair[0]]
+    if not isinstance(question, str):
+        raise Fault(f"'{pair[0]}' is {kind_of_value(question)}, not a text")
+    check_characters(f"'{pair[0]}'", question)
+    return f"{pair[0]} -> user, {pair[1]} -> assistant", correction_messages(question, "")
+
+
+def _check(messages: Any, references: References) -> None:
     """See that messages are a conversation to learn from: known roles, texts that say something, the answer last."""
     if not isinstance(messages, list):
         raise Fault(f"'messages' is {kind_of_value(messages)}, not a list")
@@ -219,7 +238,7 @@ def _check(messages: Any, empty_references: bool) -> None:
         role, content = message["role"], message["content"]
         if role not in ROLES:
             raise Fault(f"message {position}: unknown role {role!r}; known are {', '.join(ROLES)}")
-        may_be_empty = empty_references and position == len(messages) and role == "assistant"
+        may_be_empty = references != "written" and position == len(messages) and role == "assistant"
         if role != "system" and not content.strip() and not may_be_empty:
             raise Fault(f"message {position}: the {role} content is empty")
         check_characters(f"message {position}:", content)

@@ -12,6 +12,7 @@ from thunder.corpora import rows as corpus_rows
 from thunder.corpora.records import PARTITIONS, UNKNOWN
 from thunder.corpora.rows import Row
 from thunder.errors import CorpusError, several
+from thunder.text.chat import correction_prompt
 
 
 @dataclass(frozen=True)
@@ -45,12 +46,12 @@ class Cases:
     strange_partitions: dict[str, int]
 
 
-def read(path: Path, limit: int = 0) -> Cases:
-    """Read the rows of a file, the first `limit` of them where it is not 0; a reference may be empty.
+def read(path: Path, limit: int = 0, references: corpus_rows.References = "empty") -> Cases:
+    """Read the rows of a file, the first `limit` of them where it is not 0. references: what a reference may be.
 
     Raises CorpusError that lists the lines which cannot be used, or the ids that stand more than once.
     """
-    corpus = corpus_rows.read(path, empty_references=True)
+    corpus = corpus_rows.read(path, references)
     numbers = Counter(row.row_id for row in corpus.rows)
     twice = [f"id '{row_id}' stands {count} times" for row_id, count in numbers.items() if count > 1]
     if twice:
@@ -80,6 +81,12 @@ def of_row(row: Row, place: int) -> Case:
         row.is_correction,
         row.fields,
     )
+
+
+def of_text(row_id: str, asr_text: str, fields: dict[str, Any]) -> Case:
+    """A text without a reference, under the one prompt that corrections are asked for with."""
+    messages = ({"role": "user", "content": correction_prompt(asr_text)},)
+    return Case(0, row_id, asr_text, "", messages, fields=fields)
 
 
 def script_of(text: str) -> str:

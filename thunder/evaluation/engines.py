@@ -15,6 +15,7 @@ from thunder.errors import CorpusError, several
 from thunder.evaluation.cases import Case
 
 PROPOSALS = ("proposal", "prediction", "prediction_after")
+LARGEST, ROUNDING = 1e300, 1e-3  # of a number in a file; by which a log-probability may be above 0
 
 
 @dataclass(frozen=True)
@@ -161,7 +162,18 @@ def _line(line: bytes, name: str) -> tuple[str, Proposal | None]:
         raise ValueError(f"'{key}': character {error.start + 1} is half of a surrogate pair") from None
     if not isinstance(accepted, bool):
         raise ValueError("'accepted' is neither true nor false")
-    for name in ("confidence", "margin"):
-        if isinstance(fields.get(name), bool) or not isinstance(fields.get(name), int | float | None):
-            raise ValueError(f"'{name}' is no number")
-    return row_id, Proposal(text, fields.get("confidence"), accepted=accepted, margin=fields.get("margin"))
+    confidence, margin = (_number(fields, name) for name in ("confidence", "margin"))
+    if confidence is not None and confidence > ROUNDING:
+        raise ValueError(f"'confidence' is {confidence:g}; a mean log-probability of tokens (nats) is never above 0")
+    return row_id, Proposal(text, confidence, accepted=accepted, margin=margin)
+
+
+def _number(fields: dict[str, Any], name: str) -> float | None:
+    """A finite number among fields, or None where there is none. Raises ValueError."""
+    value = fields.get(name)
+    if value is None:
+        return None
+    # whole numbers of JSON can be too large for any float
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < LARGEST:
+        raise ValueError(f"'{name}' is no number")
+    return value

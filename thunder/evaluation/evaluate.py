@@ -4,39 +4,57 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from thunder import digest
 from thunder.errors import ArtifactError
 from thunder.evaluation import summary
-from thunder.evaluation.cases import Cases
-from thunder.evaluation.engines import Engine
+from thunder.evaluation.cases import Case, Cases
+from thunder.evaluation.engines import Engine, Oracle, Proposal
 from thunder.evaluation.judge import judged
 from thunder.evaluation.ledger import Ledger
-from thunder.evaluation.settings import EvalSettings
 from thunder.evaluation.summary import Drawing
 
+ORACLE = "oracle"  # one of the classes of evidence
 PREDICTIONS, RESULTS, REPORT = "predictions.jsonl", "results.json", "report.html"
 OnRow = Callable[[int, int], None]
 # the page from judged rows and results, as HTML
 Page = Callable[[list[dict[str, Any]], dict[str, Any]], str]
+# a row from its case, the engine's proposal and the base's
+Judge = Callable[[Case, Proposal, Proposal | None], dict[str, Any]]
+
+
+class Asked(Protocol):
+    """What an evaluation needs of the settings of its command."""
+
+    @property
+    def limit(self) -> int: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def resamples(self) -> int: ...
+    def resolved(self) -> dict[str, Any]: ...
 
 
 def run(
     cases: Cases,
-    settings: EvalSettings,
+    settings: Asked,
     engine: Engine,
     base: Engine | None,
     folder: Path,
     on_row: OnRow = lambda done, total: None,
     page: Page | None = None,
+    judge: Judge = judged,
+    more: Callable[[Sequence[dict[str, Any]]], dict[str, Any]] = lambda rows: {},
 ) -> dict[str, Any]:
     """Evaluate, or go on where an interrupted evaluation stopped; returns what results.json holds.
 
     on_row: called with (rows done, rows) as they are answered, counting a row twice where the base answers too.
-    page: what makes report.html, where there is to be one.
+    page: what makes report.html, where there is to be one. judge: makes a row of predictions.jsonl. more: what
+    results.json says of all rows besides.
     Writes predictions.jsonl, the page and, last, results.json with the digest of the predictions.
     Raises UsageError where the folder's half-done evaluation is another one.
     """
@@ -50,9 +68,12 @@ def run(
         ledger.close()
     if len(pairs) > len(cases.cases):
         raise ArtifactError(f"{ledger.path}: more proposals than rows", fix=f"delete it: rm {ledger.path}")
-    rows = [judged(case, mine, other) for case, (mine, other) in zip(cases.cases, pairs, strict=True)]
+    # who knows the references shows what could be had, whatever the rows are evidence of
+    known = {"evidence_class": ORACLE} if isinstance(engine, Oracle) else {}
+    rows = [judge(replace(case, **known), *pair) for case, pair in zip(cases.cases, pairs, strict=True)]
     seconds = time.perf_counter() - begun
     results = summary.summarise(rows, Drawing(settings.seed, settings.resamples)) | {
+        **more(rows),
         "ground": ground(cases, settings, engine, base),
         "settings": settings.resolved(),
         "strange_partitions": cases.strange_partitions,
@@ -67,7 +88,7 @@ def run(
     return results
 
 
-def ground(cases: Cases, settings: EvalSettings, engine: Engine, base: Engine | None) -> dict[str, Any]:
+def ground(cases: Cases, settings: Asked, engine: Engine, base: Engine | None) -> dict[str, Any]:
     """What decides every proposal, by name."""
     return {
         "rows_sha256": cases.sha256,

@@ -26,7 +26,8 @@ def verdict(change: float | None, bounds: Sequence[float] | None) -> str:
 
 
 def fact(name: str, value: Any) -> tuple[str, str]:
-    """A named value for people: digests and commits by their first twelve digits."""
+    """A named value for people: digests and commits by their first twelve digits, behind a name and @ too."""
     text = f"{value:g}" if isinstance(value, float) else str(value)
-    is_digest = len(text) in (40, 64) and all(digit in "0123456789abcdef" for digit in text)
-    return name.replace("_", " "), text[:12] if is_digest else text
+    before, at, end = text.rpartition("@")
+    is_digest = len(end) in (40, 64) and all(digit in "0123456789abcdef" for digit in end)
+    return name.replace("_", " "), f"{before}{at}{end[:12]}" if is_digest else text

@@ -8,10 +8,10 @@ from typing import Any
 from thunder.errors import ArtifactError
 from thunder.evaluation.evaluate import PREDICTIONS
 from thunder.evaluation.judge import final_text
-from thunder.report import marks, sections
+from thunder.report import marks, of_gate, sections
 from thunder.report.figures import fact, interval, rate
 from thunder.report.page import Line, Page, RowView, Section
-from thunder.report.reading import Folder, object_in, whole_in
+from thunder.report.reading import Folder, object_in, text_in, whole_in
 from thunder.runs.record import RESULTS
 
 Judged = dict[str, Any]
@@ -44,13 +44,16 @@ def page(rows: Sequence[Judged], results: Judged, gate: float | None = None, abs
     """The page; rows as `judge` makes them, results as `summary` does with the ground of the evaluation."""
     evidence = ", ".join(f"{count} {name}" for name, count in results["evidence_class"].items()) or "no rows"
     said = [fact(name, value) for name, value in sorted(results.get("ground", {}).items()) if value not in (None, 0)]
+    of_rules = object_in(results, "gate")
+    said += [fact("rules", text) for text in [text_in(of_rules, "rules_id")] if text]
+    behind = of_gate.parts(rows, of_gate.notes(of_rules)) if of_rules else []
     return Page(
         title=f"CER {rate(results['cer_before'])} → {rate(results['cer_after'])} on {results['rows']} rows",
         kind="Evaluation",
         facts=[*said, ("evidence", evidence)],
         cards=cards(results),
         absent=absent,
-        sections=repair(rows, results, gate),
+        sections=[*behind, *repair(rows, results, gate)],
         rows=[view(row) for row in rows],
     )
 
@@ -58,6 +61,8 @@ def page(rows: Sequence[Judged], results: Judged, gate: float | None = None, abs
 def repair(rows: Sequence[Judged], results: Judged, gate: float | None) -> list[Section]:
     """The parts on input against proposal, which evaluations and runs with an adapter have."""
     counted = [row for row in rows if row["reference_units"]["codepoint"]]
+    if not counted:
+        return [*others(results), sections.flags(results)]
     texts = ((row["reference"], row["input"], final_text(row)) for row in counted)
     return [
         sections.partitions(results["by"]["partition"], gate),
@@ -112,7 +117,7 @@ def view(row: Judged) -> RowView:
     lines = [Line("reference", marks.plain(reference)), Line("recognised", marks.marked(row["input"], reference))]
     if "proposal_base" in row:
         lines.append(Line("base's answer", marks.marked(row["proposal_base"], reference)))
-    refused = "" if row["accepted"] else ", not taken"
+    refused = "" if row["accepted"] or row.get("decision") == "keep" else ", not taken"
     lines.append(Line(f"correction{refused}", marks.marked(row["proposal"], reference)))
     return RowView(
         row_id=str(row.get("row_id", row.get("place", ""))),
@@ -124,8 +129,10 @@ def view(row: Judged) -> RowView:
         before=before,
         after=after,
         units=units,
-        decision="reject" if not row["accepted"] else "accept" if row.get("changed") else "keep",
-        reasons=[str(name) for name in row.get("flags", ())],
+        decision=text_in(row, "decision")
+        or ("reject" if not row["accepted"] else "accept" if row.get("changed") else "keep"),
+        reasons=list(dict.fromkeys([*of_gate.reasons(row), *map(str, row.get("flags", ()))])),
+        details=of_gate.details(row),
         rtl=direction(row.get("script")),
     )
 

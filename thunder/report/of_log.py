@@ -17,14 +17,15 @@ from thunder.evaluation import cases, summary
 from thunder.evaluation.cases import PARTITIONS, Case
 from thunder.evaluation.engines import Proposal
 from thunder.evaluation.judge import judged
-from thunder.report import charts, marks, of_evaluation
+from thunder.report import marks, of_evaluation, of_gate
 from thunder.report.figures import fact
-from thunder.report.page import Line, Page, RowView, Section, Table
+from thunder.report.page import Line, Page, RowView
 from thunder.report.reading import text_in
 from thunder.text import distance
 
-DECISION, DECISIONS = "decision", ("accept", "reject", "keep")
+DECISION = "decision"
 GROUND = ("rules_id", "base_digest", "adapter_digest", "prompt_digest", "decode_digest")
+MOST_VALUES = 3
 TEXTS = ("input", "proposal", "output", "reference")
 Record = dict[str, Any]
 Texts = Mapping[str, tuple[str, str]]  # recognised text and reference by row id
@@ -72,8 +73,8 @@ def page(
     said = [*absent, *_texts_missing(records)]
     rows = [_judged(record, place) for place, record in enumerate(records) if _can_judge(record)]
     counts = Counter(str(record["decision"]) for record in records)
-    cards = [(str(counts[name]), name) for name in dict.fromkeys((*DECISIONS, *counts))]
-    parts = [_decisions(records), *_reasons(records)]
+    cards = [(str(counts[name]), name) for name in dict.fromkeys((*of_gate.DECISIONS, *counts))]
+    parts = of_gate.parts(records)
     if rows:
         results = summary.summarise(rows)
         cards += of_evaluation.cards(results)
@@ -93,7 +94,7 @@ def page(
 
 
 def _texts(path: Path) -> dict[str, tuple[str, str]]:
-    return {row.row_id: (row.asr_text, row.reference) for row in corpus_rows.read(path, empty_references=True).rows}
+    return {row.row_id: (row.asr_text, row.reference) for row in corpus_rows.read(path, references="empty").rows}
 
 
 def row_id(record: Mapping[str, Any]) -> str:
@@ -164,55 +165,17 @@ def _view(record: Record, place: int) -> RowView:
     return RowView(
         row_id=row_id(record), place=place, lines=lines, outcome=outcome, decision=str(record["decision"]),
         partition=text_in(record, "partition") or "unknown", script=script, before=before, after=after, units=units,
-        reasons=reasons(record), details=details(record), rtl=of_evaluation.direction(script),
+        reasons=of_gate.reasons(record), details=of_gate.details(record), rtl=of_evaluation.direction(script),
     )  # fmt: skip
-
-
-def reasons(record: Mapping[str, Any]) -> list[str]:
-    """The names of the rules that a decision gives as reasons."""
-    return [str(each[0]) for each in _pairs(record)]
-
-
-def details(record: Mapping[str, Any]) -> list[str]:
-    """The same, each with what was found."""
-    return [": ".join(map(str, each)) for each in _pairs(record)]
-
-
-def _pairs(record: Mapping[str, Any]) -> list[list[Any]]:
-    found = record.get("reasons")
-    return [each for each in found if isinstance(each, list) and each] if isinstance(found, list) else []
-
-
-def _decisions(records: Sequence[Record]) -> Section:
-    """How many were accepted, rejected and kept, by partition."""
-    counts = Counter((text_in(record, "partition") or "unknown", str(record["decision"])) for record in records)
-    places = sorted({name for name, _ in counts}, key=lambda name: (summary.place(name), name))
-    kinds = list(dict.fromkeys((*DECISIONS, *(kind for _, kind in counts))))
-    lines = [[place, *(str(counts[place, kind]) for kind in kinds)] for place in places]
-    says = "; ".join(f"{place}: {', '.join(f'{kind} {counts[place, kind]}' for kind in kinds)}" for place in places)
-    values = [(place, kind, counts[place, kind]) for place in places for kind in kinds]
-    return Section(
-        "decisions", "Decisions by partition", (), charts.stacked(values, kinds, "decisions"),
-        f"decisions by partition; {says}", Table(("", *kinds), lines),
-    )  # fmt: skip
-
-
-def _reasons(records: Sequence[Record]) -> list[Section]:
-    """How often each rule was a reason; nothing where there is none."""
-    counts = Counter(name for record in records for name in dict.fromkeys(reasons(record)))
-    if not counts:
-        return []
-    lines = counts.most_common()
-    table = Table(("rule", "decisions"), [[name, str(count)] for name, count in lines])
-    says = "; ".join(f"{name} {count}" for name, count in lines)
-    notes = ["A decision can have several reasons; all of them are counted."]
-    return [Section("reasons", "Reasons", notes, charts.counts(lines, "decisions"), f"reasons; {says}", table)]
 
 
 def _facts(records: Sequence[Record]) -> list[tuple[str, str]]:
-    """What decided, each value once."""
+    """What decided, each value once, as far as anybody reads."""
     found = []
     for name in GROUND:
-        values = dict.fromkeys(record[name] for record in records if isinstance(record.get(name), str))
-        found += [(fact(name, "")[0], ", ".join(fact(name, value)[1] for value in values))] if values else []
+        values = list(dict.fromkeys(record[name] for record in records if isinstance(record.get(name), str)))
+        shown = [fact(name, value)[1] for value in values[:MOST_VALUES]]
+        # each row has a prompt of its own
+        shown += [f"and {len(values) - MOST_VALUES} more"] if len(values) > MOST_VALUES else []
+        found += [(fact(name, "")[0], ", ".join(shown))] if values else []
     return found

@@ -81,4 +81,5 @@ def _facts(folder: Folder, results: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _progress(seen: Course) -> Cards:
     best = [(f"{seen.best.loss:.4f}", f"best validation loss, at step {seen.best.step}")] if seen.best else []
-    return [*best, (str(len(seen.restarts)), "restarts")] if seen.points else []
+    restarts = len(seen.restarts)
+    return [*best, (str(restarts), "restart" if restarts == 1 else "restarts")] if seen.points else []

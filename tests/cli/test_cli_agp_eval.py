@@ -10,7 +10,7 @@ from conftest import REPOSITORY, write_rows
 from thunder.cli.main import main
 from thunder.evaluation import repair_evidence
 
-FIXTURES = REPOSITORY / "tests" / "evaluation" / "fixtures"
+FIXTURES = REPOSITORY / "tests" / "fixtures"
 RUNS = ("smoke", "synthetic", "real")
 TEXT, BETTER = "ߣߋߤߍߛߍ ߡߌ ߓ", "ߣߋߛߍߛߍ ߡߌ ߓ"
 SURE = {"confidence": -0.05, "margin": 0.2}

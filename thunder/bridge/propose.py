@@ -18,6 +18,7 @@ from thunder.evaluation.engines import Engine, FromFile, Identity
 from thunder.text.chat import correction_prompt
 
 AT_ONCE = 512  # records that are written to the log together
+UNLIKE = ("ߊ", "5", "a b")  # what prompts for such texts have in common, all have
 
 
 def rulebook(settings: BridgeSettings) -> Rulebook:
@@ -49,7 +50,9 @@ def engine_of(settings: BridgeSettings, wanted: frozenset[str] | None = None) ->
     from thunder.evaluation import setup  # the way to MLX, which the other engines do without
 
     how = {"batch_size": settings.batch_size, "window": settings.window, "margins": True}
-    return setup.of_model(settings.model, settings.adapter_path, **how)[0]
+    engine = setup.of_model(settings.model, settings.adapter_path, **how)[0]
+    engine.warm([case_of("", text, {}) for text in UNLIKE])
+    return engine
 
 
 def case_of(row_id: str, asr_text: str, fields: dict[str, Any]) -> Case:

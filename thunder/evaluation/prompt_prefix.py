@@ -16,6 +16,7 @@ from thunder.evaluation.forks import Caches
 
 LONGEST = 2048  # tokens that are read in one pass
 SHORTEST = 4  # tokens; starting from fewer costs about as much as reading them
+WORTH = 64  # tokens that a pass of its own has to save: that costs more than its tokens
 
 
 class PromptPrefix:
@@ -45,7 +46,7 @@ class PromptPrefix:
         self._forget_other_weights()
         better = best(prompts)
         gain = sum(_covered(prompts, better)) - len(better)
-        if gain > sum(_covered(prompts, self.tokens)):
+        if gain >= sum(_covered(prompts, self.tokens)) + WORTH:
             self.keep(better)
         return _covered(prompts, self.tokens)
 

@@ -22,6 +22,7 @@ UNLIKE = "lfm2"
 
 @pytest.fixture(scope="module", params=[*KINDS, UNLIKE])
 def model(request):
+    KNOWN.clear()  # by the id of a model that may be gone
     return random_model(request.param)
 
 
@@ -41,8 +42,18 @@ PROMPTS = {
 }
 
 
+KNOWN = {}
+
+
 def one_by_one(model, prompt):
     """Tokens, log-probabilities and whether a stop came, by mlx_lm's own loop over one prompt."""
+    key = id(model), tuple(prompt)
+    if key not in KNOWN:
+        KNOWN[key] = generated(model, prompt)
+    return KNOWN[key]
+
+
+def generated(model, prompt):
     found, logprobs = [], []
     for token, row in generate_step(mx.array(prompt), model, max_tokens=LIMIT):
         logprobs.append(row[int(token)].item())
@@ -52,13 +63,36 @@ def one_by_one(model, prompt):
     return found, logprobs, False
 
 
-def check(model, prefix, prompts, batch_size=3):
-    asked = greedy.Asked(prompts, prefix.covers(prompts), [LIMIT] * len(prompts), list(range(len(prompts))))
-    got = greedy.answers(prefix, asked, STOPS, batch_size, nothing)
-    for answer, prompt in zip(got, prompts, strict=True):
-        wanted, logprobs, stopped = one_by_one(model, prompt)
-        assert (answer.tokens, answer.stopped) == (wanted, stopped)
+def check(model, prefix, prompts, batch_size=3, draft=None):
+    """draft: from a prompt's place and its answer what to try instead of going token by token."""
+    wanted = [one_by_one(model, prompt) for prompt in prompts]
+    drafts = [[*draft(place, tokens), 1] for place, (tokens, _, _) in enumerate(wanted)] if draft else []
+    covered, count = prefix.covers(prompts), len(prompts)
+    told = []
+    asked = greedy.Asked(prompts, covered, [LIMIT] * count, [place // 2 for place in range(count)], drafts)
+    got = greedy.answers(prefix, asked, STOPS, batch_size, told.append)
+    assert sum(told) == (count + 1) // 2
+    for answer, (found, logprobs, stopped) in zip(got, wanted, strict=True):
+        assert (answer.tokens, answer.stopped) == (found, stopped)
         np.testing.assert_allclose(answer.logprobs, logprobs, atol=1e-6)
+    if drafts and prefix.forks:
+        each = [alone(model, prompt, draft) for prompt, draft in zip(prompts, drafts, strict=True)]
+        np.testing.assert_allclose([answer.draft for answer in got], each, atol=1e-5)
+
+
+DRAFTS = {
+    "right": lambda place, answer: answer,
+    "nothing": lambda place, answer: [],
+    "right for a while": lambda place, answer: [*answer[: 3 * place % 7], 2, 4, 2],
+    "wrong": lambda place, answer: [2] * (place + 1),
+    "too long": lambda place, answer: [*answer, 2, 2, 2, 2, 2],
+}
+
+
+@pytest.mark.parametrize("draft", DRAFTS)
+@pytest.mark.parametrize("name", ["begin alike for less than a window", "some begin otherwise"])
+def test_drafts_do_not_change_answers(model, name, draft):
+    check(model, PromptPrefix(model), PROMPTS[name], batch_size=3, draft=DRAFTS[draft])
 
 
 @pytest.mark.parametrize("prompts", PROMPTS)
@@ -172,6 +206,7 @@ def test_models_whose_caches_cannot_be_forked_go_without_by_name():
 
 def test_other_weights_are_another_prefix():
     """Not only by an engine's own switch: whoever changes a weight."""
+    KNOWN.clear()
     model = random_model("llama")
     prefix, prompts = PromptPrefix(model), PROMPTS["all begin alike"]
     check(model, prefix, prompts)
@@ -181,9 +216,11 @@ def test_other_weights_are_another_prefix():
     assert prefix._caches is kept
     old = model.model.layers[1].self_attn.k_proj.weight
     model.model.layers[1].self_attn.k_proj.weight = old * 1.5
+    KNOWN.clear()
     check(model, prefix, prompts)
     assert prefix._caches is not kept
     model.model.layers[1].self_attn.k_proj.weight = old
+    KNOWN.clear()
     check(model, prefix, prompts)
 
 
@@ -193,7 +230,7 @@ def test_memory_does_not_grow():
     for turn in range(30):
         start = SHARED if turn % 3 else OTHER
         prompts = [start + tokens(3 + turn % 5, 10 * turn + seed) for seed in range(3)]
-        asked = greedy.Asked(prompts, prefix.covers(prompts), [3] * 3, [0, 1, 2])
+        asked = greedy.Asked(prompts, prefix.covers(prompts), [3] * 3, [0, 1, 2], [[4, 1], [2, 1], [5, 6, 1]])
         greedy.answers(prefix, asked, STOPS, 3, nothing)
         own = [[5, 6], [7], [8, 9, 10]]
         Scored(prefix, prompts, own, prefix.covers(prompts)).others([0, 1], [[5], [7, 8]], 2)

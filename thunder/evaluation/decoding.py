@@ -56,7 +56,8 @@ class ModelEngine:
         margins: whether proposals say by how much they are, which costs one forward pass more.
         change_margin: nats by which a single change must make the input likelier, to be made.
         change_edits: code points that such a change may edit at the most.
-        prefix_cache: whether what prompts begin with is read once and kept, where the model's type allows it.
+        prefix_cache: whether, where the model's type allows it, what prompts begin with is read once and kept, and rows
+        go on from places in others: answers too, from where they leave their input.
         """
         self.model, self.tokenizer, self.stops = model, tokenizer, stops
         self.batch_size, self.window, self.base_only = batch_size, window, base_only
@@ -114,8 +115,10 @@ class ModelEngine:
         prompts = [self._prompt(each) for each in messages]
         owners = [number for number, (_, pieces, _) in enumerate(parts) for _ in pieces]
         asked = Asked(prompts, self.prefix.covers(prompts), [self.limit(piece) for piece in texts], owners)
-        decoded = greedy.answers(self.prefix, asked, self.stops, self.batch_size, finished)
         pieces = _Pieces(texts, messages, asked)
+        if self.prefix.forks:  # corrections mostly begin as what they correct
+            asked.drafts.extend(self._as_answer(pieces, at, text) for at, text in enumerate(texts))
+        decoded = greedy.answers(self.prefix, asked, self.stops, self.batch_size, finished)
         if self.change_margin is not None:
             for places in batches([len(prompt) for prompt in prompts], self.batch_size):
                 self._make_sure_changes(pieces, places, decoded)
@@ -128,8 +131,10 @@ class ModelEngine:
     def _compare(self, pieces: _Pieces, answers: list[Answer]) -> None:
         """Say how likely each piece itself is; with `min_margin`, put it where an answer is not so much likelier."""
         asked = pieces.asked
-        own = [self._as_answer(pieces, at, text) for at, text in enumerate(pieces.texts)]
-        alone = log_probabilities(self.prefix, asked.prompts, own, asked.covered, self.batch_size)
+        alone = [answer.draft for answer in answers if answer.draft is not None]
+        own = asked.drafts or [self._as_answer(pieces, at, text) for at, text in enumerate(pieces.texts)]
+        if not asked.drafts:
+            alone = log_probabilities(self.prefix, asked.prompts, own, asked.covered, self.batch_size)
         for answer, tokens, logprob, text in zip(answers, own, alone, pieces.texts, strict=True):
             answer.alone = logprob
             margin = (sum(answer.logprobs) - logprob) / max(1, len(text))
@@ -141,7 +146,7 @@ class ModelEngine:
         """Put a piece with those changes of its answer in its place that, one by one, make it likelier."""
         assert self.change_margin is not None
         asked = pieces.asked
-        own = [self._as_answer(pieces, at, pieces.texts[at]) for at in places]
+        own = [asked.drafts[at] if asked.drafts else self._as_answer(pieces, at, pieces.texts[at]) for at in places]
         prompts, covered = [asked.prompts[at] for at in places], [asked.covered[at] for at in places]
         scored = Scored(self.prefix, prompts, own, covered)
         found = [self._changes(pieces.texts[at], answers[at]) for at in places]

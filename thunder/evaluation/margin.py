@@ -16,7 +16,8 @@ from thunder.evaluation.prompt_prefix import PromptPrefix, length_in_common
 class Scored:
     """Some prompts with an answer each, and what they leave for other answers: those go on where they differ.
 
-    totals: natural log of the probability of each whole answer, the token that ends it included.
+    totals: natural log of the probability of each whole answer, the token that ends it included. choices: what is
+    likeliest at each place of an answer, and its log-probability.
     """
 
     def __init__(
@@ -26,13 +27,19 @@ class Scored:
         self._model, self._forks = prefix.model, prefix.forks
         self._prompts, self._answers = prompts, answers
         self._caches: Caches = []
+        self.choices: list[list[tuple[int, float]]] = []
         if self._forks:
             self._caches = _after_prompts(prefix, prompts, covered)
-            logprobs = self._go_on([prompt[-1:] for prompt in prompts], answers)
+            logits = forks.read(self._model, self._caches, _inputs([prompt[-1:] for prompt in prompts], answers))
+            self._logprobs, self.choices = _log_probabilities(logits, answers), _choices(logits, answers)
         else:
-            logprobs = _of_whole(self._model, prompts, answers)
-        self._logprobs = logprobs
-        self.totals = [sum(each) for each in logprobs]
+            self._logprobs = _of_whole(self._model, prompts, answers)
+        self.totals = [sum(each) for each in self._logprobs]
+
+    def after(self, rows: Sequence[int], counts: Sequence[int]) -> Caches:
+        """Caches of the prompts at the given places with the tokens of their answers before the last of so many."""
+        lengths = [len(self._prompts[row]) - 1 + count for row, count in zip(rows, counts, strict=True)]
+        return forks.fork(self._caches, rows, lengths)
 
     def others(self, rows: Sequence[int], answers: Sequence[list[int]], batch_size: int) -> list[float]:
         """Log-probability of other answers to the prompts at the given places, so many at once."""
@@ -54,18 +61,13 @@ class Scored:
         self, rows: Sequence[int], answers: Sequence[list[int]], parts: Sequence[int]
     ) -> list[list[float]]:
         """Log-probability of each token of answers that are the known ones up to a place."""
-        before = [len(self._prompts[row]) - 1 for row in rows]
-        caches = forks.fork(self._caches, rows, [start + part for start, part in zip(before, parts, strict=True)])
+        caches = self.after(rows, parts)
         sequences = [self._prompts[row][-1:] + answer for row, answer in zip(rows, answers, strict=True)]
         last = [sequence[part : part + 1] for sequence, part in zip(sequences, parts, strict=True)]
         rest = [answer[part:] for answer, part in zip(answers, parts, strict=True)]
         new = _log_probabilities(forks.read(self._model, caches, _inputs(last, rest)), rest)
         known = (self._logprobs[row][:part] for row, part in zip(rows, parts, strict=True))
         return [[*old, *each] for old, each in zip(known, new, strict=True)]
-
-    def _go_on(self, last: Sequence[list[int]], answers: Sequence[list[int]]) -> list[list[float]]:
-        logits = forks.read(self._model, self._caches, _inputs(last, answers))
-        return _log_probabilities(logits, answers)
 
 
 def log_probabilities(
@@ -133,3 +135,11 @@ def _log_probabilities(
     return [
         row[start : start + len(answer)] for row, start, answer in zip(found.tolist(), starts, answers, strict=True)
     ]
+
+
+def _choices(logits: mx.array, answers: Sequence[list[int]]) -> list[list[tuple[int, float]]]:
+    """The likeliest token at each place of answers [B] and its log-probability, told by logits [B, T, V]."""
+    best = mx.argmax(logits, axis=-1)
+    logprobs = mx.max(logits, axis=-1).astype(mx.float32) - mx.logsumexp(logits.astype(mx.float32), axis=-1)
+    rows = zip(best.tolist(), logprobs.tolist(), answers, strict=True)
+    return [list(zip(tokens, each, strict=True))[: len(answer)] for tokens, each, answer in rows]

@@ -63,10 +63,10 @@ def generated(model, prompt):
     return found, logprobs, False
 
 
-def check(model, prefix, prompts, batch_size=3, draft=None):
+def check(model, prefix, prompts, batch_size=3, draft=lambda place, answer: []):
     """draft: from a prompt's place and its answer what to try instead of going token by token."""
     wanted = [one_by_one(model, prompt) for prompt in prompts]
-    drafts = [[*draft(place, tokens), 1] for place, (tokens, _, _) in enumerate(wanted)] if draft else []
+    drafts = [[*draft(place, tokens), 1] for place, (tokens, _, _) in enumerate(wanted)]
     covered, count = prefix.covers(prompts), len(prompts)
     told = []
     asked = greedy.Asked(prompts, covered, [LIMIT] * count, [place // 2 for place in range(count)], drafts)
@@ -75,14 +75,13 @@ def check(model, prefix, prompts, batch_size=3, draft=None):
     for answer, (found, logprobs, stopped) in zip(got, wanted, strict=True):
         assert (answer.tokens, answer.stopped) == (found, stopped)
         np.testing.assert_allclose(answer.logprobs, logprobs, atol=1e-6)
-    if drafts and prefix.forks:
+    if prefix.forks:
         each = [alone(model, prompt, draft) for prompt, draft in zip(prompts, drafts, strict=True)]
         np.testing.assert_allclose([answer.draft for answer in got], each, atol=1e-5)
 
 
 DRAFTS = {
     "right": lambda place, answer: answer,
-    "nothing": lambda place, answer: [],
     "right for a while": lambda place, answer: [*answer[: 3 * place % 7], 2, 4, 2],
     "wrong": lambda place, answer: [2] * (place + 1),
     "too long": lambda place, answer: [*answer, 2, 2, 2, 2, 2],

@@ -47,7 +47,7 @@ class Asked:
     """Prompts as tokens, one entry each. covered: tokens of it that the prefix has. limit: tokens of an answer.
 
     owner: the case that it belongs to; a case is finished with the last of its prompts. draft: what the answer may well
-    be, with the token that ends it; all have one or none has.
+    be, with the token that ends it; none where rows cannot go on from places in others.
     """
 
     prompts: list[list[int]]
@@ -60,8 +60,8 @@ class Asked:
 def answers(prefix: PromptPrefix, asked: Asked, stops: set[int], batch_size: int, finished: Finished) -> list[Answer]:
     """Greedy answers, longest prompts first through one generator that fills up what ends.
 
-    With drafts, where the model's type allows it: a batch is read with its drafts at once, and the generator goes on
-    where the model would have said something else.
+    Where the model's type allows it, a batch is read with its drafts at once, and the generator goes on where the model
+    would have said something else.
     """
     run = _Run(prefix, asked, stops, batch_size)
     order = sorted(range(len(asked.prompts)), key=lambda place: -len(asked.prompts[place]))
@@ -90,7 +90,7 @@ class _Run:
         self.found = [Answer() for _ in asked.prompts]
         self.places: dict[int, int] = {}
         self._left = Counter(asked.owners)
-        self.drafted = bool(asked.drafts) and prefix.forks
+        self.drafted = prefix.forks
         # what comes in from drafts finds half of the last batch at the most
         at_once = 2 * batch_size if self.drafted else batch_size
         self.generator = BatchGenerator(
@@ -102,11 +102,10 @@ class _Run:
 
     def begin(self, places: list[int]) -> int:
         """Take on prompts, in this order; how many cases are finished by that."""
-        prompts, covered = [self.asked.prompts[at] for at in places], [self.asked.covered[at] for at in places]
+        prompts = [self.asked.prompts[place] for place in places]
         if self.drafted:
-            return self._begin_with_drafts(places, prompts, covered)
-        rest = [prompt[start:] for prompt, start in zip(prompts, covered, strict=True)]
-        self._insert(places, rest, self.prefix.start_each(covered) if any(covered) else None)
+            return self._begin_with_drafts(places, prompts)
+        self._insert(places, prompts, None)
         return 0
 
     def step(self) -> int:
@@ -122,9 +121,9 @@ class _Run:
                 ended += self._end(self.places.pop(each.uid))
         return ended
 
-    def _begin_with_drafts(self, places: list[int], prompts: list[list[int]], covered: list[int]) -> int:
+    def _begin_with_drafts(self, places: list[int], prompts: list[list[int]]) -> int:
         drafts = [self.asked.drafts[place] for place in places]
-        scored = Scored(self.prefix, prompts, drafts, covered)
+        scored = Scored(self.prefix, prompts, drafts, [self.asked.covered[place] for place in places])
         ended, rows = 0, []
         for row, place in enumerate(places):
             self.found[place].draft = scored.totals[row]

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import groupby, pairwise
-from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten
-from mlx_lm.models.cache import make_prompt_cache
 
 from thunder.evaluation import forks
 from thunder.evaluation.forks import Caches
@@ -63,13 +61,6 @@ class PromptPrefix:
         if not self.tokens:
             return forks.empty(self.model, len(lengths))
         return forks.fork(self._caches, [0] * len(lengths), lengths)
-
-    def start_each(self, lengths: Sequence[int]) -> list[list[Any]]:
-        """The same as mlx_lm's caches of one row; rows of one length share theirs, which are read and not written."""
-        known: dict[int, list[Any]] = {0: make_prompt_cache(self.model)}
-        for length in {*lengths} - {0}:
-            known[length] = [cache.extract(0) for cache in self.start([length])]
-        return [known[length] for length in lengths]
 
     def _forget_other_weights(self) -> None:
         """Keep nothing that was read with other weights: adapters come and go on the same model."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import mlx.core as mx
 import numpy as np
@@ -12,7 +13,7 @@ from mlx_lm.generate import generate_step
 
 from thunder.corpora import rows
 from thunder.errors import ModelError
-from thunder.evaluation import cases
+from thunder.evaluation import cases, greedy
 from thunder.evaluation.decoding import ModelEngine, stop_tokens
 from thunder.evaluation.margin import log_probabilities
 from thunder.lora import adapter_files, adapters, batches, model
@@ -77,7 +78,8 @@ def test_gemma3n_many_rows_at_once_and_what_it_is_sure_of(tiny_gemma3n, some_cas
         (int(token), row[int(token)].item())
         for token, row in generate_step(mx.array(prompt), shipped[0], max_tokens=24)
     ]  # past the sliding window of 12
-    [found] = log_probabilities(shipped[0], [prompt], [[token for token, _ in steps]], 1)
+    answers = [[token for token, _ in steps]]
+    [found] = log_probabilities(engine.prefix, [prompt], answers, engine.prefix.covers([prompt]), 1)
     assert found == pytest.approx(sum(logprob for _, logprob in steps), rel=1e-5)
 
 
@@ -114,15 +116,13 @@ def test_an_answer_ends_at_its_limit_or_at_a_stop(loaded, some_cases):
 
 def test_pads_only_are_seen(loaded, some_cases, monkeypatch):
     engine = ModelEngine(*loaded)
-    monkeypatch.setattr(engine, "_decode", lambda *_: [a_pad()])
+    monkeypatch.setattr(greedy, "answers", lambda *_: [a_pad()])
     [proposal] = engine.propose(some_cases[:1])
     assert proposal.special_only and proposal.text == "" and not proposal.finished
 
 
 def a_pad():
-    from thunder.evaluation.decoding import _Answer
-
-    answer = _Answer()
+    answer = greedy.Answer()
     answer.add(0, -0.5, "length")
     return answer
 
@@ -209,3 +209,73 @@ def test_an_adapter_of_no_numbers_is_refused_and_an_empty_one_seen(tiny_model, t
     mx.save_safetensors(str(folder / "adapters.safetensors"), weights | {name: weights[name] * float("nan")})
     with pytest.raises(ModelError, match="1 tensors hold infinities"):
         adapters.put_on(model.load(tiny_model), folder)
+
+
+def often(stops):
+    """Answers of a random model seldom come to an end by themselves."""
+    return stops | set(range(3, 320, 7))
+
+
+def told(engine, some_cases):
+    return list(engine.propose(some_cases))
+
+
+def same_but_for_rounding(ones, others):
+    for one, other in zip(ones, others, strict=True):
+        assert (one.text, one.tokens, one.finished) == (other.text, other.tokens, other.finished)
+        assert one.confidence == pytest.approx(other.confidence, abs=1e-5)
+        assert one.margin == pytest.approx(other.margin, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    "how", [{}, {"window": 3}, {"margins": True}, {"min_margin": 0.02}, {"change_margin": 0.0, "window": 4}]
+)
+def test_with_and_without_a_prefix(loaded, some_cases, how):
+    """Some rows with a system prompt that is longer than the sliding window, and one that has nothing in common."""
+    system = {"role": "system", "content": "ߞߊ߬ ߕߊ߯ ߛߏ " * 12}
+    cases_ = [
+        replace(case, messages=(system, *case.messages)) if place % 3 else case for place, case in enumerate(some_cases)
+    ]
+    language_model, tokenizer, stops = loaded
+    engine, plain = (
+        ModelEngine(language_model, tokenizer, often(stops), 4, prefix_cache=on, **how) for on in (True, False)
+    )
+    same_but_for_rounding(told(engine, cases_), told(plain, cases_))
+    assert len(engine.prefix.tokens) > 16 and not plain.prefix.tokens
+    assert engine.describe()["prefix_cache"] == "on" and plain.describe()["prefix_cache"] == "off"
+    same_but_for_rounding(told(engine, cases_[:1]), told(plain, cases_[:1]))
+
+
+def test_an_adapter_switched_off_and_on_between_calls(adapted, some_cases):
+    """One engine of each on the same model, by turns, and one below which the adapter is switched by others."""
+    language_model, tokenizer, stops = adapted
+    adapted_engine, base, plain, plain_base = (
+        ModelEngine(language_model, tokenizer, often(stops), base_only=only, margins=True, prefix_cache=on)
+        for on in (True, False)
+        for only in (False, True)
+    )
+    with_adapter, without = told(plain, some_cases), told(plain_base, some_cases)
+    for _ in range(2):
+        same_but_for_rounding(told(adapted_engine, some_cases), with_adapter)
+        same_but_for_rounding(told(base, some_cases), without)
+    read = adapted_engine.prefix._caches, base.prefix._caches
+    told(adapted_engine, some_cases), told(base, some_cases)
+    assert (adapted_engine.prefix._caches, base.prefix._caches) == read  # neither has to read it again
+    kept = adapters.switch_off(language_model)
+    same_but_for_rounding(told(adapted_engine, some_cases), without)
+    adapters.switch_on(language_model, kept)
+    same_but_for_rounding(told(adapted_engine, some_cases), with_adapter)
+
+
+def test_a_warm_engine_has_read_what_all_prompts_begin_with(loaded, some_cases):
+    engine = ModelEngine(*loaded)
+    engine.warm([case_of(text) for text in ("ߊ", "ߓ")])
+    read = engine.prefix.tokens
+    prompts = [engine._prompt(list(case.messages)) for case in map(case_of, ("ߞߊ߬ ߕߊ߯", "ߛߏ ߞߊ߬", "ߡߎ߰ߛߏ"))]
+    assert all(prompt[: len(read)] == read for prompt in prompts) and len(read) > 4
+    told(engine, [case_of("ߞߊ߬ ߕߊ߯")])
+    assert engine.prefix.tokens is read
+
+
+def case_of(text):
+    return cases.of_row(rows.Row(tuple(correction_messages(text, text)), "f:1", "r"), 0)

@@ -9,6 +9,7 @@ from conftest import make_rows, write_rows
 from thunder.evaluation import cases, changes
 from thunder.evaluation.decoding import ModelEngine, stop_tokens
 from thunder.evaluation.margin import log_probabilities
+from thunder.evaluation.prompt_prefix import PromptPrefix
 from thunder.lora import batches, model
 from thunder.text.distance import edits
 
@@ -31,7 +32,8 @@ def one_by_one(net, prompt, answer):
 def test_equal_to_one_token_after_another(loaded):
     net, _, _ = loaded
     prompts, answers = [[2, 5, 9, 11], [2, 7], [2, 5, 5, 5, 5, 5]], [[12, 13, 1], [30, 1], [14]]
-    found = log_probabilities(net, prompts, answers, batch_size=2)
+    prefix = PromptPrefix(net)
+    found = log_probabilities(prefix, prompts, answers, prefix.covers(prompts), batch_size=2)
     for got, prompt, answer in zip(found, prompts, answers, strict=True):
         assert got == pytest.approx(one_by_one(net, prompt, answer), abs=1e-4)
 

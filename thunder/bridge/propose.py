@@ -13,12 +13,14 @@ from thunder.bridge.provenance import Log
 from thunder.bridge.rules import Rulebook
 from thunder.bridge.settings import ProposerSettings
 from thunder.errors import UsageError
+from thunder.evaluation import cases
 from thunder.evaluation.cases import Case
 from thunder.evaluation.engines import Engine, FromFile, Identity
 
 AT_ONCE = 512  # records that are written to the log together
 REMOTE = ("http", "https")
 WITH_PLACE = ("file", *REMOTE)  # engines that are named with the place where they are
+UNLIKE = ("ߊ", "5", "a b")  # what prompts for such texts have in common, all have
 
 
 def rulebook(settings: ProposerSettings) -> Rulebook:
@@ -70,11 +72,13 @@ def engines_of(settings: ProposerSettings, wanted: frozenset[str] | None = None)
     from thunder.evaluation import setup  # the way to MLX, which the other engines do without
 
     how = {"batch_size": settings.batch_size, "window": settings.window, "margins": True}
-    return setup.of_model(settings.model, settings.adapter_path, **how)
+    engine, base = setup.of_model(settings.model, settings.adapter_path, **how)
+    engine.warm([cases.of_text("", text, {}) for text in UNLIKE])
+    return engine, base
 
 
 def over_the_bridge(
-    cases: Sequence[Case],
+    asked: Sequence[Case],
     engine: Engine,
     book: Rulebook,
     ring: KeyRing,
@@ -89,10 +93,10 @@ def over_the_bridge(
     def finished(count: int) -> None:
         nonlocal done
         done += count
-        on_row(done, len(cases))
+        on_row(done, len(asked))
 
-    proposals = list(engine.propose(cases, finished))
-    decisions, why = Decider(engine, book, ring, texts).decide_batch(cases, proposals)
+    proposals = list(engine.propose(asked, finished))
+    decisions, why = Decider(engine, book, ring, texts).decide_batch(asked, proposals)
     for part in _parts(decisions):
         log.append([decision.record for decision in part])
     return decisions, why

@@ -4,47 +4,33 @@ from __future__ import annotations
 
 import math
 import time
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
-import mlx.core as mx
 import mlx.nn as nn
-from mlx_lm.generate import BatchGenerator
 
-from thunder.evaluation import changes, windows
+from thunder.evaluation import changes, greedy, windows
 from thunder.evaluation.cases import Case
 from thunder.evaluation.engines import Finished, Proposal, nothing
-from thunder.evaluation.margin import log_probabilities
+from thunder.evaluation.greedy import Answer, Asked
+from thunder.evaluation.margin import Scored, batches, log_probabilities
+from thunder.evaluation.prompt_prefix import PromptPrefix, length_in_common
 from thunder.lora import adapters
 from thunder.text.distance import edits
 
 CHUNK = 8  # batches whose rows are sorted by length together
-SIGN_OF_LIFE = 16  # decoding steps
 
 
-@dataclass
-class _Answer:
-    tokens: list[int] = field(default_factory=list)
-    logprobs: list[float] = field(default_factory=list)
-    stopped: bool = False
-    kept: str | None = None  # the text itself, where it is not what was generated
-    alone: float | None = None  # log-probability of the input's own text in its place, where that was asked for
+@dataclass(frozen=True)
+class _Pieces:
+    """What some cases ask about, one entry a piece: its text, the chat messages, and these as a prompt."""
 
-    def add(self, token: int, logprob: float, reason: str | None) -> None:
-        """One more token; reason: "stop" where it is the one that ends answers."""
-        self.logprobs.append(logprob)
-        if reason == "stop":
-            self.stopped = True
-        else:
-            self.tokens.append(token)
-
-    def keep(self, text: str, tokens: list[int], logprob: float) -> None:
-        """Be a text of so many tokens, the one that ends it included, instead of what was generated."""
-        # its tokens may not spell it to the last space
-        self.tokens, self.stopped, self.kept = tokens[:-1], True, text
-        self.logprobs = [logprob / len(tokens)] * len(tokens)
+    texts: list[str]
+    messages: list[list[dict[str, Any]]]
+    asked: Asked
 
 
 class ModelEngine:
@@ -63,12 +49,15 @@ class ModelEngine:
         margins: bool = False,
         change_margin: float | None = None,
         change_edits: int | None = None,
+        prefix_cache: bool = True,
     ) -> None:
         """min_margin: nats per code point of the input by which an answer must be likelier than leaving it alone.
 
         margins: whether proposals say by how much they are, which costs one forward pass more.
         change_margin: nats by which a single change must make the input likelier, to be made.
         change_edits: code points that such a change may edit at the most.
+        prefix_cache: whether, where the model's type allows it, what prompts begin with is read once and kept, and rows
+        go on from places in others: answers too, from where they leave their input.
         """
         self.model, self.tokenizer, self.stops = model, tokenizer, stops
         self.batch_size, self.window, self.base_only = batch_size, window, base_only
@@ -76,6 +65,7 @@ class ModelEngine:
         self._ground = ground or {}
         self.min_margin, self.margins = min_margin, margins
         self.change_margin, self.change_edits = change_margin, change_edits
+        self.prefix = PromptPrefix(model, prefix_cache)
 
     def describe(self) -> dict[str, Any]:
         """See Engine."""
@@ -88,103 +78,130 @@ class ModelEngine:
             "change_margin": self.change_margin,
             "change_edits": self.change_edits,
             "most_tokens": MOST_TOKENS,
+            "prefix_cache": self.prefix.state,
         }
+
+    def warm(self, cases: Sequence[Case]) -> None:
+        """Read what the prompts of these cases have in common, so that no later call has to."""
+        prompts = [self._prompt(messages) for case in cases for messages in windows.prompts(case, self.window)[0]]
+        beginning = reduce(lambda one, other: one[: length_in_common(one, other)], prompts)
+        if self.prefix.forks and beginning:
+            with self._as_asked():
+                self.prefix.keep(beginning)
 
     def propose(self, cases: Sequence[Case], finished: Finished = nothing) -> Iterator[Proposal]:
         """See Engine; rows of like length go together, `chunk` cases at a time."""
-        self.model.eval()
         for start in range(0, len(cases), self.chunk):
-            kept = adapters.switch_off(self.model) if self.base_only else {}
-            try:
-                yield from self._chunk(cases[start : start + self.chunk], finished)
-            finally:
-                adapters.switch_on(self.model, kept)
+            with self._as_asked():
+                proposals = self._chunk(cases[start : start + self.chunk], finished)
+            yield from proposals
+
+    @contextmanager
+    def _as_asked(self) -> Generator[None]:
+        """The model without its adapter for a while, where only the base is asked for."""
+        self.model.eval()
+        kept = adapters.switch_off(self.model) if self.base_only else {}
+        try:
+            yield
+        finally:
+            adapters.switch_on(self.model, kept)
 
     def _chunk(self, cases: Sequence[Case], finished: Finished) -> list[Proposal]:
         """Proposals of cases that are decoded together; each is told the mean of their seconds."""
         begun = time.perf_counter()
-        asked = [windows.prompts(case, self.window) for case in cases]
-        prompts = [self._prompt(messages) for messages_of_case, _, _ in asked for messages in messages_of_case]
-        limits = [self.limit(piece) for _, pieces, _ in asked for piece in pieces]
-        owners = [number for number, (_, pieces, _) in enumerate(asked) for _ in pieces]
-        decoded = self._decode(prompts, limits, owners, finished)
-        messages = [each for messages_of_case, _, _ in asked for each in messages_of_case]
-        every = [piece for _, pieces, _ in asked for piece in pieces]
+        parts = [windows.prompts(case, self.window) for case in cases]
+        texts = [piece for _, pieces, _ in parts for piece in pieces]
+        messages = [each for messages_of_case, _, _ in parts for each in messages_of_case]
+        prompts = [self._prompt(each) for each in messages]
+        owners = [number for number, (_, pieces, _) in enumerate(parts) for _ in pieces]
+        asked = Asked(prompts, self.prefix.covers(prompts), [self.limit(piece) for piece in texts], owners)
+        pieces = _Pieces(texts, messages, asked)
+        if self.prefix.forks:  # corrections mostly begin as what they correct
+            asked.drafts.extend(self._as_answer(pieces, at, text) for at, text in enumerate(texts))
+        decoded = greedy.answers(self.prefix, asked, self.stops, self.batch_size, finished)
         if self.change_margin is not None:
-            self._make_sure_changes(messages, prompts, every, decoded)
+            for places in batches([len(prompt) for prompt in prompts], self.batch_size):
+                self._make_sure_changes(pieces, places, decoded)
         elif self.min_margin is not None or self.margins:
-            self._compare(messages, prompts, every, decoded)
+            self._compare(pieces, decoded)
         answers = iter(decoded)
         seconds = (time.perf_counter() - begun) / len(cases)
-        return [self._joined([next(answers) for _ in pieces], pieces, gaps, seconds) for _, pieces, gaps in asked]
+        return [self._joined([next(answers) for _ in own], own, gaps, seconds) for _, own, gaps in parts]
 
-    def _compare(
-        self, messages: list[list[dict[str, Any]]], prompts: list[list[int]], pieces: list[str], answers: list[_Answer]
-    ) -> None:
+    def _compare(self, pieces: _Pieces, answers: list[Answer]) -> None:
         """Say how likely each piece itself is; with `min_margin`, put it where an answer is not so much likelier."""
-        own, alone = self._score(messages, prompts, range(len(pieces)), pieces)
-        for answer, tokens, logprob, piece in zip(answers, own, alone, pieces, strict=True):
+        asked = pieces.asked
+        alone = [answer.draft for answer in answers if answer.draft is not None]
+        own = asked.drafts or [self._as_answer(pieces, at, text) for at, text in enumerate(pieces.texts)]
+        if not asked.drafts:
+            alone = log_probabilities(self.prefix, asked.prompts, own, asked.covered, self.batch_size)
+        for answer, tokens, logprob, text in zip(answers, own, alone, pieces.texts, strict=True):
             answer.alone = logprob
-            margin = (sum(answer.logprobs) - logprob) / max(1, len(piece))
+            margin = (sum(answer.logprobs) - logprob) / max(1, len(text))
             # an answer that came to no end has no probability as a whole
             if self.min_margin is not None and (not answer.stopped or margin < self.min_margin):
-                answer.keep(piece, tokens, logprob)
+                answer.keep(text, tokens, logprob)
 
-    def _make_sure_changes(
-        self, messages: list[list[dict[str, Any]]], prompts: list[list[int]], pieces: list[str], answers: list[_Answer]
-    ) -> None:
-        """Put the piece with those changes of an answer in its place that, one by one, make it likelier."""
+    def _make_sure_changes(self, pieces: _Pieces, places: list[int], answers: list[Answer]) -> None:
+        """Put a piece with those changes of its answer in its place that, one by one, make it likelier."""
         assert self.change_margin is not None
-        found = [
-            # an answer that came to no end says nothing of what it would be as a whole
-            changes.between(piece, self._text(answer)) if answer.stopped else []
-            for piece, answer in zip(pieces, answers, strict=True)
+        asked = pieces.asked
+        own = [asked.drafts[at] if asked.drafts else self._as_answer(pieces, at, pieces.texts[at]) for at in places]
+        prompts, covered = [asked.prompts[at] for at in places], [asked.covered[at] for at in places]
+        scored = Scored(self.prefix, prompts, own, covered)
+        found = [self._changes(pieces.texts[at], answers[at]) for at in places]
+        numbers = [
+            (row, one)
+            for row, at in enumerate(places)
+            for one, change in enumerate(found[row])
+            if self._small(pieces.texts[at], change)
         ]
-        # each piece as it is, then with each of its changes
-        asked = [(place, None) for place in range(len(pieces))]
-        asked += [
-            (at, one)
-            for at, every in enumerate(found)
-            for one in range(len(every))
-            if self._small(pieces[at], every[one])
+        _, logprobs = self._score(scored, pieces, places, [(row, found[row], {one}) for row, one in numbers])
+        taken: list[set[int]] = [set() for _ in places]
+        for (row, one), logprob in zip(numbers, logprobs, strict=True):
+            if logprob - scored.totals[row] >= self.change_margin:
+                taken[row].add(one)
+        for row, at in enumerate(places):
+            answers[at].alone = scored.totals[row]
+            answers[at].keep(pieces.texts[at], own[row], scored.totals[row])
+        together = [(row, found[row], ones) for row, ones in enumerate(taken) if ones]
+        tokens, logprobs = self._score(scored, pieces, places, together)
+        for (row, every, ones), new, logprob in zip(together, tokens, logprobs, strict=True):
+            at = places[row]
+            answers[at].keep(changes.applied(pieces.texts[at], every, ones), new, logprob)
+
+    def _changes(self, text: str, answer: Answer) -> list[changes.Change]:
+        # an answer that came to no end says nothing of what it would be as a whole
+        return changes.between(text, self._text(answer)) if answer.stopped else []
+
+    def _score(
+        self,
+        scored: Scored,
+        pieces: _Pieces,
+        places: list[int],
+        wanted: list[tuple[int, list[changes.Change], set[int]]],
+    ) -> tuple[list[list[int]], list[float]]:
+        """Tokens and log-probability (nats) of the pieces in these rows with these of their changes."""
+        told = [
+            self._as_answer(pieces, places[row], changes.applied(pieces.texts[places[row]], every, ones))
+            for row, every, ones in wanted
         ]
-        texts = [changes.applied(pieces[at], found[at], () if one is None else (one,)) for at, one in asked]
-        tokens, logprobs = self._score(messages, prompts, [at for at, _ in asked], texts)
-        taken: list[set[int]] = [set() for _ in pieces]
-        for (at, one), logprob in zip(asked, logprobs, strict=True):
-            if one is not None and logprob - logprobs[at] >= self.change_margin:
-                taken[at].add(one)
-        for at, answer in enumerate(answers):
-            answer.alone = logprobs[at]
-            answer.keep(pieces[at], tokens[at], logprobs[at])
-        changed = [at for at, numbers in enumerate(taken) if numbers]
-        together = [changes.applied(pieces[at], found[at], taken[at]) for at in changed]
-        scored = self._score(messages, prompts, changed, together)
-        for at, text, own, logprob in zip(changed, together, *scored, strict=True):
-            answers[at].keep(text, own, logprob)
+        return told, scored.others([row for row, _, _ in wanted], told, self.batch_size)
 
     def _small(self, piece: str, change: changes.Change) -> bool:
         old = " ".join(piece.split()[change.start : change.end])
         return self.change_edits is None or edits(old, " ".join(change.words)) <= self.change_edits
 
-    def _score(
-        self, messages: list[list[dict[str, Any]]], prompts: list[list[int]], places: Sequence[int], texts: list[str]
-    ) -> tuple[list[list[int]], list[float]]:
-        """Tokens and log-probability (nats) of texts as answers to the prompts at the given places."""
-        tokens = [self._as_answer(messages[at], prompts[at], text) for at, text in zip(places, texts, strict=True)]
-        return tokens, log_probabilities(self.model, [prompts[at] for at in places], tokens, self.batch_size)
-
-    def _text(self, answer: _Answer) -> str:
+    def _text(self, answer: Answer) -> str:
         if answer.kept is not None:
             return answer.kept
         return self.tokenizer.decode(answer.tokens, skip_special_tokens=True)
 
-    def _as_answer(self, messages: list[dict[str, Any]], prompt: list[int], text: str) -> list[int]:
-        """The tokens of a text as the model's answer, with the one that ends it."""
-        whole = self.tokenizer.apply_chat_template(
-            [*messages, {"role": "assistant", "content": text}], add_generation_prompt=False, return_dict=False
-        )
-        answer = whole[len(prompt) :]
+    def _as_answer(self, pieces: _Pieces, at: int, text: str) -> list[int]:
+        """The tokens of a text as the model's answer to a piece, with the one that ends it."""
+        messages = [*pieces.messages[at], {"role": "assistant", "content": text}]
+        whole = self.tokenizer.apply_chat_template(messages, add_generation_prompt=False, return_dict=False)
+        answer = whole[len(pieces.asked.prompts[at]) :]
         ends = [place for place, token in enumerate(answer) if token in self.stops]
         return answer[: ends[0] + 1] if ends else [*answer, min(self.stops)]
 
@@ -195,7 +212,7 @@ class ModelEngine:
         """Tokens that an answer to a text may have, so that a model which loops comes to an end."""
         return 2 * len(self.tokenizer.encode(text, add_special_tokens=False)) + 32
 
-    def _joined(self, answers: list[_Answer], pieces: list[str], gaps: list[str], seconds: float) -> Proposal:
+    def _joined(self, answers: list[Answer], pieces: list[str], gaps: list[str], seconds: float) -> Proposal:
         """One proposal of the answers to a case's pieces."""
         texts = [self._text(answer) for answer in answers]
         tokens = [token for answer in answers for token in answer.tokens]
@@ -212,42 +229,8 @@ class ModelEngine:
             margin=_margin(answers, sum(map(len, pieces))),
         )
 
-    def _decode(
-        self, prompts: list[list[int]], limits: list[int], owners: list[int], finished: Finished
-    ) -> list[_Answer]:
-        """Greedy answers to prompts, longest first through one generator that fills up what ends.
 
-        owners: the case of each prompt; a case is finished with the last of its prompts.
-        """
-        answers, left = [_Answer() for _ in prompts], Counter(owners)
-        order = sorted(range(len(prompts)), key=lambda place: -len(prompts[place]))
-        generator = BatchGenerator(
-            self.model,
-            stop_tokens=[[token] for token in sorted(self.stops)],
-            completion_batch_size=self.batch_size,
-            prefill_batch_size=self.batch_size,
-        )
-        try:
-            numbers = generator.insert([prompts[place] for place in order], [limits[place] for place in order])
-            places, steps = dict(zip(numbers, order, strict=True)), 0
-            while left:
-                heard, steps, ended = generator.next_generated(), steps + 1, 0
-                logprobs = mx.stack([each.logprobs[each.token] for each in heard]).tolist()
-                for each, logprob in zip(heard, logprobs, strict=True):
-                    place = places[each.uid]
-                    answers[place].add(each.token, logprob, each.finish_reason)
-                    if each.finish_reason:
-                        left[owners[place]] -= 1
-                        ended += not left[owners[place]]
-                left = +left  # without those that have nothing left
-                if ended or steps % SIGN_OF_LIFE == 0:
-                    finished(ended)
-        finally:
-            generator.close()
-        return answers
-
-
-def _margin(answers: list[_Answer], chars: int) -> float | None:
+def _margin(answers: list[Answer], chars: int) -> float | None:
     """Nats per code point by which answers are likelier than their pieces; None unless all ended and were compared."""
     alone = [answer.alone for answer in answers if answer.alone is not None and answer.stopped]
     if len(alone) < len(answers):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from thunder.evaluation.cases import Cases
 from thunder.evaluation.engines import Engine, FromFile, Identity, Oracle
 from thunder.evaluation.settings import EvalSettings
 from thunder.lora import adapter_files, batches, model
+
+if TYPE_CHECKING:
+    from thunder.evaluation.decoding import ModelEngine
 
 
 def engines(settings: EvalSettings, cases: Cases) -> tuple[Engine, Engine | None]:
@@ -39,10 +42,10 @@ def _of_model(settings: EvalSettings) -> tuple[Engine, Engine | None]:
     return both if settings.compare != "none" else (both[0], None)
 
 
-def of_model(model_name: str | None, adapter_path: str | None, **how: Any) -> tuple[Engine, Engine | None]:
+def of_model(model_name: str | None, adapter_path: str | None, **how: Any) -> tuple[ModelEngine, ModelEngine | None]:
     """The engine of a base with its adapter, and that of the base alone where there is an adapter; both share weights.
 
-    how: batch_size, window, min_margin, change_margin, change_edits and margins, as ModelEngine has them.
+    how: batch_size, window, min_margin, change_margin, change_edits, margins and prefix_cache, as ModelEngine has them.
     Raises ModelError where the model or the adapter cannot be used.
     """
     from thunder.evaluation.decoding import ModelEngine, stop_tokens  # MLX, which the other engines do without
@@ -61,7 +64,7 @@ def of_model(model_name: str | None, adapter_path: str | None, **how: Any) -> tu
         ground["adapter_does_nothing"] = not adapters.put_on(loaded, adapter)
     stops = stop_tokens(tokenizer, model.read_config(base))
 
-    def engine(base_only: bool) -> Engine:
+    def engine(base_only: bool) -> ModelEngine:
         return ModelEngine(loaded, tokenizer, stops, base_only=base_only, ground=ground, **how)
 
     return engine(False), engine(True) if adapter else None

@@ -162,6 +162,7 @@ def test_a_frozen_rank_is_named_and_the_run_goes_on(runs, calm):
     assert incident["kind"] == "hang" and incident["rank"] == 1 and "no sign of life" in incident["text"]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(180)
 def test_a_gpu_that_cannot_do_the_shape_gets_a_smaller_one_with_the_same_global_batch(runs):
     calm = runs.run("--batch-size", "2")

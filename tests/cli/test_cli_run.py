@@ -242,6 +242,7 @@ def test_nothing_is_started_where_the_plan_fails(launcher, tmp_path):
     assert not launcher.runs.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(110)
 def test_going_on_after_early_stopping_trains_no_further(launcher):
     code, _, err = launcher.run("--iters", "400", "--ranks", "1", "--learning-rate", "0.5", "--patience", "2")
@@ -255,6 +256,7 @@ def test_going_on_after_early_stopping_trains_no_further(launcher):
     assert json.loads((folder / "results.json").read_text()) == results
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(110)
 def test_a_validation_that_a_stop_left_out_is_made_up_for(launcher, tmp_path):
     """Ctrl-C in a validation too long to wait for: saved at once, and the resumed run has every validation."""
@@ -333,6 +335,7 @@ def test_a_runs_folder_that_cannot_be_made_is_no_traceback(launcher):
     assert code == 2 and "/dev/null" in err and "Traceback" not in err
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(110)
 def test_a_run_goes_on_from_another_folder_and_without_its_starting_adapter(launcher, tmp_path, monkeypatch):
     code, _, err = launcher.run("--iters", "2", "--test-rows", "0", "--adapter-path", str(tmp_path / "first"))

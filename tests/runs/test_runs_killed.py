@@ -85,6 +85,7 @@ def clean(root: Path) -> bool:
     return True
 
 
+@pytest.mark.slow
 def test_every_table_is_the_old_or_the_new_one_and_a_mixture_never_passes(tables):
     before, kept = content_of(tables), tables.parent / "kept"
     copied(tables, kept)

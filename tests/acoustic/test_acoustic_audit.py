@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import mlx.core as mx
 import numpy as np
 import pytest
@@ -195,6 +197,12 @@ def test_planted_faults_of_a_pipeline(legal):
     found = pipeline(legal, frozen=leaked, tables=seen, results={"best_step": 10})
     assert {name for name, state in found.items() if state == "violation"} == {"parts", "tables", "choice"}
     assert pipeline(legal, tables=seen, same_machine=False)["tables"] == "inconclusive"
+
+
+def test_the_last_digits_of_another_blas_are_no_violation(legal):
+    for by, state in ((1e-6, "ok"), (1e-3, "violation")):
+        other = replace(legal[2], scalar_mean=legal[2].scalar_mean + by * np.abs(legal[2].scalar_mean).max())
+        assert pipeline(legal, tables=other)["tables"] == state
 
 
 def test_a_trainer_that_reads_the_test_is_caught(legal, monkeypatch):

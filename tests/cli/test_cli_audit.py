@@ -9,7 +9,7 @@ import pytest
 from test_cli_asr import COMMON, thunder, written
 
 from thunder.cli.main import main
-from thunder.runs import audit, bundle
+from thunder.runs import audit, bundle, environment
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,9 @@ def test_a_real_run_passes_and_its_audit_is_bound_to_it(runs, capsys):
         log.write_text(text)
 
 
-def test_a_changed_prediction_is_exit_code_5_and_named(runs, capsys):
+def test_a_changed_prediction_is_exit_code_5_and_named(runs, capsys, monkeypatch):
+    of_run = json.loads((runs / "fast" / "results.json").read_text())["blas"]
+    monkeypatch.setattr(environment, "blas", lambda: of_run)
     path = runs / "fast" / "test_predictions.jsonl"
     text = path.read_text()
     rows = [json.loads(line) for line in text.splitlines()]
@@ -57,6 +59,8 @@ def test_a_changed_prediction_is_exit_code_5_and_named(runs, capsys):
     try:
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
         assert main(["audit", "fast", "--stage", "eval"]) == 5
+        monkeypatch.setattr(environment, "blas", lambda: "another")
+        assert main(["audit", "fast", "--stage", "eval"]) == 3, "its last digits are others: that may be all"
     finally:
         path.write_text(text)
     said = capsys.readouterr()

@@ -238,7 +238,7 @@ def _reported(heard: Heard, reported: Mapping[str, str], same_machine: bool) -> 
         return Condition("reported", "ok", "the run's predictions are what is heard here", len(heard))
     told = f"{len(other)} of {len(heard)} predictions are not what is heard here"
     if not same_machine:
-        told += ", on another machine or version than the run's"
+        told += ", on another machine, version or BLAS than the run's"
         return Condition("reported", "inconclusive", told, len(heard), None, other[0])
     return Condition("reported", "violation", told, len(heard), None, other[0])
 

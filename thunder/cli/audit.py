@@ -127,10 +127,13 @@ def _reported(folder: Path) -> dict[str, str]:
 
 
 def _same_machine(folder: Path) -> bool:
-    """Whether a run was made with these versions on such a chip, in one process: else last digits may differ."""
-    said = bundle_checks.json_object(folder / ENVIRONMENT, [])
-    ranks = bundle_checks.json_object(folder / RESULTS, []).get("ranks", 1)
-    return said.get("versions") == environment.versions() and said.get("chip") == environment.chip() and ranks == 1
+    """Whether a run was made with these versions and this BLAS on such a chip, in one process.
+
+    Else last digits may differ.
+    """
+    said, results = (bundle_checks.json_object(folder / name, []) for name in (ENVIRONMENT, RESULTS))
+    same = said.get("versions") == environment.versions() and said.get("chip") == environment.chip()
+    return same and results.get("blas") == environment.blas() and results.get("ranks", 1) == 1
 
 
 def _tell(found: dict[str, list[Condition]], scopes: dict[str, str]) -> None:

@@ -184,6 +184,8 @@ def _write_plan(job: Job, folder: Path, shown: dict[str, Any]) -> None:
         digest.write_atomically(folder / record.CONFIG, _config_text(job))
     digest.write_json(folder / PLAN, shown)
     of_job = {"data_sha256": job.facts.get("data", {}).get("sha256"), "base": job.facts.get("model")}
+    if chips := job.facts.get("chips"):  # those that compute, not the launcher's
+        of_job["chip"] = ", ".join(dict.fromkeys(chips))
     digest.write_json(folder / record.ENVIRONMENT, environment.describe(REPOSITORY) | of_job)
     (folder / record.RESULTS).unlink(missing_ok=True)
     record.point_latest(folder)

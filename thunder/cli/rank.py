@@ -223,6 +223,7 @@ def _trained(state: Any, settings: Any, ranks: int, circumstances: Circumstances
         "tokens": state.tokens,
         "ranks": ranks,
         "planned_ranks": circumstances.ranks(ranks),
+        "blas": environment.blas(),
         "batch_size_per_rank": settings.batch_size,
         "micro_batch_size": circumstances.rows_at_once(settings),
         "grad_checkpoint": settings.grad_checkpoint or circumstances.grad_checkpoint,

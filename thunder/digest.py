@@ -38,6 +38,18 @@ def with_checksum(content: Mapping[str, Any]) -> bytes:
     return (json.dumps(whole, sort_keys=True, indent=4, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
+def checked(path: Path) -> dict[str, Any]:
+    """What `with_checksum` wrote to a file. Raises OSError, and ValueError that says what is wrong with it."""
+    text = path.read_bytes()
+    try:
+        content = json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    if not isinstance(content, dict) or with_checksum(content) != text:
+        raise ValueError("its checksum does not hold: torn or changed")
+    return content
+
+
 def flush(path: Path) -> None:
     """See that a file's bytes, or the names in a folder, are on the disk."""
     number = os.open(path, os.O_RDONLY)

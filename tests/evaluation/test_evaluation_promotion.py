@@ -14,6 +14,7 @@ from thunder.evaluation import cases, judge, promotion, repair_evidence, summary
 from thunder.evaluation.cases import Case
 from thunder.evaluation.engines import Proposal
 from thunder.runs import audit, bundle, hypothesis, tables_files
+from thunder.text.row_fields import PARTITIONS
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 TABLES = """schema: thunder.tables/1
@@ -206,7 +207,7 @@ def repaired(folder: Path, count: int = 320, *, worse: int = 0, evidence: str = 
     rows = []
     for place in range(count):
         wanted, heard, better, bad = "ߊߋߌߍߎߏߐߓߔߕ", "ߘߘߌߍߎߏߐߓߔߕ", "ߊߘߌߍߎߏߐߓߔߕ", "ߘߘߘߍߎߏߐߓߔߕ"
-        partition = cases.PARTITIONS[place % 4]
+        partition = PARTITIONS[place % 4]
         text = bad if place < worse or (novelty_worse and partition == "novelty") else better
         text = heard if helps is not None and place >= helps else text
         case = Case(place, f"r{place}", heard, wanted, (), partition, "nko", evidence)

@@ -17,6 +17,7 @@ from thunder.evaluation.summary import Drawing
 from thunder.report import marks, of_evaluation, of_log, of_run, write
 from thunder.report.page import Line, Page, RowView
 from thunder.report.reading import Folder
+from thunder.text.row_fields import PARTITIONS
 
 pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason=MISSING)
 NKO_FONT = Path("/usr/share/fonts/truetype/noto/NotoSansNKo-Regular.ttf")
@@ -37,7 +38,7 @@ def judged_rows():
         name, (reference, asr_text, proposal) = list(TEXTS.items())[number % len(TEXTS)]
         case = cases.Case(
             number, f"{name}-{number:02}", asr_text, reference, (),
-            partition=cases.PARTITIONS[number % 4], script=cases.script_of(reference),
+            partition=PARTITIONS[number % 4], script=cases.script_of(reference),
         )  # fmt: skip
         rows.append(judged(case, Proposal(proposal, accepted=number != 7)))
     return rows
@@ -145,7 +146,7 @@ def test_nor_do_those_of_what_the_gate_would_do(browser, tmp_path):
     scorer = Scorer(rules.read())
     made = []
     for number, (reference, asr_text, proposal) in enumerate([*TEXTS.values()] * 5):
-        fields = {"partition": cases.PARTITIONS[number % 4]}
+        fields = {"partition": PARTITIONS[number % 4]}
         case = cases.Case(number, f"r{number:02}", asr_text, reference, (), script="nko", fields=fields)
         made.append(scorer.judge(case, Proposal(proposal, -0.01, margin=1.0)))
     bare = [row | {"reference": "", "reference_units": dict.fromkeys(row["reference_units"], 0)} for row in made]

@@ -12,8 +12,8 @@ import numpy as np
 from thunder.acoustic import partitions
 from thunder.acoustic.align import partition_of_labels, viterbi
 from thunder.acoustic.labels import frames_needed
-from thunder.corpora.records import PARTITIONS, UNKNOWN
 from thunder.text import distance
+from thunder.text.row_fields import EVERY_PARTITION, PARTITIONS, UNKNOWN
 
 Form = Literal["NFC", "NFD"]
 
@@ -48,4 +48,4 @@ def counts(heard: str, reference: str, of_characters: Sequence[str]) -> dict[str
         of_characters[min(step.position, len(of_characters) - 1)]
         for step in distance.align(heard, reference, equal=False)
     )
-    return {name: [edits[name], chars[name]] for name in (*PARTITIONS, UNKNOWN) if chars[name]}
+    return {name: [edits[name], chars[name]] for name in EVERY_PARTITION if chars[name]}

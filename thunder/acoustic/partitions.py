@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from thunder.acoustic.trajectory import NOVELTY, PRESSURE, UNCERTAINTY
-from thunder.corpora.records import PARTITIONS
+from thunder.text.row_fields import PARTITIONS
 
 STABLE, BOUNDARY, UNCERTAIN, NOVEL = range(4)  # places in PARTITIONS
 QUANTILES = {NOVELTY: 0.9, UNCERTAINTY: 0.8, PRESSURE: 0.8}

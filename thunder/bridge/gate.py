@@ -11,10 +11,10 @@ from thunder.bridge import hard_rules
 from thunder.bridge.hard_rules import Reason
 from thunder.bridge.rules import Budget, Rulebook, Rules
 from thunder.corpora.records import script_of
-from thunder.evaluation.cases import PARTITIONS
 from thunder.evaluation.engines import Proposal
 from thunder.text import distance
 from thunder.text.normalise import normalise
+from thunder.text.row_fields import PARTITIONS
 
 Decision = Literal["accept", "reject", "keep"]
 NOVELTY = "novelty"

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from thunder import digest
 from thunder.config import CONFIGS, Layer, Settings, build, load_yaml, option
 from thunder.errors import ConfigError
-from thunder.evaluation.cases import PARTITIONS
+from thunder.text.row_fields import PARTITIONS
 
 DEFAULT = CONFIGS / "gate" / "agp_rules_v1.yaml"
 

@@ -16,26 +16,13 @@ from thunder.corpora.joins import PREDICTED, REFERENCE, halves_of, merged
 from thunder.corpora.lines import Fault, Faults, Lines, Progress, kind_of_value, sound_object
 from thunder.corpora.rows import ID_FIELDS, PAIRS, VERBATIM
 from thunder.errors import CorpusError
-from thunder.text import distance, normalise
+from thunder.text import distance, normalise, row_fields
+from thunder.text.row_fields import PARTITIONS, UNKNOWN
 
 SCHEMA = "thunder.correction/1"
-PARTITIONS = ("stable", "boundary", "uncertain", "novelty")
-UNKNOWN = "unknown"
 EVIDENCE = ("oracle", "smoke", "synthetic", "prediction_only", "real_same_provenance", "real_other_provenance")
 # what a correction row has, and what may stand there; `run_id` it may lack
-FIELDS: dict[str, tuple[type, ...]] = {
-    "feat_id": (str,),
-    "audio_id": (str, type(None)),
-    "split": (str, type(None)),
-    "script": (str,),
-    "mode": (str, type(None)),
-    "asr_text": (str,),
-    "reference_text": (str,),
-    "cer_edits": (int,),
-    "reference_chars": (int,),
-    "trajectory_scalars": (dict, type(None)),
-    "partition": (str, type(None)),
-}
+FIELDS: dict[str, tuple[type, ...]] = row_fields.FIELDS | {"reference_text": (str,)}
 OPTIONAL: dict[str, tuple[type, ...]] = {"run_id": (str, type(None)), "origin": (str,), "evidence_class": (str,)}
 _TYPES = FIELDS | OPTIONAL
 TEXT_PAIRS = tuple(pair for pair in PAIRS if pair not in (VERBATIM, ("input", "output")))

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from thunder.corpora import rows as corpus_rows
-from thunder.corpora.records import PARTITIONS, UNKNOWN
 from thunder.corpora.rows import Row
 from thunder.errors import CorpusError, several
 from thunder.text.chat import correction_prompt
+from thunder.text.row_fields import PARTITIONS, UNKNOWN
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from thunder.evaluation import summary
-from thunder.evaluation.cases import PARTITIONS
 from thunder.text import distance
 from thunder.text.distance import ErrorCounts
+from thunder.text.row_fields import EVERY_PARTITION
 
 PREDICTIONS = "predictions.jsonl"
 REAL = "real_same_provenance"
@@ -70,7 +70,7 @@ def _judged(found: dict[str, Any]) -> Iterator[Found]:
     yield "cer_change", interval is not None and interval[1] < 0, f"change of CER, 95 %: {told}"
     harm = f"{found['worse']} of {accepted} accepted are worse, at most {bound:.2%}"
     yield "harm", accepted >= ACCEPTED and bound <= MOST_HARM, f"{harm} (95 % sure; {MOST_HARM:.0%} may be)"
-    worse = [name for name in (*PARTITIONS, "unknown") if _worse(found["by"]["partition"].get(name))]
+    worse = [name for name in EVERY_PARTITION if _worse(found["by"]["partition"].get(name))]
     yield "partitions", not worse, f"worse: {', '.join(worse)}" if worse else "no partition is worse"
     over = found.get("adapter_over_base")
     if over is None:

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from thunder.evaluation import bootstrap, harm
-from thunder.evaluation.cases import PARTITIONS, UNKNOWN
 from thunder.evaluation.flags import FLAGS
 from thunder.text import bins
 from thunder.text.distance import ErrorCount
+from thunder.text.row_fields import EVERY_PARTITION
 
 JudgedRow = dict[str, Any]
 # what an error rate is called beside cer_before and cer_after: in code points, graphemes, tone-free, words
@@ -137,7 +137,7 @@ GROUPS: dict[str, Callable[[JudgedRow], str]] = {
     "length": length_of,
     "input_cer": rate_of,
 }
-_ORDER = [*PARTITIONS, UNKNOWN]
+_ORDER = [*EVERY_PARTITION]
 
 
 def place(group: str) -> tuple[int, float, str]:

@@ -13,6 +13,7 @@ from thunder.report.figures import rate
 from thunder.report.page import RowView, Section
 from thunder.report.reading import Folder, number_in, object_in, text_in
 from thunder.runs.scored_rows import PREDICTIONS
+from thunder.text.row_fields import UNKNOWN
 
 if TYPE_CHECKING:
     from thunder.report.of_run import Tested
@@ -48,7 +49,7 @@ def _judged(row: dict[str, Any], place: int) -> dict[str, Any]:
         asr_text,
         reference,
         (),
-        text_in(row, "partition") or cases.UNKNOWN,
+        text_in(row, "partition") or UNKNOWN,
         text_in(row, "script") or cases.script_of(reference),
         text_in(row, "evidence_class"),
     )

@@ -14,7 +14,7 @@ from thunder.bridge.provenance import Chain
 from thunder.corpora import rows as corpus_rows
 from thunder.errors import UsageError
 from thunder.evaluation import cases, summary
-from thunder.evaluation.cases import PARTITIONS, Case
+from thunder.evaluation.cases import Case
 from thunder.evaluation.engines import Proposal
 from thunder.evaluation.judge import judged
 from thunder.report import marks, of_evaluation, of_gate
@@ -22,6 +22,7 @@ from thunder.report.figures import fact
 from thunder.report.page import Line, Page, RowView
 from thunder.report.reading import text_in
 from thunder.text import distance
+from thunder.text.row_fields import PARTITIONS, UNKNOWN
 
 DECISION = "decision"
 GROUND = ("rules_id", "base_digest", "adapter_digest", "prompt_digest", "decode_digest")
@@ -138,7 +139,7 @@ def _judged(record: Record, place: int) -> dict[str, Any]:
         record["input"],
         reference,
         (),
-        partition if partition in PARTITIONS else cases.UNKNOWN,
+        partition if partition in PARTITIONS else UNKNOWN,
         text_in(record, "script") or cases.script_of(reference),
         text_in(record, "evidence_class"),
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -65,13 +64,10 @@ def read(folder: Path) -> dict[str, Any]:
     """A run's audit. Raises ArtifactError where it is missing, torn or changed."""
     path = folder / FILE
     try:
-        text = path.read_bytes()
-        content = json.loads(text)
-        if not isinstance(content, dict) or digest.with_checksum(content) != text:
-            raise ValueError("its checksum does not hold: torn or changed")
+        content = digest.checked(path)
         if content.get("schema") != SCHEMA or not isinstance(content.get("stages"), dict):
             raise ValueError(f"no audit of format {SCHEMA}")
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         what = error.strerror if isinstance(error, OSError) else error
         raise ArtifactError(f"{path}: {what}", fix=f"thunder audit {folder.name}") from None
     return content

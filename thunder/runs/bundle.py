@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -193,13 +192,10 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """
     path = folder / MANIFEST
     try:
-        text = path.read_bytes()
-        content = json.loads(text)
-        if not isinstance(content, dict) or digest.with_checksum(content) != text:
-            raise ValueError("its checksum does not hold: torn or changed")
+        content = digest.checked(path)
         if content.get("format") != FORMAT or content.keys() != KEYS:
             raise ValueError(f"no bundle's manifest of format {FORMAT}")
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         what = error.strerror if isinstance(error, OSError) else error
         raise ArtifactError(f"{path}: {what}", fix=f"thunder bundle seal {folder}") from None
     return content

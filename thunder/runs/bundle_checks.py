@@ -16,6 +16,7 @@ from thunder.runs.record import CONFIG, ENVIRONMENT, METRICS, RESULTS
 from thunder.runs.scored_rows import PREDICTIONS, ScoredRow
 from thunder.text import bins
 from thunder.text.distance import ErrorCount
+from thunder.text.row_fields import EVERY_PARTITION
 
 SPLIT, VOCAB, BY_PARTITION = "split.json", "vocab.json", "test_metrics_by_partition.json"
 BEST = "best.safetensors"
@@ -223,14 +224,14 @@ def _partitions(content: Mapping[str, Any], rows: list[ScoredRow], total: ErrorC
     inner = content.get("partitions")
     table = inner if isinstance(inner, dict) else content
     table = {name: said for name, said in table.items() if isinstance(said, dict) and _word(said) in said}
-    known = {name: said for name, said in table.items() if name in scored_rows.PARTITIONS}
+    known = {name: said for name, said in table.items() if name in EVERY_PARTITION}
     if not known:
-        faults.append(f"{BY_PARTITION}: has no partition ({', '.join(scored_rows.PARTITIONS)}) with '{_EDITS[0]}'")
+        faults.append(f"{BY_PARTITION}: has no partition ({', '.join(EVERY_PARTITION)}) with '{_EDITS[0]}'")
         return
     _characters(content.get("characters"), total, faults)
     _lengths(content.get("lengths"), rows, faults)
     sums = ErrorCount()
-    for name in scored_rows.PARTITIONS:
+    for name in EVERY_PARTITION:
         mine = [row for row in rows if row.partition == name]
         count = sum((row.counts[""] for row in mine), ErrorCount())
         said = known.get(name)

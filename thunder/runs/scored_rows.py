@@ -11,23 +11,10 @@ from typing import Any
 
 from thunder.text import distance
 from thunder.text.distance import ErrorCount, Unit
+from thunder.text.row_fields import FIELDS, PARTITIONS, UNKNOWN
 
 PREDICTIONS, REFERENCES = "test_predictions.jsonl", "test_references.jsonl"
 PROPOSALS = "predictions.jsonl"  # of an evaluation
-PARTITIONS = ("stable", "boundary", "uncertain", "novelty", "unknown")
-# what each row of a recogniser's predictions says, besides its texts
-FIELDS: dict[str, tuple[type, ...]] = {
-    "feat_id": (str,),
-    "audio_id": (str, type(None)),
-    "split": (str, type(None)),
-    "script": (str,),
-    "mode": (str, type(None)),
-    "asr_text": (str,),
-    "cer_edits": (int,),
-    "reference_chars": (int,),
-    "trajectory_scalars": (dict, type(None)),
-    "partition": (str, type(None)),
-}
 # the texts that a corrector's row holds against its reference, and where it states their edits
 ANSWERS = {"asr": "asr_text", "before": "prediction_before", "after": "prediction_after"}
 
@@ -102,7 +89,7 @@ def _recognised(where: str, said: Mapping[str, Any], wanted: Mapping[str, Any], 
     counted = distance.count(said["asr_text"], reference)
     stated = (("cer_edits", counted.edits), ("reference_chars", counted.reference_chars))
     _note_counts(where, said, stated, faults)
-    partition = said["partition"] if said["partition"] in PARTITIONS else "unknown"
+    partition = said["partition"] if said["partition"] in PARTITIONS else UNKNOWN
     return ScoredRow(str(said["feat_id"]), partition, said["script"], said["asr_text"], reference, {"": counted})
 
 
@@ -122,7 +109,7 @@ def corrected(folder: Path, faults: list[str]) -> list[ScoredRow]:
         counts = {name: distance.count(said[text].strip(), reference) for name, text in ANSWERS.items()}
         stated = [(f"edits_{name}", count.edits) for name, count in counts.items()]
         _note_counts(where, said, [*stated, ("reference_chars", counts["asr"].reference_chars)], faults)
-        partition, script = str(said.get("partition") or "unknown"), str(said.get("script") or "unknown")
+        partition, script = str(said.get("partition") or UNKNOWN), str(said.get("script") or UNKNOWN)
         answer = said["prediction_after"].strip()
         found.append(ScoredRow(said["row_id"], partition, script, answer, reference, counts))
     return found
@@ -148,7 +135,7 @@ def proposed(folder: Path, faults: list[str]) -> list[ScoredRow]:
         counts = {"before": before, "proposal": proposal, "after": proposal if said["accepted"] else before}
         stated = {name: said[f"edits_{name}"].get("codepoint") for name in counts}
         _note_counts(where, stated, [(name, count.edits) for name, count in counts.items()], faults)
-        partition, script = str(said.get("partition") or "unknown"), str(said.get("script") or "unknown")
+        partition, script = str(said.get("partition") or UNKNOWN), str(said.get("script") or UNKNOWN)
         left = said["proposal" if said["accepted"] else "input"].strip()
         found.append(ScoredRow(said["row_id"], partition, script, left, reference, counts))
     return found

@@ -8,7 +8,8 @@ from typing import Any
 
 from thunder.config import Layer, Settings, build, load_yaml, nearest, option
 from thunder.errors import ConfigError, several
-from thunder.runs.scored_rows import ANSWERS, METRICS, PARTITIONS
+from thunder.runs.scored_rows import ANSWERS, METRICS
+from thunder.text.row_fields import EVERY_PARTITION
 
 SCHEMA = "thunder.tables/1"
 _FIX = "correct these; docs/records.md has an example"
@@ -102,6 +103,6 @@ def fault_of(expression: str) -> str:
     metric, at, partition = expression.partition("@")
     if metric not in KNOWN:
         return f"no metric is named '{metric}'.{nearest(metric, KNOWN)} Known are {', '.join(KNOWN)}"
-    if at and partition not in PARTITIONS:
-        return f"no partition is named '{partition}'.{nearest(partition, PARTITIONS)}"
+    if at and partition not in EVERY_PARTITION:
+        return f"no partition is named '{partition}'.{nearest(partition, EVERY_PARTITION)}"
     return ""

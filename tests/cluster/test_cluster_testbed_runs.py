@@ -185,17 +185,17 @@ def test_a_host_that_is_switched_off_and_on(desk, calm, fault):
 
 @pytest.mark.timeout(400)
 def test_one_goes_on_alone_and_is_joined_again(desk, fault):
-    process = desk.start("--allow-solo", "2", "--save-every", "40", "--steps-per-eval", "400", iters=600)
-    desk.wait_for("step 60/600", process)
+    process = desk.start("--allow-solo", "2", "--save-every", "40", "--steps-per-eval", "400", iters=3000)
+    desk.wait_for("step 60/3000", process)
     fault("fault", "kill-host", "mac4", back=("fault", "boot-host", "mac4"))
     desk.wait_for("going on without Mac4", process, timeout=90)
-    desk.wait_for("step 90/600", process)
+    desk.wait_for("step 90/3000", process)
     desk.testbed("fault", "boot-host", "mac4")
     desk.wait_for("joining again", process, timeout=90)
     code, said = desk.finish(process, 200)
     assert code == 0, said
     results = json.loads((desk.folder / "results.json").read_text())
-    assert results["ranks"] == 2 and results["global_batch_size"] == 2 and results["steps"] == 600
+    assert results["ranks"] == 2 and results["global_batch_size"] == 2 and results["steps"] == 3000
     assert not desk.left_over()
 
 

@@ -158,10 +158,14 @@ def test_a_request_is_never_larger_than_a_bridge_takes(fake):
     assert max(sizes) <= 65_536 and len(sizes) == math.ceil(60 * sizes[0] / len(fake.posts[0]["rows"]) / 60_000)
 
 
-def test_a_text_that_is_too_long_for_it_is_left_alone_and_no_other_row(fake):
+@pytest.mark.parametrize("refused", [
+    (422, {}, {"error": "99 code points; at most 20", "field": "rows.0.asr_text"}),
+    (413, {}, {"error": "the body has more than 65536 bytes", "field": None}),
+])  # fmt: skip
+def test_a_text_that_is_too_long_for_it_is_left_alone_and_no_other_row(fake, refused):
     def short(body):
         if any(len(row["asr_text"]) > 20 for row in body["rows"]):
-            return 422, {}, {"error": "99 code points; at most 20", "field": "rows.0.asr_text"}
+            return refused
         return decided(body)
 
     fake.answers = [short]

@@ -185,6 +185,7 @@ def test_the_decisions_overwrite_nothing(capsys, tmp_path, rows, proposals):
     other = tmp_path / "x"
     other.symlink_to(rows)
     for out, said in ((rows, "the rows"), (log, "the log"), (proposals, "proposals"), (tmp_path, "a folder"),
+                      (tmp_path / "keys.json", "there are keys in it"),
                       (rows / "x", "no folder that can be written"), (other, "the rows")):  # fmt: skip
         assert agp(*words, out) == 2
         assert said in capsys.readouterr().err

@@ -78,6 +78,9 @@ def test_what_it_leaves_behind(capsys, tmp_path, rows):
     assert "Decisions by partition" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert main(["agp", "eval", str(rows), "--out", str(tmp_path / "out")]) == 2
     assert "holds finished results" in capsys.readouterr().err
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "plan.json").write_text("{}")
+    assert main(["agp", "eval", str(rows), "--out", str(tmp_path / "run")]) == 2, "a run goes on there"
 
 
 def test_an_oracle_is_no_evidence_whatever_the_rows_say(capsys, tmp_path, rows):

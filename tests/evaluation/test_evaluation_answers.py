@@ -10,6 +10,7 @@ from mlx.utils import tree_flatten
 
 from thunder.cli.main import main
 from thunder.evaluation import answers
+from thunder.evaluation.engines import Proposal
 from thunder.lora import adapters, model
 from thunder.lora.settings import EMBEDDED_MODEL, LoraSettings
 
@@ -60,7 +61,7 @@ def test_an_adapter_that_only_pads(tmp_path, capsys, monkeypatch):
 
     monkeypatch.setattr(model, "load", pads)
     code, found = checks(capsys, folder, "--probe")
-    assert code == 4 and found["answers"] == ("fault", "all 4 are nothing but pads and other special tokens")
+    assert code == 4 and found["answers"] == ("fault", "all 4 are empty, or nothing but pads and other special tokens")
 
 
 def test_what_cannot_be_asked_is_skipped(tmp_path, capsys):
@@ -75,6 +76,15 @@ def test_what_cannot_be_asked_is_skipped(tmp_path, capsys):
     assert code == 4 and found["trained"][0] == "fault" and found["answers"][0] == "skipped", "it is not even loaded"
 
 
-@pytest.mark.parametrize("special, state", [([True] * 4, "fault"), ([True, False], "ok"), ([False], "ok")])
-def test_one_answer_is_enough(special, state):
-    assert answers.judged(special).state == state
+@pytest.mark.parametrize("have_text, state", [([False] * 4, "fault"), ([False, True], "ok"), ([True], "ok")])
+def test_one_answer_is_enough(have_text, state):
+    assert answers.judged(have_text).state == state
+
+
+def test_answers_that_end_at_once_are_no_text(tmp_path, monkeypatch):
+    class Silent:
+        def propose(self, rows):
+            return [Proposal(" ", tokens=1) for _ in rows]
+
+    monkeypatch.setattr(answers.setup, "of_model", lambda *words, **how: (Silent(), None))
+    assert answers.of_adapter(tmp_path, EMBEDDED_MODEL).state == "fault"

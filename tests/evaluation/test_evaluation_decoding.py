@@ -63,6 +63,13 @@ def test_the_texts_are_those_of_one_row_at_a_time(loaded, some_cases, wanted, ba
     np.testing.assert_allclose([proposal.confidence for proposal in got], [mean for _, mean in wanted], atol=1e-4)
 
 
+@pytest.mark.parametrize("most", [1, 20, 60])
+def test_few_places_at_once_change_nothing(loaded, some_cases, wanted, most):
+    engine = ModelEngine(*loaded, batch_size=6, margins=True)
+    engine.prefix.places_at_once = most
+    assert [proposal.text for proposal in engine.propose(some_cases)] == [text for text, _ in wanted]
+
+
 def test_gemma3n_many_rows_at_once_and_what_it_is_sure_of(tiny_gemma3n, some_cases):
     """Its keys and values are shared through caches alone, which scoring a whole row has to have too."""
     tokenizer = batches.load_tokenizer(tiny_gemma3n)

@@ -5,9 +5,12 @@ import math
 import mlx.core as mx
 import pytest
 from conftest import make_rows, write_rows
+from hypothesis import given
+from hypothesis import strategies as st
 
 from thunder.evaluation import cases, changes
 from thunder.evaluation.decoding import ModelEngine, stop_tokens
+from thunder.evaluation.margin import batches as made_of
 from thunder.evaluation.margin import log_probabilities
 from thunder.evaluation.prompt_prefix import PromptPrefix
 from thunder.lora import batches, model
@@ -116,3 +119,12 @@ def test_the_margin_of_pieces_is_that_of_all_of_them(loaded, tmp_path):
     told = list(ModelEngine(net, tokenizer, stops, 4, 2, margins=True).propose(rows))
     assert any(each.windows > 1 and each.margin is not None for each in told)
     assert [each.margin is None for each in told] == [not each.finished for each in told]
+
+
+@given(st.lists(st.integers(0, 50), max_size=30), st.integers(1, 8), st.integers(1, 120))
+def test_a_batch_has_no_more_places_than_are_allowed_or_one_row(sizes, batch_size, most):
+    made = list(made_of(sizes, batch_size, most))
+    assert sorted(place for batch in made for place in batch) == list(range(len(sizes)))
+    for batch in made:
+        assert len(batch) == 1 or len(batch) * max(sizes[place] for place in batch) <= most
+        assert 1 <= len(batch) <= batch_size

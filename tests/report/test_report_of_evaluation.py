@@ -37,7 +37,7 @@ def test_it_stands_alone_and_n_ko_runs_from_right_to_left():
 
 def test_no_rows_no_better_no_worse():
     assert "There are no rows to show." in page([]).text
-    assert page([row("a", "a", "")]).of("h1") == ["CER 0.0000 → 0.0000 on 0 rows"]
+    assert page([row("a", "a", "")]).of("h1") == ["1 row, none with a reference"]
 
 
 def test_a_refused_proposal_is_named_so_and_not_counted():

@@ -55,6 +55,7 @@ def test_a_cluster_goes_by_its_name_wherever_its_file_lies():
     asked = [option_names.renamed({"cluster": path}) for path in paths]
     assert asked == [{"cluster": "Mac4"}, {"cluster": "Mac4"}, {"cluster": "Mac5"}]
     assert option_names.renamed({"cluster": None}) == {"cluster": None}
+    assert option_names.renamed({"cluster": "lab.a"}) == {"cluster": "lab.a"}
 
 
 def test_another_seed_has_to_be_declared(tmp_path):

@@ -109,7 +109,7 @@ class Bridge:
         if status in TOO_MUCH and len(cases) > 1:
             middle = len(cases) // 2
             return [*self._answers(cases[:middle]), *self._answers(cases[middle:])]
-        if status == 422 and (_said(data).field or "").endswith("asr_text"):
+        if status == 413 or (status == 422 and (_said(data).field or "").endswith("asr_text")):
             return [Proposal(cases[0].input, accepted=False)]  # longer than the texts that it takes
         raise self._fault(status, data, cases[0].row_id)
 

@@ -100,7 +100,13 @@ def _out(settings: ProposeSettings, rows: Path) -> Path:
     if out.is_dir():
         raise UsageError(f"--out {out}: is a folder", fix="--out FILE")
     kept = {"the rows": rows.expanduser(), "the log": _log(settings)}
-    kept |= {"proposals": Path(settings.engine[5:]).expanduser()} if settings.engine.startswith("file:") else {}
+    named = {
+        "proposals": settings.engine[5:] if settings.engine.startswith("file:") else None,
+        "keys": os.environ.get(keys.ENVIRONMENT),
+        "rules": settings.rules,
+        "a token": settings.engine_bearer_file,
+    }
+    kept |= {what: Path(path).expanduser() for what, path in named.items() if path}
     for what, path in kept.items():
         if out.resolve() == path.resolve():
             raise UsageError(f"--out {out}: there are {what} in it", fix="--out FILE of another name")

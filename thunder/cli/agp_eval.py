@@ -18,6 +18,7 @@ from thunder.cli.settings import file_and_flags
 from thunder.config import build
 from thunder.errors import Interrupted, UsageError
 from thunder.runs import record
+from thunder.runs.registry import PLAN
 from thunder.units import format_path
 
 OF_ITS_OWN = ("rows", "oracle")  # engines that know the rows' proposals or references
@@ -66,8 +67,8 @@ def _folders(files: Sequence[Path], settings: ScoreSettings) -> list[Path]:
         folders = [record.new_name(jobs.runs(), f"gate-{file.stem}") for file in files]
     for folder in folders:
         paths.check_writable(folder)
-        if (folder / record.RESULTS).exists():
-            raise UsageError(f"{folder}: holds finished results", fix="another --out")
+        if any((folder / name).exists() for name in (record.RESULTS, PLAN)):
+            raise UsageError(f"{folder}: holds finished results, or is a run's", fix="another --out")
     return folders
 
 
@@ -139,7 +140,6 @@ def _lines(results: dict[str, Any], folder: Path) -> list[str]:
 def _partition(name: str, block: dict[str, Any], decided: dict[str, int]) -> str:
     from thunder.report.figures import rate
 
-    return (
-        f"  {name}: {rate(block['cer_before'])} -> {rate(block['cer_after'])}, {decided['accept']} of {block['rows']} "
-        f"accepted, {block['improved']} improved, {block['worse']} worse"
-    )
+    change = f"{rate(block['cer_before'])} -> {rate(block['cer_after'])}"
+    taken = f"{decided['accept']} of {sum(decided.values())} accepted"
+    return f"  {name}: {change}, {taken}, {block['improved']} improved, {block['worse']} worse"

@@ -18,6 +18,7 @@ from thunder.config import Layer, build
 from thunder.errors import Interrupted, UsageError
 from thunder.evaluation.settings import EvalSettings
 from thunder.runs import record
+from thunder.runs.registry import PLAN
 from thunder.units import format_path, format_seconds
 
 app = typer.Typer(add_completion=False)
@@ -77,7 +78,7 @@ def _asked(given: dict[str, Any]) -> tuple[EvalSettings, Path]:
     folder = Path(settings.out).expanduser() if settings.out else record.new_name(jobs.runs(), f"eval-{name}")
     if (folder / ledger.PARTIAL).exists():
         raise UsageError(f"{folder}: holds a half-done evaluation", fix=f"--resume {folder}, or another --out")
-    if (folder / record.RESULTS).exists():
+    if (folder / record.RESULTS).exists() or (folder / PLAN).exists():
         raise UsageError(f"{folder}: holds a finished evaluation or run", fix="another --out")
     return settings, folder
 

@@ -27,16 +27,15 @@ def of_adapter(folder: Path, base: str | None = None) -> Check:
     except ModelError as error:
         return Check(WEIGHTS, ANSWERS, "skipped", error.message)
     rows = cases.read(EMBEDDED_DATA / "test.jsonl", ASKED).cases
-    return judged([proposal.special_only for proposal in engine.propose(rows)])
+    return judged([not proposal.special_only and bool(proposal.text.strip()) for proposal in engine.propose(rows)])
 
 
-def judged(special_only: Sequence[bool]) -> Check:
+def judged(have_text: Sequence[bool]) -> Check:
     """A fault where no answer has any text."""
-    text = len(special_only) - sum(special_only)
-    if not text:
-        said = f"all {len(special_only)} are nothing but pads and other special tokens"
+    if not any(have_text):
+        said = f"all {len(have_text)} are empty, or nothing but pads and other special tokens"
         return Check(WEIGHTS, ANSWERS, "fault", said)
-    return Check(WEIGHTS, ANSWERS, "ok", f"{text} of {len(special_only)} are text")
+    return Check(WEIGHTS, ANSWERS, "ok", f"{sum(have_text)} of {len(have_text)} are text")
 
 
 def _base_of(folder: Path) -> str | None:

@@ -120,13 +120,17 @@ class ModelEngine:
             asked.drafts.extend(self._as_answer(pieces, at, text) for at, text in enumerate(texts))
         decoded = greedy.answers(self.prefix, asked, self.stops, self.batch_size, finished)
         if self.change_margin is not None:
-            for places in batches([len(prompt) for prompt in prompts], self.batch_size):
+            for places in batches(self._unread(asked), self.batch_size, self.prefix.places_at_once):
                 self._make_sure_changes(pieces, places, decoded)
         elif self.min_margin is not None or self.margins:
             self._compare(pieces, decoded)
         answers = iter(decoded)
         seconds = (time.perf_counter() - begun) / len(cases)
         return [self._joined([next(answers) for _ in own], own, gaps, seconds) for _, own, gaps in parts]
+
+    @staticmethod
+    def _unread(asked: Asked) -> list[int]:
+        return [len(prompt) - known for prompt, known in zip(asked.prompts, asked.covered, strict=True)]
 
     def _compare(self, pieces: _Pieces, answers: list[Answer]) -> None:
         """Say how likely each piece itself is; with `min_margin`, put it where an answer is not so much likelier."""

@@ -10,7 +10,7 @@ from mlx_lm.generate import BatchGenerator
 
 from thunder.evaluation.engines import Finished
 from thunder.evaluation.forks import Caches
-from thunder.evaluation.margin import Scored
+from thunder.evaluation.margin import Scored, together
 from thunder.evaluation.prompt_prefix import PromptPrefix
 
 SIGN_OF_LIFE = 16  # decoding steps
@@ -65,8 +65,9 @@ def answers(prefix: PromptPrefix, asked: Asked, stops: set[int], batch_size: int
     """
     run = _Run(prefix, asked, stops, batch_size)
     order = sorted(range(len(asked.prompts)), key=lambda place: -len(asked.prompts[place]))
-    size = batch_size if run.drafted else max(1, len(order))
-    groups = deque(order[start : start + size] for start in range(0, len(order), size))
+    groups = deque([order] if order else [])
+    if run.drafted:
+        groups = deque(together(order, list(map(len, asked.drafts)), batch_size, prefix.places_at_once))
     steps = 0
     try:
         while groups or run.places:

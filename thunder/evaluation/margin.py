@@ -24,7 +24,7 @@ class Scored:
         self, prefix: PromptPrefix, prompts: Sequence[list[int]], answers: Sequence[list[int]], covered: Sequence[int]
     ) -> None:
         """Read them together. covered: tokens of each prompt that the prefix has."""
-        self._model, self._forks = prefix.model, prefix.forks
+        self._model, self._forks, self._at_once = prefix.model, prefix.forks, prefix.places_at_once
         self._prompts, self._answers = prompts, answers
         self._caches: Caches = []
         self.choices: list[list[tuple[int, float]]] = []
@@ -47,7 +47,7 @@ class Scored:
         # where each parts from the answer that was read: from there on it is read itself
         parts = [length_in_common(self._answers[row], answer) for row, answer in zip(rows, answers, strict=True)]
         sizes = [len(answer) - (part if self._forks else 0) for part, answer in zip(parts, answers, strict=True)]
-        for places in batches(sizes, batch_size):
+        for places in batches(sizes, batch_size, self._at_once):
             chosen, told = [rows[place] for place in places], [answers[place] for place in places]
             if not self._forks:
                 logprobs = _of_whole(self._model, [self._prompts[row] for row in chosen], told)
@@ -83,7 +83,7 @@ def log_probabilities(
     """
     found = [0.0] * len(prompts)
     sizes = [len(prompt) + len(answer) for prompt, answer in zip(prompts, answers, strict=True)]
-    for places in batches(sizes, batch_size):
+    for places in batches(sizes, batch_size, prefix.places_at_once):
         asked, told = ([each[place] for place in places] for each in (prompts, answers))
         scored = Scored(prefix, asked, told, [covered[place] for place in places])
         for place, total in zip(places, scored.totals, strict=True):
@@ -91,10 +91,23 @@ def log_probabilities(
     return found
 
 
-def batches(sizes: Sequence[int], batch_size: int) -> Iterator[list[int]]:
-    """Places of rows, those of like size together."""
-    order = sorted(range(len(sizes)), key=lambda place: sizes[place])
-    return (order[start : start + batch_size] for start in range(0, len(order), batch_size))
+def batches(sizes: Sequence[int], batch_size: int, most: int) -> Iterator[list[int]]:
+    """Places of rows, those of like size together. most: tokens of a batch, padding included, where it has two rows."""
+    return together(sorted(range(len(sizes)), key=lambda place: sizes[place]), sizes, batch_size, most)
+
+
+def together(order: Sequence[int], sizes: Sequence[int], batch_size: int, most: int) -> Iterator[list[int]]:
+    """Rows in an order, cut into batches as `batches` has them."""
+    batch: list[int] = []
+    widest = 0
+    for place in order:
+        widest = max(widest, sizes[place])
+        if batch and (len(batch) == batch_size or (len(batch) + 1) * widest > most):
+            yield batch
+            batch, widest = [], sizes[place]
+        batch.append(place)
+    if batch:
+        yield batch
 
 
 def _after_prompts(prefix: PromptPrefix, prompts: Sequence[list[int]], covered: Sequence[int]) -> Caches:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from itertools import groupby, pairwise
 
 import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten
+from mlx_lm.models.cache import make_prompt_cache
 
 from thunder.evaluation import forks
 from thunder.evaluation.forks import Caches
 
 LONGEST = 2048  # tokens that are read in one pass
 SHORTEST = 4  # tokens; starting from fewer costs about as much as reading them
+LOGITS_AT_ONCE = 512 * 2**20  # bytes of float32 logits, of all places of answers that are read together
 WORTH = 64  # tokens that a pass of its own has to save: that costs more than its tokens
 
 
@@ -28,6 +31,12 @@ class PromptPrefix:
         self.tokens: list[int] = []
         self._caches: Caches = []
         self._weights: list[mx.array] = []
+
+    @cached_property
+    def places_at_once(self) -> int:
+        """Places of answers, padding included, whose logits may be made together."""
+        logits = self.model(mx.zeros((1, 1), mx.int32), cache=make_prompt_cache(self.model))  # for its shape alone
+        return max(1, LOGITS_AT_ONCE // (4 * logits.shape[-1]))
 
     @property
     def forks(self) -> bool:

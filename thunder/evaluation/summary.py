@@ -37,6 +37,8 @@ def summarise(rows: Sequence[JudgedRow], drawing: Drawing = Drawing()) -> dict[s
     counted = [row for row in rows if row["reference_units"]["codepoint"]]
     silent = [row for row in rows if not row["reference_units"]["codepoint"]]
     found = block(counted, drawing)
+    if not counted:
+        found |= {name: None for name in found if name.startswith(("cer_", "wer_"))}
     found["empty_reference"] = {
         "rows": len(silent),
         "insertions_before": sum(row["edits_before"]["codepoint"] for row in silent),

@@ -47,8 +47,9 @@ def page(rows: Sequence[Judged], results: Judged, gate: float | None = None, abs
     of_rules = object_in(results, "gate")
     said += [fact("rules", text) for text in [text_in(of_rules, "rules_id")] if text]
     behind = of_gate.parts(rows, of_gate.notes(of_rules)) if of_rules else []
+    counted = f"CER {rate(results['cer_before'])} → {rate(results['cer_after'])} on {results['rows']} rows"
     return Page(
-        title=f"CER {rate(results['cer_before'])} → {rate(results['cer_after'])} on {results['rows']} rows",
+        title=counted if results["rows"] else f"{len(rows)} row{'s' * (len(rows) != 1)}, none with a reference",
         kind="Evaluation",
         facts=[*said, ("evidence", evidence)],
         cards=cards(results),

@@ -24,7 +24,7 @@ from thunder.runs.option_names import known_as, renamed
 from thunder.runs.registry import PLAN
 
 NAME = ".registry.sqlite"
-VERSION = 1
+VERSION = 2
 COLUMNS = ("name", "state", "job", "started", "updated", "step", "steps", "loss", "cer", "why", "sealed", "folder")
 FRESH = 2_000_000_000  # nanoseconds; a folder changed so lately may change again with the same time stamp
 PATIENCE = 5.0  # seconds that another look at the same index may take

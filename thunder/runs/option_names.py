@@ -24,5 +24,6 @@ def renamed(asked: Mapping[str, Any]) -> dict[str, Any]:
     """Options under the one name that each has; of a cluster's file its name, wherever it lies."""
     said = {known_as(key): value for key, value in asked.items()}
     if isinstance(path := said.get("cluster"), str):
-        said["cluster"] = Path(path).stem
+        name = Path(path)
+        said["cluster"] = name.stem if name.suffix in (".yaml", ".yml", ".json") else name.name
     return said

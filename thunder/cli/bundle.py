@@ -69,7 +69,8 @@ def seal(runs: Runs, remote: Remote = None, as_json: AsJson = False) -> None:
         if not as_json:
             say(f"{folder.name}: sealed, manifest sha256 {found[folder.name]}")
         if remote and (faults := _unlike(folder, remote)):
-            headline = f"{folder.name} is sealed, and {remote} is not the same:"
+            sealed = f"is sealed (manifest sha256 {found[folder.name]})"
+            headline = f"{folder.name} {sealed}, and {remote} is not the same:"
             raise several(ArtifactError, headline, faults, "copy it there again, with its manifest", bundle.SHOWN)
     if as_json:
         say(json.dumps(found, indent=4))

@@ -100,8 +100,9 @@ def _out(settings: ProposeSettings, rows: Path) -> Path:
     if out.is_dir():
         raise UsageError(f"--out {out}: is a folder", fix="--out FILE")
     kept = {"the rows": rows.expanduser(), "the log": _log(settings)}
+    kind, _, path_of_engine = settings.engine.partition(":")
     named = {
-        "proposals": settings.engine[5:] if settings.engine.startswith("file:") else None,
+        "proposals": path_of_engine if kind == "file" else None,
         "keys": os.environ.get(keys.ENVIRONMENT),
         "rules": settings.rules,
         "a token": settings.engine_bearer_file,

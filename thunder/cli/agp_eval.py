@@ -74,7 +74,7 @@ def _folders(files: Sequence[Path], settings: ScoreSettings) -> list[Path]:
 
 def _is_of_a_file(settings: ScoreSettings) -> bool:
     """Whether each file of rows has an engine of its own."""
-    return settings.engine in OF_ITS_OWN or settings.engine.startswith("file:")
+    return settings.engine.partition(":")[0] in (*OF_ITS_OWN, "file")
 
 
 def _engines(settings: ScoreSettings, read: Any) -> tuple[Any, Any]:

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 
 import mlx.core as mx
 import mlx.nn as nn
-from mlx_lm.models.cache import make_prompt_cache
 
 from thunder.evaluation import forks
 from thunder.evaluation.forks import Caches
 from thunder.evaluation.prompt_prefix import PromptPrefix, length_in_common
+from thunder.lora import forward
 
 
 class Scored:
@@ -130,8 +130,7 @@ def _of_whole(model: nn.Module, prompts: Sequence[list[int]], answers: Sequence[
     """Log-probability of each token of answers: prompts and answers in one pass, padded on the right."""
     width = max(len(prompt) + len(answer) for prompt, answer in zip(prompts, answers, strict=True)) - 1
     rows = [[*prompt, *answer][:-1] for prompt, answer in zip(prompts, answers, strict=True)]
-    # with caches, since mlx_lm's gemma3n is another function without
-    logits = model(mx.array([row + [0] * (width - len(row)) for row in rows]), cache=make_prompt_cache(model))
+    logits = forward.logits(model, mx.array([row + [0] * (width - len(row)) for row in rows]))
     return _log_probabilities(logits, answers, [len(prompt) - 1 for prompt in prompts])
 
 

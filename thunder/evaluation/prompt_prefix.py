@@ -9,10 +9,10 @@ from itertools import groupby, pairwise
 import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten
-from mlx_lm.models.cache import make_prompt_cache
 
 from thunder.evaluation import forks
 from thunder.evaluation.forks import Caches
+from thunder.lora import forward
 
 LONGEST = 2048  # tokens that are read in one pass
 SHORTEST = 4  # tokens; starting from fewer costs about as much as reading them
@@ -35,7 +35,7 @@ class PromptPrefix:
     @cached_property
     def places_at_once(self) -> int:
         """Places of answers, padding included, whose logits may be made together."""
-        logits = self.model(mx.zeros((1, 1), mx.int32), cache=make_prompt_cache(self.model))  # for its shape alone
+        logits = forward.logits(self.model, mx.zeros((1, 1), mx.int32))  # for its shape alone
         return max(1, LOGITS_AT_ONCE // (4 * logits.shape[-1]))
 
     @property

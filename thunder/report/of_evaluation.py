@@ -13,6 +13,7 @@ from thunder.report.figures import fact, interval, rate
 from thunder.report.page import Line, Page, RowView, Section
 from thunder.report.reading import Folder, object_in, text_in, whole_in
 from thunder.runs.record import RESULTS
+from thunder.text.row_fields import UNKNOWN
 
 Judged = dict[str, Any]
 TEXTS, COUNTS = ("input", "proposal", "reference"), ("edits_before", "edits_after", "reference_units")
@@ -125,8 +126,8 @@ def view(row: Judged) -> RowView:
         place=int(row.get("place", 0)),
         lines=lines,
         outcome=outcome(before, after) if units else "no reference",
-        partition=str(row.get("partition") or "unknown"),
-        script=str(row.get("script") or "unknown"),
+        partition=str(row.get("partition") or UNKNOWN),
+        script=str(row.get("script") or UNKNOWN),
         before=before,
         after=after,
         units=units,

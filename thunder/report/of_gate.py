@@ -10,6 +10,7 @@ from thunder.evaluation import summary
 from thunder.report import charts
 from thunder.report.page import Section, Table
 from thunder.report.reading import object_in, text_in
+from thunder.text.row_fields import UNKNOWN
 
 DECISIONS = ("accept", "reject", "keep")
 # of a log or an evaluation behind the gate, with its partition, decision and reasons
@@ -46,7 +47,7 @@ def _pairs(record: Record) -> list[list[Any]]:
 
 def _decisions(records: Sequence[Record], notes: Sequence[str]) -> Section:
     """How many were accepted, rejected and kept, by partition."""
-    counts = Counter((text_in(record, "partition") or "unknown", str(record["decision"])) for record in records)
+    counts = Counter((text_in(record, "partition") or UNKNOWN, str(record["decision"])) for record in records)
     places = sorted({name for name, _ in counts}, key=lambda name: (summary.place(name), name))
     kinds = list(dict.fromkeys((*DECISIONS, *(kind for _, kind in counts))))
     lines = [[place, *(str(counts[place, kind]) for kind in kinds)] for place in places]

@@ -165,7 +165,7 @@ def _view(record: Record, place: int) -> RowView:
     script = text_in(record, "script") or cases.script_of(reference or asked or "")
     return RowView(
         row_id=row_id(record), place=place, lines=lines, outcome=outcome, decision=str(record["decision"]),
-        partition=text_in(record, "partition") or "unknown", script=script, before=before, after=after, units=units,
+        partition=text_in(record, "partition") or UNKNOWN, script=script, before=before, after=after, units=units,
         reasons=of_gate.reasons(record), details=of_gate.details(record), rtl=of_evaluation.direction(script),
     )  # fmt: skip
 

@@ -18,7 +18,30 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 REPOSITORY = Path(__file__).parents[1]
+# what every test may read; tests/data/README.md has the sources and licenses
+TEST_DATA = REPOSITORY / "tests" / "data"
+# the whole collection, which is not part of the repository: for slow tests only
 SHARED_DATA = REPOSITORY.parent / "shared" / "data"
+needs_shared_data = pytest.mark.skipif(
+    not SHARED_DATA.is_dir(), reason=f"needs the whole data collection at {SHARED_DATA} (sources: tests/data/README.md)"
+)
+
+
+def shipped_and_whole(path: str, *shipped, whole: tuple) -> list:
+    """Parameters for a test that reads a shipped subset always and the whole file of the collection when slow.
+
+    Args:
+        path: the file or folder below `tests/data` and below the collection.
+        shipped: the test's further parameters for the subset.
+        whole: the same for the whole file.
+    """
+    marks = [pytest.mark.slow, needs_shared_data]
+    return [
+        pytest.param(TEST_DATA / path, *shipped, id=f"{Path(path).stem}-shipped"),
+        pytest.param(SHARED_DATA / path, *whole, id=f"{Path(path).stem}-whole", marks=marks),
+    ]
+
+
 WORDS = "ߊ߬ ߞߊ߬ ߕߊ߯ ߛߏ ߡߐ߱ ߓߘߊ߫ ߣߊ߬ ߟߊ߫ ߦߋ߫ ߡߎ߰ߛߏ ߗߍ߭ ߘߋ߲ ߓߏ߲ ߖߌ ߛߓߍ".split()
 
 

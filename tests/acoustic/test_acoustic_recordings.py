@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from conftest import SHARED_DATA, write_rows
+from conftest import shipped_and_whole, write_rows
 
 from thunder.acoustic.recordings import Reader, input_digest
 from thunder.errors import CorpusError
@@ -22,12 +22,16 @@ def read(*inputs):
     return reader.read(list(inputs)), reader.faults
 
 
-@pytest.mark.skipif(not SHARED_DATA.is_dir(), reason="needs the shared recordings")
 @pytest.mark.parametrize(
-    ("name", "count", "texts"), [("en_digits", 350, 350), ("en_prompts", 217, 217), ("maninka_va", 72, 0)]
+    ("folder", "count", "texts"),
+    [
+        *shipped_and_whole("speech/en_digits", 70, 70, whole=(350, 350)),
+        *shipped_and_whole("speech/en_prompts", 4, 4, whole=(217, 217)),
+        *shipped_and_whole("speech/maninka_va", 4, 0, whole=(72, 0)),
+    ],
 )
-def test_real_metadata(name, count, texts):
-    found, faults = read(SHARED_DATA / "speech" / name)
+def test_real_metadata(folder, count, texts):
+    found, faults = read(folder)
     assert len(found) == count and not faults
     assert sum(one.text is not None for one in found) >= texts
     assert all(one.id == one.path.stem and one.speaker and len(one.sha256) == 64 for one in found)

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY, SHARED_DATA
+from conftest import REPOSITORY, TEST_DATA
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
@@ -24,7 +24,7 @@ from thunder.text.transliterate import to_nko
 
 BOOK = rules.read()
 FIXTURES = REPOSITORY / "tests" / "fixtures"
-JUNK = SHARED_DATA / "rows" / "bam_asr_hyp_ref_nemo_log.jsonl"
+JUNK = TEST_DATA / "rows" / "bam_asr_hyp_ref_nemo_log.jsonl"
 LETTERS = "ߊߋߌߍߎߏߐߓߔߕߖߗߘߙߛߜߝߞߟߡߢߣߤߥߦ"
 SURE = {"confidence": -0.01, "margin": 1.0}
 
@@ -484,7 +484,6 @@ HARMFUL = {
 }  # fmt: skip
 
 
-@pytest.mark.skipif(not JUNK.exists(), reason=f"{JUNK} is not there")
 @pytest.mark.parametrize("name", ["identity", "oracle", *HARMFUL])
 def test_junk_rows_are_never_made_worse(name):
     worse, accepted = [], 0

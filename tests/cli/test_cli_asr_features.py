@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import time
 import numpy as np
 import pytest
 import soundfile
-from conftest import REPOSITORY, SHARED_DATA
+from conftest import REPOSITORY, TEST_DATA
 from typer.testing import CliRunner
 
 from thunder.acoustic.store import FeatureStore
@@ -20,8 +21,7 @@ from thunder.cli.asr import app
 from thunder.cli.main import main
 from thunder.errors import ArtifactError
 
-DIGITS = SHARED_DATA / "speech" / "en_digits"
-real = pytest.mark.skipif(not DIGITS.is_dir(), reason="needs the shared recordings")
+DIGITS = TEST_DATA / "speech" / "en_digits"
 
 
 def run(*arguments):
@@ -32,25 +32,23 @@ def files_of(folder):
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.name != ".lock"}
 
 
-@real
 def test_features_of_real_recordings(tmp_path):
     done = run("features", DIGITS, "--features", "logmel", "--out", tmp_path, "--json")
     assert done.exit_code == 0, done.output
     said = json.loads(done.stdout)
-    assert (said["utterances"], said["width"], said["left_out_rows"]) == (350, 80, 0)
+    assert (said["utterances"], said["width"], said["left_out_rows"]) == (70, 80, 0)
     store = FeatureStore.open(tmp_path, verify=True)
     assert store.digest == said["checksum"] and {one.speaker for one in store.utterances} >= {"theo", "george"}
     again = run("features", DIGITS, "--features", "logmel", "--out", tmp_path)
-    assert "350 utterances, 2:25" in again.stdout and "done before: 350" in again.stdout
+    assert "70 utterances, 28.9 s" in again.stdout and "done before: 70" in again.stdout
 
 
-@real
 def test_a_plan_reads_rows_only_and_writes_nothing(tmp_path):
     words = ["features", DIGITS, "--features", "logmel", "--subsample", 2, "--out", tmp_path / "out", "--dry-run"]
     said = json.loads(run(*words, "--json").stdout)
-    assert (said["recordings"], said["frames_per_second"]) == (350, 50)
-    assert said["seconds"] == pytest.approx(144.552) and said["bytes"] == round(said["seconds"] * 50 * 160)
-    assert "350 recordings, 2:25 in all" in run(*words).stdout
+    assert (said["recordings"], said["frames_per_second"]) == (70, 50)
+    assert said["seconds"] == pytest.approx(28.85) and said["bytes"] == round(said["seconds"] * 50 * 160)
+    assert "70 recordings, 28.8 s in all" in run(*words).stdout
     assert not (tmp_path / "out").exists()
 
 
@@ -100,7 +98,6 @@ def test_a_stopped_command_says_how_to_go_on(tmp_path, monkeypatch, capsys):
     assert "the same command goes on" in capsys.readouterr().err
 
 
-@real
 def test_parts_are_merged(tmp_path):
     for number in (1, 2):
         part = run(
@@ -109,19 +106,23 @@ def test_parts_are_merged(tmp_path):
         assert "thunder asr merge" in part.stdout
     with pytest.raises(ArtifactError, match="not yet put together"):
         FeatureStore.open(tmp_path)
-    assert "350 utterances" in run("merge", tmp_path).stdout
+    assert "70 utterances" in run("merge", tmp_path).stdout
     store = FeatureStore.open(tmp_path, verify=True)
     assert json.loads(run("verify", tmp_path, "--json").stdout) == [
-        {"folder": str(tmp_path), "utterances": 350, "digest": store.digest}
+        {"folder": str(tmp_path), "utterances": 70, "digest": store.digest}
     ]
     (tmp_path / "part-2-of-2" / "shard-00000.safetensors").unlink()
     assert main(["asr", "verify", str(tmp_path)]) == 4
 
 
-@real
 @pytest.mark.timeout(200)
 def test_killed_in_the_middle_it_goes_on_to_the_same_bytes(tmp_path):
-    words = [sys.executable, "-m", "thunder", "asr", "features", str(DIGITS), "--features", "logmel"]
+    recordings = tmp_path / "recordings"  # five copies of each: long enough to be killed on the way
+    recordings.mkdir()
+    for path in DIGITS.glob("*.flac"):
+        for copy in range(5):
+            shutil.copyfile(path, recordings / f"{path.stem}-{copy}.flac")
+    words = [sys.executable, "-m", "thunder", "asr", "features", str(recordings), "--features", "logmel"]
     words += ["--shard-bytes", "100000", "--out"]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     options = {"cwd": REPOSITORY, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}

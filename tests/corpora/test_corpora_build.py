@@ -3,7 +3,7 @@ import random
 import shutil
 
 import pytest
-from conftest import SHARED_DATA, write_rows
+from conftest import SHARED_DATA, TEST_DATA, needs_shared_data, write_rows
 
 from thunder import digest
 from thunder.corpora import eval_only, folder, windows
@@ -241,15 +241,25 @@ def test_a_file_is_known_by_its_digest_whatever_its_name(make, tmp_path, monkeyp
         make(pairs(5))
 
 
-@pytest.mark.skipif(not SHARED_DATA.is_dir(), reason="needs the shared text")
-def test_every_line_of_flores_is_known(tmp_path):
-    source = SHARED_DATA / "text" / "flores200_nqo_bam_dyu_eng_EVAL_ONLY.tsv"
-    assert digest.of_file(source) in eval_only.FILES
+def lines_of_flores_are_known(text):
+    source = text / "flores200_nqo_bam_dyu_eng_EVAL_ONLY.tsv"
     lines = source.read_text(encoding="utf-8").splitlines()[1:]
     sentences = [cell for line in lines for cell in line.split("\t")[1:4] if cell.strip()]
     assert all(eval_only.contains(mark_of(windows.comparable_key(sentence))) for sentence in sentences)
-    others = (SHARED_DATA / "text" / "wikipedia_nqo.tsv").read_text(encoding="utf-8").splitlines()[1:]
+    others = (text / "wikipedia_nqo.tsv").read_text(encoding="utf-8").splitlines()[1:]
     assert not any(eval_only.contains(mark_of(windows.comparable_key(line.split("\t")[1]))) for line in others)
+    return source, len(sentences), len(others)
+
+
+def test_some_lines_of_flores_are_known():
+    assert lines_of_flores_are_known(TEST_DATA / "text")[1:] == (36, 100)
+
+
+@pytest.mark.slow
+@needs_shared_data
+def test_every_line_of_flores_is_known():
+    source, *_ = lines_of_flores_are_known(SHARED_DATA / "text")
+    assert digest.of_file(source) in eval_only.FILES
 
 
 # prompts, splits
@@ -299,7 +309,7 @@ def test_shares_that_leave_nothing_to_train_on():
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not SHARED_DATA.is_dir(), reason="needs the shared rows")
+@needs_shared_data
 @pytest.mark.parametrize("name", ["nqo_human_edits_v1_to_v4", "bam_asr_hyp_ref_nemo_log"])
 def test_real_rows_make_a_corpus(tmp_path, name):
     source = shutil.copy(SHARED_DATA / "rows" / f"{name}.jsonl", tmp_path)

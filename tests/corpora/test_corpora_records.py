@@ -4,7 +4,7 @@ import random
 
 import jiwer
 import pytest
-from conftest import SHARED_DATA, write_rows
+from conftest import TEST_DATA, shipped_and_whole, write_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -220,12 +220,14 @@ def test_edits_are_those_of_jiwer(tmp_path_factory, heard, reference):
 
 
 @pytest.mark.parametrize(
-    ("name", "rows", "key"),
-    [("nqo_human_edits_v1_to_v4", 4459, "cer_cp"), ("bam_asr_hyp_ref_nemo_log", 1352, "cer")],
+    ("path", "rows", "key"),
+    [
+        *shipped_and_whole("rows/nqo_human_edits_v1_to_v4.jsonl", 372, "cer_cp", whole=(4459, "cer_cp")),
+        (TEST_DATA / "rows" / "bam_asr_hyp_ref_nemo_log.jsonl", 1352, "cer"),
+    ],
 )
-@pytest.mark.skipif(not SHARED_DATA.is_dir(), reason="needs the shared rows")
-def test_logged_error_rates_of_real_rows_are_ours(name, rows, key):
-    found, reader = read(SHARED_DATA / "rows" / f"{name}.jsonl")
+def test_logged_error_rates_of_real_rows_are_ours(path, rows, key):
+    found, reader = read(path)
     assert len(found) == rows
     assert not any("not edits" in note for note in reader.notes)
     assert all(abs(row[key] - row["cer_edits"] / row["reference_chars"]) <= 5.01e-5 for row in found)

@@ -3,12 +3,12 @@ import json
 from pathlib import Path
 
 import pytest
+from conftest import TEST_DATA, shipped_and_whole
 
 from thunder.corpora.rows import PAIRS, read, read_all
 from thunder.errors import CorpusError
 from thunder.text.chat import CORRECTION_INSTRUCTION, correction_messages
 
-DATA = Path(__file__).parents[2].parent / "shared" / "data"
 GOOD = {"messages": correction_messages("ߓߊ", "ߓߊ߬")}
 
 
@@ -310,22 +310,17 @@ def test_the_faults_of_all_files_are_listed_at_once(write, tmp_path):
     assert "rows.jsonl:1" in caught.value.message
 
 
-def test_real_human_edits_are_read_as_they_are():
-    path = DATA / "rows" / "nqo_human_edits_v1_to_v4.jsonl"
-    if not path.exists():
-        pytest.skip(f"the human edits are not here: {path}")
+@pytest.mark.parametrize(("path", "rows"), shipped_and_whole("rows/nqo_human_edits_v1_to_v4.jsonl", 372, whole=(4459,)))
+def test_real_human_edits_are_read_as_they_are(path, rows):
     corpus = read(path)
-    assert len(corpus.rows) == 4459
+    assert len(corpus.rows) == rows
     assert corpus.mapping == "before -> user, after -> assistant"
     assert corpus.rows[0].row_id == "nllb-0000"
 
 
 def test_a_real_recognisers_log_is_read_as_it_is():
     """One of its hypotheses is empty."""
-    path = DATA / "rows" / "bam_asr_hyp_ref_nemo_log.jsonl"
-    if not path.exists():
-        pytest.skip(f"the recogniser's log is not here: {path}")
-    corpus = read(path)
+    corpus = read(TEST_DATA / "rows" / "bam_asr_hyp_ref_nemo_log.jsonl")
     assert len(corpus.rows) == 1352
     assert corpus.mapping == "hyp -> user, ref -> assistant"
     assert [row.row_id for row in corpus.rows if not row.asr_text] == ["nemo-0356"]

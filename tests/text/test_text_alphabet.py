@@ -2,7 +2,7 @@ import csv
 import unicodedata
 
 import pytest
-from conftest import SHARED_DATA
+from conftest import TEST_DATA
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -10,12 +10,10 @@ from thunder.errors import CorpusError
 from thunder.text import alphabet
 from thunder.text.alphabet import LATIN, NKO
 
-TABLE = SHARED_DATA / "lexicon" / "latin_nko_table.tsv"
+TABLE = TEST_DATA / "lexicon" / "latin_nko_table.tsv"
 
 
 def table() -> list[dict[str, str]]:
-    if not TABLE.exists():
-        pytest.skip("needs the shared lexicon")
     return list(csv.DictReader(TABLE.open(encoding="utf-8"), delimiter="\t"))
 
 

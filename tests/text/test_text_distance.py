@@ -4,7 +4,7 @@ from itertools import combinations
 
 import jiwer
 import pytest
-from conftest import SHARED_DATA
+from conftest import TEST_DATA, shipped_and_whole
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
@@ -138,16 +138,17 @@ def test_the_rate_can_pass_one():
 
 
 @pytest.mark.parametrize(
-    ("name", "hypothesis", "reference", "logged", "rows"),
+    ("path", "rows", "hypothesis", "reference", "logged"),
     [
-        ("bam_asr_hyp_ref_nemo_log.jsonl", "hyp", "ref", "cer", 1352),
-        ("nqo_human_edits_v1_to_v4.jsonl", "before", "after", "cer_cp", 4459),
+        (TEST_DATA / "rows" / "bam_asr_hyp_ref_nemo_log.jsonl", 1352, "hyp", "ref", "cer"),
+        *shipped_and_whole(
+            "rows/nqo_human_edits_v1_to_v4.jsonl",
+            *(372, "before", "after", "cer_cp"),
+            whole=(4459, "before", "after", "cer_cp"),
+        ),
     ],
 )
-def test_recomputed_rates_equal_the_logged_ones(name, hypothesis, reference, logged, rows):
-    path = SHARED_DATA / "rows" / name
-    if not path.exists():
-        pytest.skip("needs the shared rows")
+def test_recomputed_rates_equal_the_logged_ones(path, rows, hypothesis, reference, logged):
     table = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     assert len(table) == rows
     # both are logged as code point edits over code points of the reference, to four decimals; no row differs

@@ -2,9 +2,10 @@ import csv
 import re
 import unicodedata
 from functools import cache
+from pathlib import Path
 
 import pytest
-from conftest import SHARED_DATA
+from conftest import SHARED_DATA, TEST_DATA, needs_shared_data
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -16,9 +17,7 @@ ONSETS = "b p t j c d r s f k l m ɲ n h w y gb rr g z sh v zh x q ɣ kp".split(
 
 
 def vectors() -> list[dict[str, str]]:
-    path = SHARED_DATA / "lexicon" / "nko_latin_vectors.tsv"
-    if not path.exists():
-        pytest.skip("needs the shared lexicon")
+    path = TEST_DATA / "lexicon" / "nko_latin_vectors.tsv"
     return list(csv.DictReader(path.open(encoding="utf-8"), delimiter="\t"))
 
 
@@ -255,11 +254,9 @@ def test_no_text_breaks_it(text):
 
 
 @cache
-def lines() -> list[str]:
-    folder = SHARED_DATA / "text"
-    if not folder.exists():
-        pytest.skip("needs the shared texts")
-    return [line for path in sorted(folder.glob("*.tsv")) for line in path.read_text(encoding="utf-8").splitlines()]
+def lines(data: Path) -> list[str]:
+    files = sorted((data / "text").glob("*.tsv"))
+    return [line for path in files for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def survives(line: str) -> None:
@@ -271,23 +268,27 @@ def survives(line: str) -> None:
         to_nko(line, tones)
 
 
-def test_lines_of_every_shared_text_are_read():
-    for line in lines()[::100]:
+def test_lines_of_every_shipped_text_are_read():
+    for line in lines(TEST_DATA):
         survives(line)
 
 
 @pytest.mark.slow
+@needs_shared_data
 @pytest.mark.timeout(600)
 def test_all_lines_of_every_shared_text_are_read():
-    for line in lines():
+    for line in lines(SHARED_DATA):
         survives(line)
 
 
 @pytest.mark.slow
+@needs_shared_data
 @pytest.mark.timeout(600)
 def test_most_words_in_print_come_back():
     """A measurement with a floor: 95.7 % of the running words when it was written; most others begin in na woloso."""
-    words = [word for line in lines()[::10] for word in syllables.WORD.findall(nfc(line).replace("\u07fa", ""))]
+    words = [
+        word for line in lines(SHARED_DATA)[::10] for word in syllables.WORD.findall(nfc(line).replace("\u07fa", ""))
+    ]
     back = sum(to_nko(to_latin(word, "full").text, "full").text == word for word in words)
     assert len(words) > 100_000
     assert back / len(words) > 0.95

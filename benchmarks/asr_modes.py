@@ -20,12 +20,14 @@ from typing import Any
 
 import numpy as np
 
-from thunder.acoustic import data, results, tables
-from thunder.acoustic.recognise import Recogniser
-from thunder.acoustic.settings import AcousticSettings
-from thunder.acoustic.task import AcousticTask
+from thunder.acoustic.acoustic_settings import AcousticSettings
+from thunder.acoustic.dataset import utterances
+from thunder.acoustic.inference import result_files
+from thunder.acoustic.inference.recognizer import Recogniser
+from thunder.acoustic.training.ctc_task import AcousticTask
+from thunder.acoustic.trajectory import training_statistics
 from thunder.config import CONFIGS, Layer, build, load_yaml
-from thunder.parallel import data as order
+from thunder.parallel import row_order as order
 from thunder.parallel.world import World
 from thunder.training.step import make_optimizer, make_step
 
@@ -47,8 +49,8 @@ def measured(name: str, seed: int, given: dict[str, Any]) -> dict[str, Any]:
     config = CONFIGS / "runs" / "asr-digits-modes.yaml"
     layers = [Layer(config.name, load_yaml(config)), Layer("benchmark", given | MODES[name] | {"seed": seed})]
     settings, _ = build(AcousticSettings, layers)
-    prepared = data.prepare(settings, data.open_features(settings.features))
-    task = AcousticTask(settings, prepared, tables.fit(settings, prepared.features, prepared.train))
+    prepared = utterances.prepare(settings, utterances.open_features(settings.features))
+    task = AcousticTask(settings, prepared, training_statistics.fit(settings, prepared.features, prepared.train))
     step = make_step(task, make_optimizer(settings), settings, World())
     begun = time.process_time()
     for plan in order.steps(task.rows, settings.batch_size, seed, until=settings.total_updates, lengths=task.lengths):
@@ -57,13 +59,13 @@ def measured(name: str, seed: int, given: dict[str, Any]) -> dict[str, Any]:
     recogniser = Recogniser(task.model, task.tables, settings)
     said = {"part": "test", "script": settings.script, "mode": settings.mode_name, "run_id": ""}
     heard = recogniser.rows(prepared.features, prepared.test, settings.batch_size)
-    rows = [results.correction_row(one, each, **said) for one, each in heard]
+    rows = [result_files.correction_row(one, each, **said) for one, each in heard]
     unseen = set(settings.test_speakers)
     speaker = {one.id: one.speaker for store in prepared.features.stores for one in store.utterances}
     parts = {"unseen speaker": True, "unseen take": False}
     by = {part: [row for row in rows if (speaker[row["feat_id"]] in unseen) == new] for part, new in parts.items()}
-    rates = {part: results.summarise(some)["cer"] for part, some in by.items() if some}
-    summary = results.summarise(rows)
+    rates = {part: result_files.summarise(some)["cer"] for part, some in by.items() if some}
+    summary = result_files.summarise(rows)
     kept = {key: summary[key] for key in ("cer", "wer", "rows", "ttt") if key in summary}
     return {
         "mode": name, "seed": seed, "iters": settings.iters, "train_rows": task.rows, "loss": loss,

@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 
 import psutil
 
-from thunder.bridge import keys, provenance
+from thunder.bridge.proof import keys, provenance
 from thunder.config import REPOSITORY
 
 ROWS = REPOSITORY / "data" / "sample" / "test.jsonl"

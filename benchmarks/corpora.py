@@ -61,8 +61,8 @@ def plain(source: Path, out: Path) -> None:
 
 def build(source: Path, out: Path) -> None:
     """What `thunder corpus build` does, with default settings but for identity rows, which the loop has none of."""
-    from thunder.corpora.build import build_agp_nko_correction_chatml
-    from thunder.corpora.settings import BuildSettings
+    from thunder.corpora.builders.real_corpus import build_agp_nko_correction_chatml
+    from thunder.corpora.corpus_settings import BuildSettings
 
     settings = BuildSettings(inputs=[str(source)], out=str(out / "corpus"), identity_share=0.0, recompute=True)
     build_agp_nko_correction_chatml(settings)

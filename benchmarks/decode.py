@@ -18,7 +18,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from thunder.acoustic.decode import prefix_beam
+from thunder.acoustic.decoding.beam_search import prefix_beam
 
 FRAMES, OUTPUTS = 375, 66
 WHOLE = {"beam_prune_logp": -1e9, "token_min_logp": -1e9}

@@ -14,14 +14,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from thunder.bridge import gate, rules
 from thunder.bridge.decisions import evidence
-from thunder.bridge.rules import Rulebook
-from thunder.evaluation import cases, setup
+from thunder.bridge.gate import gate, gate_rules
+from thunder.bridge.gate.gate_rules import Rulebook
+from thunder.evaluation import cases, engine_setup
 from thunder.evaluation.cases import Case
 from thunder.evaluation.engines import Proposal
-from thunder.evaluation.judge import judged
-from thunder.evaluation.summary import summarise
+from thunder.evaluation.metrics.judge import judged
+from thunder.evaluation.metrics.summary import summarise
 from thunder.text import distance
 
 
@@ -55,8 +55,8 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=80)
     given = parser.parse_args()
     asked = chosen(given.source, given.max_cer, given.rows, given.longest)
-    engine, _ = setup.of_model(given.model, given.adapter_path, batch_size=32, window=given.window, margins=True)
-    proposals, book = list(engine.propose(asked)), rules.read()
+    engine, _ = engine_setup.of_model(given.model, given.adapter_path, batch_size=32, window=given.window, margins=True)
+    proposals, book = list(engine.propose(asked)), gate_rules.read()
     blind = summarise([judged(case, proposal) for case, proposal in zip(asked, proposals, strict=True)])
     print(f"{len(asked)} rows, CER {blind['cer_before']:.4f}; all accepted: {blind['cer_after']:.4f}, "
           f"{blind['improved']} improved, {blind['worse']} worse")  # fmt: skip

@@ -41,15 +41,16 @@ from mlx_lm.models import gemma3n, gemma4_text
 from mlx_lm.tuner import trainer
 from mlx_lm.tuner.callbacks import TrainingCallback
 
-from thunder.cluster import openblas, plan
-from thunder.corpora.rows import Row
-from thunder.lora import adapters, batches, filling, forward
-from thunder.lora.batches import Example
-from thunder.lora.settings import LoraSettings
-from thunder.lora.task import LoraTask
-from thunder.parallel import data
+from thunder.cluster.inventory import openblas, rank_plan
+from thunder.corpora.rows.chat_rows import Row
+from thunder.lora import adapters, cache_warmup, tokenized_rows
+from thunder.lora.engine.full_model_engine import full_logits
+from thunder.lora.lora_settings import LoraSettings
+from thunder.lora.lora_task import LoraTask
+from thunder.lora.tokenized_rows import Example
+from thunder.parallel import row_order
 from thunder.parallel.world import World
-from thunder.runs import environment
+from thunder.runs.records import environment
 from thunder.training.step import make_optimizer, make_step
 
 EPOCHS, RATE, VOCABULARY, SYSTEM = 5, 1e-5, 21824, 26
@@ -164,7 +165,7 @@ class Ours:
 
     def fill(self) -> None:
         """Make every row's entry, drop the frozen layers."""
-        filling.fill(
+        cache_warmup.fill(
             self.task, self.settings, World(), base_digest="made", ranks=1, root=self.folder,
             log=lambda text: print(f"  {text}", file=sys.stderr),
         )  # fmt: skip
@@ -185,7 +186,7 @@ def epochs(examples: list[Example], batch: int) -> Iterator[tuple[int, tuple[int
 
 def their_loss(model: nn.Module, ids: mx.array, lengths: mx.array) -> tuple[mx.array, mx.array]:
     """mlx_lm's, of the model as it generates."""
-    return trainer.default_loss(partial(forward.logits, model), ids, lengths)
+    return trainer.default_loss(partial(full_logits, model), ids, lengths)
 
 
 def measure(kind: str, examples: list[Example], batch: int, layers: int) -> dict[str, float]:
@@ -207,9 +208,9 @@ def measure(kind: str, examples: list[Example], batch: int, layers: int) -> dict
             mine.end(0)
             for number, (epoch, rows) in enumerate(order, start=1):
                 with timed(mine, epoch, ours.network, ours.optimizer):
-                    mine.losses.append(ours.step(data.Step(number, epoch, rows), False).loss)
+                    mine.losses.append(ours.step(row_order.Step(number, epoch, rows), False).loss)
                 with timed(theirs, epoch, model, optimizer):
-                    ids, _ = batches.pad([examples[row] for row in rows])
+                    ids, _ = tokenized_rows.pad([examples[row] for row in rows])
                     lengths = [(examples[row].offset, len(examples[row].ids) - 1) for row in rows]
                     yield mx.array(ids), mx.array(lengths)
 
@@ -261,7 +262,7 @@ def figures(theirs: Side, mine: Side) -> dict[str, float]:
 def take_the_launchers_environment() -> None:
     """Start again with what the launcher gives to ranks on this system, OpenBLAS above all: for both sides alike."""
     system = platform.system()
-    wanted = plan.tuning(system, openblas.find(system), environment.cores(), os.environ)
+    wanted = rank_plan.tuning(system, openblas.find(system), environment.cores(), os.environ)
     if any(os.environ.get(name) != value for name, value in wanted.items()):
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | wanted)
 

@@ -19,9 +19,9 @@ from dataclasses import replace
 from typing import Any
 
 from thunder.config import REPOSITORY
-from thunder.evaluation import cases, setup
+from thunder.evaluation import cases, engine_setup
 from thunder.evaluation.cases import Case
-from thunder.evaluation.decoding import ModelEngine
+from thunder.evaluation.decoding.model_engine import ModelEngine
 
 ROWS = REPOSITORY / "data" / "sample" / "test.jsonl"
 SAYS = "You hear N'Ko spoken and write it down as it is spelt. "
@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("--system-tokens", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=5)
     given = parser.parse_args()
-    loaded = setup.of_model(given.model, None)[0]
+    loaded = engine_setup.of_model(given.model, None)[0]
     short = list(itertools.islice(itertools.cycle(cases.read(ROWS).cases), given.rows))
     prompts = {"as it is": short}
     prompts[f"{given.system_tokens} tokens more"] = with_system_prompt(short, loaded.tokenizer, given.system_tokens)

@@ -20,7 +20,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from thunder.cluster.ports import free_ports
+from thunder.cluster.inventory.ports import free_ports
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PYTHON = sys.executable

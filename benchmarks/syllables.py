@@ -11,8 +11,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from thunder.bridge import gate, rules
-from thunder.bridge.gate import Evidence
+from thunder.bridge.gate import gate, gate_rules
+from thunder.bridge.gate.gate import Evidence
 from thunder.evaluation import cases
 from thunder.evaluation.engines import Proposal
 from thunder.text.syllables import violations
@@ -23,7 +23,7 @@ def main() -> None:
     parser.add_argument("source", type=Path)
     source = parser.parse_args().source
     pairs = [(case.input, case.reference) for case in cases.read(source).cases if case.input != case.reference]
-    book = rules.read()
+    book = gate_rules.read()
     assert book.rules.syllables == "off"
     for partition in ("boundary", "uncertain"):
         for name, ways in (("corrections", pairs), ("backwards", [(after, before) for before, after in pairs])):

@@ -163,7 +163,7 @@ def run_ranks(tmp_path):
         processes = []
         for rank in range(size):
             environ = os.environ | {
-                "PYTHONPATH": str(REPOSITORY),
+                "PYTHONPATH": os.pathsep.join(str(REPOSITORY / part) for part in (".", "tests", "tests/support")),
                 "THUNDER_JOB_ID": "abc123",
                 "THUNDER_RANK": str(rank),
             }
@@ -194,14 +194,14 @@ def adapter(tiny_model, tmp_path) -> Path:
     """An adapter of the tiny model that does something, as training saves it."""
     import mlx.core as mx
 
-    from thunder.lora import adapters, model
-    from thunder.lora.settings import LoraSettings
+    from thunder.lora import adapters, base_model
+    from thunder.lora.lora_settings import LoraSettings
 
-    loaded, settings = model.load(tiny_model), LoraSettings(num_layers=2, lora_rank=2)
+    loaded, settings = base_model.load(tiny_model), LoraSettings(num_layers=2, lora_rank=2)
     layers = adapters.add(loaded, settings)
     mx.random.seed(3)
     kept = adapters.switch_off(loaded)
     adapters.switch_on(loaded, {name: mx.random.normal(array.shape) * 0.3 for name, array in kept.items()})
-    ours = {"model": "tiny", "base_sha256": model.base_digest(tiny_model)}
+    ours = {"model": "tiny", "base_sha256": base_model.base_digest(tiny_model)}
     adapters.save(tmp_path / "adapter", loaded, settings, layers, ours)
     return tmp_path / "adapter"

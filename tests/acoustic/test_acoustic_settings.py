@@ -3,7 +3,7 @@
 import pytest
 from toy_speech import settings
 
-from thunder.acoustic.settings import AcousticSettings
+from thunder.acoustic.acoustic_settings import AcousticSettings
 from thunder.config import Layer, build
 from thunder.errors import ConfigError
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from thunder.corpora.records import script_of
+from thunder.corpora.rows.correction_rows import script_of
 from thunder.errors import CorpusError, several
 from thunder.text.alphabet import LATIN, NKO, Alphabet
-from thunder.text.normalise import normalise
+from thunder.text.normalize import normalise
 from thunder.text.transliterate import to_latin, to_nko
 
 ALPHABETS: dict[str, Alphabet] = {"nko": NKO, "latin": LATIN}

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from thunder import digest
-from thunder.bridge import admissibility, gate
-from thunder.bridge.admissibility import Claims, text_digest
-from thunder.bridge.gate import Evidence, Verdict
-from thunder.bridge.keys import KeyRing
-from thunder.bridge.rules import Rulebook
+from thunder.bridge.gate import gate
+from thunder.bridge.gate.gate import Evidence, Verdict
+from thunder.bridge.gate.gate_rules import Rulebook
+from thunder.bridge.proof import admissibility
+from thunder.bridge.proof.admissibility import Claims, text_digest
+from thunder.bridge.proof.keys import KeyRing
 from thunder.evaluation.cases import Case
 from thunder.evaluation.engines import Engine, Proposal
 

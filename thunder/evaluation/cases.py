@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from thunder.corpora import rows as corpus_rows
-from thunder.corpora.rows import Row
+from thunder.corpora.rows import chat_rows as corpus_rows
+from thunder.corpora.rows.chat_rows import Row
 from thunder.errors import CorpusError, several
 from thunder.text.chat import correction_prompt
 from thunder.text.row_fields import PARTITIONS, UNKNOWN

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from thunder import digest
-from thunder.corpora.rows import ID_FIELDS
+from thunder.corpora.rows.chat_rows import ID_FIELDS
 from thunder.errors import CorpusError, several
 from thunder.evaluation.cases import Case
 

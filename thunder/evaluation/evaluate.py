@@ -11,12 +11,12 @@ from typing import Any, Protocol
 
 from thunder import digest
 from thunder.errors import ArtifactError
-from thunder.evaluation import summary
 from thunder.evaluation.cases import Case, Cases
 from thunder.evaluation.engines import Engine, Oracle, Proposal
-from thunder.evaluation.judge import judged
-from thunder.evaluation.ledger import Ledger
-from thunder.evaluation.summary import Drawing
+from thunder.evaluation.metrics import summary
+from thunder.evaluation.metrics.judge import judged
+from thunder.evaluation.metrics.summary import Drawing
+from thunder.evaluation.proposal_ledger import Ledger
 
 ORACLE = "oracle"  # one of the classes of evidence
 PREDICTIONS, RESULTS, REPORT = "predictions.jsonl", "results.json", "report.html"

@@ -9,10 +9,10 @@ from typing import Any
 from thunder.errors import ModelError
 from thunder.lora import adapter_files
 from thunder.lora.adapter_files import WEIGHTS
-from thunder.training import weights_check
-from thunder.training.weights_check import Check
+from thunder.training.checkpoints import weights_check
+from thunder.training.checkpoints.weights_check import Check
 
-ANSWERS = "answers"  # a check that takes the base, and MLX: made by thunder/evaluation/answers.py
+ANSWERS = "answers"  # a check that takes the base, and MLX: made by thunder/evaluation/sample_answers.py
 _UP = ".lora_b"  # begins at 0, and is the first to move
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from thunder import digest
 from thunder.errors import ModelError
-from thunder.lora.settings import LoraSettings
+from thunder.lora.lora_settings import LoraSettings
 
 WEIGHTS, CONFIG = "adapters.safetensors", "adapter_config.json"
 

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from thunder.corpora import rows as correction_rows
+from thunder.corpora.rows import chat_rows as correction_rows
 from thunder.errors import CorpusError
-from thunder.lora.settings import PretrainSettings
-from thunder.text.normalise import normalise
+from thunder.lora.lora_settings import PretrainSettings
+from thunder.text.normalize import normalise
 
 WINDOW = 32  # code points; a run of 2 * WINDOW shared with an excluded row is always found
 

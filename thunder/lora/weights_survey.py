@@ -10,10 +10,10 @@ from typing import Any
 
 from thunder.errors import ArtifactError, UsageError
 from thunder.lora import adapter_check, adapter_files
-from thunder.runs import bundle, bundle_checks
-from thunder.runs.record import ENVIRONMENT, RESULTS
-from thunder.training import manifest, weights_check
-from thunder.training.weights_check import Check
+from thunder.runs.bundles import bundle, bundle_checks
+from thunder.runs.records.run_record import ENVIRONMENT, RESULTS
+from thunder.training.checkpoints import checkpoint_manifest, weights_check
+from thunder.training.checkpoints.weights_check import Check
 
 CHECKPOINTS, BEST = "checkpoints", "best"
 
@@ -48,7 +48,7 @@ def of_path(path: Path, base_sha256: str | None = None) -> list[Survey]:
 
 
 def _is_checkpoint(folder: Path) -> bool:
-    return folder.name.startswith("step-") or (folder / manifest.WEIGHTS).is_file()
+    return folder.name.startswith("step-") or (folder / checkpoint_manifest.WEIGHTS).is_file()
 
 
 def _before(folder: Path) -> Path | None:
@@ -62,7 +62,7 @@ def _of_file(path: Path, base_sha256: str | None) -> Survey:
         raise UsageError(f"{path}: not a safetensors file", fix="name a run, a checkpoint or a .safetensors file")
     if path.name == adapter_files.WEIGHTS:
         return _of_adapter(path.parent, base_sha256)
-    if (path.parent / manifest.MANIFEST).is_file() and _is_checkpoint(path.parent):
+    if (path.parent / checkpoint_manifest.MANIFEST).is_file() and _is_checkpoint(path.parent):
         whole = weights_check.of_checkpoint(path.parent, _before(path.parent))
         return Survey(path, tuple(check for check in whole if check.file in (path.name, path.parent.name)))
     recorded, sha256 = _sealed(path)
@@ -99,12 +99,12 @@ def _checkpointed(folder: Path) -> tuple[Mapping[str, Any] | None, str | None]:
     root = (folder.parent if best else folder).parent
     for step in sorted((root / CHECKPOINTS).glob("step-*"), reverse=True):
         try:
-            content = manifest.read(step)
+            content = checkpoint_manifest.read(step)
         except ArtifactError:
             continue
         if best:
             return None, content["files"].get(f"{BEST}/{adapter_files.WEIGHTS}", {}).get("sha256")
-        return content["tensors"].get(manifest.WEIGHTS), None
+        return content["tensors"].get(checkpoint_manifest.WEIGHTS), None
     return None, None
 
 

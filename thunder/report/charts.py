@@ -9,9 +9,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from thunder.corpora.confusions import shown_as
-from thunder.report.loss import TRAIN, VALID, Course, Point
-from thunder.report.marks import Confusion
+from thunder.corpora.channels.confusions import shown_as
+from thunder.report.loss_curve import TRAIN, VALID, Course, Point
+from thunder.report.text_diff import Confusion
 from thunder.text.visible import visible
 
 BEFORE, AFTER = "before", "after"

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from thunder.corpora.confusions import shown_as
-from thunder.evaluation.flags import FLAGS
-from thunder.evaluation.summary import place
+from thunder.corpora.channels.confusions import shown_as
+from thunder.evaluation.metrics.proposal_flags import FLAGS
+from thunder.evaluation.metrics.summary import place
 from thunder.report import charts
 from thunder.report.charts import Dumbbell
-from thunder.report.figures import interval, rate, verdict
-from thunder.report.loss import Course
-from thunder.report.marks import Confusion
-from thunder.report.page import Cell, Section, Table
+from thunder.report.loss_curve import Course
+from thunder.report.number_format import interval, rate, verdict
+from thunder.report.page_model import Cell, Section, Table
+from thunder.report.text_diff import Confusion
 
 UNITS = {
     "CER, code points": "cer_{}",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from thunder.text.normalise import normalise
+from thunder.text.normalize import normalise
 
 CORRECTION_INSTRUCTION = "Correct this N'Ko transcript:"
 

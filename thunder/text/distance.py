@@ -10,7 +10,7 @@ from rapidfuzz.distance import Levenshtein
 
 from thunder.text.alphabet import kind_of
 from thunder.text.graphemes import graphemes
-from thunder.text.normalise import normalise, toneless
+from thunder.text.normalize import normalise, toneless
 
 # what one edit changes; "toneless" is a code point of a text whose tones are taken away first
 Unit = Literal["codepoint", "grapheme", "toneless", "word"]

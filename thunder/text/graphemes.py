@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import regex
 
-from thunder.text.normalise import normalise
+from thunder.text.normalize import normalise
 
 # the extended grapheme cluster of Unicode Standard Annex 29
 CLUSTER = regex.compile(r"\X")

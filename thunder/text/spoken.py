@@ -5,7 +5,7 @@ from __future__ import annotations
 import regex
 
 from thunder.text.alphabet import LAJANYALAN, LATIN_APOSTROPHES, Alphabet
-from thunder.text.normalise import normalise
+from thunder.text.normalize import normalise
 
 # apostrophes and hyphens between letters are spelling, all other punctuation and symbols are not
 _KEPT = rf"{LATIN_APOSTROPHES}\-"

@@ -34,7 +34,7 @@ from thunder.text.alphabet import (
     TONES,
     VOWELS,
 )
-from thunder.text.normalise import Fault, normalise
+from thunder.text.normalize import Fault, normalise
 
 APOSTROPHES = ELIDED_HIGH + ELIDED_LOW
 _LETTERS = "".join([*VOWELS, NO_VOWEL, SYLLABIC_N, *CONSONANTS])

@@ -44,7 +44,7 @@ from thunder.text.alphabet import (
 )
 from thunder.text.alphabet import CONSONANTS as NKO_CONSONANTS
 from thunder.text.bambara import LETTER_BY_LETTER, Tones, spell
-from thunder.text.normalise import normalise
+from thunder.text.normalize import normalise
 from thunder.text.syllables import WORD, Syllable, faults, syllables
 
 _ACCENT = {"": ACUTE, SHORT_HIGH: ACUTE, SHORT_LOW: GRAVE, SHORT_RISING: CARON}

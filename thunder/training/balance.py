@@ -7,17 +7,14 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import mlx.core as mx
 
-from thunder.parallel import collectives, data
+from thunder.parallel import collectives, row_order
 from thunder.parallel.world import World
-from thunder.runs.record import RunRecord
-from thunder.training.settings import LoopSettings
-
-if TYPE_CHECKING:
-    from thunder.training.loop import State
+from thunder.runs.records.run_record import RunRecord
+from thunder.training.loop_settings import LoopSettings
+from thunder.training.state import State
 
 PERIOD = 5  # updates between two looks at the ranks' speeds
 UNLIKE = 1.15  # ranks that differ by less count as equally fast
@@ -38,7 +35,7 @@ class Balance:
     def mine(self, rows: Sequence[int]) -> Sequence[int]:
         """This rank's share of a step's rows."""
         self._rows = max(self._rows, len(rows))  # an epoch's last step may be short
-        return data.share(rows, self.world.rank, self.world.size, self.speeds)
+        return row_order.share(rows, self.world.rank, self.world.size, self.speeds)
 
     def note(self, rows: int, seconds: float) -> None:
         """A micro-batch of so many rows took so long on this rank, without waiting for others."""
@@ -56,7 +53,7 @@ class Balance:
             measured = collectives.gather_array(self.world, mx.array([mine], mx.float32))[:, 0].tolist()
             found = better_split(self.speeds, measured, self._rows)
             if found != self.speeds:
-                counts = data.row_counts(self._rows, found) if found else "even"
+                counts = row_order.row_counts(self._rows, found) if found else "even"
                 record.log(f"step {state.step}: rows by speed: {counts} of {self._rows}")
             self.speeds, self._seconds = found, []
         state.speeds = list(self.speeds)
@@ -75,5 +72,5 @@ def better_split(now: tuple[float, ...], measured: Sequence[float], rows: int) -
 
 def seconds(rows: int, split: tuple[float, ...], measured: Sequence[float]) -> float:
     """How long the slowest rank takes for its share of a step (pure)."""
-    counts = data.row_counts(rows, split or (1.0,) * len(measured))
+    counts = row_order.row_counts(rows, split or (1.0,) * len(measured))
     return max(count / speed for count, speed in zip(counts, measured, strict=True))

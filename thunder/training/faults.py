@@ -22,7 +22,7 @@ from thunder.config import nearest
 from thunder.errors import UsageError
 from thunder.parallel import collectives
 from thunder.parallel.world import World
-from thunder.runs.record import RunRecord
+from thunder.runs.records.run_record import RunRecord
 
 VARIABLE = "THUNDER_FAULTS"
 METAL = {

@@ -5,21 +5,19 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING
 
 import mlx.core as mx
 import mlx.optimizers as optim
 
 from thunder.parallel import collectives
 from thunder.parallel.world import World
-from thunder.runs.record import RunRecord
-from thunder.training import checkpoint, faults
-from thunder.training.checkpoint import BEST
-from thunder.training.settings import LoopSettings
+from thunder.runs.records.run_record import RunRecord
+from thunder.training import faults
+from thunder.training.checkpoints import checkpoint
+from thunder.training.checkpoints.checkpoint import BEST
+from thunder.training.loop_settings import LoopSettings
+from thunder.training.state import State
 from thunder.training.task import Batch, Task
-
-if TYPE_CHECKING:
-    from thunder.training.loop import State
 
 
 class Hook:

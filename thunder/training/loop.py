@@ -3,37 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 
 import mlx.optimizers as optim
 
-from thunder.parallel import data
+from thunder.parallel import row_order
 from thunder.parallel.world import World
-from thunder.runs.record import RunRecord
-from thunder.training import checkpoint, faults, share
+from thunder.runs.records.run_record import RunRecord
+from thunder.training import faults
 from thunder.training.balance import Balance
+from thunder.training.checkpoints import checkpoint, sync_checkpoints
 from thunder.training.hooks import Hook, standard_hooks
-from thunder.training.settings import AS_PLANNED, Circumstances, LoopSettings
-from thunder.training.step import StepResult, make_optimizer, make_step
+from thunder.training.loop_settings import AS_PLANNED, Circumstances, LoopSettings
+from thunder.training.state import State
+from thunder.training.step import make_optimizer, make_step
 from thunder.training.task import Task
-
-
-@dataclass
-class State:
-    """Where a run stands: all of it is in the checkpoint, but for the last two. `step` counts optimizer updates."""
-
-    step: int = 0
-    epoch: int = 0
-    tokens: int = 0
-    best_loss: float | None = None
-    best_step: int | None = None
-    validation: dict[str, float] = field(default_factory=dict)
-    validated_at: int | None = None
-    validations_without_gain: int = 0
-    stopped_early: str = ""
-    speeds: list[float] = field(default_factory=list)
-    asked_to_stop: bool = False
-    result: StepResult | None = None
 
 
 def train(
@@ -61,7 +44,7 @@ def train(
     record.phase("training", step=state.step, steps=settings.total_updates)
     fire(hooks, state, at_start=True)
     order = {"after": state.step, "until": settings.total_updates, "lengths": task.lengths}
-    for plan in data.steps(task.rows, global_batch, settings.seed, **order):
+    for plan in row_order.steps(task.rows, global_batch, settings.seed, **order):
         if state.asked_to_stop or state.stopped_early:
             break
         state.result = step(plan, stop_requested())
@@ -82,7 +65,7 @@ def _start(
     force: bool,
 ) -> State:
     """Where the ranks go on from: one checkpoint on every host, what users take away included, or the beginning."""
-    folder = share.bring_together(world, record, ground=ground, ranks=ranks, force=force)
+    folder = sync_checkpoints.bring_together(world, record, ground=ground, ranks=ranks, force=force)
     if folder is None:
         return State()
     state = checkpoint.restore(folder, task, optimizer, State)

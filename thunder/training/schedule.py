@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from thunder.training.settings import LoopSettings
+from thunder.training.loop_settings import LoopSettings
 
 
 def learning_rate(update: int, settings: LoopSettings) -> float:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -14,24 +13,14 @@ import mlx.optimizers as optim
 from mlx.utils import tree_flatten, tree_map
 
 from thunder.errors import RunFailed
-from thunder.parallel import collectives, data
+from thunder.parallel import collectives, row_order
 from thunder.parallel.world import World
 from thunder.training import faults
 from thunder.training.balance import Balance
+from thunder.training.loop_settings import LoopSettings
 from thunder.training.schedule import learning_rate
-from thunder.training.settings import LoopSettings
+from thunder.training.state import StepResult
 from thunder.training.task import Batch, Task
-
-
-@dataclass(frozen=True)
-class StepResult:
-    """What one update tells: mean loss per supervised token over ranks, tokens, rate, gradient norm before clipping."""
-
-    loss: float
-    tokens: int
-    learning_rate: float
-    grad_norm: float
-    stop: bool
 
 
 def make_optimizer(settings: LoopSettings) -> optim.Optimizer:
@@ -76,7 +65,7 @@ def make_step(
     world: World,
     rows_at_once: int = 0,
     balance: Balance | None = None,
-) -> Callable[[data.Step, bool], StepResult]:
+) -> Callable[[row_order.Step, bool], StepResult]:
     """The function that does one update, given the step's rows over ranks and whether this rank was asked to stop.
 
     rows_at_once: how a rank's share is cut, 0 for the settings' batch size; balance: which rows are whose, None for an
@@ -89,12 +78,12 @@ def make_step(
     nothing = tree_map(mx.zeros_like, model.trainable_parameters())
     mx.eval(nothing)
 
-    def step(plan: data.Step, stop: bool) -> StepResult:
+    def step(plan: row_order.Step, stop: bool) -> StepResult:
         faults.at("step", step=plan.number)
         # Seeded per step and rank: dropout differs between ranks, and resuming needs no random state.
         mx.random.seed(((settings.seed * 1_000_003 + plan.number) * 64 + world.rank) % 2**63)
         loss_sum, gradients, tokens = mx.array(0.0), nothing, 0
-        for count, rows in enumerate(data.micro_batches(balance.mine(plan.rows), rows_at_once)):
+        for count, rows in enumerate(row_order.micro_batches(balance.mine(plan.rows), rows_at_once)):
             begun = time.perf_counter()
             batch = task.batch(rows, plan.epoch)
             loss, grads = gradient(batch)

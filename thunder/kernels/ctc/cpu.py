@@ -11,9 +11,6 @@ from functools import cache
 import mlx.core as mx
 import numpy as np
 
-NONE = -(1 << 29)  # exponent of weight zero; what is below NONE / 4 * 3 was NONE somewhere
-REACH = 1 << 28  # bits that the emissions of a whole row may span: a lesser probability counts as the least one
-
 
 def loss_and_gradient(
     logits: mx.array, frame_lengths: mx.array, labels: mx.array, label_lengths: mx.array, blank: int

@@ -6,10 +6,9 @@ import numpy as np
 from numba import njit
 from numpy.polynomial import Chebyshev, Polynomial
 
-from thunder.kernels.ctc import cpu
-
 F, N = np.float32, np.int32
-NONE, REACH = N(cpu.NONE), cpu.REACH
+NONE = N(-(1 << 29))  # exponent of weight zero; what is below NONE / 4 * 3 was NONE somewhere
+REACH = 1 << 28  # bits that the emissions of a whole row may span: a lesser probability counts as the least one
 LOG2_E = F(1.4426950408889634)
 # 2^r on [0, 1) as a polynomial, to 3e-9
 P0, P1, P2, P3, P4, P5, P6 = map(F, Chebyshev.interpolate(np.exp2, 6, [0, 1]).convert(kind=Polynomial).coef)

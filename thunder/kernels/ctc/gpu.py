@@ -6,9 +6,9 @@ from pathlib import Path
 
 import mlx.core as mx
 
-from thunder.kernels import launch
+from thunder.kernels import gpu_launch
 from thunder.kernels.ctc.problem import IMPOSSIBLE, pose
-from thunder.kernels.launch import SIMD, Kernel, Launch, whole
+from thunder.kernels.gpu_launch import SIMD, Kernel, Launch, whole
 
 FOLDER = Path(__file__).parent
 SWEEP = Kernel(
@@ -56,7 +56,7 @@ def loss_and_gradient(
         shapes=((2, rows, length, states), (rows,)),
         dtypes=(mx.float32, mx.float32),
     )
-    paths, likelihood = launch.run(SWEEP, backend, (*inputs, sizes), sweep)
+    paths, likelihood = gpu_launch.run(SWEEP, backend, (*inputs, sizes), sweep)
     differentiate = Launch(
         constants=(("TG", GROUP), ("STATES", threads)),
         grid=(GROUP, length, rows),
@@ -64,5 +64,5 @@ def loss_and_gradient(
         shapes=((rows, length, size),),
         dtypes=(mx.float32,),
     )
-    (gradient,) = launch.run(GRADIENT, backend, (*inputs, paths, sizes), differentiate)
+    (gradient,) = gpu_launch.run(GRADIENT, backend, (*inputs, paths, sizes), differentiate)
     return problem.finish(mx.where(likelihood < IMPOSSIBLE, mx.inf, -likelihood), gradient)

@@ -8,8 +8,8 @@ from typing import Any
 
 import mlx.core as mx
 
-from thunder.kernels import launch
-from thunder.kernels.launch import SIMD, THREADGROUP_BYTES, Kernel, Launch, whole
+from thunder.kernels import gpu_launch
+from thunder.kernels.gpu_launch import SIMD, THREADGROUP_BYTES, Kernel, Launch, whole
 
 FOLDER = Path(__file__).parent
 AHEAD = Kernel(
@@ -58,7 +58,7 @@ def common_type(*arrays: mx.array) -> tuple[list[mx.array], mx.Dtype]:
     return [x.astype(kind) for x in arrays], kind
 
 
-def start(forms: tuple[tuple[str, Any], ...], rows: int, values: int, shapes: tuple[launch.Shape, ...]) -> Launch:
+def start(forms: tuple[tuple[str, Any], ...], rows: int, values: int, shapes: tuple[gpu_launch.Shape, ...]) -> Launch:
     """Groups over the rows of the state in x, over batch and heads in z."""
     group, lanes = (dict(forms)[name] for name in ("TG", "P"))
     grid = (math.ceil(values * lanes / group) * group, 1, rows)
@@ -87,7 +87,7 @@ def ahead(
     forms = constants(width, values, size, kind, hebbian)
     began = start(forms, rows * heads, values, (frames, frames, states, (rows, heads, kept, values, width)))
     inputs = (q, k, v, eta.astype(mx.float32), retention, state.swapaxes(-1, -2), sizes)
-    read, keyed, last, kept_states = launch.run(AHEAD, backend, inputs, began)
+    read, keyed, last, kept_states = gpu_launch.run(AHEAD, backend, inputs, began)
     return read, keyed, last.swapaxes(-1, -2), kept_states.swapaxes(-1, -2)
 
 
@@ -113,5 +113,5 @@ def back(
     states = (rows, heads, values, width)
     began = start(forms, rows * heads, values, ((*dy.shape,), (rows, heads, chunks, values, width), states))
     inputs = (q, k, eta.astype(mx.float32), retention, dy.astype(mx.float32), own, dstate.swapaxes(-1, -2), sizes)
-    u, gradients, first = launch.run(BACK, backend, inputs, began)
+    u, gradients, first = gpu_launch.run(BACK, backend, inputs, began)
     return u, gradients.swapaxes(-1, -2), first.swapaxes(-1, -2)

@@ -7,14 +7,14 @@ from typing import Any
 
 import mlx.nn as nn
 
-from thunder.lora.batches import Example
-from thunder.lora.engine import smooth
+from thunder.lora.engine import fast_math
 from thunder.lora.engine.choice import GEMMA3, GEMMA3N, GEMMA4
+from thunder.lora.engine.frozen_prefix_engine import Staged
+from thunder.lora.engine.full_model_engine import Plain
 from thunder.lora.engine.gemma3 import Gemma3
 from thunder.lora.engine.gemma3n import Gemma3n
 from thunder.lora.engine.gemma4 import Gemma4
-from thunder.lora.engine.plain import Plain
-from thunder.lora.engine.staged import Staged
+from thunder.lora.tokenized_rows import Example
 
 Engine = Plain | Staged
 
@@ -26,7 +26,7 @@ def of_model(model: Any, trained: int, examples: Sequence[Example], recomputes: 
     recomputes: whether layers recompute their activations in the backward pass.
     """
     if model.model_type in (*GEMMA4, *GEMMA3):
-        smooth.quicken(model)
+        fast_math.quicken(model)
     if model.model_type in GEMMA4:
         return Staged(model, Gemma4(model, trained), examples)
     if model.model_type in GEMMA3:

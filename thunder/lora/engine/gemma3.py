@@ -5,7 +5,7 @@ from __future__ import annotations
 import mlx.core as mx
 import mlx.nn as nn
 
-from thunder.lora.engine.trunk import Behind, Given, KeysValues, Part, Trunk
+from thunder.lora.engine.split_model import Behind, Given, KeysValues, Part, Trunk
 
 
 class Gemma3(Trunk):

@@ -12,9 +12,9 @@ from collections.abc import Callable
 import mlx.core as mx
 import mlx.nn as nn
 
-from thunder.lora.engine import smooth
+from thunder.lora.engine import fast_math
 from thunder.lora.engine.columns import EVERY, project
-from thunder.lora.engine.trunk import Behind, KeysValues, Trunk
+from thunder.lora.engine.split_model import Behind, KeysValues, Trunk
 
 
 class Gemma3n(Trunk):
@@ -34,7 +34,7 @@ class Gemma3n(Trunk):
             self.body.per_layer_model_projection,
             *self.body.altup_projections,
         ]
-        self.recomputes, self.quick = recomputes, smooth.wanted()
+        self.recomputes, self.quick = recomputes, fast_math.wanted()
         self.cutoffs = [  # of sparse layers, in standard deviations above the mean
             layer.mlp._std_multiplier.item() if layer.mlp.activation_sparsity > 0 else None for layer in self.layers
         ]
@@ -170,7 +170,7 @@ class Gemma3n(Trunk):
 
     def _gated(self, gate: mx.array, x: mx.array) -> mx.array:
         if self.quick and gate.dtype == mx.float32:
-            return smooth.gated(gate, x)
+            return fast_math.gated(gate, x)
         return nn.gelu_approx(gate) * x
 
     def _predict(self, altup: nn.Module, hidden: mx.array, streams: slice) -> mx.array:

@@ -6,7 +6,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from thunder.lora.engine.columns import project
-from thunder.lora.engine.trunk import Behind, KeysValues, Trunk
+from thunder.lora.engine.split_model import Behind, KeysValues, Trunk
 
 
 class Gemma4(Trunk):

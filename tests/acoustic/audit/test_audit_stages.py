@@ -1,0 +1,247 @@
+"""The audit of test-time training: a legal head passes, and each planted cheat is caught by the rule that it breaks."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import mlx.core as mx
+import numpy as np
+import pytest
+import toy_speech
+
+from thunder.acoustic.audit import eval_stage, pipeline_stage
+from thunder.acoustic.dataset import utterances
+from thunder.acoustic.head.ttt import Adapted, FastWeights
+from thunder.acoustic.inference.recognizer import Recogniser
+from thunder.acoustic.training.ctc_task import AcousticTask
+from thunder.acoustic.trajectory import training_statistics
+from thunder.runs.bundles import audit_record
+
+MODE = "trajectory+ttt"
+
+
+@pytest.fixture
+def legal():
+    """(recogniser, parts, tables): a head whose adapter does something, as one that was trained does."""
+    settings, parts, made = toy_speech.prepared(24, mode=MODE, ttt_lr=0.1)
+    task = AcousticTask(settings, parts, made)
+    draw = np.random.default_rng(5)
+    adapter = task.model.adapter
+    adapter.output.weight = mx.array(draw.normal(0, 0.5, adapter.output.weight.shape).astype(np.float32))
+    task.model.leave.weight = mx.array(draw.normal(0, 1, task.model.leave.weight.shape).astype(np.float32))
+    return Recogniser(task.model, made, settings), parts, made
+
+
+def reported(recogniser, parts) -> dict[str, str]:
+    rows = recogniser.rows(parts.features, parts.test, 3)
+    return {one.id: row["asr_text"] for one, row in rows}
+
+
+def broken(recogniser, parts, said=None, **options) -> dict[str, str]:
+    """Name -> state of the conditions that are not ok."""
+    found = eval_stage.stage(recogniser, parts.features, parts.test, said or reported(recogniser, parts), 3, **options)
+    return {one.name: one.state for one in found if one.state != "ok"}
+
+
+def test_a_legal_head_passes_every_condition(legal):
+    recogniser, parts, _ = legal
+    found = eval_stage.stage(recogniser, parts.features, parts.test, reported(recogniser, parts), 3)
+    assert audit_record.verdict(found) == "pass"
+    assert [one.name for one in found] == ["repeat", "distribution", "labels", "rate 0", "read before learning",
+                                           "reset", "neighbours", "reported", "slow weights"]  # fmt: skip
+    assert all(one.probes for one in found)
+
+
+class LearnsFirst(FastWeights):
+    """Learns from the utterance as a whole before it reads it."""
+
+    def adapt(self, x, mask, state=None) -> Adapted:
+        first = super().adapt(x, mask, state)
+        return super().adapt(x, mask, first.state)
+
+
+class Carries(FastWeights):
+    """Goes on from where the batch before left off."""
+
+    def start(self, rows):
+        kept = getattr(self, "kept", None)
+        return super().start(rows) if kept is None else mx.broadcast_to(kept, super().start(rows).shape)
+
+    def adapt(self, x, mask, state=None) -> Adapted:
+        done = super().adapt(x, mask, state)
+        object.__setattr__(self, "kept", done.state.mean(0, keepdims=True))
+        return done
+
+
+class CarriesWithin(Carries):
+    """The same, and anew with every second batch: with two batches a test is the same each time."""
+
+    calls = 0
+
+    def start(self, rows):
+        object.__setattr__(self, "calls", self.calls + 1)
+        return super().start(rows) if self.calls % 2 == 0 else FastWeights.start(self, rows)
+
+
+class Shares(FastWeights):
+    """Utterances of a batch learn together."""
+
+    def adapt(self, x, mask, state=None) -> Adapted:
+        first = super().adapt(x, mask, state)
+        together = mx.broadcast_to(first.state.mean(0, keepdims=True), first.state.shape)
+        return super().adapt(x, mask, together)
+
+
+class Stubborn(FastWeights):
+    """Does not care for its rate."""
+
+    def adapt(self, x, mask, state=None) -> Adapted:
+        rate, self.rate = self.rate, 0.1
+        try:
+            return super().adapt(x, mask, state)
+        finally:
+            self.rate = rate
+
+
+class Erodes(FastWeights):
+    """Changes weights that are not fast ones, without a trace in what it says at once."""
+
+    def adapt(self, x, mask, state=None) -> Adapted:
+        done = super().adapt(x, mask, state)
+        self.gate = self.gate + 1e-9 * mx.arange(self.gate.size)
+        return done
+
+
+def with_adapter(recogniser, kind):
+    old = recogniser.model.adapter
+    new = kind(old.gate.size, old.heads, old.head_dim, old.chunk, old.rate, old.cap)
+    new.update(old.parameters())
+    recogniser.model.adapter = new
+    return recogniser
+
+
+@pytest.mark.parametrize("kind, rule", [
+    (LearnsFirst, "read before learning"), (Shares, "neighbours"), (Stubborn, "rate 0"), (Erodes, "slow weights"),
+])  # fmt: skip
+def test_planted_adapters_are_caught(legal, kind, rule):
+    recogniser, parts, _ = legal
+    assert broken(with_adapter(recogniser, kind), parts).get(rule) == "violation"
+
+
+def test_what_is_carried_over_never_passes(legal):
+    """From test to test: the same thing twice is not the same, and nothing can be told. Within a test: caught."""
+    recogniser, parts, _ = legal
+    assert broken(with_adapter(recogniser, Carries), parts) == {"repeat": "inconclusive"}
+    assert broken(with_adapter(recogniser, CarriesWithin), parts)["reset"] == "violation"
+
+
+class Peeks(Recogniser):
+    """Says the reference where it is near."""
+
+    def _heard(self, features, example, probabilities, of_characters):
+        said = super()._heard(features, example, probabilities, of_characters)
+        return said | {"asr_text": example.text or said["asr_text"]}
+
+
+def test_a_recogniser_that_looks_at_references_is_caught(legal):
+    recogniser, parts, made = legal
+    assert broken(Peeks(recogniser.model, made, recogniser.settings), parts)["labels"] == "violation"
+
+
+def test_reported_texts_have_to_be_those_that_are_heard(legal):
+    recogniser, parts, _ = legal
+    said = reported(recogniser, parts)
+    said[parts.test[0].id] += "x"
+    assert broken(recogniser, parts, said) == {"reported": "violation"}
+    assert broken(recogniser, parts, said, same_machine=False) == {"reported": "inconclusive"}
+
+
+def test_utterances_within_a_chunk_prove_nothing(legal):
+    recogniser, parts, _ = legal
+    recogniser.model.adapter.chunk = 1000
+    assert broken(recogniser, parts) == {"it adapts": "inconclusive"}
+
+
+def test_what_is_no_distribution_is_caught(legal, monkeypatch):
+    recogniser, parts, _ = legal
+    real = eval_stage.Probe.hear
+
+    def louder(self, *arguments, **words):
+        return {name: (text, found + 0.01) for name, (text, found) in real(self, *arguments, **words).items()}
+
+    monkeypatch.setattr(eval_stage.Probe, "hear", louder)
+    assert broken(recogniser, parts) == {"distribution": "violation"}
+
+
+# how the weights came about
+
+
+def pipeline(legal, **changes):
+    """State of each condition of a run that was made as it should be, but for `changes`."""
+    recogniser, parts, made = legal
+    given = {
+        "settings": recogniser.settings, "features": parts.features, "trace": {10: 2.0, 20: 1.0}, "tables": made,
+        "frozen": {part: [one.id for one in getattr(parts, part)] for part in ("train", "valid", "test")},
+        "results": {"best_step": 20}, "updates": 2,
+    }  # fmt: skip
+    return {one.name: one.state for one in pipeline_stage.stage(**given | changes)}
+
+
+def test_a_clean_pipeline_passes(legal):
+    assert set(pipeline(legal).values()) == {"ok"}
+
+
+def test_planted_faults_of_a_pipeline(legal):
+    recogniser, parts, made = legal
+    ids = {part: [one.id for one in getattr(parts, part)] for part in ("train", "valid", "test")}
+    leaked = ids | {"train": [*ids["train"], ids["test"][0]]}
+    seen = training_statistics.fit(recogniser.settings, parts.features, [*parts.train, *parts.test])
+    found = pipeline(legal, frozen=leaked, tables=seen, results={"best_step": 10})
+    assert {name for name, state in found.items() if state == "violation"} == {"parts", "tables", "choice"}
+    assert pipeline(legal, tables=seen, same_machine=False)["tables"] == "inconclusive"
+
+
+def test_the_last_digits_of_another_blas_are_no_violation(legal):
+    for by, state in ((1e-6, "ok"), (1e-3, "violation")):
+        other = replace(legal[2], scalar_mean=legal[2].scalar_mean + by * np.abs(legal[2].scalar_mean).max())
+        assert pipeline(legal, tables=other)["tables"] == state
+
+
+def test_a_trainer_that_reads_the_test_is_caught(legal, monkeypatch):
+    """The codebook is fitted on everything: the test's features were read, and other ones give other weights."""
+    real = training_statistics.fit
+    monkeypatch.setattr(pipeline_stage.of_training, "fit", lambda settings, features, train: real(
+        settings, features, [*train, *(one for one in everything if one not in train)]))  # fmt: skip
+    everything = legal[1].train + legal[1].test
+    found = pipeline(legal)
+    assert (found["reads"], found["end to end"], found["tables"]) == ("violation",) * 3
+
+
+def test_a_trainer_that_learns_from_labels_of_the_test_is_caught(legal, monkeypatch):
+    class Leaks(AcousticTask):
+        def __init__(self, settings, prepared, made):
+            super().__init__(settings, prepared, made)
+            self.model.leave.bias = self.model.leave.bias + 0.01 * sum(len(one.labels) for one in prepared.test)
+
+    monkeypatch.setattr(pipeline_stage, "AcousticTask", Leaks)
+    found = pipeline(legal)
+    assert found["end to end"] == "violation" and found["reads"] == "ok", "nothing of the features was read"
+
+
+def test_what_a_run_began_with_is_not_looked_at(legal, tmp_path):
+    recogniser, parts, made = legal
+    task = AcousticTask(recogniser.settings, parts, made)
+    task.save(tmp_path)
+    settings = recogniser.settings.model_copy(update={"start_from": str(tmp_path / "head.safetensors")})
+    assert pipeline(legal, settings=settings)["lineage"] == "inconclusive"
+
+
+def test_noise_is_loud_and_always_the_same(legal):
+    _, parts, _ = legal
+    one = parts.test[0]
+    watched = eval_stage.Watched(parts.features.stores, frozenset([one.id]))
+    real, noise = parts.features.of(one), watched.of(one)
+    assert noise.shape == real.shape and noise.std() > 50 * real.std() and np.array_equal(noise, watched.of(one))
+    assert np.array_equal(watched.of(parts.test[1]), parts.features.of(parts.test[1]))
+    assert watched.read == {one.id, parts.test[1].id}
+    assert isinstance(watched, utterances.Features)

@@ -1,0 +1,134 @@
+"""The acoustic task: its loss against single utterances, batches, and what must be the same however it is run."""
+
+import mlx.core as mx
+import numpy as np
+import pytest
+import toy_speech
+from mlx.utils import tree_flatten
+
+from thunder.acoustic.features.store_index import Utterance
+from thunder.acoustic.head.ctc_head import frames_out
+from thunder.kernels.ctc import ctc_loss
+from thunder.parallel import row_order
+from thunder.parallel.world import World
+from thunder.training.step import gradient_of, make_optimizer, make_step
+
+MODES = ("baseline", "trajectory", "tar", "cr", "ttt", "trajectory+ttt", "trajectory+tar+ttt")
+
+
+def trained(steps, count=24, **changes):
+    """A task after some steps, and the losses on the way."""
+    made = toy_speech.task(count, iters=steps, learning_rate=3e-3, **changes)
+    step = make_step(made, make_optimizer(made.settings), made.settings, World())
+    plans = row_order.steps(made.rows, 4, 0, until=steps, lengths=made.lengths)
+    return made, [step(plan, False).loss for plan in plans]
+
+
+def weights(made):
+    return {name: np.array(array) for name, array in tree_flatten(made.model.trainable_parameters())}
+
+
+@pytest.mark.parametrize("downsample", [1, 2])
+def test_the_loss_is_the_sum_of_those_of_single_utterances(downsample):
+    made = toy_speech.task(downsample=downsample)
+    batch = made.batch([0, 3, 5, 6], 0)
+    total = made.loss(made.model, *batch.arrays)
+    single = 0.0
+    for row in (0, 3, 5, 6):
+        one = made.prepared.train[row]
+        x = mx.array(made.assembler.normalised(made.prepared.features.of(one)))[None]
+        frames = frames_out(one.frames, downsample)
+        logits = made.model(x, mx.array([one.frames]), mx.zeros((1, frames, 7)))
+        labels = mx.array([one.labels])
+        single += ctc_loss(logits, mx.array([frames]), labels, mx.array([len(one.labels)])).item()
+    assert total.item() == pytest.approx(single, rel=1e-4)
+    assert batch.tokens == sum(len(made.prepared.train[row].labels) for row in (0, 3, 5, 6))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_every_mode_learns(mode):
+    made, losses = trained(18, mode=mode, conditioning="attn-bias" if "tar" in mode else "add")
+    assert np.mean(losses[-5:]) < 0.75 * np.mean(losses[:3]), losses
+    assert all(np.isfinite(array).all() for array in weights(made).values())
+
+
+def test_a_learning_rate_of_zero_trains_exactly_the_model_without_fast_weights():
+    plain, with_them = trained(6, dropout=0.1), trained(6, dropout=0.1, mode="ttt", ttt_lr=0.0)
+    assert plain[1] == with_them[1]
+    mine, theirs = weights(plain[0]), weights(with_them[0])
+    assert all(np.array_equal(mine[name], theirs[name]) for name in mine)
+    assert trained(6, dropout=0.1, mode="ttt", ttt_lr=0.01)[1] != plain[1]
+
+
+@pytest.mark.slow  # MLX compiles the whole sweep over frames for this
+def test_compiled_and_uncompiled_steps_have_one_gradient():
+    made = toy_speech.task(mode="trajectory+tar+ttt")
+    assert made.compiled is False, "on the CPU"
+    batch = made.batch([0, 1, 2, 3], 0)
+    loss, gradient = gradient_of(made)(batch)
+    made.compiled = True
+    again, compiled = gradient_of(made)(batch)
+    assert loss.item() == pytest.approx(again.item(), rel=1e-5)
+    scale = max(float(mx.abs(array).max()) for _, array in tree_flatten(gradient))
+    for (name, one), (_, other) in zip(tree_flatten(gradient), tree_flatten(compiled), strict=True):
+        np.testing.assert_allclose(np.array(one), np.array(other), atol=2e-5 * scale, err_msg=name)
+
+
+def test_validation_is_plain_ctc_in_every_mode_and_shared_by_ranks():
+    found = {}
+    for mode in ("baseline", "tar", "cr"):
+        made = toy_speech.task(mode=mode)
+        made.model.eval()
+        batches = [batch for _, batch in made.validation(0, 1)]
+        found[mode] = sum(made.loss(made.model, *batch.arrays).item() for batch in batches)
+        halves = [batch for rank in (0, 1) for _, batch in made.validation(rank, 2)]
+        assert sum(b.tokens for b in batches) == sum(b.tokens for b in halves) > 0
+        shared = sum(made.loss(made.model, *batch.arrays).item() for batch in halves)
+        assert shared == pytest.approx(found[mode], rel=1e-5)
+    assert found["baseline"] == found["tar"] == found["cr"]
+    assert made.validation_metrics({"valid": (6.0, 4.0)}) == {"valid_loss": 1.5}
+
+
+def test_augmentation_is_drawn_anew_each_epoch_and_by_row_alone():
+    made = toy_speech.task(speed=0.2, time_masks=1)
+    one, again, later = made.batch([2, 5], 0), made.batch([2, 5], 0), made.batch([2, 5], 1)
+    assert mx.array_equal(one.arrays[0], again.arrays[0])
+    assert one.arrays[1].tolist() != later.arrays[1].tolist() or not mx.array_equal(one.arrays[0], later.arrays[0])
+    alone = made.batch([5], 0)
+    frames = alone.arrays[1].item()
+    assert frames == one.arrays[1][1].item()
+    assert mx.array_equal(alone.arrays[0][0, :frames], one.arrays[0][1, :frames])
+
+
+def test_two_views_have_masks_of_their_own_and_one_time():
+    made = toy_speech.task(mode="cr", speed=0.2, time_masks=2)
+    x, frames = made.batch([1, 2], 0).arrays[:2]
+    assert x.shape[0] == 4 and frames.shape[0] == 2
+    assert not mx.array_equal(x[0], x[2])
+    both = mx.logical_and(x[0] != 0, x[2] != 0)
+    assert mx.array_equal(mx.where(both, x[0], 0), mx.where(both, x[2], 0))
+
+
+def test_the_control_shuffles_the_scalars_of_each_utterance_in_one_way():
+    plain, control = toy_speech.task(mode="trajectory"), toy_speech.task(mode="trajectory", control="shuffled")
+    one, two = plain.batch([0], 0).arrays, control.batch([0], 0).arrays
+    frames = one[1].item()
+    assert not mx.array_equal(one[5], two[5])
+    np.testing.assert_array_equal(np.sort(np.array(one[5][0, :frames]), 0), np.sort(np.array(two[5][0, :frames]), 0))
+    assert mx.array_equal(one[4], two[4]), "what is measured stays in order"
+    assert mx.array_equal(control.batch([0, 3], 1).arrays[5][0, :frames], two[5][0, :frames])
+
+
+def test_a_head_with_fewer_positions_than_frames_is_refused_by_name():
+    from thunder.errors import UsageError
+
+    rows = toy_speech.rows(8)
+    rows.append((Utterance("endless", 2000, 20.0, "one", "s0"), np.zeros((2000, toy_speech.WIDTH), np.float32)))
+    from thunder.acoustic.dataset import utterances as parts
+    from thunder.acoustic.training.ctc_task import AcousticTask
+    from thunder.acoustic.trajectory.training_statistics import fit
+
+    chosen = toy_speech.settings(head="transformer-768")
+    prepared = parts.prepare(chosen, parts.Features((toy_speech.MemoryStore(rows),)))
+    with pytest.raises(UsageError, match="'endless' has 2000 frames"):
+        AcousticTask(chosen, prepared, fit(chosen, prepared.features, prepared.train))

@@ -1,0 +1,604 @@
+"""The gate: every rule on both sides of its limit, what no accepted text can be, and proposers that mean harm."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import unicodedata
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY, TEST_DATA
+from hypothesis import assume, example, given, settings
+from hypothesis import strategies as st
+
+from thunder.bridge.gate import gate, gate_rules
+from thunder.bridge.gate.gate import Evidence, Verdict
+from thunder.evaluation import cases
+from thunder.evaluation.engines import FromFile, Identity, Oracle, Proposal
+from thunder.evaluation.metrics.judge import judged
+from thunder.evaluation.metrics.summary import summarise
+from thunder.statistics import harm
+from thunder.text.transliterate import to_nko
+
+BOOK = gate_rules.read()
+FIXTURES = REPOSITORY / "tests" / "fixtures"
+JUNK = TEST_DATA / "rows" / "bam_asr_hyp_ref_nemo_log.jsonl"
+LETTERS = "ߊߋߌߍߎߏߐߓߔߕߖߗߘߙߛߜߝߞߟߡߢߣߤߥߦ"
+SURE = {"confidence": -0.01, "margin": 1.0}
+
+
+def nko(count: int, seed: int = 0) -> str:
+    """N'Ko letters without any loop, in words of five."""
+    draw = random.Random(seed)
+    return "".join(" " if place % 6 == 5 else draw.choice(LETTERS) for place in range(count))
+
+
+def changed(text: str, edits: int) -> str:
+    """The text with so many letters put for others, spread over it."""
+    letters = list(text)
+    for place in [at for at, each in enumerate(text) if each != " "][:: max(1, len(text) // max(1, edits) - 1)][:edits]:
+        letters[place] = "ߞ" if letters[place] != "ߞ" else "ߟ"
+    return "".join(letters)
+
+
+def decide(asked, proposal, partition="uncertain", *, script="nko", spans=None, scalars=None, **said) -> Verdict:
+    return gate.decide(Evidence(asked, Proposal(proposal, **SURE | said), partition, script, spans, scalars), BOOK)
+
+
+def rules_of(verdict: Verdict) -> set[str]:
+    return {reason.rule for reason in verdict.reasons}
+
+
+TEXT = nko(100)
+SHORT = nko(7)
+
+
+@pytest.mark.parametrize("asked, proposal, rule", [
+    (TEXT, changed(TEXT, 1), None),
+    (TEXT, "", "empty"),
+    (TEXT, " \n ", "empty"),
+    (TEXT, TEXT[:50] + "\u202e" + TEXT[50:], "characters"),
+    (TEXT, TEXT[:50] + "\u200d" + TEXT[50:], "characters"),
+    (TEXT, TEXT[:50] + "\ufe0f" + TEXT[50:], "characters"),
+    (TEXT, TEXT[:50] + "\x07" + TEXT[50:], "characters"),
+    (TEXT, TEXT[:50] + "\u07fb" + TEXT[50:], "characters"),
+    (TEXT, TEXT[:50] + "\ufffd" + TEXT[50:], "characters"),
+    (TEXT, TEXT[:5] + " \u07eb" + TEXT[5:], "characters"),  # a tone mark on a blank
+    (TEXT, TEXT[:4] + "\u07eb" + TEXT[4:], None),  # and on a letter
+    (TEXT, changed(TEXT, 1)[:5] + "\n" + TEXT[6:], "characters"),
+    (TEXT + " abc", changed(TEXT, 1) + " abc", "script"),  # 84 of 87 letters, 96.5 %
+    (TEXT + " a", changed(TEXT, 1) + " a", None),  # 84 of 85, 98.8 %
+    (TEXT + " a", changed(TEXT, 1) + " b", "new_script"),
+    (TEXT, TEXT[:99] + "a", "new_script"),
+    (TEXT, TEXT[:50] + "а" + TEXT[50:], "new_script"),  # a Cyrillic letter that looks Latin
+    (TEXT, TEXT[:50] + "ߺ" + TEXT[50:], "stretching"),
+    (TEXT[:50] + "ߺ" + TEXT[50:], changed(TEXT, 1)[:50] + "ߺ" + TEXT[50:], None),
+    (TEXT, TEXT[:5] + " " + TEXT[5:] + "ߊ", "spacing"),
+    (TEXT, TEXT[:5] + "\u00a0" + TEXT[6:] + "ߊ", "spacing"),
+    (TEXT[:5] + " " + TEXT[5:], TEXT[:5] + " " + changed(TEXT, 2)[5:], None),
+    (TEXT + "߁߂ ߸", changed(TEXT, 1) + "߁߂ ߸", None),
+    (TEXT + "߁߂ ߸", changed(TEXT, 1) + "߁߃ ߸", "figures"),
+    (TEXT + "߁߂ ߸", changed(TEXT, 1) + "߁߂", "figures"),
+    (TEXT, TEXT + ".", "figures"),
+    (TEXT, TEXT[:80], None),
+    (TEXT, TEXT[:79], "length"),
+    (TEXT, TEXT + nko(25, 1), None),
+    (TEXT, TEXT + nko(26, 1), "length"),
+    (SHORT, SHORT + "ߊߋ", None),
+    (SHORT, SHORT + "ߊߋߌ", "length"),
+    (nko(8), nko(8) + "ߊߋ", None),
+    (nko(8), nko(8) + "ߊߋߌ", "length"),
+    (SHORT, SHORT[:5], None),
+    (SHORT, SHORT[:4], "length"),
+    (nko(8), nko(8)[:7], None),
+    (nko(8), nko(8)[:5] + "ߞ", "length"),  # 6 of 8 is 75 %, though no more than 2 apart
+    (TEXT, TEXT + "ߊߓߊߓߊߓ", None),
+    (TEXT, TEXT + "ߊߓߊߓߊߓߊߓ", "loop"),
+    (TEXT, TEXT + "<pad>", "special_token"),
+    (TEXT, TEXT + "<|turn>", "special_token"),
+    (TEXT, f"Correct this N'Ko transcript:\n{TEXT}", "prompt_echo"),
+])  # fmt: skip
+def test_hard_rules_on_both_sides(asked, proposal, rule):
+    verdict = decide(asked, proposal)
+    hard = rules_of(verdict) - gate.SOFT.keys()
+    assert (rule in hard) if rule else not hard, verdict.reasons
+    assert verdict.decision != "accept" or rule is None
+    assert verdict.decision == "accept" or verdict.text == asked
+
+
+LATIN = "o bɛ bɔ ni tere in ye k'a taa n'a ye fanwɛrɛ fɛ"
+
+
+@pytest.mark.parametrize("proposal, rule", [
+    (LATIN.replace("tere", "tile"), None),
+    (LATIN.replace("k'a", "ka"), None),  # an apostrophe is part of its word
+    (LATIN.replace("ni", "ߣߌ"), "script"),
+    (LATIN.replace("ni", "nߌ"), "new_script"),
+    (LATIN.replace("fɛ", "f4"), "figures"),
+    (LATIN.replace("bɔ", "bɔ,"), "figures"),
+])  # fmt: skip
+def test_rows_of_latin(proposal, rule):
+    verdict = decide(LATIN, proposal, script="latin")
+    assert (rule in rules_of(verdict)) if rule else verdict.decision == "accept"
+
+
+def test_a_row_of_no_script_that_there_are_rules_for():
+    assert "script" in rules_of(decide("абв где", "абв гдд", script=None))
+    assert "script" in rules_of(decide(TEXT, changed(TEXT, 1), script="adlam"))
+
+
+def test_without_a_script_the_input_says_it():
+    assert decide(TEXT, changed(TEXT, 1), script=None).script == "nko"
+    assert decide(LATIN, LATIN.replace("tere", "tile"), script=None).script == "latin"
+
+
+@pytest.mark.parametrize("partition, chars, edits, broken", [
+    ("stable", 100, 1, {"edits", "ratio"}),
+    ("novelty", 100, 1, {"edits", "ratio"}),
+    ("boundary", 100, 10, set()),
+    ("boundary", 100, 11, {"edits"}),
+    ("boundary", 100, 15, {"edits"}),
+    ("boundary", 100, 16, {"edits", "ratio"}),
+    ("boundary", 9, 1, set()),
+    ("boundary", 9, 2, {"edits", "ratio"}),
+    ("boundary", 5, 1, {"ratio"}),  # 1 of 5 is 20 %
+    ("boundary", 39, 3, set()),
+    ("boundary", 39, 4, {"edits"}),
+    ("uncertain", 100, 20, set()),
+    ("uncertain", 100, 21, {"edits"}),
+    ("uncertain", 100, 25, {"edits"}),
+    ("uncertain", 100, 26, {"edits", "ratio"}),
+    ("uncertain", 9, 2, set()),
+    ("uncertain", 9, 3, {"edits", "ratio"}),
+    ("uncertain", 7, 2, {"ratio"}),  # 2 of 7 is 28.6 %
+])  # fmt: skip
+def test_budgets_on_both_sides(partition, chars, edits, broken):
+    text = nko(chars, seed=3)
+    verdict = decide(text, changed(text, edits), partition)
+    assert (verdict.edits, verdict.chars) == (edits, chars)
+    assert rules_of(verdict) == broken
+    assert verdict.decision == ("reject" if broken else "accept")
+
+
+@pytest.mark.parametrize("partition, confidence, margin, broken", [
+    ("boundary", 0.80, 0.0, set()),
+    ("boundary", 0.7999, 0.0, {"confidence"}),
+    ("boundary", None, 0.0, {"confidence"}),
+    ("boundary", 0.80, None, set()),  # a least margin of 0 can be met unsaid
+    ("boundary", 0.80, -0.001, {"margin"}),
+    ("uncertain", 0.90, 0.10, set()),
+    ("uncertain", 0.8999, 0.10, {"confidence"}),
+    ("uncertain", 0.90, 0.0999, {"margin"}),
+    ("uncertain", 0.90, None, {"margin"}),
+    ("uncertain", None, None, {"confidence", "margin"}),
+    ("uncertain", math.e, 0.10, {"confidence"}),  # a log-probability above 0 is none
+])  # fmt: skip
+def test_evidence_on_both_sides(partition, confidence, margin, broken):
+    said = None if confidence is None else math.log(confidence) + 1e-12 * (confidence < 1)
+    assert rules_of(decide(TEXT, changed(TEXT, 3), partition, confidence=said, margin=margin)) == broken
+
+
+def test_as_sure_as_is_asked_for_is_enough():
+    """Where the logarithm is exact: exp(0) is 1."""
+    budget = BOOK.budgets["uncertain"].model_copy(update={"min_confidence": 1.0})
+    book = replace(BOOK, budgets={**BOOK.budgets, "uncertain": budget})
+    for sure, fine in ((0.0, True), (-1e-9, False)):
+        evidence = Evidence(TEXT, Proposal(changed(TEXT, 1), sure, margin=1.0), "uncertain", "nko")
+        assert (gate.decide(evidence, book).decision == "accept") == fine
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 10**400, -(10**400)])
+def test_numbers_that_are_none_count_as_not_said(value):
+    found = decide(TEXT, changed(TEXT, 3), confidence=value, margin=value)
+    assert rules_of(found) == {"confidence", "margin"} and found.confidence is found.margin is None
+
+
+SCALARS = {"novelty": 0.1, "uncertainty": 0.1, "transition_pressure": 0.0, "commitment": 0.9}
+
+
+@pytest.mark.parametrize("given, scalars, wanted", [
+    ("boundary", None, ("boundary", "given")),
+    ("boundary", SCALARS | {"novelty": 1.0}, ("boundary", "given")),
+    ("Boundary", SCALARS, ("novelty", "unknown")),
+    ("unknown", SCALARS, ("novelty", "unknown")),
+    ("", SCALARS, ("novelty", "unknown")),
+    (None, None, ("novelty", "missing")),
+    (None, {}, ("novelty", "missing")),
+    (None, SCALARS | {"commitment": None}, ("novelty", "missing")),
+    (None, SCALARS | {"commitment": math.nan}, ("novelty", "missing")),
+    (None, SCALARS | {"commitment": True}, ("novelty", "missing")),
+    (None, SCALARS | {"commitment": "0.9"}, ("novelty", "missing")),
+    (None, SCALARS, ("stable", "derived")),
+    (None, SCALARS | {"novelty": 0.6, "uncertainty": 0.9}, ("novelty", "derived")),
+    (None, SCALARS | {"novelty": 0.59, "uncertainty": 0.5}, ("uncertain", "derived")),
+    (None, SCALARS | {"uncertainty": 0.49, "transition_pressure": 0.15}, ("boundary", "derived")),
+    (None, SCALARS | {"transition_pressure": -0.15}, ("boundary", "derived")),
+    (None, SCALARS | {"transition_pressure": 0.149}, ("stable", "derived")),
+    (None, SCALARS | {"commitment": 0.5}, ("stable", "derived")),
+    (None, SCALARS | {"commitment": 0.499}, ("boundary", "derived")),
+])  # fmt: skip
+def test_which_partition_counts(given, scalars, wanted):
+    verdict = decide(TEXT, TEXT, given, scalars=scalars)
+    assert (verdict.partition, verdict.partition_source) == wanted
+
+
+@pytest.mark.parametrize("spans, place, fine", [
+    (((10, 12),), 10, True), (((10, 12),), 9, True), (((10, 12),), 12, True),
+    (((10, 12),), 8, False), (((10, 12),), 13, False), ((), 10, False), (None, 50, True),
+    (((20, 22), (2, 4)), 21, True), (((20, 22), (2, 4)), 12, False), (((0, 1),), 0, True), (((99, 100),), 99, True),
+    (((10, 12), (11, 30)), 25, True), (((50, 5000),), 99, True), (((5, 5),), 4, True),
+])  # fmt: skip
+def test_edits_stay_in_their_spans(spans, place, fine):
+    text = TEXT.replace(" ", "ߡ")
+    proposal = text[:place] + ("ߞ" if text[place] != "ߞ" else "ߟ") + text[place + 1 :]
+    for ahead in ("", "  "):  # spans count from the text's own start
+        moved = spans and tuple((start + len(ahead), end + len(ahead)) for start, end in spans)
+        verdict = decide(ahead + text, proposal, spans=moved)
+        assert ("spans" not in rules_of(verdict)) == fine
+
+
+@given(st.data())
+@settings(max_examples=60, deadline=None)
+def test_spans_hold_what_is_outside_them(data):
+    """What is cut out of the spans and filled with anything fits; and all that fits is such a text."""
+    text = data.draw(st.text("ab", max_size=12))
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), min_size=2, max_size=4)))
+    spans = tuple(zip(cuts[::2], cuts[1::2], strict=False))
+    proposal = data.draw(st.text("ab", max_size=12))
+    pieces, place = [], 0
+    for start, end in spans:
+        pieces, place = [*pieces, text[place:start]], end
+    fits = brute(proposal, [*pieces, text[place:]])
+    from thunder.bridge.gate.invariants import of_spans
+
+    assert (not list(of_spans(text, proposal, spans, 0))) == fits
+
+
+def brute(text: str, pieces: list[str]) -> bool:
+    """Whether a text begins with the first piece and goes on, after anything, with the others to its end."""
+    if not text.startswith(pieces[0]):
+        return False
+    rest = text[len(pieces[0]) :]
+    if len(pieces) == 1:
+        return not rest
+    return any(brute(rest[at:], pieces[1:]) for at in range(len(rest) + 1))
+
+
+def test_unchanged_text_is_kept_as_it_came():
+    for partition in ("stable", "boundary", "uncertain", "novelty", "strange"):
+        asked = "  " + TEXT.replace(" ", "  ", 1) + " "
+        verdict = decide(asked, TEXT, partition)
+        assert (verdict.decision, verdict.text, verdict.reasons) == ("keep", asked, ())
+        assert verdict.admissible == (partition in ("stable", "boundary", "uncertain"))
+
+
+STRICT = replace(BOOK, rules=BOOK.rules.model_copy(update={"syllables": "no-worse"}))
+
+
+@pytest.mark.parametrize("asked, proposal, fine", [
+    ("ߡߎ߬ߛߏ ߟߎ߬ ߣߊ߬ߣߊ߫ ߛߏ", "ߡߎ߬ߛߏ ߟߎ߬ ߣߊ߬ߣߊ߫ ߛߏ߫", True),  # a tone
+    ("ߡߎ߬ߛߏ ߟߎ߬ ߣߊ߬ߣߊ߫ ߛߏ", "ߡߎ߬ߛߏ ߟߎ߬ ߣߣߊ߫ ߛߏ", False),  # a vowel is lost
+    ("ߡߎ߬ߛߏ ߟߎ߬ ߣߣߊ߫ ߛߏ", "ߡߎ߬ߛߏ ߟߎ߬ ߣߊ߬ߣߊ߫ ߛߏ", True),  # and put back
+    ("ߡߎ߬ߛߏ ߟߎ߬ ߣߣߊ߫ ߛߏ", "ߡߎ߬ߛߏ ߟߎ߬ ߣߣߊ߬ ߛߏ", True),  # as bad as before
+    ("ߡߎ߬ߛߏ ߟߎ ߣߊ߬ߣߊ߫ ߛ", "ߡߎ߬ߛߏ ߟߎ߲߲ ߣߊ߬ߣߊ߫ ߛ", False),  # a second dot
+    ("ߡߎ߬ߛߏ ߟߎ ߣߊ߬ߣߊ߫ ߛߏ", "ߡߎ߬ߛߏ ߟߎ߲ ߣߊ߬ߣߊ߫ ߛߏ", True),  # a nasal vowel
+    ("ߡߎ߬ߛߏ ߟߎ߬ ߓߟߏ߫ ߛߏ", "ߡߎ߬ߛߏ ߟߎ߬ ߓߟߏ߯ ߛߏ", False),  # nothing is elided before a long vowel
+])  # fmt: skip
+def test_syllables_on_both_sides(asked, proposal, fine):
+    got = gate.decide(Evidence(asked, Proposal(proposal, **SURE), "uncertain", "nko"), STRICT)
+    assert ("syllables" in rules_of(got)) != fine and (got.decision == "accept") == fine
+    # it is off unless a file of rules says it
+    assert BOOK.rules.syllables == "off" and decide(asked, proposal).decision == "accept"
+    assert decide(asked, proposal, partition="stable").reasons  # the rest of the gate stands as it did
+
+
+def test_rows_of_latin_have_no_syllables_of_nko():
+    evidence = Evidence(LATIN, Proposal(LATIN.replace("tere", "trr"), **SURE), "uncertain", "latin")
+    assert gate.decide(evidence, STRICT).decision == "accept"
+
+
+def test_the_other_order_of_marks_is_no_edit():
+    one, other = TEXT + "ߊ\u07eb\u07f2", TEXT + "ߊ\u07f2\u07eb"
+    assert one != other and decide(one, other).decision == "keep"
+    assert decide(one, other).text == one
+
+
+@pytest.mark.parametrize("text, rule", [
+    (TEXT + "\u202e", "characters"), ("ߊߓ" * 20, "loop"), ("", "empty"), ("abc" + TEXT[:20], "script"),
+])  # fmt: skip
+def test_a_kept_text_that_breaks_a_rule_is_not_admissible(text, rule):
+    verdict = decide(text, text)
+    assert verdict.decision == "keep" and rule in rules_of(verdict) and not verdict.admissible
+
+
+@pytest.mark.parametrize("asked", [
+    TEXT.replace(" ", "\t", 1), TEXT.replace(" ", "\u2028", 1), TEXT + "\x1c", TEXT + "\n"])  # fmt: skip
+def test_space_that_a_comparison_passes_over_is_no_secret_way_in(asked):
+    verdict = decide(asked, TEXT)
+    assert (verdict.decision, verdict.text, rules_of(verdict)) == ("keep", asked, {"characters"})
+    assert not verdict.admissible
+
+
+def test_all_reasons_are_told_at_once():
+    verdict = decide(TEXT, f"Correct this N'Ko transcript:\n\u202e<pad>{'no ' * 90}1", "stable", confidence=None)
+    assert {"characters", "script", "loop", "special_token", "prompt_echo", "new_script", "figures", "length", "edits",
+            "ratio"} <= rules_of(verdict)  # fmt: skip
+    assert [reason.rule for reason in verdict.reasons] == sorted(rules_of(verdict), key=list(gate.RULES).index)
+
+
+def test_cut_off_and_withheld_proposals():
+    assert rules_of(decide(TEXT, changed(TEXT, 1), finished=False)) == {"unfinished"}
+    assert rules_of(decide(TEXT, TEXT, accepted=False)) == {"withheld"}
+
+
+def verdicts(accept: int, reject: int, keep: int) -> list[Verdict]:
+    made = [decide(TEXT, changed(TEXT, 1))] * accept + [decide(TEXT, "")] * reject + [decide(TEXT, TEXT)] * keep
+    assert [each.decision for each in made] == ["accept"] * accept + ["reject"] * reject + ["keep"] * keep
+    return made
+
+
+@pytest.mark.parametrize("counts, why", [
+    ((6, 0, 14), None), ((7, 0, 13), "changed"), ((19, 0, 0), None), ((20, 0, 0), "changed"),
+    ((0, 18, 2), None), ((0, 19, 1), "rejected"), ((0, 19, 0), None), ((0, 20, 0), "rejected"), ((0, 0, 0), None),
+    ((30, 70, 0), None), ((31, 69, 0), "changed"), ((9, 90, 1), None), ((0, 91, 9), "rejected"),
+])  # fmt: skip
+def test_the_breaker_on_both_sides(counts, why):
+    found = gate.broken(verdicts(*counts), BOOK.rules)
+    assert (why in found) if why else found is None
+
+
+def test_nothing_of_a_stopped_batch_is_changed_or_admissible():
+    for verdict in verdicts(1, 1, 1):
+        after = gate.stopped(verdict, TEXT, "why")
+        assert after.text == TEXT and not after.admissible and after.decision != "accept"
+        assert after.reasons[-1] == ("breaker", "why")
+
+
+# What no accepted text can be, counted again by other means.
+ODD = "\u202e\u200b\x00\n\t \u00a0\u07fb\u07fc\ufe0f\ufeff\u07eb\u07f2\u07faabаݐ1߁.߸<>\u0301"
+
+
+@st.composite
+def edited(draw):
+    asked = nko(draw(st.integers(4, 60)), draw(st.integers(0, 50)))
+    letters = list(asked)
+    for _ in range(draw(st.integers(1, 4))):
+        at = draw(st.integers(0, len(letters)))
+        some = draw(st.text(st.sampled_from(LETTERS) | st.sampled_from(ODD), max_size=2))
+        letters[at : at + draw(st.integers(0, 2))] = some
+    return asked, "".join(letters)
+
+
+@st.composite
+def with_one_odd_character(draw):
+    asked = nko(draw(st.integers(30, 60)), draw(st.integers(0, 50)))
+    at = draw(st.integers(1, len(asked) - 1))
+    odd = draw(st.sampled_from([*ODD, "  ", " \u00a0"]))
+    return asked, changed(asked[:at], draw(st.integers(0, 1))) + odd + asked[at + draw(st.integers(0, 1)) :]
+
+
+@given(edited() | with_one_odd_character(),
+       st.sampled_from(["stable", "boundary", "uncertain", "novelty", "other", None]))  # fmt: skip
+@settings(max_examples=500, deadline=None)
+@example((TEXT, TEXT[:50] + "ߺ" + TEXT[50:]), "boundary")
+@example((TEXT, TEXT[:6] + " " + TEXT[6:-1]), "boundary")
+@example((TEXT, changed(TEXT, 1)), "boundary")
+def test_no_accepted_text_breaks_a_hard_rule(pair, partition):
+    asked, proposal = pair
+    verdict = decide(asked, proposal, partition)
+    if verdict.decision != "accept":
+        assert verdict.text == asked
+        return
+    got, n = verdict.text, len(asked.strip())
+    assert partition in ("boundary", "uncertain") and got and got == unicodedata.normalize("NFC", got)
+    assert not {unicodedata.category(each) for each in got} & {"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"}
+    assert not set(got) & set("\ufe0f\u00a0\u07fb\u07fc\u07fa") and "  " not in got
+    letters = [each for each in got if each.isalpha()]
+    assert all(0x7C0 <= ord(each) <= 0x7FF for each in letters)
+    assert [each for each in got if unicodedata.category(each)[0] in "NPS"] == []
+    assert abs(len(got) - n) <= 2 if n < 8 else 0.8 * n <= len(got) <= 1.25 * n
+    assert all(got[at : at + unit * 4] != got[at : at + unit] * 4 or not got[at : at + unit].strip()
+               for unit in range(2, 20) for at in range(len(got) - 4 * unit + 1))  # fmt: skip
+    edits = levenshtein(unicodedata.normalize("NFC", asked).strip(), got)
+    assert 0 < edits <= (max(1, n // 10) if partition == "boundary" else max(2, n // 5))
+    assert edits / n <= (0.15 if partition == "boundary" else 0.25)
+
+
+# of more than fifty letters, so that a single strange one is not too many already
+LONG_LATIN = f"{LATIN} o tɛ a dɔn ko u bɛ na sini wa"
+
+
+@st.composite
+def latin_edited(draw):
+    letters = list(LONG_LATIN)
+    for _ in range(draw(st.integers(1, 3))):
+        at = draw(st.integers(0, len(letters) - 1))
+        some = draw(st.sampled_from([*"aɛɔŋ'’", *ODD, "ߊ", "а", "é", "e\u0301", "ﬁ", "7", "  ", "-"]))
+        letters[at : at + draw(st.integers(0, 1))] = some
+    return "".join(letters)
+
+
+@given(latin_edited())
+@settings(max_examples=300, deadline=None)
+def test_no_accepted_text_of_a_latin_row_breaks_a_hard_rule(proposal):
+    verdict = decide(LONG_LATIN, proposal, script="latin")
+    if verdict.decision != "accept":
+        assert verdict.text == LONG_LATIN
+        return
+    got = verdict.text
+    letters = [each for each in got if unicodedata.category(each)[0] == "L" and each not in "\u02bc"]
+    assert all(unicodedata.name(each).startswith("LATIN") for each in letters) and got.isprintable()
+    assert not set(got) & set("0123456789.-<>ﬁ\u00a0\u200b\ufe0f\ufeff\u07fa") and "  " not in got
+    assert 0 < levenshtein(LONG_LATIN, got) <= len(LONG_LATIN) // 5 and unicodedata.is_normalized("NFC", got)
+
+
+def levenshtein(one: str, other: str) -> int:
+    row = list(range(len(other) + 1))
+    for at, letter in enumerate(one, 1):
+        last, row[0] = row[0], at
+        for to, wanted in enumerate(other, 1):
+            last, row[to] = row[to], min(row[to] + 1, row[to - 1] + 1, last + (letter != wanted))
+    return row[-1]
+
+
+@given(edited(), st.floats(-3, 0), st.floats(-1, 1))
+@settings(max_examples=60, deadline=None)
+def test_the_same_evidence_has_the_same_verdict_and_more_of_it_never_hurts(pair, confidence, margin):
+    asked, proposal = pair
+    assume(asked.split() != proposal.split())
+    first = decide(asked, proposal, confidence=confidence, margin=margin)
+    assert first == decide(asked, proposal, confidence=confidence, margin=margin)
+    better = decide(asked, proposal, confidence=confidence / 2, margin=margin + 0.5)
+    assert rules_of(better) <= rules_of(first)
+
+
+# Proposers that mean harm, on recogniser output of which little can be repaired; as sure of themselves as can be.
+ENGLISH = "the committee has decided that every one of these sentences should be answered in plain english"
+
+
+def small(character):
+    return lambda text, reference: text[: len(text) // 2] + character + text[len(text) // 2 :]
+
+
+HARMFUL = {
+    "pads at the end": lambda text, reference: text + "<pad>" * 3,
+    "one pad": lambda text, reference: text + "<pad>",
+    "pads with dots": lambda text, reference: text + "....",
+    "doubles a blank": lambda text, reference: text.replace(" ", "  ", 1),
+    "wide blanks": lambda text, reference: text.replace(" ", "\u00a0"),
+    "loops its last word": lambda text, reference: text + f" {text.split()[-1] if text.split() else 'a'}" * 5,
+    "loops two letters": lambda text, reference: text + "la" * 4,
+    "says all of it twice": lambda text, reference: f"{text} {text}",
+    "switches script": lambda text, reference: to_nko(text).text,
+    "switches the reference's script": lambda text, reference: to_nko(reference).text,
+    "one letter of N'Ko": small("ߊ"), "one letter of Cyrillic": small("а"), "a bidi override": small("\u202e"),
+    "an isolate": small("\u2067"), "a joiner": small("\u200d"), "an accent on nothing": small(" \u0301"),
+    "a line end": small("\n"), "a nul": small("\x00"), "a digit": small("7"), "stretches": small("ߺ"),
+    "answers in English": lambda text, reference: ENGLISH[: len(text)] if len(text) < 90 else ENGLISH,
+    "answers about it": lambda text, reference: f"Sure! Here is the corrected transcript: {text}",
+    "repeats the prompt": lambda text, reference: f"Correct this N'Ko transcript:\n{text}",
+    "says nothing": lambda text, reference: "",
+    "drops its end": lambda text, reference: text[: len(text) // 2],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["identity", "oracle", *HARMFUL])
+def test_junk_rows_are_never_made_worse(name):
+    worse, accepted = [], 0
+    for case in cases.read(JUNK).cases:
+        text = {"identity": case.input, "oracle": case.reference}.get(name)
+        text = HARMFUL[name](case.input, case.reference) if text is None else text
+        verdict = decide(case.input, text, script="latin")
+        if verdict.decision != "accept":
+            assert verdict.text == case.input
+            continue
+        accepted += 1
+        row = judged(case, Proposal(verdict.text))
+        if row["edits_after"]["codepoint"] > row["edits_before"]["codepoint"]:
+            worse.append((case.row_id, case.input, verdict.text))
+    assert not worse
+    assert accepted == 0 or name == "oracle"
+
+
+# what the fixtures' own gate saw is not published: these proposals come with all the confidence there can be, and those
+# that were not taken with none
+@pytest.mark.parametrize("name, wanted", [
+    ("smoke", (0.1429, 0.0476, 2, 0, 0)), ("synthetic", (0.1333, 0.1, 3, 5, 0)), ("real", (0.7604, 0.7512, 1, 0, 0)),
+])  # fmt: skip
+def test_published_runs_with_their_bound_on_harm(name, wanted):
+    path = FIXTURES / f"{name}.jsonl"
+    read = cases.read(path)
+    taken = [json.loads(line).get("accepted", True) for line in path.read_text(encoding="utf-8").splitlines()]
+    rows, proposals = [], FromFile(path, read.all_ids).propose(read.cases)
+    for case, proposal, accepted in zip(read.cases, proposals, taken, strict=True):
+        said = {"confidence": -0.05, "margin": 0.2} if accepted else {}
+        verdict = gate.decide(Evidence(case.input, Proposal(proposal.text, **said), case.partition, case.script), BOOK)
+        assert (verdict.decision == "accept") == accepted
+        rows.append(judged(case, Proposal(proposal.text, accepted=accepted)))
+    found = summarise(rows)
+    got = tuple(found[key] for key in ("cer_before", "cer_after", "improved", "neutral", "worse"))
+    assert got == pytest.approx(wanted, abs=5e-5)
+    assert found["accepted"] == sum(taken) and found["worse_upper95"] == harm.upper_bound(0, sum(taken))
+    assert found["worse_upper95"] == pytest.approx(1 - 0.05 ** (1 / sum(taken)))
+    blind = summarise([judged(case, Proposal(row["proposal"])) for case, row in zip(read.cases, rows, strict=True)])
+    assert blind["cer_after"] == found["cer_blind"]
+
+
+@pytest.mark.parametrize("engine, decisions", [(Identity(), {"keep"}), (Oracle(), {"accept", "reject", "keep"})])
+def test_engines_of_the_evaluation(engine, decisions):
+    read = cases.read(FIXTURES / "synthetic.jsonl")
+    for case, proposal in zip(read.cases, engine.propose(read.cases), strict=True):
+        assert gate.decide(Evidence(case.input, proposal, case.partition, case.script), BOOK).decision in decisions
+
+
+def test_a_reason_is_short_whatever_is_proposed():
+    for text in ("." * 100_000, "1" * 100_000 + TEXT, TEXT * 500, "\u202e" * 50_000, "\U000e0041ꙮ" * 9999):
+        verdict = decide(TEXT, text)
+        assert verdict.reasons and all(len(reason.said) < 400 for reason in verdict.reasons)
+
+
+# The file of rules.
+def test_a_file_that_changes_while_it_is_read_has_no_id(tmp_path, monkeypatch):
+    from thunder.errors import ConfigError
+
+    path = tmp_path / "r.yaml"
+    data = gate_rules.DEFAULT.read_bytes()
+    path.write_bytes(data)
+    real = gate_rules.load_yaml
+
+    def meanwhile(where):
+        values = real(where)
+        path.write_bytes(data.replace(b"0.80", b"0.10"))
+        return values
+
+    monkeypatch.setattr(gate_rules, "load_yaml", meanwhile)
+    with pytest.raises(ConfigError, match="not the same when it was read again"):
+        gate_rules.read(path)
+
+
+def test_the_id_is_the_name_and_the_digest_of_the_file(tmp_path):
+    import hashlib
+
+    data = gate_rules.DEFAULT.read_bytes()
+    assert BOOK.id == f"agp_rules_v1@{hashlib.sha256(data).hexdigest()}"
+    other = tmp_path / "r.yaml"
+    other.write_bytes(data.replace(b"0.80", b"0.81"))
+    assert gate_rules.read(other).id != BOOK.id and gate_rules.read(other).rules.name == "agp_rules_v1"
+
+
+@pytest.mark.parametrize("said, fine", [("off", True), ("no-worse", True), ("yes", False), ("1", False)])
+def test_a_file_may_ask_for_syllables(tmp_path, said, fine):
+    from thunder.errors import ConfigError
+
+    path = tmp_path / "r.yaml"
+    path.write_text(f"{gate_rules.DEFAULT.read_text(encoding='utf-8')}syllables: {said}\n", encoding="utf-8")
+    if fine:
+        assert gate_rules.read(path).rules.syllables == said
+    else:
+        with pytest.raises(ConfigError, match="syllables"):
+            gate_rules.read(path)
+
+
+def test_faults_of_a_file_are_listed_together(tmp_path):
+    from thunder.errors import ConfigError
+
+    text = gate_rules.DEFAULT.read_text(encoding="utf-8")
+    text = text.replace("span_slack: 1", "span_slak: 1").replace("  novelty:", "  novel:")
+    text = text.replace("min_confidence: 0.80", "min_confidence: 1.80").replace("breaker_rows: 20", "breaker_rows: no")
+    path = tmp_path / "r.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError) as caught:
+        gate_rules.read(path)
+    said = str(caught.value)
+    for each in ("'span_slak'", "span_slack", "breaker_rows", "partitions.boundary", "min_confidence", "'no'",
+                 "partitions.novelty: expected", "partitions.novel: no such"):  # fmt: skip
+        assert each in said
+    assert str(path) in said
+
+
+def test_every_rule_has_a_meaning_and_a_test():
+    source = Path(__file__).read_text(encoding="utf-8")
+    assert all(f'"{rule}"' in source for rule in gate.RULES)

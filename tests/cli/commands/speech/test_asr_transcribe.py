@@ -1,0 +1,90 @@
+"""`thunder asr transcribe`: the same rows as the test of a run on the same sounds; what cannot be heard is named."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import soundfile
+from untrained_head import WORDS, write_head, write_sounds
+
+from thunder.acoustic.head import head_file
+from thunder.cli import main as cli
+
+REFERENCE = {"split", "reference_text", "cer_edits", "reference_chars", "wer_edits", "reference_words",
+             "edits_by_partition", "character_partitions"}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def sounds(tmp_path_factory):
+    return write_sounds(tmp_path_factory.mktemp("sounds"), WORDS)
+
+
+@pytest.fixture(scope="module", params=["fp16", "int8"])
+def untrained(request, sounds, tmp_path_factory):
+    return write_head(tmp_path_factory.mktemp("head"), sounds, "latin", request.param)
+
+
+def rows_of(capsys, *words) -> list[dict]:
+    capsys.readouterr()
+    assert cli.main(["asr", *map(str, words)]) == 0
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+@pytest.mark.parametrize("batch_size", [2, 8])
+def test_the_rows_are_those_of_an_evaluation(untrained, sounds, tmp_path, capsys, batch_size):
+    path, features = untrained
+    words = ["eval", "--run", path, "--features", features, "--out", tmp_path, "--json"]
+    assert cli.main(["asr", *map(str, words)]) == 0
+    tested = [json.loads(line) for line in (tmp_path / "test_predictions.jsonl").read_text().splitlines()]
+    found = rows_of(capsys, "transcribe", sounds, "--run", path, "--batch-size", batch_size, "--json")
+    assert [row["feat_id"] for row in found] == list(WORDS)
+    for row, other in zip(found, sorted(tested, key=lambda row: row["feat_id"]), strict=True):
+        assert REFERENCE.isdisjoint(row)
+        for name in set(other) - REFERENCE - {"audio_id", "ttt_drift", "ttt_capped", "trajectory_scalars"}:
+            assert row[name] == other[name], name
+        for name, value in other["trajectory_scalars"].items():
+            assert row["trajectory_scalars"][name] == pytest.approx(value, abs=1e-6)
+        assert row["ttt_drift"] == pytest.approx(other["ttt_drift"], rel=1e-4)
+
+
+def test_rows_are_written_for_the_correction(untrained, sounds, tmp_path, capsys):
+    path, _ = untrained
+    out = tmp_path / "rows.jsonl"
+    assert cli.main(["asr", "transcribe", str(sounds / "a.flac"), "--run", str(path), "--out", str(out)]) == 0
+    (row,) = [json.loads(line) for line in out.read_text().splitlines()]
+    assert capsys.readouterr().out == f"{sounds / 'a.flac'}\t{row['asr_text']}\n"
+    assert row["seconds"] == 9000 / 16000 and row["partition"] in ("stable", "boundary", "uncertain", "novelty")
+
+
+def test_what_cannot_be_heard_is_named_and_left_out_on_request(untrained, sounds, tmp_path, capsys):
+    path, _ = untrained
+    (tmp_path / "torn.flac").write_bytes((sounds / "b.flac").read_bytes()[:300])
+    (tmp_path / "text.wav").write_text("no sound")
+    words = ["asr", "transcribe", *map(str, (sounds / "a.flac", tmp_path / "torn.flac", tmp_path / "text.wav"))]
+    assert cli.main([*words, "--run", str(path)]) == 2
+    said = capsys.readouterr().err
+    assert "torn.flac" in said and "text.wav" in said and "--keep-going" in said
+    assert cli.main([*words, "--run", str(path), "--keep-going"]) == 0
+    heard = capsys.readouterr()
+    assert heard.out.startswith(f"{sounds / 'a.flac'}\t") and heard.out.count("\n") == 1
+    assert heard.err.count("left out:") == 2
+
+
+def test_more_than_30_seconds_are_heard_in_windows_or_refused(untrained, tmp_path, capsys):
+    path, _ = untrained
+    soundfile.write(tmp_path / "long.wav", np.random.default_rng(0).standard_normal(16000 * 31) * 0.1, 16000)
+    words = ["asr", "transcribe", str(tmp_path / "long.wav"), "--run", str(path)]
+    assert cli.main(words) == 0
+    assert cli.main([*words, "--long-audio", "refuse"]) == 2
+    assert "31.0 s long" in capsys.readouterr().err
+
+
+def test_a_head_over_whisper_asks_for_its_weights(untrained, sounds, tmp_path, capsys):
+    found = head_file.load(untrained[0])
+    recipe = found.origin.recipe | {"kind": "whisper", "model": "0" * 64}
+    origin = head_file.Origin(found.origin.settings, found.origin.width, recipe, "0" * 64)
+    head_file.save(tmp_path / "best.safetensors", found.model, found.tables, origin)
+    assert cli.main(["asr", "transcribe", str(sounds), "--run", str(tmp_path / "best.safetensors")]) != 0
+    assert "--whisper FOLDER" in capsys.readouterr().err

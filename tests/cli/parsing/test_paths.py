@@ -1,0 +1,81 @@
+"""Paths as every host of a cluster understands them."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from thunder.cli.parsing import paths
+from thunder.cli.parsing.paths import PATHS, placed, portable
+from thunder.lora.lora_settings import LoraSettings, PretrainSettings
+
+NAMES = st.text(st.sampled_from("ab~.-_ ߊé"), min_size=1, max_size=4).filter(lambda name: name not in (".", ".."))
+INSIDE = st.lists(NAMES, min_size=1, max_size=3).map("/".join)
+
+
+@pytest.fixture
+def elsewhere(monkeypatch):
+    """This host, and then another one with its project and its home in other places."""
+
+    def move(repository: str, home: str) -> None:
+        monkeypatch.setattr(paths, "REPOSITORY", Path(repository))
+        monkeypatch.setenv("HOME", home)
+
+    return move
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.sampled_from(["/home/a/thunder", "/home/a", "/srv", "/home/ab"]), INSIDE)
+def test_here_a_path_comes_back_as_it_was(root, name):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(paths, "REPOSITORY", Path("/home/a/thunder"))
+        patch.setenv("HOME", "/home/a")
+        before = LoraSettings(data=f"{root}/{name}", adapter_path=f"{root}/{name}")
+        after = placed(portable(before))
+        assert after.data == after.adapter_path == str(Path(f"{root}/{name}"))
+        again = portable(before)
+        assert portable(again) == again, "said twice it says the same"
+
+
+@pytest.mark.parametrize(
+    "here, there",
+    [
+        ("/home/a/thunder/data/x", "/Users/b/T/data/x"),
+        ("/home/a/corpora/x", "/Users/b/corpora/x"),
+        ("/srv/x", "/srv/x"),
+        ("/home/ab/x", "/home/ab/x"),
+        ("/home/a/thunder", "/Users/b/T"),
+        ("/home/a/thunder/~b/x", "/Users/b/thunder/~b/x"),
+    ],
+)
+def test_another_host_finds_its_own_copy(elsewhere, here, there):
+    elsewhere("/home/a/thunder", "/home/a")
+    sent = portable(LoraSettings(data=here))
+    elsewhere("/Users/b/T", "/Users/b")
+    assert placed(sent).data == there
+
+
+def test_what_is_not_given_stays_so_and_nothing_else_is_touched():
+    for plain in (LoraSettings(), PretrainSettings(text_root="corpus", text=["*.txt"])):
+        assert portable(plain) == plain
+        given = {name: getattr(plain, name) for name in PATHS if hasattr(plain, name)}
+        unset = {name for name, value in given.items() if not value}
+        changed = placed(plain)
+        assert all(getattr(changed, name) == given[name] for name in unset)
+        for name in type(plain).model_fields:
+            assert name in PATHS or name == "model" or getattr(changed, name) == getattr(plain, name)
+
+
+@pytest.mark.parametrize("model", ["mlx-community/gemma-3-1b-it", "a/b", None])
+def test_a_repository_stays_one(model, elsewhere, tmp_path):
+    elsewhere(str(tmp_path), str(tmp_path))
+    before = LoraSettings(model=model)
+    assert placed(portable(before)).model == model
+
+
+def test_a_model_that_lies_in_the_project_is_found_there(elsewhere, tmp_path):
+    elsewhere(str(tmp_path), "/home/a")
+    (tmp_path / "models" / "tiny").mkdir(parents=True)
+    sent = portable(LoraSettings(model=str(tmp_path / "models/tiny")))
+    assert sent.model == "models/tiny" and placed(sent).model == str(tmp_path / "models/tiny")

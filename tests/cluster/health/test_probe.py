@@ -1,0 +1,278 @@
+import ast
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from thunder.cluster.health import cluster_status, host_report, probe, probe_program
+from thunder.cluster.inventory.cluster_file import Cluster, Host, with_local_ranks
+from thunder.cluster.ssh import client
+from thunder.units import Seconds
+
+IFCONFIG = """lo0: flags=8049<UP,LOOPBACK,RUNNING,MULTICAST> mtu 16384
+\tinet 127.0.0.1 netmask 0xff000000
+en0: flags=8863<UP,BROADCAST,SMART,RUNNING,SIMPLEX,MULTICAST> mtu 1500
+\tether 3c:22:fb:00:00:01
+\tinet6 fe80::1%en0 prefixlen 64 secured scopeid 0x4
+\tinet 192.168.1.4 netmask 0xffffff00 broadcast 192.168.1.255
+\tstatus: active
+bridge0: flags=8863<UP,BROADCAST,SMART,RUNNING,SIMPLEX,MULTICAST> mtu 9000
+\tinet 10.0.5.1 netmask 0xffffff00 broadcast 10.0.5.255
+\tmember: en2 flags=3<LEARNING,DISCOVER>
+\tstatus: inactive
+"""
+ROUTE = "   route to: 10.0.5.2\ndestination: 10.0.5.2\n  interface: en0\n    gateway: 192.168.1.1\n      flags: <UP>\n"
+PING = "3 packets transmitted, 3 packets received, 0.0% packet loss\n"
+PING += "round-trip min/avg/max/stddev = 0.261/0.402/0.5/0.1 ms"
+LINUX_PING = (
+    "3 packets transmitted, 2 received, 33% packet loss, time 400ms\nrtt min/avg/max/mdev = 0.041/0.072/0.1/0.02 ms"
+)
+PMSET = " Sleep On Power Button 1\n sleep                1 (sleep prevented by sharingd)\n"
+PMSET += " displaysleep         10\n disksleep 0\n"
+VM_STAT = "Mach Virtual Memory Statistics: (page size of 16384 bytes)\n"
+VM_STAT += "Pages free:  100.\nPages active: 7.\nPages inactive: 11.\n"
+
+
+def mac(monkeypatch, **said):
+    """Pretend to be a Mac whose commands say this (written after published samples, not captured from one)."""
+    monkeypatch.setattr(probe_program, "MAC", True)
+    monkeypatch.setattr(probe_program, "said_by", lambda *argv, **_: (0, said["_".join(argv[:2]).strip("-")], ""))
+
+
+@pytest.mark.parametrize("question", ["ports", "send"])
+def test_the_program_is_plain_python_39(question):
+    tree = ast.parse(probe.program(question), feature_version=(3, 9))
+    names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    names |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    assert names <= sys.stdlib_module_names | {"__future__", "importlib"}
+
+
+def test_ifconfig_of_a_mac():
+    assert probe_program.from_ifconfig(IFCONFIG) == [
+        {"name": "lo0", "addresses": ["127.0.0.1"], "mtu": 16384, "active": None},
+        {"name": "en0", "addresses": ["192.168.1.4"], "mtu": 1500, "active": True},
+        {"name": "bridge0", "addresses": ["10.0.5.1"], "mtu": 9000, "active": False},
+    ]
+
+
+def test_the_route_of_a_mac(monkeypatch):
+    mac(monkeypatch, **{"route_-n": ROUTE})
+    answer = probe_program.route("127.0.0.1")
+    assert (answer["interface"], answer["gateway"]) == ("en0", "192.168.1.1")
+
+
+@pytest.mark.parametrize("text, received, least", [(PING, 3, 0.261), (LINUX_PING, 2, 0.041), ("", 0, None)])
+def test_what_ping_says(monkeypatch, text, received, least):
+    monkeypatch.setattr(probe_program, "said_by", lambda *argv, **_: (0, text, ""))
+    answer = probe_program.ping("10.0.5.2")
+    assert (answer["received"], answer["least"]) == (received, least)
+
+
+def test_power_of_a_mac(monkeypatch):
+    mac(monkeypatch, **{"pmset_-g": PMSET + "Now drawing from 'AC Power'\n"})
+    assert probe_program.power() == {"source": "AC Power", "sleep": 1, "displaysleep": 10, "disksleep": 0}
+
+
+def test_memory_of_a_mac():
+    assert probe_program.from_vm_stat(VM_STAT) == 16384 * 111
+    assert probe_program.from_vm_stat("") is None
+
+
+@pytest.mark.parametrize(
+    "parent, orphan",
+    [
+        ("1 0 /sbin/launchd", True),
+        ("1 0 /usr/bin/python -m thunder launch", False),
+        ("1 0 bash", True),
+        ("5 1 /usr/lib/systemd/systemd --user", True),
+        ("5 1 python -m thunder train", False),
+        ("5 1 pytest", False),
+    ],
+)
+def test_whose_ranks(monkeypatch, parent, orphan):
+    number = parent.split()[0]
+    lines = f"{parent}\n 9 {number} /x/python -P -m thunder rank /runs/a --job train\n 8 1 grep thunder ranks\n"
+    monkeypatch.setattr(probe_program, "said_by", lambda *argv, **_: (0, lines, ""))
+    assert [(each["pid"], each["orphan"]) for each in probe_program.ranks()] == [(9, orphan)]
+
+
+def test_ports_tcp_and_clock_of_this_machine():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        assert probe_program.ports(["127.0.0.1"], [port])[str(port)] == os.strerror(
+            98 if sys.platform == "linux" else 48
+        )
+        assert probe_program.tcp("127.0.0.1", port)["answered"]
+    assert probe_program.tcp("127.0.0.1", port)["answered"], "a refusal is an answer"
+    assert abs(probe_program.clock() - time.time()) < 1
+
+
+def test_the_program_answers_by_itself():
+    done = subprocess.run(
+        [sys.executable, "-I", "-", "ports", json.dumps({"ips": ["127.0.0.1", "192.0.2.77"], "wanted": [20001]})],
+        input=probe.program("ports"),
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith(probe_program.MARK)]
+    assert "assign" in json.loads(line.removeprefix(probe_program.MARK))["20001"], "one of two addresses is not here"
+
+
+def test_a_local_cluster_is_healthy_but_for_what_this_machine_lacks():
+    said = cluster_status.check(with_local_ranks(2))
+    assert [
+        each["found"] for each in said["findings"] if each["state"] == "failure" and "stale" not in each["check"]
+    ] == []
+    assert [each["own_interface"] == each["interface"] for each in said["links"]] == [True, True]
+    assert json.loads(json.dumps(said)) == said
+
+
+class Fake:
+    """A connection that answers as told."""
+
+    def __init__(self, completed=None, wait=None):
+        self.completed, self.wait, self.argv = completed, wait, []
+
+    def run(self, argv, timeout, stdin=""):
+        self.argv.append(argv)
+        if self.wait:
+            self.wait.wait(60)
+        return self.completed
+
+    def close(self):
+        pass
+
+
+FAR = Cluster(
+    name="far", hosts=[Host(name=n, ssh=n, ips=[f"10.0.5.{n[-1]}"], python="~/t/python") for n in ("m4", "m5")]
+)
+
+
+def answered(text, code=0, errors=""):
+    return probe.ask(Fake(client.Completed(code, text, errors)), "python", "clock", {}, Seconds(1))
+
+
+def test_what_a_login_shell_prints_is_no_answer():
+    assert answered(f"Welcome!\n{probe_program.MARK}1.5\n") == 1.5
+    with pytest.raises(probe.Unanswered, match="nothing was printed"):
+        answered("Welcome!")
+    with pytest.raises(probe.Unanswered, match="does not fit the question"):
+        answered(f"{probe_program.MARK}oh")
+
+
+def test_no_python_there():
+    with pytest.raises(probe.Unanswered) as caught:
+        answered("", 127, "bash: t/python: No such file or directory\n")
+    assert caught.value.reach.kind == "no python"
+
+
+@pytest.mark.parametrize(
+    "host, python",
+    [
+        ({"python": "~/tt/.venv/bin/python"}, "tt/.venv/bin/python"),
+        ({"folder": "~/tt/"}, "tt/.venv/bin/python"),
+        ({"folder": "/opt/tt"}, "/opt/tt/.venv/bin/python"),
+        ({}, "python3"),
+    ],
+)
+def test_which_python_is_asked(host, python):
+    assert probe.interpreter(Host(name="a", ssh="a", ips=["10.0.5.1"], **host)) == python
+
+
+@pytest.mark.parametrize("stage", ["connect", "answer"])
+def test_a_host_that_hangs_does_not_hang_us(stage):
+    never = threading.Event()
+
+    def connect(host):
+        if stage == "connect":
+            never.wait(60)
+        return Fake(wait=never)
+
+    begun = time.monotonic()
+    read = probe.read_all(FAR, [20001], Seconds(0.5), connect)
+    assert time.monotonic() - begun < 3
+    never.set()
+    if stage == "connect":
+        assert [each.reach.kind for each in read] == ["unreachable"] * 2
+    else:
+        assert all("not answered in time" in each.unanswered.values() for each in read)
+
+
+def test_a_host_that_ssh_refuses():
+    def connect(host):
+        raise client.SshError("unknown key", "why", "ssh-keyscan")
+
+    assert [each.reach for each in probe.read_all(FAR, connect=connect)] == [
+        host_report.Reach("unknown key", "why", "ssh-keyscan")
+    ] * 2
+
+
+def test_garbage_from_a_host_is_said_to_be_that():
+    fake = Fake(client.Completed(0, f"{probe_program.MARK}[1]\n", ""))
+    read = probe.read_all(FAR, connect=lambda host: fake)
+    assert all("does not fit the question" in " ".join(each.unanswered.values()) for each in read)
+
+
+IBV = "    device     \t   node GUID\n    ------     \t----------------\n    rdma_en2   \t2ce5a1b2c3d4e5f6\n"
+
+
+@pytest.mark.parametrize(
+    "status, text, devices, fault",
+    [
+        (0, IBV, ["rdma_en2"], None),
+        (0, "    device node GUID\n", [], None),
+        (127, "", [], "ibv_devices ended with 127"),
+    ],
+)
+def test_rdma_devices(monkeypatch, status, text, devices, fault):
+    monkeypatch.setattr(probe_program, "said_by", lambda *argv, **_: (status, text, ""))
+    assert probe_program.rdma() == {"devices": devices, "fault": fault}
+
+
+def test_the_chip(monkeypatch):
+    mac(monkeypatch, **{"sysctl_-n": "Apple M4 Max\n"})
+    assert probe_program.chip() == "Apple M4 Max"
+
+
+def test_each_host_is_asked_for_its_own_ports():
+    fakes = {host.name: Fake(client.Completed(1, "", "no")) for host in FAR.hosts}
+    probe.read_all(FAR, {"m4": [20001], "m5": [20002]}, Seconds(5), lambda host: fakes[host.name])
+    asked = {
+        name: [json.loads(argv[-1])["wanted"] for argv in fake.argv if argv[3] == "ports"]
+        for name, fake in fakes.items()
+    }
+    assert asked == {"m4": [[20001]], "m5": [[20002]]}
+
+
+@pytest.mark.parametrize("silent", ["send", "receive"])
+def test_a_measurement_that_hangs_does_not_hang_us(silent):
+    """The hosts answer pings, and one end of the measurement never says anything: a warning, in time."""
+    never = threading.Event()
+    answers = {
+        "ping": {"installed": True, "sent": 3, "received": 3, "least": 0.3, "mean": 0.3, "fault": None},
+        "tcp": {"answered": True, "milliseconds": 0.3, "fault": None},
+        "send": {"bytes_per_second": None, "fault": None},
+        "receive": {"bytes_per_second": 1e9, "fault": None},
+    }
+
+    class Answering(Fake):
+        def run(self, argv, timeout, stdin=""):
+            if argv[3] == silent:
+                never.wait(60)
+            answer = answers.get(argv[3])
+            return client.Completed(0, f"{probe_program.MARK}{json.dumps(answer)}" if answer else "", "")
+
+    begun = time.monotonic()
+    read = probe.read_all(FAR, (), Seconds(1), lambda host: Answering())
+    assert time.monotonic() - begun < 3
+    never.set()
+    assert [[link.throughput for link in each.links] for each in read] == [
+        [host_report.Throughput(None, "not measured in time")]
+    ] * 2
+    assert all(link.ping.received == 3 for each in read for link in each.links), "what was answered counts"

@@ -1,0 +1,320 @@
+import json
+import random
+import shutil
+
+import pytest
+from conftest import SHARED_DATA, TEST_DATA, needs_shared_data, write_rows
+
+from thunder import digest
+from thunder.corpora.builders import corpus_folder
+from thunder.corpora.builders.real_corpus import build_agp_nko_correction_chatml
+from thunder.corpora.corpus_settings import BuildSettings
+from thunder.corpora.rows.chat_rows import read
+from thunder.corpora.rows.chatml import messages, prompt
+from thunder.corpora.splits import eval_only, near_duplicates
+from thunder.corpora.splits.split_by_reference import Ties, mark_of, part_of
+from thunder.errors import ArtifactError, CorpusError, UsageError
+from thunder.text.chat import correction_messages
+
+SYLLABLES = [consonant + vowel for consonant in "ߓߕߖߗߘߙߛߝߞߟߡߣ" for vowel in "ߊߋߌߍߎߏߐ"]
+
+
+def pairs(count, seed=0, **fields):
+    draw = random.Random(seed)
+    rows = []
+    for _ in range(count):
+        words = ["".join(draw.choices(SYLLABLES, k=draw.randint(1, 3))) for _ in range(draw.randint(5, 9))]
+        reference = " ".join(words)
+        rows.append({"before": "".join(c for c in reference if draw.random() > 0.1), "after": reference} | fields)
+    return rows
+
+
+@pytest.fixture
+def make(tmp_path):
+    def make(rows, out="corpus", **options):
+        source = write_rows(tmp_path / "rows.jsonl", rows)
+        settings = BuildSettings(inputs=[str(source)], out=str(tmp_path / out), **options)
+        return tmp_path / out, build_agp_nko_correction_chatml(settings)
+
+    return make
+
+
+def rows_of(path, part):
+    file = path / f"{part}.jsonl"
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.exists() else []
+
+
+def test_parts_are_what_training_reads_and_nothing_is_lost(make):
+    out, manifest = make(pairs(300), test_share=0.2, valid_share=0.1)
+    parts = {part: rows_of(out, part) for part in ("train", "valid", "test")}
+    for part, rows in parts.items():
+        corpus = read(out / f"{part}.jsonl")
+        assert [row.reference for row in corpus.rows] == [row["reference_text"] for row in rows]
+        assert corpus.errors_before.edits == manifest["parts"][part]["edits"]
+        assert all(row["split"] == part for row in rows)
+    real = [row for rows in parts.values() for row in rows if row["origin"] == "real"]
+    assert len(real) + sum(manifest["left_out"].values()) == 300
+    references = [{row["reference_text"] for row in rows} for rows in parts.values()]
+    assert not references[0] & references[1] and not references[0] & references[2] and not references[1] & references[2]
+    assert 30 <= len(parts["test"]) <= 90 and 10 <= len(parts["valid"]) <= 50
+
+
+def test_the_same_bytes_again_and_another_manifest_after_one_byte(make, tmp_path):
+    rows = pairs(80)
+    digests = []
+    for out in ("one", "two"):
+        path, _ = make(rows, out, synthetic_share=0.3)
+        digests.append({file.name: digest.of_file(file) for file in path.iterdir()})
+    assert digests[0] == digests[1]
+    rows[7]["before"] += "ߓ"
+    path, _ = make(rows, "three", synthetic_share=0.3)
+    assert digest.of_file(path / "manifest.json") != digests[0]["manifest.json"]
+
+
+def test_one_reference_is_never_in_two_parts_and_recordings_stay_together(make):
+    rows = pairs(60)
+    for number, row in enumerate(rows):
+        row["audio_id"] = f"recording-{number // 3}"
+    rows += [row | {"before": row["before"] + "ߓ"} for row in rows]
+    out, _ = make(rows, test_share=0.3, valid_share=0.2, near_duplicates="keep", identity_share=0.0)
+    where = {}
+    for part in ("train", "valid", "test"):
+        for row in rows_of(out, part):
+            for name in (row["reference_text"], row["audio_id"]):
+                assert where.setdefault(name, part) == part
+    assert set(where.values()) == {"train", "valid", "test"}
+
+
+def planted(rows, salt="thunder"):
+    """Rows with 20 more, each a training reference that holds 20 characters of a test reference."""
+    where = [part_of(mark_of(near_duplicates.comparable_key(row["after"])), salt, 0.05, 0.1) for row in rows]
+    test = [row for row, part in zip(rows, where, strict=True) if part == "test" and len(row["after"]) > 24]
+    more = []
+    for number in range(1000):
+        base = pairs(1, seed=1000 + number)[0]
+        donor = test[number % len(test)]["after"]
+        reference = f"{base['after']} {near_duplicates.comparable_key(donor)[2:22]} ߓߊ"
+        if part_of(mark_of(near_duplicates.comparable_key(reference)), salt, 0.05, 0.1) == "train":
+            more.append({"id": f"planted-{len(more)}", "before": base["before"], "after": reference})
+        if len(more) == 20:
+            return rows + more
+    raise AssertionError
+
+
+def test_twenty_planted_near_duplicates_are_found(make, tmp_path):
+    rows = pairs(400)
+    assert make(rows, "clean", identity_share=0.0)[1]["left_out"] == {}
+    out, manifest = make(planted(rows), identity_share=0.0)
+    assert manifest["left_out"] == {"near duplicates of held-out rows": 20}
+    assert not [row for row in rows_of(out, "train") if row["feat_id"].startswith("planted")]
+    with pytest.raises(CorpusError, match="20 rows share 20 code points") as caught:
+        make(planted(rows), near_duplicates="refuse")
+    assert caught.value.message.count("(train) shares a stretch of text with rows.jsonl:") == 20
+    _, manifest = make(planted(rows), near_duplicates="keep")
+    assert manifest["notes"]["near duplicates of held-out rows, kept"] == 20
+
+
+def test_the_error_model_knows_nothing_of_held_out_rows(make):
+    rows = pairs(200)
+    for row in rows:
+        key = near_duplicates.comparable_key(row["after"])
+        if part_of(mark_of(key), "thunder", 0.05, 0.1) != "train":
+            row["before"] = row["after"].replace("ߊ", "ߐ")
+    out, manifest = make(rows)
+    model = json.loads((out / "confusions.json").read_text(encoding="utf-8"))
+    assert model["changes"]["ߊ"].keys() <= {"ߊ", ""}
+    assert manifest["channel"]["pairs"] == sum(row["origin"] == "real" for row in rows_of(out, "train"))
+
+
+def test_real_rows_come_first_and_shares_are_as_asked(make):
+    out, manifest = make(pairs(200), identity_share=0.2, synthetic_share=0.4)
+    rows = rows_of(out, "train")
+    origins = [row["origin"] for row in rows]
+    assert origins == sorted(origins, key=["real", "identity", "synthetic"].index)
+    assert origins.count("synthetic") / len(rows) == pytest.approx(0.4, abs=0.01)
+    given = [row for row in rows if row["origin"] != "synthetic"]
+    assert sum(row["cer_edits"] == 0 for row in given) / len(given) == pytest.approx(0.2, abs=0.01)
+    assert all(row["asr_text"] == row["reference_text"] for row in rows if row["origin"] == "identity")
+    assert {row["evidence_class"] for row in rows if row["origin"] != "real"} == {"synthetic"}
+    assert {row["origin"] for part in ("valid", "test") for row in rows_of(out, part)} == {"real"}
+    assert manifest["parts"]["train"]["origin"] == {kind: origins.count(kind) for kind in sorted(set(origins))}
+    made = [row for row in rows if row["origin"] == "synthetic"]
+    cer = sum(row["cer_edits"] for row in made) / sum(row["reference_chars"] for row in made)
+    assert cer == pytest.approx(manifest["synthetic_errors"]["target_cer"], rel=0.1)
+
+
+def test_rows_beyond_a_rate_are_left_out_and_counted(make):
+    rows = pairs(50) + [{"before": "ߓߓߓߓ", "after": row["after"]} for row in pairs(7, seed=9)]
+    assert make(rows, max_cer=0.5)[1]["left_out"] == {"beyond --max-cer": 7}
+
+
+def test_faults_leave_nothing_behind(make, tmp_path):
+    with pytest.raises(CorpusError, match="rows.jsonl:1: 'after' is empty"):
+        make([{"before": "x", "after": ""}])
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.jsonl"]
+
+
+def test_a_folder_of_others_is_not_touched(make, tmp_path):
+    (tmp_path / "corpus").mkdir()
+    (tmp_path / "corpus" / "train.jsonl").write_text("precious")
+    with pytest.raises(CorpusError, match="no manifest of ours"):
+        make(pairs(5))
+    assert (tmp_path / "corpus" / "train.jsonl").read_text() == "precious"
+
+
+def test_a_corpus_is_replaced_whole(make):
+    out, _ = make(pairs(60), valid_share=0.3)
+    out, manifest = make(pairs(60), valid_share=0.0, test_share=0.0)
+    assert {path.name for path in out.iterdir()} == {*manifest["files"], "manifest.json"}
+    assert not (out / "valid.jsonl").exists()
+    corpus_folder.verify(out)
+
+
+@pytest.mark.parametrize("name", ["train.jsonl", "confusions.svg", "README.md"])
+def test_verify_names_the_damaged_file(make, name):
+    out, _ = make(pairs(60))
+    corpus_folder.verify(out)
+    content = bytearray((out / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (out / name).write_bytes(content)
+    with pytest.raises(ArtifactError, match=f"{name}: sha256 is") as caught:
+        corpus_folder.verify(out)
+    assert caught.value.exit_code == 4
+    (out / name).unlink()
+    with pytest.raises(ArtifactError, match=f"{name}: is missing"):
+        corpus_folder.verify(out)
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"schema": "thunder.corpus/1", "files": {"a": 1}}', b"\xff"])
+def test_verify_of_a_damaged_manifest(make, content):
+    out, _ = make(pairs(20))
+    (out / "manifest.json").write_bytes(content)
+    with pytest.raises(ArtifactError):
+        corpus_folder.verify(out)
+
+
+def test_without_a_manifest_a_corpus_is_not_complete(make):
+    out, _ = make(pairs(20))
+    (out / "manifest.json").unlink()
+    with pytest.raises(ArtifactError, match="not complete"):
+        corpus_folder.verify(out)
+
+
+# benchmarks
+
+
+@pytest.fixture
+def benchmark(monkeypatch):
+    """Make some references sentences of a benchmark."""
+
+    def mark(*references):
+        marks = {int(eval_only.line_for(reference), 16) for reference in references}
+        monkeypatch.setattr(eval_only, "_sentences", lambda: frozenset(marks))
+
+    return mark
+
+
+def test_sentences_of_a_benchmark_are_never_trained_on(make, benchmark):
+    rows = pairs(100)
+    benchmark(*(row["after"] for row in rows[:20]))
+    out, manifest = make(rows)
+    assert manifest["notes"]["rows of a public benchmark, all of them in test"] == 20
+    assert {row["after"] for row in rows[:20]} <= {row["reference_text"] for row in rows_of(out, "test")}
+    out, manifest = make(rows, benchmark_rows="drop")
+    assert manifest["left_out"]["sentences of a benchmark"] == 20
+    left = {row["reference_text"] for part in ("train", "valid", "test") for row in rows_of(out, part)}
+    assert not left & {row["after"] for row in rows[:20]}
+    with pytest.raises(CorpusError, match="20 rows are sentences of FLORES-200"):
+        make(rows, benchmark_rows="refuse")
+
+
+def test_a_file_that_is_mostly_a_benchmark_is_refused(make, benchmark):
+    rows = pairs(30)
+    benchmark(*(row["after"] for row in rows[:20]))
+    with pytest.raises(CorpusError, match="20 of 30 texts are of FLORES-200"):
+        make(rows)
+
+
+def test_a_file_is_known_by_its_digest_whatever_its_name(make, tmp_path, monkeypatch):
+    source = write_rows(tmp_path / "rows.jsonl", pairs(5))
+    monkeypatch.setitem(eval_only.FILES, digest.of_file(source), "a benchmark")
+    with pytest.raises(CorpusError, match="is a benchmark, a public benchmark"):
+        make(pairs(5))
+
+
+def lines_of_flores_are_known(text):
+    source = text / "flores200_nqo_bam_dyu_eng_EVAL_ONLY.tsv"
+    lines = source.read_text(encoding="utf-8").splitlines()[1:]
+    sentences = [cell for line in lines for cell in line.split("\t")[1:4] if cell.strip()]
+    assert all(eval_only.contains(mark_of(near_duplicates.comparable_key(sentence))) for sentence in sentences)
+    others = (text / "wikipedia_nqo.tsv").read_text(encoding="utf-8").splitlines()[1:]
+    assert not any(eval_only.contains(mark_of(near_duplicates.comparable_key(line.split("\t")[1]))) for line in others)
+    return source, len(sentences), len(others)
+
+
+def test_some_lines_of_flores_are_known():
+    assert lines_of_flores_are_known(TEST_DATA / "text")[1:] == (36, 100)
+
+
+@pytest.mark.slow
+@needs_shared_data
+def test_every_line_of_flores_is_known():
+    source, *_ = lines_of_flores_are_known(SHARED_DATA / "text")
+    assert digest.of_file(source) in eval_only.FILES
+
+
+# prompts, splits
+
+
+def test_a_row_of_which_only_the_text_is_known_gets_the_short_prompt():
+    row = {"asr_text": "ߓߊ", "reference_text": "ߓߊ߬", "partition": "unknown", "trajectory_scalars": {}}
+    assert messages(row) == correction_messages("ߓߊ", "ߓߊ߬")
+
+
+def test_what_is_known_of_a_row_stands_before_its_text():
+    row = {"asr_text": "ߓߊ", "reference_text": "ߓߊ߬", "partition": "boundary", "sigils": ["ߛ", "ߜ"]}
+    row["trajectory_scalars"] = {"novelty": 0.25, "commitment": 1}
+    assert prompt(row) == (
+        "Partition: boundary\nSigils: ߛ ߜ\nTrajectory: commitment 1, novelty 0.25\n"
+        f"{correction_messages('ߓߊ', '')[0]['content']}"
+    )
+    assert messages(row)[0]["content"] == prompt(row)
+
+
+def test_ties_do_not_depend_on_the_order():
+    draw = random.Random(2)
+    edges = [
+        (draw.randrange(1 << 64), f"audio-{draw.randrange(30)}" if draw.random() < 0.8 else None) for _ in range(80)
+    ]
+    edges += [(edge[0], f"audio-{draw.randrange(30)}") for edge in edges[:20]]
+
+    def components(order):
+        ties = Ties()
+        nodes = {edge: ties.add(*edge) for edge in order}
+        return {edge: ties.mark(node) for edge, node in nodes.items()}
+
+    assert components(edges) == components(draw.sample(edges, len(edges)))
+    # the same by brute force: spread the smallest mark until nothing changes
+    marks = {edge: edge[0] for edge in edges}
+    for _ in range(len(edges)):
+        for one in edges:
+            for other in edges:
+                if one[0] == other[0] or (one[1] and one[1] == other[1]):
+                    marks[one] = marks[other] = min(marks[one], marks[other])
+    assert components(edges) == marks
+
+
+def test_shares_that_leave_nothing_to_train_on():
+    with pytest.raises(UsageError, match="leave no training rows"):
+        part_of(1, "salt", 0.5, 0.5)
+
+
+@pytest.mark.slow
+@needs_shared_data
+@pytest.mark.parametrize("name", ["nqo_human_edits_v1_to_v4", "bam_asr_hyp_ref_nemo_log"])
+def test_real_rows_make_a_corpus(tmp_path, name):
+    source = shutil.copy(SHARED_DATA / "rows" / f"{name}.jsonl", tmp_path)
+    manifest = build_agp_nko_correction_chatml(BuildSettings(inputs=[str(source)], out=str(tmp_path / "corpus")))
+    real = sum(part["origin"].get("real", 0) for part in manifest["parts"].values())
+    assert real + sum(manifest["left_out"].values()) == manifest["sources"][0]["rows"]
+    assert manifest["channel"]["classes"]

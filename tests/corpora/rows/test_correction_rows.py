@@ -1,0 +1,314 @@
+import json
+import os
+import random
+
+import jiwer
+import pytest
+from conftest import TEST_DATA, shipped_and_whole, write_rows
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from thunder.corpora.rows import correction_rows
+from thunder.corpora.rows import jsonl_lines as lines_module
+from thunder.corpora.rows.correction_rows import FIELDS, Reader, script_of
+from thunder.errors import CorpusError
+from thunder.text.normalize import faults
+
+GOOD = {
+    "feat_id": "f1", "audio_id": "a1", "split": "test", "script": "nko", "mode": "trajectory", "asr_text": "ߓߊ",
+    "reference_text": "ߓߊ߬", "cer_edits": 1, "reference_chars": 3, "trajectory_scalars": {"novelty": 0.5},
+    "partition": "stable", "run_id": "r1",
+}  # fmt: skip
+
+
+def read(path, **options):
+    reader = Reader(**options)
+    rows = list(reader.file(path))
+    reader.finish()
+    return rows, reader
+
+
+def refusal(path, **options):
+    with pytest.raises(CorpusError) as caught:
+        read(path, **options)
+    assert caught.value.exit_code == 2 and caught.value.fix
+    return caught.value.message
+
+
+@pytest.fixture
+def file(tmp_path):
+    def write(*rows):
+        return write_rows(tmp_path / "rows.jsonl", list(rows))
+
+    return write
+
+
+def test_a_correction_row_keeps_all_that_it_says(file):
+    (row,), reader = read(file(GOOD | {"wer": 1.0, "speaker": {"age": 3}}))
+    assert {key: row[key] for key in GOOD if key != "split"} == {key: GOOD[key] for key in GOOD if key != "split"}
+    assert (row["source_split"], row["wer"], row["speaker"]) == ("test", 1.0, {"age": 3})
+    assert (row["schema"], row["origin"]) == ("thunder.correction/1", "real")
+    assert (row["evidence_class"], row["source"]) == ("real_same_provenance", "rows.jsonl:1")
+    assert not reader.notes
+
+
+@pytest.mark.parametrize("key", FIELDS)
+def test_a_missing_field_is_named(file, key):
+    row = {name: value for name, value in GOOD.items() if name != key}
+    # without its id or its texts a row is not known for a correction row at all
+    if key == "feat_id":
+        assert read(file(row))[0][0]["feat_id"] == "rows-1"
+    else:
+        assert f"rows.jsonl:1: lacks '{key}'" in refusal(file(row))
+
+
+def test_all_missing_fields_are_named_at_once(file):
+    assert "lacks 'audio_id', 'mode'" in refusal(file({k: v for k, v in GOOD.items() if k not in ("audio_id", "mode")}))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("asr_text", 3, "'asr_text' is a number, not a text"),
+        ("reference_text", ["ߓ"], "'reference_text' is a list, not a text"),
+        ("cer_edits", 1.0, "'cer_edits' is a number, not a whole number"),
+        ("cer_edits", True, "'cer_edits' is true or false, not a whole number"),
+        ("reference_chars", "3", "'reference_chars' is a text, not a whole number"),
+        ("feat_id", None, "'feat_id' is null, not a text"),
+        ("partition", 1, "'partition' is a number, not a text or null"),
+        ("trajectory_scalars", [1.0], "'trajectory_scalars' is a list, not an object or null"),
+        ("trajectory_scalars", {"novelty": "high"}, "'novelty' is 'high', not a finite number"),
+        ("evidence_class", "hearsay", "'evidence_class' is 'hearsay'; known are oracle"),
+        ("schema", "thunder.correction/9", "is of schema 'thunder.correction/9'"),
+        ("reference_text", " \n", "'reference_text' is empty"),
+    ],
+)
+def test_a_value_that_cannot_be(file, key, value, said):
+    assert f"rows.jsonl:1: {said}" in refusal(file(GOOD | {key: value})).replace("'trajectory_scalars': ", "")
+
+
+@pytest.mark.parametrize(("key", "claim", "ours"), [("cer_edits", 2, 1), ("reference_chars", 9, 3)])
+def test_counts_that_are_not_ours_are_faults_with_both_numbers_or_recomputed(file, key, claim, ours):
+    path = file(GOOD | {key: claim})
+    assert f"'{key}' is {claim}, but counted in NFC it is {ours}" in refusal(path)
+    (row,), reader = read(path, recompute=True)
+    assert row[key] == ours
+    assert reader.notes == {f"'{key}' recomputed": 1}
+
+
+def test_marks_in_another_order_are_no_edits_and_are_counted(file):
+    row = GOOD | {
+        "asr_text": "ߓߊ\u07ec\u07f2",
+        "reference_text": "ߓߊ\u07f2\u07ec",
+        "cer_edits": 0,
+        "reference_chars": 4,
+    }
+    (read_row,), reader = read(file(row))
+    assert read_row["asr_text"] == read_row["reference_text"] == "ߓߊ\u07f2\u07ec"
+    assert reader.notes == {"texts not in NFC": 1}
+
+
+@pytest.mark.parametrize("partition", ["unseen", None, "unknown"])
+def test_an_unknown_partition_is_kept_as_unknown_and_counted(file, partition):
+    (row,), reader = read(file(GOOD | {"partition": partition}))
+    assert row["partition"] == "unknown"
+    assert row.get("source_partition") == ("unseen" if partition == "unseen" else None)
+    assert reader.notes == {"unknown partition": 1}
+
+
+def test_ids_that_stand_twice(file):
+    assert "rows.jsonl:3: feat_id 'f1' stands already at rows.jsonl:1" in refusal(
+        file(GOOD, GOOD | {"feat_id": "f2"}, GOOD)
+    )
+
+
+@pytest.mark.parametrize("key", ["asr_text", "reference_text", "mode", "speaker"])
+def test_half_of_a_surrogate_pair_anywhere(tmp_path, key):
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps(GOOD | {key: "ߓ\ud800"}) + "\n", encoding="ascii")
+    assert f"'{key}'" in (said := refusal(path)) and "half of a surrogate pair" in said
+    said.encode()
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
+def test_numbers_that_json_does_not_have(tmp_path, number):
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps(GOOD)[:-1] + f', "loss": {number}}}\n', encoding="utf-8")
+    assert "'loss' has a number that is not finite" in refusal(path)
+
+
+def test_byte_order_mark_windows_line_ends_and_blank_lines_are_counted(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    lines = [json.dumps(GOOD, ensure_ascii=False), "", json.dumps(GOOD | {"feat_id": "f2"}, ensure_ascii=False)]
+    path.write_bytes(b"\xef\xbb\xbf" + "\r\n".join(lines).encode() + b"\r\n")
+    rows, reader = read(path)
+    assert [row["feat_id"] for row in rows] == ["f1", "f2"]
+    assert reader.notes == {"byte order mark": 1, "Windows line ends": 2, "blank lines": 1}
+
+
+def test_scripts_mixed_in_a_word_and_nothing_recognised_are_counted(file):
+    mixed = GOOD | {"asr_text": "ߓaߊ", "cer_edits": 2}
+    silent = GOOD | {"feat_id": "f2", "asr_text": "", "cer_edits": 3}
+    assert read(file(mixed, silent))[1].notes == {"scripts mixed in a word": 1, "nothing recognised": 1}
+
+
+@pytest.mark.parametrize(("text", "script"), [("ߓߊ a", "nko"), ("bɔ ߓ", "latin"), ("12 !", "other")])
+def test_the_script_of_a_text(text, script):
+    assert script_of(text) == script
+
+
+def test_the_first_twenty_faults_and_a_count(file):
+    said = refusal(file(*[{"asr_text": "x"}] * 33, GOOD))
+    assert said.count("rows.jsonl:") == 20 and "and 13 more" in said
+
+
+def test_garbage_is_refused_in_bounded_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(lines_module, "LONGEST_LINE", 1 << 12)
+    path = tmp_path / "garbage.jsonl"
+    path.write_bytes(random.Random(0).randbytes(200_000) + b"\n" + b"x" * 100_000 + b"\n" + json.dumps(GOOD).encode())
+    reader = Reader()
+    assert [row["feat_id"] for row in reader.file(path)] == ["f1"]
+    assert reader.faults.count > 100 and len(reader.faults.first) == 20
+    assert any("is 100001 bytes long" in fault for fault in _all_faults(path))
+
+
+def _all_faults(path):
+    reader = Reader()
+    reader.faults.first = _Endless()
+    list(reader.file(path))
+    return list(reader.faults.first)
+
+
+class _Endless(list):
+    def __len__(self):
+        return 0
+
+
+@pytest.mark.slow
+def test_a_line_of_200_mb_is_never_held(tmp_path):
+    import resource
+
+    path = tmp_path / "long.jsonl"
+    with path.open("wb") as stream:
+        for _ in range(200):
+            stream.write(b"x" * 1_000_000)
+        stream.write(b"\n" + json.dumps(GOOD).encode() + b"\n")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    reader = Reader()
+    assert len(list(reader.file(path))) == 1
+    assert "is 200000001 bytes long" in reader.faults.first[0]
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000
+
+
+def test_a_file_that_is_a_folder_or_not_there(tmp_path):
+    for path in (tmp_path, tmp_path / "none.jsonl"):
+        with pytest.raises(CorpusError, match="folder|No such file"):
+            read(path)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.text("abߊߓ\u07eb\u07f2 ", max_size=12), st.text("abߊߓ\u07eb\u07f2 ", min_size=1, max_size=12))
+def test_edits_are_those_of_jiwer(tmp_path_factory, heard, reference):
+    if not reference.strip():
+        return
+    path = write_rows(tmp_path_factory.mktemp("rows") / "pairs.jsonl", [{"hyp": heard, "ref": reference}])
+    ((row,), _) = read(path)
+    plain = {"reference_transform": jiwer.cer_default, "hypothesis_transform": jiwer.cer_default}
+    if row["reference_text"] == row["reference_text"].strip() and row["asr_text"] == row["asr_text"].strip():
+        counted = jiwer.process_characters(row["reference_text"], row["asr_text"], **plain)
+        assert row["cer_edits"] == counted.substitutions + counted.deletions + counted.insertions
+
+
+@pytest.mark.parametrize(
+    ("path", "rows", "key"),
+    [
+        *shipped_and_whole("rows/nqo_human_edits_v1_to_v4.jsonl", 372, "cer_cp", whole=(4459, "cer_cp")),
+        (TEST_DATA / "rows" / "bam_asr_hyp_ref_nemo_log.jsonl", 1352, "cer"),
+    ],
+)
+def test_logged_error_rates_of_real_rows_are_ours(path, rows, key):
+    found, reader = read(path)
+    assert len(found) == rows
+    assert not any("not edits" in note for note in reader.notes)
+    assert all(abs(row[key] - row["cer_edits"] / row["reference_chars"]) <= 5.01e-5 for row in found)
+
+
+# predictions and references
+
+
+@pytest.fixture
+def halves(tmp_path):
+    def write(predictions, references):
+        return (
+            write_rows(tmp_path / "test_predictions.jsonl", predictions),
+            write_rows(tmp_path / "test_references.jsonl", references),
+        )
+
+    return write
+
+
+def join(paths):
+    reader = Reader()
+    rows = list(reader.joined(*paths))
+    reader.finish()
+    return rows, reader
+
+
+IDS = [f"f{number}" for number in range(6)]
+
+
+@given(st.permutations(IDS), st.permutations(IDS))
+@settings(max_examples=30, deadline=None)
+def test_halves_are_joined_whatever_their_order(tmp_path_factory, one, other):
+    folder = tmp_path_factory.mktemp("run")
+    predictions = write_rows(folder / "p.jsonl", [{"feat_id": name, "prediction": f"ߓ{name}"} for name in one])
+    references = write_rows(folder / "r.jsonl", [{"feat_id": name, "ref": f"ߓߊ{name}"} for name in other])
+    rows, reader = join((predictions, references))
+    assert {(row["feat_id"], row["asr_text"], row["reference_text"]) for row in rows} == {
+        (name, f"ߓ{name}", f"ߓߊ{name}") for name in IDS
+    }
+    assert [source.form for source in reader.sources] == ["predictions", "references"]
+    assert {row["evidence_class"] for row in rows} == {"real_same_provenance"}
+
+
+def test_halves_that_do_not_match_one_to_one(halves):
+    paths = halves(
+        [{"feat_id": "a", "hyp": "x"}, {"feat_id": "b", "hyp": "x"}, {"feat_id": "b", "hyp": "y"}, {"hyp": "z"}],
+        [{"feat_id": "a", "ref": "x"}, {"feat_id": "c", "ref": "x"}],
+    )
+    with pytest.raises(CorpusError) as caught:
+        join(paths)
+    said = caught.value.message
+    assert "test_predictions.jsonl:3: feat_id 'b' stands already at line 2" in said
+    assert "test_predictions.jsonl:2: feat_id 'b' is not in" in said
+    assert "test_references.jsonl:2: feat_id 'c' is not in" in said
+    assert "test_predictions.jsonl:4: has no 'feat_id'" in said
+
+
+def test_halves_that_contradict_each_other(halves):
+    paths = halves(
+        [{"feat_id": "a", "hyp": "x", "audio_id": "1"}, {"feat_id": "b", "asr_text": "x", "reference_text": "y"}],
+        [{"feat_id": "a", "ref": "x", "audio_id": "2"}, {"feat_id": "b", "reference_text": "z"}],
+    )
+    with pytest.raises(CorpusError) as caught:
+        join(paths)
+    assert "'audio_id' is '1' in one and '2' in the other" in caught.value.message
+    assert "'reference_text' is not the same in both" in caught.value.message
+
+
+def test_a_pipe_can_be_read(tmp_path):
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    if os.fork() == 0:
+        with path.open("w", encoding="utf-8") as stream:
+            stream.write(json.dumps(GOOD) + "\n")
+        os._exit(0)
+    assert len(read(path)[0]) == 1
+    os.wait()
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text("aɔ1 .ߓߊ\u07eb\u07f2\u07f8\u07fa\u07fb\u200f\ufffd'", max_size=8))
+def test_the_quick_look_at_a_text_overlooks_nothing(text):
+    if correction_rows._plain(text):
+        assert [fault for fault in faults(text) if fault.kind != "not in normal form C"] == []

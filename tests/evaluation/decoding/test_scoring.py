@@ -1,0 +1,131 @@
+"""The probability of leaving a text alone, and answers that are kept only where they are likelier."""
+
+import math
+
+import mlx.core as mx
+import pytest
+from conftest import make_rows, write_rows
+from hypothesis import given
+from hypothesis import strategies as st
+
+from thunder.evaluation import cases
+from thunder.evaluation.decoding import changes
+from thunder.evaluation.decoding.model_engine import ModelEngine, stop_tokens
+from thunder.evaluation.decoding.prompt_prefix import PromptPrefix
+from thunder.evaluation.decoding.scoring import batches as made_of
+from thunder.evaluation.decoding.scoring import log_probabilities
+from thunder.lora import base_model, tokenized_rows
+from thunder.text.distance import edits
+
+
+@pytest.fixture(scope="module")
+def loaded(tiny_model):
+    return base_model.load(tiny_model), tokenized_rows.load_tokenizer(tiny_model), base_model.read_config(tiny_model)
+
+
+def one_by_one(net, prompt, answer):
+    """Token after token, in float64 from there on."""
+    total = 0.0
+    for place in range(len(answer)):
+        logits = net(mx.array([prompt + answer[:place]]))[0, -1].tolist()
+        most = max(logits)
+        total += logits[answer[place]] - most - math.log(sum(math.exp(each - most) for each in logits))
+    return total
+
+
+def test_equal_to_one_token_after_another(loaded):
+    net, _, _ = loaded
+    prompts, answers = [[2, 5, 9, 11], [2, 7], [2, 5, 5, 5, 5, 5]], [[12, 13, 1], [30, 1], [14]]
+    prefix = PromptPrefix(net)
+    found = log_probabilities(prefix, prompts, answers, prefix.covers(prompts), batch_size=2)
+    for got, prompt, answer in zip(found, prompts, answers, strict=True):
+        assert got == pytest.approx(one_by_one(net, prompt, answer), abs=1e-4)
+
+
+def proposals(loaded, rows, margin, window=0, **how):
+    net, tokenizer, config = loaded
+    engine = ModelEngine(net, tokenizer, stop_tokens(tokenizer, config), 4, window, min_margin=margin, **how)
+    return list(engine.propose(rows))
+
+
+@pytest.fixture
+def rows(tmp_path):
+    return cases.read(write_rows(tmp_path / "rows.jsonl", make_rows(12, seed=7)), 0).cases
+
+
+@pytest.mark.parametrize("window", [0, 2])
+def test_changes_that_no_margin_passes_are_not_made(loaded, rows, window):
+    inputs = [row.input for row in rows]
+    assert [each.text for each in proposals(loaded, rows, None, window, change_margin=1e9)] == inputs
+
+
+def test_all_changes_of_an_answer_make_the_answer(loaded, rows):
+    plain = proposals(loaded, rows, None)
+    made = proposals(loaded, rows, None, change_margin=-1e9)
+    assert any(each.finished for each in plain)
+    for row, before, after in zip(rows, plain, made, strict=True):
+        assert after.text.split() == (before.text if before.finished else row.input).split()
+
+
+def test_only_small_changes_are_made_on_request(loaded, rows):
+    whole = proposals(loaded, rows, None, change_margin=-1e9)
+    small = proposals(loaded, rows, None, change_margin=-1e9, change_edits=3)
+    for row, every, few in zip(rows, whole, small, strict=True):
+        words = row.input.split()
+        wanted = [
+            change
+            for change in changes.between(row.input, every.text)
+            if edits(" ".join(words[change.start : change.end]), " ".join(change.words)) <= 3
+        ]
+        assert few.text == changes.applied(row.input, wanted, range(len(wanted)))
+
+
+@pytest.mark.parametrize("window", [0, 2])
+def test_a_margin_out_of_reach_leaves_every_text_alone(loaded, tmp_path, window):
+    rows = cases.read(write_rows(tmp_path / "rows.jsonl", make_rows(6, seed=5)), 0).cases
+    inputs = [row.input for row in rows]
+    assert [each.text for each in proposals(loaded, rows, 1e9, window)] == inputs
+    assert [each.text for each in proposals(loaded, rows, None, window)] != inputs
+
+
+def test_a_margin_that_all_pass_keeps_answers_that_came_to_an_end(loaded, tmp_path):
+    rows = cases.read(write_rows(tmp_path / "rows.jsonl", make_rows(12, seed=6)), 0).cases
+    plain, kept = proposals(loaded, rows, None), proposals(loaded, rows, -1e9)
+    for row, before, after in zip(rows, plain, kept, strict=True):
+        assert after.text == (before.text if before.finished else row.input)
+
+
+def test_proposals_say_how_much_likelier_they_are(loaded, tmp_path):
+    net, tokenizer, config = loaded
+    rows = cases.read(write_rows(tmp_path / "rows.jsonl", make_rows(10, seed=7)), 0).cases
+    engine = ModelEngine(net, tokenizer, stop_tokens(tokenizer, config), 4, margins=True)
+    told, plain = list(engine.propose(rows)), proposals(loaded, rows, None)
+    assert [each.text for each in told] == [each.text for each in plain]
+    assert all(each.margin is None for each in plain)
+    assert any(each.finished for each in told)
+    assert [each.margin is None for each in told] == [not each.finished for each in told]
+    for row, each in zip(rows, told, strict=True):
+        if each.finished:
+            prompt = tokenizer.apply_chat_template(list(row.messages), add_generation_prompt=True, return_dict=False)
+            alone = [*tokenizer.encode(row.input, add_special_tokens=False), tokenizer.convert_tokens_to_ids("<turn|>")]
+            wanted = (each.confidence * each.tokens - one_by_one(net, prompt, alone)) / len(row.input)
+            assert each.margin == pytest.approx(wanted, abs=1e-3)
+
+
+def test_the_margin_of_pieces_is_that_of_all_of_them(loaded, tmp_path):
+    net, tokenizer, config = loaded
+    rows = cases.read(write_rows(tmp_path / "rows.jsonl", make_rows(6, seed=7)), 0).cases
+    # answers of a random model seldom come to an end by themselves
+    stops = stop_tokens(tokenizer, config) | set(range(3, 320, 4))
+    told = list(ModelEngine(net, tokenizer, stops, 4, 2, margins=True).propose(rows))
+    assert any(each.windows > 1 and each.margin is not None for each in told)
+    assert [each.margin is None for each in told] == [not each.finished for each in told]
+
+
+@given(st.lists(st.integers(0, 50), max_size=30), st.integers(1, 8), st.integers(1, 120))
+def test_a_batch_has_no_more_places_than_are_allowed_or_one_row(sizes, batch_size, most):
+    made = list(made_of(sizes, batch_size, most))
+    assert sorted(place for batch in made for place in batch) == list(range(len(sizes)))
+    for batch in made:
+        assert len(batch) == 1 or len(batch) * max(sizes[place] for place in batch) <= most
+        assert 1 <= len(batch) <= batch_size

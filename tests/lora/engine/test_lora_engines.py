@@ -1,0 +1,191 @@
+"""The engines' loss and gradient are mlx_lm's own on the same rows, whatever they leave out."""
+
+from __future__ import annotations
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from engine_oracle import VOCABULARY, distance, example, ours, quantised, rows_of, theirs, trainable
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mlx import nn
+from mlx.utils import tree_flatten
+from mlx_lm.models import gemma3, gemma3_text, gemma4, gemma4_text
+from mlx_lm.tuner.trainer import grad_checkpoint
+
+from thunder.lora import base_model, tokenized_rows
+from thunder.lora.engine import build, choice
+from thunder.lora.engine.frozen_prefix import common_beginning
+from thunder.lora.engine.frozen_prefix_engine import Staged
+from thunder.lora.engine.full_model_engine import Plain
+from thunder.lora.engine.gemma3 import Gemma3
+from thunder.lora.lora_settings import EMBEDDED_MODEL
+from thunder.lora.tokenized_rows import Example
+
+LAYERS = 6
+SMALL = {
+    "hidden_size": 32, "num_hidden_layers": LAYERS, "intermediate_size": 48, "num_attention_heads": 2,
+    "num_key_value_heads": 1, "head_dim": 16, "vocab_size": VOCABULARY, "sliding_window": 12,
+    "sliding_window_pattern": 3, "max_position_embeddings": 128,
+}  # fmt: skip
+SHARING = {
+    "global_head_dim": 32, "num_kv_shared_layers": 3, "hidden_size_per_layer_input": 8,
+    "vocab_size_per_layer_input": VOCABULARY, "final_logit_softcapping": 30.0,
+}  # fmt: skip
+LARGER = SHARING | {"num_kv_shared_layers": 0, "hidden_size_per_layer_input": 0, "attention_k_eq_v": True}
+
+
+def fresh(kind: str) -> nn.Module:
+    """A model of one kind with random weights."""
+    mx.random.seed(7)
+    if kind == "gemma4":  # with a wrapper around, as the multimodal models have it
+        return gemma4.Model(gemma4.ModelArgs(text_config=SMALL | SHARING, vocab_size=VOCABULARY))
+    if kind == "gemma3 in gemma3":
+        text = SMALL | {"model_type": "gemma3_text", "query_pre_attn_scalar": 16}
+        return gemma3.Model(gemma3.ModelArgs("gemma3", text, VOCABULARY))
+    if kind == "gemma3":
+        text = SMALL | {"model_type": "gemma3_text", "query_pre_attn_scalar": 16}
+        return gemma3_text.Model(gemma3_text.ModelArgs.from_dict(text))
+    text = SMALL | (LARGER if kind == "gemma4 without sharing" else SHARING)
+    return gemma4_text.Model(gemma4_text.ModelArgs.from_dict(text))
+
+
+KINDS = ["gemma4", "gemma4_text", "gemma4 without sharing", "gemma3", "gemma3 in gemma3"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(deadline=None, max_examples=12)
+@given(layers=st.integers(1, LAYERS), shapes=rows_of, beginning=st.sampled_from([0, 1, 17]), seed=st.integers(0, 999))
+def test_loss_and_gradient_equal_mlx_lm_in_float64(kind, layers, shapes, beginning, seed):
+    """In float64, so that what differs is the arithmetic's meaning; mlx_lm's cross entropy keeps float32 in places."""
+    draw = np.random.default_rng(seed)
+    start = draw.integers(1, VOCABULARY, beginning).tolist()
+    examples = [example(draw, start, *shape) for shape in shapes]
+    network = fresh(kind)
+    network.set_dtype(mx.float64)
+    network = trainable(network, layers)
+    network.set_dtype(mx.float64)
+    loss, gradient = theirs(network, examples)
+    engine = build.of_model(network, layers, examples)
+    assert isinstance(engine, Staged)
+    my_loss, my_gradient = ours(engine, examples)
+    assert my_loss == pytest.approx(loss, rel=1e-6)
+    assert distance(my_gradient, gradient) < 3e-6
+
+
+@pytest.mark.parametrize("kind", ["gemma4", "gemma3"])
+@pytest.mark.parametrize("layers", [1, 5])
+def test_recomputed_activations_give_the_same_gradient(kind, layers, monkeypatch):
+    """mlx_lm changes the class of the layers for good; here it is put back."""
+    draw = np.random.default_rng(2)
+    examples = [example(draw, [4, 5, 6], *shape) for shape in ((9, 7), (20, 3))]
+    stock, network = ((trainable(fresh(kind), layers)) for _ in range(2))
+    for each in (stock, network):
+        each.set_dtype(mx.float64)
+    wanted = theirs(stock, examples)[1]
+    block = type(network.layers[0])
+    monkeypatch.setattr(block, "__call__", block.__call__)
+    grad_checkpoint(network.layers[0])
+    engine = build.of_model(network, layers, examples, recomputes=True)
+    assert distance(ours(engine, examples)[1], wanted) < 3e-6
+
+
+def sample(count: int) -> list[Example]:
+    """Rows of the sample corpus for the shipped model: they begin with the same instruction."""
+    from thunder.corpora.rows import chat_rows
+    from thunder.lora.lora_settings import EMBEDDED_DATA
+
+    chosen = chat_rows.read(EMBEDDED_DATA / "train.jsonl").rows[:count]
+    return list(tokenized_rows.encode(chosen, tokenized_rows.load_tokenizer(EMBEDDED_MODEL), 256).examples)
+
+
+@pytest.mark.parametrize("bits", [32, 4])
+@pytest.mark.parametrize("layers", [1, 4, 5, 8])
+def test_the_shipped_model_in_float32_and_in_4_bits(layers, bits):
+    def loaded():
+        network = base_model.load(EMBEDDED_MODEL)
+        return trainable(quantised(network) if bits == 4 else network, layers)
+
+    network, everything = loaded(), sample(12)
+    engine = build.of_model(loaded(), layers, everything)  # of its own: an engine may quicken a model's activations
+    assert len(engine.prefix.beginning) > 10, "the instruction"
+    for examples in (everything[:1], everything[4:8]):
+        loss, gradient = theirs(network, examples)
+        my_loss, my_gradient = ours(engine, examples)
+        assert my_loss == pytest.approx(loss, rel=1e-5)
+        assert distance(my_gradient, gradient) < 1e-5
+
+
+@pytest.mark.parametrize("kind", ["gemma4", "gemma3"])
+@pytest.mark.parametrize("layers", [2, 5])
+def test_a_row_is_the_same_bytes_with_any_batch_mates(kind, layers):
+    draw = np.random.default_rng(3)
+    examples = [example(draw, [5, 9, 2], int(p), int(a)) for p, a in draw.integers(1, 30, (30, 2))]
+    engine = build.of_model(trainable(fresh(kind), layers), layers, examples)
+    together = engine.prefix.compute(examples)
+    alone = [engine.prefix.compute([each])[0] for each in examples]
+    assert all(np.array_equal(a, b) for a, b in zip(together, alone, strict=True))
+    assert [len(entry) for entry in alone] == [engine.prefix.size(each) for each in examples]
+    assert len({engine.prefix.key(each) for each in examples}) == len(examples)
+
+
+def test_a_row_without_the_common_beginning_is_computed_whole():
+    draw = np.random.default_rng(4)
+    examples = [example(draw, [5, 9, 2, 7, 7], 4, 6) for _ in range(4)]
+    odd = example(draw, [8], 9, 3)
+    network = trainable(fresh("gemma4_text"), 2)
+    engine = build.of_model(network, 2, examples)
+    engine.sizes = build.of_model(network, 2, [*examples, odd]).sizes
+    assert (engine.prefix.begins(examples[0]), engine.prefix.begins(odd)) == (5, 0)
+    loss, _ = theirs(network, [examples[0], odd])
+    assert ours(engine, [examples[0], odd])[0] == pytest.approx(loss, rel=1e-5)
+
+
+def test_the_common_beginning_ends_where_a_row_is_supervised():
+    draw = np.random.default_rng(5)
+    rows = [example(draw, [3, 4, 5, 6], 0, 5), example(draw, [3, 4, 5, 6], 9, 5)]
+    assert common_beginning(rows) == (3, 4, 5)
+    assert common_beginning(rows[:1]) == ()
+
+
+def test_dropout_falls_on_trained_layers_alone():
+    """The frozen part of a row is the same in every step, and what is trained is not."""
+    draw = np.random.default_rng(6)
+    examples = [example(draw, [], 20, 10) for _ in range(3)]
+    engine = build.of_model(trainable(fresh("gemma4"), 3, dropout=0.3), 3, examples)
+    first, second = engine.batch(examples), engine.batch(examples)
+    assert all(mx.array_equal(a, b).item() for a, b in zip(first.arrays, second.arrays, strict=True))
+    mx.random.seed(0)
+    one, two = (engine.loss(engine.model, *first.arrays).item() for _ in range(2))
+    assert abs(one - two) > 1e-3
+    engine.model.eval()
+    one, two = (engine.loss(engine.model, *first.arrays).item() for _ in range(2))
+    assert one == two
+
+
+def test_what_is_trained_keeps_its_names():
+    network = trainable(fresh("gemma4"), 2)
+    engine = build.of_model(network, 2, [example(np.random.default_rng(1), [], 3, 3)])
+    names = dict(tree_flatten(network.trainable_parameters())).keys()
+    assert dict(tree_flatten(engine.model.trainable_parameters())).keys() == names
+    engine.model.load_weights([(name, mx.ones((2, 2))) for name in names if name.endswith("lora_a")], strict=False)
+    assert all(a.shape == (2, 2) for n, a in tree_flatten(network.trainable_parameters()) if n.endswith("lora_a"))
+
+
+def test_the_engine_is_chosen_by_type_and_named():
+    text = {"num_hidden_layers": 35, "num_kv_shared_layers": 20}
+    assert choice.choose({"model_type": "gemma4", "text_config": text}, 4) == choice.Choice(
+        "gemma4", "head and the last 20 of 35 layers only at supervised positions; 31 frozen layers once for each row"
+    )
+    assert "no layer is frozen" in choice.choose({"model_type": "gemma3_text", "num_hidden_layers": 9}, -1).reason
+    other = choice.choose({"model_type": "llama", "num_hidden_layers": 9}, 4)
+    assert other.name == "plain" and "'llama'" in other.reason
+    network = trainable(fresh("gemma3"), 1)
+    network.model_type = "llama"
+    assert isinstance(build.of_model(network, 1, []), Plain)
+
+
+@pytest.mark.parametrize("recomputes", [False, True])
+def test_gemma_3_leaves_the_prompt_out_of_its_last_layer_unless_it_recomputes(recomputes):
+    trunk = Gemma3(fresh("gemma3"), 2, recomputes)
+    assert trunk.cut == (LAYERS if recomputes else LAYERS - 1)

@@ -1,0 +1,189 @@
+"""Hypotheses: outcomes that cover the line, digests and times, treatments that were not applied."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import planted_runs
+import pytest
+from conftest import REPOSITORY
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from thunder.cli.launcher import job_runner
+from thunder.cli.main import main
+from thunder.errors import ArtifactError, ConfigError, UsageError
+from thunder.runs.hypotheses import frozen_hypothesis, outcomes
+
+FIXTURES = REPOSITORY / "tests" / "fixtures"
+
+
+def test_the_published_case_is_void(tmp_path, capsys):
+    where = shutil.copytree(FIXTURES, tmp_path / "fixtures")
+    assert main(["hypothesis", "eval", str(where / "lr_budget.json"), "--json"]) == 3
+    found = json.loads(capsys.readouterr().out)
+    assert found["verdict"].startswith("void: treatment not applied")
+    assert any("budget not run: 22000 of 80000" in each for each in found["void"])
+    assert found["x"] == 9.7507
+    assert main(["hypothesis", "eval", str(where / "lr_budget.json")]) == 3
+    assert "\nvoid: treatment not applied" in capsys.readouterr().out
+
+
+CASES = [
+    (["x < 1", "x >= 1"], []),
+    (["x <= 1", "x > 1"], []),
+    (["x < 1", "1 <= x < 2", "x >= 2"], []),
+    (["x >= 2", "x < 1", "otherwise"], []),
+    (["x == 0", "x < 0", "x > 0"], []),
+    (["x < 1", "x > 1"], ["'1 <= x <= 1' has no outcome"]),
+    (["x <= 1", "x >= 1"], ["overlap"]),
+    (["x < 2", "1 <= x"], ["overlap"]),
+    (["x < 9.5", "9.5 <= x <= 9.7"], ["'9.7 < x' has no outcome"]),
+    (["1 < x < 2"], ["'x <= 1' has no outcome", "'2 <= x' has no outcome"]),
+    (["otherwise", "otherwise"], ["stands 2 times"]),
+    (["x"], ["expected"]), (["y < 1"], ["expected"]), (["1 < x > 2"], ["expected"]), (["2 < x < 1"], ["no number"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("conditions, wrong", CASES, ids=lambda value: " | ".join(value))
+def test_outcomes_are_disjoint_and_leave_nothing_out(conditions, wrong):
+    found = outcomes.faults(conditions)
+    assert len(found) == len(wrong)
+    assert all(said in fault for said, fault in zip(wrong, found, strict=True))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.integers(-3, 3), unique=True, min_size=1, max_size=4), st.lists(st.booleans(), min_size=4, max_size=4)
+)
+def test_conditions_that_were_cut_from_a_line_cover_it_once(places, closed):
+    """Brute force: every cut of the line is faultless, every number has one outcome, and without a piece it is not."""
+    places.sort()
+    signs = [("<=", "<") if shut else ("<", "<=") for shut in closed]
+    pieces = [f"x {signs[0][0]} {places[0]}"]
+    for number, (low, high) in enumerate(zip(places, places[1:], strict=False)):
+        pieces.append(f"{low} {signs[number][1]} x {signs[number + 1][0]} {high}")
+    last = len(places) - 1
+    pieces.append(f"x {'>' if signs[last][1] == '<' else '>='} {places[last]}")
+    assert outcomes.faults(pieces) == []
+    for half in range(-10, 11):
+        holding = [number for number, text in enumerate(pieces) if outcomes.parse(text).holds(half / 2)]
+        assert len(holding) == 1 and outcomes.which(pieces, half / 2) == holding[0]
+    assert len(outcomes.faults(pieces[1:])) == 1
+    assert outcomes.faults([*pieces, f"x == {places[0]}"]) != []
+
+
+def pair(tmp_path, **treated):
+    """A control at 3e-4 and a treated run at 1e-4, their logs as they should be."""
+    fine = {"learning_rate": 1e-4} | treated
+    rates = planted_runs.plain_metrics(400, 3e-4), planted_runs.plain_metrics(400, fine["learning_rate"])
+    for line in (*rates[0], *rates[1]):
+        line["time"] = 5000.0 + line["step"]
+    metrics = fine.pop("metrics", rates[1])
+    control = planted_runs.recogniser_run(tmp_path, "control", metrics=rates[0])
+    return planted_runs.recogniser_run(tmp_path, "treated", metrics=metrics, **fine), control
+
+
+def written(tmp_path, **changes) -> Path:
+    said = {"id": "rate", "treatment": {"key": "lr", "before": 3e-4, "after": 1e-4}, "metric": "test.cer",
+            "measure": "treated - control", "outcomes": [{"when": "x < 0", "verdict": "lower"},
+            {"when": "x >= 0", "verdict": "not lower"}], "budget_steps": 400}  # fmt: skip
+    path = tmp_path / "h.json"
+    path.write_text(json.dumps(said | changes))
+    return path
+
+
+def test_an_outcome(tmp_path):
+    treated, control = pair(tmp_path)
+    path = written(tmp_path)
+    sha256 = frozen_hypothesis.freeze(path, now=1000)
+    assert frozen_hypothesis.freeze(path, now=2000) == sha256
+    assert len((tmp_path / "h.json.frozen.jsonl").read_text().splitlines()) == 1
+    found = frozen_hypothesis.evaluate(path, treated, control)
+    assert (found.verdict, found.x, found.void) == ("not lower", 0.0, ())
+    assert len(found.skipped) == 1 and "logs no hypothesis" in found.skipped[0]
+
+
+def test_the_digest_that_the_run_logged_before_it_began_has_to_be_the_same(tmp_path):
+    treated, control = pair(tmp_path)
+    path = written(tmp_path)
+    with pytest.raises(UsageError, match="never frozen"):
+        frozen_hypothesis.to_be_tested(path)
+    frozen_hypothesis.freeze(path, now=1000)
+    logged = frozen_hypothesis.to_be_tested(path)
+    assert logged["frozen"] == 1000
+    planned(treated, logged)
+    assert frozen_hypothesis.evaluate(path, treated, control).skipped == ()
+    planned(treated, logged | {"sha256": "0" * 64})
+    with pytest.raises(ArtifactError, match="is not the hypothesis that .* was started under"):
+        frozen_hypothesis.evaluate(path, treated, control)
+
+
+def planned(run, logged):
+    plan = json.loads((run / "plan.json").read_text()) | {"hypothesis": logged}
+    planted_runs.write_json(run / "plan.json", plan)
+
+
+def test_a_run_logs_it_in_its_plan_and_none_that_is_not_frozen(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("THUNDER_RUNS", str(tmp_path / "runs"))
+    path = written(tmp_path)
+    train = ["train", "--ranks", "1", "--iters", "10", "--dry-run", "--json", "--hypothesis", str(path)]
+    assert main(train) == 2 and "never frozen" in capsys.readouterr().err
+    assert main(["hypothesis", "freeze", str(path)]) == 0
+    sha256 = capsys.readouterr().out.split()[-1]
+    assert main(train) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["hypothesis"]["sha256"] == sha256
+    other = plan | {"hypothesis": {"sha256": "0" * 64}}
+    assert job_runner.changes(plan, other) == [f"hypothesis (SHA-256): {sha256} in the run, {'0' * 64} now"]
+    path.write_text(path.read_text().replace("x < 0", "x < 1").replace("x >= 0", "x >= 1"))
+    assert main(train) == 4, "changed since"
+
+
+@pytest.mark.parametrize("changes, options, said", [
+    ({}, {"learning_rate": 3e-4}, "treatment not applied"),
+    ({}, {"iters": 400, "metrics": []}, "treatment not shown"),
+    ({"budget_steps": 500}, {}, "budget not run: 400 of 500"),
+    ({}, {"dropout": 0.5}, "other factors"),
+    ({"treatment": {"key": "lr", "before": 3e-4, "after": 2e-4}}, {}, "other treatment"),
+    ({"metric": "test.nothing"}, {}, "not measured"),
+])  # fmt: skip
+def test_what_makes_it_void(tmp_path, changes, options, said):
+    treated, control = pair(tmp_path, **options)
+    path = written(tmp_path, **changes)
+    frozen_hypothesis.freeze(path, now=1000)
+    found = frozen_hypothesis.evaluate(path, treated, control)
+    assert found.verdict.startswith("void: ") and any(each.startswith(said) for each in found.void)
+
+
+def test_editing_it_after_the_run_is_found(tmp_path, capsys):
+    treated, control = pair(tmp_path)
+    path = written(tmp_path)
+    with pytest.raises(UsageError, match="never frozen"):
+        frozen_hypothesis.evaluate(path, treated, control)
+    frozen_hypothesis.freeze(path, now=1000)
+    path.write_text(path.read_text().replace("x < 0", "x <= 0").replace("x >= 0", "x > 0"))
+    runs = ["--treated", str(treated), "--control", str(control)]
+    assert main(["hypothesis", "eval", str(path), *runs]) == 4
+    assert "changed since it was frozen" in capsys.readouterr().err
+    frozen_hypothesis.freeze(path, now=9000)  # freezing what was changed does not help: the run is older
+    assert main(["hypothesis", "eval", str(path), *runs]) == 4
+    assert "after the treated run had begun" in capsys.readouterr().err
+    written(tmp_path)  # put back, it is what was frozen first
+    assert main(["hypothesis", "eval", str(path), *runs]) == 0
+    (tmp_path / "h.json.frozen.jsonl").write_text('{"sha256": 1}\n')
+    with pytest.raises(ArtifactError, match="damaged"):
+        frozen_hypothesis.evaluate(path, treated, control)
+
+
+@pytest.mark.parametrize("changes, said", [
+    ({"outcomes": [{"when": "x < 0", "verdict": "a"}]}, "'0 <= x' has no outcome"),
+    ({"treatment": {"key": "lr", "before": 1, "after": 1}}, "changes nothing"),
+    ({"outcome": []}, "unknown key 'outcome'. Did you mean 'outcomes'?"),
+    ({"manipulation_check": {"differs_by": -1}}, "'manipulation_check.differs_by'"),
+])  # fmt: skip
+def test_what_cannot_be_frozen(tmp_path, changes, said):
+    with pytest.raises(ConfigError, match=said.replace("?", "\\?")):
+        frozen_hypothesis.freeze(written(tmp_path, **changes))

@@ -1,0 +1,95 @@
+"""A rank's record: who writes what, and events and heartbeats that neither block nor break."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+
+import pytest
+
+from thunder.runs.records.run_record import RunRecord
+
+
+@pytest.fixture
+def pipe(tmp_path):
+    """(record whose events go into a pipe, function that reads the events so far)."""
+    out, into = os.pipe()
+    os.set_blocking(out, False)
+    left = bytearray()
+
+    def read():
+        try:
+            while data := os.read(out, 1 << 16):
+                left.extend(data)
+        except BlockingIOError:
+            pass
+        *lines, rest = bytes(left).split(b"\n")
+        left[:] = rest
+        return [json.loads(line) for line in lines]
+
+    record = RunRecord(tmp_path, events=into)
+    yield record, read
+    record._events = None
+    for number in (out, into):
+        try:
+            os.close(number)
+        except OSError:
+            pass
+
+
+@pytest.mark.parametrize(
+    ("main", "variable", "keeper"), [(True, None, True), (False, None, False), (False, "1", True), (True, "0", False)]
+)
+def test_a_keeper_is_the_first_rank_of_a_host(tmp_path, main, variable, keeper):
+    environ = {} if variable is None else {"THUNDER_KEEPER": variable}
+    assert RunRecord.of_rank(tmp_path, main, environ).keeper is keeper
+
+
+def test_beats_tell_phase_step_and_progress(pipe):
+    record, read = pipe
+    record.phase("training", step=3)
+    record.start_heartbeat(0.02)
+    time.sleep(0.3)
+    still = [event for event in read() if event["event"] == "beat"]
+    assert len(still) > 3 and {event["progress"] for event in still} == {still[0]["progress"]}
+    assert all((event["phase"], event["step"]) == ("training", 3) for event in still)
+    counts = []
+    for act in (
+        lambda: record.event("step", step=4),
+        lambda: record.phase("validating", step=4),
+        record.progress,
+        lambda: record.event("test", done=1, total=2),
+        lambda: record.event("checkpoint", step=4),
+    ):
+        act()
+        time.sleep(0.1)
+        counts.append([event for event in read() if event["event"] == "beat"][-1]["progress"])
+    assert counts == [still[0]["progress"] + more for more in range(1, 6)]
+
+
+def test_a_launcher_that_does_not_read_blocks_nobody_and_lines_stay_whole(pipe):
+    record, read = pipe
+    started = time.monotonic()
+    for number in range(300):
+        record.event("metrics", number=number, text="x" * 5000)  # far more than a pipe holds, and than PIPE_BUF
+    assert time.monotonic() - started < 5
+    first = read()
+    assert [event["number"] for event in first] == list(range(len(first))) and 5 < len(first) < 300
+    record.event("metrics", number=1000)
+    record.event("metrics", number=1001)
+    later = [event["number"] for event in read()]
+    assert later[-2:] == [1000, 1001] and len(later) <= 3, "the line that was cut, then the new ones"
+
+
+def test_a_launcher_that_is_gone_is_no_error(tmp_path):
+    out, into = os.pipe()
+    record = RunRecord(tmp_path, events=into)
+    os.close(out)
+    record.start_heartbeat(0.01)
+    for _ in range(3):
+        record.phase("training")
+    os.close(into)
+    record._events = into  # a descriptor that is no longer open
+    record.event("step", step=1)
+    assert record._events is None

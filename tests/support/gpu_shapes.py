@@ -1,0 +1,106 @@
+"""The shapes at which the GPU texts are compared with the reference, and a way to run them in a lane."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import ctc_oracle
+import mlx.core as mx
+import numpy as np
+import ttt_oracle
+
+from thunder.kernels import dispatch, gpu_launch
+from thunder.kernels.ctc import ctc_loss
+from thunder.kernels.ttt_chunk import ttt_chunk
+
+
+@dataclass(frozen=True)
+class Update:
+    """One call of ttt_chunk."""
+
+    width: int
+    size: int
+    rows: int
+    length: int
+    heads: int
+    values: int
+    inclusive: bool = False
+    hebbian: bool = False
+    kind: mx.Dtype = mx.float32
+
+
+def updates() -> list[Update]:
+    """42 shapes: widths 32 to 256, chunks of 1 to 32, ragged last chunks and rows, every option, half types."""
+    forms = [
+        (32, 16, False, mx.float32), (64, 16, False, mx.float32), (64, 1, False, mx.float32),
+        (96, 7, True, mx.float32), (128, 16, False, mx.float16), (256, 16, False, mx.float32),
+        (64, 16, True, mx.bfloat16),
+    ]  # fmt: skip
+    frames = [(1, 37, 2, 40), (2, 16, 1, 32), (1, 5, 1, 1), (3, 33, 1, 64), (1, 1, 2, 33), (2, 50, 2, 17)]
+    return [
+        Update(width, size, *frame, inclusive=(place % 2 == 1), hebbian=hebbian, kind=kind)
+        for width, size, hebbian, kind in forms
+        for place, frame in enumerate(frames)
+    ]
+
+
+def alignments() -> list[tuple[int, int, int, int]]:
+    """42 of (rows, T, U, V): no labels, one frame, more states than a SIMD-group, than the gradient's group; wide V."""
+    narrow = [
+        (rows, length, longest, size)
+        for rows in (1, 3)
+        for length in (1, 2, 17, 33)
+        for longest, size in ((0, 2), (3, 5), (9, 70))
+    ]
+    wide = [
+        (rows, length, longest, size)
+        for rows in (1, 2)
+        for length in (40, 70, 90)
+        for longest, size in ((15, 5), (16, 66), (31, 12))
+    ]
+    return narrow + wide
+
+
+def use(monkeypatch, lane) -> None:
+    """From here on backend "metal" runs in the lane."""
+    monkeypatch.setattr(dispatch, "present", lambda: ("metal", "reference"))
+    monkeypatch.setattr(gpu_launch, "run", lane.run)
+
+
+def update_results(case: Update, backend: str) -> list[np.ndarray]:
+    """y, state and the six gradients of a random weighting of both."""
+    arrays = ttt_oracle.arrays(case.length, case.rows, case.length, case.heads, case.width, case.values)
+    q, k, v = (mx.array(x).astype(case.kind) for x in arrays[:3])
+    eta, state, retention = map(mx.array, arrays[3:])
+    draw = np.random.default_rng(0)
+    over_y, over_state = (mx.array(draw.standard_normal(x.shape), mx.float32) for x in (v, state))
+
+    def loss(q, k, v, eta, state, retention):
+        options = {"chunk_size": case.size, "inclusive": case.inclusive, "hebbian": case.hebbian}
+        y, last = ttt_chunk(q, k, v, eta, state, retention=retention, backend=backend, **options)
+        return (y * over_y).sum() + (last * over_state).sum(), y, last
+
+    (_, y, last), gradients = mx.value_and_grad(loss, argnums=range(6))(q, k, v, eta, state, retention)
+    return [np.array(x.astype(mx.float32)) for x in (y, last, *gradients)]
+
+
+def alignment_results(case: tuple[int, int, int, int], backend: str, blank: int = 0) -> list[np.ndarray]:
+    """Losses and the gradient of the finite ones' sum; with repeats, empty rows and impossible rows among them."""
+    logits, *rest = map(mx.array, ctc_oracle.batch(sum(case), *case, blank))
+
+    def loss(logits):
+        losses = ctc_loss(logits, *rest, blank=blank, backend=backend)
+        return mx.where(mx.isfinite(losses), losses, 0.0).sum(), losses
+
+    (_, losses), gradient = mx.value_and_grad(loss)(logits)
+    return [np.array(losses), np.array(gradient)]
+
+
+def assert_close(found: list[np.ndarray], wanted: list[np.ndarray], kind: mx.Dtype = mx.float32) -> None:
+    """Equal to 1e-5 of the largest value; a half type's results to two of its steps."""
+    step = {mx.float32: 1e-5, mx.float16: 2e-3, mx.bfloat16: 1.6e-2}[kind]
+    for place, (one, other) in enumerate(zip(found, wanted, strict=True)):
+        assert np.array_equal(np.isfinite(one), np.isfinite(other)), place
+        finite = np.isfinite(other)
+        largest = max(1.0, np.abs(other[finite]).max(initial=0.0))
+        np.testing.assert_allclose(one[finite], other[finite], atol=step * largest, rtol=0, err_msg=str(place))

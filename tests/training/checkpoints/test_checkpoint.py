@@ -1,0 +1,232 @@
+"""Checkpoints: whole or absent, the newest whole one is used, damage is named to the file and the tensor."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import shutil
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+import pytest
+from mlx.utils import tree_flatten
+
+from thunder import tensor_digests
+from thunder.errors import ArtifactError
+from thunder.lora.lora_settings import LoraSettings
+from thunder.training.checkpoints import checkpoint, checkpoint_manifest
+from thunder.training.state import State
+from thunder.training.step import make_optimizer
+
+GROUND = {"configuration": "c" * 64, "data": "d" * 64, "base weights": "b" * 64}
+FILES = [checkpoint.WEIGHTS, checkpoint.OPTIMIZER, checkpoint.STATE, "best/adapters.safetensors", checkpoint.MANIFEST]
+
+
+class SmallTask:
+    """As much of a task as a checkpoint needs."""
+
+    def __init__(self, width=4, seed=1):
+        mx.random.seed(seed)
+        self.model = nn.Linear(width, 3)
+
+
+def trained(steps=2, width=4, seed=1):
+    task, optimizer = SmallTask(width, seed), make_optimizer(LoraSettings(learning_rate=0.1))
+    for _ in range(steps):
+        gradients = nn.value_and_grad(task.model, lambda model: model(mx.ones((1, width))).sum())(task.model)[1]
+        optimizer.update(task.model, gradients)
+    mx.eval(task.model.parameters(), optimizer.state)
+    return task, optimizer
+
+
+def state_of(step):
+    return State(step=step, tokens=9, best_loss=0.5, best_step=2, validation={"valid_loss": 1.0})
+
+
+@pytest.fixture
+def saved(tmp_path):
+    task, optimizer = trained()
+    best = tmp_path / "output" / "best"
+    best.mkdir(parents=True)
+    mx.save_safetensors(str(best / "adapters.safetensors"), {"a": mx.arange(5)})
+    for step in (2, 4, 6):
+        checkpoint.save(tmp_path / "kept", task, optimizer, state_of(step), ground=GROUND, ranks=2, best=best)
+    return tmp_path / "kept", task, optimizer
+
+
+def newest(root, said=None, **more):
+    return checkpoint.newest(
+        root, [].append if said is None else said.append, **{"ground": GROUND, "ranks": 2} | more
+    ).name
+
+
+def test_everything_comes_back_to_the_bit(saved):
+    root, task, optimizer = saved
+    fresh, fresh_optimizer = SmallTask(), make_optimizer(LoraSettings(learning_rate=0.1))
+    state = checkpoint.restore(checkpoint.newest(root), fresh, fresh_optimizer, State)
+    assert state == state_of(6)
+    for ours, theirs in ((fresh.model.parameters(), task.model.parameters()), (fresh_optimizer.state, optimizer.state)):
+        ours, theirs = dict(tree_flatten(ours)), dict(tree_flatten(theirs))
+        assert ours.keys() == theirs.keys() and len(ours) > 1
+        assert all(mx.array_equal(ours[name], theirs[name]).item() for name in ours)
+
+
+def test_two_are_kept_and_nothing_lies_about(saved):
+    root, task, optimizer = saved
+    assert sorted(path.name for path in root.iterdir()) == ["step-0000004", "step-0000006"]
+    # what a killed writer left goes with the next one, and one of the same step gives way
+    shutil.copytree(root / "step-0000006", root / ".step-0000008.77")
+    shutil.copytree(root / "step-0000006", root / ".step-0000006.old")
+    checkpoint.save(root, task, optimizer, state_of(6), ground=GROUND, ranks=2)
+    assert sorted(path.name for path in root.iterdir()) == ["step-0000004", "step-0000006"]
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("damage", ["flip", "truncate", "remove", "empty"])
+def test_a_damaged_one_is_named_and_the_one_before_is_used(saved, name, damage):
+    root = saved[0]
+    path = root / "step-0000006" / name
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    if damage == "remove":
+        path.unlink()
+    else:
+        path.write_bytes({"flip": bytes(content), "truncate": bytes(content[:-3]), "empty": b""}[damage])
+    said: list[str] = []
+    assert newest(root, said) == "step-0000004"
+    assert len(said) == 1 and str(path) in said[0]
+    if name != checkpoint.MANIFEST:
+        assert {"flip": "changed", "truncate": "truncated: ", "remove": "missing", "empty": "truncated: 0 bytes"}[
+            damage
+        ] in said[0]
+
+
+def test_the_changed_tensor_is_named(saved):
+    path = saved[0] / "step-0000006" / checkpoint.WEIGHTS
+    content = bytearray(path.read_bytes())
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    start = len(content) - max(entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__")
+    content[start + header["bias"]["data_offsets"][0]] ^= 4
+    path.write_bytes(content)
+    with pytest.raises(ArtifactError, match=r"changed, in bias\n"):
+        checkpoint.verify(path.parent)
+
+
+def test_two_hundred_flipped_bytes_are_all_found(saved):
+    folder = saved[0] / "step-0000006"
+    draw = random.Random(20)
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    assert {path.relative_to(folder).as_posix() for path in paths} == set(FILES)
+    for number in range(200):
+        path = paths[number % len(paths)]
+        content = path.read_bytes()
+        place = draw.randrange(len(content))
+        path.write_bytes(content[:place] + bytes([content[place] ^ 1 << draw.randrange(8)]) + content[place + 1 :])
+        with pytest.raises(ArtifactError, match=path.name):
+            checkpoint.verify(folder)
+        path.write_bytes(content)
+    checkpoint.verify(folder)
+
+
+def test_weights_of_another_run_are_found_out(saved, tmp_path):
+    task, optimizer = trained(seed=2)
+    other = checkpoint.save(tmp_path / "other", task, optimizer, state_of(6), ground=GROUND, ranks=2)
+    shutil.copy(other / checkpoint.WEIGHTS, saved[0] / "step-0000006")
+    said: list[str] = []
+    assert newest(saved[0], said) == "step-0000004"
+    assert "weights.safetensors: its SHA-256 is not the manifest's: changed, in bias, weight" in said[0]
+
+
+def test_a_checkpoint_of_another_run_needs_force(saved):
+    root = saved[0]
+    now = {"ground": GROUND | {"data": "e" * 64, "base weights": "f" * 64}, "ranks": 3}
+    with pytest.raises(ArtifactError) as caught:
+        newest(root, **now)
+    assert "base weights: bbbbbbbbbbbb -> ffffffffffff; data: dddddddddddd -> eeeeeeeeeeee" in caught.value.message
+    assert "planned ranks: 2 -> 3" in caught.value.message and "configuration" not in caught.value.message
+    assert "--force" in caught.value.fix
+    said: list[str] = []
+    assert newest(root, said, force=True, **now) == "step-0000006"
+    assert len(said) == 1 and "data: dddddddddddd -> eeeeeeeeeeee" in said[0]
+
+
+def test_other_formats_are_named(saved):
+    root = saved[0]
+    path = root / "step-0000006" / checkpoint.MANIFEST
+    for content, words in (
+        (b'{"weights.safetensors": "00"}', "format 0 (no `format` key); this version reads 1"),
+        (checkpoint_manifest.render({"format": 2, "step": 6}), "format 2; this version reads 1"),
+        (checkpoint_manifest.render({"format": 1, "step": 6}), "not a manifest of ours"),
+        (b"[]", "not a manifest of ours"),
+        (path.read_bytes().replace(b'"ranks": 2', b'"ranks": 3'), "checksum does not hold"),
+        (path.read_bytes().replace(b"\n", b"\n "), "checksum does not hold"),
+    ):
+        path.write_bytes(content)
+        said: list[str] = []
+        assert newest(root, said) == "step-0000004"
+        assert words in said[0]
+
+
+def test_one_under_another_ones_name_is_found_out(saved):
+    root = saved[0]
+    shutil.move(root / "step-0000006", root / "step-0000099")
+    said: list[str] = []
+    assert newest(root, said) == "step-0000004"
+    assert "it is of step 6" in said[0]
+
+
+def test_none_whole_is_an_error_and_none_at_all_is_a_fresh_start(saved, tmp_path):
+    root = saved[0]
+    for folder in checkpoint.steps(root):
+        (folder / checkpoint.WEIGHTS).unlink()
+    with pytest.raises(ArtifactError, match="none of 2 checkpoints is whole"):
+        newest(root)
+    assert checkpoint.newest(tmp_path / "empty") is None
+
+
+def test_a_half_written_one_is_not_seen(saved):
+    root = saved[0]
+    shutil.copytree(root / "step-0000006", root / ".step-0000008.77")
+    assert newest(root) == "step-0000006"
+
+
+def test_one_of_another_model_is_refused(saved):
+    other, optimizer = trained(width=5)
+    with pytest.raises(ArtifactError, match="not this model's tensors: weight"):
+        checkpoint.restore(checkpoint.newest(saved[0]), other, optimizer, State)
+
+
+def test_the_best_weights_come_back(saved, tmp_path):
+    best = tmp_path / "output" / "best"
+    wanted = (best / "adapters.safetensors").read_bytes()
+    (best / "adapters.safetensors").write_bytes(b"of a step that is gone")
+    checkpoint.put_back_best(saved[0] / "step-0000006", best)
+    assert (best / "adapters.safetensors").read_bytes() == wanted
+    shutil.rmtree(best)
+    checkpoint.put_back_best(saved[0] / "step-0000006", best)
+    assert (best / "adapters.safetensors").read_bytes() == wanted
+
+
+def test_tensor_digests_are_those_of_the_bytes(tmp_path):
+    """Against numpy's own bytes of the same arrays."""
+    arrays = {"a.b": np.arange(12, dtype=np.float32).reshape(3, 4), "c": np.arange(3, dtype=np.int32)}
+    path = tmp_path / "x.safetensors"
+    mx.save_safetensors(str(path), {name: mx.array(array) for name, array in arrays.items()}, {"format": "mlx"})
+    assert tensor_digests.of_file(path) == {
+        "a.b": {"sha256": hashlib.sha256(arrays["a.b"].tobytes()).hexdigest(), "dtype": "F32", "shape": [3, 4]},
+        "c": {"sha256": hashlib.sha256(arrays["c"].tobytes()).hexdigest(), "dtype": "I32", "shape": [3]},
+    }
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\xff" * 20, (2).to_bytes(8, "little") + b"[]", (9).to_bytes(8, "little") + b'{"a": {}}',
+     (40).to_bytes(8, "little") + b'{"a":{"data_offsets":[0,9],"dtype":"F3"}'],
+)  # fmt: skip
+def test_what_is_no_safetensors_file_is_a_value_error(tmp_path, content):
+    (tmp_path / "x").write_bytes(content)
+    with pytest.raises(ValueError):
+        tensor_digests.of_file(tmp_path / "x")
+    assert tensor_digests.differing(tmp_path / "x", {"a": {}}) == []

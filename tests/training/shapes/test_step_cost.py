@@ -1,0 +1,211 @@
+"""What a step costs, against the graph that MLX makes of it, its real memory, and a brute-force cut of buffers."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from dataclasses import asdict, replace
+
+import mlx.core as mx
+import pytest
+from conftest import TINY_GEMMA3N
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from mlx import nn
+from mlx.utils import tree_flatten
+from mlx_lm.models import gemma3_text, gemma3n, gemma4_text
+
+from thunder.lora import adapters
+from thunder.lora.engine.full_model_engine import supervised_loss
+from thunder.lora.lora_settings import LoraSettings
+from thunder.training import step
+from thunder.training.shapes.model_size import E2B_CONFIG, from_config, restored
+from thunder.training.shapes.step_cost import Command, Shape, buffers, of_step
+from thunder.training.task import Batch
+
+GEMMA4 = {
+    "model_type": "gemma4_text", "hidden_size": 32, "num_hidden_layers": 6, "intermediate_size": 48,
+    "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 16, "global_head_dim": 32,
+    "num_kv_shared_layers": 3, "hidden_size_per_layer_input": 8, "vocab_size": 320, "vocab_size_per_layer_input": 320,
+    "sliding_window": 16, "sliding_window_pattern": 3, "use_double_wide_mlp": True,
+    "final_logit_softcapping": 30.0, "dtype": "float32",
+}  # fmt: skip
+WITHOUT_SHARING = GEMMA4 | {"num_kv_shared_layers": 0, "hidden_size_per_layer_input": 0, "attention_k_eq_v": True}
+GEMMA3 = {
+    "model_type": "gemma3_text", "hidden_size": 32, "num_hidden_layers": 4, "intermediate_size": 48,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16, "vocab_size": 320, "sliding_window": 16,
+    "sliding_window_pattern": 2, "dtype": "float32",
+}  # fmt: skip
+GEMMA3N = {"model_type": "gemma3n", "dtype": "float32", "text_config": TINY_GEMMA3N}
+CONFIGS = [GEMMA4, WITHOUT_SHARING, GEMMA3, GEMMA3N]
+WIDE = GEMMA4 | {"hidden_size": 64, "intermediate_size": 256, "vocab_size": 3000, "vocab_size_per_layer_input": 3000}
+WIDE_3N = GEMMA3N | {
+    "text_config": TINY_GEMMA3N
+    | {"hidden_size": 64, "intermediate_size": [256] * 6, "vocab_size": 3000, "vocab_size_per_layer_input": 3000}
+}
+
+
+def network_of(config, layers, rank=4):
+    kind = {"gemma3n": gemma3n, "gemma3_text": gemma3_text, "gemma4_text": gemma4_text}[config["model_type"]]
+    network = kind.Model(kind.ModelArgs.from_dict(config))
+    adapters.add(network, LoraSettings(num_layers=layers, lora_rank=rank))
+    network.train()
+    return network
+
+
+def gradient_of(network):
+    value_and_grad = nn.value_and_grad(network, lambda ids, spans: supervised_loss(network, ids, spans))
+
+    def run(ids, spans):
+        loss, gradients = value_and_grad(ids, spans)
+        return [loss, *(array for _, array in tree_flatten(gradients))]
+
+    return run
+
+
+def inputs(batch, length):
+    return mx.zeros((batch, length + 1), mx.int32), mx.array([[length // 2, length]] * batch)
+
+
+def traced(config, shape):
+    """Multiply-adds of all matrix products in the graph of a forward and backward pass."""
+    total = 0
+
+    def on_node(node):
+        nonlocal total
+        if node.get("type") == "primitive" and node["name"] == "Matmul":
+            total += math.prod(node["outputs"][0][1]) * node["inputs"][0][1][-1]
+
+    network = network_of(config, shape.num_layers, shape.lora_rank)
+    mx.export_function(on_node, gradient_of(network), *inputs(shape.batch_size, shape.max_seq_length))
+    return total
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.sampled_from(CONFIGS), st.integers(1, 6), st.integers(1, 3), st.integers(1, 3))
+@example(GEMMA4, 1, 1, 1)
+@example(GEMMA4, 3, 2, 2)
+@example(GEMMA4, 6, 1, 1)
+@example(WITHOUT_SHARING, 6, 2, 1)
+@example(GEMMA3, 4, 1, 2)
+@example(GEMMA3N, 1, 1, 1)
+@example(GEMMA3N, 3, 2, 2)
+@example(GEMMA3N, 4, 1, 1)
+@example(GEMMA3N, 6, 2, 1)
+def test_multiply_adds_are_those_of_the_real_graph(config, layers, batch, length):
+    shape = Shape(batch, min(layers, len(from_config(config).layers)), 16 * length, lora_rank=4)
+    size = from_config(config)
+    assert size is not None
+    assert of_step(size, shape).multiply_adds == traced(config, shape)
+
+
+def test_every_weight_is_counted():
+    for config in CONFIGS:
+        held = tree_flatten(network_of(config, 1).parameters())
+        # mlx_lm's gemma3 has a head of its own until it loads weights without one
+        large = [array.size for name, array in held if array.ndim > 1 and "lm_head" not in name]
+        lora = 4 * sum(wide_in + wide_out for _, wide_in, wide_out in from_config(config).adapted(-1))
+        assert from_config(config).weights == sum(large) - lora, config["model_type"]
+    four_bits = from_config(E2B_CONFIG | {"quantization": {"bits": 4, "group_size": 64}})
+    assert four_bits.weights == pytest.approx(4.63e9, rel=0.01)  # the model card's 5.1e9 has two more encoders
+    assert four_bits.weight == 0.5 + 4 / 64  # a scale and a bias of two bytes for each 64 weights
+    assert restored(json.loads(json.dumps(asdict(four_bits)))) == four_bits
+
+
+TOO_LITTLE = [
+    {}, {"hidden_size": "wide"}, E2B_CONFIG | {"num_kv_shared_layers": 35}, E2B_CONFIG | {"enable_moe_block": True},
+    {"text_config": {"hidden_size": None}}, {"text_config": TINY_GEMMA3N | {"intermediate_size": [48]}},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("config", TOO_LITTLE)
+def test_a_config_that_says_too_little_is_no_size(config):
+    assert from_config(config) is None
+
+
+class Repeating:
+    """As much of a task as `gradient_of` asks for."""
+
+    def __init__(self, network):
+        self.model = network
+
+    compiled = True
+    loss = staticmethod(supervised_loss)
+
+
+@pytest.mark.slow  # MLX compiles the graph's fused parts with the machine's C++ compiler first
+@pytest.mark.parametrize("config", [WIDE, WIDE_3N], ids=["gemma4", "gemma3n"])
+@pytest.mark.parametrize(("kind", "layers", "batch"), [("float32", 1, 4), ("float32", 4, 4), ("bfloat16", 2, 1)])
+def test_the_peak_is_near_the_real_one(kind, layers, batch, config):
+    """The calculation shall not be far too low, nor so high that it is of no use."""
+    network = network_of(config, layers, rank=8)
+    network.freeze()
+    if kind == "bfloat16":
+        network.set_dtype(mx.bfloat16)
+    network.unfreeze(keys=["lora_a", "lora_b"], strict=False)
+    mx.eval(network.parameters())
+    gradient, given_to = step.gradient_of(Repeating(network)), Batch(inputs(batch, 128), 1)
+    gradient(given_to)
+    mx.clear_cache()
+    held = mx.get_active_memory()
+    mx.reset_peak_memory()
+    gradient(given_to)
+    size = from_config(config | {"dtype": kind})
+    found = of_step(size, Shape(batch, layers, 128)).peak_bytes - size.weights * size.weight
+    assert 0.75 < found / (mx.get_peak_memory() - held) < 1.6
+
+
+def test_recomputing_takes_less_memory_and_more_work():
+    size = from_config(E2B_CONFIG)
+    plain, again = of_step(size, Shape(2, 16, 512)), of_step(size, Shape(2, 16, 512, grad_checkpoint=True))
+    assert again.peak_bytes < 0.8 * plain.peak_bytes and again.multiply_adds > plain.multiply_adds
+    trained = sum(each.multiply_adds for each in plain.forward if "head" not in each.part)
+    assert again.multiply_adds - plain.multiply_adds == trained
+
+
+def test_the_published_products_of_e2b():
+    """The design's paper count: 160 tokens, 48 of them supervised, 4 layers."""
+    size = from_config(E2B_CONFIG)
+    plain = of_step(size, Shape(1, 4, 160))
+    assert sum(each.multiply_adds for each in plain.below + plain.forward) == pytest.approx(365e9, rel=0.03)
+    assert sum(each.multiply_adds for each in plain.backward) == pytest.approx(106e9, rel=0.03)
+    few = of_step(size, Shape(1, 4, 160, path="supervised", supervised_share=0.3))
+    assert few.multiply_adds == pytest.approx(200e9, rel=0.06)
+
+
+SHAPES = st.builds(
+    Shape, st.integers(1, 6), st.integers(1, 6), st.integers(8, 300), st.integers(1, 16), st.booleans(),
+    st.sampled_from(["plain", "supervised"]), st.floats(0.05, 1.0),
+)  # fmt: skip
+
+
+@settings(max_examples=40, deadline=None)
+@given(SHAPES, st.sampled_from(["batch_size", "num_layers", "max_seq_length", "lora_rank"]), st.integers(1, 4))
+def test_more_of_anything_costs_no_less(shape, field, more):
+    size = from_config(GEMMA4)
+    small, large = of_step(size, shape), of_step(size, replace(shape, **{field: getattr(shape, field) + more}))
+    assert large.multiply_adds >= small.multiply_adds
+    assert large.peak_bytes >= small.peak_bytes
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 40), st.integers(0, 4))
+def test_every_real_buffer_lies_inside_one_that_is_looked_at(seed, operations, megabytes):
+    """MLX's own rule, command after command, with activations counted too, begun at any command."""
+    draw = random.Random(seed)
+    stretch = [
+        Command(str(number), "matrix", 1.0, 1.0, draw.choice((0, 10, 2**20, 3 * 2**20)), draw.randint(1, 6))
+        for number in range(draw.randint(1, 40))
+    ]
+    looked_at = [{each.part for each in run} for run in buffers(stretch, operations, megabytes)]
+    start = draw.randrange(len(stretch))
+    held, dispatched, numbers = set(), 0, 0
+    for each in stretch[start:]:
+        held, dispatched = held | {each.part}, dispatched + each.dispatches
+        numbers += each.weights + draw.choice((0, 5000, 2**19))
+        if dispatched > operations or (numbers >> 20) > megabytes:
+            assert any(held <= run for run in looked_at)
+            held, dispatched, numbers = set(), 0, 0
+    assert any(held <= run for run in looked_at) or not held
+    assert all(run for run in looked_at)

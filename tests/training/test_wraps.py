@@ -1,0 +1,75 @@
+"""Passes over the rows: counted as the loop makes them, refused where they are too many, told where one begins."""
+
+from __future__ import annotations
+
+import json
+
+import planted_worlds
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from thunder.cli.main import main
+from thunder.config import Layer, build
+from thunder.errors import ConfigError
+from thunder.lora.lora_settings import LoraSettings, PretrainSettings
+from thunder.parallel import row_order
+from thunder.parallel.world import World
+from thunder.runs.records.run_record import RunRecord
+from thunder.training import loop, wraps
+from thunder.training.loop_settings import CIRCUMSTANCES, LoopSettings
+
+
+@given(rows=st.integers(1, 40), batch=st.integers(1, 50), updates=st.integers(1, 60))
+def test_planned_passes_are_those_that_the_loop_makes(rows, batch, updates):
+    last = list(row_order.steps(rows, batch, 0, until=updates))[-1]
+    found = wraps.planned(updates, rows, batch)
+    assert last.epoch < found <= last.epoch + 1, "the last step lies in the last pass that was begun"
+
+
+def test_more_than_the_most_is_refused_and_as_many_are_not():
+    wraps.refuse_more(10.0, 10, 100)
+    with pytest.raises(ConfigError, match=r"iters 101 go over the training rows 10\.10 times, more than max_wraps 10"):
+        wraps.refuse_more(10.1, 10, 101)
+
+
+def test_corpora_have_a_limit_of_ten_and_it_decides_nothing_of_what_is_computed():
+    lora = build(LoraSettings, [Layer("test", {})])[0]
+    assert (lora.max_wraps, PretrainSettings.model_fields["max_wraps"].default) == (10, 10)
+    assert "max_wraps" in CIRCUMSTANCES and lora.digest() == lora.model_copy(update={"max_wraps": 99}).digest()
+
+
+def test_train_refuses_before_anything_is_started(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("THUNDER_RUNS", str(tmp_path))
+    words = ["train", "--ranks", "1", "--batch-size", "4", "--dry-run"]
+    assert main([*words, "--iters", "800"]) == 0, "320 rows, four at once: ten times"
+    assert main([*words, "--iters", "801"]) == 2
+    said = capsys.readouterr().err
+    assert "go over the training rows 10.01 times, more than max_wraps 10" in said and "--max-wraps" in said
+    assert main([*words, "--iters", "801", "--max-wraps", "11"]) == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+class Told(RunRecord):
+    """A record that keeps its lines."""
+
+    def log(self, text: str) -> None:
+        self.told = [*getattr(self, "told", []), text]
+
+
+class Few(LoopSettings):
+    """Settings of rows that should not be gone over often."""
+
+    logs_wraps = True
+
+
+@pytest.mark.parametrize("kind, passes", [(Few, [4, 7, 10]), (LoopSettings, [])])
+def test_each_new_pass_is_told_of(tmp_path, kind, passes):
+    settings, _ = build(kind, [Layer("test", {"iters": 10, "batch_size": 20, "save_every": 10})])
+    record = Told(tmp_path)
+    task = planted_worlds.Classifier(planted_worlds.points(60, 1, 0.1), planted_worlds.points(8, 2, 0.1))
+    loop.train(task, settings, World(), record)
+    told = [text for text in getattr(record, "told", []) if "begin anew" in text]
+    assert told == [f"step {step}: the rows begin anew, pass {n}" for n, step in enumerate(passes, start=2)]
+    reports = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert reports[-1]["epoch"] == 3

@@ -1,0 +1,71 @@
+"""Changes to the features of a training utterance, drawn from (seed, epoch, row): the same on any number of ranks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from thunder.acoustic.acoustic_settings import AcousticSettings
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What is drawn, and how far; see the options of the same names."""
+
+    time_masks: int
+    time_mask_share: float
+    feature_masks: int
+    feature_mask_share: float
+    speed: float
+    warp: float
+
+    @classmethod
+    def of(cls, settings: AcousticSettings) -> Augmentation:
+        """From the options. CR-CTC compares masked views, so it has masks where none are asked for."""
+        masks = (settings.time_masks, settings.feature_masks)
+        if settings.regulariser[0] == "cr" and not any(masks):
+            masks = (2, 2)
+        return cls(
+            masks[0], settings.time_mask_share, masks[1], settings.feature_mask_share, settings.speed, settings.warp
+        )
+
+    def bent(self, features: np.ndarray, draw: np.random.Generator, least: int) -> np.ndarray:
+        """[T', D]: time stretched, frequencies warped; never fewer than `least` frames."""
+        if self.speed:
+            wanted = round(len(features) / (1 + draw.uniform(-self.speed, self.speed)))
+            features = stretched(features, max(wanted, min(least, len(features))))
+        if self.warp:
+            features = warped(features, 1 + draw.uniform(-self.warp, self.warp))
+        return features
+
+    def masked(self, features: np.ndarray, draw: np.random.Generator) -> np.ndarray:
+        """A copy of [T, D] (mean 0) with stretches of frames and bands of features at 0 (SpecAugment)."""
+        features = features.copy()
+        for axis, count, share in (
+            (0, self.time_masks, self.time_mask_share),
+            (1, self.feature_masks, self.feature_mask_share),
+        ):
+            size = features.shape[axis]
+            for _ in range(count):
+                width = int(draw.integers(0, max(1, int(share * size)) + 1))
+                start = int(draw.integers(0, size - width + 1))
+                features[(slice(None),) * axis + (slice(start, start + width),)] = 0
+        return features
+
+
+def stretched(features: np.ndarray, frames: int) -> np.ndarray:
+    """[frames, D] by linear interpolation between frames."""
+    return _resampled(features, np.linspace(0, len(features) - 1, max(frames, 1)))
+
+
+def warped(features: np.ndarray, factor: float) -> np.ndarray:
+    """[T, D] with what was at bin b * factor at bin b; the last bin stands for what lies beyond."""
+    bins = features.shape[1]
+    return _resampled(features.T, np.minimum(np.arange(bins) * factor, bins - 1)).T
+
+
+def _resampled(rows: np.ndarray, places: np.ndarray) -> np.ndarray:
+    low = np.floor(places).astype(int)
+    high, part = np.minimum(low + 1, len(rows) - 1), (places - low)[:, None].astype(np.float32)
+    return rows[low] * (1 - part) + rows[high] * part

@@ -1,0 +1,198 @@
+"""From per-frame log probabilities to labels: the best path, and a prefix beam search with a language model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from thunder.acoustic.decoding.label_graph import LabelGraph
+from thunder.errors import UsageError
+
+ROOT = 0  # the node of the empty prefix
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """A labelling and why it is liked; all in nats.
+
+    score: acoustic + lm_weight * lm + insertion_bonus * labels. acoustic: log of the summed probability of its paths
+    that the beam kept. lm: of the whole text, its end included; 0 without a language model. complete: whether the
+    text may end there; false only where no hypothesis in the beam may.
+    """
+
+    labels: tuple[int, ...]
+    score: float
+    acoustic: float
+    lm: float = 0.0
+    complete: bool = True
+
+
+def greedy(log_probs: np.ndarray, blank: int = 0) -> list[int]:
+    """The labels of the best path: the best output of each of [T, V] frames, repeats merged, blanks dropped."""
+    best = _checked(log_probs, blank).argmax(1)
+    first = np.ones(len(best), bool)
+    first[1:] = best[1:] != best[:-1]
+    return best[first & (best != blank)].tolist()
+
+
+def prefix_beam(
+    log_probs: np.ndarray,
+    *,
+    beam: int = 16,
+    blank: int = 0,
+    language_model: LabelGraph | None = None,
+    lm_weight: float = 0.5,
+    insertion_bonus: float = 0.0,
+    allowed: LabelGraph | None = None,
+) -> list[Hypothesis]:
+    """At most `beam` labellings of log_probs [T, V], best first, each once; none where none has a probability.
+
+    Exact where no prefix ever falls out of the beam. lm_weight 0 is no language model. `allowed` says by -inf which
+    labels may follow and where a text may end; its other weights are not counted.
+    Raises UsageError for arrays that do not fit, NaN, +inf or a frame of nothing but -inf, and for other options.
+    """
+    log_probs = _checked(log_probs, blank)
+    if beam < 1 or not lm_weight >= 0:
+        raise UsageError(f"beam is {beam}, lm_weight {lm_weight}", "a beam of 1 or more and a weight of 0 or more")
+    language_model = language_model if lm_weight > 0 else None
+    for graph in (language_model, allowed):
+        if graph is not None and graph.size != log_probs.shape[1]:
+            raise UsageError(
+                f"the outputs are {log_probs.shape[1]} and the language model or spelling knows {graph.size} labels",
+                "decode with a language model of the same alphabet",
+            )
+    search = _Search(beam, blank, log_probs.shape[1], language_model, lm_weight, insertion_bonus, allowed)
+    for frame in log_probs:
+        search.advance(frame)
+        if not len(search.nodes):
+            return []
+    return search.finish()
+
+
+def _checked(log_probs: np.ndarray, blank: int) -> np.ndarray:
+    """[T, V] float64. Raises UsageError where they cannot be log probabilities."""
+    values = np.asarray(log_probs, np.float64)
+    if values.ndim != 2 or not 0 <= blank < values.shape[1]:
+        raise UsageError(f"log probabilities {values.shape} with blank {blank}", "[T, V] with 0 <= blank < V")
+    # the largest is NaN where one is NaN
+    if bad := np.flatnonzero(~np.isfinite(values.max(1))).tolist():
+        raise UsageError(
+            f"frame {bad[0]} of {len(values)} has NaN, +inf or nothing but -inf ({len(bad)} such frames)",
+            "give finite log probabilities; look at the model's outputs and at its features",
+        )
+    return values
+
+
+class _Search:
+    """The beam after some frames: K prefixes, best first, as arrays [K]; prefixes are nodes of a tree.
+
+    Of each prefix: the log probabilities of its paths that end in its last label and of those that end in the blank,
+    the states of language model and spelling, and the language model's weight so far.
+    """
+
+    def __init__(self, beam, blank, size, language_model, lm_weight, insertion_bonus, allowed) -> None:
+        self.beam, self.blank, self.size = beam, blank, size
+        self.language_model, self.lm_weight, self.allowed = language_model, lm_weight, allowed
+        self.insertion_bonus = insertion_bonus
+        self.parents, self.lasts = [ROOT], [blank]
+        self.children: dict[int, int] = {}
+        self.nodes = self.parent = np.zeros(1, np.int64)
+        self.last = np.full(1, blank)
+        self.in_label, self.in_blank = np.full(1, -np.inf), np.zeros(1)
+        # what is added to the acoustic weight: language model and bonus so far
+        self.lm, self.bonus = np.zeros(1), np.zeros(1)
+        self.lm_state = self.spelling = np.zeros(1, np.int64)
+
+    def advance(self, frame: np.ndarray) -> None:
+        """Go on by one frame [V] of log probabilities."""
+        count = len(self.nodes)
+        total = np.logaddexp(self.in_label, self.in_blank)
+        stay_blank = total + frame[self.blank]
+        stay_label = self.in_label + frame[self.last]
+        stay_label[self.last == self.blank] = -np.inf
+        more = total[:, None] + frame
+        # a label after itself is a new one only where a blank parts them
+        more[np.arange(count), self.last] = self.in_blank + frame[self.last]
+        more[:, self.blank] = -np.inf
+        if self.allowed is not None:
+            more[self.allowed.row(self.spelling) == -np.inf] = -np.inf
+        self._join(more, stay_label)
+        added = self.lm_weight * self.language_model.row(self.lm_state) if self.language_model is not None else 0.0
+        stay = np.logaddexp(stay_label, stay_blank)
+        ranks = np.concatenate([stay + self.bonus, (more + self.bonus[:, None] + added + self.insertion_bonus).ravel()])
+        self._keep(self._best(ranks), count, stay_label, stay_blank, more)
+
+    def _join(self, more: np.ndarray, stay_label: np.ndarray) -> None:
+        """Where a prefix and one label make a prefix that is in the beam already, the two are one."""
+        nodes = self.nodes.tolist()
+        place = {node: at for at, node in enumerate(nodes)}
+        parents = zip(nodes, self.parent.tolist(), strict=True)
+        pairs = [(at, place[parent]) for at, (node, parent) in enumerate(parents) if parent in place and node != ROOT]
+        if pairs:
+            ours, theirs = np.array(pairs).T
+            labels = self.last[ours]
+            stay_label[ours] = np.logaddexp(stay_label[ours], more[theirs, labels])
+            more[theirs, labels] = -np.inf
+
+    def _best(self, ranks: np.ndarray) -> np.ndarray:
+        """The places of the best of the ranks, best first; of equals the first, so that every run is the same."""
+        if len(ranks) > self.beam:
+            least = np.partition(ranks, -self.beam)[-self.beam]
+            found = np.flatnonzero(ranks >= least)
+        else:
+            found = np.arange(len(ranks))
+        found = found[np.argsort(-ranks[found], kind="stable")][: self.beam]
+        return found[ranks[found] > -np.inf]
+
+    def _keep(self, chosen, count, stay_label, stay_blank, more) -> None:
+        """Make the chosen candidates the beam: the first `count` are the old prefixes, then V for each of them."""
+        old = chosen < count
+        source = np.where(old, chosen, (chosen - count) // self.size)
+        label = np.where(old, self.blank, (chosen - count) % self.size)
+        self.in_label = np.where(old, stay_label[source], more[source, label])
+        self.in_blank = np.where(old, stay_blank[source], -np.inf)
+        nodes, new = self.nodes[source], ~old
+        nodes[new] = [self._child(node, last) for node, last in zip(nodes[new].tolist(), label[new], strict=True)]
+        self.parent = np.where(old, self.parent[source], self.nodes[source])
+        self.last = np.where(old, self.last[source], label)
+        self.nodes, self.bonus, self.lm = nodes, self.bonus[source], self.lm[source]
+        self.lm_state, self.spelling = self.lm_state[source], self.spelling[source]
+        self.bonus[new] += self.insertion_bonus
+        if self.language_model is not None:
+            added = self.language_model.row(self.lm_state[new])[np.arange(new.sum()), label[new]]
+            self.lm[new] += added
+            self.bonus[new] += self.lm_weight * added
+            self.lm_state[new] = self.language_model.step(self.lm_state[new], label[new])
+        if self.allowed is not None:
+            self.spelling[new] = self.allowed.step(self.spelling[new], label[new])
+
+    def _child(self, node: int, label: int) -> int:
+        key = node * self.size + int(label)
+        found = self.children.setdefault(key, len(self.parents))
+        if found == len(self.parents):
+            self.parents.append(node)
+            self.lasts.append(int(label))
+        return found
+
+    def finish(self) -> list[Hypothesis]:
+        """The beam as hypotheses, those that may not end left out unless there are no others."""
+        found = [self._hypothesis(at) for at in range(len(self.nodes))]
+        found.sort(key=lambda one: (-one.complete, -one.score))
+        whole = [one for one in found if one.complete]
+        return whole or found
+
+    def _hypothesis(self, at: int) -> Hypothesis:
+        labels, node = [], int(self.nodes[at])
+        while node != ROOT:
+            labels.append(self.lasts[node])
+            node = self.parents[node]
+        acoustic = float(np.logaddexp(self.in_label[at], self.in_blank[at]))
+        lm, complete = float(self.lm[at]), True
+        if self.language_model is not None:
+            lm += self.language_model.ending(int(self.lm_state[at]))
+        if self.allowed is not None:
+            complete = self.allowed.ending(int(self.spelling[at])) > -np.inf
+        extra = self.lm_weight * lm if self.language_model is not None else 0.0
+        score = acoustic + extra + self.insertion_bonus * len(labels)
+        return Hypothesis(tuple(reversed(labels)), score, acoustic, lm, complete)

@@ -1,0 +1,81 @@
+"""How a recogniser's outputs become labels, by choice: greedy or beam, with an n-gram, with N'Ko spelling."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from pydantic import model_validator
+
+from thunder.acoustic.decoding import arpa
+from thunder.acoustic.decoding.beam_search import greedy, prefix_beam
+from thunder.acoustic.decoding.label_graph import Arcs, LabelGraph
+from thunder.config import Settings, option
+from thunder.errors import ConfigError
+from thunder.text.alphabet import NKO, Alphabet
+from thunder.text.spelling import START, Place, may_end, step
+
+DECODING = "Decoding"
+
+
+class DecodingSettings(Settings):
+    """Options of decoding, for every command that writes what it heard."""
+
+    decoder: Literal["greedy", "beam"] = option(
+        "greedy", "greedy: the best output of each frame; beam: prefix beam search.", panel=DECODING
+    )
+    beam: int = option(16, "Beginnings of texts that the beam keeps at each frame.", panel=DECODING, ge=1, le=1000)
+    ngram: str | None = option(
+        None, "ARPA file of `thunder asr ngram`, the language model of the beam.", aliases=["lm"], panel=DECODING
+    )
+    lm_weight: float = option(0.5, "Weight of its log probabilities.", panel=DECODING, gt=0)
+    insertion_bonus: float = option(0.0, "Added for each character (nats): more, and texts are longer.", panel=DECODING)
+    nko_spelling: bool = option(
+        False, "Let the beam write no N'Ko that breaks the script's rules (mark on mark, stray dots).", panel=DECODING
+    )
+
+    @model_validator(mode="after")
+    def _of_the_beam(self) -> DecodingSettings:
+        if self.decoder == "greedy" and (self.ngram or self.nko_spelling or self.insertion_bonus):
+            raise ValueError("'ngram', 'nko_spelling' and 'insertion_bonus' are of the beam: give --decoder beam")
+        return self
+
+
+def decoder_of(settings: DecodingSettings, alphabet: Alphabet) -> Callable[[np.ndarray], Sequence[int]]:
+    """What makes label ids of log probabilities [T, V] of an alphabet's outputs.
+
+    Raises ArtifactError for a malformed n-gram, ModelError for one of another script, and ConfigError where N'Ko
+    spelling is asked for in another script.
+    """
+    if settings.decoder == "greedy":
+        return greedy
+    model = arpa.read(Path(settings.ngram).expanduser()).over(alphabet.labels) if settings.ngram else None
+    allowed = spelling_graph(alphabet) if settings.nko_spelling else None
+
+    def best(log_probs: np.ndarray) -> Sequence[int]:
+        found = prefix_beam(
+            log_probs,
+            beam=settings.beam,
+            language_model=model,
+            lm_weight=settings.lm_weight,
+            insertion_bonus=settings.insertion_bonus,
+            allowed=allowed,
+        )
+        return found[0].labels if found else []
+
+    return best
+
+
+def spelling_graph(alphabet: Alphabet = NKO) -> LabelGraph:
+    """The spelling rules of N'Ko as a graph over the alphabet's labels: weight 0 for what may follow."""
+    if alphabet is not NKO:
+        raise ConfigError(f"'nko_spelling' is of N'Ko, and the labels are {alphabet.name}", fix="leave it out")
+
+    def arcs(place: Place) -> Arcs:
+        after = [step(place, label) for label in alphabet.labels]
+        weights = np.array([-np.inf, *(-np.inf if one is None else 0.0 for one in after)])
+        return weights, [place, *(one or place for one in after)]
+
+    return LabelGraph(alphabet.size, START, arcs, lambda place: 0.0 if may_end(place) else -np.inf)

@@ -1,0 +1,125 @@
+"""From files of text to the n-gram of a script: what is counted, what is left out, how well it foretells the rest."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from thunder import digest
+from thunder.acoustic.decoding import arpa
+from thunder.acoustic.decoding.ngram import Fit, estimate, fit
+from thunder.config import Settings, option
+from thunder.corpora.builders import clean_texts
+from thunder.corpora.rows.jsonl_lines import Fault, Faults, Lines, Progress, json_object
+from thunder.corpora.splits.split_by_reference import mark_of, part_of
+from thunder.errors import CorpusError
+from thunder.text.alphabet import LATIN, NKO, Alphabet
+from thunder.text.spoken import spoken
+
+ALPHABETS: dict[str, Alphabet] = {"nko": NKO, "latin": LATIN}
+COLUMNS = {"nko": "nqo", "latin": "bam"}
+# the fields of a row that can hold what was said
+SAID = ("text", "transcript", "sentence", "text_nko", "text_latin", "reference_text")
+EXCLUDED = "texts of --exclude"
+UNLABELLED = "letters that the script has no label for"
+# longer is no sentence; no file that we know has one
+LONGEST = 100_000
+
+
+class NgramSettings(Settings):
+    """Options of `thunder asr ngram`."""
+
+    text: list[str] = option(
+        ..., "Files of text: .tsv with a header, .jsonl, or one text a line.", panel="Input", min_length=1
+    )
+    column: str | None = option(
+        None, "Column or field of the text (default: nqo for N'Ko, bam for Latin).", panel="Input"
+    )
+    script: Literal["nko", "latin"] = option(..., "Script of the text and of the recogniser's labels.", panel="Input")
+    exclude: list[str] = option(
+        [], "Files of rows (JSONL), such as the metadata.jsonl of a test: no text of theirs is counted.", panel="Input"
+    )
+    order: int = option(5, "Longest stretch of characters that is counted.", panel="Model", ge=1, le=10)
+    holdout: float = option(
+        0.02, "Share of the texts held out, by hash, to measure the model on.", panel="Model", ge=0, lt=1
+    )
+    out: str = option(..., "ARPA file to write.", panel="Output")
+
+
+@dataclass(frozen=True)
+class Made:
+    """What was counted and how good it is: perplexity is by character, on the texts held out (none: None)."""
+
+    texts: int
+    characters: int
+    ngrams: tuple[int, ...]
+    heldout_texts: int
+    perplexity: float | None
+    left_out: dict[str, int]
+    sources: tuple[dict[str, Any], ...]
+    sha256: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON types."""
+        return asdict(self)
+
+
+def make(settings: NgramSettings, progress: Progress | None = None) -> Made:
+    """Count, write the ARPA file, measure.
+
+    Raises CorpusError for files that cannot be read or are a benchmark, and where no text is left.
+    """
+    alphabet, column = ALPHABETS[settings.script], settings.column or COLUMNS[settings.script]
+    found = clean_texts.choose([Path(path) for path in settings.text], column, 1 << 62, 0, (1, LONGEST), progress)
+    excluded = _texts_of([Path(path) for path in settings.exclude], alphabet)
+    left_out, kept, heldout = Counter(found.left_out), [], []
+    for text in found.chosen:
+        heard = spoken(text.text, alphabet)
+        if not heard or alphabet.strangers(heard):
+            left_out[UNLABELLED if heard else "nothing that is heard"] += 1
+            continue
+        if heard in excluded:
+            left_out[EXCLUDED] += 1
+            continue
+        part = part_of(mark_of(text.key), "ngram", 0.0, settings.holdout)
+        (heldout if part == "test" else kept).append(alphabet.encode(heard))
+    if not kept:
+        reasons = ", ".join(f"{reason}: {times}" for reason, times in left_out.items()) or "the files are empty"
+        raise CorpusError(
+            f"no text of {len(settings.text)} files can be counted ({reasons})", "name the other --script"
+        )
+    model = estimate(alphabet.labels, kept, settings.order)
+    arpa.write(Path(settings.out), model)
+    # measured as it is written, rounded
+    measured: Fit = fit(arpa.read(Path(settings.out)), alphabet.labels, heldout)
+    return Made(
+        texts=len(kept),
+        characters=sum(map(len, kept)),
+        ngrams=tuple(len(table.keys) for table in model.tables),
+        heldout_texts=len(heldout),
+        perplexity=measured.perplexity if heldout else None,
+        left_out=dict(left_out),
+        sources=tuple({"path": str(one.path), "sha256": one.sha256, "rows": one.rows} for one in found.sources),
+        sha256=digest.of_file(Path(settings.out)),
+    )
+
+
+def _texts_of(paths: list[Path], alphabet: Alphabet) -> set[str]:
+    """What the rows of files say, as it is heard. Raises CorpusError naming lines that are no rows or say nothing."""
+    said: set[str] = set()
+    for path in paths:
+        bad = Faults()
+        for number, line in Lines(path, bad):
+            try:
+                row = json_object(line)
+                texts_here = [row[name] for name in SAID if isinstance(row.get(name), str)]
+                if not texts_here:
+                    raise Fault(f"has none of {', '.join(SAID)}")
+                said.update(spoken(text, alphabet) for text in texts_here)
+            except Fault as fault:
+                bad.add(f"{path}:{number}: {fault}")
+        if bad:
+            raise bad.error(f"{path} cannot be used:", fix="give JSONL rows with a text, such as a metadata.jsonl")
+    return said

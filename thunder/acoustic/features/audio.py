@@ -1,0 +1,134 @@
+"""A recording as the models take it: one channel, 16,000 samples a second, with what was odd about the file."""
+
+from __future__ import annotations
+
+import math
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from thunder.acoustic.features.recipe import RATE
+from thunder.errors import CorpusError
+
+WINDOW = 30  # seconds that Whisper hears at once
+LONGEST = 3600  # seconds; a longer file would be held in memory as a whole
+SUFFIXES = (".flac", ".wav", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".caf", ".au", ".w64")
+# full scale: the largest 16-bit sample is 0.99997
+_FULL, _CLIPPED_SHARE = 0.9999, 0.001
+_UNKNOWN = 1 << 50  # frames; what libsndfile says of a stream is beyond
+_ANY_LENGTH = (0, 0xFFFFFFFF)  # what a WAV that was written into a pipe says of its length
+_OGG_PAGE = struct.Struct("<4sBBqIIIB")
+
+
+@dataclass(frozen=True)
+class Audio:
+    """samples: [S] float32 at 16 kHz. clipped: share of the file's samples at full scale. notes: what was odd."""
+
+    samples: np.ndarray
+    seconds: float
+    clipped: float
+    notes: tuple[str, ...]
+
+
+def load(path: Path) -> Audio:
+    """Read FLAC, WAV, OGG, MP3 and what else libsndfile knows; channels are averaged, the rate becomes 16 kHz.
+
+    Raises CorpusError that names the file: missing, empty, not audio, truncated, too long, or not finite.
+    """
+    import soundfile
+
+    _check_file(path)
+    try:
+        with soundfile.SoundFile(path) as file:
+            rate, channels, promised = file.samplerate, file.channels, file.frames
+            if promised >= _UNKNOWN:  # libsndfile cannot read these to their end
+                fix = "write it anew into a file, such as with `ffmpeg -i OLD NEW.flac`"
+                raise _fault(path, "does not say how long it is, as when it was written into a pipe", fix)
+            if promised > LONGEST * rate:
+                raise _fault(path, f"is {promised / rate:.0f} s long, more than {LONGEST} s", "cut it into utterances")
+            frames = file.read(dtype="float32", always_2d=True)
+    except soundfile.LibsndfileError as error:
+        raise _fault(path, f"is not audio that can be read, or is truncated: {error.error_string}") from None
+    if len(frames) < promised:
+        raise _fault(path, f"is truncated: {len(frames)} of {promised} samples are there", "copy it again")
+    if not len(frames):
+        raise _fault(path, "is empty: it holds no samples")
+    if not np.isfinite(frames).all():
+        raise _fault(path, "has samples that are not finite")
+    clipped = float((np.abs(frames) >= _FULL).mean())
+    samples = at_rate(frames.mean(1) if channels > 1 else frames[:, 0], rate)
+    return Audio(samples, len(frames) / rate, clipped, _notes(samples, rate, channels, clipped))
+
+
+def at_rate(samples: np.ndarray, rate: int) -> np.ndarray:
+    """[S] float32 at another rate -> at 16 kHz."""
+    if rate == RATE:
+        return np.ascontiguousarray(samples, np.float32)
+    import soxr
+
+    # rounded up as frames are; a filter's one sample more would be a window of its own behind 30 s
+    return np.asarray(soxr.resample(samples, rate, RATE), np.float32)[: -(-len(samples) * RATE // rate)]
+
+
+def windows(samples: np.ndarray) -> list[np.ndarray]:
+    """Pieces of at most 30 s, in order."""
+    size = WINDOW * RATE
+    return [samples[start : start + size] for start in range(0, max(1, len(samples)), size)]
+
+
+def _notes(samples: np.ndarray, rate: int, channels: int, clipped: float) -> tuple[str, ...]:
+    notes = []
+    if channels == 2:
+        notes.append("was stereo")
+    elif channels > 2:
+        notes.append(f"had {channels} channels")
+    if rate != RATE:
+        notes.append(f"was resampled from {rate} Hz")
+    if clipped >= _CLIPPED_SHARE:
+        notes.append("is clipped")
+    if not samples.any():
+        notes.append("is silent")
+    return tuple(notes)
+
+
+def _fault(path: Path, what: str, fix: str = "mend the file, or leave it out with --keep-going") -> CorpusError:
+    return CorpusError(f"{path}: {what}", fix)
+
+
+def _check_file(path: Path) -> None:
+    """Find what libsndfile passes over in silence: an empty file, and WAV and OGG files that were cut."""
+    try:
+        size = path.stat().st_size
+        if path.is_dir():
+            raise _fault(path, "is a folder, not a recording")
+        with path.open("rb") as stream:
+            head = stream.read(12)
+            stream.seek(max(0, size - 2 * 65536))
+            tail = stream.read()
+    except OSError as error:
+        raise _fault(path, error.strerror or str(error), "give paths that exist") from None
+    if not size:
+        raise _fault(path, "is empty: 0 bytes")
+    if head[:4] == b"RIFF" and head[8:12] == b"WAVE":
+        length = int.from_bytes(head[4:8], "little")
+        if length not in _ANY_LENGTH and length + 8 > size + 1:  # some writers do not count the padding byte
+            raise _fault(path, f"is truncated: {size} bytes of {length + 8}", "copy it again")
+    if head[:4] == b"OggS" and (missing := _missing_of_last_page(tail)):
+        raise _fault(path, f"is truncated: its last page lacks {missing} bytes", "copy it again")
+
+
+def _missing_of_last_page(tail: bytes) -> int:
+    """Bytes that the last page of an OGG file promises and does not have (RFC 3533, section 6)."""
+    start = tail.rfind(b"OggS")
+    if start < 0 or len(tail) - start < _OGG_PAGE.size - 1:
+        return 1
+    segments = tail[start + 26]
+    lengths = tail[start + 27 : start + 27 + segments]
+    return max(0, 27 + segments + sum(lengths) - (len(tail) - start))
+
+
+def frames_of(samples: int, hop: int) -> int:
+    """Frames that a number of samples fills, the last one perhaps in part."""
+    return math.ceil(samples / hop)

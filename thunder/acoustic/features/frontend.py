@@ -1,0 +1,104 @@
+"""From samples to the frames that are stored: log-mel or Whisper, valid frames only, subsampled."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from thunder.acoustic.features.audio import frames_of, windows
+from thunder.acoustic.features.feature_settings import FeatureSettings
+from thunder.acoustic.features.log_mel import FRAMES, log_mel
+from thunder.acoustic.features.recipe import How, Recipe
+from thunder.acoustic.features.whisper_config import LOGMEL, read_sizes
+from thunder.errors import ModelError
+
+WHISPER_HOP = 320  # samples of one frame of the encoder
+_N_MELS = 80
+
+
+class FrontEnd(Protocol):
+    """Makes features: recipe says how, width is D."""
+
+    recipe: Recipe
+    width: int
+
+    def window(self, samples: np.ndarray) -> np.ndarray:
+        """[S] samples of at most 30 s -> valid frames [T, D], not yet subsampled."""
+        ...
+
+
+class LogMel:
+    """Whisper's log-mel spectrogram, 100 frames a second."""
+
+    def __init__(self, settings: FeatureSettings) -> None:
+        self.width = settings.n_mels or _N_MELS
+        self.recipe = _recipe(settings, self.width, None)
+
+    def window(self, samples: np.ndarray) -> np.ndarray:
+        """See FrontEnd."""
+        return log_mel(samples, self.width)
+
+
+class Whisper:
+    """The last layer of Whisper's encoder, 50 frames a second: it hears 30 s, padded; frames of the padding go."""
+
+    def __init__(self, settings: FeatureSettings) -> None:
+        from thunder.acoustic.features import whisper_weights
+
+        self._encoder, identity = whisper_weights.load(model_folder(settings), settings.precision)
+        self.width, self._n_mels = self._encoder.sizes.width, self._encoder.sizes.n_mels
+        self.recipe = _recipe(settings, self._n_mels, identity)
+
+    def window(self, samples: np.ndarray) -> np.ndarray:
+        """See FrontEnd."""
+        import mlx.core as mx
+
+        mel = mx.array(log_mel(samples, self._n_mels, FRAMES))
+        frames = self._encoder(mel[None])[0, : frames_of(len(samples), WHISPER_HOP)]
+        return np.array(frames.astype(mx.float32))
+
+
+def of_settings(settings: FeatureSettings) -> FrontEnd:
+    """What the settings ask for, never another. Raises ModelError where Whisper's weights are not there."""
+    return LogMel(settings) if settings.features == "logmel" else Whisper(settings)
+
+
+def width_of(settings: FeatureSettings) -> int:
+    """D, without loading weights. Raises ModelError where config.json is not there or does not fit."""
+    if settings.features == "logmel":
+        return settings.n_mels or _N_MELS
+    return read_sizes(model_folder(settings)).width
+
+
+def model_folder(settings: FeatureSettings) -> Path:
+    """The folder of the Whisper model. Raises ModelError where none was named."""
+    if not settings.model:
+        raise ModelError(
+            "features of Whisper need its weights, and no --model was given",
+            f"--model FOLDER with config.json and model.safetensors, {LOGMEL}",
+        )
+    return Path(settings.model).expanduser()
+
+
+def features_of(frontend: FrontEnd, samples: np.ndarray) -> np.ndarray:
+    """[S] samples of any length -> [T, D], subsampled; each 30 s are heard by themselves."""
+    frames = np.concatenate([frontend.window(piece) for piece in windows(samples)])
+    return subsampled(frames, frontend.recipe.subsample, frontend.recipe.how)
+
+
+def subsampled(frames: np.ndarray, every: int, how: How) -> np.ndarray:
+    """[T, D] -> [ceil(T / every), D]: the first of each group, or its mean; the last group may be a smaller one."""
+    if how == "stride" or every == 1:
+        return frames[::every]
+    starts = np.arange(0, len(frames), every)
+    counts = np.diff([*starts, len(frames)])[:, None]
+    return (np.add.reduceat(frames.astype(np.float64), starts) / counts).astype(np.float32)
+
+
+def _recipe(settings: FeatureSettings, n_mels: int, model: str | None) -> Recipe:
+    return Recipe(
+        kind=settings.features, n_mels=n_mels, model=model, subsample=settings.every, how=settings.subsample_how,
+        dtype=settings.dtype, precision=settings.precision, long_audio=settings.long_audio,
+    )  # fmt: skip

@@ -1,0 +1,52 @@
+"""Whisper's log-mel spectrogram, in NumPy: 25 ms windows every 10 ms, mel bands as Slaney's toolbox has them."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+
+from thunder.acoustic.features.audio import WINDOW, frames_of
+from thunder.acoustic.features.recipe import RATE
+
+HOP, SIZE = 160, 400
+FRAMES = WINDOW * RATE // HOP  # 3000, of a whole window
+_FLOOR, _RANGE = 1e-10, 8.0
+# mel scale of Slaney's Auditory Toolbox: linear up to 1 kHz (15 mel), then 27 steps for each factor of 6.4
+_LINEAR_STEP, _KNEE, _KNEE_MEL, _LOG_STEP = 200 / 3, 1000.0, 15.0, np.log(6.4) / 27
+
+
+@cache
+def mel_filters(n_mels: int) -> np.ndarray:
+    """[201, n_mels] float64: triangles between points that are even on the mel scale, each of the same area."""
+    top = _KNEE_MEL + np.log(RATE / 2 / _KNEE) / _LOG_STEP
+    mels = np.linspace(0.0, top, n_mels + 2)
+    edges = np.where(mels < _KNEE_MEL, mels * _LINEAR_STEP, _KNEE * np.exp((mels - _KNEE_MEL) * _LOG_STEP))
+    bins = np.linspace(0, RATE / 2, SIZE // 2 + 1)[:, None]
+    rising = (bins - edges[:-2]) / (edges[1:-1] - edges[:-2])
+    falling = (edges[2:] - bins) / (edges[2:] - edges[1:-1])
+    filters = np.maximum(0.0, np.minimum(rising, falling)) * (2.0 / (edges[2:] - edges[:-2]))
+    filters.setflags(write=False)
+    return filters
+
+
+def log_mel(samples: np.ndarray, n_mels: int, frames: int | None = None) -> np.ndarray:
+    """[S] samples of at most 30 s -> [T, n_mels] float32, T = ceil(S / 160), or `frames` of the padded 30 s.
+
+    Either way the values are those of samples that are padded to 30 s with silence, as Whisper sees them.
+    """
+    assert len(samples) <= WINDOW * RATE, f"{len(samples)} samples are more than a window"
+    # what lies further than this behind the last sample is silence, and its frames are the floor
+    heard = (frames_of(len(samples) + SIZE // 2, HOP) + 2) * HOP
+    padded = np.zeros(min(WINDOW * RATE, heard), np.float64)
+    padded[: len(samples)] = samples
+    padded = np.pad(padded, SIZE // 2, "reflect")
+    pieces = np.lib.stride_tricks.sliding_window_view(padded, SIZE)[: (len(padded) - SIZE) // HOP * HOP : HOP]
+    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(SIZE) / SIZE)
+    power = np.abs(np.fft.rfft(pieces * window)) ** 2
+    levels = np.log10(np.maximum(_FLOOR, power @ mel_filters(n_mels)))
+    floor = max(float(np.log10(_FLOOR)), float(levels.max()) - _RANGE)
+    count = frames_of(len(samples), HOP) if frames is None else frames
+    out = np.full((count, n_mels), floor)
+    out[: len(levels)] = np.maximum(levels, floor)[:count]
+    return ((out + 4.0) / 4.0).astype(np.float32)

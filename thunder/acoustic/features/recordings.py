@@ -1,0 +1,128 @@
+"""Which recordings there are: rows of metadata.jsonl, folders of audio files, or single files; and which are ours."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from thunder.acoustic.features.audio import SUFFIXES
+from thunder.corpora.rows.jsonl_lines import Fault, Faults, Lines, kind_of_value, sound_object
+from thunder.errors import CorpusError
+
+METADATA = "metadata.jsonl"
+# the names that a field goes by, ours first
+_ALIASES = {
+    "audio": ("audio", "path", "audio_path", "audio_filepath", "file", "file_name"),
+    "id": ("id", "feat_id", "audio_id", "utterance_id"),
+    "text": ("text", "transcript", "sentence"),
+    "speaker": ("speaker", "speaker_id"),
+    "split": ("split",),
+    "sha256": ("sha256", "audio_sha256"),
+}
+_MAY_BE_NUMBERS = (*_ALIASES["id"], *_ALIASES["speaker"])
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """One audio file and what is known of it. where: the row that named it, for messages."""
+
+    id: str
+    path: Path
+    where: str
+    text: str | None = None
+    speaker: str | None = None
+    split: str | None = None
+    sha256: str | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+class Reader:
+    """Reads recordings; what cannot be used is a fault, collected in `faults`."""
+
+    def __init__(self) -> None:
+        self.faults = Faults()
+        self._seen: dict[str, str] = {}
+
+    def read(self, inputs: Sequence[Path]) -> list[Recording]:
+        """The recordings of files and folders, in their order. Raises CorpusError where there is none at all."""
+        found = [one for path in inputs for one in self._of(path)]
+        if not found and not self.faults:
+            names = ", ".join(map(str, inputs)) or "no input"
+            raise CorpusError(f"{names}: no recordings", f"give a {METADATA}, or a folder of audio files")
+        return found
+
+    def _of(self, path: Path) -> list[Recording]:
+        if path.is_dir():
+            if (path / METADATA).is_file():
+                return self._rows(path / METADATA)
+            files = sorted(one for one in path.rglob("*") if one.suffix.lower() in SUFFIXES)
+            found = [self._file(one, one.relative_to(path).with_suffix("").as_posix()) for one in files]
+        elif path.suffix.lower() in SUFFIXES:
+            found = [self._file(path, path.stem)]
+        else:
+            return self._rows(path)
+        return [one for one in found if one]
+
+    def _file(self, path: Path, name: str) -> Recording | None:
+        return self._kept(Recording(name, path, str(path)))
+
+    def _rows(self, path: Path) -> list[Recording]:
+        found = []
+        for number, line in Lines(path, self.faults):
+            try:
+                one = _recording(sound_object(line), path, f"{path}:{number}")
+            except Fault as fault:
+                self.faults.add(f"{path}:{number}: {fault}")
+            else:
+                found.append(self._kept(one))
+        return [one for one in found if one]
+
+    def _kept(self, one: Recording) -> Recording | None:
+        """The recording, or a fault: its id stands already elsewhere, or its file is not there."""
+        earlier = self._seen.setdefault(one.id, one.where)
+        if earlier != one.where:
+            self.faults.add(f"{one.where}: id {one.id!r} stands already at {earlier}")
+        elif not one.path.is_file():
+            self.faults.add(f"{one.where}: there is no file {one.path}")
+        else:
+            return one
+        return None
+
+
+def _recording(fields: dict[str, Any], path: Path, where: str) -> Recording:
+    """One row. Raises Fault."""
+    values = {name: _text(fields, aliases) for name, aliases in _ALIASES.items()}
+    if not values["audio"]:
+        raise Fault(f"names no recording: expected one of {', '.join(map(repr, _ALIASES['audio']))}")
+    file = path.parent / values["audio"]
+    if values["id"] == "":
+        raise Fault("its id is empty")
+    return Recording(
+        values["id"] or Path(values["audio"]).with_suffix("").as_posix(), file, where, values["text"],
+        values["speaker"], values["split"], values["sha256"], fields,
+    )  # fmt: skip
+
+
+def _text(fields: dict[str, Any], names: Iterable[str]) -> str | None:
+    """Take the first field of these names out of a row; null is as good as none. Raises Fault for what is no text."""
+    for name in names:
+        if (value := fields.pop(name, None)) is not None:
+            if isinstance(value, int) and not isinstance(value, bool) and name in _MAY_BE_NUMBERS:
+                return str(value)
+            if not isinstance(value, str):
+                raise Fault(f"'{name}' is {kind_of_value(value)}, expected a text")
+            return value
+    return None
+
+
+def input_digest(recordings: Iterable[Recording]) -> str:
+    """SHA-256 of what is known of all recordings: ids, texts, file names, not where the files lie."""
+    found = hashlib.sha256()
+    for one in recordings:
+        said = [one.id, one.path.name, one.text, one.speaker, one.split, one.sha256, one.extra]
+        found.update(json.dumps(said, sort_keys=True, ensure_ascii=False).encode() + b"\n")
+    return found.hexdigest()

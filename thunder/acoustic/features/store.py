@@ -1,0 +1,145 @@
+"""Features on disk, read in any order without being held: what training, tests and transcription take their input from.
+
+Layout of a folder: index.json (written last), and for each shard NAME.safetensors (frames) and NAME.jsonl (utterances).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import ValidationError
+
+from thunder import digest
+from thunder.acoustic.features.recipe import Recipe
+from thunder.acoustic.features.shard import Shard, check_header, checksum, first_torn
+from thunder.acoustic.features.store_index import FIX, Utterance, read_index, utterances
+from thunder.errors import ArtifactError, several
+
+__all__ = ["FeatureStore", "Utterance"]
+
+
+class FeatureStore:
+    """Frozen features of many utterances.
+
+    recipe, recipe_digest: how they were made. width: D. digest: identity of the data, texts and speakers included.
+    """
+
+    def __init__(self, folder: Path, content: dict[str, Any], recipe: Recipe) -> None:
+        self.folder, self.recipe, self.recipe_digest = folder, recipe, content["recipe_digest"]
+        self.width, self.digest = content["width"], content["checksum"]
+        self._entries: list[dict[str, Any]] = content["shards"]
+        self._shards: dict[int, Shard] = {}
+        found: list[Utterance] = []
+        sums: list[int] = []
+        self._first = [0]  # position of each shard's first utterance
+        for entry in self._entries:
+            for utterance, crc32 in utterances(folder / list_of(entry), entry["list_sha256"]):
+                found.append(utterance)
+                sums.append(crc32)
+            self._first.append(len(found))
+        self.utterances = tuple(found)
+        self._sums = np.array(sums, np.uint32)
+        lengths = np.array([one.frames for one in found], np.int64)
+        # the frame at which an utterance begins, counted over all shards
+        self._starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+
+    @classmethod
+    def open(cls, folder: Path, *, verify: bool = False) -> FeatureStore:
+        """Open a store; sizes and headers are checked, with `verify` every byte.
+
+        Raises ArtifactError that names each shard (and utterance) which is missing, torn, changed or of another recipe.
+        """
+        content = read_index(folder)
+        try:
+            recipe = Recipe.model_validate(content["recipe"])
+            if recipe.digest() != content["recipe_digest"]:
+                raise ArtifactError(f"{folder}: the index's recipe has another digest than it says", FIX)
+            store = cls(folder, content, recipe)
+        except (KeyError, TypeError, ValidationError) as error:
+            raise ArtifactError(f"{folder}: the index cannot be used: {error}", FIX) from None
+        faults = [fault for number in range(len(store._entries)) for fault in store._faults(number, verify)]
+        if faults:
+            raise several(ArtifactError, f"{folder} is damaged:", faults, FIX)
+        return store
+
+    def __len__(self) -> int:
+        return len(self.utterances)
+
+    def features(self, position: int) -> np.ndarray:
+        """[T, D] float32 of the utterance at a position. Raises ArtifactError where a number in it is not finite."""
+        if not 0 <= position < len(self):
+            raise IndexError(position)
+        number = self._shard_number(position)
+        rows = self._shard(number).features(self._row(number, position), self.utterances[position].frames)
+        if not np.isfinite(rows).all():
+            raise ArtifactError(self._named(number, position, "its features are not finite"), FIX)
+        return rows
+
+    def require(self, recipe_digest: str, where: str) -> None:
+        """Raise ArtifactError where these are not features of the recipe that e.g. a checkpoint was trained on."""
+        if recipe_digest != self.recipe_digest:
+            said = ", ".join(f"{name} {value}" for name, value in self.recipe.resolved().items() if value is not None)
+            raise ArtifactError(
+                f"{self.folder}: its features are of another recipe ({self.recipe_digest[:16]}...: {said}) than those "
+                f"of {where} ({recipe_digest[:16]}...)",
+                "extract features with the recipe of the checkpoint, or train anew on these",
+            )
+
+    def _shard_number(self, position: int) -> int:
+        return int(np.searchsorted(self._first, position, side="right")) - 1
+
+    def _row(self, number: int, position: int) -> int:
+        return int(self._starts[position] - self._starts[self._first[number]])
+
+    def _path(self, number: int) -> Path:
+        return self.folder / self._entries[number]["file"]
+
+    def _shard(self, number: int) -> Shard:
+        if number not in self._shards:
+            entry = self._entries[number]
+            self._shards[number] = Shard(self._path(number), self.recipe.dtype, entry["frames"], self.width)
+        return self._shards[number]
+
+    def _named(self, number: int, position: int, what: str) -> str:
+        return f"{self._path(number)}: utterance {self.utterances[position].id!r}: {what}"
+
+    def _faults(self, number: int, verify: bool) -> list[str]:
+        """What is wrong with one shard."""
+        entry, path = self._entries[number], self._path(number)
+        first, beyond = self._first[number], self._first[number + 1]
+        count, frames = beyond - first, int(self._starts[beyond] - self._starts[first])
+        if (count, frames) != (entry["utterances"], entry["frames"]):
+            said = f"{entry['utterances']} utterances with {entry['frames']} frames"
+            return [f"{path}: the index says {said}, its list has {count} with {frames}"]
+        if not path.is_file():
+            return [f"{path}: is missing; the index names it"]
+        if (size := path.stat().st_size) != entry["bytes"]:
+            torn = first_torn(size, self.recipe.dtype, frames, self.width)
+            position = int(np.searchsorted(self._starts[1:], self._starts[first] + torn, side="right"))
+            what = f"{size} bytes, the index says {entry['bytes']}"
+            return [self._named(number, position, f"torn: {what}") if position < beyond else f"{path}: {what}"]
+        try:
+            check_header(path, self.recipe.dtype, frames, self.width, self.recipe_digest, FIX)
+        except ArtifactError as error:
+            return [error.message]
+        return self._changed(number) if verify else []
+
+    def _changed(self, number: int) -> list[str]:
+        """Read a whole shard: utterances that are not as they were written, or not finite."""
+        path, sha256, faults = self._path(number), self._entries[number]["sha256"], []
+        for position in range(self._first[number], self._first[number + 1]):
+            row, frames = self._row(number, position), self.utterances[position].frames
+            if checksum(*self._shard(number).stored(row, frames)) != self._sums[position]:
+                faults.append(self._named(number, position, "its features were changed"))
+            elif not np.isfinite(self._shard(number).features(row, frames)).all():
+                faults.append(self._named(number, position, "its features are not finite"))
+        if not faults and (found := digest.of_file(path)) != sha256:
+            faults.append(f"{path}: sha256 is {found[:16]}..., the index says {sha256[:16]}...")
+        return faults
+
+
+def list_of(entry: dict[str, Any]) -> str:
+    """The file of a shard's utterances, from the index's entry."""
+    return entry["file"].removesuffix(".safetensors") + ".jsonl"

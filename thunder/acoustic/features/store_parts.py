@@ -1,0 +1,84 @@
+"""Features that several hosts made, each its part of the same input, put together under one index."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from thunder.acoustic.features.store import FeatureStore
+from thunder.acoustic.features.store_index import INDEX, read_index, write_index
+from thunder.errors import ArtifactError, UsageError, several
+
+_PART = re.compile(r"([1-9]\d*)/([1-9]\d*)")
+
+
+def parse(text: str) -> tuple[int, int]:
+    """'2/3' -> (2, 3). Raises UsageError where it is no part."""
+    match = _PART.fullmatch(text)
+    number, count = (int(match[1]), int(match[2])) if match else (1, 0)
+    if number > count:
+        raise UsageError(f"--part {text!r}: expected I/N with I from 1 to N", "such as --part 1/2 on one of two hosts")
+    return number, count
+
+
+def folder_of(out: Path, part: tuple[int, int]) -> Path:
+    """Where a part lies: the folder itself if there is but one."""
+    return out if part == (1, 1) else out / f"part-{part[0]}-of-{part[1]}"
+
+
+def merge(out: Path) -> dict[str, Any]:
+    """Write the index of parts that lie side by side; shards stay where they are. Returns the index.
+
+    Raises ArtifactError where a part is missing or damaged, or where they are not of one input and one recipe, or where
+    an utterance is in two of them.
+    """
+    found = sorted((path.parent for path in out.glob(f"part-*-of-*/{INDEX}")), key=_order)
+    if not found:
+        raise UsageError(f"{out}: holds no finished parts", f"thunder asr features --part 1/2 --out {out} ...")
+    contents = {folder.name: read_index(folder) for folder in found}
+    faults = _missing(list(contents)) + _unlike(contents)
+    if not faults:
+        names: Counter[str] = Counter()
+        for folder in found:
+            names.update(one.id for one in FeatureStore.open(folder).utterances)
+        faults = [f"utterance {name!r} is in {count} parts" for name, count in names.items() if count > 1]
+    if faults:
+        fix = "gather all parts of one extraction, made with the same input and options, in one folder"
+        raise several(ArtifactError, f"the parts in {out} cannot be put together:", faults, fix)
+    first = next(iter(contents.values()))
+    totals = {name: sum(one[name] for one in contents.values()) for name in _TOTALS}
+    shards = [
+        shard | {"file": f"{name}/{shard['file']}"} for name, content in contents.items() for shard in content["shards"]
+    ]
+    kept = {name: first[name] for name in ("recipe", "recipe_digest", "width")}
+    plan = {name: value for name, value in first["plan"].items() if name != "part"}
+    return write_index(out, {**kept, "plan": plan, "shards": shards, **totals})
+
+
+_TOTALS = ("utterances", "frames", "seconds", "left_out")
+
+
+def _order(folder: Path) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", folder.name))
+
+
+def _missing(names: list[str]) -> list[str]:
+    counts = {int(name.rpartition("-")[2]) for name in names}
+    if len(counts) > 1:
+        return [f"they are of divisions in {', '.join(map(str, sorted(counts)))}"]
+    count = counts.pop()
+    wanted = [f"part-{number}-of-{count}" for number in range(1, count + 1)]
+    return [f"{name} is missing, or not complete" for name in wanted if name not in names]
+
+
+def _unlike(contents: dict[str, dict[str, Any]]) -> list[str]:
+    (first, one), *rest = contents.items()
+    same = ("recipe_digest", "width")
+    faults = [f"{name} has another {key} than {first}" for name, two in rest for key in same if one[key] != two[key]]
+    return faults + [
+        f"{name} was made of other input than {first}"
+        for name, two in rest
+        if one["plan"].get("inputs") != two["plan"].get("inputs")
+    ]

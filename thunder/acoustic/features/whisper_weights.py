@@ -1,0 +1,123 @@
+"""Weights of a Whisper encoder from a local folder, as Hugging Face or mlx-whisper names them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from pathlib import Path
+
+import mlx.core as mx
+import numpy as np
+from mlx.utils import tree_flatten, tree_unflatten
+
+from thunder.acoustic.features.recipe import Precision
+from thunder.acoustic.features.whisper_config import LOGMEL, read_sizes
+from thunder.acoustic.features.whisper_encoder import WhisperEncoder
+from thunder.errors import ModelError, several
+
+_INDEX = "model.safetensors.index.json"
+_FILES = ("model.safetensors", "weights.safetensors", "weights.npz")
+# computed where a file does not have them, as mlx-whisper's do not
+_COMPUTED = {"embed_positions.weight"}
+_OF_MLX = {
+    r"^blocks\.": "layers.",
+    r"\.attn\.query\.": ".self_attn.q_proj.",
+    r"\.attn\.key\.": ".self_attn.k_proj.",
+    r"\.attn\.value\.": ".self_attn.v_proj.",
+    r"\.attn\.out\.": ".self_attn.out_proj.",
+    r"\.attn_ln\.": ".self_attn_layer_norm.",
+    r"\.mlp1\.": ".fc1.",
+    r"\.mlp2\.": ".fc2.",
+    r"\.mlp_ln\.": ".final_layer_norm.",
+    r"^ln_post\.": "layer_norm.",
+}
+
+
+def load(folder: Path, precision: Precision = "float32") -> tuple[WhisperEncoder, str]:
+    """The encoder in a folder, and the digest of its tensors as they are stored.
+
+    Raises ModelError that names every weight which is missing, of another shape, or not of an encoder.
+    """
+    encoder = WhisperEncoder(read_sizes(folder))
+    found, by_mlx = _named_as_ours(_tensors(folder))
+    wanted = dict(tree_flatten(encoder.parameters()))
+    for name in ("conv1.weight", "conv2.weight"):
+        if not by_mlx and name in found and found[name].ndim == 3:
+            found[name] = found[name].transpose(0, 2, 1)  # [out, in, time] -> [out, time, in]
+    faults = [f"{name} is missing" for name in wanted if name not in found and name not in _COMPUTED]
+    faults += [f"{name} is in the weights, but not in such an encoder" for name in found if name not in wanted]
+    faults += [
+        f"{name} is {list(found[name].shape)}, by config.json it is {list(array.shape)}"
+        for name, array in wanted.items()
+        if name in found and found[name].shape != array.shape
+    ]
+    faults += [
+        f"{name} is of {found[name].dtype}: quantised?"
+        for name in wanted
+        if name in found and not mx.issubdtype(found[name].dtype, mx.floating)
+    ]
+    if faults:
+        raise several(
+            ModelError, f"{folder}: the weights cannot be used:", faults,
+            f"copy or download the model again; {LOGMEL}",
+        )  # fmt: skip
+    identity = _digest(folder, found)
+    kind = mx.float16 if precision == "float16" else mx.float32
+    encoder.update(tree_unflatten([(name, array.astype(kind)) for name, array in (wanted | found).items()]))
+    mx.eval(encoder.parameters())
+    return encoder.eval(), identity
+
+
+def _tensors(folder: Path) -> dict[str, mx.array]:
+    """All tensors of a folder's weight files, not yet read where they are safetensors."""
+    if (folder / _INDEX).is_file():
+        try:
+            names = sorted(set(json.loads((folder / _INDEX).read_bytes())["weight_map"].values()))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ModelError(f"{folder / _INDEX}: damaged: {error}", "copy or download the model again") from None
+    else:
+        names = [name for name in _FILES if (folder / name).is_file()][:1]
+    if not names:
+        known = ", ".join((*_FILES, _INDEX))
+        raise ModelError(
+            f"{folder}: has no weights (none of {known})", f"download model.safetensors into it as well; {LOGMEL}"
+        )
+    tensors: dict[str, mx.array] = {}
+    for name in names:
+        try:
+            loaded = mx.load(str(folder / name))
+        except (RuntimeError, ValueError) as error:
+            raise ModelError(f"{folder / name}: {error}", "copy or download the model again") from None
+        tensors.update(loaded)
+    return tensors
+
+
+def _named_as_ours(tensors: dict[str, mx.array]) -> tuple[dict[str, mx.array], bool]:
+    """The encoder's tensors by the encoder's names, and whether the names were mlx-whisper's."""
+    names = {name: name.removeprefix("model.").removeprefix("encoder.") for name in tensors if "decoder" not in name}
+    names = {name: short for name, short in names.items() if short not in ("proj_out.weight", "alignment_heads")}
+    by_mlx = any(short.startswith(("blocks.", "ln_post.")) for short in names.values())
+    if by_mlx:
+        names = {name: _renamed(short) for name, short in names.items()}
+    return {short: tensors[name] for name, short in names.items()}, by_mlx
+
+
+def _renamed(name: str) -> str:
+    for pattern, ours in _OF_MLX.items():
+        name = re.sub(pattern, ours, name)
+    return name
+
+
+def _digest(folder: Path, tensors: dict[str, mx.array]) -> str:
+    """SHA-256 over names, types, shapes and bytes of tensors. Reading them may find a file that was cut."""
+    found = hashlib.sha256()
+    for name, array in sorted(tensors.items()):
+        found.update(f"{name} {array.dtype} {list(array.shape)}\n".encode())
+        try:
+            mx.eval(array)
+        except (RuntimeError, ValueError) as error:
+            raise ModelError(f"{folder}: {name} cannot be read: {error}", "copy or download the model again") from None
+        bits = array.view(mx.uint16) if array.dtype == mx.bfloat16 else array
+        found.update(np.array(bits).tobytes())
+    return found.hexdigest()

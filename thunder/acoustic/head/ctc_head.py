@@ -1,0 +1,195 @@
+"""The head: frozen features to CTC outputs, by a linear layer, temporal downsampling and a Transformer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import mlx.core as mx
+from mlx import nn
+
+from thunder.acoustic.acoustic_settings import AcousticSettings
+from thunder.acoustic.head.ttt import Adapted, FastWeights
+from thunder.acoustic.trajectory.scalars import SCALARS
+
+FAR = -1e9  # attention logit of what must not be seen
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Sizes of a head. kernel: frames that each convolution sees; the first one has the stride."""
+
+    width: int
+    layers: int
+    heads: int
+    feed_forward: int
+    kernel: int
+    convolutions: int
+    positions: int = 0  # learned ones; 0 = sinusoids
+    activation: Callable[[mx.array], mx.array] = nn.gelu
+
+
+SHAPES = {
+    # 46.9 M parameters over features of width 1280 with 64 outputs, as published
+    "transformer-768": Shape(768, 6, 12, 3072, kernel=5, convolutions=1, positions=512),
+    # relu: on a CPU gelu takes eight times as long, more than the matrix products
+    "small": Shape(144, 2, 4, 288, kernel=5, convolutions=2, activation=nn.relu),
+}
+
+
+class Attention(nn.Module):
+    """Attention of [B, T, W]; `bias` [B, T, H] is added to the logits of each key."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.query, self.key, self.value, self.output = (nn.Linear(width, width) for _ in range(4))
+
+    def __call__(self, x: mx.array, unseen: mx.array, bias: mx.array | None) -> mx.array:
+        rows, length, width = x.shape
+        q, k, v = (
+            layer(x).reshape(rows, length, self.heads, -1).swapaxes(1, 2)
+            for layer in (self.query, self.key, self.value)
+        )
+        scale = 1 / math.sqrt(width // self.heads)
+        if bias is None:
+            y = mx.fast.scaled_dot_product_attention(q, k, v, scale=scale, mask=unseen)
+        else:  # in plain operations: the fused one is not sure to hand a gradient to its mask
+            y = mx.softmax((q * scale) @ k.swapaxes(-1, -2) + unseen + bias.swapaxes(1, 2)[:, :, None], -1) @ v
+        return self.output(y.swapaxes(1, 2).reshape(rows, length, width))
+
+
+class Block(nn.Module):
+    """One layer of the Transformer, norms first."""
+
+    def __init__(self, shape: Shape, dropout: float) -> None:
+        super().__init__()
+        self.attention_norm, self.feed_norm = nn.LayerNorm(shape.width), nn.LayerNorm(shape.width)
+        self.attention = Attention(shape.width, shape.heads)
+        self.widen, self.narrow = nn.Linear(shape.width, shape.feed_forward), nn.Linear(shape.feed_forward, shape.width)
+        self.dropout, self.activation = nn.Dropout(dropout), shape.activation
+
+    def __call__(self, x: mx.array, unseen: mx.array, bias: mx.array | None) -> mx.array:
+        x = x + self.dropout(self.attention(self.attention_norm(x), unseen, bias))
+        return x + self.dropout(self.narrow(self.dropout(self.activation(self.widen(self.feed_norm(x))))))
+
+
+class Convolution(nn.Module):
+    """A convolution over time, as one product: the gradient of MLX's strided one takes ten times as long on a CPU."""
+
+    def __init__(self, width: int, kernel: int, stride: int, causal: bool) -> None:
+        super().__init__()
+        self.kernel, self.stride, self.causal = kernel, stride, causal
+        bound = 1 / math.sqrt(kernel * width)
+        self.weight = mx.random.uniform(-bound, bound, (kernel * width, width))
+        self.bias = mx.zeros(width)
+
+    def __call__(self, x: mx.array) -> mx.array:
+        """[B, ceil(T / stride), W] of [B, T, W], with zeros at both ends."""
+        frames = frames_out(x.shape[1], self.stride)
+        # a causal frame ends with the last of the frames that it is made of
+        before = self.kernel - self.stride if self.causal else (self.kernel - 1) // 2
+        after = (frames - 1) * self.stride + self.kernel - x.shape[1] - before
+        x = mx.pad(x, [(0, 0), (before, max(after, 0)), (0, 0)])
+        last = (frames - 1) * self.stride + 1
+        seen = mx.concatenate([x[:, place : place + last : self.stride] for place in range(self.kernel)], -1)
+        return seen @ self.weight + self.bias
+
+
+class Stem(nn.Module):
+    """Convolutions over time; the first makes one frame of `stride`."""
+
+    def __init__(self, shape: Shape, stride: int, causal: bool) -> None:
+        super().__init__()
+        strides = (stride, *[1] * (shape.convolutions - 1))
+        self.layers = [Convolution(shape.width, shape.kernel, each, causal) for each in strides]
+        self.activation = shape.activation
+
+    def __call__(self, x: mx.array, lengths: mx.array) -> tuple[mx.array, mx.array]:
+        """([B, T', W], lengths [B]); frames beyond an utterance are zeros and stay unseen."""
+        for layer in self.layers:
+            x = self.activation(layer(x * present(lengths, x.shape[1])[..., None]))
+            lengths = (lengths + layer.stride - 1) // layer.stride
+        return x, lengths
+
+
+class Head(nn.Module):
+    """Features [B, T, D] to CTC logits [B, T', V], T' = ceil(T / downsample), blank 0.
+
+    What a mode adds is made last and starts as nothing: with one seed all modes start from the same function.
+    """
+
+    def __init__(self, settings: AcousticSettings, width: int, labels: int) -> None:
+        super().__init__()
+        shape = SHAPES[settings.head]
+        self.shape, self.causal = shape, settings.causal
+        self.enter = nn.Linear(width, shape.width)
+        self.stem = Stem(shape, settings.downsample, settings.causal)
+        if shape.positions:
+            self.places = mx.random.normal((shape.positions, shape.width)) * 0.02
+        self.blocks = [Block(shape, settings.dropout) for _ in range(shape.layers)]
+        self.norm = nn.LayerNorm(shape.width)
+        self.leave = nn.Linear(shape.width, labels)
+        self.dropout = nn.Dropout(settings.dropout)
+        self.add_scalars = self.bias_scalars = self.adapter = None
+        if "trajectory" in settings.parts and settings.conditioning == "add":
+            self.add_scalars = mx.zeros((len(SCALARS), shape.width))
+        elif "trajectory" in settings.parts:
+            self.bias_scalars = mx.zeros((shape.layers, len(SCALARS), shape.heads))
+        if "ttt" in settings.parts:
+            self.adapter = FastWeights(
+                shape.width, settings.ttt_heads, settings.ttt_head_dim,
+                settings.ttt_chunk_size, settings.ttt_lr, settings.ttt_cap,
+            )  # fmt: skip
+
+    def __call__(self, x: mx.array, lengths: mx.array, scalars: mx.array) -> mx.array:
+        """Logits [B, T', V] of features [B, T, D], lengths [B] and standardised scalars [B, T', 7]."""
+        return self.run(x, lengths, scalars)[0]
+
+    def run(self, x: mx.array, lengths: mx.array, scalars: mx.array) -> tuple[mx.array, Adapted | None]:
+        """The logits, and what the adapter did where there is one."""
+        x, mask = self.behind(x, lengths, scalars)
+        adapted = None
+        if self.adapter is not None:
+            adapted = self.adapter.adapt(x, mask)
+            x = adapted.out
+        return self.leave(self.norm(x)), adapted
+
+    def behind(self, x: mx.array, lengths: mx.array, scalars: mx.array) -> tuple[mx.array, mx.array]:
+        """Frames [B, T', W] behind the Transformer, and the mask [B, T'] of those that are there."""
+        x, lengths = self.stem(self.enter(x), lengths)
+        mask = present(lengths, x.shape[1])
+        x = x + self.positions(x.shape[1])
+        if self.add_scalars is not None:
+            x = x + scalars @ self.add_scalars
+        x = self.dropout(x)
+        unseen = mx.where(mask[:, None, None] > 0, 0.0, FAR)
+        if self.causal:
+            unseen = unseen + mx.triu(mx.full((x.shape[1], x.shape[1]), FAR), 1)
+        for number, block in enumerate(self.blocks):
+            x = block(x, unseen, None if self.bias_scalars is None else scalars @ self.bias_scalars[number])
+        return x, mask
+
+    def positions(self, length: int) -> mx.array:
+        """[T', W] learned, or sinusoids."""
+        if self.shape.positions:
+            return self.places[:length]
+        half = self.shape.width // 2
+        angles = mx.arange(length)[:, None] * mx.exp(mx.arange(half) * (-math.log(10000) / (half - 1)))
+        return mx.concatenate([mx.sin(angles), mx.cos(angles)], -1)
+
+    @property
+    def longest(self) -> int | None:
+        """Most frames T' that it takes; None: any number."""
+        return self.shape.positions or None
+
+
+def present(lengths: mx.array, frames: int) -> mx.array:
+    """[B, T] float32: 1 for frames that are there, 0 beyond each length."""
+    return (mx.arange(frames) < lengths[:, None]).astype(mx.float32)
+
+
+def frames_out(frames: int, downsample: int) -> int:
+    """T' of T."""
+    return -(-frames // downsample)

@@ -1,0 +1,163 @@
+"""Synthetic speech for clean Bambara sentences, with the text of both scripts: to try a recogniser end to end.
+
+No recording of anybody: every file, row and folder that comes of it is named synthetic. What a recogniser scores on
+it says how the whole path works, and nothing about how it would hear people.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import field_validator
+
+from thunder import digest
+from thunder.acoustic.synthesis import espeak
+from thunder.acoustic.synthesis.pronunciation import phonemes
+from thunder.config import Settings, option
+from thunder.corpora.builders import clean_texts
+from thunder.corpora.splits.split_by_reference import mark_of, part_of
+from thunder.errors import CorpusError
+from thunder.text.alphabet import LATIN, NKO
+from thunder.text.normalize import modern_bambara
+from thunder.text.spoken import spoken
+from thunder.text.transliterate import LETTER_BY_LETTER, to_nko
+
+SCHEMA = "thunder.synthetic-speech/1"
+METADATA, RECORD, README = "metadata.jsonl", "synthesis.json", "README.md"
+WHY_VOICE = "its voice for Setswana has all seven vowels of Bambara, and open syllables"
+ABOUT = f"""# Synthetic speech
+
+No person speaks here. Sentences of text were spoken by {{version}} (voices {{voices}}; {WHY_VOICE}), phoneme by
+phoneme, without tone. `{METADATA}` has the Latin text, what it is in N'Ko ({LETTER_BY_LETTER}), and where each
+sentence stands; `{RECORD}` has the options and digests. The text keeps the licence of its source.
+"""
+
+
+class SynthesisSettings(Settings):
+    """Options of `thunder asr synthesise`."""
+
+    text: list[str] = option(
+        ..., "Files of Bambara: .tsv with a header, .jsonl, or one sentence a line.", panel="Input", min_length=1
+    )
+    column: str = option("bam", "Column or field of the text.", panel="Input")
+    sentences: int = option(300, "Speak so many, chosen by seed.", panel="Input", ge=1)
+    shortest: int = option(10, "Shortest sentence, in code points.", panel="Input", ge=1)
+    longest: int = option(60, "Longest sentence, in code points.", panel="Input", ge=1, le=200)
+    seed: int = option(0, "Chooses the sentences; the split does not depend on it.", panel="Input", ge=0)
+    voices: list[str] = option(
+        ["tn"], "Voices of espeak-ng, in turn; tn+f2 and tn+m3 are others with the same sounds.", panel="Speech"
+    )
+    speed: int = option(140, "Words a minute.", panel="Speech", ge=80, le=450)
+    valid_share: float = option(0.1, "Share of the sentences held out for validation.", panel="Output", ge=0, lt=1)
+    test_share: float = option(0.1, "Share of the sentences held out for the test.", panel="Output", ge=0, lt=1)
+    out: str = option(..., "Folder to make; one that this command made before is replaced.", panel="Output")
+
+    @field_validator("out")
+    @classmethod
+    def _named_synthetic(cls, out: str) -> str:
+        if "synthetic" not in Path(out).name:
+            raise ValueError("must have 'synthetic' in its name, so that nobody takes it for recordings")
+        return out
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """What is to be spoken: the text of both scripts, its phonemes, where it stands and its part."""
+
+    latin: str
+    nko: str
+    phonemes: str
+    source: str
+    part: str
+
+
+def choose(settings: SynthesisSettings) -> tuple[list[Sentence], dict[str, int], list[dict[str, Any]]]:
+    """The sentences, why others were left out, and the sources. Raises CorpusError where none can be spoken."""
+    paths = [Path(path) for path in settings.text]
+    # more than are wanted, since not all can be spoken
+    found = clean_texts.choose(
+        paths, settings.column, 3 * settings.sentences, settings.seed, (settings.shortest, settings.longest)
+    )
+    left_out, chosen = Counter(found.left_out), {}
+    for text in found.chosen:
+        latin = spoken(modern_bambara(text.text), LATIN)
+        nko = to_nko(latin, "none").text
+        said = None if LATIN.strangers(latin) or NKO.strangers(nko) else phonemes(latin)
+        if said is None:
+            left_out["letters or digits that have no sound here"] += 1
+        elif latin in chosen:
+            left_out["said already"] += 1
+        elif len(chosen) < settings.sentences:
+            part = part_of(mark_of(latin), "synthetic speech", settings.valid_share, settings.test_share)
+            chosen[latin] = Sentence(latin, nko, said, text.source, part)
+    if not chosen:
+        raise CorpusError(f"no sentence of {', '.join(settings.text)} can be spoken: {dict(left_out)}", "give Bambara")
+    sources = [{"path": str(one.path), "sha256": one.sha256} for one in found.sources]
+    return list(chosen.values()), dict(left_out), sources
+
+
+def synthesise(settings: SynthesisSettings, spoken_one: Callable[[int], None] | None = None) -> dict[str, Any]:
+    """Speak the sentences into a folder of FLAC files with their metadata; returns the record, which is written last.
+
+    Raises UsageError where espeak-ng is absent or has no such voice, CorpusError for texts or a folder of others.
+    """
+    version, out = espeak.version(), Path(settings.out)
+    _refuse_other(out)
+    sentences, left_out, sources = choose(settings)
+    stage = out.parent / f".{out.name}.{os.getpid()}.tmp"
+    try:
+        stage.mkdir(parents=True)
+        rows = []
+        for number, sentence in enumerate(sentences):
+            rows.append(_speak(sentence, number, settings, version, stage))
+            if spoken_one:
+                spoken_one(1)
+        content = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        (stage / METADATA).write_text(content, encoding="utf-8", newline="\n")
+        about = ABOUT.format(version=version, voices=", ".join(settings.voices))
+        (stage / README).write_text(about, encoding="utf-8", newline="\n")
+        record = {
+            "schema": SCHEMA, "synthetic": True, "synthesiser": version, "settings": settings.resolved(),
+            "parts": dict(Counter(row["split"] for row in rows)), "seconds": sum(row["duration"] for row in rows),
+            "left_out": left_out, "sources": sources, "sha256": digest.of_bytes(content.encode()),
+        }  # fmt: skip
+        digest.write_json(stage / RECORD, record)
+        shutil.rmtree(out, ignore_errors=True)
+        os.replace(stage, out)
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
+    return record
+
+
+def _speak(one: Sentence, number: int, settings: SynthesisSettings, version: str, folder: Path) -> dict[str, Any]:
+    """Make one FLAC file; returns its row of metadata."""
+    import soundfile
+
+    voice = settings.voices[number % len(settings.voices)]
+    name = f"synthetic_{number:05}_{voice.replace('+', '-')}"
+    wav, flac = folder / f"{name}.wav", folder / f"{name}.flac"
+    espeak.speak(one.phonemes, voice, settings.speed, wav)
+    samples, rate = soundfile.read(wav, dtype="int16")
+    soundfile.write(flac, samples, rate, format="FLAC", subtype="PCM_16")
+    wav.unlink()
+    return {
+        "id": name, "audio": flac.name, "duration": round(len(samples) / rate, 3), "sample_rate": rate, "lang": "bm",
+        "speaker": f"synthetic {voice}", "synthetic": True, "synthesiser": version, "text": one.latin,
+        "text_nko": one.nko, "phonemes": one.phonemes, "source": one.source, "split": one.part,
+        "sha256": digest.of_file(flac),
+    }  # fmt: skip
+
+
+def _refuse_other(out: Path) -> None:
+    """Raise CorpusError if a folder holds anything that this module did not make."""
+    record = out / RECORD
+    ours = record.is_file() and f'"schema": "{SCHEMA}"' in record.read_text(encoding="utf-8", errors="replace")
+    if out.exists() and not ours and (not out.is_dir() or any(out.iterdir())):
+        raise CorpusError(f"{out}: is there, and is no synthetic speech of ours", fix="give another folder with --out")

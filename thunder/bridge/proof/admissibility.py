@@ -1,0 +1,149 @@
+"""Admissibility tokens: which text may go on, and everything that decision rests on, under a signature."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+from thunder import digest
+from thunder.bridge.proof.keys import DEV, KeyRing
+
+VERSION = 1
+PREFIX = "tta1"
+_DOMAIN = b"thunder agp admissibility token 1\0"
+_LONGEST = 8192
+Outcome = Literal["ok", "malformed", "unknown_key", "dev_key", "bad_signature", "mismatch"]
+# what a token binds of the outside, in the order in which mismatches are looked for
+BOUND_TEXTS = {"input": "input_sha256", "proposal": "proposal_sha256", "output": "output_sha256"}
+BOUND_IDS = {
+    "base": "base_digest",
+    "adapter": "adapter_digest",
+    "prompt": "prompt_digest",
+    "decoding": "decode_digest",
+    "rules": "rules_id",
+    "row": "row_id",
+    "record": "rid",
+    "partition": "partition",
+    "decision": "decision",
+}
+BOUND = (*BOUND_TEXTS, *BOUND_IDS)
+
+
+@dataclass(frozen=True)
+class Claims:
+    """What a token says. There are no floats: a rate is in millionths, a time in whole seconds.
+
+    kid: the key. iat: when it was issued (Unix time). rid: the record of the decision in the provenance log.
+    *_sha256: of the UTF-8 of the texts exactly as they came and went. base_digest and adapter_digest are None where no
+    model was asked, conf_e6 where the proposer did not say how sure it was.
+    """
+
+    kid: str
+    iat: int
+    rid: str
+    row_id: str
+    input_sha256: str
+    proposal_sha256: str
+    output_sha256: str
+    base_digest: str | None
+    adapter_digest: str | None
+    prompt_digest: str
+    decode_digest: str
+    rules_id: str
+    partition: str
+    decision: str
+    edits: int
+    ratio_e6: int
+    conf_e6: int | None
+    v: int = VERSION
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What became of a token: its outcome, the first field that does not match, and its claims once they are proven."""
+
+    outcome: Outcome
+    field: str = ""
+    claims: Claims | None = None
+
+    def __str__(self) -> str:
+        return f"{self.outcome}:{self.field}" if self.field else self.outcome
+
+
+def text_digest(text: str) -> str:
+    """SHA-256 (hex) of a text's UTF-8, as it is bound: no normal form, no trimming."""
+    return digest.of_bytes(text.encode())
+
+
+def issue(claims: Claims, ring: KeyRing) -> str:
+    """`tta1.<claims>.<tag>`: canonical JSON and HMAC-SHA-256 by the active key, both base64url without padding."""
+    assert claims.kid == ring.active
+    body = _encode(digest.canonical_json(vars(claims)))
+    return f"{PREFIX}.{body}.{_tag(body, ring.keys[claims.kid])}"
+
+
+def verify(token: str, ring: KeyRing, bound: Mapping[str, str | None], *, allow_dev: bool = False) -> Verification:
+    """Check a token's signature, then what it binds.
+
+    bound: what is known of the outside, by names of BOUND: texts for BOUND_TEXTS, values for BOUND_IDS. What is not
+    given is not compared. The development key's tokens are refused unless `allow_dev`.
+    """
+    body, tag, claims = _parts(token)
+    if claims is None:
+        return Verification("malformed")
+    if claims.kid == DEV and not allow_dev:
+        return Verification("dev_key")
+    key = ring.keys.get(claims.kid)
+    if key is None:
+        return Verification("unknown_key")
+    # the texts are compared, not the bytes: base64 has spare bits that decode to nothing
+    if not hmac.compare_digest(_tag(body, key), tag):
+        return Verification("bad_signature")
+    for name, value in bound.items():
+        if not _matches(name, value, claims):
+            return Verification("mismatch", name, claims)
+    return Verification("ok", claims=claims)
+
+
+def _matches(name: str, value: str | None, claims: Claims) -> bool:
+    if name in BOUND_TEXTS:
+        assert value is not None
+        return hmac.compare_digest(text_digest(value), getattr(claims, BOUND_TEXTS[name]))
+    return value == getattr(claims, BOUND_IDS[name])
+
+
+def _tag(body: str, key: bytes) -> str:
+    return _encode(hmac.new(key, _DOMAIN + body.encode(), hashlib.sha256).digest())
+
+
+def _parts(token: str) -> tuple[str, str, Claims | None]:
+    """Body, tag and claims; no claims where the text is no token of ours, written exactly as we would."""
+    parts = token.split(".")
+    if len(token) > _LONGEST or not token.isascii() or len(parts) != 3 or parts[0] != PREFIX:
+        return "", "", None
+    _, body, tag = parts
+    try:
+        data = base64.b64decode(body + "=" * (-len(body) % 4), altchars=b"-_", validate=True)
+        content = json.loads(data)
+        canonical = _encode(digest.canonical_json(content)) == body
+    except (binascii.Error, ValueError, RecursionError):
+        return "", "", None
+    return (body, tag, _claims(content)) if canonical else ("", "", None)
+
+
+def _claims(content: Any) -> Claims | None:
+    if not isinstance(content, dict) or set(content) != {field.name for field in fields(Claims)}:
+        return None
+    if content["v"] != VERSION or not isinstance(content["kid"], str):
+        return None
+    return Claims(**content)
+
+
+def _encode(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()

@@ -1,0 +1,213 @@
+"""What goes over the wire: requests, checked strictly, and answers; the OpenAPI description derives from these."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import pydantic_core
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from thunder.bridge.bridge_settings import ServeSettings
+from thunder.bridge.decisions import Decision
+from thunder.evaluation import cases
+from thunder.evaluation.cases import Case
+
+LONGEST_ID = 200
+
+
+def _whole(value: Any) -> Any:
+    """To JSON, 100.0 is a whole number too."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Whole = Annotated[int, BeforeValidator(_whole)]
+Milliseconds = Annotated[int, Field(ge=100, le=3_600_000), BeforeValidator(_whole)]
+
+
+class _Asked(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Row(_Asked):
+    """A recognised text, and what is known of it."""
+
+    feat_id: str = Field(min_length=1, max_length=LONGEST_ID, description="Id of the row.")
+    asr_text: str = Field(pattern=r"\S", description="The recognised text.")
+    partition: str | None = Field(
+        None, max_length=LONGEST_ID, description="stable, boundary, uncertain or novelty; others count as novelty."
+    )
+    script: str | None = Field(
+        None, min_length=1, max_length=LONGEST_ID, description="nko or latin; else that of the text's letters."
+    )
+    sigils: str | None = Field(None, max_length=LONGEST_ID, description="Sigils of the trajectory; not looked at yet.")
+    trajectory_scalars: dict[str, float] | None = Field(
+        None, description="Where there is no partition, it follows from these."
+    )
+    spans: list[tuple[Whole, Whole]] | None = Field(
+        None, description="Code points [start, end) of asr_text (NFC) in which it may be edited."
+    )
+
+
+class Options(_Asked):
+    """How one request is to be treated."""
+
+    deadline_ms: Milliseconds | None = Field(None, description="At most the service's own.")
+
+
+class Single(_Asked):
+    """A request for one row."""
+
+    request_id: str | None = Field(None, min_length=1, max_length=LONGEST_ID, description="Comes back in the answer.")
+    row: Row
+    options: Options | None = None
+
+
+class Batch(_Asked):
+    """A request for rows that belong together: if too many of them would change, none does."""
+
+    request_id: str | None = Field(None, min_length=1, max_length=LONGEST_ID, description="Comes back in the answer.")
+    rows: list[Row] = Field(min_length=1)
+    options: Options | None = None
+
+
+class Reason(BaseModel):
+    """A broken rule."""
+
+    rule: str
+    said: str
+
+
+class Metrics(BaseModel):
+    """What the gate measured: code points, a probability, nats per code point."""
+
+    edits: int
+    chars: int
+    ratio: float
+    confidence: float | None
+    margin: float | None
+    partition: str
+    partition_source: str
+    script: str
+
+
+class Decided(BaseModel):
+    """What became of one row; without a token its final_text is not admissible."""
+
+    feat_id: str
+    proposal: str
+    decision: str = Field(pattern="^(accept|reject|keep)$")
+    final_text: str
+    reasons: list[Reason]
+    metrics: Metrics
+    token: str | None
+    provenance_id: str
+
+
+class Answer(Decided):
+    """The answer to a request for one row."""
+
+    request_id: str
+    ms: float
+
+
+class BatchAnswer(BaseModel):
+    """The answer to a request for several rows. breaker: why nothing of it counts, or null."""
+
+    request_id: str
+    breaker: str | None
+    rows: list[Decided]
+    ms: float
+
+
+class Health(BaseModel):
+    """What the service is and has done. chain_head: sha256 of the log's last line."""
+
+    status: str
+    reason: str | None = None
+    version: str
+    engine: str
+    base_digest: str | None
+    adapter_digest: str | None
+    rules_id: str
+    signing: str
+    requests: int
+    accepted: int
+    rejected: int
+    kept: int
+    waiting: int
+    records: int
+    chain_head: str
+    uptime_s: float
+
+
+class Fault(BaseModel):
+    """An error: what is wrong, and which field of the request."""
+
+    error: str
+    field: str | None = None
+
+
+class BadRequest(Exception):
+    """A request that cannot be answered; becomes a Fault."""
+
+    def __init__(self, status: int, error: str, field: str | None = None) -> None:
+        super().__init__(error)
+        self.status, self.error, self.field = status, error, field
+
+
+def parse(body: bytes, settings: ServeSettings) -> Single | Batch:
+    """The request in a body. Raises BadRequest: 400 where it is no JSON, 422 where a field is not as it should be."""
+    try:
+        content = pydantic_core.from_json(body)
+    except ValueError as error:
+        raise BadRequest(400, f"not JSON: {error}") from None
+    kind: type[Single] | type[Batch] = Batch if isinstance(content, dict) and "rows" in content else Single
+    try:
+        asked = kind.model_validate_json(body)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        if first["type"] == "json_invalid":
+            raise BadRequest(400, f"not JSON: {first['msg']}") from None
+        raise BadRequest(422, first["msg"], ".".join(map(str, first["loc"])) or None) from None
+    rows = (
+        [("row", asked.row)]
+        if isinstance(asked, Single)
+        else [(f"rows.{number}", row) for number, row in enumerate(asked.rows)]
+    )
+    if len(rows) > settings.most_rows:
+        raise BadRequest(422, f"{len(rows)} rows; at most {settings.most_rows}", "rows")
+    for where, row in rows:
+        if len(row.asr_text) > settings.longest_text:
+            said = f"{len(row.asr_text)} code points; at most {settings.longest_text}"
+            raise BadRequest(422, said, f"{where}.asr_text")
+    return asked
+
+
+def cases_of(asked: Single | Batch) -> list[Case]:
+    """The rows of a request as cases."""
+    rows = [asked.row] if isinstance(asked, Single) else asked.rows
+    return [cases.of_text(row.feat_id, row.asr_text, row.model_dump(exclude_none=True)) for row in rows]
+
+
+def decided(decision: Decision) -> dict[str, Any]:
+    """A decision as Decided has it."""
+    verdict = decision.verdict
+    return {
+        "feat_id": decision.case.row_id,
+        "proposal": decision.proposal.text,
+        "decision": verdict.decision,
+        "final_text": verdict.text,
+        "reasons": [reason._asdict() for reason in verdict.reasons],
+        "metrics": {
+            "edits": verdict.edits,
+            "chars": verdict.chars,
+            "ratio": round(verdict.ratio, 6),
+            "confidence": verdict.confidence,
+            "margin": verdict.margin,
+            "partition": verdict.partition,
+            "partition_source": verdict.partition_source,
+            "script": verdict.script,
+        },
+        "token": decision.token,
+        "provenance_id": decision.record["rid"],
+    }

@@ -1,0 +1,127 @@
+"""The service as a process: its port, its secret, its signals."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from thunder.bridge import proposers
+from thunder.bridge.bridge_settings import ServeSettings
+from thunder.bridge.decisions import Decider
+from thunder.bridge.gate.gate_rules import Rulebook
+from thunder.bridge.proof import keys
+from thunder.bridge.proof.keys import KeyRing
+from thunder.bridge.proof.provenance import Log
+from thunder.errors import ClusterError, Interrupted, UsageError
+
+BACKLOG = 1024
+AT_ONCE = 1024  # rows of an engine without a model: they share no pass, but one write to the log
+
+
+def secret_of(settings: ServeSettings) -> str | None:
+    """The bearer token that requests must have; None on loopback where no file is named.
+
+    Raises UsageError where one is needed and there is none, or its file can be read by others.
+    """
+    from thunder.bridge.service.http_app import is_loopback
+
+    if settings.bearer_file is None:
+        if not is_loopback(settings.host):
+            raise UsageError(
+                f"--host {settings.host}: others could reach it without a token",
+                fix="openssl rand -hex 32 > bearer && chmod 600 bearer, then --bearer-file bearer",
+            )
+        return None
+    return keys.secret(Path(settings.bearer_file).expanduser())
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that takes connections from now on. Raises ClusterError where the address or the port cannot be had."""
+    try:
+        [(family, kind, protocol, _, address), *_] = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        listening = socket.socket(family, kind, protocol)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+        listening.listen(BACKLOG)
+    except OSError as error:
+        raise ClusterError(
+            f"cannot listen on {host} port {port}: {error.strerror or error}", fix="stop what uses it, or --port 0"
+        ) from None
+    return listening
+
+
+def serve(
+    settings: ServeSettings, book: Rulebook, ring: KeyRing, log: Log, told: Callable[[dict[str, Any]], None]
+) -> None:
+    """Serve until SIGTERM or SIGINT, then answer what is in flight and return.
+
+    told: called once, when connections are taken, with where that is. Raises UsageError and ClusterError as
+    `secret_of` and `listen` do, and Interrupted after a SIGINT.
+    """
+    import uvicorn
+
+    from thunder.bridge.service import header_timeout
+
+    proposers.check(settings)
+    secret = secret_of(settings)
+    config = uvicorn.Config(
+        _application(settings, book, ring, log, secret),
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        loop="asyncio",
+        http=header_timeout.within(settings.deadline),
+        ws="none",
+        lifespan="on",
+        backlog=BACKLOG,
+        timeout_graceful_shutdown=max(1, round(settings.drain)),
+    )
+    caught: list[int] = []
+    # uvicorn raises the signal that ended it once more; by then it has done what it should
+    before = {number: signal.signal(number, lambda got, _: caught.append(got)) for number in _ENDS}
+    try:
+        with listen(settings.host, settings.port) as listening:
+            told(_where(settings, listening) | {"rules_id": book.id, "signing": ring.active, "log": str(log.path)})
+            uvicorn.Server(config).run(sockets=[listening])
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if signal.SIGINT in caught:
+        raise Interrupted("stopped after what was in flight was answered")
+
+
+def _application(settings: ServeSettings, book: Rulebook, ring: KeyRing, log: Log, secret: str | None) -> Any:
+    """The service with its worker, which makes the engine once it is started."""
+    from thunder.bridge.service.http_app import Service
+    from thunder.bridge.service.worker import Worker
+
+    worker = Worker(
+        lambda: proposers.engine_of(settings),
+        lambda engine: Decider(engine, book, ring, settings.log_texts),
+        log,
+        queue=settings.queue,
+        batch_size=AT_ONCE if settings.engine.partition(":")[0] in ("identity", "file") else settings.batch_size,
+        linger=settings.linger_ms / 1000,
+    )
+    return Service(settings, worker, book, secret).application()
+
+
+_ENDS = (signal.SIGTERM, signal.SIGINT)
+
+
+def _where(settings: ServeSettings, listening: socket.socket) -> dict[str, Any]:
+    """What whoever started the service needs to know."""
+    port = listening.getsockname()[1]
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    return {
+        "event": "serving",
+        "url": f"http://{host}:{port}",
+        "host": settings.host,
+        "port": port,
+        "pid": os.getpid(),
+        "engine": settings.engine,
+    }

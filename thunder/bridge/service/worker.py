@@ -1,0 +1,186 @@
+"""The one thread that proposes, decides and writes the log: it takes what waits, and answers all of it at once."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+import time
+import traceback
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from thunder.bridge.decisions import Decider, Decision
+from thunder.bridge.proof.provenance import Log
+from thunder.errors import ThunderError
+from thunder.evaluation.cases import Case
+from thunder.evaluation.engines import Engine, Proposal
+
+Outcome = tuple[list[Decision], str | None]
+
+
+class QueueFull(Exception):
+    """There is no room for the rows of a request. seconds: after which it may be worth asking again."""
+
+    def __init__(self, seconds: int) -> None:
+        super().__init__(f"too many rows wait; ask again in {seconds} s")
+        self.seconds = seconds
+
+
+class NotRecorded(Exception):
+    """A decision could not be written down, so it was not made."""
+
+
+@dataclass(eq=False)
+class Job:
+    """A request's rows, and where its answer goes. given_up: nobody waits for it any more."""
+
+    cases: list[Case]
+    request_id: str
+    together: bool
+    answer: asyncio.Future[Outcome]
+    given_up: bool = False
+
+
+@dataclass
+class Counts:
+    """What was done since the start."""
+
+    requests: int = 0
+    decisions: Counter[str] = field(default_factory=Counter)
+
+
+class Worker(threading.Thread):
+    """Engine, gate and log behind a queue of rows. status: loading, ok or failed (with a reason)."""
+
+    def __init__(
+        self,
+        engine: Callable[[], Engine],
+        decider: Callable[[Engine], Decider],
+        log: Log,
+        *,
+        queue: int,
+        batch_size: int,
+        linger: float,
+    ) -> None:
+        """engine, decider: made in this thread, for MLX's arrays belong to the thread that made them.
+
+        queue: rows that may wait. batch_size: rows that are taken at once. linger: seconds that a first row waits for
+        others.
+        """
+        super().__init__(name="bridge", daemon=True)
+        self._make_engine, self._make_decider, self.log = engine, decider, log
+        self._queue, self._batch_size, self._linger = queue, batch_size, linger
+        self._jobs: deque[Job] = deque()
+        self._change = threading.Condition()
+        self._draining = False
+        self._seconds_a_row = 0.01
+        self.waiting = 0
+        self.status, self.reason = "loading", ""
+        self.decider: Decider | None = None
+        self.counts = Counts()
+
+    def submit(self, job: Job) -> None:
+        """Put a job into the queue; one with more rows than the queue has room for must find it empty.
+
+        Raises QueueFull.
+        """
+        with self._change:
+            if self.waiting and self.waiting + len(job.cases) > self._queue:
+                raise QueueFull(max(1, min(60, round(self.waiting * self._seconds_a_row))))
+            self._jobs.append(job)
+            self.waiting += len(job.cases)
+            self.counts.requests += 1
+            self._change.notify()
+
+    def drain(self) -> None:
+        """Answer what waits, and end."""
+        with self._change:
+            self._draining = True
+            self._change.notify()
+
+    def run(self) -> None:
+        """Make the engine, then answer until drained."""
+        try:
+            engine = self._make_engine()
+            self.decider = self._make_decider(engine)
+        except Exception as error:  # whatever it is, /health tells it
+            if not isinstance(error, ThunderError):
+                traceback.print_exc()
+            self.status, self.reason = "failed", str(error).splitlines()[0] if str(error) else type(error).__name__
+            print(f"error: {error}", file=sys.stderr, flush=True)
+            return
+        self.status = "ok"
+        while jobs := self._take():
+            begun = time.monotonic()
+            try:
+                self._answer(engine, self.decider, jobs)
+            except Exception as error:  # a bug of ours: these requests fail, and the service goes on
+                traceback.print_exc()
+                _hand_out(jobs, [error] * len(jobs))
+            rows = sum(len(job.cases) for job in jobs)
+            self._seconds_a_row += 0.2 * ((time.monotonic() - begun) / rows - self._seconds_a_row)
+
+    def _take(self) -> list[Job]:
+        """The jobs to answer next, as many as one batch holds; none once all is drained."""
+        with self._change:
+            self._change.wait_for(lambda: self._jobs or self._draining)
+            self._change.wait_for(lambda: self.waiting >= self._batch_size or self._draining, self._linger)
+            jobs: list[Job] = []
+            rows = 0
+            while self._jobs and (not jobs or rows + len(self._jobs[0].cases) <= self._batch_size):
+                jobs.append(self._jobs.popleft())
+                rows += len(jobs[-1].cases)
+            self.waiting -= rows
+            return jobs
+
+    def _answer(self, engine: Engine, decider: Decider, jobs: Sequence[Job]) -> None:
+        jobs = [job for job in jobs if not job.given_up]
+        outcomes: list[Outcome | Exception] = []
+        for job, proposals in zip(jobs, _proposals(engine, jobs), strict=True):
+            if isinstance(proposals, Exception):
+                outcomes.append(proposals)
+            elif job.together:
+                outcomes.append(decider.decide_batch(job.cases, proposals, job.request_id))
+            else:
+                outcomes.append(([decider.decide(job.cases[0], proposals[0], job.request_id)], None))
+        decisions = [each for outcome in outcomes if not isinstance(outcome, Exception) for each in outcome[0]]
+        try:
+            if decisions:
+                self.log.append([decision.record for decision in decisions])
+        except OSError as error:  # what is not on record was not decided
+            traceback.print_exc()
+            outcomes = [NotRecorded(str(error)) for _ in outcomes]
+        else:
+            self.counts.decisions.update(decision.verdict.decision for decision in decisions)
+        _hand_out(jobs, outcomes)
+
+
+def _proposals(engine: Engine, jobs: Sequence[Job]) -> list[list[Proposal] | Exception]:
+    """Proposals for each job, of one pass for all; where that fails, of one for each: a row spoils no other's."""
+    try:
+        made = iter(list(engine.propose([case for job in jobs for case in job.cases])))
+        return [[next(made) for _ in job.cases] for job in jobs]
+    except Exception as error:  # an engine that fails must not end the service
+        traceback.print_exc()
+        if len(jobs) == 1:
+            return [error]
+        return [proposals for job in jobs for proposals in _proposals(engine, [job])]
+
+
+def _hand_out(jobs: Sequence[Job], outcomes: Sequence[Outcome | Exception]) -> None:
+    """Let the event loop's thread have the answers."""
+    if jobs:
+        jobs[0].answer.get_loop().call_soon_threadsafe(_tell, list(zip(jobs, outcomes, strict=True)))
+
+
+def _tell(outcomes: Sequence[tuple[Job, Any]]) -> None:
+    """In the event loop's thread: hand out the answers to those that still wait."""
+    for job, outcome in outcomes:
+        if not job.answer.done():
+            if isinstance(outcome, Exception):
+                job.answer.set_exception(outcome)
+            else:
+                job.answer.set_result(outcome)

@@ -1,0 +1,148 @@
+"""`thunder agp eval`: what the gate would let through of proposals, held against the references."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from thunder.bridge.bridge_settings import ScoreSettings
+from thunder.cli.console.output import say
+from thunder.cli.launcher import job_runner
+from thunder.cli.parsing import paths
+from thunder.cli.parsing.flags import ConfigFile, flags
+from thunder.cli.parsing.layers import file_and_flags
+from thunder.config import build
+from thunder.errors import Interrupted, UsageError
+from thunder.runs.records import run_record
+from thunder.runs.records.registry import PLAN
+from thunder.units import format_path
+
+OF_ITS_OWN = ("rows", "oracle")  # engines that know the rows' proposals or references
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON: one object, or a list of them for several files.")]
+Files = Annotated[list[Path], typer.Argument(help="Rows (JSONL), with references as far as there are any.")]
+
+
+@flags(ScoreSettings)
+def evaluate(files: Files, config: ConfigFile = None, as_json: Json = False, *, given: dict[str, Any]) -> None:
+    """Score proposals behind the gate: CER before and after, who gained and lost, the bound on harm, why not.
+
+    Nothing is signed, and no batch is stopped: what would have been is said.
+    """
+    settings, _ = build(ScoreSettings, file_and_flags(ScoreSettings, config, given))
+    from thunder.bridge import proposers
+    from thunder.bridge.gate_score import Scorer
+    from thunder.evaluation import cases
+
+    proposers.check(settings, OF_ITS_OWN)
+    book = proposers.rulebook(settings)
+    folders = _folders(files, settings)
+    read = [cases.read(file.expanduser(), settings.limit, "missing") for file in files]
+    shared = None if _is_of_a_file(settings) else proposers.engines_of(settings)
+    found = []
+    for each, folder in zip(read, folders, strict=True):
+        results = _scored(each, settings, shared or _engines(settings, each), Scorer(book), folder)
+        found.append({"file": str(each.path), "folder": str(folder), **results})
+        if not as_json:
+            say("\n".join([f"{format_path(each.path)}:", *_lines(results, folder)]))
+    if as_json:
+        say(json.dumps(found if len(found) > 1 else found[0], ensure_ascii=False))
+    else:
+        say(f"rules {book.id}")
+
+
+def _folders(files: Sequence[Path], settings: ScoreSettings) -> list[Path]:
+    """A folder for each file. Raises UsageError where one holds results, or two files would have the same."""
+    twice = [stem for stem, count in Counter(file.stem for file in files).items() if count > 1]
+    if twice:
+        raise UsageError(f"files of one name: {', '.join(twice)}", fix="rename them, or give one after the other")
+    if settings.out:
+        out = Path(settings.out).expanduser()
+        folders = [out / file.stem for file in files] if len(files) > 1 else [out]
+    else:
+        folders = [run_record.new_name(job_runner.runs(), f"gate-{file.stem}") for file in files]
+    for folder in folders:
+        paths.check_writable(folder)
+        if any((folder / name).exists() for name in (run_record.RESULTS, PLAN)):
+            raise UsageError(f"{folder}: holds finished results, or is a run's", fix="another --out")
+    return folders
+
+
+def _is_of_a_file(settings: ScoreSettings) -> bool:
+    """Whether each file of rows has an engine of its own."""
+    return settings.engine.partition(":")[0] in (*OF_ITS_OWN, "file")
+
+
+def _engines(settings: ScoreSettings, read: Any) -> tuple[Any, Any]:
+    """The engine of one file, and no base beside it."""
+    from thunder.bridge import gate_score, proposers
+
+    if settings.engine == "rows":
+        return gate_score.recorded(read), None
+    if settings.engine == "oracle":
+        return gate_score.SureOracle(), None
+    return proposers.engines_of(settings, read.all_ids)
+
+
+def _scored(read: Any, settings: ScoreSettings, engines: tuple[Any, Any], scorer: Any, folder: Path) -> dict[str, Any]:
+    """One file's rows proposed for, judged, added up and written."""
+    from thunder.cli.commands.evaluation.eval import Bar
+    from thunder.evaluation import evaluate
+    from thunder.report import html_writer
+    from thunder.report.pages import evaluation_page
+
+    engine, base = engines[0], engines[1] if settings.compare == "base" else None
+    folder.mkdir(parents=True, exist_ok=True)
+    with run_record.locked(folder), Bar(len(read.cases) * (2 if base else 1)) as bar:
+        try:
+            return evaluate.run(
+                read, settings, engine, base, folder, bar,
+                lambda *found: html_writer.html(evaluation_page.page(*found)),
+                scorer.judge, scorer.add_up,
+            )  # fmt: skip
+        except KeyboardInterrupt:
+            again = f"the same command with --out {format_path(folder)} goes on"
+            raise Interrupted(f"after {bar.done} of {bar.total} answers", fix=again) from None
+
+
+def _lines(results: dict[str, Any], folder: Path) -> list[str]:
+    """The result for people."""
+    from thunder.cli.commands.evaluation.eval import headlines
+    from thunder.report.number_format import rate
+
+    gate = results["gate"]
+    counts = ", ".join(f"{count} {kind}" for kind, count in gate["decisions"].items())
+    reasons = ", ".join(f"{rule} {count}" for rule, count in gate["reasons"].items())
+    refused = ", ".join(f"{count} {kind}" for kind, count in gate["refused"].items())
+    rates = [
+        *headlines(results),
+        f"  every proposal taken: {rate(results['cer_blind'])}; the better of both each time: "
+        f"{rate(results['cer_oracle'])}",
+    ]
+    lines = [
+        *(rates if results["rows"] else ["no row has a reference: decisions alone, and no error rates"]),
+        f"  decisions: {counts}; {gate['admissible']} admissible",
+        *([f"  reasons: {reasons}"] if reasons else []),
+        *([f"  had the rejected been taken: {refused}"] if any(gate["refused"].values()) else []),
+        *(_partition(name, block, gate["by_partition"][name]) for name, block in results["by"]["partition"].items()),
+        *([f"  as one batch it would be stopped: {gate['breaker']}"] if gate["breaker"] else []),
+    ]
+    if "base" in results:
+        base = results["base"]
+        lines.append(f"  base alone: {rate(base['cer_after'])}, {base['improved']} improved, {base['worse']} worse")
+    if results["empty_reference"]["rows"]:
+        lines.append(f"  {results['empty_reference']['rows']} rows without a reference are counted apart")
+    return [*lines, f"  evidence: {gate['evidence_class']}", f"  {format_path(folder)}"]
+
+
+def _partition(name: str, block: dict[str, Any], decided: dict[str, int]) -> str:
+    from thunder.report.number_format import rate
+
+    change = f"{rate(block['cer_before'])} -> {rate(block['cer_after'])}"
+    taken = f"{decided['accept']} of {sum(decided.values())} accepted"
+    return f"  {name}: {change}, {taken}, {block['improved']} improved, {block['worse']} worse"

@@ -1,0 +1,20 @@
+"""`thunder agent`: what the launcher starts over ssh on another host; used by the launcher, not by people."""
+
+from __future__ import annotations
+
+import signal
+import sys
+
+import typer
+
+from thunder.cluster.ranks import agent
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command(name="agent")
+def serve() -> None:
+    """Start one rank here for a launcher at the other end of stdin and stdout."""
+    # a closed terminal is noticed as the end of stdin; the rank is ended first, then the agent
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    raise typer.Exit(agent.serve(sys.stdin.fileno(), sys.stdout.fileno()))

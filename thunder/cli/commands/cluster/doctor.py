@@ -1,0 +1,132 @@
+"""`thunder doctor`: is this machine ready? One line a check, each failure with its fix."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from thunder.cli.console.plan_and_progress import print_findings
+from thunder.cluster.health.preflight import Finding, State
+from thunder.cluster.inventory import cluster_file, openblas, ports
+from thunder.config import REPOSITORY
+from thunder.errors import ClusterError, ThunderError
+from thunder.lora import base_model
+from thunder.lora.lora_settings import EMBEDDED_DATA, EMBEDDED_MODEL
+from thunder.runs.records import environment
+from thunder.units import format_bytes, format_path
+
+app = typer.Typer(add_completion=False)
+DISK = 5e9  # bytes; a small run needs far less, a 4-bit gemma-4-e2b about this
+
+
+HERE = platform.node() or "this machine"
+
+
+def finding(check: str, state: State, found: str, fix: str = "") -> Finding:
+    """What one check found on this machine."""
+    return Finding(check, state, HERE, found, fix)
+
+
+def check_python() -> Finding:
+    """Python 3.11 or newer."""
+    found = f"{platform.python_version()} ({format_path(Path(sys.executable))})"
+    fine = sys.version_info >= (3, 11)
+    return finding("python", "ok" if fine else "failure", found, "" if fine else "rm -rf .venv && ./launch.sh setup")
+
+
+def check_packages() -> Finding:
+    """Every package that a result depends on."""
+    versions = environment.versions()
+    absent = [name for name, version in versions.items() if version.startswith("(")]
+    if absent:
+        return finding("packages", "failure", f"not installed: {', '.join(absent)}", "./launch.sh setup")
+    return finding("packages", "ok", ", ".join(f"{name} {version}" for name, version in versions.items()))
+
+
+def check_openblas() -> Finding:
+    """OpenBLAS, on Linux."""
+    if platform.system() != "Linux":
+        return finding("BLAS", "ok", "macOS brings its own")
+    path = openblas.find(platform.system())
+    if path is None:
+        return finding("BLAS", "warning", "OpenBLAS not found: training is 10-50 times slower", openblas.INSTALL_HINT)
+    return finding("BLAS", "ok", str(path))
+
+
+def check_model() -> Finding:
+    """The base model and the sample rows that are shipped."""
+    try:
+        files = base_model.weight_files(EMBEDDED_MODEL)
+    except ThunderError as error:
+        return finding("tiny model", "failure", error.message, "git checkout -- data")
+    if not (EMBEDDED_DATA / "train.jsonl").is_file():
+        return finding("sample rows", "failure", f"{EMBEDDED_DATA}: no train.jsonl", "git checkout -- data")
+    return finding(
+        "tiny model", "ok", f"{format_path(EMBEDDED_MODEL)}, {format_bytes(sum(p.stat().st_size for p in files))}"
+    )
+
+
+def check_cluster() -> Finding:
+    """The cluster that a command would use."""
+    try:
+        choice = cluster_file.choose(None, os.environ, Path.home())
+    except ThunderError as error:
+        return finding("cluster", "failure", error.message, error.fix)
+    return finding("cluster", "ok", f"{choice.cluster.name}, {len(choice.cluster.hosts)} ranks ({choice.reason})")
+
+
+def check_ports() -> Finding:
+    """Ports on loopback."""
+    try:
+        ports.free_ports(2)
+    except ClusterError as error:
+        return finding("ports", "failure", error.message, error.fix)
+    return finding("ports", "ok", "free ones on loopback")
+
+
+def check_disk() -> Finding:
+    """Room for runs."""
+    free = shutil.disk_usage(REPOSITORY).free
+    fine = free > DISK
+    return finding(
+        "disk", "ok" if fine else "warning", f"{format_bytes(free)} free", "" if fine else "delete old folders in runs/"
+    )
+
+
+CHECKS: tuple[Callable[[], Finding], ...] = (
+    check_python,
+    check_packages,
+    check_openblas,
+    check_model,
+    check_cluster,
+    check_ports,
+    check_disk,
+)
+
+
+def findings() -> Iterator[Finding]:
+    """Every check's finding, one after the other."""
+    for check in CHECKS:
+        yield check()
+
+
+@app.command()
+def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False) -> None:
+    """Check this machine; exit code 6 where something must be mended first."""
+    found = list(findings())
+    if as_json:
+        print(json.dumps([asdict(each) for each in found], ensure_ascii=False, indent=4))
+    else:
+        print_findings(Console(highlight=False), map(asdict, found))
+    if any(each.state == "failure" for each in found):
+        raise typer.Exit(ClusterError.exit_code)

@@ -1,0 +1,118 @@
+"""`thunder status`, `thunder_status`: the hosts of a cluster and the cable between them, each fault with its fix."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from thunder import digest
+from thunder.cli.console.plan_and_progress import print_findings
+from thunder.cli.launcher import job_runner, remote_checks
+from thunder.cluster.health import cluster_status
+from thunder.cluster.inventory import cluster_file
+from thunder.errors import ClusterError, ThunderError, UsageError
+from thunder.runs.records import registry
+from thunder.units import Seconds, format_path, format_seconds
+
+app = typer.Typer(add_completion=False)
+RUNS = 5
+LIMIT = Seconds(15)  # for all of it, with the trial that --smoke asks for
+
+
+@app.command(name="status")
+def show(
+    cluster: Annotated[str | None, typer.Option("--cluster", help="A cluster's name, or a cluster file.")] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print all that was read, and the findings, as JSON.")
+    ] = False,
+    watch: Annotated[
+        float | None, typer.Option("--watch", metavar="SECONDS", min=1, help="Look again every so often, until Ctrl-C.")
+    ] = None,
+    hostfile: Annotated[
+        Path | None, typer.Option("--hostfile", help="Also write the cluster as mlx's hostfile (JSON).")
+    ] = None,
+    smoke: Annotated[
+        bool, typer.Option("--smoke", help="Where nothing fails, start a rank on every host and let them sum.")
+    ] = False,
+) -> None:
+    """Ask every host how it and its links are; ends within 15 s, with exit code 6 where anything fails."""
+    if smoke and watch:
+        raise UsageError("--smoke starts ranks and --watch looks again and again", fix="leave one of them out")
+    choice = cluster_file.choose(cluster, os.environ, Path.home())
+    if hostfile:
+        digest.write_json(hostfile, cluster_file.to_hostfile(choice.cluster))
+    said: dict[str, Any] | None = None
+    try:
+        while True:
+            said = cluster_status.check(choice.cluster)
+            said["runs"] = [asdict(run) for run in registry.recent(job_runner.runs(), RUNS)]
+            if smoke and said["healthy"]:
+                said["smoke"] = smoke_test(choice.cluster, Seconds(LIMIT - said["seconds"] - 1))
+            if as_json:  # one line a look while watching
+                print(json.dumps(said, ensure_ascii=False, indent=None if watch else 4), flush=True)
+            else:
+                draw(said, choice.reason, clear=bool(watch))
+            if not watch:
+                break
+            time.sleep(watch)
+    except KeyboardInterrupt:
+        if said is None:
+            raise
+    if not said["healthy"] or not said.get("smoke", {}).get("right", True):
+        raise typer.Exit(ClusterError.exit_code)
+
+
+def smoke_test(cluster: cluster_file.Cluster, deadline: Seconds) -> dict[str, Any]:
+    """Whether a sum over one rank on every host is right, and how long it took; what kept it from that otherwise."""
+    try:
+        return remote_checks.smoke(cluster, deadline)
+    except ThunderError as error:
+        return {"right": False, "fault": error.message, "fix": error.fix}
+
+
+def draw(said: dict[str, Any], reason: str, clear: bool = False) -> None:
+    """The report for people, on stdout."""
+    console = Console(highlight=False)
+    if clear and console.is_terminal:
+        console.clear()
+    console.print(f"cluster {said['cluster']} ({reason})\n", markup=False, soft_wrap=True)
+    for line in cluster_status.picture(said):
+        console.print(line, markup=False, soft_wrap=True)
+    console.print()
+    print_findings(console, said["findings"])
+    failures = sum(finding["state"] == "failure" for finding in said["findings"])
+    verdict = "healthy" if said["healthy"] else f"{failures} failure{'' if failures == 1 else 's'}"
+    console.print(f"\n{verdict}; asked for {said['seconds']:.1f} s", markup=False)
+    for line in [*smoke_lines(said.get("smoke")), *run_lines(said["runs"], time.time())]:
+        console.print(line, markup=False, soft_wrap=True)
+
+
+def smoke_lines(smoke: dict[str, Any] | None) -> list[str]:
+    """What came of the smoke test, if there was one."""
+    if smoke is None:
+        return []
+    if smoke["right"]:
+        return [f"smoke: all_sum over {smoke['ranks']} ranks right, {smoke['seconds'] * 1000:.1f} ms"]
+    fault = smoke.get("fault") or f"all_sum over {smoke.get('ranks')} ranks is wrong"
+    return [f"smoke: failure: {fault}", *([f"  to fix: {smoke['fix']}"] if smoke.get("fix") else [])]
+
+
+def run_lines(runs: list[dict[str, Any]], now: float) -> list[str]:
+    """The runs on this machine, a line each."""
+    lines = ["", f"runs in {format_path(job_runner.runs())}:"] if runs else []
+    for run in runs:
+        parts = [f"{run['state']:8} {run['name']}"]
+        if run["step"] is not None:
+            parts.append(f"step {run['step']}/{run['steps'] if run['steps'] is not None else '?'}")
+        parts += [f"{name} {run[key]:.4f}" for name, key in (("loss", "loss"), ("CER", "cer")) if run[key] is not None]
+        if run["updated"]:
+            parts.append(f"{format_seconds(max(0.0, now - run['updated']))} ago")
+        lines.append("  ".join([*parts, *([f"({run['why']})"] if run["why"] else [])]))
+    return lines

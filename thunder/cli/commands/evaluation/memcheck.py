@@ -1,0 +1,101 @@
+"""`thunder memcheck`: did a run learn, learn by heart, or see what it was tested on?"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from thunder import digest
+from thunder.cli.console.output import say
+from thunder.cli.launcher.runs_folder import runs
+from thunder.errors import ArtifactError, GateError, UsageError
+from thunder.evaluation.claims import memorization, overlap, training_table
+from thunder.runs.bundles import bundle
+from thunder.runs.records import run_record
+
+app = typer.Typer(add_completion=False)
+FILE = "memcheck.json"
+MANY = 8  # places that a line can name
+COLUMNS = ("epoch", "step", "wraps", "running", "probe", "val", "val_se", "lr", "grad", "wall")
+SHOWN = 40  # rows
+
+
+@app.command()
+def memcheck(
+    run: Annotated[str, typer.Argument(help="A run (id, folder, 'latest'), or a folder with epochs.jsonl.")],
+    train: Annotated[Path | None, typer.Option(help="Rows (JSONL) that it was trained on.")] = None,
+    val: Annotated[Path | None, typer.Option(help="Rows (JSONL) that it was validated on.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the verdict as JSON.")] = False,
+) -> None:
+    """Tell a leak from a lag, learning from learning by heart, training from a placeholder.
+
+    Writes memcheck.json into the run (not into a sealed one). Exit code 0: healthy, lag_only or overfit; 3: a leak is
+    suspected, or columns are missing; 4: a leak is confirmed, or nothing was trained.
+    """
+    if (train is None) != (val is None):
+        raise UsageError("--train and --val are compared with each other", fix="give both")
+    folder = Path(run).expanduser()
+    if not (folder / training_table.EPOCHS).is_file() and not (folder / run_record.METRICS).is_file():
+        folder = run_record.find(runs(), run)
+    table = training_table.read(folder)
+    found = memorization.judge(table, overlap.between(train, val) if train and val else None)
+    said = asdict(found) | {"run": folder.name}
+    if bundle.sealed(folder) is None:
+        digest.write_json(folder / FILE, said)
+    if as_json:
+        say(json.dumps(said, ensure_ascii=False, indent=4))
+        raise typer.Exit(found.exit_code)
+    say(shown(table))
+    _tell(found)
+    _refuse(folder.name, found)
+
+
+def shown(table: training_table.Table) -> str:
+    """The table that is judged, the last of its rows; - is what was not logged."""
+    cells = [list(COLUMNS)] + [[_cell(getattr(row, name)) for name in COLUMNS] for row in table.rows[-SHOWN:]]
+    widths = [max(len(line[at]) for line in cells) for at in range(len(COLUMNS))]
+    lines = ["  ".join(f"{cell:>{width}}" for cell, width in zip(line, widths, strict=True)) for line in cells]
+    left = len(table.rows) - SHOWN
+    return "\n".join([*([f"{left} rows before these are left out"] if left > 0 else []), *lines])
+
+
+def _cell(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _tell(found: memorization.Verdict) -> None:
+    for flag in found.flags:
+        say(f"{flag.name}  {flag.said}")
+    for text in (*found.notes, *(f"skipped: {each}" for each in found.skipped)):
+        say(f"    {text}")
+    if found.missing:
+        say(f"    not logged: {', '.join(found.missing)}")
+    places = _places(found.wraps)
+    passes = "not known" if found.passes is None else f"{found.passes:.2f}"
+    say(f"passes over the rows: {passes}; they begin anew at epoch: {places}; best epoch: {found.best}")
+    say(f"verdict: {found.verdict}")
+
+
+def _places(epochs: Sequence[float]) -> str:
+    said = [f"{place:g}" for place in epochs]
+    if len(said) > MANY:
+        said = [*said[:3], "...", f"{said[-1]} ({len(said)} times; --json lists them)"]
+    return ", ".join(said) or "none"
+
+
+def _refuse(name: str, found: memorization.Verdict) -> None:
+    signs = "; ".join(flag.said for flag in found.flags if flag.name in ("F1", "F3", "F4", "F5"))
+    if found.verdict in ("leak_confirmed", "invalid_training"):
+        raise ArtifactError(f"{name}: {found.verdict}: {signs}", fix="train again on rows split by id")
+    if found.verdict == "leak_suspected":
+        raise GateError(f"{name}: {found.verdict}: {signs}", fix="--train FILE --val FILE looks for rows in common")
+    if found.verdict == "inconclusive":
+        raise GateError(
+            f"{name}: inconclusive, not logged: {', '.join(found.missing)}",
+            fix="runs of this version log them; others write epochs.jsonl",
+        )

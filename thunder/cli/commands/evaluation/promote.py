@@ -1,0 +1,48 @@
+"""`thunder promote`: may a claim leave the house?"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from thunder import digest
+from thunder.cli.console.output import say
+from thunder.cli.launcher.runs_folder import run_folder
+from thunder.errors import GateError
+from thunder.evaluation.claims import promotion
+from thunder.units import format_path
+
+app = typer.Typer(add_completion=False)
+FILE = "promotion.json"
+
+
+@app.command()
+def promote(
+    claim: Annotated[Path, typer.Option(help="The claim (JSON or YAML); docs/experiments.md has one.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the judgement as JSON.")] = False,
+) -> None:
+    """Judge every criterion of a claim, and write promotion.json beside it; exit code 3: not promoted.
+
+    No flag passes over a criterion: what does not hold is mended, or not claimed.
+    """
+    found = promotion.judge(claim, lambda name: _folder(claim.parent, name))
+    said = asdict(found)
+    beside = claim.with_name(f"{claim.stem}.{FILE}")
+    digest.write_json(beside, said)
+    if as_json:
+        say(json.dumps(said, ensure_ascii=False, indent=4))
+        raise typer.Exit(0 if found.promoted else GateError.exit_code)
+    for one in found.criteria:
+        say(f"{'holds' if one.holds else 'FAILS':6} {one.name:15} {one.said}")
+    say(f"{found.decision}\n{format_path(beside)}")
+    if not found.promoted:
+        failed = [one.name for one in found.criteria if not one.holds]
+        raise GateError(f"{found.claim}: {found.decision}", fix=f"mend what fails: {', '.join(failed)}")
+
+
+def _folder(here: Path, name: str) -> Path:
+    return (here / name).resolve() if (here / name).is_dir() else run_folder(name)

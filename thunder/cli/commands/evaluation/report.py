@@ -1,0 +1,90 @@
+"""`thunder report`: one page to look at, of a run, of an evaluation, or of a log of decisions."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from thunder.cli.console.output import say
+from thunder.cli.launcher import job_runner
+from thunder.cli.parsing import paths
+from thunder.cli.parsing.flags import flags
+from thunder.config import Layer, build
+from thunder.errors import UsageError
+from thunder.report.report_settings import ReportSettings
+from thunder.runs.bundles import bundle
+from thunder.runs.records import run_record
+from thunder.units import format_bytes, format_path
+
+app = typer.Typer(add_completion=False)
+REPORT, PREDICTIONS = "report.html", "predictions.jsonl"
+Json = Annotated[bool, typer.Option("--json", help="Print the page's path, its size and what is not in it as JSON.")]
+
+
+@app.command()
+@flags(ReportSettings)
+def report(
+    what: Annotated[
+        str, typer.Argument(help="A run's id or folder, 'latest', an evaluation's folder, or a provenance.jsonl.")
+    ] = "latest",
+    as_json: Json = False,
+    *,
+    given: dict[str, Any],
+) -> None:
+    """Write one HTML file that needs nothing else: loss, CER by partition, confusions, and rows with their differences.
+
+    What a run does not have is named on the page.
+    """
+    path = Path(what).expanduser()
+    if path.is_file():
+        return write_log_page(path, given, as_json)
+    settings, _ = build(ReportSettings, [Layer("command line", given)])
+    if settings.rows:
+        raise UsageError("--rows: a run has its own texts", fix="leave it out; it is for logs of decisions")
+    from thunder.report.pages import evaluation_page, run_page
+    from thunder.report.run_files import Folder
+
+    folder = path.resolve() if path.is_dir() else run_record.find(job_runner.runs(), what)
+    if (folder / bundle.MANIFEST).exists() and not settings.out:
+        raise UsageError(f"{folder.name} is sealed: nothing is written into it", fix="--out FILE")
+    kind = evaluation_page if (folder / PREDICTIONS).is_file() else run_page
+    _write(kind.read(Folder(folder), settings.gate_cer), settings, folder / REPORT, as_json)
+
+
+@flags(ReportSettings)
+def log_report(
+    log: Annotated[Path, typer.Argument(help="A provenance.jsonl.")], as_json: Json = False, *, given: dict[str, Any]
+) -> None:
+    """Write one HTML file of a log: what the gate decided and why, and the texts, as far as the chain holds."""
+    write_log_page(log.expanduser(), given, as_json)
+
+
+def write_log_page(log: Path, given: dict[str, Any], as_json: bool) -> None:
+    """The page of a provenance log, beside it unless --out says where."""
+    settings, _ = build(ReportSettings, [Layer("command line", given)])
+    from thunder.report.pages import log_page
+
+    rows = Path(settings.rows).expanduser() if settings.rows else None
+    _write(log_page.read(log, rows, settings.gate_cer), settings, log.with_suffix(".html"), as_json)
+
+
+def _write(page: Any, settings: ReportSettings, usual: Path, as_json: bool) -> None:
+    """Write the page and say where it is and what it lacks."""
+    from thunder.report import html_writer
+
+    begun = time.perf_counter()
+    out = Path(settings.out).expanduser() if settings.out else usual
+    paths.check_writable(out.parent)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    html_writer.write(page, out)
+    size = out.stat().st_size
+    if as_json:
+        found = {"page": str(out), "bytes": size, "rows": len(page.rows), "absent": list(page.absent)}
+        return say(json.dumps(found, ensure_ascii=False))
+    for each in page.absent:
+        say(f"not there: {each}")
+    say(f"{format_path(out)}: {len(page.rows)} rows, {format_bytes(size)}, {time.perf_counter() - begun:.1f} s")

@@ -1,0 +1,106 @@
+"""`thunder bundle`: is a finished run what it says it is, and may nothing change in it any more?"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from thunder.cli.console.output import say
+from thunder.cli.launcher.runs_folder import run_folder
+from thunder.errors import ArtifactError, UsageError, several
+from thunder.runs.bundles import bundle
+
+app = typer.Typer(help="Check finished runs, count their rows again, seal them.", no_args_is_help=True)
+Runs = Annotated[list[str], typer.Argument(help="Runs: ids, folders, or 'latest'.", show_default=False)]
+Remote = Annotated[str | None, typer.Option(help="HOST:FOLDER of a copy that must be the same (of one run).")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON value instead of lines.")]
+
+
+@app.command()
+def verify(
+    runs: Runs,
+    digest: Annotated[str | None, typer.Option(help="SHA-256 that the manifest must have (of one run).")] = None,
+    remote: Remote = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check files, rows, counts, results and digests; exit code 4 with the first five faults of each run.
+
+    --digest and --remote are about one run.
+    """
+    if (digest or remote) and len(runs) > 1:
+        raise UsageError("--digest and --remote are about one run", fix="name one run")
+    verdicts = [bundle.inspect(run_folder(each)) for each in runs]
+    for verdict in verdicts:
+        if digest and verdict.sealed != digest:
+            verdict.faults.append(f"{bundle.MANIFEST}: its SHA-256 is {verdict.sealed}, not {digest}")
+        if remote:
+            verdict.faults.extend(_unlike(verdict.folder, remote))
+    broken = [each for each in verdicts if each.faults]
+    if as_json:
+        said = [asdict(each) | {"folder": str(each.folder)} for each in verdicts]
+        say(json.dumps(said, ensure_ascii=False, indent=4))
+        raise typer.Exit(ArtifactError.exit_code if broken else 0)
+    for verdict in verdicts:
+        _tell(verdict)
+    if broken:
+        faults = [f"{each.folder.name}: {fault}" for each in broken for fault in each.faults[: bundle.SHOWN]]
+        rest = sum(len(each.faults[bundle.SHOWN :]) for each in broken)
+        headline = f"{len(broken)} of {len(verdicts)} runs cannot be trusted:"
+        faults += [f"and {rest} more"] if rest else []
+        raise several(ArtifactError, headline, faults, fix="take it from where it is whole, or run it again")
+
+
+@app.command()
+def seal(runs: Runs, remote: Remote = None, as_json: AsJson = False) -> None:
+    """Verify runs, write their manifests and make their files read-only; sealing twice changes nothing.
+
+    --remote then holds a copy against it, file by file; exit code 4 where one differs.
+    """
+    if remote and len(runs) > 1:
+        raise UsageError("--remote is about one run", fix="name one run")
+    found = {}
+    for each in runs:
+        folder = run_folder(each)
+        found[folder.name] = bundle.seal(folder)
+        if not as_json:
+            say(f"{folder.name}: sealed, manifest sha256 {found[folder.name]}")
+        if remote and (faults := _unlike(folder, remote)):
+            sealed = f"is sealed (manifest sha256 {found[folder.name]})"
+            headline = f"{folder.name} {sealed}, and {remote} is not the same:"
+            raise several(ArtifactError, headline, faults, "copy it there again, with its manifest", bundle.SHOWN)
+    if as_json:
+        say(json.dumps(found, indent=4))
+
+
+def _unlike(folder: Path, remote: str) -> list[str]:
+    """Which files of a bundle are not the same in a copy of it on another host."""
+    from thunder.cluster.ssh import client, remote_digests
+
+    host, _, path = remote.partition(":")
+    if not path:
+        raise UsageError(f"--remote {remote}: names no folder", fix="--remote HOST:FOLDER")
+    files = bundle.read_manifest(folder)["files"]
+    ours = {name: said["sha256"] for name, said in files.items()}
+    ours[bundle.MANIFEST] = str(bundle.sealed(folder))
+    connection: client.Connection = client.ThisMachine() if host == "localhost" else client.connect(host)
+    try:
+        theirs = remote_digests.of_files(connection, path, ours)
+    finally:
+        connection.close()
+    return [
+        f"{name}: {'is not' if name not in theirs else 'is another'} on {host}"
+        for name, sha256 in ours.items()
+        if theirs.get(name) != sha256
+    ]
+
+
+def _tell(verdict: bundle.Verdict) -> None:
+    state = "whole" if not verdict.faults else f"{len(verdict.faults)} faults"
+    sealed = f"sealed {verdict.sealed[:12]}" if verdict.sealed else "not sealed"
+    say(f"{verdict.folder.name}: {verdict.kind}, {state}, {sealed}, {verdict.rows} rows counted again")
+    for text in (*(f"skipped: {each}" for each in verdict.skipped), *verdict.notes):
+        say(f"  {text}")

@@ -1,0 +1,47 @@
+"""`thunder drift A B`: can two runs be compared, and if not, why not?"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from thunder.cli.console.output import say
+from thunder.cli.launcher.runs_folder import run_folder
+from thunder.errors import GateError
+from thunder.runs.compare import drift_report as judge
+from thunder.runs.compare import run_facts
+
+app = typer.Typer(add_completion=False)
+Run = Annotated[str, typer.Argument(help="A run: id, folder, or 'latest'.", show_default=False)]
+
+
+@app.command()
+def drift(
+    a: Run,
+    b: Run,
+    allow: Annotated[list[str] | None, typer.Option(help="Options that may differ, with commas: lr,mode.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the verdict as JSON.")] = False,
+) -> None:
+    """Say in what two runs differ, by their options and by their logs; exit code 3 where they cannot be compared."""
+    names = [name for each in allow or [] for name in each.split(",") if name.strip()]
+    one, other = run_facts.read(run_folder(a)), run_facts.read(run_folder(b))
+    judge.refuse_unknown(names, one, other)
+    found = judge.compare(one, other, names)
+    if as_json:
+        factors = [finding.name for finding in found.factors]
+        say(json.dumps(asdict(found) | {"factors": factors}, ensure_ascii=False, indent=4))
+        raise typer.Exit(GateError.exit_code if found.factors else 0)
+    _tell(found)
+    if found.verdict == "not_comparable":
+        names_ = ",".join(finding.name for finding in found.factors)
+        raise GateError(found.sentence, fix=f"repeat one with the other's values, or declare them: --allow {names_}")
+
+
+def _tell(found: judge.Drift) -> None:
+    for finding in found.findings:
+        mark = "allowed" if finding.allowed else "FACTOR" if finding.is_factor else "mind"
+        say(f"{mark:8} {finding.kind:12} {finding}")
+    say(f"{found.verdict}: {found.sentence}")

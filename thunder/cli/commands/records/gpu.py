@@ -1,0 +1,174 @@
+"""`thunder gpu`: runs of a matrix on rented machines, one GPU a run, nothing launched or given up unasked."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from thunder.cli.commands.records import matrix as matrix_command
+from thunder.cli.console.output import say
+from thunder.cli.launcher.runs_folder import runs
+from thunder.cli.parsing.flags import flags
+from thunder.config import REPOSITORY, Layer, build
+from thunder.errors import UsageError
+from thunder.rental import checkout, rental_lane, rental_offers
+from thunder.rental.rental_lane import Lane
+from thunder.rental.rental_ledger import Ledger
+from thunder.rental.rental_offers import PAYLOAD, Order, RentalSettings
+from thunder.rental.vastai import Vast
+from thunder.runs.bundles import bundle
+from thunder.runs.bundles.bundle_checks import json_object
+from thunder.runs.hypotheses.frozen_hypothesis import FROZEN
+from thunder.runs.matrix import matrix_spec as matrices
+from thunder.runs.matrix.matrix_spec import Cell, Matrix
+from thunder.runs.matrix.matrix_status import Ledger as MatrixLedger
+
+app = typer.Typer(help="Run a matrix on rented GPUs. Nothing is rented without --yes.", no_args_is_help=True)
+File = Annotated[Path, typer.Argument(help="The matrix.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of lines.")]
+RunName = Annotated[str, typer.Argument(help="Name of the run's folder, or the rental's label.")]
+PATHS = ("features", "split", "start_from", "hypothesis")  # options that name files which have to be there too
+
+
+@app.command()
+@flags(RentalSettings)
+def plan(file: File, as_json: AsJson = False, *, given: dict[str, Any]) -> None:
+    """What each run would take, and what is spent; asks nobody."""
+    settings, whole = _settings(given), matrices.read(file)
+    ledger = Ledger(runs())
+    lines = [{"run": matrices.folder_name(whole, cell), "hours": _hours(settings, whole, cell)}
+             for cell in matrices.cells(whole)]  # fmt: skip
+    cap, spent = settings.cap or whole.budget.usd, ledger.spent()
+    if as_json:
+        found = {"runs": lines, "cap_usd": cap, "spent_usd": spent, "query": rental_offers.query(settings)}
+        return say(json.dumps(found, indent=4))
+    for line in lines:
+        estimate = "no estimate" if line["hours"] is None else f"{line['hours']:g} h"
+        say(f"{line['run']:48} {estimate}")
+    say(f"search: {rental_offers.query(settings)}")
+    say(f"spent {spent:.2f} USD, cap {'none said: give --cap' if cap is None else f'{cap:.2f} USD'}")
+
+
+@app.command()
+@flags(RentalSettings)
+def search(as_json: AsJson = False, *, given: dict[str, Any]) -> None:
+    """What is offered now, cheapest first."""
+    offers = Vast(os.environ).offers(rental_offers.query(_settings(given)))
+    if as_json:
+        return say(json.dumps([asdict(offer) for offer in offers], indent=4))
+    for offer in offers[:20]:
+        say(f"{offer.id:>10} {offer.gpu:16} {offer.usd_per_hour:7.3f} USD/h  reliability {offer.reliability:.3f}")
+    say(f"{len(offers)} offers")
+
+
+@app.command()
+@flags(RentalSettings)
+def launch(
+    file: File,
+    only: Annotated[str, typer.Option(help="The run (id, with its seed where it has several).")],
+    yes: Annotated[bool, typer.Option("--yes", help="Rent it; else only what would be rented is said.")] = False,
+    *,
+    given: dict[str, Any],
+) -> None:
+    """Rent a machine for one run, try an upload, bring everything there, begin.
+
+    Refused before anything is rented: a matrix with faults, no rehearsal that left predictions, a cost above the cap.
+    """
+    settings, whole = _settings(given), matrices.read(file)
+    cell = next((one for one in matrices.cells(whole) if one.id == only), None)
+    if cell is None:
+        raise UsageError(f"--only {only}: no run of the matrix", fix=", ".join(c.id for c in matrices.cells(whole)))
+    hours, cap = _hours(settings, whole, cell), settings.cap or whole.budget.usd
+    if hours is None or cap is None:
+        raise UsageError("neither the matrix nor a flag says how long and how much", fix="--hours H --cap USD")
+    lane = _lane()
+    with tempfile.TemporaryDirectory(prefix="thunder-gpu-") as scratch:
+        order = _order(settings, whole, cell, hours, cap, Path(scratch) / "project")
+        gates = _gates(file, whole, cell)
+        if yes and not any(gates.values()):
+            checkout.export(REPOSITORY, Path(scratch) / "project")
+        number = rental_lane.launch(lane, order, gates, rental_offers.query(settings), Path(scratch), yes)
+    if number is not None:
+        say(f"{order.run}: begun on machine {number}; next: thunder gpu watch {order.run}")
+
+
+@app.command()
+def watch(
+    run: Annotated[str | None, typer.Argument(help="Name of the run; none: list all.")] = None,
+) -> None:
+    """Follow a run to its end, copy it, verify the copy, give the machine back. Ctrl-C stops watching, not the run."""
+    if run is not None:
+        return say(f"{run}: {rental_lane.follow(_lane(), run)}; copied, whole, the machine is given back")
+    ledger = Ledger(runs())
+    for label, one in ledger.open().items():
+        state = "stopped" if "stopped" in one else "begun" if "started" in one else "ordered"
+        say(f"{one.get('run', '?'):48} {state:8} machine {one.get('id', '?')}  {label}")
+    say(f"{len(ledger.open())} rented, {ledger.spent():.2f} USD spent in all")
+
+
+@app.command()
+def sync(run: RunName) -> None:
+    """Copy a run from its machine, and verify the copy; exit code 4 where it is not whole."""
+    from thunder.errors import ArtifactError, several
+
+    if faults := rental_lane.sync(_lane(), run):
+        raise several(ArtifactError, f"{run}: the copy is not whole:", faults, "again when the run has ended", shown=5)
+    say(f"{run}: copied, and whole; next: thunder gpu destroy {run}")
+
+
+@app.command()
+def destroy(
+    run: RunName,
+    force: Annotated[bool, typer.Option("--force", help="Give up what is there and was not copied.")] = False,
+) -> None:
+    """Give a run's machine back; refused while no whole copy of the run is here."""
+    rental_lane.destroy(_lane(), run, force)
+    say(f"{run}: the machine is given back, and none of its label is left")
+
+
+def _settings(given: dict[str, Any]) -> RentalSettings:
+    return build(RentalSettings, [Layer("command line", given)])[0]
+
+
+def _lane() -> Lane:
+    return Lane(Vast(os.environ), Ledger(runs()), runs(), bundle.verified, say)
+
+
+def _hours(settings: RentalSettings, whole: Matrix, cell: Cell) -> float | None:
+    return settings.hours or cell.run.hours or whole.estimate.hours
+
+
+def _gates(file: Path, whole: Matrix, cell: Cell) -> dict[str, str]:
+    """What has to hold before money is spent; empty texts where it does."""
+    found = matrix_command.findings(whole, file)
+    ledger = MatrixLedger(runs(), whole)
+    note = ledger.folder / "rehearsals" / f"{cell.condition[:16]}.json"
+    rehearsed = note.is_file() and json_object(note, []).get("condition") == cell.condition
+    return {
+        "matrix": "; ".join(one.said for one in found),
+        "rehearsal": "" if rehearsed else f"no short run of {cell.run.id} left predictions: thunder matrix run {file}",
+    }
+
+
+def _order(settings: RentalSettings, whole: Matrix, cell: Cell, hours: float, cap: float, project: Path) -> Order:
+    """The run's command there: paths are those of the payload."""
+    name, options, payload = matrices.folder_name(whole, cell), dict(cell.options), [str(project), *settings.upload]
+    for key in PATHS:
+        if value := options.get(key):
+            options[key] = _each(value, lambda path: f"{PAYLOAD}/{Path(path).name}")
+            payload += [value] if isinstance(value, str) else list(value)
+            payload += [value + FROZEN] if key == "hypothesis" else []
+    argv = ["./launch.sh", "asr", "train", *matrices.arguments(options), "--run-name", name, "--ranks", "1"]
+    label = rental_lane.new_label(name)
+    return Order(name, label, argv, hours, cap, settings.image, settings.disk_gb, tuple(payload))
+
+
+def _each(value: Any, change: Callable[[str], str]) -> Any:
+    return [change(str(each)) for each in value] if isinstance(value, list) else change(str(value))

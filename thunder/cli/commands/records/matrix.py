@@ -1,0 +1,209 @@
+"""`thunder matrix`: an experiment as a whole: checked before it is run, run on the hosts there are, taken up again."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from thunder import digest
+from thunder.cli.console.output import say
+from thunder.cli.launcher.runs_folder import runs
+from thunder.config import Layer, build, dump_yaml
+from thunder.errors import GateError, UsageError, several
+from thunder.runs.matrix import matrix_check, matrix_driver, matrix_page
+from thunder.runs.matrix import matrix_spec as matrices
+from thunder.runs.matrix.matrix_driver import How, Place
+from thunder.runs.matrix.matrix_spec import Matrix
+from thunder.runs.matrix.matrix_status import CellState, Ledger
+from thunder.units import format_path
+
+app = typer.Typer(help="Check, plan, run and follow a matrix of runs.", no_args_is_help=True)
+File = Annotated[Path, typer.Argument(help="The matrix (JSON or YAML); docs/experiments.md has one.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of lines.")]
+Only = Annotated[list[str] | None, typer.Option(help="Only this run (id, or id with seed); may be repeated.")]
+Across = Annotated[bool, typer.Option("--across", help="One run at a time over all hosts, not one a host.")]
+ClusterName = Annotated[str | None, typer.Option("--cluster", help="Cluster file or name, as for train.")]
+COMMAND = (sys.executable, "-P", "-m", "thunder", "asr", "train")
+
+
+@app.command()
+def check(file: File, as_json: AsJson = False) -> None:
+    """Hold a matrix against its rules: one factor, both ends, seeds, split, budget, definitions; exit code 3."""
+    plan = matrices.read(file)
+    found = findings(plan, file)
+    if as_json:
+        say(json.dumps([asdict(one) for one in found], ensure_ascii=False, indent=4))
+        raise typer.Exit(GateError.exit_code if found else 0)
+    refuse(plan, found)
+    say(f"{plan.id}: {len(matrices.cells(plan))} runs, {len(plan.comparisons)} comparisons, nothing wrong")
+
+
+@app.command("plan")
+def plan_(file: File, as_json: AsJson = False) -> None:
+    """List the runs with their commands, the hours and the cost."""
+    plan = matrices.read(file)
+    hours, cells = matrix_check.hours(plan), matrices.cells(plan)
+    lines: list[dict[str, Any]] = [
+        {
+            "id": cell.id,
+            "required": cell.run.required,
+            "hours": cell.run.hours or plan.estimate.hours,
+            "command": ["thunder", "asr", "train", *matrices.arguments(cell.options)],
+        }
+        for cell in cells
+    ]
+    cost = None if hours is None else hours * plan.estimate.usd_per_hour
+    if as_json:
+        return say(json.dumps({"runs": lines, "hours": hours, "usd": cost}, ensure_ascii=False, indent=4))
+    for line in lines:
+        say(f"{line['id']:32} {'required' if line['required'] else 'optional':9} {' '.join(line['command'])}")
+    total = "not estimated" if hours is None else f"{hours:g} hours, {cost:.2f} USD"
+    say(f"{len(lines)} runs, {total}")
+
+
+@app.command()
+def run(
+    file: File,
+    only: Only = None,
+    cluster: ClusterName = None,
+    across: Across = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Print what would be run where.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run what is not done: one run a host at a time, or one over all hosts; each that is whole is sealed.
+
+    A short rehearsal of each condition comes first. After a crash the same command goes on.
+    """
+    plan = matrices.read(file)
+    refuse(plan, findings(plan, file))
+    _refuse_unknown(plan, only or [])
+    ledger = Ledger(runs(), plan)
+    if dry_run:
+        return _dry(ledger, only or [], places(cluster, across, None), as_json)
+    ledger.folder.mkdir(parents=True, exist_ok=True)
+    digest.write_json(ledger.folder / "matrix.json", plan.resolved())
+    environ = dict(os.environ) | {"THUNDER_RUNS": str(runs().absolute())}
+    how = How(COMMAND, places(cluster, across, ledger.folder), environ, tuple(only or ()))
+    try:
+        matrix_driver.run(ledger, how, (lambda text: None) if as_json else say)
+    finally:
+        write_pages(ledger)
+    _tell(ledger, ledger.states(), as_json)
+
+
+@app.command()
+def resume(
+    file: File, only: Only = None, cluster: ClusterName = None, across: Across = False, as_json: AsJson = False
+) -> None:
+    """Go on with a matrix that was begun: the same as `run`, but never a beginning."""
+    if not (Ledger(runs(), matrices.read(file)).folder / "cells").is_dir():
+        raise UsageError(f"{file}: nothing of it was run yet", fix=f"thunder matrix run {file}")
+    run(file, only, cluster, across, False, as_json)
+
+
+@app.command()
+def status(file: File, as_json: AsJson = False) -> None:
+    """Where each run stands, by what lies in its folder; writes the page anew."""
+    ledger = Ledger(runs(), matrices.read(file))
+    states = ledger.states()
+    if ledger.folder.is_dir():
+        write_pages(ledger)
+    _tell(ledger, states, as_json)
+
+
+def findings(plan: Matrix, file: Path) -> list[matrix_check.Finding]:
+    """What is wrong with a matrix, by the options of the recogniser; definitions lie beside the file, or here."""
+    definitions = None
+    if plan.definitions:
+        path = next((each for each in (file.parent / plan.definitions, Path(plan.definitions)) if each.is_file()), None)
+        definitions = path.read_text(encoding="utf-8", errors="replace") if path else None
+    return matrix_check.check(plan, resolve, definitions)
+
+
+def resolve(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of the recogniser with their defaults. Raises ConfigError where one is none of its."""
+    from thunder.acoustic.acoustic_settings import AcousticSettings
+
+    needed = {"features": ["-"]} | dict(options)
+    settings, _ = build(AcousticSettings, [Layer("matrix", needed)])
+    return settings.resolved()
+
+
+def refuse(plan: Matrix, found: list[matrix_check.Finding]) -> None:
+    """Raise GateError that lists every fault, and the fewest runs that would mend them."""
+    if not found:
+        return
+    proposals = {one.proposal["id"]: one.proposal for one in found if one.proposal}
+    fix = "mend the matrix"
+    if proposals:
+        fix = "add " + "; ".join(f"{name}: {json.dumps(said)}" for name, said in proposals.items())
+    raise several(GateError, f"{plan.id}: may not be run:", [f"{one.rule}: {one.said}" for one in found], fix)
+
+
+def places(name: str | None, across: bool, folder: Path | None) -> list[Place]:
+    """Where runs go: each host by itself, with a cluster file of one written into `folder`, or all hosts together."""
+    from thunder.cluster.inventory import cluster_file
+
+    choice = cluster_file.choose(name, os.environ, Path.home())
+    if across:
+        where = ("--cluster", str(choice.path)) if choice.path else ("--ranks", str(len(choice.cluster.hosts)))
+        return [Place(choice.cluster.name, where)]
+    found = []
+    for host in choice.cluster.hosts:
+        path = (folder or runs()) / "hosts" / f"{host.name}.yaml"
+        if folder:
+            path.parent.mkdir(exist_ok=True)
+            alone = choice.cluster.model_copy(update={"name": host.name, "backend": "ring", "hosts": [host]})
+            digest.write_atomically(path, dump_yaml(alone.model_dump(mode="json", exclude_none=True)))
+        found.append(Place(host.name, ("--cluster", str(path.absolute()))))
+    return found
+
+
+def write_pages(ledger: Ledger) -> None:
+    """The matrix' page, for a browser and for a repository."""
+    states = ledger.states()
+    digest.write_atomically(ledger.folder / "index.html", matrix_page.html(ledger.plan, states, ledger.folder))
+    digest.write_atomically(ledger.folder / "matrix.md", matrix_page.markdown(ledger.plan, states))
+
+
+def _refuse_unknown(plan: Matrix, only: list[str]) -> None:
+    known = {name for cell in matrices.cells(plan) for name in (cell.id, cell.run.id)}
+    if unknown := [name for name in only if name not in known]:
+        raise UsageError(f"--only {unknown[0]}: no run of the matrix", fix=f"one of: {', '.join(sorted(known))}")
+
+
+def _dry(ledger: Ledger, only: list[str], where: list[Place], as_json: bool) -> None:
+    states = [one for one in ledger.states() if not only or one.cell.id in only or one.cell.run.id in only]
+    lines: list[dict[str, Any]] = [
+        {
+            "id": one.cell.id,
+            "state": one.state,
+            "command": [*COMMAND, *matrices.arguments(one.cell.options)],
+            "run": one.folder.name,
+        }
+        for one in states
+    ]
+    if as_json:
+        return say(json.dumps({"places": [place.name for place in where], "runs": lines}, indent=4))
+    say(f"on {', '.join(place.name for place in where)}, one run each at a time:")
+    for line in lines:
+        say(f"{line['id']:32} {line['state']:9} {' '.join(line['command'][3:])} --run-name {line['run']}")
+
+
+def _tell(ledger: Ledger, states: list[CellState], as_json: bool) -> None:
+    if as_json:
+        said = [asdict(one) | {"cell": one.cell.id, "folder": str(one.folder)} for one in states]
+        return say(json.dumps({"matrix": ledger.plan.id, "runs": said}, ensure_ascii=False, indent=4))
+    for one in states:
+        step = f"{one.step or 0}/{one.steps or '?'}" if one.state == "running" else ""
+        cer = "" if one.cer is None else f"CER {one.cer:.4f}"
+        say(f"{one.cell.id:32} {one.state:9} {step:>13} {cer:12} {one.why or ''}".rstrip())
+    if (ledger.folder / "index.html").is_file():
+        say(f"page: {format_path(ledger.folder / 'index.html')}")

@@ -1,0 +1,37 @@
+"""`thunder asr ngram`: a character n-gram of a script, for decoding with a language model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from thunder.acoustic.decoding.ngram_training import NgramSettings, make
+from thunder.cli.console.output import say
+from thunder.cli.console.progress_bars import files_bar
+from thunder.cli.parsing.flags import ConfigFile, flags
+from thunder.cli.parsing.layers import file_and_flags
+from thunder.config import build
+
+Texts = Annotated[list[Path] | None, typer.Argument(metavar="TEXT...", help="Files of text.", show_default=False)]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON value instead of lines.")]
+
+
+@flags(NgramSettings)
+def ngram(texts: Texts = None, config: ConfigFile = None, as_json: AsJson = False, *, given: dict[str, Any]) -> None:
+    """Count the characters of clean text and write them as an ARPA file, with its perplexity on texts held out."""
+    if texts:
+        given = given | {"text": [*map(str, texts), *given.get("text", [])]}
+    settings = build(NgramSettings, file_and_flags(NgramSettings, config, given))[0]
+    with files_bar([Path(path) for path in settings.text]) as progress:
+        made = make(settings, progress)
+    if as_json:
+        return say(json.dumps({"out": settings.out, **made.as_dict()}, ensure_ascii=False, indent=4))
+    orders = ", ".join(f"{count} {n}-grams" for n, count in enumerate(made.ngrams, start=1))
+    say(f"{settings.out}: {orders} of {made.characters} characters in {made.texts} texts")
+    if made.perplexity is not None:
+        say(f"perplexity {made.perplexity:.3f} by character on {made.heldout_texts} texts held out")
+    for reason, times in made.left_out.items():
+        say(f"  left out, {reason}: {times}")

@@ -1,0 +1,53 @@
+"""A bar on stderr while a corpus or features are made: how far, how fast, how long yet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from thunder.cli.console.plan_and_progress import talk
+from thunder.units import format_bytes
+
+
+class Speed(ProgressColumn):
+    """Rows, or bytes, a second."""
+
+    def __init__(self, in_bytes: bool) -> None:
+        super().__init__()
+        self.in_bytes = in_bytes
+
+    def render(self, task: Task) -> Text:
+        """The speed of late, once there is one."""
+        speed = task.finished_speed or task.speed or 0.0
+        return Text(f"{format_bytes(speed)}/s" if self.in_bytes else f"{speed:.0f} rows/s")
+
+
+def size_of(paths: list[Path]) -> int:
+    """The bytes of the files that there are."""
+    return sum(path.stat().st_size for path in paths if path.is_file())
+
+
+@contextmanager
+def files_bar(paths: list[Path]) -> Generator[Callable[[int], None]]:
+    """A bar over the bytes of files; gives what is to be called with the bytes read since the last call."""
+    with _bar("reading rows", size_of(paths), in_bytes=True) as advance:
+        yield advance
+
+
+@contextmanager
+def rows_bar(rows: int, what: str = "making rows") -> Generator[Callable[[int], None]]:
+    """A bar over rows that are made; gives what is to be called with how many more there are."""
+    with _bar(what, rows, in_bytes=False) as advance:
+        yield advance
+
+
+@contextmanager
+def _bar(what: str, total: int, in_bytes: bool) -> Generator[Callable[[int], None]]:
+    columns = TextColumn("{task.description}"), BarColumn(), Speed(in_bytes), TextColumn("ETA"), TimeRemainingColumn()
+    with Progress(*columns, console=talk, transient=True, disable=not talk.is_terminal) as progress:
+        task = progress.add_task(what, total=total or None)
+        yield lambda count: progress.advance(task, count)

@@ -1,0 +1,178 @@
+"""Carry out a job's plan: start ranks as the supervisor asks, bring home what they made, bundle what went wrong."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import secrets
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from thunder.cli.console.plan_and_progress import Screen
+from thunder.cli.launcher.job import Job
+from thunder.cli.parsing.paths import state_folder
+from thunder.cluster.health import preflight, probe
+from thunder.cluster.inventory import openblas, ports, rank_plan
+from thunder.cluster.inventory.cluster_file import Cluster, Host
+from thunder.cluster.inventory.rank_plan import RankPlan
+from thunder.cluster.ranks import oom_fallbacks, start_ranks
+from thunder.cluster.ranks.collect import collect
+from thunder.cluster.ranks.exit_causes import Cause, RankEnd
+from thunder.cluster.ranks.start_ranks import StopRequest
+from thunder.cluster.ranks.supervisor import Attempt, Progress, Supervisor
+from thunder.cluster.ranks.watchdog import Deadlines
+from thunder.errors import HangError, ResourceError, ThunderError
+from thunder.runs.records import environment, incident, registry, run_record
+from thunder.training.loop_settings import LoopSettings
+from thunder.units import Seconds, format_path
+
+SENT = (run_record.CONFIG, "plan.json", run_record.ENVIRONMENT)
+RESTART_LOOK = Seconds(8)
+
+
+def rank_plans(
+    kind: str, cluster: Cluster, folder: Path, job_id: str, chosen_ports: Sequence[int], arguments: Sequence[str] = ()
+) -> tuple[RankPlan, ...]:
+    """What each rank is started with (deciding only; nothing is started)."""
+    return rank_plan.plan_ranks(
+        cluster,
+        command=(sys.executable, "-P", "-m", "thunder", "rank", str(folder), "--job", kind, *arguments),
+        ports=chosen_ports,
+        job_id=job_id,
+        run_folder=folder,
+        cores=environment.cores(),
+        openblas=openblas.find(platform.system()),
+        system=platform.system(),
+        user_environ=os.environ,
+    )
+
+
+@dataclass
+class Attempts:
+    """The attempts of one job. shape: what incidents of the GPU are remembered by, if any."""
+
+    job: Job
+    cluster: Cluster
+    folder: Path
+    screen: Screen
+    shape: oom_fallbacks.Shape | None
+    progress: Progress = field(default_factory=Progress)
+
+    def run(self) -> None:
+        """To the job's end; raises what it failed with, after a bundle was made where it hung or found no shape."""
+        settings: LoopSettings = self.job.settings
+        self.rungs = oom_fallbacks.rungs(settings.batch_size, settings.grad_checkpoint, settings.may_recompute)
+        first, taught_by = oom_fallbacks.remembered(state_folder(), self.shape) if self.shape else (0, "")
+        first = min(first, len(self.rungs) - 1)
+        if first:
+            self.screen.say(f"starting with {self.rungs[first]}: more was too much for this chip in {taught_by}")
+        supervisor = Supervisor(
+            start=self.start,
+            folder=self.folder,
+            ladder=self.rungs,
+            hosts=self.cluster.hosts,
+            missing=self.missing,
+            say=self.screen.say,
+            solo_after=None if settings.allow_solo is None else Seconds(settings.allow_solo),
+            wait=Seconds(settings.wait_for_hosts),
+            rung=first,
+            on_step_down=self.remember,
+            progress=self.progress,
+        )
+        try:
+            supervisor.run()
+        except ThunderError as error:
+            with contextlib.suppress(OSError):  # a disk that is full shall not hide what happened
+                registry.note_end(self.folder, error)
+            if not isinstance(error, HangError | ResourceError):
+                raise
+            try:
+                said = f"logs, stacks and versions: {format_path(incident.pack(self.folder))}"
+            except OSError as fault:
+                said = f"logs and stacks could not be bundled: {fault.strerror}"
+            error.fix = f"{error.fix}\n  {said}".strip()
+            raise
+
+    def start(self, attempt: Attempt, stop: StopRequest) -> Sequence[RankEnd]:
+        """See supervise.Start."""
+        cluster = without(self.cluster, attempt.absent)
+        drawn = draw_ports(cluster)
+        plans = rank_plans(self.job.kind, cluster, self.folder, secrets.token_hex(3), drawn, self.arguments(attempt))
+        plans = tuple(_with_env(each, self.rungs[attempt.rung].env) for each in plans)
+
+        def on_event(rank: int, event: dict[str, Any]) -> None:
+            self.progress.note(event)
+            self.screen.on_event(rank, event)
+
+        ends = start_ranks.run_ranks(
+            plans,
+            log_folder=self.folder / "logs",
+            on_event=on_event,
+            stop=stop,
+            files={name: (self.folder / name).read_text(encoding="utf-8") for name in SENT},
+            deadlines=Deadlines.from_stall(self.job.settings.stall_after),
+        )
+        self._collect(cluster.hosts, ends)
+        return ends
+
+    def arguments(self, attempt: Attempt) -> tuple[str, ...]:
+        """What a rank is told beside its folder: circumstances, none of which changes what is computed."""
+        forced = ("--force",) if self.job.settings.force else ()
+        return ("--planned-ranks", str(len(self.cluster.hosts)), *self.rungs[attempt.rung].arguments, *forced)
+
+    def missing(self) -> dict[str, str]:
+        """See supervise.Missing; a job on this machine alone misses nobody."""
+        if all(host.is_this_machine for host in self.cluster.hosts):
+            return {}
+        found = preflight.findings(self.cluster, probe.read_all(self.cluster, (), RESTART_LOOK))
+        return absent_by(self.cluster.hosts, found, self.job.settings.skip_link_check)
+
+    def remember(self, cause: Cause, rung: int) -> None:
+        """So that the next run on this chip starts where this one could go on."""
+        if self.shape:
+            incident_said = {"run": self.folder.name, "kind": cause.kind, "text": cause.error.message[:500]}
+            try:
+                oom_fallbacks.remember(state_folder(), self.shape, rung, **incident_said)
+            except OSError as error:
+                self.screen.say(f"the next run will not know of this: {error.filename}: {error.strerror}")
+
+    def _collect(self, hosts: Sequence[Host], ends: Sequence[RankEnd]) -> None:
+        for host, end in zip(hosts, ends, strict=True):
+            if end.left and not host.is_this_machine:
+                collect(end, host, self.folder)
+
+
+def draw_ports(cluster: Cluster) -> list[int]:
+    """A port for each rank: free, where the rank is on this machine; an agent looks at its own before it is ready."""
+    here = sum(host.is_this_machine for host in cluster.hosts)
+    near = ports.free_ports(here) if here else []
+    far = iter(ports.some_ports(len(cluster.hosts) - here, exclude=near))
+    return [near.pop() if host.is_this_machine else next(far) for host in cluster.hosts]
+
+
+def without(cluster: Cluster, absent: Sequence[str]) -> Cluster:
+    """The cluster with the hosts that are there."""
+    return cluster.model_copy(update={"hosts": [host for host in cluster.hosts if host.name not in absent]})
+
+
+def absent_by(hosts: Sequence[Host], found: Sequence[preflight.Finding], skip_links: bool) -> dict[str, str]:
+    """Hosts that cannot take part, each with why (pure). Of a pair whose link fails, the later one is missing."""
+    gone: dict[str, str] = {}
+    names = [host.name for host in hosts]
+    for finding in found:
+        if finding.state != "failure":
+            continue
+        ends = finding.where.split(" -> ")
+        if len(ends) == 1 and finding.check in ("ssh", "python"):
+            gone.setdefault(finding.where, finding.found)
+        elif len(ends) > 1 and not skip_links and not gone.keys() & set(ends):
+            gone[max(ends, key=names.index)] = f"{finding.where}: {finding.found}"
+    return gone
+
+
+def _with_env(each: RankPlan, env: dict[str, str]) -> RankPlan:
+    return replace(each, env=each.env | env)

@@ -1,0 +1,55 @@
+"""A job, what is to run, and its place, the cluster that it runs on."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from thunder.cluster.inventory import cluster_file
+from thunder.errors import UsageError
+from thunder.training.loop_settings import LoopSettings
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to run: its kind, its settings with their sources, and what only this kind of job adds to the plan."""
+
+    kind: str
+    name: str
+    settings: LoopSettings
+    sources: dict[str, str]
+    facts: dict[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where it runs: the cluster and why it was chosen."""
+
+    cluster: cluster_file.Cluster
+    reason: str
+
+    @property
+    def ranks(self) -> int:
+        """One rank for each host entry."""
+        return len(self.cluster.hosts)
+
+    @property
+    def is_far(self) -> bool:
+        """Whether any rank runs on another host."""
+        return not all(host.is_this_machine for host in self.cluster.hosts)
+
+
+def choose_place(settings: LoopSettings) -> Place:
+    """The cluster of a job: `--ranks` on this machine, else what `hosts.choose` finds."""
+    if settings.ranks is not None:
+        if settings.cluster is not None:
+            raise UsageError(
+                f"--ranks {settings.ranks} runs on this machine, --cluster {settings.cluster} names the hosts",
+                fix="give one of them",
+            )
+        return Place(cluster_file.with_local_ranks(settings.ranks), f"--ranks {settings.ranks}")
+    choice = cluster_file.choose(settings.cluster, os.environ, Path.home())
+    return Place(choice.cluster, choice.reason)

@@ -1,0 +1,92 @@
+"""Before ranks are started on other hosts: what those hosts and the cables between them say, and a sum as a trial."""
+
+from __future__ import annotations
+
+import secrets
+import tempfile
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from thunder.cli.console.plan_and_progress import talk
+from thunder.cli.launcher import attempts
+from thunder.cli.launcher.job import Place
+from thunder.cluster.health import job_survey
+from thunder.cluster.health.finding import Finding, is_link
+from thunder.cluster.inventory.cluster_file import Cluster
+from thunder.cluster.ranks import start_ranks
+from thunder.errors import ClusterError, HangError, UsageError, several
+from thunder.training.loop_settings import LoopSettings
+from thunder.units import Seconds
+
+# Findings that are about the job, not about a host: the user's to mend in the command.
+OF_THE_JOB = ("model", "data", "settings")
+
+
+def surveyed(kind: str, settings: LoopSettings, place: Place) -> dict[str, Any]:
+    """What a job finds on its hosts: the facts for the plan, their chips, and which checks were skipped.
+
+    Raises ClusterError, or UsageError where only the job is at fault, that lists every failure with its fix.
+    """
+    talk.print(f"asking {', '.join(host.name for host in place.cluster.hosts)} ...", markup=False)
+    request = {"job": kind, "settings": settings.resolved(), "ranks": place.ranks}
+    found, surveys, _ = job_survey.before_a_run(place.cluster, request)
+    skipped = refuse_failures(found, settings.skip_link_check)
+    for finding in found:
+        if finding.state == "warning":
+            talk.print(f"warning: {finding.check} {finding.where}: {finding.found}", markup=False)
+    facts = dict(surveys[0].facts or {})
+    facts["machines"] = [{"memory": each.memory, "measured": each.measured} for each in surveys]
+    return facts | {"chips": [each.chip or "" for each in surveys], "skipped_checks": skipped}
+
+
+def refuse_failures(found: Sequence[Finding], skip_links: bool) -> list[str]:
+    """The failures of links that were to be skipped (pure).
+
+    Raises ClusterError, or UsageError where only the job is at fault, that lists every other failure with its fix.
+    """
+    bad = [each for each in found if each.state == "failure"]
+    skipped = [each for each in bad if skip_links and is_link(each)]
+    fatal = [each for each in bad if each not in skipped]
+    if fatal:
+        ours = all(each.check in OF_THE_JOB for each in fatal)
+        fixes = [f"\n    to fix: {each.fix}" if each.fix else "" for each in fatal]
+        lines = [f"{each.check} {each.where}: {each.found}{fix}" for each, fix in zip(fatal, fixes, strict=True)]
+        hint = "--skip-link-check starts all the same" if any(map(is_link, fatal)) else "thunder_status shows all of it"
+        raise several(UsageError if ours else ClusterError, "the run cannot be started:", lines, fix=hint)
+    return [f"{each.check} {each.where}: {each.found}" for each in skipped]
+
+
+def smoke(cluster: Cluster, deadline: Seconds) -> dict[str, Any]:
+    """Start one rank on every host and let them sum: {"right", "ranks", "seconds"}.
+
+    Raises HangError where they have not come to an end by the deadline, and what else they failed with.
+    """
+    told: dict[str, Any] = {}
+    stop = start_ranks.StopRequest()
+    late = [threading.Timer(after, stop.ask) for after in (deadline, deadline + 2 * start_ranks.ONE_REQUEST)]
+
+    def on_event(rank: int, event: dict[str, Any]) -> None:
+        if event.get("event") == "smoke" and rank == 0:
+            told.update({key: event[key] for key in ("right", "ranks", "seconds")})
+
+    with tempfile.TemporaryDirectory(prefix="thunder-smoke-") as folder:
+        run = Path(folder) / f"smoke-{secrets.token_hex(4)}"
+        plans = attempts.rank_plans("smoke", cluster, run, secrets.token_hex(3), attempts.draw_ports(cluster))
+        for timer in late:  # the first asks the ranks to end, the second ends them
+            timer.daemon = True
+            timer.start()
+        plans = [replace(each, transient=True) for each in plans]
+        ends = start_ranks.run_ranks(plans, log_folder=run / "logs", on_event=on_event, stop=stop)
+        for timer in late:
+            timer.cancel()
+    if stop.times and not told:
+        raise HangError(
+            f"no sum within {deadline:.0f} s", fix="thunder_status again; on a busy machine it takes longer"
+        )
+    error = start_ranks.failure(ends)
+    if error is not None and not told:
+        raise error
+    return told

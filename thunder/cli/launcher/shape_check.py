@@ -1,0 +1,106 @@
+"""Whether a job's shape can live on the chips of its hosts: judged where the plan is made, for all of them."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from thunder.cli.launcher import job_runner
+from thunder.cli.launcher.job import Job, Place
+from thunder.cli.parsing.paths import state_folder
+from thunder.cluster.ranks import oom_fallbacks
+from thunder.errors import UsageError
+from thunder.lora.lora_settings import LoraSettings
+from thunder.runs.records import environment
+from thunder.training.shapes import chips, model_size, shape_safety
+from thunder.training.shapes.chips import Chip
+from thunder.training.shapes.shape_safety import Incident, Shape, Verdict
+
+STAND_IN = "Apple M4"  # judged where a chip has no figures: the slower of the two that shapes are known of
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A host's chip by name, its figures (a stand-in's where it has none), and its bytes of memory for each rank."""
+
+    name: str
+    chip: Chip
+    memory: int | None
+
+
+def memory_here() -> int:
+    """Bytes of memory of this machine."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def shape_of(settings: LoraSettings, layers: int, facts: dict[str, Any]) -> Shape:
+    """The shape that settings ask for, of a model with so many layers; facts: the job's, for its engine and rows."""
+    most = facts.get("data", {}).get("train", {}).get("most_supervised_tokens", settings.max_seq_length)
+    return Shape(
+        batch_size=settings.batch_size,
+        num_layers=layers if settings.num_layers == -1 else settings.num_layers,
+        max_seq_length=settings.max_seq_length,
+        lora_rank=settings.lora_rank,
+        grad_checkpoint=settings.grad_checkpoint,
+        path="plain" if facts.get("engine", {}).get("name", "plain") == "plain" else "supervised",
+        supervised_share=min(1.0, most / settings.max_seq_length),
+    )
+
+
+def machines(job: Job, place: Place) -> list[Machine]:
+    """The machines of a job, each once."""
+    ranks = Counter(host.ssh for host in place.cluster.hosts)
+    measured = chips.remembered(state_folder()).get(environment.chip())
+    here: dict[str, Any] = {"memory": memory_here(), "measured": measured}
+    names = job.facts.get("chips") or [environment.chip()] * place.ranks
+    told = job.facts.get("machines") or [here] * place.ranks
+    found = {}
+    for host, name, said in zip(place.cluster.hosts, names, told, strict=True):
+        known = chips.known({name: said["measured"]} if said["measured"] else {})
+        memory = said["memory"] // ranks[host.ssh] if name in known and said["memory"] else None
+        found[name, memory] = Machine(name, known.get(name, known[STAND_IN]), memory)
+    return list(found.values())
+
+
+def past(chip: str, model: str) -> list[Incident]:
+    """What this chip could not do with a model, as the ladder of shapes remembers it."""
+    return [
+        Incident(run, each.batch_size, each.num_layers, each.max_seq_length, each.grad_checkpoint)
+        for run, each in oom_fallbacks.incidents(state_folder(), chip, model)
+    ]
+
+
+def of_job(job: Job, place: Place) -> dict[str, Any]:
+    """What the plan says of a job's shape: the worst of the verdicts on its hosts.
+
+    Raises UsageError for an unsafe one on chips whose system kills long commands, but where `--unsafe-shape` asks for
+    it, or where the run begins lower on the ladder of shapes because this very shape was killed before.
+    """
+    settings, model = job.settings, job.facts["model"]
+    assert isinstance(settings, LoraSettings)
+    if not model.get("size"):
+        reason = "the model's config does not say enough to calculate with"
+        return {"verdict": "likely", "chip": STAND_IN, "reason": reason, "nearest_safe": None}
+    size = model_size.restored(model["size"])
+    shape = shape_of(settings, len(size.layers), job.facts)
+    found = machines(job, place)
+    told = [
+        (each, shape_safety.judge(size, shape, each.chip, each.memory, past(each.name, str(model.get("sha256")))))
+        for each in found
+    ]
+    machine, worst = max(told, key=lambda each: (shape_safety.ORDER.index(each[1].verdict), each[1].buffer_seconds))
+    remembered = (exact := job_runner.gpu_shape(job)) is not None and oom_fallbacks.remembered(state_folder(), exact)[0]
+    if machine.name == machine.chip.name and machine.chip.has_watchdog and not (settings.unsafe_shape or remembered):
+        refuse_unsafe(shape, worst, machine.name)
+    return asdict(worst) | {"chip": machine.chip.name, "figures": machine.chip.source}
+
+
+def refuse_unsafe(shape: Shape, found: Verdict, chip: str) -> None:
+    """Raises UsageError that says why a shape is unsafe, and the nearest that is safe."""
+    if found.verdict != "unsafe":
+        return
+    near = found.nearest_safe
+    smaller = shape_safety.as_flags(near) if near else "a smaller or quantised --model"
+    raise UsageError(f"{shape} on {chip}: {found.reason}", fix=f"{smaller}, or --unsafe-shape if you know better")

@@ -1,0 +1,54 @@
+"""From a command line to settings: which layers there are, and which of them wins."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from thunder.cli.parsing.mlx_lm_yaml import from_mlx_lm
+from thunder.config import CONFIGS, Layer, Settings, load_yaml, nearest
+from thunder.errors import UsageError
+from thunder.lora.lora_settings import LoraSettings
+
+EMBEDDED_RUN = CONFIGS / "runs" / "sample-repair.yaml"
+DEFAULT_PRESET = "safe"
+
+
+def preset_file(name: str) -> Path:
+    """The YAML file of a preset.
+
+    Raises UsageError that lists the presets where there is no such one.
+    """
+    path = CONFIGS / "presets" / f"{name}.yaml"
+    if not path.is_file():
+        known = sorted(file.stem for file in path.parent.glob("*.yaml"))
+        raise UsageError(f"there is no preset '{name}'.{nearest(name, known)}", fix=f"one of: {', '.join(known)}")
+    return path
+
+
+def config_layer(kind: type[Settings], path: Path) -> Layer:
+    """A configuration file as a layer; mlx_lm's YAML keys are understood.
+
+    Raises UsageError where it asks for something of mlx_lm's that is not done here.
+    """
+    values, notes = load_yaml(path), []
+    if issubclass(kind, LoraSettings):
+        values, notes = from_mlx_lm(values, path)
+    return Layer(str(path), values, tuple(notes))
+
+
+def file_and_flags(kind: type[Settings], config: Path | None, given: dict[str, Any]) -> list[Layer]:
+    """The layers of most commands, weakest first: the file that `-c` names, and the flags."""
+    return [*([config_layer(kind, config)] if config else []), Layer("command line", given)]
+
+
+def lora_layers(config: Path | None, given: dict[str, Any]) -> list[Layer]:
+    """Layers of `thunder train`, weakest first: embedded run or safe preset, named preset, file, flags."""
+    said = config_layer(LoraSettings, config) if config else Layer("", {})
+    named = given.get("model") or said.values.get("model")
+    preset = given.get("preset") or said.values.get("preset")
+    layers = [] if named else [Layer("the embedded default, configs/runs/sample-repair.yaml", load_yaml(EMBEDDED_RUN))]
+    if preset or named:
+        chosen = str(preset or DEFAULT_PRESET)
+        layers.append(Layer(f"preset '{chosen}'", load_yaml(preset_file(chosen))))
+    return [*layers, *([said] if config else []), Layer("command line", given)]

@@ -1,0 +1,88 @@
+"""The state of a cluster: read, judged and put into one report, from which both the JSON and the picture are made."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from thunder.cluster.health import links, preflight, probe
+from thunder.cluster.health.host_report import Reading
+from thunder.cluster.inventory.cluster_file import Cluster
+from thunder.cluster.inventory.ports import some_ports
+from thunder.units import Seconds, format_bytes
+
+PORTS = 3  # drawn at random: one of them may be in use by chance, all of them hardly
+
+
+def check(cluster: Cluster, deadline: Seconds = probe.ALL, connect: probe.Connect = probe.connect) -> dict[str, Any]:
+    """Ask all hosts and judge; ends soon after the deadline whatever is broken."""
+    begun = time.monotonic()
+    readings = probe.read_all(cluster, some_ports(PORTS), deadline, connect)
+    return report(cluster, readings, time.monotonic() - begun)
+
+
+def report(cluster: Cluster, readings: Sequence[Reading], seconds: float) -> dict[str, Any]:
+    """What is known, ready for JSON. Pure."""
+    found = preflight.findings(cluster, readings)
+    bad = {each.where for each in found if each.state == "failure"}
+    return {
+        "cluster": cluster.name,
+        "healthy": not bad,
+        "seconds": round(seconds, 2),
+        "hosts": [
+            {"name": host.name, "ssh": host.ssh, "ips": host.ips, "healthy": host.name not in bad, **_said(reading)}
+            for host, reading in zip(cluster.hosts, readings, strict=True)
+        ],
+        "links": [each for reading in readings for each in _links(reading, bad)],
+        "findings": [asdict(each) for each in found],
+    }
+
+
+def _said(reading: Reading) -> dict[str, Any]:
+    """What a host answered, but for its links."""
+    values = asdict(reading)
+    values["ports"] = values["ports"] and {str(port): fault for port, fault in values["ports"].items()}
+    return {key: values[key] for key in values if key not in ("host", "links", "unanswered")}
+
+
+def _links(reading: Reading, bad: set[str]) -> Iterator[dict[str, Any]]:
+    for link in reading.links:
+        holder = links.own_interface(reading, link)
+        mtu = next((each.mtu for each in reading.interfaces or [] if each.name == holder), None)
+        yield {
+            "from": reading.host,
+            "to": link.peer,
+            "own": link.own,
+            "address": link.address,
+            "interface": link.route.interface if link.route else None,
+            "own_interface": holder,
+            "mtu": mtu,
+            "rtt_ms": link.ping.least if link.ping else None,
+            "rtt_mean_ms": link.ping.mean if link.ping else None,
+            "bytes_per_second": link.throughput.bytes_per_second if link.throughput else None,
+            "healthy": f"{reading.host} -> {link.peer}" not in bad and reading.host not in bad and link.peer not in bad,
+        }
+
+
+def picture(said: dict[str, Any]) -> list[str]:
+    """Hosts in a row, the cables between neighbours (X: not well, ?: not known), and what each direction says."""
+    broken = {frozenset((each["from"], each["to"])) for each in said["links"] if not each["healthy"]}
+    unheard = {each["name"] for each in said["hosts"] if each["reach"]}
+    row = ""
+    for place, host in enumerate(said["hosts"]):
+        if place:
+            pair = frozenset((said["hosts"][place - 1]["name"], host["name"]))
+            known = not pair & unheard
+            row += " ==  X  == " if pair in broken and known else " ========= " if known else " ==  ?  == "
+        row += f"[{host['name']} {host['ips'][0]}]"
+    lines = [row, ""]
+    for link in said["links"]:
+        took = "no answer" if link["rtt_ms"] is None else f"{link['rtt_ms']:.2f} ms"
+        carries = f"  {format_bytes(link['bytes_per_second'])}/s" if link["bytes_per_second"] else ""
+        by = f"by {link['interface']}" if link["interface"] else "no route"
+        mtu = f", MTU {link['mtu']}" if link["mtu"] and link["interface"] == link["own_interface"] else ""
+        lines.append(f"  {link['from']} -> {link['to']}  {took:>9}{carries}  {by}{mtu}  to {link['address']}")
+    lines += [f"  {name}: not reached, so nothing is known of its links" for name in sorted(unheard)]
+    return lines

@@ -1,0 +1,129 @@
+"""Asking every host what a job would find there, with the host's own files and packages, before any rank is started."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from thunder.cluster.health import preflight, probe
+from thunder.cluster.health.finding import Finding, failures_first
+from thunder.cluster.health.host_report import SURVEY_MARK, HostSurvey, Reach, Reading
+from thunder.cluster.health.job_consistency import survey_findings
+from thunder.cluster.inventory.cluster_file import Cluster, Host
+from thunder.cluster.ssh import client
+from thunder.units import Seconds
+
+ALL = Seconds(120)  # a first digest of gigabytes takes long; later ones are remembered
+COMMAND = ("-P", "-m", "thunder", "survey")
+_ANSWER = TypeAdapter(HostSurvey)
+T = TypeVar("T")
+
+
+def before_a_run(
+    cluster: Cluster,
+    request: dict[str, Any],
+    ports: Sequence[int] = (),
+    deadline: Seconds = ALL,
+    connect: probe.Connect = probe.connect,
+) -> tuple[list[Finding], list[HostSurvey], list[Reading]]:
+    """Ask for the cluster's health and for what the job needs, both at once; ports: one for each rank, or none."""
+    assert not ports or len(ports) == len(cluster.hosts), f"{len(ports)} ports for {len(cluster.hosts)} ranks"
+    wanted = {host.name: [port] for host, port in zip(cluster.hosts, ports, strict=False)}
+    surveyed = _beside(lambda: survey(cluster, request, deadline, connect))
+    readings = probe.read_all(cluster, wanted, connect=connect)
+    surveys = surveyed.result()
+    found = preflight.findings(cluster, readings, every_port=True)
+    return together(found, survey_findings(cluster, surveys)), surveys, readings
+
+
+def together(found: Sequence[Finding], more: Sequence[Finding]) -> list[Finding]:
+    """Findings of both, each said once: what is well, and what fails in the same words. Pure."""
+    said = {(each.check, each.where, each.found) for each in found}
+    known = {(each.check, each.where) for each in found}
+    new = [
+        each
+        for each in more
+        if (each.check, each.where) not in known
+        or (each.state == "failure" and (each.check, each.where, each.found) not in said)
+    ]
+    return failures_first([*found, *new])
+
+
+def survey(
+    cluster: Cluster, request: dict[str, Any], deadline: Seconds = ALL, connect: probe.Connect = probe.connect
+) -> list[HostSurvey]:
+    """Ask all hosts at once; one that has not answered by the deadline is left unanswered.
+
+    request: {"job": "train" | "pretrain", "settings": {...}, "ranks": N}, with the settings as the user said them:
+    relative paths are below the project's folder on each host, and ~ is each host's home.
+    Ranks that share a machine, a Python and a folder are asked once.
+    """
+    until = time.monotonic() + deadline
+    asked: dict[tuple[str | None, str, str | None], Future[HostSurvey]] = {}
+    futures = []
+    for host in cluster.hosts:
+        key = (None if host.is_this_machine else host.ssh, probe.interpreter(host), host.runs_folder)
+        if key not in asked:
+            # the plan needs one host's counts; of the others, the digests tell whether theirs would be the same
+            whole = {"env": cluster.env, "runs": host.runs_folder, "whole": not asked}
+            text = json.dumps(request | whole, ensure_ascii=False)
+            asked[key] = _beside(lambda host=host, text=text: _ask(host, text, until, connect))
+        futures.append(asked[key])
+    return [_answer(host, future, until) for host, future in zip(cluster.hosts, futures, strict=True)]
+
+
+def _beside(work: Callable[[], T]) -> Future[T]:
+    """Do it in a thread, which is left behind if it does not end."""
+    future: Future[T] = Future()
+
+    def do() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=do, daemon=True).start()
+    return future
+
+
+def _ask(host: Host, text: str, until: float, connect: probe.Connect) -> HostSurvey:
+    connection = connect(host)
+    try:
+        left = Seconds(max(0.1, until - time.monotonic()))
+        done = connection.run([probe.interpreter(host), *COMMAND], left, stdin=text)
+    except client.SshError as error:
+        return HostSurvey(host.name, unanswered=error.message)
+    finally:
+        connection.close()
+    return parsed(host.name, probe.interpreter(host), done)
+
+
+def parsed(host: str, python: str, done: client.Completed) -> HostSurvey:
+    """What a host answered; a login shell may have printed something of its own before. Pure."""
+    answers = [line for line in done.stdout.splitlines() if line.startswith(SURVEY_MARK)]
+    if not answers:
+        last = (done.stderr.strip().splitlines() or ["nothing was printed"])[-1][:300]
+        if done.returncode in (126, 127):
+            return HostSurvey(host, Reach("no python", f"{python} cannot be started: {last}"))
+        return HostSurvey(host, unanswered=f"it gave no answer (exit code {done.returncode}): {last}")
+    try:
+        return _ANSWER.validate_python({**json.loads(answers[-1].removeprefix(SURVEY_MARK)), "host": host})
+    except (ValueError, TypeError, ValidationError):
+        return HostSurvey(host, unanswered=f"the answer does not fit the question: {answers[-1][:100]}")
+
+
+def _answer(host: Host, future: Future[HostSurvey], until: float) -> HostSurvey:
+    try:
+        said = future.result(max(0.0, until + 0.5 - time.monotonic()))
+    except client.SshError as error:
+        return HostSurvey(host.name, Reach(error.kind, error.message, error.fix))
+    except TimeoutError:
+        return HostSurvey(host.name, unanswered="no answer in time")
+    return replace(said, host=host.name)

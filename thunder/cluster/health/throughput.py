@@ -1,0 +1,95 @@
+"""Throughput of every cable in both directions: one host sends to the other for a moment, and the other counts."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Sequence
+from concurrent.futures import Future
+from itertools import combinations
+from typing import Any, Protocol
+
+from thunder.cluster.health.host_report import Throughput
+from thunder.cluster.health.throughput_program import WORD
+from thunder.cluster.inventory.cluster_file import Host
+from thunder.cluster.inventory.ports import some_ports
+from thunder.units import Seconds
+
+SENDING = Seconds(0.3)
+PORTS = 3  # drawn at random: one of them may be in use by chance, all of them hardly
+Way = tuple[str, str, str]  # from host, to host, to its address
+
+
+class Unanswered(Exception):
+    """A question that got no answer."""
+
+
+class End(Protocol):
+    """A host that can be asked."""
+
+    host: Host
+
+    def ask(self, question: str, arguments: dict[str, Any]) -> Any:
+        """The answer; raises Unanswered."""
+        ...
+
+    def reaches(self, peer: str, address: str) -> bool:
+        """Whether it has got an answer from an address, waiting until that is known."""
+        ...
+
+
+def start(ends: Sequence[End]) -> dict[Way, Future[Throughput | None]]:
+    """Begin to measure between all hosts; None where an address does not answer at all.
+
+    Both directions come one after the other, and no host takes part in two measurements at once.
+    """
+    busy = {end.host.name: threading.Lock() for end in ends}
+    found: dict[Way, Future[Throughput | None]] = {}
+    for one, other in combinations(ends, 2):
+        ways = [
+            way
+            for own, address in zip(one.host.ips, other.host.ips, strict=True)
+            if own != address  # ranks on one machine
+            for way in ((one, other, address), (other, one, own))
+        ]
+        futures = [found.setdefault((s.host.name, r.host.name, address), Future()) for s, r, address in ways]
+        locks = busy[one.host.name], busy[other.host.name]
+        threading.Thread(target=_measure, args=(ways, futures, locks), daemon=True).start()
+    return found
+
+
+def _measure(
+    ways: Sequence[tuple[End, End, str]],
+    futures: Sequence[Future[Throughput | None]],
+    locks: tuple[threading.Lock, threading.Lock],
+) -> None:
+    """Every pair takes its locks in the order of the hosts, so that no two wait for each other."""
+    for (sender, receiver, address), future in zip(ways, futures, strict=True):
+        try:
+            if not sender.reaches(receiver.host.name, address):
+                future.set_result(None)
+                continue
+            with locks[0], locks[1]:
+                future.set_result(_one_way(sender, receiver, address))
+        except Unanswered as error:
+            future.set_result(Throughput(None, str(error)))
+        except BaseException as error:
+            future.set_exception(error)
+
+
+def _one_way(sender: End, receiver: End, address: str) -> Throughput:
+    """Bytes a second from one host to an address of the other."""
+    meeting = {"ports": some_ports(PORTS), "token": secrets.token_hex(WORD)}
+    counted: Future[Throughput] = Future()
+
+    def listen() -> None:
+        try:
+            counted.set_result(receiver.ask("receive", {"ip": address, **meeting}))
+        except BaseException as error:
+            counted.set_exception(error)
+
+    threading.Thread(target=listen, daemon=True).start()
+    sent: Throughput = sender.ask("send", {"peer": address, "seconds": SENDING, **meeting})
+    if sent.fault and not counted.done():
+        return sent  # the receiver would wait for nobody
+    return counted.result()

@@ -1,0 +1,267 @@
+"""Clusters: the hosts that a run's ranks live on, from our YAML file or from mlx's hostfile."""
+
+from __future__ import annotations
+
+import ipaddress
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, ValidationError, model_validator
+
+from thunder.cluster.inventory import hostfile
+from thunder.config import CONFIGS, Settings, load_yaml, nearest
+from thunder.errors import ConfigError, UsageError, several
+
+LOCAL = "local"
+LOOPBACK = "127.0.0.1"
+CLUSTERS = CONFIGS / "clusters"
+USER_FOLDER = Path(".config/thunder")
+USER_DEFAULT = USER_FOLDER / "cluster.yaml"
+SUFFIXES = (".yaml", ".yml", ".json")
+_RDMA_FORM = "one device for each host in the list's order, null for the host itself"
+
+
+def ring_address(text: str) -> str:
+    """The ring resolves no names and reads 'ip:port' up to the first colon, so IPv6 is out as well (tried: 0.32.4)."""
+    try:
+        ipaddress.IPv4Address(text)
+    except ValueError:
+        raise ValueError("expected an IPv4 address such as 10.0.0.1: MLX's ring cannot resolve names") from None
+    return text
+
+
+def _plain(text: str) -> str:
+    """Text of one line: what a shell, a path or a known_hosts line would take for its end has no place in it."""
+    for place, letter in enumerate(text):
+        if unicodedata.category(letter) in _CONTROLS:
+            raise ValueError(f"character {place + 1} is U+{ord(letter):04X}: expected text without control characters")
+    return text
+
+
+def _ssh_name(text: str) -> str:
+    """A name that neither ssh can take for an option nor a shell for more than a word."""
+    host = text.rpartition("@")[2]
+    if text.startswith("-") or host.startswith("-") or not host or set(text) & _SHELL or text.split() != [text]:
+        raise ValueError("expected a host name or user@host")
+    return text
+
+
+def _devices(said: str | list[str] | None) -> str | list[str] | None:
+    for name in [said] if isinstance(said, str) else said or []:
+        if not name.isascii() or not name.replace("_", "").isalnum():
+            raise ValueError("expected a device such as rdma_en2, or null")
+    return said
+
+
+def variables(values: dict[str, str]) -> dict[str, str]:
+    """Environment variables whose names any shell takes; raises ValueError."""
+    faults = [key for key in values if not (key.isidentifier() and key.isascii())]
+    if faults:
+        raise ValueError(f"{faults[0]!r} is not the name of an environment variable")
+    return values
+
+
+_CONTROLS = {"Cc", "Cs", "Zl", "Zp"}  # Unicode's categories of controls, half characters, and ends of line or paragraph
+_SHELL = set("'\"`$\\;&<>|(){}*?!#~")
+Plain = Annotated[str, Field(min_length=1), AfterValidator(_plain)]
+Value = Annotated[str, AfterValidator(_plain)]
+
+
+class Host(Settings):
+    """Where one rank runs. ssh: how to reach it (None, loopback: this machine). ips: its addresses, one per cable.
+
+    folder: where the project lies there; runs: where its runs lie, below `folder` unless it begins with / or ~/.
+    rdma: for JACCL, the device (or devices) that lead to each host of the cluster, None for the host itself.
+    """
+
+    name: Plain
+    ssh: Annotated[Plain, AfterValidator(_ssh_name)] | None = None
+    ips: list[Annotated[str, AfterValidator(ring_address)]] = Field(min_length=1)
+    python: Plain | None = None
+    folder: Plain | None = None
+    runs: Plain | None = None
+    rdma: list[Annotated[str | list[str] | None, AfterValidator(_devices)]] | None = None
+    memory_gb: float | None = Field(None, gt=0)
+
+    @property
+    def is_this_machine(self) -> bool:
+        """Whether a rank there is started without ssh."""
+        return self.ssh is None or self.ssh == "localhost" or _is_loopback(self.ssh)
+
+    @property
+    def runs_folder(self) -> str | None:
+        """Where runs lie on that host, in its own words; None where the file says neither `runs` nor `folder`."""
+        runs = self.runs or "runs"
+        if runs.startswith(("/", "~/")):
+            return runs
+        return f"{self.folder.rstrip('/')}/{runs}" if self.folder else self.runs
+
+    def devices_to(self, place: int) -> list[str]:
+        """The names of its RDMA devices towards the host at a place of the list."""
+        said = self.rdma[place] if self.rdma and place < len(self.rdma) else None
+        return [said] if isinstance(said, str) else said or []
+
+
+class Cluster(Settings):
+    """The hosts of a run; a rank's number is its host's place in the list. env goes to every rank."""
+
+    name: Plain
+    backend: Literal["ring", "jaccl"] = "ring"
+    hosts: list[Host] = Field(min_length=1)
+    env: Annotated[dict[Plain, Value], AfterValidator(variables)] = {}
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Cluster:
+        twice = [name for name, times in Counter(host.name for host in self.hosts).items() if times > 1]
+        if twice:
+            raise ValueError(f"two hosts are called {twice[0]!r}: give each its own name")
+        first = self.hosts[0]
+        for host in self.hosts:
+            if len(set(host.ips)) < len(host.ips):
+                raise ValueError(f"host {host.name!r} says one of its ips twice: {', '.join(host.ips)}")
+            if len(host.ips) != len(first.ips):
+                raise ValueError(
+                    f"host {first.name!r} has {len(first.ips)} ips and host {host.name!r} has {len(host.ips)}: "
+                    "the ring needs the same number on each"
+                )
+        if self.backend == "jaccl":
+            self._check_devices()
+        return self
+
+    def _check_devices(self) -> None:
+        """JACCL has no ring to go around: each host needs a device to every other one."""
+        count = len(self.hosts)
+        for place, host in enumerate(self.hosts):
+            if host.rdma is None:
+                raise ValueError(f"host {host.name!r} has no 'rdma', which backend jaccl needs: {_RDMA_FORM}")
+            if len(host.rdma) != count:
+                raise ValueError(
+                    f"host {host.name!r} has {len(host.rdma)} entries in 'rdma' for {count} hosts: {_RDMA_FORM}"
+                )
+            if host.rdma[place] is not None:
+                raise ValueError(
+                    f"host {host.name!r}: rdma[{place}] is its own place and says {host.rdma[place]!r}: write null"
+                )
+            absent = [
+                other.name for number, other in enumerate(self.hosts) if number != place and not host.devices_to(number)
+            ]
+            if absent:
+                raise ValueError(f"host {host.name!r}: 'rdma' names no device towards {absent[0]!r}: {_RDMA_FORM}")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A cluster, the file it comes from (None: built in) and why it is this one, in words for the plan."""
+
+    cluster: Cluster
+    path: Path | None
+    reason: str
+
+
+def with_local_ranks(ranks: int) -> Cluster:
+    """So many ranks on this machine, over loopback.
+
+    Raises UsageError where that is less than one.
+    """
+    if ranks < 1:
+        raise UsageError(f"--ranks {ranks}: expected 1 or more", fix="--ranks 2")
+    return Cluster(name=LOCAL, hosts=[Host(name=f"{LOCAL}-{rank}", ips=[LOOPBACK]) for rank in range(ranks)])
+
+
+def load(path: Path) -> Cluster:
+    """Read a cluster file: our YAML, or mlx's hostfile (.json) as a list of hosts or as a mapping with `hosts`.
+
+    Raises ConfigError that lists every fault with its host, the value and what was expected.
+    """
+    content = hostfile.read(path) if path.suffix == ".json" else load_yaml(path)
+    content = {"name": path.stem, **content}
+    try:
+        return Cluster.model_validate(content)
+    except ValidationError as error:
+        faults = list(_faults(error, content))
+    raise several(ConfigError, f"{path}: this cluster cannot be used:", faults, fix=f"correct {path}")
+
+
+def to_hostfile(cluster: Cluster) -> dict[str, Any]:
+    """The cluster as mlx's hostfile, which `mlx.launch --hostfile` and mlx_lm's tools read."""
+    return {
+        "backend": cluster.backend,
+        "envs": [f"{key}={value}" for key, value in cluster.env.items()],
+        "hosts": [
+            {"ssh": host.ssh or LOOPBACK, "ips": list(host.ips)} | ({"rdma": host.rdma} if host.rdma else {})
+            for host in cluster.hosts
+        ],
+    }
+
+
+def choose(flag: str | None, environ: Mapping[str, str], home: Path, folder: Path = CLUSTERS) -> Choice:
+    """The cluster of a run, from the first of these that names one.
+
+    1. `--cluster`: a name (NAME.yaml in configs/clusters, then in ~/.config/thunder/clusters) or a path;
+    2. THUNDER_CLUSTER, in the same forms;
+    3. the file ~/.config/thunder/cluster.yaml;
+    4. none of them: two ranks on this machine.
+
+    Raises ConfigError where the name is unknown (listing the known ones) or the file cannot be used.
+    """
+    name = flag or environ.get("THUNDER_CLUSTER")
+    if name:
+        path, reason = _find(name, home, folder), f"--cluster {name}" if flag else f"THUNDER_CLUSTER={name}"
+    elif (home / USER_DEFAULT).exists():
+        path, reason = home / USER_DEFAULT, f"~/{USER_DEFAULT}"
+    else:
+        path, reason = _find(LOCAL, home, folder), "no cluster named: two ranks on this machine"
+    return Choice(load(path) if path else with_local_ranks(2), path, reason)
+
+
+def _is_loopback(text: str) -> bool:
+    try:
+        return ipaddress.ip_address(text).is_loopback
+    except ValueError:
+        return False
+
+
+def _find(name: str, home: Path, folder: Path) -> Path | None:
+    """The file of a named cluster; None for `local` where configs/ is not there, as in an installed package."""
+    if "/" in name or name.endswith(SUFFIXES):
+        return home / name[2:] if name.startswith("~/") else Path(name)
+    own = home / USER_FOLDER / "clusters"
+    for path in (folder / f"{name}.yaml", own / f"{name}.yaml"):
+        if path.is_file():
+            return path
+    if name == LOCAL:
+        return None
+    known = {path.stem for place in (folder, own) for path in place.glob("*.yaml")} | {LOCAL}
+    raise ConfigError(
+        f"there is no cluster '{name}' in {folder} or {own}; known: {', '.join(sorted(known))}.{nearest(name, known)}",
+        fix="name one of these, or give the path of a cluster file",
+    )
+
+
+def _faults(error: ValidationError, content: Mapping[str, Any]) -> Iterator[str]:
+    """Each fault as 'host 2 (Mac5): ips[0]: expected ..., not 'x''."""
+    for fault in error.errors():
+        place = list(fault["loc"])
+        kind: type[Settings] = Cluster
+        where = ""
+        if len(place) > 1 and place[0] == "hosts":
+            number = int(place[1])
+            host = content["hosts"][number]
+            name = host.get("name") if isinstance(host, dict) else None
+            where, place, kind = (
+                f"host {number + 1}{f' ({name})' if name and str(name).isprintable() else ''}: ",
+                place[2:],
+                Host,
+            )
+        key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).lstrip(".")
+        if fault["type"] == "extra_forbidden":
+            yield f"{where}unknown key '{key}'.{nearest(key, kind.model_fields)}"
+        elif fault["type"] == "missing":
+            yield f"{where}'{key}' is missing"
+        else:
+            message = str(fault["msg"]).removeprefix("Value error, ").removeprefix("Input ")
+            yield f"{where}{key}: {message}, not {fault['input']!r}" if key else f"{where}{message}"

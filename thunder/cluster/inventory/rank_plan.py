@@ -1,0 +1,189 @@
+"""What each rank is started with, decided before anything starts: command line, environment, address. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from thunder.cluster.inventory.cluster_file import Cluster, Host
+from thunder.cluster.inventory.openblas import INSTALL_HINT
+
+HOSTFILE = "hostfile.json"
+FAST_SYNCH = "MLX_METAL_FAST_SYNCH"
+# whether a rank is the first on its host, and keeps checkpoints there
+KEEPER = "THUNDER_KEEPER"
+# what the tests let go wrong in a rank
+FAULTS = "THUNDER_FAULTS"
+BACKEND = "THUNDER_BACKEND"
+THIS_MACHINE = "this machine"
+RELAXED_WATCHDOG = "AGX_RELAX_CDM_CTXSTORE_TIMEOUT"
+# Says who a rank is. Never inherited: a leftover in the user's shell would send a rank into another run's ring.
+IDENTITY = (
+    "MLX_RANK",
+    "MLX_HOSTFILE",
+    "MLX_IBV_DEVICES",
+    "MLX_JACCL_COORDINATOR",
+    BACKEND,
+    "THUNDER_RANK",
+    "THUNDER_WORLD_SIZE",
+    "THUNDER_JOB_ID",
+    "THUNDER_EVENTS_FD",
+    "THUNDER_LIFELINE_FD",
+    KEEPER,
+)
+FORCED = {
+    "PYTHONUNBUFFERED": "1",
+    # 1 can leave the GPU busy until the Mac is started anew, and the ranks must not differ
+    FAST_SYNCH: "0",
+}
+
+
+# glibc gives freed arrays back to the system at once and gets them again page by page: a third of a step's time
+KEPT_MEMORY = {"MALLOC_TRIM_THRESHOLD_": str(2**30), "MALLOC_MMAP_THRESHOLD_": str(2**25)}
+
+
+@dataclass(frozen=True)
+class RankPlan:
+    """How one rank is started. env: what is set on top of what it inherits. cwd: None for the launcher's own.
+
+    Of a rank on another host, paths are as that host will read them (`~` is its own home there), relative ones are
+    relative to its project folder, and what tunes its system is added there. transient: its run's folder there is
+    removed at the end. devices: for JACCL, the RDMA devices that lead to each rank's host.
+    """
+
+    rank: int
+    host: Host
+    argv: tuple[str, ...]
+    env: dict[str, str]
+    cwd: Path | None
+    addresses: tuple[str, ...]
+    run_folder: str = ""
+    transient: bool = False
+    devices: tuple[str | list[str] | None, ...] = ()
+
+    @property
+    def is_far(self) -> bool:
+        """Whether it runs on another host, under that host's agent."""
+        return not self.host.is_this_machine
+
+    @property
+    def address(self) -> str:
+        """Where the rank listens, 'ip:port'; the first one of a host with several cables."""
+        return self.addresses[0]
+
+    def environment(self, inherited: Mapping[str, str]) -> dict[str, str]:
+        """The whole environment of the rank's process."""
+        return {key: value for key, value in inherited.items() if key not in IDENTITY} | self.env
+
+
+def plan_ranks(
+    cluster: Cluster,
+    *,
+    command: Sequence[str],
+    ports: Sequence[int],
+    job_id: str,
+    run_folder: Path,
+    cores: int,
+    openblas: Path | None,
+    system: str,
+    user_environ: Mapping[str, str],
+) -> tuple[RankPlan, ...]:
+    """Plan every rank of a cluster.
+
+    command: the rank's command line; its first word, the interpreter, gives way to the host's `python`, if any.
+    ports: one for each rank. job_id: hexadecimal. cores: of this machine, shared by the ranks on it.
+    The cluster's `env` wins over ours and the user's, except over FORCED and IDENTITY.
+    """
+    world = len(cluster.hosts)
+    assert len(ports) == world, f"{len(ports)} ports for {world} ranks"
+    assert int(job_id, 16) >= 0
+    here = sum(host.is_this_machine for host in cluster.hosts)
+    tuned = tuning(system, openblas, max(1, cores // max(1, here)), user_environ)
+    seen: set[str] = set()
+    plans = []
+    for rank, (host, port) in enumerate(zip(cluster.hosts, ports, strict=True)):
+        folder = str(run_folder.absolute()) if host.is_this_machine else far_folder(host, run_folder.name)
+        place = THIS_MACHINE if host.is_this_machine else f"ssh {host.ssh}"
+        shared = (tuned if host.is_this_machine else {}) | cluster.env
+        shared = {key: value for key, value in shared.items() if key not in IDENTITY} | FORCED
+        said = {KEEPER: "0" if place in seen else "1"}
+        said |= {FAULTS: user_environ[FAULTS]} if FAULTS in user_environ else {}
+        seen.add(place)
+        words = (folder if word == str(run_folder) else word for word in command[1:])
+        plans.append(
+            RankPlan(
+                rank=rank,
+                host=host,
+                argv=(host.python or command[0], *words),
+                env=shared | said | _identity(rank, world, job_id) | _backend(cluster, rank, ports, folder),
+                cwd=Path(host.folder) if host.folder else None,
+                addresses=tuple(f"{ip}:{port}" for ip in host.ips),
+                run_folder=folder,
+                devices=tuple(host.rdma or ()) if cluster.backend == "jaccl" else (),
+            )
+        )
+    return tuple(plans)
+
+
+def far_folder(host: Host, run: str) -> str:
+    """Where a run lies on another host: `runs` of the cluster file, else runs/ in its project folder."""
+    return f"{(host.runs_folder or 'runs').rstrip('/')}/{run}"
+
+
+def hostfile(plans: Sequence[RankPlan]) -> str:
+    """The file that MLX reads: every rank's addresses, in order; for JACCL, every rank's devices towards each other."""
+    return json.dumps([list(plan.devices or plan.addresses) for plan in plans]) + "\n"
+
+
+def environment_notes(
+    *,
+    system: str,
+    openblas: Path | None,
+    cores: int,
+    ranks: int,
+    user_environ: Mapping[str, str] | None = None,
+    cluster_env: Mapping[str, str] | None = None,
+) -> tuple[str, ...]:
+    """What the plan's table says about the ranks' environment. ranks: those on this machine."""
+    notes = []
+    if system == "Linux" and openblas is None:
+        notes.append(f"OpenBLAS not found: training is 10-50 times slower; {INSTALL_HINT}")
+    elif system == "Linux":
+        chosen = {**tuning(system, openblas, max(1, cores // ranks), user_environ or {}), **(cluster_env or {})}
+        threads = chosen["OPENBLAS_NUM_THREADS"]
+        notes.append(f"OpenBLAS preloaded, {threads} thread{'' if threads == '1' else 's'} a rank")
+    for key, value in (cluster_env or {}).items():
+        if key in IDENTITY or FORCED.get(key, value) != value:
+            notes.append(f"{key}={value} of the cluster file is not passed on: the launcher decides it")
+    return tuple(notes)
+
+
+def _identity(rank: int, world: int, job_id: str) -> dict[str, str]:
+    return {"THUNDER_RANK": str(rank), "THUNDER_WORLD_SIZE": str(world), "THUNDER_JOB_ID": job_id}
+
+
+def _backend(cluster: Cluster, rank: int, ports: Sequence[int], folder: str) -> dict[str, str]:
+    """What MLX reads to find its peers; nothing for a world of one."""
+    if len(cluster.hosts) == 1:
+        return {}
+    said = {"MLX_RANK": str(rank), BACKEND: cluster.backend}
+    if cluster.backend == "jaccl":
+        coordinator = f"{cluster.hosts[0].ips[0]}:{ports[0]}"
+        return said | {"MLX_IBV_DEVICES": f"{folder}/{HOSTFILE}", "MLX_JACCL_COORDINATOR": coordinator}
+    return said | {"MLX_HOSTFILE": f"{folder}/{HOSTFILE}"}
+
+
+def tuning(system: str, openblas: Path | None, threads: int, user: Mapping[str, str]) -> dict[str, str]:
+    """Variables that make this system run well; what the user set stays, said again so that it reaches every host."""
+    if system == "Darwin":
+        # without it macOS kills long GPU work while a display is on
+        return {RELAXED_WATCHDOG: user.get(RELAXED_WATCHDOG, "1")}
+    if system != "Linux" or openblas is None:
+        return {}
+    preloaded = user.get("LD_PRELOAD", "")
+    if "openblas" not in preloaded:
+        preloaded = f"{preloaded}:{openblas}" if preloaded else str(openblas)
+    ours = {"OPENBLAS_NUM_THREADS": str(threads), "OMP_NUM_THREADS": str(threads), **KEPT_MEMORY}
+    return {"LD_PRELOAD": preloaded} | {name: user.get(name, value) for name, value in ours.items()}

@@ -1,0 +1,297 @@
+"""One rank on another host, followed through that host's agent: to the launcher it looks like a process here."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Protocol
+
+from thunder.cluster.health import probe
+from thunder.cluster.inventory.rank_plan import RankPlan
+from thunder.cluster.ranks.exit_causes import KINDS, TAIL_LINES, RankEnd
+from thunder.cluster.ranks.local_rank import OnEvent, OnLine
+from thunder.cluster.ranks.protocol import EVERY, MARK, PROTOCOL, SILENCE, Reader, digests, line, texts, whole
+from thunder.cluster.ssh import client
+from thunder.errors import ClusterError, Interrupted, RunFailed, ThunderError
+from thunder.units import Seconds
+
+READY = Seconds(60)  # to start Python there, and for the rank of a launcher that was lost to end
+LAST_WORDS = Seconds(3)
+CHUNK = 1 << 16
+LONGEST_LINE = 4000
+MOST_LINES = 1000  # that wait to be shown; the log has them all
+
+
+class Stream(Protocol):
+    """Bytes to and from an agent. `receive` never waits: None when nothing is there, b"" at the end."""
+
+    def fileno(self) -> int:
+        """For select."""
+        ...
+
+    def receive(self) -> bytes | None:
+        """What has come."""
+        ...
+
+    def send(self, data: bytes) -> None:
+        """Raises OSError where it is closed."""
+        ...
+
+    def close(self) -> None:
+        """End it; the agent notices."""
+        ...
+
+
+class SshStream:
+    """A command on another host: the channel of an ssh connection that is its alone."""
+
+    def __init__(self, host: str, argv: Sequence[str]) -> None:
+        """Raises SshError where the host cannot be reached."""
+        self._connection = client.connect(host)
+        self._channel = self._connection.start(argv)
+
+    def fileno(self) -> int:
+        """See Stream."""
+        return self._channel.fileno()
+
+    def receive(self) -> bytes | None:
+        """See Stream."""
+        try:
+            return self._channel.recv(CHUNK)
+        except TimeoutError:
+            return None
+
+    def send(self, data: bytes) -> None:
+        """See Stream; what the channel does not take is dropped: the agent then hears nothing, and acts on that."""
+        with contextlib.suppress(TimeoutError):
+            self._channel.sendall(data)
+
+    def close(self) -> None:
+        """See Stream."""
+        self._connection.close()
+
+
+def open_stream(plan: RankPlan) -> Stream:
+    """Start the agent of a plan's host."""
+    host = plan.host
+    return SshStream(host.ssh or host.name, [probe.interpreter(host), "-P", "-m", "thunder", "agent"])
+
+
+class FarRank:
+    """A rank that an agent prepares; `go` starts it. Otherwise it is used as RankProcess is."""
+
+    def __init__(
+        self,
+        plan: RankPlan,
+        log: Path,
+        files: Mapping[str, str],
+        opened: Callable[[RankPlan], Stream] = open_stream,
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Start the agent and hand it the plan; returns once it is ready.
+
+        Raises ClusterError where the host, its Python or its folder cannot be used, Interrupted where `stopped`.
+        """
+        self.plan, self.log = plan, log
+        self.returncode: int | None = None
+        self.first = self.told_to_stop = self.interrupted = False
+        self.error: dict[str, Any] | None = None
+        self.lost = self.stalled = ""
+        self._lines: deque[str] = deque(maxlen=MOST_LINES)
+        self._end: dict[str, Any] = {}
+        self._folder = ""
+        self._reader = Reader(MARK)
+        self._stream = opened(plan)
+        self._heard = self._said = time.monotonic()
+        try:
+            self._send(
+                protocol=PROTOCOL,
+                rank=plan.rank,
+                host=plan.host.name,
+                folder=plan.run_folder,
+                argv=list(plan.argv),
+                env=plan.env,
+                addresses=list(plan.addresses),
+                files=dict(files),
+                transient=plan.transient,
+            )
+            self._wait_until_ready(stopped)
+        except BaseException:
+            self._stream.close()
+            raise
+
+    def go(self) -> None:
+        """Start the rank."""
+        self._send(do="go")
+
+    def fileno(self) -> int:
+        """For select: readable when the agent has said something."""
+        return self._stream.fileno()
+
+    def read_events(self, on_event: OnEvent) -> bool:
+        """Take in what the agent has said; False when the channel has ended."""
+        self._send_sign_of_life()
+        data = self._stream.receive()
+        if data is None:
+            return True
+        self._heard = time.monotonic()
+        for message in self._reader.feed(data):
+            self._take(message, on_event)
+        if not data and self.returncode is None:
+            self._lose("the connection to it was lost")
+        return bool(data)
+
+    def read_lines(self, on_line: OnLine) -> None:
+        """Pass on the lines that its log has gained."""
+        for text in self._lines:
+            on_line(self.plan.rank, text)
+        self._lines.clear()
+
+    def poll(self, on_event: OnEvent) -> int | None:
+        """Its exit code once it has ended; a host that has said nothing for too long is given up."""
+        self._send_sign_of_life()
+        if self.returncode is None and time.monotonic() - self._heard > SILENCE:
+            self._lose(f"nothing was heard from it for {SILENCE:g} s: it is off, frozen, or its LAN is away")
+        return self.returncode
+
+    def terminate(self) -> None:
+        """Ask it to stop; it writes a checkpoint and ends."""
+        self.told_to_stop = True
+        self._send(do="terminate")
+
+    def kill(self) -> None:
+        """End it and everything that it started."""
+        self.told_to_stop = self.told_to_stop or self.returncode is None
+        self._send(do="kill")
+
+    def dump(self) -> None:
+        """Ask it to write the stacks of its threads into its log."""
+        self._send(do="dump")
+
+    def close(self) -> None:
+        """End it if it still runs, and the connection with it."""
+        if self.returncode is None:
+            self.kill()
+            until = time.monotonic() + LAST_WORDS
+            while self.returncode is None and time.monotonic() < until:
+                self.read_events(lambda rank, event: None)
+                time.sleep(0.02)
+            if self.returncode is None:
+                self._lose("it did not say that its rank has ended")
+        self._stream.close()
+
+    def end(self) -> RankEnd:
+        """What there is to say about it, once it has ended."""
+        assert self.returncode is not None
+        return RankEnd(
+            rank=self.plan.rank,
+            host=self.plan.host.name,
+            returncode=self.returncode,
+            first=self.first,
+            tail=texts(self._end.get("tail"), TAIL_LINES, LONGEST_LINE),
+            log=self.log,
+            error=self.error,
+            told_to_stop=self.told_to_stop,
+            interrupted=self.interrupted,
+            malformed_events=(whole(self._end.get("malformed_events")) or 0) + self._reader.malformed,
+            lost=self.lost,
+            stalled=self.stalled,
+            folder=self._folder,
+            left=digests(self._end.get("left")),
+        )
+
+    def _take(self, message: dict[str, Any], on_event: OnEvent) -> None:
+        kind = message.get("say")
+        if self.returncode is not None:
+            return  # the last word was said
+        if kind == "event" and isinstance(event := message.get("event"), dict):
+            if event.get("event") == "error":
+                self.error = event
+            on_event(self.plan.rank, event)
+        elif kind == "log":
+            text = str(message.get("text"))[:LONGEST_LINE]
+            self._lines.append(text)
+            # a disk that is full here shall not end a run there; that host keeps its log too
+            with contextlib.suppress(OSError), self.log.open("a", encoding="utf-8", errors="replace") as stream:
+                stream.write(text + "\n")
+        elif kind == "ended" and (code := whole(message.get("returncode"))) is not None:
+            self._end, self.returncode = message, code
+        elif kind == "refused":
+            refused = _refusal(message)
+            self.error = {"message": refused.message, "fix": refused.fix}
+            self.returncode = refused.exit_code
+
+    def _wait_until_ready(self, stopped: Callable[[], bool]) -> None:
+        until = time.monotonic() + READY
+        where = f"{self.plan.host.name}: the agent"
+        while time.monotonic() < until:
+            data = self._stream.receive()
+            for message in self._reader.feed(data or b""):
+                self._heard = time.monotonic()
+                if message.get("say") == "ready":
+                    self._folder = str(message.get("folder"))
+                    return
+                if message.get("say") == "refused":
+                    raise _refusal(message)
+            if data == b"":
+                said = self._reader.noise.decode(errors="replace")
+                raise ClusterError(f"{where} ended before it was ready: {said or 'it said nothing'}", fix=self._fix())
+            if stopped():
+                raise Interrupted("before all ranks were ready", fix="./launch.sh resume")
+            self._send_sign_of_life()
+            time.sleep(0.01)
+        raise ClusterError(f"{where} was not ready within {READY:g} s", fix=self._fix())
+
+    def _fix(self) -> str:
+        return f"ssh {self.plan.host.ssh} and run ./launch.sh setup in the project there; then thunder_status"
+
+    def _send_sign_of_life(self) -> None:
+        now = time.monotonic()
+        if now - self._said > EVERY:
+            self._said = now
+            self._send(do="ping")
+
+    def _send(self, **message: Any) -> None:
+        # that the channel is closed is said when it is read
+        with contextlib.suppress(OSError):
+            self._stream.send(line(message))
+
+    def _lose(self, why: str) -> None:
+        self.lost, self.returncode = why, -9
+        self._stream.close()
+
+
+def _refusal(message: dict[str, Any]) -> ThunderError:
+    """The error that an agent sent."""
+    code, said = whole(message.get("exit_code")), str(message.get("message") or "the agent gave no reason")
+    return KINDS.get(code or 1, RunFailed)(said[:LONGEST_LINE], str(message.get("fix") or "")[:LONGEST_LINE])
+
+
+def prepare(
+    plans: Sequence[RankPlan],
+    log_folder: Path,
+    files: Mapping[str, str],
+    opened: Callable[[RankPlan], Stream] = open_stream,
+    stopped: Callable[[], bool] = lambda: False,
+) -> list[FarRank]:
+    """The ranks on other hosts, all prepared at once; where one cannot be, none is left waiting.
+
+    Raises what FarRank raises, for the first of them.
+    """
+    if not plans:
+        return []
+    with ThreadPoolExecutor(len(plans)) as pool:
+        logs = [log_folder / f"{plan.host.name.replace('/', '_')}-rank-{plan.rank}.log" for plan in plans]
+        futures = [pool.submit(FarRank, *each, files, opened, stopped) for each in zip(plans, logs, strict=True)]
+    faults = [future.exception() for future in futures]
+    for fault in faults:
+        if fault is not None:
+            for future, failed in zip(futures, faults, strict=True):
+                if failed is None:
+                    future.result().close()
+            raise fault
+    return [future.result() for future in futures]

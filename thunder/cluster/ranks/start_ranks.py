@@ -1,0 +1,220 @@
+"""Start the ranks of a plan, here or through agents, follow them to their end, and leave nothing behind."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import signal
+import threading
+import time
+from collections.abc import Callable, Generator, Mapping, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from thunder import digest
+from thunder.cluster.inventory.ports import check_free
+from thunder.cluster.inventory.rank_plan import HOSTFILE, RankPlan, hostfile
+from thunder.cluster.ranks.exit_causes import RankEnd, failure
+from thunder.cluster.ranks.local_rank import OnEvent, OnLine, RankProcess
+from thunder.cluster.ranks.remote_rank import FarRank, Stream, open_stream, prepare
+from thunder.cluster.ranks.watchdog import Deadlines, Watch
+from thunder.units import Seconds
+
+__all__ = ["RankEnd", "StopRequest", "failure", "run_ranks"]
+
+Rank = RankProcess | FarRank
+
+GRACE = Seconds(30)
+# Between looks at the ranks, where no event comes.
+POLL = Seconds(0.1)
+# A dying rank takes its peers with it within milliseconds, and may itself be the slower one to end: only after this
+# are the others told to stop, so that a rank's own error is not cut short, nor mistaken for our signal.
+SETTLE = Seconds(1.0)
+# A rank whose peer has failed has nothing more to save, and may hang in a collective, where it answers no SIGTERM.
+AFTER_FAILURE = Seconds(5)
+# For the stacks of a stalled rank to be written before it is killed.
+DUMP = Seconds(1.0)
+# Requests closer than this are one: a Ctrl-C reaches the terminal's whole group, and a wrapper may pass it on again.
+ONE_REQUEST = Seconds(0.3)
+
+
+class StopRequest:
+    """The wish to stop a run, from a signal handler or another thread: once = save and end, twice = end at once.
+
+    regrouping: not the user wants it, but the ranks shall start again on other hosts.
+    """
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.regrouping = False
+        self._last = float("-inf")
+
+    @property
+    def times(self) -> int:
+        """How often it was asked; once where the ranks are to regroup."""
+        return max(self.asked, int(self.regrouping))
+
+    def ask(self) -> None:
+        """Ask once more."""
+        now = time.monotonic()
+        if now - self._last >= ONE_REQUEST:
+            self.asked += 1
+            self._last = now
+
+
+def run_ranks(
+    plans: Sequence[RankPlan],
+    *,
+    log_folder: Path,
+    on_event: OnEvent,
+    on_line: OnLine | None = None,
+    grace: Seconds = GRACE,
+    stop: StopRequest | None = None,
+    environ: Mapping[str, str] = os.environ,
+    files: Mapping[str, str] | None = None,
+    deadlines: Deadlines | None = None,
+    open_stream: Callable[[RankPlan], Stream] = open_stream,
+) -> tuple[RankEnd, ...]:
+    """Run every rank to its end and say how each ended; `failure` makes an error of that.
+
+    Each rank writes stdout and stderr to log_folder/rank-<r>.log, and JSON lines to the descriptor THUNDER_EVENTS_FD;
+    `on_event(rank, event)` and `on_line(rank, line)` are called in this thread. When a rank fails, the others get
+    SIGTERM, and SIGKILL soon after. SIGINT, SIGTERM and SIGHUP to this process, or `stop`, make all ranks save and end,
+    with SIGKILL after `grace`, and the second time kill them at once; the ends then say `interrupted`.
+    A rank on another host is run by an agent there, with `files` (name -> text) in its run's folder.
+    A rank that makes no progress within `deadlines` (None: not watched) is killed, with all others, and its end says
+    `stalled`. However this function is left, no rank is; if this process is killed, lifelines and agents end the ranks.
+
+    Raises ClusterError where an address is taken or not of this machine, a rank's program cannot be started, or an
+    agent cannot; Interrupted where `stop` is asked before the agents are ready.
+    """
+    stop = stop or StopRequest()
+    log_folder.mkdir(parents=True, exist_ok=True)
+    here, far = [plan for plan in plans if not plan.is_far], [plan for plan in plans if plan.is_far]
+    addresses = hostfile(plans)
+    _prepare_ring(here, addresses)
+    ranks: list[Rank] = []
+    with signals_ask(stop):
+        try:
+            sent = {**(files or {}), HOSTFILE: addresses}
+            agents = prepare(far, log_folder, sent, open_stream, lambda: stop.asked > 0)
+            ranks += agents
+            for agent in agents:
+                agent.go()
+            for plan in here:
+                ranks.append(RankProcess(plan, log_folder / f"rank-{plan.rank}.log", environ))
+            ranks.sort(key=lambda rank: rank.plan.rank)
+            _Supervision(ranks, grace, stop, deadlines).run(on_event, on_line)
+        finally:
+            for rank in ranks:
+                rank.close()
+    return tuple(rank.end() for rank in ranks)
+
+
+def _prepare_ring(plans: Sequence[RankPlan], addresses: str) -> None:
+    """Write the file that MLX_HOSTFILE names, after a last look that no other run has taken the addresses here."""
+    for path in {Path(plan.run_folder) / HOSTFILE for plan in plans if "MLX_RANK" in plan.env}:
+        for plan in plans:
+            for address in plan.addresses:
+                ip, _, port = address.rpartition(":")
+                check_free(ip, int(port))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        digest.write_atomically(path, addresses)
+
+
+@contextlib.contextmanager
+def signals_ask(stop: StopRequest) -> Generator[None]:
+    """Turn signals into requests, and put the handlers back; only the main thread may set any."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        stop.ask()
+
+    # nohup makes a process ignore SIGHUP, so that it outlives its terminal: that stays
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    numbers += [signal.SIGHUP] if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN else []
+    before = {number: signal.signal(number, ask) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+
+class _Supervision:
+    """Watches ranks until all have ended, and decides when they are told to stop and when they are killed."""
+
+    def __init__(
+        self, ranks: list[Rank], grace: Seconds, stop: StopRequest, deadlines: Deadlines | None = None
+    ) -> None:
+        self.ranks, self.grace, self.stop = ranks, grace, stop
+        self.terminate_at = self.kill_at = float("inf")
+        numbers = [rank.plan.rank for rank in ranks]
+        self.watch = Watch(numbers, time.monotonic(), deadlines) if deadlines else None
+
+    def run(self, on_event: OnEvent, on_line: OnLine | None) -> None:
+        """Until every rank has ended."""
+
+        def noted(rank: int, event: dict[str, Any]) -> None:
+            if self.watch and event.get("event") != "error":
+                self.watch.note(rank, event, time.monotonic())
+            on_event(rank, event)
+
+        with selectors.DefaultSelector() as selector:
+            for rank in self.ranks:
+                selector.register(rank.fileno(), selectors.EVENT_READ, rank)
+            while any(rank.returncode is None for rank in self.ranks):
+                for key, _ in selector.select(POLL):
+                    # an empty read is a rank that closed its pipe, often just before it ends
+                    if not key.data.read_events(noted):
+                        selector.unregister(key.fd)
+                self._note_ends(noted)
+                if on_line is not None:
+                    for rank in self.ranks:
+                        rank.read_lines(on_line)
+                now = time.monotonic()
+                self._note_stalls(now)
+                self._stop_those_left(now)
+
+    def _note_ends(self, on_event: OnEvent) -> None:
+        """Collect exit codes; the first failure starts the clock for the others."""
+        for rank in self.ranks:
+            # one on another host may have said its end among its events, before it was asked here
+            code = rank.poll(on_event) if rank.returncode is None else rank.returncode
+            if code and not any(other.first for other in self.ranks):
+                rank.first = True
+                self.terminate_at = min(self.terminate_at, time.monotonic() + SETTLE)
+            if rank.returncode is not None and self.watch:
+                self.watch.ended(rank.plan.rank)
+
+    def _note_stalls(self, now: float) -> None:
+        """The first rank that is overdue ends the attempt: nothing that it or its peers compute is waited for."""
+        if self.watch is None or self.terminate_at < float("inf"):
+            return
+        stall = self.watch.overdue(now)
+        if stall is not None:
+            for rank in self.ranks:
+                rank.dump()
+                if rank.plan.rank == stall.rank and rank.returncode is None:
+                    rank.stalled, rank.first = stall.text, True
+                rank.told_to_stop = rank.told_to_stop or rank.returncode is None
+            self.terminate_at = self.kill_at = now + DUMP
+
+    def _stop_those_left(self, now: float) -> None:
+        running = [rank for rank in self.ranks if rank.returncode is None]
+        if self.stop.times:
+            for rank in running:
+                rank.interrupted = True
+            self.terminate_at = min(self.terminate_at, now)
+        if now >= self.terminate_at:
+            self.kill_at = min(self.kill_at, now + (self.grace if self.stop.times else min(self.grace, AFTER_FAILURE)))
+            for rank in running:
+                if not rank.told_to_stop:
+                    rank.terminate()
+        if now >= self.kill_at or self.stop.times > 1:
+            for rank in running:
+                rank.kill()

@@ -1,0 +1,227 @@
+"""Keep a run going: start its ranks again after a fault, on hosts that are there, in a shape that they can do.
+
+What happened is decided in `ends`, what to do about it here, in `decide` (pure); the rest is carrying it out.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from thunder.cluster.inventory.cluster_file import Host
+from thunder.cluster.ranks.exit_causes import Cause, RankEnd, cause
+from thunder.cluster.ranks.oom_fallbacks import Rung
+from thunder.cluster.ranks.start_ranks import StopRequest, signals_ask
+from thunder.errors import ClusterError, HangError, Interrupted, ResourceError, ThunderError
+from thunder.units import Seconds
+
+INCIDENTS = "incidents.jsonl"
+RESTARTS = 3  # without a new checkpoint in between
+LOOK_AGAIN = Seconds(5)  # between questions whether a host is back
+WAIT = Seconds(600)  # for a host that is gone
+
+
+@dataclass
+class Attempt:
+    """What the ranks are started with. absent: hosts that the run goes on without."""
+
+    number: int
+    rung: int = 0
+    absent: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Incident:
+    """Something that ended an attempt: a line of incidents.jsonl. checkpoint: the newest at that time."""
+
+    time: float
+    attempt: int
+    kind: str
+    rank: int
+    host: str
+    text: str
+    step: int
+    checkpoint: int
+    action: str
+    lost_steps: int
+
+
+@dataclass
+class Progress:
+    """Where the ranks are, by their events."""
+
+    step: int = 0
+    checkpoint: int = -1
+
+    def note(self, event: dict[str, Any]) -> None:
+        """One event of any rank."""
+        step = event.get("step")
+        if isinstance(step, int):
+            if event.get("event") == "checkpoint":
+                self.checkpoint = max(self.checkpoint, step)
+            elif event.get("event") in ("step", "phase"):
+                self.step = step
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What follows from the end of an attempt."""
+
+    action: Literal["stop", "restart", "step down"]
+    error: ThunderError | None = None
+
+
+def decide(found: Cause, rung: int, rungs: int, restarts_left: int) -> Decision:
+    """Stop, start again, or start again one rung lower on the ladder of shapes.
+
+    Only what may go better the next time is tried again: a program's own error comes back every time.
+    """
+    if found.kind in ("interrupted", "own error"):
+        return Decision("stop", found.error)
+    if found.kind in ("gpu timeout", "out of memory"):
+        if rung + 1 < rungs:
+            return Decision("step down")
+        text = f"{found.summary}; and there is no smaller shape with this global batch"
+        return Decision("stop", ResourceError(text, fix="lower --max-seq-length or --num-layers"))
+    if restarts_left > 0:
+        return Decision("restart")
+    text = f"{RESTARTS} restarts without a new checkpoint; the last end: {found.error.message}"
+    return Decision("stop", HangError(text, found.error.fix))
+
+
+# Starts the ranks of an attempt, returns when all have ended, also when asked to stop; raises ClusterError where they
+# cannot be started.
+Start = Callable[[Attempt, StopRequest], Sequence[RankEnd]]
+# Which hosts cannot take part now, each with why; asked between attempts.
+Missing = Callable[[], dict[str, str]]
+
+
+@dataclass
+class Supervisor:
+    """Runs attempts until one comes to its end.
+
+    hosts: all that take part; missing: asks which of them cannot now; solo_after: after so many seconds without them
+    the others go on alone (None: never), and are joined again at the next checkpoint. say: a line for people.
+    """
+
+    start: Start
+    folder: Path
+    ladder: Sequence[Rung]
+    hosts: Sequence[Host]
+    missing: Missing
+    say: Callable[[str], None]
+    solo_after: Seconds | None = None
+    wait: Seconds = WAIT
+    rung: int = 0
+    on_step_down: Callable[[Cause, int], None] = lambda cause, rung: None
+    progress: Progress = field(default_factory=Progress)
+    stop: StopRequest = field(default_factory=StopRequest)
+
+    def run(self) -> None:
+        """To the run's end.
+
+        Raises what the run failed with: HangError once restarts are used up, ResourceError at the ladder's foot,
+        ClusterError where a host stays away, Interrupted.
+        """
+        attempt, left, known = Attempt(1, self.rung), RESTARTS, self.progress.checkpoint
+        with signals_ask(self.stop):
+            while True:
+                found = self._attempt(attempt)
+                # asked for too late, where a fault was quicker: the next attempt is made of all hosts anyway
+                regrouped, self.stop.regrouping = self.stop.regrouping, False
+                if found is None:
+                    return
+                if self.progress.checkpoint > known:
+                    known, left = self.progress.checkpoint, RESTARTS
+                if not (found.kind == "interrupted" and regrouped and not self.stop.asked):
+                    attempt, left = self._after(found, attempt, left)
+                attempt = Attempt(attempt.number + 1, attempt.rung, self._who_is_absent())
+
+    def _attempt(self, attempt: Attempt) -> Cause | None:
+        """One attempt; a cluster that cannot be started is an end like others."""
+        over = threading.Event()
+        if attempt.absent:
+            threading.Thread(target=self._join_again, args=(attempt.absent, over), daemon=True).start()
+        try:
+            return cause(self.start(attempt, self.stop))
+        except ClusterError as error:
+            return Cause("peer lost", -1, "", error)
+        finally:
+            over.set()
+
+    def _join_again(self, absent: Sequence[str], over: threading.Event) -> None:
+        """Once there is a new checkpoint and nobody is missing any more, ask the ranks to stop and start together."""
+        since = self.progress.checkpoint
+        while not over.wait(LOOK_AGAIN):
+            if self.progress.checkpoint > since and not set(absent) & self.missing().keys():
+                if not over.is_set():
+                    self.say(f"{', '.join(absent)}: back; joining again")
+                    self.stop.regrouping = True
+                return
+
+    def _after(self, found: Cause, attempt: Attempt, left: int) -> tuple[Attempt, int]:
+        """Note what happened and go on, or raise."""
+        decision = decide(found, attempt.rung, len(self.ladder), left)
+        self._note(found, attempt, decision.action)
+        if decision.action == "stop":
+            assert decision.error is not None
+            raise decision.error
+        if decision.action == "step down":
+            below = attempt.rung + 1
+            self.on_step_down(found, below)
+            self.say(f"{found.kind} on {found.host}: going on with {self.ladder[below]}, the same global batch")
+            return Attempt(attempt.number, below, attempt.absent), left
+        self.say(f"{found.summary}: starting again ({left - 1} of {RESTARTS} restarts left)")
+        return attempt, left - 1
+
+    def _note(self, found: Cause, attempt: Attempt, action: str) -> None:
+        newest = max(0, self.progress.checkpoint)
+        incident = Incident(
+            time=round(time.time(), 3),
+            attempt=attempt.number,
+            kind=found.kind,
+            rank=found.rank,
+            host=found.host,
+            text=found.error.message,
+            step=self.progress.step,
+            checkpoint=newest,
+            action=action,
+            lost_steps=max(0, self.progress.step - newest),
+        )
+        if found.kind == "interrupted":
+            return
+        try:
+            with (self.folder / INCIDENTS).open("a", encoding="utf-8", errors="backslashreplace") as stream:
+                stream.write(json.dumps(asdict(incident), ensure_ascii=False) + "\n")
+        except OSError as error:  # a full disk is often what happened: it shall not hide that
+            self.say(f"{INCIDENTS} cannot be written: {error.strerror}")
+
+    def _who_is_absent(self) -> tuple[str, ...]:
+        """Wait until all hosts are there, or long enough to go on without those that are not."""
+        begun, said = time.monotonic(), ""
+        while gone := self.missing():
+            waited = time.monotonic() - begun
+            there = [host.name for host in self.hosts if host.name not in gone]
+            if self.solo_after is not None and waited >= self.solo_after and there:
+                self.say(f"going on without {', '.join(gone)}, with the same global batch")
+                return tuple(gone)
+            why = "; ".join(f"{name}: {text}" for name, text in gone.items())
+            if waited >= self.wait:
+                raise ClusterError(f"waited {waited:.0f} s for {why}", fix=f"./launch.sh resume {self.folder.name}")
+            if why != said:
+                self.say(f"waiting for {why}")
+                said = why
+            self._sleep(LOOK_AGAIN)
+        return ()
+
+    def _sleep(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            if self.stop.times:
+                raise Interrupted("while it waited for hosts", fix=f"./launch.sh resume {self.folder.name}")
+            time.sleep(0.1)

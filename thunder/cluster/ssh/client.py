@@ -1,0 +1,302 @@
+"""SSH to a host as its owner set it up: their config, keys, agent and known hosts; no key is ever added unseen."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import errno
+import hashlib
+import logging
+import os
+import shlex
+import socket
+import subprocess
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import NoReturn, Protocol
+
+import paramiko
+
+from thunder.cluster.ssh.ssh_config import SshError, Target, resolve
+from thunder.units import Seconds
+
+CONNECT = Seconds(5)
+LIMIT = 1_000_000  # bytes kept of each stream: a host that floods us must not fill our memory
+SYSTEM_KNOWN_HOSTS = Path("/etc/ssh/ssh_known_hosts")
+_SILENCE = logging.NullHandler()  # else paramiko's tracebacks land on stderr; what they say, we say
+
+
+@dataclass(frozen=True)
+class Completed:
+    """A command that ended."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+class Connection(Protocol):
+    """A host where commands can be run."""
+
+    def run(self, argv: Sequence[str], timeout: Seconds, stdin: str = "") -> Completed:
+        """Run a command to its end; raises SshError where that takes longer."""
+        ...
+
+    def close(self) -> None:
+        """End it, and what still runs on it."""
+        ...
+
+
+def connect(name: str, home: Path | None = None, timeout: Seconds = CONNECT) -> SshConnection:
+    """Open a connection to a host; each stage (TCP, banner, keys, log-in) gets `timeout`.
+
+    Raises SshError that says in which way it failed, with the command that mends it.
+    """
+    logging.getLogger("paramiko").addHandler(_SILENCE)
+    target = resolve(name, home)
+    client = paramiko.SSHClient()
+    client.set_missing_host_key_policy(_Refuse(target))
+    jumped = None
+    try:
+        for path in (SYSTEM_KNOWN_HOSTS, *target.known_hosts):
+            if path.is_file():
+                client.get_host_keys().load(str(path))
+        if target.alias:
+            _file_under_address(client, target)
+        if target.jump:
+            if "," in target.jump:
+                raise SshError("config", f"{name}: ProxyJump over several hosts is not supported here")
+            jumped = connect(target.jump, home, timeout)
+        client.connect(
+            target.address,
+            target.port,
+            username=target.user,
+            key_filename=[each for each in target.identities if Path(each).is_file()] or None,
+            timeout=timeout,
+            banner_timeout=timeout * 0.8,  # before the whole exchange is given up, so that it is known what was missing
+            auth_timeout=timeout,
+            channel_timeout=timeout,
+            look_for_keys=not target.only_identities,
+            sock=jumped.tunnel(target.address, target.port, timeout) if jumped else None,
+        )
+    except BaseException as error:
+        transport = client.get_transport()
+        greeted = transport is not None and transport.initial_kex_done
+        client.close()
+        if jumped:
+            jumped.close()
+        _explain(error, target, timeout, greeted)
+    return SshConnection(target, client, jumped)
+
+
+class SshConnection:
+    """An open connection; each command has a channel of its own, so several may run at once."""
+
+    def __init__(self, target: Target, client: paramiko.SSHClient, jumped: SshConnection | None = None) -> None:
+        self.target, self._client, self._jumped = target, client, jumped
+
+    def __enter__(self) -> SshConnection:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the connection, and with it what still runs on it."""
+        self._client.close()
+        if self._jumped:
+            self._jumped.close()
+
+    def tunnel(self, address: str, port: int, timeout: Seconds) -> paramiko.Channel:
+        """A channel to somewhere that this host can reach."""
+        return self._transport().open_channel("direct-tcpip", (address, port), ("127.0.0.1", 0), timeout=timeout)
+
+    def run(self, argv: Sequence[str], timeout: Seconds, stdin: str = "") -> Completed:
+        """Run a command to its end. Its words reach the remote shell quoted, whatever is in them.
+
+        Raises SshError where it does not end in time or the connection is lost.
+        """
+        until = time.monotonic() + timeout
+        try:
+            with contextlib.closing(self._transport().open_session(timeout=timeout)) as channel:
+                channel.settimeout(timeout)
+                channel.exec_command(shlex.join(argv))
+                channel.sendall(stdin.encode())
+                channel.shutdown_write()
+                kept = _drain(channel, until)
+                return Completed(channel.recv_exit_status(), *(text.decode(errors="replace") for text in kept))
+        except (TimeoutError, EOFError, OSError, paramiko.SSHException) as error:
+            why = f"no answer within {timeout:g} s" if isinstance(error, TimeoutError) else str(error) or "lost"
+            raise SshError("no answer", f"{self.target.name}: {shlex.join(argv)[:80]}: {why}") from None
+
+    def start(self, argv: Sequence[str], timeout: Seconds = CONNECT) -> paramiko.Channel:
+        """Start a command and return its channel, which gives what the command prints and takes its input.
+
+        Reading from it never waits (TimeoutError), and writing to it for `timeout` at most.
+        Raises SshError where the connection is lost.
+        """
+        try:
+            channel = self._transport().open_session(timeout=timeout)
+            channel.set_combine_stderr(True)
+            channel.exec_command(shlex.join(argv))
+        except (OSError, EOFError, paramiko.SSHException) as error:
+            raise SshError("no answer", f"{self.target.name}: {shlex.join(argv)[:80]}: {error or 'lost'}") from None
+        channel.settimeout(0.0)
+        return channel
+
+    def fetch(self, far: str, near: Path) -> None:
+        """Copy one file from there, whole or not at all: beside its place, then renamed.
+
+        Raises SshError where it cannot be copied.
+        """
+        beside = near.with_name(f".{near.name}.{os.getpid()}.tmp")
+        try:
+            with contextlib.closing(self._client.open_sftp()) as sftp:
+                sftp.get(far, str(beside))
+            os.replace(beside, near)
+        except (OSError, EOFError, paramiko.SSHException) as error:
+            raise SshError("no answer", f"{self.target.name}: {far} cannot be copied: {error}") from None
+        finally:
+            beside.unlink(missing_ok=True)
+
+    def _transport(self) -> paramiko.Transport:
+        transport = self._client.get_transport()
+        if transport is None or not transport.is_active():
+            raise SshError("no answer", f"{self.target.name}: the ssh connection was lost")
+        return transport
+
+
+class ThisMachine:
+    """The machine we are on, where no ssh is needed."""
+
+    def run(self, argv: Sequence[str], timeout: Seconds, stdin: str = "") -> Completed:
+        """Run a command to its end."""
+        try:
+            done = subprocess.run(argv, input=stdin.encode(), capture_output=True, timeout=timeout, check=False)
+        except subprocess.TimeoutExpired:
+            raise SshError("no answer", f"{argv[0]}: no answer within {timeout:g} s") from None
+        except OSError as error:
+            return Completed(127, "", f"{argv[0]}: {error.strerror}")
+        return Completed(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class _Refuse(paramiko.MissingHostKeyPolicy):
+    """An unknown key ends the connection, with what is needed to make it known."""
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+
+    def missing_host_key(self, client: paramiko.SSHClient, hostname: str, key: paramiko.PKey) -> NoReturn:
+        raise SshError(
+            "unknown key",
+            f"{self.target.name}: its key {fingerprint(key)} is not in {_file(self.target)} as {self.target.known_as}",
+            fix=f"{_keyscan(self.target)}   # after comparing: on it, ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub",
+        )
+
+
+def fingerprint(key: paramiko.PKey) -> str:
+    """As `ssh-keygen -l` prints it: 'SHA256:...'."""
+    return "SHA256:" + base64.b64encode(hashlib.sha256(key.asbytes()).digest()).decode().rstrip("=")
+
+
+def _drain(channel: paramiko.Channel, until: float) -> tuple[bytes, bytes]:
+    """What a command writes on stdout and stderr, to its end; past LIMIT it is read and dropped."""
+    kept = bytearray(), bytearray()
+    while True:
+        ended = channel.exit_status_ready() and channel.eof_received
+        quiet = True
+        for stream, ready, read in zip(
+            kept,
+            (channel.recv_ready, channel.recv_stderr_ready),
+            (channel.recv, channel.recv_stderr),
+            strict=True,
+        ):
+            while ready() and time.monotonic() < until:
+                data, quiet = read(65536), False
+                stream += data[: LIMIT - len(stream)]
+        if ended and quiet:
+            return bytes(kept[0]), bytes(kept[1])
+        if channel.closed and quiet:
+            raise EOFError("the connection was lost")
+        if time.monotonic() > until:
+            raise TimeoutError
+        if quiet:
+            time.sleep(0.01)
+
+
+def _file_under_address(client: paramiko.SSHClient, target: Target) -> None:
+    """HostKeyAlias: only the keys under that name count, and paramiko looks for them under the address."""
+    keys = client.get_host_keys()
+    known = dict(keys.lookup(target.known_as) or {})
+    keys.clear()
+    for kind, key in known.items():
+        keys.add(target.address if target.port == 22 else f"[{target.address}]:{target.port}", kind, key)
+
+
+def _file(target: Target) -> Path:
+    return target.known_hosts[0] if target.known_hosts else Path("~/.ssh/known_hosts")
+
+
+def _keyscan(target: Target) -> str:
+    port = ["-p", str(target.port)] if target.port != 22 else []
+    return f"{shlex.join(['ssh-keyscan', *port, target.address])} >> {shlex.quote(str(_file(target)))}"
+
+
+def _explain(error: BaseException, target: Target, timeout: Seconds, greeted: bool) -> NoReturn:
+    """Raise what a failed connection means to its user; what is no failure of the connection goes on as it is.
+
+    greeted: the host's key was exchanged, so that what failed is the log-in, or a key file of ours on the way to it.
+    """
+    where = f"{target.name} ({target.user + '@' if target.user else ''}{target.address}:{target.port})"
+    if isinstance(error, SshError):
+        raise error
+    if isinstance(error, paramiko.BadHostKeyException):
+        offered = fingerprint(error.key)
+        forget = shlex.join(["ssh-keygen", "-f", str(_file(target)), "-R", target.known_as])
+        raise SshError(
+            "changed key",
+            f"{target.name}: its key is {offered}, another than in {_file(target)}: it was installed anew, "
+            "or it is another machine",
+            fix=f"{forget} && {_keyscan(target)}   # only if you know why it changed",
+        ) from None
+    if isinstance(error, paramiko.SSHException) and greeted:
+        raise SshError(
+            "refused",
+            f"{where} takes none of our keys: {error}",
+            fix=f"{shlex.join(['ssh-copy-id', target.name])}   # with a passphrase: ssh-add first",
+        ) from None
+    if isinstance(error, paramiko.SSHException | OSError | EOFError):
+        raise SshError("unreachable", f"{where}: {_reason(error, timeout)}", _reach_fix(error, target)) from None
+    raise error
+
+
+def _reason(error: BaseException, timeout: Seconds) -> str:
+    if isinstance(error, TimeoutError):
+        return f"no answer within {timeout:g} s"
+    if isinstance(error, paramiko.ssh_exception.NoValidConnectionsError):
+        return ", ".join({str(each.strerror or each) for each in error.errors.values()})
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    if "banner" in str(error) or "No existing session" in str(error):
+        return "it takes the connection but then says nothing: frozen, overloaded, or no ssh server"
+    return str(error) or "the connection was closed"
+
+
+def _reach_fix(error: BaseException, target: Target) -> str:
+    ssh = shlex.join(["ssh", "-v", target.name, "true"])
+    if isinstance(error, socket.gaierror):
+        return f"give {target.name} a HostName in ~/.ssh/config, then: {ssh}"
+    numbers = [error.errno] if isinstance(error, OSError) else []
+    if isinstance(error, paramiko.ssh_exception.NoValidConnectionsError):
+        numbers = [each.errno for each in error.errors.values()]
+    if errno.ECONNREFUSED in numbers:
+        return f"switch on Remote Login there (System Settings, General, Sharing), then: {ssh}"
+    return f"is it on, awake and on the network? then: {ssh}"

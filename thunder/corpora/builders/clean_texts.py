@@ -1,0 +1,127 @@
+"""Clean text from files, a seeded choice of it in bounded memory."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from thunder.corpora.rows.correction_rows import Source
+from thunder.corpora.rows.jsonl_lines import Fault, Faults, Lines, Progress, json_object
+from thunder.corpora.splits import eval_only
+from thunder.corpora.splits.near_duplicates import comparable_key
+from thunder.corpora.splits.split_by_reference import mark_of
+from thunder.errors import CorpusError
+from thunder.text.normalize import faults, normalise
+
+
+@dataclass(frozen=True)
+class Text:
+    """A clean text (NFC, trimmed) and where it was found."""
+
+    text: str
+    source: str
+
+    @property
+    def key(self) -> str:
+        """What is compared of it."""
+        return comparable_key(self.text)
+
+
+@dataclass(frozen=True)
+class Texts:
+    """The texts chosen, in the order of the files, how many there were, and why others were left out."""
+
+    chosen: list[Text]
+    found: int
+    sources: list[Source]
+    left_out: dict[str, int]
+
+
+def choose(
+    paths: Sequence[Path],
+    column: str,
+    most: int,
+    seed: int,
+    lengths: tuple[int, int],
+    progress: Progress | None = None,
+) -> Texts:
+    """Choose at most so many different texts, each with the same chance.
+
+    Left out and counted: those outside the lengths (code points), with faults such as mixed scripts, said already, or
+    sentences of a benchmark. Raises CorpusError for files that cannot be read, are a benchmark, or have no such column.
+    """
+    draw = random.Random(f"{seed}/texts")
+    left_out: Counter[str] = Counter()
+    kept: list[tuple[int, Text]] = []
+    seen: set[int] = set()
+    sources: list[Source] = []
+    found = 0
+    for path in paths:
+        bad = Faults()
+        lines = Lines(path, bad, progress)
+        rows = of_benchmark = 0
+        for number, text in _column(lines, column, bad):
+            text, rows = normalise(text).strip(), rows + 1
+            key = comparable_key(text)
+            reason = _unfit(text, key, lengths)
+            of_benchmark += reason == "sentences of a benchmark"
+            if not reason and (mark := mark_of(key)) in seen:
+                reason = "said already"
+            if reason:
+                left_out[reason] += 1
+                continue
+            seen.add(mark)
+            found += 1
+            # reservoir sampling: of all texts so far each has the same chance to be kept
+            place = len(kept) if len(kept) < most else int(draw.random() * found)
+            if place < most:
+                kept[place : place + 1] = [(found, Text(text, f"{path.name}:{number}"))]
+        if bad:
+            raise bad.error(f"{path} cannot be used:", fix="correct these lines")
+        eval_only.refuse_file(path, lines.sha256, rows, of_benchmark)
+        sources.append(Source(path, lines.sha256, lines.bytes, rows, f"text, {path.suffix.lstrip('.') or 'lines'}"))
+    return Texts([text for _, text in sorted(kept, key=lambda one: one[0])], found, sources, dict(left_out))
+
+
+def _unfit(text: str, key: str, lengths: tuple[int, int]) -> str:
+    """Why a text is not used, or nothing."""
+    if not lengths[0] <= len(text) <= lengths[1]:
+        return "too short or too long"
+    if eval_only.contains(mark_of(key)):
+        return "sentences of a benchmark"
+    return "with faults" if faults(text) else ""
+
+
+def _column(lines: Lines, column: str, bad: Faults) -> Iterator[tuple[int, str]]:
+    """(line number, text) of a tab-separated file with a header, a JSONL file, or a file of plain lines."""
+    kind = lines.path.suffix.lower()
+    place = None
+    for number, line in lines:
+        try:
+            if kind == ".jsonl":
+                value = json_object(line).get(column)
+                if not isinstance(value, str):
+                    raise Fault(f"no text '{column}'")
+                value.encode()
+                yield number, value
+                continue
+            text = line.decode().rstrip("\r\n")
+            if kind != ".tsv":
+                yield number, text
+                continue
+            cells = text.split("\t")
+            if place is None:
+                if column not in cells:
+                    raise CorpusError(f"{lines.path}: no column '{column}'", fix=f"--column {' | '.join(cells)[:200]}")
+                place = cells.index(column)
+            elif len(cells) <= place:
+                raise Fault(f"has {len(cells)} cells, so no '{column}'")
+            else:
+                yield number, cells[place]
+        except UnicodeError:
+            bad.add(f"{lines.path}:{number}: is not UTF-8")
+        except Fault as fault:
+            bad.add(f"{lines.path}:{number}: {fault}")

@@ -1,0 +1,297 @@
+"""Real correction rows to a corpus: checked, divided so that nothing leaks, with the error model of what is trained."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from thunder.corpora.builders import clean_texts
+from thunder.corpora.builders.clean_texts import Text
+from thunder.corpora.builders.corpus_folder import Writer
+from thunder.corpora.builders.describe import describe, error_classes, learned_files
+from thunder.corpora.builders.spool import Spool
+from thunder.corpora.builders.synthetic_corpus import Code, damaged, portable, target_of
+from thunder.corpora.builders.totals import counts_of
+from thunder.corpora.channels import error_channel as channels
+from thunder.corpora.channels.error_channel import Channel
+from thunder.corpora.channels.hand_written import hand_written
+from thunder.corpora.corpus_settings import BuildSettings
+from thunder.corpora.rows.chatml import messages
+from thunder.corpora.rows.correction_rows import UNKNOWN, Reader, Source
+from thunder.corpora.rows.jsonl_lines import Faults, Progress
+from thunder.corpora.splits import eval_only, near_duplicates
+from thunder.corpora.splits.split_by_reference import PARTS, part_of, place_of
+from thunder.errors import CorpusError
+
+LEFT_OUT = "left out"
+BEYOND, NEAR, BENCHMARK = "beyond --max-cer", "near duplicates of held-out rows", "sentences of a benchmark"
+
+
+@dataclass
+class Build:
+    """A corpus on its way: what was decided so far, and what is counted for the manifest."""
+
+    settings: BuildSettings
+    spool: Spool
+    sources: list[Source] = field(default_factory=list)
+    notes: Counter[str] = field(default_factory=Counter)
+    left_out: Counter[str] = field(default_factory=Counter)
+    parts: list[str] = field(default_factory=list)
+
+
+def build_agp_nko_correction_chatml(
+    settings: BuildSettings,
+    code: Code | None = None,
+    progress: Progress | None = None,
+    made: Callable[[int], None] | None = None,
+) -> dict[str, Any]:
+    """Make a corpus of real rows, with identity and synthetic ones where they are asked for; returns its manifest.
+
+    One streaming pass over the files checks and spools the rows; then they are divided by reference text (and
+    recording), rows of training that share a stretch with held-out ones are dealt with, and the parts are written:
+    real rows first. The error model is learned from real training rows only.
+    Raises CorpusError that lists every faulty line, or the rows that leak where those are refused.
+    """
+    with Writer(Path(settings.out)) as writer:
+        spool = Spool(writer.stage)
+        try:
+            build = Build(settings, spool)
+            _read(build, progress)
+            build.parts = _divide(build)
+            _part_near_duplicates(build)
+            channel = _learned(build)
+            _write(build, writer)
+            train = Training(build, channel, progress)
+            for more in (train.identity, train.synthetic):
+                for row in more(writer.totals["train"].rows):
+                    writer.add("train", row)
+                    if made:
+                        made(1)
+        finally:
+            spool.remove()
+        manifest = _manifest(build, channel, train.used, code)
+        extras = learned_files(channel)
+        extras["README.md"] = describe(manifest, writer.totals)
+        return writer.finish(manifest, extras)
+
+
+def _read(build: Build, progress: Progress | None) -> None:
+    """Check and spool every row of the inputs."""
+    settings = build.settings
+    reader = Reader(settings.recompute, settings.run_id, settings.evidence_class, progress)
+    if not settings.inputs and not settings.predictions:
+        raise CorpusError("no rows are named", fix="thunder corpus build ROWS.jsonl --out FOLDER")
+    if bool(settings.predictions) != bool(settings.references):
+        raise CorpusError("--predictions and --references belong together", fix="give both, or one joined file")
+    streams: list[Iterator[dict[str, Any]]] = [reader.file(Path(path)) for path in settings.inputs]
+    if settings.predictions and settings.references:
+        streams.append(reader.joined(Path(settings.predictions), Path(settings.references)))
+    for stream in streams:
+        rows = benchmark = 0
+        for row in stream:
+            rows += 1
+            if settings.max_cer is not None and row["cer_edits"] > settings.max_cer * row["reference_chars"]:
+                build.left_out[BEYOND] += 1
+                continue
+            build.spool.add(row | {"messages": messages(row)})
+            benchmark += build.spool.benchmark[-1]
+        eval_only.refuse_file(reader.sources[-1].path, reader.sources[-1].sha256, rows, benchmark)
+    build.spool.close()
+    reader.finish()
+    build.sources, build.notes = reader.sources, reader.notes
+
+
+def _divide(build: Build) -> list[str]:
+    """The part of each row, that of its component; a component with a sentence of a benchmark is never trained on."""
+    settings, spool = build.settings, build.spool
+    marks = [spool.ties.mark(node) for node in spool.nodes]
+    ours = {mark for mark, flag in zip(marks, spool.benchmark, strict=True) if flag}
+    if ours and settings.benchmark_rows == "refuse":
+        raise CorpusError(
+            f"{sum(spool.benchmark)} rows are sentences of FLORES-200, which is for evaluation only",
+            fix="--benchmark-rows test keeps them for the test, drop leaves them out",
+        )
+    held = "test" if settings.benchmark_rows == "test" else LEFT_OUT
+    parts: dict[int, str] = {
+        mark: held if mark in ours else part_of(mark, settings.salt, settings.valid_share, settings.test_share)
+        for mark in set(marks)
+    }
+    found = [parts[mark] for mark in marks]
+    if held == LEFT_OUT and ours:
+        build.left_out[BENCHMARK] = found.count(LEFT_OUT)
+    elif ours:
+        build.notes["rows of a public benchmark, all of them in test"] = sum(spool.benchmark)
+    return found
+
+
+def _part_near_duplicates(build: Build) -> None:
+    """Find rows that share a stretch with one that is held out: of valid with test, of train with both."""
+    settings, spool, parts = build.settings, build.spool, build.parts
+    held = near_duplicates.Held(settings.near_duplicate_chars)
+    pairs: list[tuple[int, int]] = []
+    for part in ("test", "valid", "train"):
+        for numbers, keys in spool.keys([one == part for one in parts]):
+            if part != "test":
+                shared = held.shared_with(keys)
+                pairs += [(number, other) for number, other in zip(numbers, shared, strict=True) if other is not None]
+        if part != "train":
+            leaky = {number for number, _ in pairs} if settings.near_duplicates == "drop" else set()
+            for numbers, keys in spool.keys([one == part and n not in leaky for n, one in enumerate(parts)]):
+                held.add(numbers, keys)
+    if pairs and settings.near_duplicates == "refuse":
+        raise _leaks(build, pairs)
+    if settings.near_duplicates == "keep":
+        build.notes[f"{NEAR}, kept"] = len(pairs)
+        return
+    for number, _ in pairs:
+        parts[number] = LEFT_OUT
+    if pairs:
+        build.left_out[NEAR] = len(pairs)
+
+
+def _leaks(build: Build, pairs: list[tuple[int, int]]) -> CorpusError:
+    shown = pairs[:20]
+    names = {number: row["source"] for number, row in build.spool.rows({one for pair in shown for one in pair})}
+    faults = Faults()
+    for number, other in pairs:
+        if faults.count < len(shown):
+            held = f"{names[other]} ({build.parts[other]})"
+            faults.add(f"{names[number]} ({build.parts[number]}) shares a stretch of text with {held}")
+        else:
+            faults.count += 1
+    return faults.error(
+        f"{len(pairs)} rows share {build.settings.near_duplicate_chars} code points with a held-out one:",
+        fix="--near-duplicates drop leaves them out of training",
+    )
+
+
+def _learned(build: Build) -> Channel | None:
+    """The error channel of the real training rows, or None where they have no errors within --worst-cer."""
+    wanted = _chosen(build, [number for number, part in enumerate(build.parts) if part == "train"])
+    pairs = ((row["asr_text"], row["reference_text"]) for _, row in build.spool.rows(wanted) if row["origin"] == "real")
+    try:
+        learned = channels.learn(pairs, {"learned_from": "training rows"}, build.settings.worst_cer)
+    except CorpusError:
+        build.notes["training rows without an error to learn from"] = len(wanted)
+        return None
+    return learned
+
+
+def _chosen(build: Build, numbers: list[int]) -> set[int]:
+    """At most --statistics-rows of some rows, chosen by the marks of their references."""
+    most = build.settings.statistics_rows
+    return set(numbers if len(numbers) <= most else sorted(numbers, key=lambda n: (build.spool.marks[n], n))[:most])
+
+
+def _write(build: Build, writer: Writer) -> None:
+    """The real rows, each into its part, in the order they came; of many the units but code points on a choice."""
+    kinds = build.spool.kinds()
+    measured: set[int] = set()
+    for part in PARTS:
+        measured |= _chosen(build, [number for number, one in enumerate(build.parts) if one == part])
+    for number, line in enumerate(build.spool.lines()):
+        part = build.parts[number]
+        if part in PARTS:
+            row = json.loads(line) if number in measured else None
+            counts = counts_of(row["asr_text"], row["reference_text"]) if row else None
+            kind = kinds[build.spool.kind_number(number)]
+            writer.add_line(part, line, build.spool.edits(number), kind, counts)
+
+
+class Training:
+    """What is added to the real training rows: rows that are right already, and synthetic ones.
+
+    used: files of clean text and why lines of them were left out, for the manifest.
+    """
+
+    def __init__(self, build: Build, channel: Channel | None, progress: Progress | None) -> None:
+        self.build, self.channel, self.progress = build, channel, progress
+        self.numbers = [number for number, part in enumerate(build.parts) if part == "train"]
+        self.used: dict[str, Any] = {"sources": [], "left_out": {}, "channel": None}
+
+    def identity(self, rows: int) -> Iterator[dict[str, Any]]:
+        """Rows of references that stay as they are, until they and the right ones among the rows have their share."""
+        share, spool = self.build.settings.identity_share, self.build.spool
+        right = [number for number in self.numbers if spool.edits(number)[0] == 0]
+        wanted = round(max(0.0, share * rows - len(right)) / (1 - share))
+        # rows with one reference have one mark: each reference is taken once
+        once = {spool.marks[number]: number for number in reversed(self.numbers) if spool.edits(number)[0]}
+        order = sorted(once, key=lambda mark: place_of(mark, self.build.settings.seed))
+        for _, row in spool.rows({once[mark] for mark in order[:wanted]}):
+            row |= {
+                "feat_id": f"{row['feat_id']}-identity",
+                "asr_text": row["reference_text"],
+                "cer_edits": 0,
+                "trajectory_scalars": {},
+                "partition": UNKNOWN if row["partition"] == UNKNOWN else "stable",
+                "origin": "identity",
+                "evidence_class": "synthetic",
+            }
+            for key in ("sigils", "cer", "cer_cp", "source_partition"):
+                row.pop(key, None)
+            yield row | {"messages": messages(row)}
+
+    def synthetic(self, rows: int) -> Iterator[dict[str, Any]]:
+        """Damaged clean text, until it has its share; rows: how many there are without it."""
+        settings = self.build.settings
+        wanted = round(settings.synthetic_share / (1 - settings.synthetic_share) * rows)
+        if not wanted:
+            return
+        channel = self.channel or hand_written()
+        target = target_of(channel, settings.target_cer)
+        clean = self._from_files(wanted) if settings.text else self._from_rows(wanted)
+        if not clean:
+            raise CorpusError("no clean text is left to damage", fix="give more with --text")
+        self.used["channel"] = channel.name
+        self.used["target_cer"] = round(target, 6)
+        if len(clean) < wanted:
+            self.build.notes["clean texts used more than once"] = wanted - len(clean)
+        yield from damaged([clean[at % len(clean)] for at in range(wanted)], channel, target, settings.seed)
+
+    def _from_rows(self, wanted: int) -> list[Text]:
+        """References of the training rows, chosen by hash."""
+        spool = self.build.spool
+        once = {spool.marks[number]: number for number in reversed(self.numbers)}
+        order = sorted(once, key=lambda mark: place_of(mark, self.build.settings.seed + 1))
+        rows = spool.rows({once[mark] for mark in order[:wanted]})
+        return [Text(row["reference_text"].strip(), row["source"]) for _, row in rows]
+
+    def _from_files(self, wanted: int) -> list[Text]:
+        """Clean lines of files that share no stretch with a held-out row."""
+        settings, spool = self.build.settings, self.build.spool
+        paths = [Path(path) for path in settings.text or ()]
+        found = clean_texts.choose(paths, settings.column, wanted + wanted // 2, settings.seed, (8, 200), self.progress)
+        held = near_duplicates.Held(settings.near_duplicate_chars)
+        marks = set()
+        for numbers, keys in spool.keys([part in ("valid", "test") for part in self.build.parts]):
+            held.add(numbers, keys)
+            marks |= set(keys)
+        fit = []
+        for batch in near_duplicates.batches(found.chosen):
+            keys = [text.key for text in batch]
+            for text, key, other in zip(batch, keys, held.shared_with(keys), strict=True):
+                if key not in marks and other is None:
+                    fit.append(text)
+        left_out = dict(found.left_out)
+        if len(fit) < len(found.chosen):
+            left_out[NEAR] = len(found.chosen) - len(fit)
+        self.used["sources"] = found.sources
+        self.used["left_out"] = {f"clean text {reason}": times for reason, times in left_out.items()}
+        return fit[:wanted]
+
+
+def _manifest(build: Build, channel: Channel | None, used: dict[str, Any], code: Code | None) -> dict[str, Any]:
+    return {
+        "builder": "build_agp_nko_correction_chatml",
+        "code": dict(code or {}),
+        "settings": portable(build.settings.resolved()),
+        "sources": [source.as_dict() for source in [*build.sources, *used["sources"]]],
+        "left_out": dict(sorted(build.left_out.items())) | used["left_out"],
+        "notes": dict(sorted(build.notes.items())),
+        "channel": None if channel is None else {"name": channel.name, **channel.provenance} | error_classes(channel),
+        "synthetic_errors": {key: used[key] for key in ("channel", "target_cer") if used.get(key)} or None,
+    }

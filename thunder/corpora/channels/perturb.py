@@ -1,0 +1,194 @@
+"""Text as an error channel would have heard it, at the error rate that is asked for."""
+
+from __future__ import annotations
+
+import random
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from itertools import accumulate
+
+import numpy as np
+
+from thunder.corpora.channels.error_channel import END, SEEN_OFTEN, START, Channel
+from thunder.errors import UsageError
+from thunder.text import distance
+from thunder.text.alphabet import kind_of
+from thunder.text.distance import ErrorCount
+from thunder.text.normalize import normalise
+
+# halvings of the interval in which a scale lies, and its upper end
+HALVINGS = 20
+LARGEST_SCALE = 2.0**14
+# no error is surer than this, so that chances can be scaled
+CERTAIN = 0.999
+# no text is asked to have more edits than this a code point: nothing of it would be left
+WORST_CER = 0.9
+# texts that are damaged on trial, at most, and how often, to find how far edits fall short of the errors made
+TRIAL_TEXTS, TRIALS = 1000, 5
+CLOSE_ENOUGH = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """What may happen at one place: how likely an error is, which ones, and the edits that one makes on the average."""
+
+    chance: float
+    outcomes: tuple[str, ...]
+    sums: tuple[int, ...]
+    cost: float
+
+    def one(self, source: random.Random) -> str:
+        """An error, drawn by its count."""
+        return self.outcomes[bisect_right(self.sums, source.random() * self.sums[-1])]
+
+
+def _draw(errors: Mapping[str, int], places: int, cost: Callable[[str], float]) -> Draw:
+    """errors: counts among so many places at which they could have been; a channel from a file draws alike."""
+    counted = {outcome: times for outcome, times in sorted(errors.items()) if times > 0}
+    total = sum(counted.values())
+    if not total:
+        return Draw(0.0, (), (), 0.0)
+    mean = sum(cost(outcome) * times for outcome, times in counted.items()) / total
+    return Draw(total / max(places, total), tuple(counted), tuple(accumulate(counted.values())), mean)
+
+
+class Perturber:
+    """A channel made ready to damage texts at a target error rate; it keeps no state between texts.
+
+    target_cer: edits per code point summed over many texts, strictly between 0 and WORST_CER. Each text gets a
+    severity drawn from the channel's rows, so that some stay right and some get very bad, and the channel's chances
+    are scaled to meet it. Raises UsageError for another target, and for a channel without any error.
+    """
+
+    def __init__(self, channel: Channel, target_cer: float) -> None:
+        if not 0 < target_cer < WORST_CER:
+            raise UsageError(f"a target error rate of {target_cer:g}", fix=f"give one between 0 and {WORST_CER:g}")
+        self.channel, self.target_cer = channel, target_cer
+        self.gain = 1.0
+        self._runs = {kind: _draw(row, sum(row.values()), int) for kind, row in channel.runs.items()}
+        self._loop = _draw(channel.loops, channel.gaps, lambda loop: float(np.prod(_period_and_times(loop))))
+        self._severities = _capped(channel.severities, WORST_CER / target_cer)
+        # methods are cached on the instance, so that two channels do not share what was seen
+        self._change = lru_cache(maxsize=1 << 16)(self._change_at)
+        self._insertion = lru_cache(maxsize=1 << 16)(self._insertion_at)
+        if not any(row.keys() - {context[-1:]} for context, row in channel.changes.items() if len(context) == 1):
+            if channel.insertions.get("", {}).keys() <= {""} and not channel.loops:
+                raise UsageError(f"the channel {channel.name!r} makes no error", fix="learn it from pairs that differ")
+
+    def calibrate(self, texts: Sequence[str], seed: int) -> None:
+        """Set the gain by damaging texts on trial as `corrupt_all` will: neighbouring errors make fewer edits."""
+        step = -(-len(texts) // TRIAL_TEXTS) or 1
+        for _ in range(TRIALS):
+            total = ErrorCount()
+            for number in range(0, len(texts), step):
+                total += distance.count(self.corrupt(texts[number], source_of(seed, number)), texts[number].strip())
+            if not total.rate or abs(total.rate / self.target_cer - 1) < CLOSE_ENOUGH:
+                break
+            # from one trial to the next not more than double or half
+            self.gain *= min(2.0, max(0.5, self.target_cer / total.rate))
+
+    def corrupt(self, text: str, source: random.Random) -> str:
+        """One text (NFC, trimmed) with errors; only `source.random()` is drawn from."""
+        text = normalise(text).strip()
+        padded = START + text + END
+        changes = [self._change(padded[at : at + 3]) for at in range(len(text))]
+        insertions = [self._insertion(padded[at : at + 2]) for at in range(len(text) + 1)]
+        scale = self._scale(len(text), [*changes, *insertions], source)
+        parts: list[str] = []
+        at = 0
+        while at <= len(text):
+            if _happens(insertions[at], scale, source):
+                parts.append(insertions[at].one(source))
+            if _happens(self._loop, scale, source):
+                period, times = _period_and_times(self._loop.one(source))
+                parts.append("".join(parts[-period:])[-period:] * times)
+            if at < len(text) and _happens(changes[at], scale, source):
+                heard = changes[at].one(source)
+                parts.append(heard)
+                at += 1 if heard else int(self._runs[kind_of(text[at])].one(source))
+            else:
+                parts += text[at : at + 1]
+                at += 1
+        return normalise("".join(parts)).strip()
+
+    def _scale(self, length: int, draws: list[Draw], source: random.Random) -> float:
+        """The power s for which chances 1 - (1 - p)^s make as many edits as the text's severity asks for."""
+        severity = self._severities[int(source.random() * len(self._severities))]
+        wanted = severity * self.target_cer * self.gain * length
+        logs = np.log1p(-np.minimum([draw.chance for draw in (*draws, self._loop)], CERTAIN))
+        costs = np.array([*[draw.cost for draw in draws], self._loop.cost * (length + 1)])
+        return _halve(lambda scale: float(costs @ -np.expm1(scale * logs)) - wanted)
+
+    def _change_at(self, context: str) -> Draw:
+        """context: a code point between its neighbours; the largest part of it that was seen often is used."""
+        character = context[1]
+        for part in (context, context[:2], character):
+            row = self.channel.changes.get(part)
+            if row is not None and (part == character or sum(row.values()) >= SEEN_OFTEN):
+                errors = {heard: times for heard, times in row.items() if heard != character}
+                run = self._runs.get(kind_of(character))
+                if run is None:
+                    errors.pop("", None)
+                run_cost = 1.0 if run is None else run.cost
+                return _draw(errors, sum(row.values()), partial(_change_cost, run_cost))
+        return _draw({}, 1, len)
+
+    def _insertion_at(self, context: str) -> Draw:
+        """context: the two neighbours of a gap."""
+        for part in (context, context[:1], ""):
+            row = self.channel.insertions.get(part)
+            if row is not None and (part == "" or sum(row.values()) >= SEEN_OFTEN):
+                errors = {inserted: times for inserted, times in row.items() if inserted}
+                return _draw(errors, sum(row.values()), len)
+        return _draw({}, 1, len)
+
+
+def corrupt(channel: Channel, text: str, source: random.Random, target_cer: float) -> str:
+    """One text damaged at about a target error rate; for many make one Perturber and calibrate it."""
+    return Perturber(channel, target_cer).corrupt(text, source)
+
+
+def corrupt_all(channel: Channel, texts: Iterable[str], seed: int, target_cer: float) -> list[str]:
+    """Texts damaged so that together they have the target error rate; the same for the same seed."""
+    texts = list(texts)
+    perturber = Perturber(channel, target_cer)
+    perturber.calibrate(texts, seed)
+    return [perturber.corrupt(text, source_of(seed, number)) for number, text in enumerate(texts)]
+
+
+def source_of(seed: int, number: int) -> random.Random:
+    """A text's own random numbers: what it is asked to bear does not depend on the texts before it."""
+    return random.Random(f"{seed}/{number}")
+
+
+def _capped(severities: Sequence[float], most: float) -> tuple[float, ...]:
+    """Severities of which none passes the most, scaled so that their mean is 1 again."""
+    given = np.array(severities)
+    factor = _halve(lambda scale: float(np.minimum(scale * given, most).mean()) - 1.0)
+    return tuple(np.minimum(factor * given, most).tolist())
+
+
+def _change_cost(run_cost: float, heard: str) -> float:
+    return 1.0 if heard else run_cost
+
+
+def _happens(draw: Draw, scale: float, source: random.Random) -> bool:
+    return draw.chance > 0 and source.random() < 1 - (1 - min(draw.chance, CERTAIN)) ** scale
+
+
+def _period_and_times(loop: str) -> tuple[int, int]:
+    period, _, times = loop.partition("x")
+    return int(period), int(times)
+
+
+def _halve(excess: Callable[[float], float]) -> float:
+    """Where a rising function that begins at or below 0 passes it; LARGEST_SCALE if nowhere before that."""
+    low, high = 0.0, 1.0
+    while excess(high) < 0 and high < LARGEST_SCALE:
+        low, high = high, high * 2
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if excess(middle) < 0 else (low, middle)
+    return (low + high) / 2

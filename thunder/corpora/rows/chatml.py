@@ -1,0 +1,36 @@
+"""How a correction row asks a model to correct: the prompt, with what is known of the recogniser, and the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from thunder.corpora.rows.correction_rows import UNKNOWN
+from thunder.text.chat import correction_messages, correction_prompt
+
+
+def prompt(row: Mapping[str, Any]) -> str:
+    """The user's turn: partition, sigils and trajectory, a line each where they are known, then the correction prompt.
+
+    A row of which only the text is known gets the plain prompt, so that one model answers both. The text comes last.
+    """
+    return "".join(f"{line}\n" for line in _known(row)) + correction_prompt(row["asr_text"])
+
+
+def messages(row: Mapping[str, Any]) -> list[dict[str, str]]:
+    """A correction row as chat messages: the prompt and the reference text (NFC)."""
+    question, answer = correction_messages(row["asr_text"], row["reference_text"])
+    if known := _known(row):
+        question = question | {"content": "".join(f"{line}\n" for line in known) + question["content"]}
+    return [question, answer]
+
+
+def _known(row: Mapping[str, Any]) -> list[str]:
+    lines = []
+    if (partition := row.get("partition") or UNKNOWN) != UNKNOWN:
+        lines.append(f"Partition: {partition}")
+    if sigils := row.get("sigils"):
+        lines.append(f"Sigils: {' '.join(map(str, sigils if isinstance(sigils, list) else str(sigils).split()))}")
+    if scalars := row.get("trajectory_scalars"):
+        lines.append(f"Trajectory: {', '.join(f'{name} {value:.3g}' for name, value in sorted(scalars.items()))}")
+    return lines

@@ -1,0 +1,264 @@
+"""Correction rows, what was recognised and what was meant: read in a stream from each of their forms, and checked."""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+from thunder.corpora.rows.chat_rows import ID_FIELDS, PAIRS, VERBATIM
+from thunder.corpora.rows.joins import PREDICTED, REFERENCE, halves_of, merged
+from thunder.corpora.rows.jsonl_lines import Fault, Faults, Lines, Progress, kind_of_value, sound_object
+from thunder.errors import CorpusError
+from thunder.text import distance, normalize, row_fields
+from thunder.text.row_fields import PARTITIONS, UNKNOWN
+
+SCHEMA = "thunder.correction/1"
+EVIDENCE = ("oracle", "smoke", "synthetic", "prediction_only", "real_same_provenance", "real_other_provenance")
+# what a correction row has, and what may stand there; `run_id` it may lack
+FIELDS: dict[str, tuple[type, ...]] = row_fields.FIELDS | {"reference_text": (str,)}
+OPTIONAL: dict[str, tuple[type, ...]] = {"run_id": (str, type(None)), "origin": (str,), "evidence_class": (str,)}
+_TYPES = FIELDS | OPTIONAL
+TEXT_PAIRS = tuple(pair for pair in PAIRS if pair not in (VERBATIM, ("input", "output")))
+# error rates that the logs of others state; ours are rounded before they are compared
+LOGGED, ROUNDING = ("cer_cp", "cer"), 1e-4
+
+_NAMES: dict[type, str] = {str: "a text", int: "a whole number", dict: "an object", type(None): "null"}
+# what no text of N'Ko alone, or of Latin alone, has: without it there are no faults to look for one by one
+_NOT_NKO = re.compile("[^\u07c0-\u07f9 -@\\[-`{-~\u060c\u061b\u061f\u00ab\u00bb]|(?<![\u07c0-\u07f5])[\u07eb-\u07f3]")
+_NOT_LATIN = re.compile("[^ -~\u00c0-\u024f\u0250-\u02af\u2019]")
+_NKO, _LATIN = re.compile("[\u07ca-\u07ea]"), re.compile("[A-Za-z\u00c0-\u024f\u0250-\u02af]")
+
+
+@dataclass(frozen=True)
+class Source:
+    """One input file as it was read."""
+
+    path: Path
+    sha256: str
+    bytes: int
+    rows: int
+    form: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """For the manifest: the name without its folder, so that it is the same wherever the file lies."""
+        return {
+            "name": self.path.name, "sha256": self.sha256, "bytes": self.bytes, "rows": self.rows, "form": self.form
+        }  # fmt: skip
+
+
+class Reader:
+    """Reads correction rows from files, one by one; `finish` raises all of their faults at once.
+
+    recompute: take our count where a row's 'cer_edits' or 'reference_chars' is another; else that is a fault.
+    run_id, evidence_class: what rows get that do not say it. notes: oddities that are no faults, counted by name.
+    """
+
+    def __init__(
+        self,
+        recompute: bool = False,
+        run_id: str | None = None,
+        evidence_class: str | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        self.recompute, self.run_id, self.evidence_class, self.progress = recompute, run_id, evidence_class, progress
+        self.faults = Faults()
+        self.notes: Counter[str] = Counter()
+        self.sources: list[Source] = []
+        self.rows = 0
+        self._seen: dict[int, str] = {}
+
+    def file(self, path: Path) -> Iterator[dict[str, Any]]:
+        """The rows of one file: correction rows, or pairs of texts (see TEXT_PAIRS)."""
+        lines = Lines(path, self.faults, self.progress)
+        forms: Counter[str] = Counter()
+        for number, line in lines:
+            where = f"{path.name}:{number}"
+            try:
+                fields = sound_object(line)
+                form, pair = _form(fields)
+                forms[form] += 1
+                row = self._row(fields, form, pair, where, f"{path.stem}-{number}")
+            except Fault as fault:
+                self.faults.add(f"{path}:{number}: {fault}")
+            else:
+                yield row
+        self._done(lines, sum(forms.values()), ", ".join(sorted(forms)))
+
+    def joined(self, predictions: Path, references: Path) -> Iterator[dict[str, Any]]:
+        """The rows of a run: predictions and references that belong together by feat_id, one to one.
+
+        Only rows whose partner has not come yet are held. In the order of the files where that is the same in both.
+        """
+        kinds = (predictions, PREDICTED), (references, REFERENCE)
+        files = [Lines(path, self.faults, self.progress) for path, _ in kinds]
+        halves = [halves_of(lines, self.faults) for lines in files]
+        waiting: tuple[dict[str, tuple[int, bytes]], dict[str, tuple[int, bytes]]] = ({}, {})
+        counts = [0, 0]
+        for both in zip_longest(*halves):
+            for side, half in enumerate(both):
+                if half is None:
+                    continue
+                counts[side] += 1
+                feat_id, mine = half
+                other = waiting[1 - side].pop(feat_id, None)
+                if other is None:
+                    waiting[side][feat_id] = mine
+                    continue
+                pair = (mine, other) if side == 0 else (other, mine)
+                try:
+                    fields = merged([sound_object(line) for _, line in pair])
+                    where = f"{predictions.name}:{pair[0][0]}"
+                    row = self._row(fields, "joined", ("asr_text", "reference_text"), where, feat_id)
+                except Fault as fault:
+                    self.faults.add(f"{predictions}:{pair[0][0]} and {references}:{pair[1][0]}: {fault}")
+                else:
+                    yield row
+        for side, left in enumerate(waiting):
+            for feat_id, (number, _) in left.items():
+                self.faults.add(f"{files[side].path}:{number}: feat_id {feat_id!r} is not in {files[1 - side].path}")
+        for side in (0, 1):
+            self._done(files[side], counts[side], ("predictions", "references")[side])
+
+    def finish(self) -> None:
+        """Raise CorpusError with every fault of every file, or because no row was found."""
+        if self.faults:
+            names = ", ".join(str(source.path) for source in self.sources)
+            fix = "correct these lines; where only counts differ, --recompute takes ours"
+            raise self.faults.error(f"{names} cannot be used:", fix=fix)
+        if not self.rows:
+            names = ", ".join(str(source.path) for source in self.sources) or "no file"
+            raise CorpusError(f"{names}: has no rows", fix="give a JSONL file with one row on each line")
+
+    def _done(self, lines: Lines, rows: int, form: str) -> None:
+        self.notes.update({name: times for name, times in lines.notes.items()})
+        self.sources.append(Source(lines.path, lines.sha256, lines.bytes, rows, form))
+
+    def _row(self, fields: dict[str, Any], form: str, pair: tuple[str, str], where: str, name: str) -> dict[str, Any]:
+        """One row in our form, texts in NFC. Raises Fault."""
+        if form == "correction" and (missing := [key for key in FIELDS if key not in fields]):
+            raise Fault(f"lacks {', '.join(map(repr, missing))}")
+        _check_types(fields, pair)
+        asr_text, reference = self._normal(fields.pop(pair[0])), self._normal(fields.pop(pair[1]))
+        if not reference.strip():
+            raise Fault(f"'{pair[1]}' is empty")
+        if form != "correction":
+            name = next((fields[key] for key in ID_FIELDS if isinstance(fields.get(key), str) and fields[key]), name)
+        fields.pop("feat_id", None) if form != "correction" else (name := fields["feat_id"])
+        if (earlier := self._seen.setdefault(hash(name), where)) != where:
+            raise Fault(f"feat_id {name!r} stands already at {earlier}")
+        counts = self._counts(fields, asr_text, reference)
+        self._note(asr_text, reference)
+        self.rows += 1
+        row = {
+            "schema": SCHEMA,
+            "feat_id": name,
+            "audio_id": fields.pop("audio_id", None),
+            "source_split": fields.pop("split", None) or fields.pop("source_split", None),
+            "script": fields.pop("script", None) or script_of(reference),
+            "mode": fields.pop("mode", None) or UNKNOWN,
+            "asr_text": asr_text,
+            "reference_text": reference,
+            **counts,
+            "trajectory_scalars": _scalars(fields.pop("trajectory_scalars", None)),
+            "partition": self._partition(fields, form),
+            "run_id": fields.pop("run_id", None) or self.run_id,
+            "origin": fields.pop("origin", "real"),
+            "evidence_class": fields.pop("evidence_class", None) or self._evidence(form),
+            "source": where,
+        }
+        for key in ("schema", "messages"):
+            fields.pop(key, None)
+        return row | {key: value for key, value in fields.items() if key not in row}
+
+    def _normal(self, text: str) -> str:
+        if unicodedata.is_normalized("NFC", text):
+            return text
+        self.notes["texts not in NFC"] += 1
+        return normalize.normalise(text)
+
+    def _counts(self, fields: dict[str, Any], asr_text: str, reference: str) -> dict[str, int]:
+        """Edits and reference code points, counted again and held against what the row says of them."""
+        edits = distance.edits(asr_text, reference)
+        counts = {"cer_edits": edits, "reference_chars": len(reference)}
+        for key, ours in counts.items():
+            claimed = fields.pop(key, ours)
+            if claimed != ours:
+                if not self.recompute:
+                    raise Fault(f"'{key}' is {claimed}, but counted in NFC it is {ours}")
+                self.notes[f"'{key}' recomputed"] += 1
+        for key in LOGGED:
+            logged = fields.get(key)
+            if isinstance(logged, float) and abs(logged - edits / len(reference)) > ROUNDING:
+                self.notes[f"'{key}' is not edits by code points"] += 1
+        return counts
+
+    def _note(self, asr_text: str, reference: str) -> None:
+        if not asr_text.strip():
+            self.notes["nothing recognised"] += 1
+        kinds = {fault.kind for text in (asr_text, reference) if not _plain(text) for fault in normalize.faults(text)}
+        self.notes.update(kinds)
+
+    def _partition(self, fields: dict[str, Any], form: str) -> str:
+        given = fields.pop("partition", None)
+        if given in PARTITIONS:
+            return given
+        if form in ("correction", "joined"):
+            self.notes["unknown partition"] += 1
+        if given not in (None, UNKNOWN):
+            fields["source_partition"] = given
+        return UNKNOWN
+
+    def _evidence(self, form: str) -> str:
+        if self.evidence_class:
+            return self.evidence_class
+        return "real_same_provenance" if form in ("correction", "joined") else "real_other_provenance"
+
+
+def _plain(text: str) -> bool:
+    """Whether a quick look is enough to see that a text has none of the faults of `normalise.faults`."""
+    return not _NOT_NKO.search(text) or not _NOT_LATIN.search(text)
+
+
+def script_of(text: str) -> str:
+    """The script that most letters of a text are of: nko, latin or other."""
+    nko, latin = len(_NKO.findall(text)), len(_LATIN.findall(text))
+    return "other" if not nko and not latin else "nko" if nko >= latin else "latin"
+
+
+def _form(fields: Mapping[str, Any]) -> tuple[str, tuple[str, str]]:
+    """How a row is read, and the names of its two texts."""
+    ours = ("asr_text", "reference_text")
+    if fields.get("schema", SCHEMA) != SCHEMA:
+        raise Fault(f"is of schema {fields['schema']!r}; known is {SCHEMA!r}")
+    if "schema" in fields or ("feat_id" in fields and any(key in fields for key in ours)):
+        return "correction", ours
+    pair = next((pair for pair in TEXT_PAIRS if fields.keys() >= set(pair)), None)
+    if pair is None:
+        found = ", ".join(map(repr, fields)) or "nothing"
+        known = ", ".join(f"{question} + {answer}" for question, answer in TEXT_PAIRS)
+        raise Fault(f"no correction; found {found}; would understand a correction row, or {known}")
+    return f"{pair[0]} + {pair[1]}", pair
+
+
+def _check_types(fields: Mapping[str, Any], pair: Iterable[str]) -> None:
+    for key, value in fields.items():
+        kinds = (str,) if key in pair else _TYPES.get(key)
+        if kinds and type(value) not in kinds:
+            wanted = " or ".join(_NAMES[kind] for kind in kinds)
+            raise Fault(f"'{key}' is {kind_of_value(fields[key])}, not {wanted}")
+    if fields.get("evidence_class", EVIDENCE[0]) not in EVIDENCE:
+        raise Fault(f"'evidence_class' is {fields['evidence_class']!r}; known are {', '.join(EVIDENCE)}")
+
+
+def _scalars(scalars: dict[str, Any] | None) -> dict[str, float]:
+    for name, value in (scalars or {}).items():
+        if type(value) not in (int, float) or not math.isfinite(value):
+            raise Fault(f"'trajectory_scalars': '{name}' is {value!r}, not a finite number")
+    return scalars or {}

@@ -1,0 +1,56 @@
+"""Long corrections cut into short ones, where both texts can be cut at the same place."""
+
+from __future__ import annotations
+
+import hashlib
+
+from thunder.corpora.rows.chat_rows import Row
+from thunder.text.distance import align
+from thunder.text.normalize import normalise
+
+# A piece that finds no place to be cut at grows to so many times its length, and is then cut all the same.
+PATIENCE = 2
+
+
+def cut(asr_text: str, reference: str, words: int, first: int = 0) -> list[tuple[str, str]]:
+    """(recognised, wanted) pieces of about `words` words, cut after a word that stands in both texts.
+
+    first: words of the first piece, so that texts with one beginning are not all cut alike; 0: as the others.
+    The pieces' words, in order, are those of both texts; white space between words becomes one space.
+    """
+    assert words > 0
+    pieces: list[tuple[str, str]] = []
+    heard: list[str] = []
+    wanted: list[str] = []
+    limit = first or words
+    for operation in align(asr_text, reference, unit="word"):
+        heard += [operation.hypothesis] if operation.hypothesis else []
+        wanted += [operation.reference] if operation.reference else []
+        anchored = operation.kind == "equal" and len(heard) >= limit
+        if anchored or (len(heard) >= PATIENCE * words and operation.kind == "substitution"):
+            pieces.append((" ".join(heard), " ".join(wanted)))
+            heard, wanted, limit = [], [], words
+    if heard or wanted:
+        rest = (" ".join(heard), " ".join(wanted))
+        if pieces and not (rest[0] and rest[1]):  # nothing can be asked, or answered, by itself
+            before = pieces.pop()
+            rest = (f"{before[0]} {rest[0]}".strip(), f"{before[1]} {rest[1]}".strip())
+        pieces.append(rest)
+    return pieces
+
+
+def of_row(row: Row, words: int) -> list[Row]:
+    """A correction as several; a row that is none, or whose prompt does not hold its text as it is, stays whole."""
+    asr_text = normalise(row.asr_text)
+    question = row.messages[-2]["content"] if len(row.messages) > 1 else ""
+    if not row.is_correction or question.count(row.asr_text) != 1 or len(asr_text.split()) <= words:
+        return [row]
+    chosen = int.from_bytes(hashlib.sha256(row.reference.encode()).digest()[:4]) % words
+    found = []
+    for number, (heard, wanted) in enumerate(cut(asr_text, normalise(row.reference), words, first=chosen + 1)):
+        asked = {**row.messages[-2], "content": question.replace(row.asr_text, heard)}
+        messages = (*row.messages[:-2], asked, {**row.messages[-1], "content": wanted})
+        found.append(
+            Row(messages, f"{row.source}#{number}", f"{row.row_id}#{number}", row.fields | {"asr_text": heard})
+        )
+    return found

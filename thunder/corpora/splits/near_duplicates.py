@@ -1,0 +1,102 @@
+"""Near duplicates: texts of two splits that share a stretch of so many characters, found by hashes of all stretches.
+
+Each text is read in one normal form (see `comparable_key`) as a sequence of code points; every window of `size` of
+them has a 64-bit polynomial hash, computed for many texts at once. Only the hashes of the held-out texts are kept, 12
+bytes a window, so memory grows with what is held out and not with what is trained on. A text shorter than the window
+has none: it is found only where it is the whole of another (the same key), which the splits see to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import TypeVar
+
+import numpy as np
+
+from thunder.text.normalize import comparable
+
+SIZE = 20
+# texts hashed at once, and the bits of the table that answers "surely not" without a search
+BATCH, TABLE_BITS = 2048, 24
+# odd, so that powers of it do not vanish modulo 2^64; the second spreads code points over all bits first
+_BASE, _SPREAD = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9)
+Item = TypeVar("Item")
+
+
+def comparable_key(text: str) -> str:
+    """What is compared of a text: as for scoring across sources (see `comparable`), in small letters."""
+    return comparable(text).lower()
+
+
+def batches(items: Iterable[Item], size: int = BATCH) -> Iterator[list[Item]]:
+    """Items in lists of at most so many."""
+    stream = iter(items)
+    while batch := list(islice(stream, size)):
+        yield batch
+
+
+def hashes(keys: Sequence[str], size: int) -> tuple[np.ndarray, np.ndarray]:
+    """(hash of every window, number of the text it is of) of some texts, in order; W windows in all."""
+    lengths = np.array([len(key) for key in keys], np.int64)
+    codes = np.frombuffer("".join(keys).encode("utf-32-le", "surrogatepass"), np.uint32).astype(np.uint64)
+    if len(codes) < size:
+        return np.empty(0, np.uint64), np.empty(0, np.int64)
+    spread = (codes + np.uint64(1)) * _SPREAD
+    spread ^= spread >> np.uint64(31)
+    windows = len(codes) - size + 1
+    total = np.zeros(windows, np.uint64)
+    for at in range(size):  # Horner's rule, for all windows together; overflow is the modulus
+        total *= _BASE
+        total += spread[at : at + windows]
+    total ^= total >> np.uint64(29)
+    text = np.repeat(np.arange(len(keys)), lengths)
+    inside = text[:windows] == text[size - 1 :]  # a window must not reach into the next text
+    return total[inside], text[:windows][inside]
+
+
+class Held:
+    """The windows of held-out texts; asks of other texts which held-out one, if any, they share a window with."""
+
+    def __init__(self, size: int = SIZE) -> None:
+        assert size > 0
+        self.size = size
+        self._hashes: list[np.ndarray] = []
+        self._owners: list[np.ndarray] = []
+        self._sorted: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
+
+    def add(self, numbers: Sequence[int], keys: Sequence[str]) -> None:
+        """Hold texts out; numbers: what each is called in answers."""
+        found, texts = hashes(keys, self.size)
+        self._hashes.append(found)
+        self._owners.append(np.array(numbers, np.uint32)[texts])
+        self._sorted = None
+
+    def shared_with(self, keys: Sequence[str]) -> list[int | None]:
+        """For each text the number of a held-out one that it shares a window with, or None."""
+        table, known, owners = self._prepared()
+        found, texts = hashes(keys, self.size)
+        maybe = table[found >> np.uint64(64 - TABLE_BITS)]
+        found, texts = found[maybe], texts[maybe]
+        answers: list[int | None] = [None] * len(keys)
+        if not len(known):
+            return answers
+        places = np.minimum(np.searchsorted(known, found), len(known) - 1)
+        same = known[places] == found
+        for text, owner in zip(texts[same].tolist(), owners[places[same]].tolist(), strict=True):
+            if answers[text] is None:
+                answers[text] = owner
+        return answers
+
+    def _prepared(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(table of leading bits, hashes in order, owner of each)."""
+        if self._sorted is None:
+            known = np.concatenate([*self._hashes, np.empty(0, np.uint64)])
+            owners = np.concatenate([*self._owners, np.empty(0, np.uint32)])
+            order = np.argsort(known, kind="stable")
+            known, owners = known[order], owners[order]
+            self._hashes, self._owners = [known], [owners]
+            table = np.zeros(1 << TABLE_BITS, bool)
+            table[known >> np.uint64(64 - TABLE_BITS)] = True
+            self._sorted = table, known, owners
+        return self._sorted

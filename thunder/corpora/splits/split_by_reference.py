@@ -1,0 +1,108 @@
+"""Holding rows out by what they say, so that no reference text is both trained on and tested on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+
+from thunder.corpora.rows.chat_rows import Row
+from thunder.errors import UsageError
+from thunder.text.normalize import normalise
+
+
+def holdout(rows: Iterable[Row], fraction: float, salt: str) -> tuple[list[Row], list[Row]]:
+    """Divide rows into (kept, held out), each in the order given.
+
+    A row's side depends on its reference text, the fraction and the salt, and on nothing else: rows with one reference
+    stay together, rows keep their side when others come or go, and a larger fraction only adds to what is held out.
+    About `fraction` of the distinct references are held out; of few rows it can be none.
+
+    Raises UsageError where the fraction is not between 0 and 1.
+    """
+    if not 0 <= fraction <= 1:
+        raise UsageError(f"a fraction of {fraction} cannot be held out", fix="give a fraction between 0 and 1")
+    kept: list[Row] = []
+    held_out: list[Row] = []
+    for row in rows:
+        (held_out if _position(reference_key(row), salt) < fraction else kept).append(row)
+    return kept, held_out
+
+
+def reference_key(reference: Row | str) -> str:
+    """What two reference texts have in common when they are the same text: the normal form, trimmed.
+
+    Surrounding space is trimmed by the chat template, so it does not make another text.
+    """
+    return normalise(reference if isinstance(reference, str) else reference.reference).strip()
+
+
+def _position(key: str, salt: str) -> float:
+    """Where a reference lies in [0, 1): its salted digest, read as a fraction."""
+    # 53 bits are what a float holds exactly; more could round up to 1.0
+    return (int.from_bytes(hashlib.sha256(f"{salt}\0{key}".encode()).digest()[:8]) >> 11) / 2**53
+
+
+PARTS = ("train", "valid", "test")
+
+
+def mark_of(key: str) -> int:
+    """64 bits that stand for a text or a name."""
+    return int.from_bytes(hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()[:8])
+
+
+def part_of(mark: int, salt: str, valid: float, test: float) -> str:
+    """The split of a reference by its mark: a share `test` of all marks is test, the next `valid` are valid.
+
+    It depends on nothing else, so a reference is in the same split of every corpus made with the same shares, and a
+    larger test share only takes from what was valid or train. Raises UsageError where nothing is left to train on.
+    """
+    if valid + test >= 1:
+        raise UsageError(f"shares of {valid:g} and {test:g} leave no training rows", fix="hold out less")
+    position = _position(f"{mark:016x}", salt)
+    return "test" if position < test else "valid" if position < test + valid else "train"
+
+
+def place_of(mark: int, seed: int) -> int:
+    """A reference's place in an order that depends on the seed: its mark, mixed."""
+    return (mark ^ (seed * 0x9E3779B97F4A7C15)) * 0xBF58476D1CE4E5B9 % (1 << 64) >> 11
+
+
+class Ties:
+    """Rows that must stay together since they share a reference text or a recording, directly or over others.
+
+    Each row is tied by marks; the component of a row is known by the smallest mark of a reference in it, so that it
+    does not depend on the order of rows.
+    """
+
+    def __init__(self) -> None:
+        self._nodes: dict[int, int] = {}
+        self._parents: list[int] = []
+        self._marks: list[int] = []
+
+    def add(self, reference: int, audio_id: str | None) -> int:
+        """Tie a row's reference to its recording; returns the node by which `mark` knows the row."""
+        node = self._node(reference, reference)
+        if audio_id:
+            self._join(node, self._node(mark_of(f"audio\0{audio_id}"), reference))
+        return node
+
+    def mark(self, node: int) -> int:
+        """The smallest reference mark of the component that a node is in."""
+        return self._marks[self._root(node)]
+
+    def _node(self, mark: int, reference: int) -> int:
+        node = self._nodes.setdefault(mark, len(self._parents))
+        if node == len(self._parents):
+            self._parents.append(node)
+            self._marks.append(reference)
+        return node
+
+    def _root(self, node: int) -> int:
+        while self._parents[node] != node:
+            self._parents[node] = node = self._parents[self._parents[node]]
+        return node
+
+    def _join(self, one: int, other: int) -> None:
+        one, other = sorted((self._root(one), self._root(other)))
+        self._parents[other] = one
+        self._marks[one] = min(self._marks[one], self._marks[other])

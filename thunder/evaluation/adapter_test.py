@@ -1,0 +1,76 @@
+"""The test at the end of training: answers of the base and of the adapter to the test rows, shared by the ranks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import mlx.nn as nn
+
+from thunder import digest
+from thunder.corpora.rows.chat_rows import Row
+from thunder.evaluation import cases
+from thunder.evaluation.decoding.model_engine import ModelEngine, stop_tokens
+from thunder.evaluation.metrics import summary
+from thunder.evaluation.metrics.error_rate import scored, summarise
+from thunder.evaluation.metrics.judge import judged
+from thunder.parallel import collectives
+from thunder.parallel.world import World
+
+__all__ = ["PREDICTIONS", "compare", "stop_tokens"]
+PREDICTIONS = "test_predictions.jsonl"
+# kept of a judged row: whatever the texts and their edits in code points do not say already
+_KEPT = ("partition", "script", "confidence", "confidence_base", "seconds", "flags", "flags_base")
+
+
+def compare(
+    model: nn.Module,
+    tokenizer: Any,
+    rows: Sequence[Row],
+    stops: set[int],
+    world: World,
+    folder: Path,
+    on_row: Callable[[int, int], None] = lambda done, total: None,
+    batch_size: int = 8,
+    window: int = 0,
+) -> dict[str, Any]:
+    """Answer the rows with the adapter off and on; ranks share the rows; rank 0 writes test_predictions.jsonl.
+
+    model: with its adapter on. window: words that it is asked for at once, 0: all.
+    Returns the summary that `results.json` holds under `test`, on every rank: before is
+    the base and after the adapter there, and `repair` holds input against adapter as `thunder eval` has it.
+    """
+    mine = [cases.of_row(row, place) for place, row in enumerate(rows)][world.rank :: world.size]
+    done = 0
+
+    def finished(count: int) -> None:
+        nonlocal done
+        done += count
+        on_row(done, 2 * len(mine))
+
+    proposals = []
+    for base_only in (True, False):
+        engine = ModelEngine(model, tokenizer, stops, batch_size, window, base_only=base_only)
+        proposals.append(list(engine.propose(mine, finished)))
+    answered = [judged(case, after, before) for case, before, after in zip(mine, *proposals, strict=True)]
+    gathered = [row for part in collectives.gather_json(world, answered) for row in part]
+    gathered.sort(key=lambda row: row["place"])
+    predictions = [scored(as_prediction(row)) for row in gathered]
+    if world.is_main:
+        lines = [json.dumps(row, ensure_ascii=False) for row in predictions]
+        digest.write_atomically(folder / PREDICTIONS, "".join(f"{line}\n" for line in lines))
+    return summarise(predictions) | {"repair": summary.summarise(gathered)}
+
+
+def as_prediction(row: dict[str, Any]) -> dict[str, Any]:
+    """A judged row in the words of test_predictions.jsonl."""
+    return {
+        "row_id": row["row_id"],
+        "asr_text": row["input"],
+        "reference_text": row["reference"],
+        "prediction_before": row["proposal_base"],
+        "prediction_after": row["proposal"],
+        **{name: row[name] for name in _KEPT},
+    }

@@ -1,0 +1,238 @@
+"""May a claim leave the house? Every criterion is judged, each by what it reads itself; there is no way around one."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from thunder.config import Settings, option
+from thunder.errors import ThunderError
+from thunder.evaluation.claims import memorization, repair_evidence, training_table
+from thunder.runs.bundles import audit_record, bundle
+from thunder.runs.bundles.bundle_checks import json_object, options
+from thunder.runs.compare import drift_report, run_facts
+from thunder.runs.hypotheses import frozen_hypothesis
+from thunder.runs.matrix import matrix_spec
+from thunder.runs.matrix.matrix_status import cer_of
+from thunder.runs.records import spec_file
+from thunder.runs.records.option_names import known_as
+from thunder.runs.records.run_record import CHANGES, ENVIRONMENT, LOG, METRICS, RESULTS
+from thunder.runs.tables import table_files
+from thunder.statistics import welch
+
+SCHEMA = "thunder.claim/1"
+SEEDS = 3
+P = 0.01  # of Welch's test; field practice for training runs
+ADAPTS = {"ttt"}  # parts of a mode that change weights while they are tested
+SOUND = ("healthy", "lag_only", "overfit")
+Find = Callable[[str], Path]
+
+
+class Claim(Settings):
+    """What is to be said, and everything that it stands on. Runs by id or folder; files from this file's folder."""
+
+    id: str = option(..., "Name.", min_length=1)
+    schema_: Literal["thunder.claim/1"] = option(SCHEMA, "Format.", alias="schema")
+    kind: Literal["comparison", "repair"] = option(..., "One condition against another, or repair of recognised text.")
+    text: str = option(..., "What is to be said.", min_length=1)
+    control: list[str] = option([], "Runs of the condition that is compared with (comparison).")
+    runs: list[str] = option([], "Runs of the condition that is claimed of.")
+    factor: str | None = option(None, "Option in which the two differ (comparison).")
+    lower: bool = option(True, "Whether the error rate of `runs` is to be the lower one (comparison).")
+    hypothesis: str | None = option(None, "File of the frozen hypothesis.")
+    tables: str | None = option(None, "Spec of the tables that say it.")
+    evaluation: str | None = option(None, "Folder that `thunder eval` or the bridge wrote (repair).")
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """One condition of promotion, and what was found."""
+
+    name: str
+    holds: bool
+    said: str
+
+    def __str__(self) -> str:
+        return self.said if self.said.startswith(f"{self.name}=") else f"{self.name}: {self.said}"
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The whole judgement; `decision` names the first criterion that does not hold."""
+
+    claim: str
+    decision: str
+    criteria: tuple[Criterion, ...]
+    runs: dict[str, str | None]
+    datasets: dict[str, str]
+    metrics: dict[str, Any]
+    commands: tuple[str, ...] = field(default=())
+
+    @property
+    def promoted(self) -> bool:
+        """Whether every criterion holds."""
+        return all(one.holds for one in self.criteria)
+
+
+def judge(path: Path, find: Find) -> Decision:
+    """Read a claim, and judge every criterion. find: run's name -> folder.
+
+    Raises ConfigError where the file is no claim, UsageError where it names a run that is not there.
+    """
+    claim = spec_file.read(Claim, path)
+    treated, control = [find(name) for name in claim.runs], [find(name) for name in claim.control]
+    everyone = [*treated, *control]
+    criteria = [_sealed(everyone), _memcheck(everyone), _untainted(everyone), _audit(everyone)]
+    if claim.kind == "comparison":
+        criteria += [_comparable(claim, treated, control), _seeds(treated, control), _shown(claim, treated, control)]
+        metrics: dict[str, Any] = {"control": list(map(cer_of, control)), "runs": list(map(cer_of, treated))}
+    else:
+        found, metrics = repair_evidence.criteria(path.parent / claim.evaluation if claim.evaluation else None)
+        criteria = [*(Criterion(*one) for one in found), *criteria]
+    criteria += [_hypothesis(claim, path.parent, treated, control), _tables(claim, path.parent, find)]
+    failed = next((one for one in criteria if not one.holds), None)
+    return Decision(
+        claim.id,
+        f"not promoted: {failed}" if failed else "promoted",
+        tuple(criteria),
+        {folder.name: bundle.sealed(folder) for folder in everyone},
+        _datasets(everyone),
+        metrics,
+        tuple(_command(folder) for folder in everyone),
+    )
+
+
+def _first(name: str, faults: Sequence[str], fine: str) -> Criterion:
+    return Criterion(name, not faults, "; ".join(faults[:3]) if faults else fine)
+
+
+def _sealed(folders: Sequence[Path]) -> Criterion:
+    faults = [] if folders else ["no run is named"]
+    for folder in folders:
+        try:
+            verdict = bundle.inspect(folder)
+        except ThunderError as error:
+            faults.append(error.message)
+            continue
+        faults += [f"{folder.name}: {fault}" for fault in verdict.faults]
+        faults += [] if verdict.sealed else [f"{folder.name} is not sealed"]
+    return _first("sealed", faults, f"{len(folders)} runs are sealed, and whole")
+
+
+def _memcheck(folders: Sequence[Path]) -> Criterion:
+    """Judged anew from each run's logs; what was written down of it is not asked."""
+    faults, said = [], []
+    for folder in folders:
+        try:
+            found = memorization.judge(training_table.read(folder))
+        except ThunderError as error:
+            faults.append(f"{folder.name}: {error.message}")
+            continue
+        missing = f", not logged: {', '.join(found.missing)}" if found.missing else ""
+        said.append(f"{folder.name} {found.verdict}")
+        faults += [] if found.verdict in SOUND else [f"{folder.name}: {found.verdict}{missing}"]
+    return _first("memcheck", faults, ", ".join(said))
+
+
+def _untainted(folders: Sequence[Path]) -> Criterion:
+    """No run was forced on over other ground, and none says of itself that it saw what it is tested on."""
+    faults = []
+    for folder in folders:
+        faults += [f"{folder.name}: went on by --force ({CHANGES})"] if (folder / CHANGES).exists() else []
+        said = [json_object(folder / name, []) for name in (RESULTS, ENVIRONMENT) if (folder / name).is_file()]
+        faults += [f"{folder.name}: says that it is tainted"] if any(each.get("tainted") for each in said) else []
+    return _first("untainted", faults, "no run was forced, and none is tainted")
+
+
+def _audit(folders: Sequence[Path]) -> Criterion:
+    """Both stages, in the folder of every run whose weights change while it is tested, bound to its files."""
+    adapting = [folder for folder in folders if matrix_spec.parts_of(options(folder)) & ADAPTS]
+    if not adapting:
+        return Criterion("audit", True, "no weight changes in the test")
+    faults = [f"{folder.name}: {why}" for folder in adapting for why in audit_record.refusals(folder)]
+    return _first("audit", faults, f"both stages pass for {', '.join(folder.name for folder in adapting)}")
+
+
+def _comparable(claim: Claim, treated: Sequence[Path], control: Sequence[Path]) -> Criterion:
+    """Every run of the one against every run of the other; seeds may differ, and the declared factor."""
+    if not control or not treated or not claim.factor:
+        return Criterion("comparable", False, "a comparison names runs of both conditions, and the factor")
+    modal = {"mode", "use_ttt", "reg", "reg_weight"}
+    said = known_as(claim.factor.replace("-", "_"))
+    allow = {"seed"} | (modal if said in modal or said.startswith("mode") else {said})
+    faults = []
+    known = {folder: run_facts.read(folder) for folder in (*treated, *control)}
+    for one in control:
+        for other in treated:
+            there = {*known[one].options, *known[other].options}
+            found = drift_report.compare(known[one], known[other], allow & there)
+            faults += [found.sentence] if found.verdict == "not_comparable" else []
+    differ = matrix_spec.factors(known[control[0]].options, known[treated[0]].options)
+    parts = [name for name in differ if name.startswith("mode.")]
+    if said in modal and len(parts) > 1:
+        faults.append(f"the modes differ in {len(parts)} parts: {', '.join(parts)}")
+    return _first("comparable", faults, f"the runs differ in {claim.factor}, as declared")
+
+
+def _seeds(treated: Sequence[Path], control: Sequence[Path]) -> Criterion:
+    counts = [len({options(folder).get("seed") for folder in folders}) for folders in (treated, control)]
+    return Criterion("seeds", min(counts) >= SEEDS, f"{counts[0]} and {counts[1]} different seeds, {SEEDS} are needed")
+
+
+def _shown(claim: Claim, treated: Sequence[Path], control: Sequence[Path]) -> Criterion:
+    """The difference goes the claimed way, and chance alone would seldom make it so large."""
+    values = [[value for folder in each if (value := cer_of(folder)) is not None] for each in (treated, control)]
+    if not all(values):
+        return Criterion("difference", False, "a run has no error rate")
+    change = statistics.fmean(values[0]) - statistics.fmean(values[1])
+    p = welch.p_value(*values)
+    told = f"CER changes by {change:+.4f}, Welch p {'not known' if p is None else f'{p:.3g}'}"
+    return Criterion("difference", p is not None and p < P and (change < 0) == claim.lower and change != 0, told)
+
+
+def _hypothesis(claim: Claim, here: Path, treated: Sequence[Path], control: Sequence[Path]) -> Criterion:
+    if not claim.hypothesis:
+        return Criterion("hypothesis", False, "none is named")
+    path = here / claim.hypothesis
+    try:
+        said = frozen_hypothesis.read(path)
+        base = control[0] if control else _beside(path, said.control_run)
+        if base is None or not treated:
+            return Criterion("hypothesis", False, "there are not both a run and a control run")
+        found = frozen_hypothesis.evaluate(path, treated[0], base)
+    except ThunderError as error:
+        return Criterion("hypothesis", False, error.message)
+    return Criterion("hypothesis", not found.void, found.verdict)
+
+
+def _beside(path: Path, name: str | None) -> Path | None:
+    return path.parent / name if name and (path.parent / name).is_dir() else None
+
+
+def _tables(claim: Claim, here: Path, find: Find) -> Criterion:
+    if not claim.tables:
+        return Criterion("tables", False, "none are named")
+    try:
+        count = table_files.check(here / claim.tables, find)
+    except ThunderError as error:
+        return Criterion("tables", False, " ".join(error.message.split()))
+    return Criterion("tables", True, f"{count} cells are what their runs say")
+
+
+def _datasets(folders: Sequence[Path]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for folder in folders:
+        found |= run_facts.read(folder).identity or {}
+    return dict(sorted(found.items()))
+
+
+def _command(folder: Path) -> str:
+    """How a run is done again."""
+    launched = json_object(folder / "launcher.json", []) if (folder / "launcher.json").is_file() else {}
+    argv = launched.get("argv")
+    if isinstance(argv, list):
+        return " ".join(map(str, argv))
+    return f"./launch.sh -c {folder.name}/config.yaml  # logs: {LOG}, {METRICS}"

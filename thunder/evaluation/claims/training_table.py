@@ -1,0 +1,171 @@
+"""What a run's logs say of its training, a row for each validation: the one thing that its truth is judged by."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from thunder.errors import UsageError
+from thunder.runs.bundles import scored_rows
+from thunder.runs.compare import run_facts
+from thunder.runs.records.registry import PLAN
+from thunder.runs.records.run_record import METRICS
+
+EPOCHS = "epochs.jsonl"  # how others write it, a line an epoch
+FORMAT = "{epoch, step, tokens_seen, train_loss_running, train_probe_loss, val_loss, val_se, lr, wall_s, grad_norm}"
+
+
+@dataclass(frozen=True)
+class Row:
+    """Training up to one validation. None: not logged.
+
+    epoch: its number in the logs. running: mean training loss since the row before, as it was met on the way.
+    probe, val: loss of fixed training rows and of validation rows, both by the weights of this moment; *_se their
+    standard errors. wraps: passes over the training rows so far. wall: seconds of training since the row before.
+    grad: largest norm of a gradient since.
+    """
+
+    epoch: int
+    step: int | None = None
+    running: float | None = None
+    probe: float | None = None
+    probe_se: float | None = None
+    val: float | None = None
+    val_se: float | None = None
+    lr: float | None = None
+    wall: float | None = None
+    grad: float | None = None
+    wraps: float | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """The rows in order, and how many passes over the training rows were planned (None: not known).
+
+    before: what was measured before the first update, where it was.
+    """
+
+    rows: Sequence[Row]
+    planned: float | None = None
+    before: Row | None = None
+
+
+def read(folder: Path) -> Table:
+    """The table of a run's folder: its epochs.jsonl, or its own metrics.jsonl.
+
+    Raises UsageError where it has neither, or a line is none.
+    """
+    if (folder / EPOCHS).is_file():
+        return _of_epochs(folder)
+    if not (folder / METRICS).is_file():
+        raise UsageError(f"{folder}: neither {METRICS} nor {EPOCHS}", fix=f"write a line an epoch: {FORMAT}")
+    return _of_metrics(folder)
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    faults: list[str] = []
+    lines = [entry for _, entry in scored_rows.json_lines(path, faults)]
+    if faults:
+        raise UsageError(f"{path}: {'; '.join(faults[:5])}", fix="take the file from where it is whole")
+    return lines
+
+
+def _of_epochs(folder: Path) -> Table:
+    """Others' logs: tokens seen against the tokens of the corpus make the wraps."""
+    corpus = _number(_object(folder / "corpus.json").get("tokens"))
+    lines = _lines(folder / EPOCHS)
+    rows = []
+    for number, line in enumerate(lines):
+        seen = _number(line.get("tokens_seen"))
+        rows.append(
+            Row(
+                epoch=number if (said := run_facts.whole(line.get("epoch"))) is None else said,
+                step=run_facts.whole(line.get("step")),
+                running=_number(line.get("train_loss_running")),
+                probe=_number(line.get("train_probe_loss")),
+                probe_se=_number(line.get("train_probe_se")),
+                val=_number(line.get("val_loss")),
+                val_se=_number(line.get("val_se")),
+                lr=_number(line.get("lr")),
+                wall=_number(line.get("wall_s")),
+                grad=_number(line.get("grad_norm")),
+                wraps=seen / corpus if seen is not None and corpus else None,
+            )
+        )
+    return Table(rows, rows[-1].wraps if rows else None)
+
+
+def _of_metrics(folder: Path) -> Table:
+    """Our own logs: reports between validations make a row."""
+    length = _object(folder / PLAN).get("length")
+    length = length if isinstance(length, dict) else {}
+    planned, updates = _number(length.get("epochs")), _number(length.get("updates"))
+    rows: list[Row] = []
+    before, reports, started = None, [], None
+    for line in _lines(folder / METRICS):
+        if "valid_loss" not in line:
+            reports.append(line)
+            continue
+        step = run_facts.whole(line.get("step")) or 0
+        if rows and step <= (rows[-1].step or 0):  # a run that went on says a step again: the later line counts
+            rows = [row for row in rows if (row.step or 0) < step]
+        row = _between(rows[-1] if rows else None, len(rows), step, line, reports, started)
+        wraps = step / updates * planned if planned and updates else None
+        row = replace(row, wraps=wraps)
+        if step == 0:
+            before = row
+        else:
+            rows.append(row)
+        reports, started = [], _number(line.get("time"))
+    return Table(rows, planned, before)
+
+
+def _between(
+    last: Row | None,
+    number: int,
+    step: int,
+    line: Mapping[str, Any],
+    reports: list[dict[str, Any]],
+    started: float | None,
+) -> Row:
+    """A validation with what was reported since the one before; `started`: when that one ended."""
+    after = (last.step or 0) if last else 0
+    mine = [one for one in reports if after < (run_facts.whole(one.get("step")) or 0) <= step]
+    losses = [loss for one in mine if (loss := _number(one.get("loss"))) is not None]
+    grads = [norm for one in mine if (norm := _number(one.get("grad_norm"))) is not None]
+    now, spent = _number(line.get("time")), _number(line.get("valid_seconds")) or 0.0
+    wall = None
+    if now is not None and started is not None and step > after:
+        wall = now - spent - started
+    return Row(
+        epoch=number,
+        step=step,
+        running=math.fsum(losses) / len(losses) if losses else None,
+        probe=_number(line.get("probe_loss")),
+        probe_se=_number(line.get("probe_se")),
+        val=_number(line.get("valid_loss")),
+        val_se=_number(line.get("valid_se")),
+        lr=_number(mine[-1].get("learning_rate")) if mine else None,
+        wall=wall,
+        grad=max(grads, default=None),
+    )
+
+
+def _object(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        raise UsageError(f"{path}: not JSON", fix="take the file from where it is whole") from None
+    return content if isinstance(content, dict) else {}
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value)

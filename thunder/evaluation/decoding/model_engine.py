@@ -1,0 +1,251 @@
+"""A model's greedy answers, many rows at once, the same as one by one."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any
+
+import mlx.nn as nn
+
+from thunder.evaluation.cases import Case
+from thunder.evaluation.decoding import changes, chunking, greedy
+from thunder.evaluation.decoding.greedy import Answer, Asked
+from thunder.evaluation.decoding.prompt_prefix import PromptPrefix, length_in_common
+from thunder.evaluation.decoding.scoring import Scored, batches, log_probabilities
+from thunder.evaluation.engines import Finished, Proposal, nothing
+from thunder.lora import adapters
+from thunder.text.distance import edits
+
+CHUNK = 8  # batches whose rows are sorted by length together
+
+
+@dataclass(frozen=True)
+class _Pieces:
+    """What some cases ask about, one entry a piece: its text, the chat messages, and these as a prompt."""
+
+    texts: list[str]
+    messages: list[list[dict[str, Any]]]
+    asked: Asked
+
+
+class ModelEngine:
+    """Greedy answers of a model; with `base_only`, of its base under a LoRA adapter that is put on."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        tokenizer: Any,
+        stops: set[int],
+        batch_size: int = 16,
+        window: int = 0,
+        base_only: bool = False,
+        ground: dict[str, Any] | None = None,
+        min_margin: float | None = None,
+        margins: bool = False,
+        change_margin: float | None = None,
+        change_edits: int | None = None,
+        prefix_cache: bool = True,
+    ) -> None:
+        """min_margin: nats per code point of the input by which an answer must be likelier than leaving it alone.
+
+        margins: whether proposals say by how much they are, which costs one forward pass more.
+        change_margin: nats by which a single change must make the input likelier, to be made.
+        change_edits: code points that such a change may edit at the most.
+        prefix_cache: whether, where the model's type allows it, what prompts begin with is read once and kept, and rows
+        go on from places in others: answers too, from where they leave their input.
+        """
+        self.model, self.tokenizer, self.stops = model, tokenizer, stops
+        self.batch_size, self.window, self.base_only = batch_size, window, base_only
+        self.chunk = CHUNK * batch_size
+        self._ground = ground or {}
+        self.min_margin, self.margins = min_margin, margins
+        self.change_margin, self.change_edits = change_margin, change_edits
+        self.prefix = PromptPrefix(model, prefix_cache)
+
+    def describe(self) -> dict[str, Any]:
+        """See Engine."""
+        return {
+            "engine": "model",
+            **self._ground,
+            "decoding": "greedy",
+            "window": self.window,
+            "min_margin": self.min_margin,
+            "change_margin": self.change_margin,
+            "change_edits": self.change_edits,
+            "most_tokens": MOST_TOKENS,
+            "prefix_cache": self.prefix.state,
+        }
+
+    def warm(self, cases: Sequence[Case]) -> None:
+        """Read what the prompts of these cases have in common, so that no later call has to."""
+        prompts = [self._prompt(messages) for case in cases for messages in chunking.prompts(case, self.window)[0]]
+        beginning = reduce(lambda one, other: one[: length_in_common(one, other)], prompts)
+        if self.prefix.forks and beginning:
+            with self._as_asked():
+                self.prefix.keep(beginning)
+
+    def propose(self, cases: Sequence[Case], finished: Finished = nothing) -> Iterator[Proposal]:
+        """See Engine; rows of like length go together, `chunk` cases at a time."""
+        for start in range(0, len(cases), self.chunk):
+            with self._as_asked():
+                proposals = self._chunk(cases[start : start + self.chunk], finished)
+            yield from proposals
+
+    @contextmanager
+    def _as_asked(self) -> Generator[None]:
+        """The model without its adapter for a while, where only the base is asked for."""
+        self.model.eval()
+        kept = adapters.switch_off(self.model) if self.base_only else {}
+        try:
+            yield
+        finally:
+            adapters.switch_on(self.model, kept)
+
+    def _chunk(self, cases: Sequence[Case], finished: Finished) -> list[Proposal]:
+        """Proposals of cases that are decoded together; each is told the mean of their seconds."""
+        begun = time.perf_counter()
+        parts = [chunking.prompts(case, self.window) for case in cases]
+        texts = [piece for _, pieces, _ in parts for piece in pieces]
+        messages = [each for messages_of_case, _, _ in parts for each in messages_of_case]
+        prompts = [self._prompt(each) for each in messages]
+        owners = [number for number, (_, pieces, _) in enumerate(parts) for _ in pieces]
+        asked = Asked(prompts, self.prefix.covers(prompts), [self.limit(piece) for piece in texts], owners)
+        pieces = _Pieces(texts, messages, asked)
+        if self.prefix.forks:  # corrections mostly begin as what they correct
+            asked.drafts.extend(self._as_answer(pieces, at, text) for at, text in enumerate(texts))
+        decoded = greedy.answers(self.prefix, asked, self.stops, self.batch_size, finished)
+        if self.change_margin is not None:
+            for places in batches(self._unread(asked), self.batch_size, self.prefix.places_at_once):
+                self._make_sure_changes(pieces, places, decoded)
+        elif self.min_margin is not None or self.margins:
+            self._compare(pieces, decoded)
+        answers = iter(decoded)
+        seconds = (time.perf_counter() - begun) / len(cases)
+        return [self._joined([next(answers) for _ in own], own, gaps, seconds) for _, own, gaps in parts]
+
+    @staticmethod
+    def _unread(asked: Asked) -> list[int]:
+        return [len(prompt) - known for prompt, known in zip(asked.prompts, asked.covered, strict=True)]
+
+    def _compare(self, pieces: _Pieces, answers: list[Answer]) -> None:
+        """Say how likely each piece itself is; with `min_margin`, put it where an answer is not so much likelier."""
+        asked = pieces.asked
+        alone = [answer.draft for answer in answers if answer.draft is not None]
+        own = asked.drafts or [self._as_answer(pieces, at, text) for at, text in enumerate(pieces.texts)]
+        if not asked.drafts:
+            alone = log_probabilities(self.prefix, asked.prompts, own, asked.covered, self.batch_size)
+        for answer, tokens, logprob, text in zip(answers, own, alone, pieces.texts, strict=True):
+            answer.alone = logprob
+            margin = (sum(answer.logprobs) - logprob) / max(1, len(text))
+            # an answer that came to no end has no probability as a whole
+            if self.min_margin is not None and (not answer.stopped or margin < self.min_margin):
+                answer.keep(text, tokens, logprob)
+
+    def _make_sure_changes(self, pieces: _Pieces, places: list[int], answers: list[Answer]) -> None:
+        """Put a piece with those changes of its answer in its place that, one by one, make it likelier."""
+        assert self.change_margin is not None
+        asked = pieces.asked
+        own = [asked.drafts[at] if asked.drafts else self._as_answer(pieces, at, pieces.texts[at]) for at in places]
+        prompts, covered = [asked.prompts[at] for at in places], [asked.covered[at] for at in places]
+        scored = Scored(self.prefix, prompts, own, covered)
+        found = [self._changes(pieces.texts[at], answers[at]) for at in places]
+        numbers = [
+            (row, one)
+            for row, at in enumerate(places)
+            for one, change in enumerate(found[row])
+            if self._small(pieces.texts[at], change)
+        ]
+        _, logprobs = self._score(scored, pieces, places, [(row, found[row], {one}) for row, one in numbers])
+        taken: list[set[int]] = [set() for _ in places]
+        for (row, one), logprob in zip(numbers, logprobs, strict=True):
+            if logprob - scored.totals[row] >= self.change_margin:
+                taken[row].add(one)
+        for row, at in enumerate(places):
+            answers[at].alone = scored.totals[row]
+            answers[at].keep(pieces.texts[at], own[row], scored.totals[row])
+        together = [(row, found[row], ones) for row, ones in enumerate(taken) if ones]
+        tokens, logprobs = self._score(scored, pieces, places, together)
+        for (row, every, ones), new, logprob in zip(together, tokens, logprobs, strict=True):
+            at = places[row]
+            answers[at].keep(changes.applied(pieces.texts[at], every, ones), new, logprob)
+
+    def _changes(self, text: str, answer: Answer) -> list[changes.Change]:
+        # an answer that came to no end says nothing of what it would be as a whole
+        return changes.between(text, self._text(answer)) if answer.stopped else []
+
+    def _score(
+        self,
+        scored: Scored,
+        pieces: _Pieces,
+        places: list[int],
+        wanted: list[tuple[int, list[changes.Change], set[int]]],
+    ) -> tuple[list[list[int]], list[float]]:
+        """Tokens and log-probability (nats) of the pieces in these rows with these of their changes."""
+        told = [
+            self._as_answer(pieces, places[row], changes.applied(pieces.texts[places[row]], every, ones))
+            for row, every, ones in wanted
+        ]
+        return told, scored.others([row for row, _, _ in wanted], told, self.batch_size)
+
+    def _small(self, piece: str, change: changes.Change) -> bool:
+        old = " ".join(piece.split()[change.start : change.end])
+        return self.change_edits is None or edits(old, " ".join(change.words)) <= self.change_edits
+
+    def _text(self, answer: Answer) -> str:
+        if answer.kept is not None:
+            return answer.kept
+        return self.tokenizer.decode(answer.tokens, skip_special_tokens=True)
+
+    def _as_answer(self, pieces: _Pieces, at: int, text: str) -> list[int]:
+        """The tokens of a text as the model's answer to a piece, with the one that ends it."""
+        messages = [*pieces.messages[at], {"role": "assistant", "content": text}]
+        whole = self.tokenizer.apply_chat_template(messages, add_generation_prompt=False, return_dict=False)
+        answer = whole[len(pieces.asked.prompts[at]) :]
+        ends = [place for place, token in enumerate(answer) if token in self.stops]
+        return answer[: ends[0] + 1] if ends else [*answer, min(self.stops)]
+
+    def _prompt(self, messages: list[dict[str, Any]]) -> list[int]:
+        return self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+
+    def limit(self, text: str) -> int:
+        """Tokens that an answer to a text may have, so that a model which loops comes to an end."""
+        return 2 * len(self.tokenizer.encode(text, add_special_tokens=False)) + 32
+
+    def _joined(self, answers: list[Answer], pieces: list[str], gaps: list[str], seconds: float) -> Proposal:
+        """One proposal of the answers to a case's pieces."""
+        texts = [self._text(answer) for answer in answers]
+        tokens = [token for answer in answers for token in answer.tokens]
+        logprobs = [each for answer in answers for each in answer.logprobs]
+        mean = sum(logprobs) / len(logprobs)
+        return Proposal(
+            texts[0] if len(texts) == 1 else chunking.join([text.strip() for text in texts], gaps),
+            confidence=mean if math.isfinite(mean) else None,
+            seconds=seconds,
+            tokens=len(logprobs),
+            finished=all(answer.stopped for answer in answers),
+            special_only=bool(tokens) and set(tokens) <= set(self.tokenizer.all_special_ids),
+            windows=len(answers),
+            margin=_margin(answers, sum(map(len, pieces))),
+        )
+
+
+def _margin(answers: list[Answer], chars: int) -> float | None:
+    """Nats per code point by which answers are likelier than their pieces; None unless all ended and were compared."""
+    alone = [answer.alone for answer in answers if answer.alone is not None and answer.stopped]
+    if len(alone) < len(answers):
+        return None
+    return (sum(sum(answer.logprobs) for answer in answers) - sum(alone)) / max(1, chars)
+
+
+MOST_TOKENS = "2 x tokens of the input + 32"
+
+
+def stop_tokens(tokenizer: Any, model_config: dict[str, Any]) -> set[int]:
+    """Ids that end an answer: the tokenizer's and those of the model's config."""
+    ids = model_config.get("eos_token_id", [])
+    return {tokenizer.eos_token_id, *(ids if isinstance(ids, list) else [ids])} - {None}

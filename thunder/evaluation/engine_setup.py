@@ -1,0 +1,73 @@
+"""From settings to engines: models and adapters found, checked against each other, and loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from thunder.evaluation.cases import Cases
+from thunder.evaluation.engines import Engine, FromFile, Identity, Oracle
+from thunder.evaluation.evaluation_settings import EvalSettings
+from thunder.lora import adapter_files, base_model, tokenized_rows
+
+if TYPE_CHECKING:
+    from thunder.evaluation.decoding.model_engine import ModelEngine
+
+
+def engines(settings: EvalSettings, cases: Cases) -> tuple[Engine, Engine | None]:
+    """The engine that the settings name, and the base beside it where it is asked for.
+
+    Raises ModelError where a model or an adapter cannot be used, CorpusError where a file of proposals cannot.
+    """
+    kind, _, path = settings.engine.partition(":")
+    if kind == "identity":
+        return Identity(), None
+    if kind == "oracle":
+        return Oracle(), None
+    if kind == "file":
+        return FromFile(Path(path).expanduser(), cases.all_ids), None
+    return _of_model(settings)
+
+
+def _of_model(settings: EvalSettings) -> tuple[Engine, Engine | None]:
+    both = of_model(
+        settings.model,
+        settings.adapter_path,
+        batch_size=settings.batch_size,
+        window=settings.window,
+        min_margin=settings.min_margin,
+        change_margin=settings.change_margin,
+        change_edits=settings.change_edits,
+    )
+    return both if settings.compare != "none" else (both[0], None)
+
+
+def of_model(model_name: str | None, adapter_path: str | None, **how: Any) -> tuple[ModelEngine, ModelEngine | None]:
+    """The engine of a base with its adapter, and that of the base alone where there is an adapter; both share weights.
+
+    how: batch_size, window, min_margin, change_margin, change_edits, margins and prefix_cache, as ModelEngine has them.
+    Raises ModelError where the model or the adapter cannot be used.
+    """
+    from thunder.evaluation.decoding.model_engine import (
+        ModelEngine,
+        stop_tokens,
+    )  # MLX, which the other engines do without
+    from thunder.lora import adapters
+
+    base = base_model.find(model_name)
+    tokenizer = tokenized_rows.load_tokenizer(base)
+    base_sha256 = base_model.base_digest(base, base_model.digest_cache())
+    ground: dict[str, Any] = {"base_sha256": base_sha256, "adapter_sha256": None}
+    adapter = adapter_files.find(adapter_path) if adapter_path else None
+    if adapter:
+        adapter_files.check_base(adapter, base_sha256, base)
+        ground["adapter_sha256"] = adapter_files.sha256(adapter)
+    loaded = base_model.load(base)
+    if adapter:
+        ground["adapter_does_nothing"] = not adapters.put_on(loaded, adapter)
+    stops = stop_tokens(tokenizer, base_model.read_config(base))
+
+    def engine(base_only: bool) -> ModelEngine:
+        return ModelEngine(loaded, tokenizer, stops, base_only=base_only, ground=ground, **how)
+
+    return engine(False), engine(True) if adapter else None

@@ -1,0 +1,64 @@
+"""A proposal held against its reference: the edits before and after in every unit, and what is wrong with it."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+from thunder.evaluation.cases import Case
+from thunder.evaluation.engines import Proposal
+from thunder.evaluation.metrics import proposal_flags
+from thunder.text import distance
+from thunder.text.distance import ErrorCounts
+from thunder.text.normalize import normalise
+
+UNITS = tuple(each.name for each in fields(ErrorCounts))
+
+
+def judged(case: Case, proposal: Proposal, base: Proposal | None = None) -> dict[str, Any]:
+    """A line of predictions.jsonl.
+
+    `edits_before` are those of the input, `edits_proposal` of the proposal, `edits_after` of what is left in the end:
+    the proposal where it is accepted, else the input. `edits_base` and `proposal_base` are there where the base
+    answered too. Space around a text is not counted: the chat template trims what a model reads and gives.
+    """
+    reference = case.reference.strip()
+    before = distance.count_all(case.input.strip(), reference)
+    of_proposal = distance.count_all(proposal.text.strip(), reference)
+    row: dict[str, Any] = {
+        "place": case.place,
+        "row_id": case.row_id,
+        "input": case.input,
+        "proposal": proposal.text,
+        "reference": case.reference,
+        "accepted": proposal.accepted,
+        "changed": normalise(proposal.text).strip() != normalise(case.input).strip(),
+        "partition": case.partition,
+        "script": case.script,
+        "evidence_class": case.evidence_class,
+        "confidence": proposal.confidence,
+        "seconds": round(proposal.seconds, 4),
+        "tokens": proposal.tokens,
+        "windows": proposal.windows,
+        "flags": proposal_flags.of(proposal, case.input),
+        "reference_units": _numbers(before, "reference_chars"),
+        "edits_before": _numbers(before, "edits"),
+        "edits_proposal": _numbers(of_proposal, "edits"),
+        "edits_after": _numbers(of_proposal if proposal.accepted else before, "edits"),
+    }
+    if base is not None:
+        row["proposal_base"] = base.text
+        row["confidence_base"] = base.confidence
+        row["changed_base"] = normalise(base.text).strip() != normalise(case.input).strip()
+        row["flags_base"] = proposal_flags.of(base, case.input)
+        row["edits_base"] = _numbers(distance.count_all(base.text.strip(), reference), "edits")
+    return row
+
+
+def final_text(row: dict[str, Any]) -> str:
+    """What is left in the end of a judged row."""
+    return row["proposal"] if row["accepted"] else row["input"]
+
+
+def _numbers(counts: ErrorCounts, what: str) -> dict[str, int]:
+    return {unit: getattr(getattr(counts, unit), what) for unit in UNITS}

@@ -1,0 +1,50 @@
+"""What can be wrong with a proposal whatever the reference says, by name: what early adapters did, and models do."""
+
+from __future__ import annotations
+
+import re
+
+from thunder.evaluation.engines import Proposal
+from thunder.text import distance
+from thunder.text.chat import CORRECTION_INSTRUCTION
+from thunder.text.normalize import normalise
+
+# name: what it says, for the report
+FLAGS = {
+    "empty": "no text at all",
+    "pad_only": "nothing but pads and other special tokens",
+    "loop": "a piece of two characters or more at least four times in a row",
+    "prompt_echo": "the instruction of the prompt in the answer",
+    "special_token": "the text of a special token in the answer",
+    "unfinished": "cut off at the most tokens that an answer may have",
+    "longer": "more than 1.25 times as long as the input (and 3 characters longer)",
+    "rewritten": "edits in more than half of the input's characters",
+}
+REWRITTEN = 0.5
+_LONGEST_UNIT = 64
+# a stretch of blanks is one gap, no loop
+_LOOP = re.compile(rf"(?!\s\s)(.{{2,{_LONGEST_UNIT}}}?)\1{{3,}}", re.DOTALL)
+_SPECIAL = re.compile(r"<(?:pad|unk|s|/s|bos|eos|mask|unused\d+|\|?turn\|?|start_of_turn|end_of_turn|0x[0-9A-F]{2})>")
+
+
+def of(proposal: Proposal, asked: str) -> list[str]:
+    """The names of FLAGS that hold for a proposal to a text; a text's own loop is not held against the proposal."""
+    text, input_text = normalise(proposal.text).strip(), normalise(asked).strip()
+    edits = distance.edits(text, input_text)
+    without = _SPECIAL.sub("", text).strip()
+    holds = {
+        "empty": not text,
+        "pad_only": proposal.special_only or bool(text and not without),
+        "loop": loops(text) and not loops(input_text),
+        "prompt_echo": CORRECTION_INSTRUCTION in text,
+        "special_token": without != text,
+        "unfinished": not proposal.finished,
+        "longer": len(text) > max(1.25 * len(input_text), len(input_text) + 3),
+        "rewritten": edits > REWRITTEN * max(1, len(input_text)),
+    }
+    return [name for name in FLAGS if holds[name]]
+
+
+def loops(text: str) -> bool:
+    """Whether a piece of at least two characters stands four times in a row."""
+    return bool(_LOOP.search(text))

@@ -1,0 +1,150 @@
+"""What judged rows add up to: error rates before and after, who gained and who lost, and how sure that is."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from thunder.evaluation.metrics.proposal_flags import FLAGS
+from thunder.statistics import bootstrap, harm
+from thunder.text import bins
+from thunder.text.distance import ErrorCount
+from thunder.text.row_fields import EVERY_PARTITION
+
+JudgedRow = dict[str, Any]
+# what an error rate is called beside cer_before and cer_after: in code points, graphemes, tone-free, words
+NAMES = {"codepoint": "cer_{}", "grapheme": "cer_{}_grapheme", "toneless": "cer_{}_toneless", "word": "wer_{}"}
+RATES = (0.0, 0.1, 0.3, 0.6)
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """How the bootstrap draws."""
+
+    seed: int = 0
+    resamples: int = 2000
+
+
+def summarise(rows: Sequence[JudgedRow], drawing: Drawing = Drawing()) -> dict[str, Any]:
+    """All of results.json that comes from the rows alone.
+
+    Rows whose reference is empty have no error rate; they stand apart under `empty_reference`.
+    """
+    counted = [row for row in rows if row["reference_units"]["codepoint"]]
+    silent = [row for row in rows if not row["reference_units"]["codepoint"]]
+    found = block(counted, drawing)
+    if not counted:
+        found |= {name: None for name in found if name.startswith(("cer_", "wer_"))}
+    found["empty_reference"] = {
+        "rows": len(silent),
+        "insertions_before": sum(row["edits_before"]["codepoint"] for row in silent),
+        "insertions_after": sum(row["edits_after"]["codepoint"] for row in silent),
+    }
+    found["by"] = {
+        name: {
+            group: block([row for row in counted if key(row) == group], drawing)
+            for group in sorted({key(row) for row in counted}, key=place)
+        }
+        for name, key in GROUPS.items()
+    }
+    if counted and "edits_base" in counted[0]:
+        found["base"] = block([of_base(row) for row in counted], drawing)
+        found["adapter_over_base"] = block([row | {"edits_before": row["edits_base"]} for row in counted], drawing)
+    return found
+
+
+def block(rows: Sequence[JudgedRow], drawing: Drawing) -> dict[str, Any]:
+    """Counts and rates of some rows.
+
+    improved, neutral and worse (by code points) are of the accepted proposals, and worse_upper95 is the exact upper
+    bound on the share of worse ones among them; worse_upper95_of_changed, among those that differ from the input.
+    cer_blind: had every proposal been accepted. cer_oracle: had the better of input and proposal always been taken.
+    """
+    accepted = [row for row in rows if row["accepted"]]
+    change = [row["edits_after"]["codepoint"] - row["edits_before"]["codepoint"] for row in accepted]
+    worse, changed = sum(edits > 0 for edits in change), sum(row["changed"] for row in accepted)
+    chars = sum(row["reference_units"]["codepoint"] for row in rows)
+    better = [min(row["edits_before"]["codepoint"], row["edits_proposal"]["codepoint"]) for row in rows]
+    told = [row["confidence"] for row in rows if row["confidence"] is not None]
+    return {
+        "rows": len(rows),
+        "reference_chars": chars,
+        "edits_before": sum(row["edits_before"]["codepoint"] for row in rows),
+        "edits_after": sum(row["edits_after"]["codepoint"] for row in rows),
+        **_rates(rows, drawing),
+        "cer_blind": ErrorCount(sum(row["edits_proposal"]["codepoint"] for row in rows), chars).rate,
+        "cer_oracle": ErrorCount(sum(better), chars).rate,
+        "accepted": len(accepted),
+        "changed": changed,
+        "improved": sum(edits < 0 for edits in change),
+        "neutral": sum(edits == 0 for edits in change),
+        "worse": worse,
+        "worse_upper95": harm.upper_bound(worse, len(accepted)),
+        "worse_upper95_of_changed": harm.upper_bound(worse, changed),
+        "exact_before": sum(row["edits_before"]["codepoint"] == 0 for row in rows),
+        "exact_after": sum(row["edits_after"]["codepoint"] == 0 for row in rows),
+        "flags": {name: sum(name in row["flags"] for row in rows) for name in FLAGS},
+        "evidence_class": dict(sorted(Counter(row["evidence_class"] or "not said" for row in rows).items())),
+        "mean_confidence": sum(told) / len(told) if told else None,
+    }
+
+
+def of_base(row: JudgedRow) -> JudgedRow:
+    """The row as it would be judged had the base's answer been the proposal."""
+    return row | {
+        "proposal": row["proposal_base"],
+        "confidence": row["confidence_base"],
+        "flags": row["flags_base"],
+        "accepted": True,
+        "changed": row["changed_base"],
+        "edits_proposal": row["edits_base"],
+        "edits_after": row["edits_base"],
+    }
+
+
+def _rates(rows: Sequence[JudgedRow], drawing: Drawing) -> dict[str, Any]:
+    """Micro rates before and after in every unit, and the change of each with its bootstrap interval."""
+    before, after, units = (
+        np.array([[row[key][unit] for unit in NAMES] for row in rows], np.int64).reshape(-1, len(NAMES))
+        for key in ("edits_before", "edits_after", "reference_units")
+    )
+    intervals = bootstrap.change_intervals(after - before, units, seed=drawing.seed, resamples=drawing.resamples)
+    found: dict[str, Any] = {}
+    for column, (name, interval) in enumerate(zip(NAMES.values(), intervals, strict=True)):
+        of = int(units[:, column].sum())
+        rates = [ErrorCount(int(edits[:, column].sum()), of).rate for edits in (before, after)]
+        change = int((after - before)[:, column].sum()) / of if of else None
+        found |= dict(zip((name.format(when) for when in ("before", "after", "change")), (*rates, change), strict=True))
+        found[f"{name.format('change')}_interval95"] = interval
+    return found
+
+
+def length_of(row: JudgedRow) -> str:
+    """The length bin of a row, by the code points of its reference."""
+    return bins.of_length(row["reference_units"]["codepoint"])
+
+
+def rate_of(row: JudgedRow) -> str:
+    """The bin of a row by the CER of its input: above 0.6 there is little left to repair from."""
+    return bins.name_of(row["edits_before"]["codepoint"] / row["reference_units"]["codepoint"], RATES, ".1f")
+
+
+GROUPS: dict[str, Callable[[JudgedRow], str]] = {
+    "partition": lambda row: row["partition"],
+    "script": lambda row: row["script"],
+    "length": length_of,
+    "input_cer": rate_of,
+}
+_ORDER = [*EVERY_PARTITION]
+
+
+def place(group: str) -> tuple[int, float, str]:
+    """Where a group stands in its table: partitions in their own order, bins by their limits, the rest by name."""
+    words = group.split()
+    if words[0] in ("to", "over"):
+        return 1, -1.0 if words[0] == "to" else float(words[1]), group
+    return (0, float(_ORDER.index(group)), group) if group in _ORDER else (1, 0.0, group)

@@ -1,0 +1,141 @@
+"""From settings to the rows of training, validation and test: read, held out by hash, tokenised. Needs no MLX."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from thunder import digest
+from thunder.corpora.rows import chat_rows as corpus_rows
+from thunder.corpora.rows import row_pieces
+from thunder.corpora.rows.chat_rows import Row
+from thunder.corpora.splits import split_by_reference
+from thunder.errors import CorpusError
+from thunder.lora import tokenized_rows
+from thunder.lora.lora_settings import EMBEDDED_DATA, LoraSettings
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows by part, how each part came about, and the digest of the files behind them."""
+
+    train: tuple[Row, ...]
+    valid: tuple[Row, ...]
+    test: tuple[Row, ...]
+    files: dict[str, str]
+    notes: tuple[str, ...]
+
+    def digest(self) -> str:
+        """SHA-256 over the files' digests: the same rows on every host."""
+        return digest.of_value(sorted(self.files.values()))
+
+
+def files(settings: LoraSettings) -> dict[str, Path]:
+    """The files that the settings name: 'train', and 'valid' and 'test' where there are any."""
+    if settings.train_data is None:
+        folder = Path(settings.data).expanduser() if settings.data else EMBEDDED_DATA
+        if not (folder / "train.jsonl").is_file():
+            raise CorpusError(
+                f"{folder}: no train.jsonl in it", fix="name a folder with train.jsonl, or a file with --train-data"
+            )
+        named = {part: folder / f"{part}.jsonl" for part in ("train", "valid", "test")}
+        named = {part: path for part, path in named.items() if part == "train" or path.is_file()}
+    else:
+        named = {"train": Path(settings.train_data).expanduser()}
+    for part, given in (("valid", settings.valid_data), ("test", settings.test_data)):
+        if given:
+            named[part] = Path(given).expanduser()
+    return named
+
+
+def read(settings: LoraSettings) -> Rows:
+    """Read the files; parts without a file are held out of the training rows, by hash of the reference text.
+
+    Raises CorpusError that lists the faults of all files, and where nothing is left to train on.
+    """
+    named = files(settings)
+    corpora = dict(zip(named, corpus_rows.read_all(named.values()), strict=True))
+    notes = [corpus.describe() for corpus in corpora.values()]
+    train: Sequence[Row] = corpora["train"].rows
+    parts: dict[str, Sequence[Row]] = {}
+    for part in ("valid", "test"):
+        if part in corpora:
+            parts[part] = corpora[part].rows
+        else:
+            train, parts[part] = split_by_reference.holdout(train, settings.holdout, part)
+            notes.append(
+                f"{part}: {len(parts[part])} rows held out of the training rows, by hash of the reference text"
+            )
+    if not train:
+        raise CorpusError(f"{named['train']}: no row is left to train on", fix="more rows, or a smaller --holdout")
+    held = {split_by_reference.reference_key(row) for part in parts.values() for row in part}
+    shared = {split_by_reference.reference_key(row) for row in train} & held
+    if shared:
+        notes.append(f"warning: {len(shared)} reference texts stand in training and in validation or test: a leak")
+    test = sorted(parts["test"], key=lambda row: hashlib.sha256(row.reference.encode()).digest())[: settings.test_rows]
+    return Rows(
+        tuple(train), tuple(parts["valid"]), tuple(test), {part: c.sha256 for part, c in corpora.items()}, tuple(notes)
+    )
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Rows and their tokens, ready for the task."""
+
+    rows: Rows
+    train: tokenized_rows.Encoded
+    valid: tokenized_rows.Encoded
+
+    def summary(self) -> dict[str, Any]:
+        """Counts for the plan and the record."""
+        train = self.train.summary()
+        share = self.train.supervised / self.train.tokens if self.train.tokens else 0.0
+        return {
+            "train": train | {"supervised_share": share},
+            "valid": self.valid.summary(),
+            "test_rows": len(self.rows.test),
+            "notes": list(self.rows.notes),
+            "sha256": self.rows.files,
+        }
+
+
+def _cut(rows: Sequence[Row], window: int) -> list[Row]:
+    return [piece for row in rows for piece in row_pieces.of_row(row, window)] if window else list(rows)
+
+
+def prepare(settings: LoraSettings, tokenizer: Any, ranks: int) -> Prepared:
+    """Read and tokenise.
+
+    Raises CorpusError where rows are faulty, all too long, or fewer than the ranks.
+    """
+    rows = read(settings)
+    train = tokenized_rows.encode(
+        _cut(rows.train, settings.window), tokenizer, settings.max_seq_length, settings.mask_prompt
+    )
+    valid = tokenized_rows.encode(
+        _cut(rows.valid, settings.window), tokenizer, settings.max_seq_length, settings.mask_prompt
+    )
+    if not train.examples:
+        raise CorpusError(
+            f"none of {len(rows.train)} training rows has its completion within {settings.max_seq_length} tokens",
+            fix="a higher --max-seq-length",
+        )
+    if "valid" in rows.files and not valid.examples:
+        raise CorpusError(
+            f"none of {len(rows.valid)} validation rows has its completion within {settings.max_seq_length} tokens",
+            fix="a higher --max-seq-length, or other validation rows",
+        )
+    if settings.patience and not valid.examples:
+        raise CorpusError(
+            f"--patience {settings.patience} needs validation rows, and there are none",
+            fix="name some with --valid-data, or raise --holdout",
+        )
+    if len(train.examples) < ranks:
+        raise CorpusError(
+            f"{len(train.examples)} training rows for {ranks} ranks: some rank would never have one",
+            fix="more rows, or fewer --ranks",
+        )
+    return Prepared(rows, train, valid)

@@ -1,0 +1,164 @@
+"""Options of LoRA training and of pretraining the tiny base; nothing here needs MLX."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import model_validator
+
+from thunder.config import REPOSITORY, option
+from thunder.training.loop_settings import LOOP, OUTPUT, PLACE, LoopSettings
+from thunder.units import parse_bytes
+
+MODEL, DATA = "Model and adapter", "Data"
+EMBEDDED_MODEL = REPOSITORY / "data" / "models" / "tiny-gemma4-nko"
+EMBEDDED_DATA = REPOSITORY / "data" / "sample"
+
+
+class CorpusSettings(LoopSettings):
+    """What both have in common: rows that should not be gone over often."""
+
+    max_wraps: int = option(10, "Refuse to go over the training rows more often than this.", panel=DATA, ge=1)
+    logs_wraps: ClassVar[bool] = True
+
+
+class LoraSettings(CorpusSettings):
+    """Options of `thunder train`: LoRA on a Gemma (or any mlx-lm) model over ChatML rows."""
+
+    model: str | None = option(
+        None, "Folder or Hugging Face repository of the base model (default: the tiny one shipped here).", panel=MODEL
+    )
+    num_layers: int = option(
+        4, "LoRA on the last so many layers; -1 = all.", aliases=["lora-layers"], panel=MODEL, ge=-1
+    )
+    lora_rank: int = option(8, "Rank of the LoRA matrices.", aliases=["rank"], panel=MODEL, ge=1)
+    lora_scale: float = option(
+        20.0,
+        "Multiplies the LoRA product directly, as in mlx_lm (not alpha / rank).",
+        aliases=["scale"],
+        panel=MODEL,
+        gt=0,
+    )
+    lora_dropout: float = option(0.0, "Dropout before the LoRA matrices.", aliases=["dropout"], panel=MODEL, ge=0, lt=1)
+    lora_keys: list[str] | None = option(
+        None,
+        "Linear layers inside a block that get LoRA, such as self_attn.q_proj (default: all of them).",
+        panel=MODEL,
+    )
+    resume_adapter_file: str | None = option(
+        None, "Start from this adapter's weights (folder or file); steps and optimizer start anew.", panel=MODEL
+    )
+    mask_prompt: bool = option(True, "Supervise only the last assistant turn.", panel=LOOP)
+
+    data: str | None = option(None, "Folder with train.jsonl, and valid.jsonl and test.jsonl if there are.", panel=DATA)
+    train_data: str | None = option(None, "Training rows (JSONL), instead of --data.", panel=DATA)
+    valid_data: str | None = option(
+        None, "Validation rows (default: a share of the training rows, by hash).", panel=DATA
+    )
+    test_data: str | None = option(
+        None, "Test rows for CER before and after (default: a share of the training rows, by hash).", panel=DATA
+    )
+    holdout: float = option(
+        0.02,
+        "Share of the training rows held out for each of validation and test that has no file of its own.",
+        panel=DATA,
+        ge=0,
+        lt=0.5,
+    )
+    test_rows: int = option(200, "Test at most so many rows at the end, chosen by hash; 0 = no test.", panel=DATA, ge=0)
+
+    window: int = option(
+        0,
+        "Cut corrections into pieces of about so many words, for training and the test; `thunder eval` has the same "
+        "option. 0 = whole rows.",
+        panel=DATA,
+        ge=0,
+    )
+    prefix_cache: str = option(
+        "auto",
+        "Disk for what the frozen layers make of each row, computed once: a size such as 4GB for each host, auto = a "
+        "quarter of what is free, off.",
+        panel=PLACE,
+    )
+    preset: str | None = option(
+        None, "Named safe shape from configs/presets; explicit options win over it.", panel=LOOP
+    )
+    adapter_path: str | None = option(None, "Copy the adapter here too when the run ends.", panel=OUTPUT)
+
+    @model_validator(mode="after")
+    def _one_source_of_rows(self) -> LoraSettings:
+        if self.data and self.train_data:
+            raise ValueError("'data' and 'train_data' both name training rows; give one of them")
+        if self.prefix_cache not in ("auto", "off"):
+            try:
+                parse_bytes(self.prefix_cache)
+            except ValueError as error:
+                raise ValueError(f"'prefix_cache': {error}, auto or off") from None
+        if self.num_layers == 0:
+            raise ValueError("'num_layers' 0 would train nothing; give -1 for all layers or a positive number")
+        if self.grad_checkpoint and not self.may_recompute:
+            raise ValueError(
+                "'grad_checkpoint' with 'lora_dropout' would give wrong gradients, for what is recomputed draws other "
+                "masks; leave one out (a smaller 'batch_size' needs less memory too)"
+            )
+        return self
+
+    @property
+    def may_recompute(self) -> bool:
+        """See LoopSettings; MLX draws dropout's masks anew when it computes again."""
+        return not self.lora_dropout
+
+
+class PretrainSettings(CorpusSettings):
+    """Options of `thunder pretrain`: the tiny base from open text, from scratch."""
+
+    text_root: str = option(..., "Folder that the text files below are in.", panel=DATA)
+    text: list[str] = option(
+        ..., "Tab-separated text files with a header; the column named by `column` is read.", panel=DATA, min_length=1
+    )
+    column: str = option("nqo", "Column of the text.", panel=DATA)
+    exclude_domains: list[str] = option([], "Leave out rows whose `domain` column says one of these.", panel=DATA)
+    exclude_rows: list[str] = option(
+        [], "Correction rows (JSONL files or folders) none of whose texts may be seen.", panel=DATA
+    )
+    heldout: float = option(0.02, "Share of text lines held out, by hash.", panel=DATA, gt=0, lt=0.5)
+    heldout_lines: int = option(400, "Validate on at most so many held-out lines.", panel=DATA, ge=1)
+    repair_share: float = option(
+        0.7,
+        "Share of sequences that copy or repair text in the chat format; the rest is plain text.",
+        panel=DATA,
+        ge=0,
+        le=1,
+    )
+    max_words: int = option(8, "Longest piece of text to copy or repair, in words.", panel=DATA, ge=1)
+
+    vocab_size: int = option(1024, "Tokens of the sentencepiece model, byte fallback included.", panel=MODEL, ge=320)
+    hidden_size: int = option(128, "Width.", panel=MODEL, ge=16)
+    num_hidden_layers: int = option(8, "Layers.", panel=MODEL, ge=2)
+    num_kv_shared_layers: int = option(4, "Last layers that reuse keys and values of earlier ones.", panel=MODEL, ge=0)
+    intermediate_size: int = option(384, "Width of the MLP (doubled in KV-shared layers).", panel=MODEL, ge=16)
+    num_attention_heads: int = option(4, "Attention heads.", panel=MODEL, ge=1)
+    head_dim: int = option(32, "Width of a head in sliding-window layers.", panel=MODEL, ge=8)
+    global_head_dim: int = option(64, "Width of a head in full-attention layers.", panel=MODEL, ge=8)
+    hidden_size_per_layer_input: int = option(16, "Width of the per-layer embeddings.", panel=MODEL, ge=1)
+    sliding_window: int = option(64, "Reach of sliding-window attention, in tokens.", panel=MODEL, ge=8)
+    sliding_window_pattern: int = option(4, "Every so many layers one has full attention.", panel=MODEL, ge=1)
+
+    start_from: str | None = option(
+        None,
+        "Folder of a model of the same sizes to go on from, with its tokenizer (default: from scratch).",
+        panel=MODEL,
+    )
+
+    out: str | None = option(None, "Copy the finished model here.", panel=OUTPUT)
+
+    @model_validator(mode="after")
+    def _layers_fit(self) -> PretrainSettings:
+        if (
+            self.num_kv_shared_layers
+            and self.num_hidden_layers - self.num_kv_shared_layers < self.sliding_window_pattern
+        ):
+            raise ValueError(
+                "KV sharing needs one layer of each attention kind below the shared ones: fewer 'num_kv_shared_layers'"
+            )
+        return self

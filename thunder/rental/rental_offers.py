@@ -1,0 +1,90 @@
+"""What is rented for a run: which offers will do, what it may cost, and what the machine does when it is up (pure)."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from thunder.config import Settings, option
+from thunder.errors import GateError
+from thunder.rental.vastai import Offer
+
+THERE = "/workspace"
+PAYLOAD, RUNS, GO, TRIAL = f"{THERE}/in", f"{THERE}/runs", f"{THERE}/in/GO", f"{THERE}/in/trial"
+BEAT, ENDED = "thunder: beat", "thunder: ended"
+OFFER, MONEY = "The machine", "Money"
+
+
+class RentalSettings(Settings):
+    """Options of `thunder gpu`. There is no default for money: prices change."""
+
+    gpu: str = option("A100", "Model of the GPU, as the service calls it.", panel=OFFER)
+    down_mbps: int = option(500, "Least speed of its downloads.", panel=OFFER, ge=0)
+    disk_gb: int = option(500, "Least disk, which is rented too.", panel=OFFER, ge=1)
+    reliability: float = option(0.98, "Least reliability.", panel=OFFER, ge=0, le=1)
+    image: str = option("nvidia/cuda:12.8.1-cudnn-devel-ubuntu24.04", "Container image.", panel=OFFER)
+    upload: list[str] = option([], "Folders and files that the run needs there, beside the project.", panel=OFFER)
+    hours: float | None = option(
+        None, "Most hours that a run may take (default: the matrix' estimate).", panel=MONEY, gt=0
+    )
+    cap: float | None = option(None, "Most USD for all runs together (default: the matrix' budget).", panel=MONEY, gt=0)
+
+
+@dataclass(frozen=True)
+class Order:
+    """One run on one machine with one GPU. run: name of its folder; argv: its command there; payload: what it needs."""
+
+    run: str
+    label: str
+    argv: Sequence[str]
+    hours: float
+    cap_usd: float
+    image: str
+    disk_gb: int
+    payload: Sequence[str] = ()
+
+
+def query(settings: RentalSettings) -> str:
+    """The search: one GPU, since a run has one rank there."""
+    gpu = settings.gpu.replace(" ", "_")
+    limits = f"inet_down>{settings.down_mbps} disk_space>{settings.disk_gb} reliability>{settings.reliability}"
+    return f"gpu_name={gpu} num_gpus=1 {limits} rentable=true"
+
+
+def choose(offers: Sequence[Offer], order: Order, spent_usd: float) -> Offer:
+    """The cheapest offer that the run fits into what is left of the cap.
+
+    Raises GateError where there is none.
+    """
+    single = [offer for offer in offers if offer.gpus == 1]
+    if not single:
+        raise GateError("no machine with one such GPU is offered", fix="other --gpu, --disk-gb or --reliability")
+    best = min(single, key=lambda offer: offer.usd_per_hour)
+    cost = best.usd_per_hour * order.hours
+    if spent_usd + cost > order.cap_usd:
+        said = f"{best.usd_per_hour:.3f} USD/h for {order.hours:g} h is {cost:.2f} USD"
+        raise GateError(
+            f"{order.run}: {said}, with {spent_usd:.2f} spent more than the cap of {order.cap_usd:.2f}",
+            fix="fewer --hours, or a higher --cap",
+        )
+    return best
+
+
+def onstart(order: Order) -> str:
+    """What the machine does when it is up: wait for the payload, run, say every half minute that it lives, say the end.
+
+    `timeout` ends the run where nobody watches it any more.
+    """
+    folder = f"{RUNS}/{order.run}"
+    command = f"THUNDER_RUNS={RUNS} timeout {int(order.hours * 3600)} {shlex.join(order.argv)}"
+    beat = f'while sleep 30; do echo "{BEAT} $(date +%s) $(tail -n 1 {folder}/metrics.jsonl 2>/dev/null)"; done'
+    return (
+        f"mkdir -p {PAYLOAD} {RUNS}; until [ -f {GO} ]; do sleep 5; done; cd {PAYLOAD}/project; "
+        f'({beat}) & {command} > {RUNS}/job.out 2>&1; echo "{ENDED} $?"'
+    )
+
+
+def refusals(gates: dict[str, str]) -> list[str]:
+    """What stands against a launch: gate -> why not, empty where it is open."""
+    return [f"{name}: {why}" for name, why in gates.items() if why]

@@ -1,0 +1,91 @@
+"""Files of runs as they are found: what is missing, cut off or damaged is named, and the rest is read."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from thunder.runs.bundles.scored_rows import json_lines
+
+SHOWN = 3  # faults of one file that are named one by one
+
+
+class Folder:
+    """A folder's files; `absent` collects, in the order of asking, a sentence for each part that cannot be had."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.absent: list[str] = []
+
+    def has(self, name: str) -> bool:
+        """Whether there is such a file."""
+        return (self.path / name).is_file()
+
+    def json(self, name: str, without: str) -> dict[str, Any]:
+        """A JSON object, or an empty one. without: what the page cannot show then."""
+        try:
+            content = json.loads((self.path / name).read_text(encoding="utf-8"))
+            if isinstance(content, dict):
+                return content
+            said = "is not a JSON object"
+        except FileNotFoundError:
+            said = "is missing"
+        except OSError as error:
+            said = error.strerror or str(error)
+        except (ValueError, RecursionError):
+            said = "is not JSON"
+        if without:
+            self.absent.append(f"{name} {said}: {without}")
+        return {}
+
+    def lines(self, name: str, without: str) -> list[dict[str, Any]]:
+        """The JSON objects of a JSONL file. without: what the page cannot show without the file; empty: never mind."""
+        faults: list[str] = []
+        try:
+            found = [entry for _, entry in json_lines(self.path / name, faults)]
+        except FileNotFoundError:
+            if without:
+                self.absent.append(f"{name} is missing: {without}")
+            return []
+        except OSError as error:
+            self.absent.append(f"{name}: {error.strerror}: {without}")
+            return []
+        more = f", and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
+        if faults:
+            self.absent.append(f"{'; '.join(faults[:SHOWN])}{more}: left out")
+        if not found and without:
+            self.absent.append(f"{name} holds no line that can be read: {without}")
+        return found
+
+
+def number_in(content: Mapping[str, Any], key: str) -> float | None:
+    """A finite number under a key, or None."""
+    value = content.get(key)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return float(value) if math.isfinite(value) else None
+    except OverflowError:  # JSON knows no largest number
+        return None
+
+
+def whole_in(content: Mapping[str, Any], key: str) -> int | None:
+    """A whole number under a key, or None."""
+    value = content.get(key)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def text_in(content: Mapping[str, Any], *keys: str) -> str | None:
+    """The first text under one of the keys, or None."""
+    return next((content[key] for key in keys if isinstance(content.get(key), str)), None)
+
+
+def object_in(content: Mapping[str, Any], *path: str) -> dict[str, Any]:
+    """The object at the end of a path of keys, or an empty one."""
+    found: Any = content
+    for key in path:
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return dict(found) if isinstance(found, Mapping) else {}

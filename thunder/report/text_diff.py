@@ -1,0 +1,85 @@
+"""Where two texts differ, grapheme by grapheme, and which letters are taken for which, before and after."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from thunder.report.page_model import Segment
+from thunder.text import distance
+from thunder.text.normalize import normalise, toneless
+from thunder.text.visible import visible
+
+DELETION, INSERTION, SUBSTITUTION = "-", "+", "~"
+_MARKS = {"deletion": DELETION, "insertion": INSERTION, "substitution": SUBSTITUTION}
+
+
+def plain(text: str) -> list[Segment]:
+    """A text without marks, in NFC, hidden characters shown."""
+    shown = visible(normalise(text.strip()))
+    return [shown] if shown else []
+
+
+def marked(hypothesis: str, reference: str) -> list[Segment]:
+    """The hypothesis (NFC) in pieces: texts where both agree, else [kind, ...] for what is wrong.
+
+    ["-", wanted]: the hypothesis lacks it. ["+", heard]: it has it too many. ["~", heard, wanted]: one for another.
+    """
+    pieces: list[Segment] = []
+    for operation in distance.align(hypothesis.strip(), reference.strip(), "grapheme"):
+        heard, wanted = visible(operation.hypothesis), visible(operation.reference)
+        last = pieces[-1] if pieces else None
+        if operation.kind == "equal":
+            if isinstance(last, str):
+                pieces[-1] = last + heard
+            else:
+                pieces.append(heard)
+            continue
+        mark = _MARKS[operation.kind]
+        if mark == SUBSTITUTION:  # each by itself: what was wanted stands above what was heard
+            pieces.append([mark, heard, wanted])
+        elif isinstance(last, list) and last[0] == mark:
+            last[1] += heard or wanted
+        else:
+            pieces.append([mark, heard or wanted])
+    return pieces
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """How often a reference's cluster came out as another, before and after; an empty one is none at all.
+
+    after: None where there is only one text to look at.
+    """
+
+    reference: str
+    hypothesis: str
+    before: int
+    after: int | None
+
+    @property
+    def kind(self) -> str:
+        """tone: only tone marks differ. space: a word was cut or joined. letter: all else."""
+        if toneless(self.reference) == toneless(self.hypothesis):
+            return "tone"
+        return "space" if (self.reference + self.hypothesis).isspace() else "letter"
+
+
+def confusions(texts: Iterable[tuple[str, str, str | None]]) -> list[Confusion]:
+    """What is taken for what, the most frequent first, from (reference, text before, text after or None)."""
+    before: Counter[tuple[str, str]] = Counter()
+    after: Counter[tuple[str, str]] = Counter()
+    both = False
+    for reference, first, last in texts:
+        before.update(_pairs(first, reference))
+        if last is not None:
+            both = True
+            after.update(_pairs(last, reference))
+    found = [Confusion(*pair, before[pair], after[pair] if both else None) for pair in before.keys() | after.keys()]
+    return sorted(found, key=lambda each: (-max(each.before, each.after or 0), each.reference, each.hypothesis))
+
+
+def _pairs(hypothesis: str, reference: str) -> list[tuple[str, str]]:
+    operations = distance.align(hypothesis.strip(), reference.strip(), "grapheme", equal=False)
+    return [(each.reference, each.hypothesis) for each in operations]

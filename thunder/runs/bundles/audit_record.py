@@ -1,0 +1,96 @@
+"""What an audit found of a run, bound to the run's files by their digests: a reader sees whether it still holds."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from thunder import digest
+from thunder.errors import ArtifactError
+from thunder.runs.bundles.bundle_checks import BEST, SPLIT
+from thunder.runs.bundles.scored_rows import PREDICTIONS
+from thunder.runs.records.run_record import CONFIG, RESULTS
+
+FILE = "audit.json"
+SCHEMA = "thunder.audit/1"
+STAGES = ("eval", "pipeline")
+BOUND = (CONFIG, SPLIT, BEST, PREDICTIONS, RESULTS)  # what it speaks of; none of them may be another
+State = Literal["ok", "violation", "inconclusive"]
+Word = Literal["pass", "violation", "inconclusive"]
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One rule, what became of it and what was seen. max_diff: nats or units by which two things differed."""
+
+    name: str
+    state: State
+    said: str
+    probes: int = 0
+    max_diff: float | None = None
+    first_violation: str | None = None
+
+
+def verdict(conditions: Sequence[Condition]) -> Word:
+    """A violation wins, then what could not be told; without a condition there is nothing that could have passed."""
+    states = {one.state for one in conditions}
+    if "violation" in states:
+        return "violation"
+    return "pass" if states == {"ok"} else "inconclusive"
+
+
+def write(folder: Path, stages: Mapping[str, Sequence[Condition]], scopes: Mapping[str, str]) -> dict[str, Any]:
+    """Write audit.json into a run's folder; stages that were not looked at this time stay if they still hold."""
+    found: dict[str, Any] = {}
+    with contextlib.suppress(ArtifactError):
+        found = {} if holds(folder) else read(folder)["stages"]
+    for stage, conditions in stages.items():
+        said = {"verdict": verdict(conditions), "scope": scopes[stage]}
+        found[stage] = said | {"conditions": [asdict(one) for one in conditions]}
+    content = {"schema": SCHEMA, "run": folder.name, "bound": digests(folder), "stages": found}
+    digest.write_atomically(folder / FILE, digest.with_checksum(content))
+    return content
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of each file that an audit speaks of, where the run has it."""
+    return {name: digest.of_file(folder / name) for name in BOUND if (folder / name).is_file()}
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """A run's audit. Raises ArtifactError where it is missing, torn or changed."""
+    path = folder / FILE
+    try:
+        content = digest.checked(path)
+        if content.get("schema") != SCHEMA or not isinstance(content.get("stages"), dict):
+            raise ValueError(f"no audit of format {SCHEMA}")
+    except (OSError, ValueError) as error:
+        what = error.strerror if isinstance(error, OSError) else error
+        raise ArtifactError(f"{path}: {what}", fix=f"thunder audit {folder.name}") from None
+    return content
+
+
+def holds(folder: Path) -> list[str]:
+    """Why a run's audit does not speak of the run as it is; nothing where it does. Raises as `read`."""
+    said, now = read(folder).get("bound"), digests(folder)
+    if not isinstance(said, dict):
+        return ["it is bound to no file"]
+    return [f"{name} is not the one that was audited" for name in BOUND if said.get(name) != now.get(name)]
+
+
+def refusals(folder: Path) -> list[str]:
+    """Why a run's audit carries no claim: missing, damaged, of other files, a stage missing or not passed."""
+    try:
+        faults, stages = holds(folder), read(folder)["stages"]
+    except ArtifactError as error:
+        return [f"no audit: {error.message}"]
+    for stage in STAGES:
+        said = stages.get(stage)
+        if not isinstance(said, dict):
+            faults.append(f"no audit of stage {stage}")
+        elif said.get("verdict") != "pass":
+            faults.append(f"audit of stage {stage}: {said.get('verdict')}")
+    return faults

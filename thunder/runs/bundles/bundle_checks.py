@@ -1,0 +1,298 @@
+"""What the files of a finished run must say of each other: rows against split, counts, results and partitions."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from thunder import digest
+from thunder.config import load_yaml
+from thunder.errors import ConfigError
+from thunder.runs.bundles import scored_rows
+from thunder.runs.bundles.scored_rows import PREDICTIONS, ScoredRow
+from thunder.runs.records.run_record import CONFIG, ENVIRONMENT, METRICS, RESULTS
+from thunder.text import bins
+from thunder.text.distance import ErrorCount
+from thunder.text.row_fields import EVERY_PARTITION
+
+SPLIT, VOCAB, BY_PARTITION = "split.json", "vocab.json", "test_metrics_by_partition.json"
+BEST = "best.safetensors"
+RESOLVED = "config.resolved.json"
+TOLERANCE = 1e-9  # of a rate that is recomputed
+_EDITS = ("cer_edits", "edits")  # both words are in use
+
+
+def json_object(path: Path, faults: list[str]) -> dict[str, Any]:
+    """A file's JSON object; what is wrong with it is a fault, and what is left is empty."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        faults.append(f"{path.name}: {error if isinstance(error, OSError) else 'not JSON'}")
+        return {}
+    if not isinstance(content, dict):
+        faults.append(f"{path.name}: not an object")
+        return {}
+    return content
+
+
+def options(folder: Path) -> dict[str, Any]:
+    """Every option of a run with its value, from config.resolved.json or config.yaml; empty where there is neither.
+
+    Raises ConfigError where config.yaml cannot be read.
+    """
+    if (folder / RESOLVED).is_file():
+        return json_object(folder / RESOLVED, [])
+    return load_yaml(folder / CONFIG) if (folder / CONFIG).is_file() else {}
+
+
+def unreadable(folder: Path) -> list[str]:
+    """What is wrong with the files that say how a run came about, where it has them."""
+    faults: list[str] = []
+    for name in (ENVIRONMENT, RESOLVED):
+        if (folder / name).is_file():
+            json_object(folder / name, faults)
+    try:
+        options(folder)
+    except ConfigError as error:
+        faults.append(error.message.removeprefix(f"{folder}/"))
+    return faults
+
+
+def of_recogniser(folder: Path) -> tuple[list[ScoredRow], list[str]]:
+    """The rows of a recogniser's run, and everything that is wrong with its files."""
+    faults: list[str] = []
+    rows = scored_rows.recognised(folder, faults)
+    results = json_object(folder / RESULTS, faults)
+    _against_split(folder, [row.name for row in rows], results, faults)
+    if not json_object(folder / VOCAB, faults):
+        faults.append(f"{VOCAB}: names no labels")
+    test = results.get("test")
+    if not isinstance(test, dict):
+        test = results
+    total = sum((row.counts[""] for row in rows), ErrorCount())
+    _compare(RESULTS, test, {"cer": total.rate}, required=("cer",), faults=faults)
+    counted = {"rows": len(rows), "reference_chars": total.reference_chars, _word(test): total.edits}
+    counted |= {"exact": sum(not row.counts[""].edits for row in rows)}
+    counted |= {"empty": sum(not row.hypothesis for row in rows)}
+    _compare(RESULTS, test, counted, required=(), faults=faults)
+    if "wer" in test:
+        _compare(RESULTS, test, {"wer": scored_rows.METRICS["wer"](rows)}, required=(), faults=faults)
+    _partitions(json_object(folder / BY_PARTITION, faults), rows, total, faults)
+    _best_loss(folder, results, faults)
+    tested, best = results.get("checkpoint_sha256"), folder / BEST
+    if tested and best.is_file() and digest.of_file(best) != tested:
+        faults.append(f"{BEST}: not the weights that were tested, by 'checkpoint_sha256' of {RESULTS}")
+    return rows, faults
+
+
+def of_corrector(folder: Path) -> tuple[list[ScoredRow], list[str]]:
+    """The rows of a corrector's run (LoRA), none where it was not tested, and all that is wrong with its files."""
+    faults: list[str] = []
+    results = json_object(folder / RESULTS, faults)
+    _best_loss(folder, results, faults)
+    test = results.get("test")
+    if test is None:
+        return [], faults
+    if not isinstance(test, dict) or not (folder / PREDICTIONS).is_file():
+        return [], [*faults, f"{RESULTS}: has a test, and there is no {PREDICTIONS} to count again"]
+    rows = scored_rows.corrected(folder, faults)
+    wanted: dict[str, Any] = {f"cer_{name}": scored_rows.rate(rows, name) for name in scored_rows.ANSWERS}
+    change = [row.counts["after"].edits - row.counts["before"].edits for row in rows]
+    wanted |= {
+        "rows": len(rows),
+        "reference_chars": sum(row.counts["after"].reference_chars for row in rows),
+        "improved": sum(edits < 0 for edits in change),
+        "unchanged": sum(edits == 0 for edits in change),
+        "worse": sum(edits > 0 for edits in change),
+    }
+    _compare(f"{RESULTS}, 'test'", test, wanted, required=tuple(wanted), faults=faults)
+    return rows, faults
+
+
+def of_evaluation(folder: Path) -> tuple[list[ScoredRow], list[str]]:
+    """The rows of an evaluation (`thunder eval`), and everything that is wrong with its files."""
+    faults: list[str] = []
+    results = json_object(folder / RESULTS, faults)
+    rows = scored_rows.proposed(folder, faults)
+    # a row whose reference is empty has no error rate, and is counted apart
+    counted = [row for row in rows if row.reference]
+    apart = results.get("empty_reference")
+    if isinstance(apart, dict):
+        _compare(
+            f"{RESULTS}, 'empty_reference'",
+            apart,
+            {"rows": len(rows) - len(counted)},
+            required=("rows",),
+            faults=faults,
+        )
+    wanted: dict[str, Any] = {f"cer_{name}": scored_rows.rate(counted, name) for name in ("before", "after")}
+    totals = {name: sum((row.counts[name] for row in counted), ErrorCount()) for name in ("before", "after")}
+    wanted |= {f"edits_{name}": total.edits for name, total in totals.items()}
+    wanted |= {"rows": len(counted), "reference_chars": totals["after"].reference_chars}
+    _compare(RESULTS, results, wanted, required=tuple(wanted), faults=faults)
+    files = results.get("files")
+    for name, sha256 in files.items() if isinstance(files, dict) else ():
+        if not (folder / name).is_file() or digest.of_file(folder / name) != sha256:
+            faults.append(f"{name}: not the file that {RESULTS} names by its digest")
+    return rows, faults
+
+
+def of_base(folder: Path) -> tuple[list[ScoredRow], list[str]]:
+    """A pretrained base: no rows, and what is wrong with its results."""
+    faults: list[str] = []
+    _best_loss(folder, json_object(folder / RESULTS, faults), faults)
+    return [], faults
+
+
+def _against_split(folder: Path, names: list[str], results: Mapping[str, Any], faults: list[str]) -> None:
+    """Row ids are those of the split's test part, but for what the results say was left out, or not asked for."""
+    split = json_object(folder / SPLIT, faults)
+    ids, sums = split.get("ids"), split.get("sha256")
+    if not isinstance(ids, dict) or not isinstance(ids.get("test"), list):
+        faults.append(f"{SPLIT}: lists no ids of the test part")
+        return
+    for part, listed in ids.items():
+        if isinstance(sums, dict) and part in sums and digest.of_value(listed) != sums[part]:
+            faults.append(f"{SPLIT}: the ids of {part} are not those of its digest: changed")
+    test = set(ids["test"])
+    if strangers := [name for name in names if name not in test]:
+        faults.append(f"{PREDICTIONS}: row {strangers[0]!r} is not in the test part of {SPLIT}{_more(strangers)}")
+    limit = _limit(folder) or len(test)
+    usable = len(test) - _left_out(results, len(test), faults)
+    if len(names) != min(limit, usable):
+        missing = sorted(test - set(names))
+        named = f"; missing is {missing[0]!r}{_more(missing)}" if missing and limit >= len(test) == usable else ""
+        faults.append(f"{PREDICTIONS}: {len(names)} rows, the split has {min(limit, usable)} to test{named}")
+
+
+def _left_out(results: Mapping[str, Any], test: int, faults: list[str]) -> int:
+    """How many utterances of the test part the run says that it could not use; it has to say why."""
+    data = results.get("data")
+    usable = data.get("test_rows") if isinstance(data, dict) else None
+    if not isinstance(usable, int) or not isinstance(data, dict):
+        return 0
+    reasons = data.get("left_out")
+    named = [said.get("rows", 0) for said in reasons.values()] if isinstance(reasons, dict) else []
+    if not 0 <= test - usable <= sum(named):
+        faults.append(f"{RESULTS}: {usable} test rows of {test} in {SPLIT}, and {sum(named)} said to be left out")
+    return max(0, test - usable)
+
+
+def _limit(folder: Path) -> int:
+    """At most so many rows were to be tested; 0 = all."""
+    try:
+        limit = options(folder).get("test_rows", 0)
+    except ConfigError:  # said by `unreadable`
+        return 0
+    return limit if isinstance(limit, int) and not isinstance(limit, bool) else 0
+
+
+def _more(names: list[str]) -> str:
+    return f" (and {len(names) - 1} more)" if len(names) > 1 else ""
+
+
+def _word(said: Mapping[str, Any]) -> str:
+    return next((word for word in _EDITS if word in said), _EDITS[0])
+
+
+def _compare(
+    where: str, said: Mapping[str, Any], wanted: Mapping[str, Any], *, required: Iterable[str], faults: list[str]
+) -> None:
+    """Note what is stated otherwise than it is counted: whole numbers exactly, rates to TOLERANCE."""
+    missing = [key for key in required if key not in said]
+    faults += [f"{where}: '{key}' is missing" for key in missing]
+    for key in wanted.keys() & said.keys():
+        if not same(said[key], wanted[key]):
+            faults.append(f"{where}: '{key}' is {said[key]!r}, recomputed it is {wanted[key]!r}")
+
+
+def same(stated: Any, ours: Any) -> bool:
+    """Whether a stated number is ours: whole numbers exactly, others to TOLERANCE."""
+    numbers = (int, float)
+    if isinstance(stated, bool) or not isinstance(stated, numbers) or not isinstance(ours, numbers):
+        return stated is None and ours is None
+    if isinstance(ours, int):
+        return stated == ours
+    return math.isfinite(stated) and abs(stated - ours) <= TOLERANCE
+
+
+def _partitions(content: Mapping[str, Any], rows: list[ScoredRow], total: ErrorCount, faults: list[str]) -> None:
+    """Each partition is what its rows say, and together they are the total."""
+    inner = content.get("partitions")
+    table = inner if isinstance(inner, dict) else content
+    table = {name: said for name, said in table.items() if isinstance(said, dict) and _word(said) in said}
+    known = {name: said for name, said in table.items() if name in EVERY_PARTITION}
+    if not known:
+        faults.append(f"{BY_PARTITION}: has no partition ({', '.join(EVERY_PARTITION)}) with '{_EDITS[0]}'")
+        return
+    _characters(content.get("characters"), total, faults)
+    _lengths(content.get("lengths"), rows, faults)
+    sums = ErrorCount()
+    for name in EVERY_PARTITION:
+        mine = [row for row in rows if row.partition == name]
+        count = sum((row.counts[""] for row in mine), ErrorCount())
+        said = known.get(name)
+        if said is None:
+            if mine:
+                faults.append(f"{BY_PARTITION}: '{name}' is missing, {len(mine)} rows are of it")
+            continue
+        wanted: dict[str, Any] = {"rows": len(mine), "reference_chars": count.reference_chars, _word(said): count.edits}
+        wanted |= {"cer": count.rate} if count.reference_chars else {}
+        _compare(f"{BY_PARTITION}, '{name}'", said, wanted, required=("reference_chars",), faults=faults)
+        sums += _stated(said)
+    if sums != total:
+        faults.append(
+            f"{BY_PARTITION}: partitions sum to {sums.edits} edits in {sums.reference_chars} code points, "
+            f"the rows to {total.edits} in {total.reference_chars}"
+        )
+
+
+def _stated(said: Mapping[str, Any]) -> ErrorCount:
+    """The counts that a part states; what is no whole number counts nothing, and so cannot add up."""
+    numbers = [said.get(key) for key in (_word(said), "reference_chars")]
+    edits, chars = (number if isinstance(number, int) else 0 for number in numbers)
+    return ErrorCount(edits, chars)
+
+
+def _characters(content: Any, total: ErrorCount, faults: list[str]) -> None:
+    """The partitions of characters, where a run has them, add up to the same counts."""
+    if not isinstance(content, dict) or not content:
+        return
+    sums = sum((_stated(said) for said in content.values() if isinstance(said, dict)), ErrorCount())
+    if sums != total:
+        faults.append(
+            f"{BY_PARTITION}, 'characters': sum to {sums.edits} edits in {sums.reference_chars} code points, "
+            f"the rows to {total.edits} in {total.reference_chars}"
+        )
+
+
+def _lengths(content: Any, rows: list[ScoredRow], faults: list[str]) -> None:
+    """The bins of lengths, where a run has them, are what its rows say."""
+    if not isinstance(content, dict):
+        return
+    for name in bins.NAMES_OF_LENGTHS:
+        mine = [row.counts[""] for row in rows if bins.of_length(row.counts[""].reference_chars) == name]
+        count, said = sum(mine, ErrorCount()), content.get(name)
+        wanted = {"rows": len(mine), "reference_chars": count.reference_chars, "cer_edits": count.edits}
+        if mine or said is not None:
+            said = said if isinstance(said, dict) else {}
+            _compare(f"{BY_PARTITION}, '{name}'", said, wanted, required=tuple(wanted), faults=faults)
+
+
+def _best_loss(folder: Path, results: Mapping[str, Any], faults: list[str]) -> None:
+    """The best validation loss of the results is the one that the metrics have at its step."""
+    best, step = results.get("best_valid_loss"), results.get("best_step")
+    if best is None or not (folder / METRICS).is_file():
+        return
+    logged = None
+    for _, entry in scored_rows.json_lines(folder / METRICS, []):
+        if entry.get("step") == step and "valid_loss" in entry:
+            logged = entry["valid_loss"]  # after a resume a step can stand twice, and the later line counts
+    if not same(best, logged):
+        faults.append(f"{RESULTS}: 'best_valid_loss' is {best!r} at step {step}, {METRICS} has {logged!r} there")
+
+
+Check = Callable[[Path], tuple[list[ScoredRow], list[str]]]

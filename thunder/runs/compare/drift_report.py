@@ -1,0 +1,252 @@
+"""Can two runs be compared? In what they differ, by what was asked for and by what the logs say was done."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from thunder.config import nearest
+from thunder.errors import UsageError
+from thunder.runs.compare.run_facts import Facts, share_apart
+from thunder.runs.records.option_names import known_as
+
+Class = Literal["identity", "regime", "treatment", "conflict", "environment", "outcome"]
+Word = Literal["comparable", "comparable_with_warnings", "not_comparable"]
+FACTORS = ("identity", "regime", "treatment")  # a difference of these is a reason why results may differ
+
+# What is neither here nor below is regime: an option that nobody thought of shall not be passed over.
+_IDENTITY = {
+    "snapshot", "test_rows", "holdout", "test_speakers", "test_ids", "valid_speakers", "valid_ids", "drop", "window",
+    "limit", "text_normalisation", "metric_version", "vocab", "script",
+}  # fmt: skip
+_TREATMENT = {
+    "mode", "use_ttt", "use_tar", "reg", "reg_weight", "tar_weight", "conditioning", "control", "codebook", "head",
+    "ttt_chunk_size", "ttt_lr", "ttt_cap", "ttt_heads", "ttt_head_dim",
+}  # fmt: skip
+# how a split was come by; where its ids are known these decide nothing more
+_SPLITTING = {"holdout", "test_speakers", "test_ids", "valid_speakers", "valid_ids"}
+_ENVIRONMENT = {"ranks", "strategy", "cluster", "grad_checkpoint"}
+# where things lie and how a run is watched; what lies there is known by its digest
+_COSMETIC = {
+    "resume", "force", "skip_link_check", "allow_solo", "wait_for_hosts", "stall_after", "steps_per_report",
+    "save_every", "probe_rows", "unsafe_shape", "preset", "data", "train_data", "valid_data", "test_data", "features",
+    "split", "model", "adapter_path", "out", "name", "run_name", "text", "text_root", "exclude_rows", "schema",
+    "max_wraps", "hypothesis",
+}  # fmt: skip
+_SAME_RATE = 0.01  # of a configured rate, to which the logged peak holds
+_FAR_BELOW = 0.5  # of a configured rate: a logged peak below this is not it
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One difference, or one run's logs against its own options (kind: conflict)."""
+
+    name: str
+    kind: Class
+    a: Any
+    b: Any
+    allowed: bool = False
+    note: str = ""
+
+    @property
+    def is_factor(self) -> bool:
+        """Whether it forbids the comparison."""
+        return self.kind in FACTORS and not self.allowed
+
+    def __str__(self) -> str:
+        values = f"{shown(self.a)} vs {shown(self.b)}"
+        return f"{self.name} ({self.note})" if self.note else f"{self.name} ({values})"
+
+
+@dataclass(frozen=True)
+class Drift:
+    """What a comparison came to; the sentence says it for people."""
+
+    a: str
+    b: str
+    verdict: Word
+    findings: tuple[Finding, ...]
+    sentence: str
+
+    @property
+    def factors(self) -> tuple[Finding, ...]:
+        """The differences that forbid the comparison."""
+        return tuple(finding for finding in self.findings if finding.is_factor)
+
+
+def compare(a: Facts, b: Facts, allow: Collection[str] = ()) -> Drift:
+    """Compare two runs; what `allow` names may differ, and nothing else that could be a reason (pure)."""
+    allowed = set(map(_known_as, allow))
+    found = [*_options(a, b), *_forced(a, b), *_identity(a, b), *_rates(a, b), *_outcome(a, b), *_environment(a, b)]
+    found += [*_conflicts(a), *_conflicts(b)]
+    findings = tuple(
+        Finding(one.name, one.kind, one.a, one.b, one.name.split(",")[0] in allowed, one.note) for one in found
+    )
+    return Drift(a.name, b.name, *_judged(a, b, findings))
+
+
+def refuse_unknown(allow: Collection[str], *runs: Facts) -> None:
+    """Raise UsageError where `allow` names something that no run has: a misspelt declaration declares nothing."""
+    known = {
+        name for facts in runs for part in (facts.options, facts.identity or {}, facts.environment) for name in part
+    }
+    for name in sorted(set(map(_known_as, allow)) - known):
+        raise UsageError(f"--allow {name}: neither run has it.{nearest(name, known)}", fix="name an option of theirs")
+
+
+def _known_as(name: str) -> str:
+    return known_as(name.strip().replace("-", "_"))
+
+
+def _judged(a: Facts, b: Facts, findings: tuple[Finding, ...]) -> tuple[Word, tuple[Finding, ...], str]:
+    pair = f"{a.name} and {b.name}"
+    if factors := [finding for finding in findings if finding.is_factor]:
+        named = ", ".join(map(str, factors))
+        return "not_comparable", findings, f"{pair} differ in {named}: cannot attribute"
+    declared = [finding for finding in findings if finding.allowed and finding.kind in FACTORS]
+    text = f"{pair} differ in {', '.join(map(str, declared))}, as declared" if declared else f"{pair} do not differ"
+    if warnings := [finding for finding in findings if finding not in declared]:
+        return "comparable_with_warnings", findings, f"{text}; mind {', '.join(map(str, warnings))}"
+    return "comparable", findings, text
+
+
+def class_of(option: str) -> Class | None:
+    """The class of an option; None where it is cosmetic."""
+    if option in _COSMETIC:
+        return None
+    if option in _IDENTITY:
+        return "identity"
+    if option in _TREATMENT:
+        return "treatment"
+    return "environment" if option in _ENVIRONMENT else "regime"
+
+
+def _options(a: Facts, b: Facts) -> Iterator[Finding]:
+    split_known = all("split" in (facts.identity or {}) for facts in (a, b))
+    for name in sorted(a.options.keys() | b.options.keys()):
+        kind = class_of(name)
+        if kind is None or (split_known and name in _SPLITTING):
+            continue
+        one, other = a.options.get(name), b.options.get(name)
+        if name == "patience":
+            yield from _patience(a, b)
+        elif not _alike(one, other):
+            yield Finding(name, kind, one, other)
+
+
+def _patience(a: Facts, b: Facts) -> Iterator[Finding]:
+    """Patience as it was asked for, and as it worked where a run was stopped by it."""
+    asked = [facts.options.get("patience") for facts in (a, b)]
+    worked = [_effective_patience(facts) for facts in (a, b)]
+    if asked[0] != asked[1] or worked[0] != worked[1]:
+        told = [
+            shown(one) if one == other else f"{shown(one)}, effective {shown(other)}"
+            for one, other in zip(asked, worked, strict=True)
+        ]
+        yield Finding("patience", "regime", *worked, note=f"{told[0]} vs {told[1]}")
+
+
+def _forced(a: Facts, b: Facts) -> Iterator[Finding]:
+    """A run that was continued with other options is not what its configuration says of it."""
+    if a.forced != b.forced:
+        told = " vs ".join("; ".join(facts.forced) or "nothing" for facts in (a, b))
+        yield Finding("forced", "regime", list(a.forced), list(b.forced), note=f"changed on the way: {told}")
+
+
+def _effective_patience(facts: Facts) -> Any:
+    if facts.done.stopped_early and facts.done.waited is not None:
+        return facts.done.waited
+    return facts.options.get("patience")
+
+
+def _alike(one: Any, other: Any) -> bool:
+    """Whether two values are one; 1 and 1.0 are, 1 and True are not."""
+    if isinstance(one, bool) or isinstance(other, bool):
+        return one is other
+    return one == other
+
+
+def _identity(a: Facts, b: Facts) -> Iterator[Finding]:
+    """Digests of data, split, labels, base: each has to be the same; what one run does not record is a difference."""
+    if a.identity is None or b.identity is None:
+        return
+    if not a.identity and not b.identity:
+        yield Finding("identity", "environment", None, None, note="neither run records digests of its data")
+    for name in sorted(a.identity.keys() | b.identity.keys()):
+        one, other = a.identity.get(name), b.identity.get(name)
+        if one != other:
+            told = [each[:12] if each else "not recorded" for each in (one, other)]
+            yield Finding(name, "identity", one, other, note=f"{told[0]} vs {told[1]}")
+
+
+def _rates(a: Facts, b: Facts) -> Iterator[Finding]:
+    """Learning rates as they were logged, against what the options would have."""
+    apart = share_apart(a.done.rates, b.done.rates)
+    if apart is None:
+        return
+    shaping = ("lr", "updates", "iters", "warmup", "lr_final", "schedule", "max_epochs", "batch")
+    same = all(_alike(a.options.get(name), b.options.get(name)) for name in shaping)
+    if same and apart > 0:
+        note = f"asked for alike, logged otherwise at {apart:.0%} of the steps"
+        yield Finding("lr, logged", "regime", None, None, note=note)
+    one, other = a.options.get("lr"), b.options.get("lr")
+    if apart == 0 and not _alike(one, other):
+        note = f"{shown(one)} vs {shown(other)} asked for, but the logs show one and the same"
+        yield Finding("lr, logged", "conflict", one, other, note=note)
+
+
+def _outcome(a: Facts, b: Facts) -> Iterator[Finding]:
+    """How far each came: a result of the run, to be known but no reason by itself."""
+    for name in ("steps", "epochs", "tokens", "wraps"):
+        one, other = getattr(a.done, name), getattr(b.done, name)
+        if one and other and abs(one - other) > 0.1 * max(one, other):
+            yield Finding(f"{name} done", "outcome", one, other)
+
+
+def _environment(a: Facts, b: Facts) -> Iterator[Finding]:
+    for name in sorted(a.environment.keys() | b.environment.keys()):
+        one, other = a.environment.get(name), b.environment.get(name)
+        if one != other:
+            yield Finding(name, "environment", one, other)
+
+
+def _conflicts(facts: Facts) -> Iterator[Finding]:
+    """Where a run's logs are not what its options say."""
+    done, asked = facts.done, facts.options
+
+    def conflict(name: str, wanted: Any, found: Any, what: str) -> Finding:
+        note = f"{facts.name}: {shown(wanted)} asked for, {what} {shown(found)}"
+        return Finding(f"{name}, logged", "conflict", wanted, found, note=note)
+
+    rate, peak = asked.get("lr"), max(done.rates.values(), default=None)
+    if isinstance(rate, int | float) and peak is not None and not _could_be(rate, peak, done.rates, asked):
+        yield conflict("lr", rate, peak, "the log's highest is")
+    patience = asked.get("patience")
+    if done.stopped_early and done.waited is not None and patience != done.waited:
+        yield conflict("patience", patience, done.waited, "it stopped as by")
+    if facts.forced:
+        yield Finding("forced, logged", "conflict", None, None, note=f"{facts.name}: {'; '.join(facts.forced)}")
+    if done.batch and isinstance(asked.get("updates"), int) and asked.get("batch") != done.batch:
+        yield conflict("batch", asked.get("batch"), done.batch, "trained with")
+    updates = asked.get("updates")
+    if isinstance(updates, int) and done.steps and done.steps < updates and not done.stopped_early:
+        yield conflict("updates", updates, done.steps, "it ended after")
+
+
+def _could_be(rate: float, peak: float, rates: Mapping[int, float], asked: Mapping[str, Any]) -> bool:
+    """Whether a logged highest rate can be that of a schedule with this peak, seen at some of its steps."""
+    if peak > rate * (1 + _SAME_RATE):
+        return False
+    warmup, updates = asked.get("warmup") or 0, asked.get("updates") or asked.get("iters") or max(rates)
+    seen = any(warmup <= step <= warmup + (updates - warmup) / 3 for step in rates)
+    return not seen or peak >= rate * _FAR_BELOW
+
+
+def shown(value: Any) -> str:
+    """A value in a sentence."""
+    if value is None:
+        return "not set"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,168 @@
+"""What a run was asked to do and what its logs say it did, side by side: the material that runs are compared by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from thunder import digest
+from thunder.runs.bundles import scored_rows
+from thunder.runs.bundles.bundle_checks import SPLIT, VOCAB, json_object, options
+from thunder.runs.records.option_names import renamed
+from thunder.runs.records.registry import PLAN
+from thunder.runs.records.run_record import CHANGES, ENVIRONMENT, METRICS, RESULTS
+
+Trace = Mapping[int, float]
+
+
+@dataclass(frozen=True)
+class Done:
+    """What the logs say was done.
+
+    rates, losses: step -> learning rate, validation loss; of a step that stands twice the later line counts.
+    steps, epochs, tokens, wraps: how far it came; a wrap is once over all of the text. batch: rows of an update.
+    stopped_early: by its patience, as far as one can tell.
+    waited: validations after the best one, None where that cannot be told.
+    """
+
+    rates: Trace = field(default_factory=dict)
+    losses: Trace = field(default_factory=dict)
+    steps: int | None = None
+    epochs: int | None = None
+    tokens: int | None = None
+    wraps: float | None = None
+    batch: int | None = None
+    stopped_early: bool = False
+    waited: int | None = None
+
+
+@dataclass(frozen=True)
+class Facts:
+    """A run as it is compared. options: asked for, with defaults, each under its one name.
+
+    identity: digests of what it was trained and tested on; empty where the run records none, None where there is no run
+    yet. environment: versions, machine, commit. forced: what `--force` let be changed on the way.
+    """
+
+    name: str
+    options: Mapping[str, Any]
+    identity: Mapping[str, str] | None = None
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    done: Done = Done()
+    forced: tuple[str, ...] = ()
+
+
+def read(folder: Path) -> Facts:
+    """The facts of a run's folder; what is missing there is missing in them.
+
+    Raises ConfigError where config.yaml cannot be read.
+    """
+    plan, said = _content(folder / PLAN), _content(folder / ENVIRONMENT)
+    asked = renamed(options(folder))
+    done = _done(_content(folder / RESULTS), entries(folder / METRICS), asked)
+    forced = [str(text) for entry in entries(folder / CHANGES) for text in entry.get("changes") or ()]
+    identity, environment = _identity(folder, said), _environment(said)
+    return Facts(folder.name, _per_update(asked, plan), identity, environment, done, tuple(forced))
+
+
+def _content(path: Path) -> dict[str, Any]:
+    return json_object(path, []) if path.is_file() else {}
+
+
+def entries(path: Path) -> list[dict[str, Any]]:
+    """The lines of a metrics.jsonl that can be read; none where there is no such file."""
+    return [entry for _, entry in scored_rows.json_lines(path, [])] if path.is_file() else []
+
+
+def _per_update(asked: dict[str, Any], plan: Mapping[str, Any]) -> dict[str, Any]:
+    """Batch and lengths by optimizer updates: how ranks and accumulation share them out changes nothing."""
+    batch, length = plan.get("batch"), plan.get("length")
+    if not isinstance(batch, dict) or not isinstance(length, dict) or "rows_per_update" not in batch:
+        return asked
+    pieces = int(asked.get("grad_accumulation_steps") or 1)
+    left = {key: value for key, value in asked.items() if key not in ("grad_accumulation_steps", "iters")}
+    left |= {"batch": batch["rows_per_update"], "updates": length.get("updates")}
+    if isinstance(every := left.pop("steps_per_eval", None), int):
+        left["updates_per_eval"] = -(-every // pieces)
+    return left
+
+
+def _identity(folder: Path, said: Mapping[str, Any]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    data, base = said.get("data_sha256"), said.get("base")
+    if isinstance(data, dict):
+        found |= {f"data.{part}": str(sha256) for part, sha256 in data.items()}
+    elif data:
+        found["data"] = str(data)
+    if isinstance(base, dict) and base.get("sha256"):
+        found["base"] = str(base["sha256"])
+    for name, path in (("split", folder / SPLIT), ("vocab", folder / VOCAB)):
+        if path.is_file():
+            content = json_object(path, [])
+            # of a split the ids count, not who decided them
+            found[name] = digest.of_value(content.get("ids", content))
+    return found
+
+
+def _environment(said: Mapping[str, Any]) -> dict[str, Any]:
+    versions = said.get("versions")
+    found = {f"version of {name}": value for name, value in versions.items()} if isinstance(versions, dict) else {}
+    found |= {key: said[key] for key in ("chip", "system", "dirty") if key in said}
+    return found | ({"commit": str(said["commit"])[:12]} if "commit" in said else {})
+
+
+def _done(results: Mapping[str, Any], entries: list[dict[str, Any]], asked: Mapping[str, Any]) -> Done:
+    rates, losses = trace(entries, "learning_rate"), trace(entries, "valid_loss")
+    steps = whole(results.get("steps"))
+    stop, best = whole(results.get("stop_epoch")), whole(results.get("best_epoch"))
+    stopped = bool(results.get("stopped_early"))
+    waited = None
+    if losses:
+        lowest = min(losses, key=lambda step: (losses[step], step))
+        waited = sum(step > lowest for step in losses)
+    elif stop is not None and best is not None:  # others validate once an epoch and log no more than this
+        waited = stop - best
+        most = asked.get("max_epochs")
+        stopped = stopped or not (isinstance(most, int) and stop + 1 >= most)
+    tokens = [entry["tokens"] for entry in entries if whole(entry.get("tokens")) is not None]
+    batch = whole(results.get("global_batch_size"))
+    return Done(
+        rates,
+        losses,
+        steps,
+        whole(results.get("epochs")) or whole(results.get("epochs_begun")),
+        tokens[-1] if tokens else whole(results.get("tokens")),
+        float(wraps) if isinstance(wraps := results.get("wraps"), int | float) else None,
+        batch * int(asked.get("grad_accumulation_steps") or 1) if batch else None,
+        stopped,
+        waited,
+    )
+
+
+def trace(entries: list[dict[str, Any]], key: str) -> dict[int, float]:
+    """Step -> value of one key of metrics.jsonl, in the order of the steps."""
+    found = {}
+    for entry in entries:
+        step, value = whole(entry.get("step")), entry.get(key)
+        if step is not None and isinstance(value, int | float) and not isinstance(value, bool):
+            found[step] = float(value)
+    return dict(sorted(found.items()))
+
+
+def whole(value: Any) -> int | None:
+    """A value where it is a whole number."""
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def share_apart(one: Trace, other: Trace, tolerance: float = 0.05) -> float | None:
+    """The share of common steps at which two traces differ by more than `tolerance`, relative to the larger.
+
+    None where they have no step in common.
+    """
+    common = one.keys() & other.keys()
+    if not common:
+        return None
+    apart = sum(abs(one[step] - other[step]) > tolerance * max(abs(one[step]), abs(other[step])) for step in common)
+    return apart / len(common)

@@ -1,0 +1,250 @@
+"""A hypothesis that is frozen before its run, and what the run then says of it: an outcome, or that it is void."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from thunder import digest
+from thunder.config import Settings, option
+from thunder.errors import ArtifactError, ConfigError, UsageError, several
+from thunder.runs.bundles import scored_rows
+from thunder.runs.bundles.bundle_checks import json_object
+from thunder.runs.compare import drift_report, run_facts
+from thunder.runs.compare.run_facts import Facts
+from thunder.runs.hypotheses import outcomes
+from thunder.runs.records import spec_file
+from thunder.runs.records.option_names import known_as
+from thunder.runs.records.registry import PLAN
+from thunder.runs.records.run_record import METRICS, RESULTS
+
+SCHEMA = "thunder.hypothesis/1"
+FROZEN = ".frozen.jsonl"
+LEAST_BUDGET = 0.9  # of what was to be run; less of it tests another treatment
+Value = bool | int | float | str | None
+
+
+class Treatment(Settings):
+    """What is changed between control and treated run, an option by its name."""
+
+    key: str = option(..., "Option that is changed.")
+    before: Value = option(..., "Its value in the control run.")
+    after: Value = option(..., "Its value in the treated run.")
+
+
+class Manipulation(Settings):
+    """How the logs must differ for the treatment to have been applied: a trace, by how much, at how many steps."""
+
+    trace: str = option("learning_rate", "Key of metrics.jsonl; numbers, or texts such as digests.")
+    differs_by: float = option(0.05, "Share by which numbers must differ; texts differ or do not.", ge=0)
+    at_least: float = option(0.5, "Share of the common steps at which they must.", gt=0, le=1)
+
+
+class Outcome(Settings):
+    """What a result would mean."""
+
+    when: str = option(..., f"Condition on x: {outcomes.EXPECTED}.")
+    verdict: str = option(..., "What is then so.", min_length=1)
+
+
+class Hypothesis(Settings):
+    """Everything that is said before the run."""
+
+    id: str = option(..., "Name.", min_length=1)
+    schema_: Literal["thunder.hypothesis/1"] = option(SCHEMA, "Format.", alias="schema")
+    claim: str = option("", "In words.")
+    treatment: Treatment = option(..., "What is changed.")
+    manipulation_check: Manipulation = option(Manipulation(), "How it is known that it was.")  # type: ignore[call-arg]
+    metric: str = option("best_valid_loss", "What is measured: a key of results.json, with dots: test.cer.")
+    measure: Literal["treated", "treated - control"] = option("treated", "What x is.")
+    budget_steps: int | None = option(None, "Updates that the treated run was to have.", ge=1)
+    control_run: str | None = option(None, "Folder of the control run, from this file's.")
+    treated_run: str | None = option(None, "Folder of the treated run, from this file's.")
+    outcomes: list[Outcome] = option(..., "Disjoint, and none left out.", min_length=1)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What came of a hypothesis. void: why nothing can be said; verdict: the outcome's, or 'void: ...'.
+
+    x: what was measured. skipped: what could not be checked.
+    """
+
+    id: str
+    sha256: str
+    verdict: str
+    x: float | None
+    void: tuple[str, ...]
+    skipped: tuple[str, ...]
+
+
+def read(path: Path) -> Hypothesis:
+    """Raises ConfigError where a file is no hypothesis, or its outcomes overlap or leave something out."""
+    found = spec_file.read(Hypothesis, path)
+    if wrong := outcomes.faults([each.when for each in found.outcomes]):
+        raise several(ConfigError, f"{path}: the outcomes are not disjoint or leave something out:", wrong, "mend them")
+    if found.treatment.before == found.treatment.after:
+        raise ConfigError(
+            f"{path}: the treatment changes nothing: {found.treatment.after!r}", fix="say before and after"
+        )
+    return found
+
+
+def freeze(path: Path, now: float | None = None) -> str:
+    """Log the hypothesis' digest and the time beside it; freezing the same again logs nothing. Returns the digest."""
+    read(path)
+    sha256 = digest.of_value(spec_file.content_of(path))
+    if not any(line["sha256"] == sha256 for line in _log(path)):
+        line = {"sha256": sha256, "time": round(time.time() if now is None else now, 3)}
+        before = _beside(path).read_bytes() if _beside(path).is_file() else b""
+        digest.write_atomically(_beside(path), before + json.dumps(line).encode() + b"\n")
+    return sha256
+
+
+def to_be_tested(path: Path) -> dict[str, Any]:
+    """What a run logs of the hypothesis that it is started under: id, digest, and when it was frozen.
+
+    Raises UsageError where it was never frozen, ArtifactError where it was changed since.
+    """
+    found, sha256 = read(path), digest.of_value(spec_file.content_of(path))
+    return {"id": found.id, "sha256": sha256, "frozen": _frozen(path, sha256).get("time")}
+
+
+def evaluate(path: Path, treated: Path, control: Path) -> Evaluation:
+    """What two runs say of a frozen hypothesis.
+
+    Raises ArtifactError where it was changed after it was frozen, frozen after the treated run had begun, or is not the
+    one that run was started under; UsageError where it was never frozen.
+    """
+    hypothesis, sha256 = read(path), digest.of_value(spec_file.content_of(path))
+    entries = {
+        name: run_facts.entries(folder / METRICS) for name, folder in (("treated", treated), ("control", control))
+    }
+    skipped = [*_refuse_changed(path, sha256, entries["treated"]), *_refuse_another(path, sha256, treated)]
+    a, b = run_facts.read(treated), run_facts.read(control)
+    void = _not_applied(hypothesis, entries, a, b) + _not_alone(hypothesis, a, b)
+    values = [_metric(folder, hypothesis.metric) for folder in (treated, control)]
+    x = values[0]
+    if hypothesis.measure != "treated":
+        x = None if None in values else (values[0] or 0.0) - (values[1] or 0.0)
+    if x is None or not math.isfinite(x):
+        x, void = None, [*void, f"not measured: no '{hypothesis.metric}' in {RESULTS}"]
+    chosen = None if x is None else outcomes.which([each.when for each in hypothesis.outcomes], x)
+    verdict = f"void: {void[0]}" if void or chosen is None else hypothesis.outcomes[chosen].verdict
+    return Evaluation(hypothesis.id, sha256, verdict, x, tuple(void), tuple(skipped))
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(path.name + FROZEN)
+
+
+def _log(path: Path) -> list[dict[str, Any]]:
+    if not _beside(path).is_file():
+        return []
+    faults: list[str] = []
+    lines = [line for _, line in scored_rows.json_lines(_beside(path), faults)]
+    if faults or any(not isinstance(line.get("sha256"), str) for line in lines):
+        raise ArtifactError(f"{_beside(path)}: damaged: {'; '.join(faults[:3])}", fix="take it from version control")
+    return lines
+
+
+def _frozen(path: Path, sha256: str) -> dict[str, Any]:
+    """The line of the log that speaks of the file as it is."""
+    log = _log(path)
+    if not log:
+        raise UsageError(f"{path}: never frozen", fix=f"thunder hypothesis freeze {path}, before the run")
+    frozen = next((line for line in log if line["sha256"] == sha256), None)
+    if frozen is None:
+        raise ArtifactError(
+            f"{path}: changed since it was frozen: {sha256[:12]}, frozen was {log[-1]['sha256'][:12]}",
+            fix="put it back as it was; what is learned from a run is another hypothesis, for another run",
+        )
+    return frozen
+
+
+def _refuse_another(path: Path, sha256: str, treated: Path) -> list[str]:
+    """What could not be checked of the digest that the run logged before it began."""
+    plan = json_object(treated / PLAN, []) if (treated / PLAN).is_file() else {}
+    logged = plan.get("hypothesis")
+    if not isinstance(logged, dict):
+        return [f"whether {treated.name} was started under it: it logs no hypothesis (--hypothesis FILE)"]
+    if logged.get("sha256") != sha256:
+        raise ArtifactError(
+            f"{path}: {sha256[:12]} is not the hypothesis that {treated.name} was started under: "
+            f"{logged.get('id')}, {str(logged.get('sha256'))[:12]}",
+            fix="name the one that it was started under",
+        )
+    return []
+
+
+def _refuse_changed(path: Path, sha256: str, entries: list[dict[str, Any]]) -> list[str]:
+    """What could not be checked of the order in which things were done."""
+    frozen = _frozen(path, sha256)
+    times = [entry["time"] for entry in entries if isinstance(entry.get("time"), int | float)]
+    if not times or not isinstance(frozen.get("time"), int | float):
+        return ["whether it was frozen before the run: a time is not logged"]
+    if min(times) <= frozen["time"]:
+        raise ArtifactError(
+            f"{path}: frozen {frozen['time'] - min(times):.0f} s after the treated run had begun",
+            fix="it says nothing of that run: freeze first, then run",
+        )
+    return []
+
+
+def _not_applied(
+    hypothesis: Hypothesis, entries: Mapping[str, list[dict[str, Any]]], treated: Facts, control: Facts
+) -> list[str]:
+    """Why the treatment cannot be said to have been applied."""
+    check, found = hypothesis.manipulation_check, []
+    apart = _share_apart(*(_trace(lines, check.trace) for lines in entries.values()), check.differs_by)
+    if apart is None:
+        found.append(f"treatment not shown: '{check.trace}' is not logged at a step that both runs have")
+    elif apart < check.at_least:
+        text = f"'{check.trace}' differs at {apart:.0%} of the steps, {check.at_least:.0%} were to"
+        found.append(f"treatment not applied: {text}")
+    key = known_as(hypothesis.treatment.key)
+    for run, wanted in ((treated, hypothesis.treatment.after), (control, hypothesis.treatment.before)):
+        if key in run.options and run.options[key] != wanted:
+            found.append(f"other treatment: {run.name} has {key} {run.options[key]!r}, not {wanted!r}")
+    if hypothesis.budget_steps:
+        done = treated.done.steps or 0
+        if done < LEAST_BUDGET * hypothesis.budget_steps:
+            found.append(f"budget not run: {done} of {hypothesis.budget_steps} updates, {LEAST_BUDGET:.0%} were to")
+    return found
+
+
+def _not_alone(hypothesis: Hypothesis, treated: Facts, control: Facts) -> list[str]:
+    """What else differs between the two runs, which could be the reason as well."""
+    key = known_as(hypothesis.treatment.key)
+    known = {*treated.options, *control.options}
+    found = drift_report.compare(treated, control, [key] if key in known else [])
+    return [f"other factors: {found.sentence}"] if found.factors else []
+
+
+def _trace(entries: list[dict[str, Any]], key: str) -> dict[int, float | str]:
+    """Step -> value; of a step that stands twice the later line counts."""
+    found: dict[int, float | str] = {}
+    for entry in entries:
+        step, value = run_facts.whole(entry.get("step")), entry.get(key)
+        if step is not None and isinstance(value, int | float | str):
+            found[step] = str(value) if isinstance(value, bool) else value
+    return found
+
+
+def _share_apart(one: Mapping[int, Any], other: Mapping[int, Any], tolerance: float) -> float | None:
+    texts = {step for step in one.keys() & other.keys() if isinstance(one[step], str) or isinstance(other[step], str)}
+    if texts:
+        return sum(one[step] != other[step] for step in texts) / len(texts)
+    return run_facts.share_apart(one, other, tolerance)
+
+
+def _metric(folder: Path, name: str) -> float | None:
+    value: Any = json_object(folder / RESULTS, []) if (folder / RESULTS).is_file() else {}
+    for part in name.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None

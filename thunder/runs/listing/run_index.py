@@ -1,0 +1,207 @@
+"""All runs of a folder in one SQLite file, so that ten thousand are listed at once; the folders stay what counts.
+
+The file is a copy of what the folders say. It is brought up to date at each look, and made anew where it is lost,
+damaged or of another version; where it cannot be written, a copy in memory does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TypeVar
+
+from thunder.config import nearest
+from thunder.errors import ConfigError, UsageError
+from thunder.runs.listing.conditions import Condition, name_of
+from thunder.runs.records import registry
+from thunder.runs.records.option_names import known_as, renamed
+from thunder.runs.records.registry import PLAN
+
+NAME = ".registry.sqlite"
+VERSION = 2
+COLUMNS = ("name", "state", "job", "started", "updated", "step", "steps", "loss", "cer", "why", "sealed", "folder")
+FRESH = 2_000_000_000  # nanoseconds; a folder changed so lately may change again with the same time stamp
+PATIENCE = 5.0  # seconds that another look at the same index may take
+_TABLE = f"CREATE TABLE runs (name TEXT PRIMARY KEY, seen INTEGER, {', '.join(COLUMNS[1:])}, options TEXT)"
+_PUT = f"INSERT OR REPLACE INTO runs VALUES ({', '.join('?' * (len(COLUMNS) + 2))})"
+
+Answer = TypeVar("Answer")
+
+
+def listed(
+    root: Path,
+    conditions: Sequence[Condition] = (),
+    *,
+    sort: str = "started",
+    limit: int | None = None,
+    only: Sequence[str] | None = None,
+) -> list[dict[str, Any]]:
+    """The runs that meet all conditions, each with its columns and its `options`; newest first.
+
+    only: the options that are wanted, None for what a run does not have; by default all that it has.
+    sort: a column or an option; -name is downwards, and `started` without a sign is newest first.
+    Raises UsageError where a condition or `sort` names what no run has.
+    """
+    query, arguments = _query(conditions, sort, limit, only)
+
+    def ask(connection: sqlite3.Connection) -> list[dict[str, Any]]:
+        _refresh(connection, root)
+        rows = connection.execute(query, arguments).fetchall()
+        if not rows:
+            _refuse_unknown(connection, [*(each.name for each in conditions), name_of(sort.removeprefix("-"))])
+        names = (*COLUMNS, "options")
+        options = json.loads if only is None else lambda text: dict(zip(only, json.loads(text), strict=False))
+        return [dict(zip(names, (*row[:-1], options(row[-1])), strict=True)) for row in rows]
+
+    return _asked(root, ask)
+
+
+def _query(
+    conditions: Sequence[Condition], sort: str, limit: int | None, only: Sequence[str] | None
+) -> tuple[str, list[Any]]:
+    """The question as SQL, with its values."""
+    downwards = sort.startswith("-") or sort == "started"
+    order, values = _expression(name_of(sort.removeprefix("-")))
+    # several paths in one make a JSON array, in which true is not 1; so never fewer than two
+    places = [*map(_place, only or ()), *[_place("")] * 2]
+    wanted = "options" if only is None else f"json_extract(options, {', '.join('?' * len(places))})"
+    query = f"SELECT {', '.join(COLUMNS)}, {wanted} FROM runs"
+    parts = [_where(condition) for condition in conditions]
+    if parts:
+        query += " WHERE " + " AND ".join(text for text, _ in parts)
+    query += f" ORDER BY ({order}) IS NULL, {order} {'DESC' if downwards else ''}, name DESC LIMIT ?"
+    arguments = [
+        *(places if only is not None else ()),
+        *(value for _, part in parts for value in part),
+        *values,
+        *values,
+        -1 if limit is None else limit,
+    ]
+    return query, arguments
+
+
+def rebuild(root: Path) -> int:
+    """Read every folder anew; returns how many runs there are."""
+    _remove(root / NAME)
+    return len(listed(root))
+
+
+def _asked(root: Path, ask: Callable[[sqlite3.Connection], Answer]) -> Answer:
+    """Put a question to the index; a damaged one is made anew, one that cannot be used is done without."""
+    path = root / NAME
+    for place in (str(path), str(path), ":memory:"):
+        try:
+            with contextlib.closing(_connected(place)) as connection, connection:
+                return ask(connection)
+        except sqlite3.OperationalError:  # locked for long, or not to be written: nothing is wrong with it
+            continue
+        except (sqlite3.DatabaseError, ValueError):  # a page, or the JSON in one, is not what it was
+            _remove(path)
+    raise AssertionError("a database in memory cannot fail")
+
+
+def _remove(path: Path) -> None:
+    for ending in ("", "-journal", "-wal", "-shm"):
+        with contextlib.suppress(OSError):
+            path.with_name(path.name + ending).unlink()
+
+
+def _connected(place: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(place, timeout=PATIENCE)
+    try:
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        if version != VERSION:
+            connection.execute("DROP TABLE IF EXISTS runs")
+            connection.execute(_TABLE)
+            connection.execute(f"PRAGMA user_version = {VERSION}")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _refresh(connection: sqlite3.Connection, root: Path) -> None:
+    """Read the folders that are new or have changed, and forget those that are gone.
+
+    What changes a run renames a file in its folder, which changes the folder's time; a run that goes on is read always.
+    """
+    known = {name: (seen, state) for name, seen, state in connection.execute("SELECT name, seen, state FROM runs")}
+    there, changed, now = set(), [], time.time_ns()
+    for name, path, time_stamp in _folders(root):
+        seen, state = known.get(name, (None, None))
+        if seen != time_stamp or state == "running":
+            folder = Path(path)
+            if not registry.is_run(folder):
+                continue
+            changed.append((name, time_stamp if now - time_stamp > FRESH else 0, *_row(folder)))
+        there.add(name)
+    connection.executemany(_PUT, changed)
+    connection.executemany("DELETE FROM runs WHERE name = ?", [(name,) for name in known.keys() - there])
+
+
+def _folders(root: Path) -> Iterator[tuple[str, str, int]]:
+    """(name, path, time of change in nanoseconds) of each folder that is no link and not hidden."""
+    with contextlib.suppress(FileNotFoundError), os.scandir(root) as entries:
+        for entry in entries:
+            if not entry.name.startswith(".") and entry.is_dir(follow_symlinks=False):
+                yield entry.name, entry.path, entry.stat(follow_symlinks=False).st_mtime_ns
+
+
+def _row(folder: Path) -> tuple[Any, ...]:
+    """What the index keeps of a run, in the order of COLUMNS without the name."""
+    from thunder.runs.bundles import bundle, bundle_checks  # a look at runs that have not changed does without them
+
+    plan = bundle_checks.json_object(folder / PLAN, []) if (folder / PLAN).is_file() else {}
+    settings = plan.get("settings")
+    try:
+        # the plan has them as JSON, which is read many times faster than YAML
+        options = settings if isinstance(settings, dict) else bundle_checks.options(folder)
+    except ConfigError:
+        options = {}
+    said = asdict(registry.line(folder, registry.is_running(folder)))
+    said |= {"job": str(plan["job"]) if "job" in plan else None, "sealed": bundle.sealed(folder)}
+    text = json.dumps(renamed(options), ensure_ascii=True, allow_nan=True, default=str)
+    return (*(said[column] for column in COLUMNS[1:]), text if "NaN" not in text and "Infinity" not in text else "{}")
+
+
+def _expression(name: str) -> tuple[str, list[str]]:
+    """A column or an option as SQL, with the values that it needs."""
+    if name in COLUMNS:
+        return name, []
+    return "json_extract(options, ?)", [_place(name)]
+
+
+def _place(option: str) -> str:
+    """Where an option lies in a run's options, as SQLite writes it."""
+    return f'$."{known_as(option)}"'
+
+
+def _where(condition: Condition) -> tuple[str, list[Any]]:
+    expression, values = _expression(condition.name)
+    if condition.sign == "~":
+        return f"instr(lower({expression}), lower(?)) > 0", [*values, condition.text]
+    if condition.sign in ("=", "!="):
+        # an option may hold as a text what looks like a number
+        inside = f"{expression} IN (?, ?)"
+        return (f"NOT {inside}" if condition.sign == "!=" else inside), [*values, condition.value, condition.text]
+    return f"({expression} {condition.sign} ? AND typeof({expression}) != 'text')", [
+        *values, condition.value, *values
+    ]  # fmt: skip
+
+
+def _refuse_unknown(connection: sqlite3.Connection, names: Sequence[str]) -> None:
+    """Raise UsageError for a name that no run has, where there are runs."""
+    asked = {name for name in names if name not in COLUMNS}
+    if not asked or not connection.execute("SELECT 1 FROM runs LIMIT 1").fetchone():
+        return
+    keys = {key for (key,) in connection.execute("SELECT DISTINCT key FROM runs, json_each(options)")}
+    for name in sorted(asked):
+        if known_as(name) not in keys:
+            known = [*COLUMNS, *sorted(keys)]
+            raise UsageError(f"no run has '{name}'.{nearest(name, known)}", fix=f"one of: {', '.join(known)}")

@@ -1,0 +1,264 @@
+"""Runs a matrix: rehearses each condition, places runs on hosts, takes up again what was going on, seals what is whole.
+
+Nothing is remembered but in files. Each run is a process of its own with a lock that it holds; whoever is told to run
+the matrix after a crash finds it by that lock, waits for it, and starts the others.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from thunder import digest
+from thunder.errors import GateError, Interrupted, RunFailed, ThunderError, UsageError, several
+from thunder.runs.bundles import bundle
+from thunder.runs.bundles.bundle_checks import SPLIT, json_object
+from thunder.runs.bundles.scored_rows import PREDICTIONS
+from thunder.runs.matrix import matrix_spec
+from thunder.runs.matrix.matrix_spec import Cell
+from thunder.runs.matrix.matrix_status import LAUNCHER, CellState, Ledger, is_held, last_words
+from thunder.runs.records.run_record import CONFIG
+
+POLL = 0.5  # seconds
+GRACE = 60.0  # seconds that runs have to save and stop
+REHEARSAL = 3600.0  # seconds that a rehearsal may take
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Somewhere one run at a time goes on: a host, or all of them together. arguments: the flags that say so."""
+
+    name: str
+    arguments: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class How:
+    """command: what trains, before its flags. environ: its environment. only: these runs, all where there are none."""
+
+    command: Sequence[str]
+    places: Sequence[Place]
+    environ: Mapping[str, str]
+    only: Collection[str] = ()
+    rehearse: bool = True
+
+
+def run(ledger: Ledger, how: How, say: Say = lambda text: None) -> list[CellState]:
+    """Bring every run of a matrix to its end, as far as it goes; returns where they then stand.
+
+    Raises RunFailed that lists the runs that came to none, GateError where a rehearsal leaves out artifacts, UsageError
+    where another process runs this matrix, Interrupted where it was asked to stop.
+    """
+    (ledger.folder / "cells").mkdir(parents=True, exist_ok=True)
+    with _alone(ledger.folder):
+        driver = Driver(ledger, how, say)
+        try:
+            driver.rehearse()
+            driver.go()
+        except KeyboardInterrupt:
+            driver.stop()
+            raise Interrupted("the matrix; its runs saved what they had", "the same command goes on") from None
+    failed = [
+        f"{one.cell.id}: {one.state}: {one.why or driver.unsealed.get(one.cell.id) or 'no reason said'}"
+        for one in driver.states()
+        if one.state != "sealed"
+    ]
+    if failed:
+        raise several(RunFailed, f"{len(failed)} runs of the matrix are not done:", failed, "thunder matrix resume")
+    return driver.states()
+
+
+@contextlib.contextmanager
+def _alone(folder: Path):
+    with (folder / "driver.lock").open("a+", encoding="utf-8") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageError(f"{folder.name} is being run by another process", fix="wait for it") from None
+        yield
+
+
+def assign(states: Sequence[CellState], places: Sequence[Place], tried: Collection[str]) -> list[tuple[Cell, Place]]:
+    """Which runs start now, and where: one for each place that is free, in the matrix' order (pure).
+
+    A run that has begun goes on where it was, for its checkpoints lie there; what was tried is not tried again.
+    """
+    busy = {one.place for one in states if one.state == "running"}
+    free = [place for place in places if place.name not in busy]
+    chosen = []
+    for one in states:
+        if one.state not in ("waiting", "stopped", "failed") or one.cell.id in tried:
+            continue
+        begun = one.place if one.state != "waiting" and any(one.place == place.name for place in places) else None
+        place = next((each for each in free if begun in (None, each.name)), None)
+        if place:
+            free.remove(place)
+            chosen.append((one.cell, place))
+    return chosen
+
+
+class Driver:
+    """One process' work on a matrix."""
+
+    def __init__(self, ledger: Ledger, how: How, say: Say) -> None:
+        self.ledger, self.how, self.say = ledger, how, say
+        self.tried: set[str] = set()
+        self.unsealed: dict[str, str] = {}
+        self.children: list[subprocess.Popen] = []
+
+    def states(self) -> list[CellState]:
+        """Where the runs stand that are to be run."""
+        only = self.how.only
+        return [one for one in self.ledger.states() if not only or one.cell.id in only or one.cell.run.id in only]
+
+    def go(self) -> None:
+        """Start, wait and seal until nothing is left to do."""
+        told: dict[str, str] = {}
+        while True:
+            states = self.states()
+            for one in states:
+                if one.state == "done":
+                    self.finish(one)
+                if told.get(one.cell.id) != one.state:
+                    told[one.cell.id] = one.state
+                    self.say(f"{one.cell.id}: {one.state}{f' on {one.place}' if one.place else ''}")
+            starts = assign(states, self.how.places, self.tried)
+            for cell, place in starts:
+                self.start(cell, place)
+            if not starts and not any(one.state == "running" for one in states):
+                return
+            self._reap()
+            time.sleep(POLL)
+
+    def start(self, cell: Cell, place: Place) -> None:
+        """Start a run, or let it go on; the record of how comes first."""
+        self.tried.add(cell.id)
+        folder = self.ledger.run_folder(cell)
+        name = matrix_spec.folder_name(self.ledger.plan, cell)
+        flags = matrix_spec.arguments(cell.options)
+        argv = [*self.how.command, *flags, "--run-name", name, *place.arguments]
+        launched = {
+            "matrix": self.ledger.plan.id,
+            "matrix_sha256": self.ledger.plan.digest(),
+            "cell": cell.id,
+            "argv": argv,
+            "sha256": digest.of_value([*self.how.command, *flags]),
+            "options_sha256": cell.sha256,
+            "place": place.name,
+            "started": round(time.time(), 3),
+        }
+        digest.write_json(self.ledger.path(cell, "json"), launched)
+        if (folder / CONFIG).is_file():
+            argv = [*self.how.command, "--resume", name, *place.arguments]
+        self._spawn(argv, self.ledger.path(cell, "lock"))
+
+    def _spawn(self, argv: Sequence[str], path: Path) -> subprocess.Popen:
+        """A process in a session of its own that holds a lock to its end; what it says goes beside."""
+        with path.open("a+b") as lock, path.with_suffix(".out").open("ab") as out:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            child = subprocess.Popen(
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                env=dict(self.how.environ),
+                pass_fds=[lock.fileno()],
+                start_new_session=True,
+            )
+        self.children.append(child)
+        return child
+
+    def finish(self, one: CellState) -> None:
+        """Put the launch record into a run that is done, and seal it; what is not whole stays as it is, and is said."""
+        if one.cell.id in self.unsealed:
+            return
+        try:
+            if bundle.sealed(one.folder) is None and not (one.folder / LAUNCHER).exists():
+                digest.write_json(one.folder / LAUNCHER, self.ledger.launched(one.cell))
+            bundle.seal(one.folder)
+        except ThunderError as error:
+            self.unsealed[one.cell.id] = f"not sealed: {' '.join(error.message.split())}"
+            self.say(f"{one.cell.id}: {self.unsealed[one.cell.id]}")
+
+    def rehearse(self) -> None:
+        """A short run of each condition: what it leaves must be whole before a long one starts. Done once each.
+
+        Raises GateError with what the first condition left out.
+        """
+        short = self.ledger.plan.rehearsal
+        if short is None or not self.how.rehearse:
+            return
+        todo = {one.cell.condition: one.cell for one in reversed(self.states()) if one.state == "waiting"}
+        for condition, cell in reversed(todo.items()):
+            note = self.ledger.folder / "rehearsals" / f"{condition[:16]}.json"
+            if note.is_file() and json_object(note, []).get("condition") == condition:
+                continue
+            note.parent.mkdir(exist_ok=True)
+            self.say(f"{cell.run.id}: rehearsing")
+            options = {**cell.options, "iters": short.iters, "test_rows": short.test_rows}
+            if faults := self._rehearsed(matrix_spec.arguments(options), cell, note.with_suffix(".lock")):
+                headline = f"run {cell.run.id}: a rehearsal of {short.iters} iterations left out artifacts:"
+                fix = f"see {note.with_suffix('.out')}; nothing was started"
+                raise several(GateError, headline, faults, fix=fix)
+            digest.write_json(note, {"condition": condition, "run": cell.run.id, "time": round(time.time(), 3)})
+
+    def _rehearsed(self, flags: list[str], cell: Cell, lock: Path) -> list[str]:
+        """What is wrong with what a short run left."""
+        name = f"{matrix_spec.folder_name(self.ledger.plan, cell)}.rehearsal"
+        folder = self.ledger.root / name
+        until = time.monotonic() + REHEARSAL
+        while is_held(lock) and time.monotonic() < until:  # one of a driver that is gone
+            time.sleep(POLL)
+        shutil.rmtree(folder, ignore_errors=True)
+        child = self._spawn([*self.how.command, *flags, "--run-name", name, *self.how.places[0].arguments], lock)
+        try:
+            code = child.wait(REHEARSAL)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            return [f"it was not over after {REHEARSAL:.0f} s"]
+        if code:
+            return [f"its command ended with exit code {code}: {last_words(lock.with_suffix('.out'))}"]
+        faults = bundle.verified(folder)
+        wanted = [PREDICTIONS, *self.ledger.plan.artifacts_required]
+        faults += [f"{each}: missing" for each in wanted if not (folder / each).is_file()]
+        if not faults and not (folder / PREDICTIONS).stat().st_size:
+            faults.append(f"{PREDICTIONS}: has no row")
+        faults += self._other_data(folder)
+        if not faults:
+            shutil.rmtree(folder)
+        return faults
+
+    def _other_data(self, folder: Path) -> list[str]:
+        """In what the split that was made is not the snapshot's."""
+        ids = json_object(folder / SPLIT, []).get("ids") if (folder / SPLIT).is_file() else None
+        if not isinstance(ids, dict):
+            return []
+        wanted = self.ledger.plan.snapshot.split
+        counts = {"train": wanted.train, "valid": wanted.val, "test": wanted.test}
+        return [
+            f"{SPLIT}: {len(ids[part])} rows in {part}, the snapshot has {count}"
+            for part, count in counts.items()
+            if isinstance(ids.get(part), list) and len(ids[part]) != count
+        ]
+
+    def stop(self) -> None:
+        """Ask every run of ours to save and stop, and wait for it; one that does not is left to go on."""
+        for child in self.children:
+            if child.poll() is None:
+                with contextlib.suppress(OSError):
+                    os.kill(child.pid, signal.SIGINT)
+        until = time.monotonic() + GRACE
+        while any(child.poll() is None for child in self.children) and time.monotonic() < until:
+            time.sleep(POLL)
+
+    def _reap(self) -> None:
+        self.children = [child for child in self.children if child.poll() is None]

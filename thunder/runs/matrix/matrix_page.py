@@ -1,0 +1,252 @@
+"""A matrix as one page: a heat table of its runs, what may be compared and what not, and how each one trained."""
+
+from __future__ import annotations
+
+import math
+import os
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+
+from thunder.errors import UsageError
+from thunder.runs.bundles.bundle_checks import json_object
+from thunder.runs.compare import drift_report, run_facts
+from thunder.runs.compare.drift_report import Drift
+from thunder.runs.compare.run_facts import Facts
+from thunder.runs.matrix import matrix_spec
+from thunder.runs.matrix.matrix_spec import Comparison, Matrix
+from thunder.runs.matrix.matrix_status import CellState
+from thunder.runs.records.option_names import known_as
+from thunder.runs.records.registry import PLAN
+from thunder.runs.records.run_record import METRICS
+from thunder.statistics import welch
+
+CER = "CER"
+_DASHED = 'stroke="currentColor" stroke-dasharray="2 3" opacity=".5"'
+STYLE = """
+:root { color-scheme: light dark; --ink: #1a1a1e; --paper: #fcfcfd; --soft: #6b6b76; --line: #d9d9e0;
+  --heat: 215 80 60; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e8e8ec; --paper: #17171b; --soft: #9d9da8; --line: #3a3a43; } }
+body { margin: 0 auto; padding: 1rem; max-width: 62rem; background: var(--paper); color: var(--ink);
+  font: 1rem/1.5 system-ui, "Noto Sans", "Noto Sans NKo", "Ebrima", sans-serif; }
+h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2rem; } .soft { color: var(--soft); }
+.wide { overflow-x: auto; } table { border-collapse: collapse; } a { color: inherit; }
+th, td { padding: .3rem .6rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap;
+  font-variant-numeric: tabular-nums; } th:first-child, td:first-child { text-align: left; }
+.curves { display: grid; grid-template-columns: repeat(auto-fill, minmax(17rem, 1fr)); gap: .75rem; }
+figure { margin: 0; border: 1px solid var(--line); border-radius: .5rem; padding: .5rem; }
+svg { width: 100%; height: auto; } figcaption { font-size: .85rem; }
+"""
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A comparison as it came out. values: error rates of a and b by seed; drifts: the verdicts of the pairs."""
+
+    comparison: Comparison
+    a: list[float]
+    b: list[float]
+    drifts: list[Drift]
+
+    @property
+    def holds(self) -> bool:
+        """Whether every pair may be compared."""
+        return bool(self.drifts) and all(one.verdict != "not_comparable" for one in self.drifts)
+
+    @property
+    def change(self) -> float | None:
+        """Mean of b less mean of a."""
+        return statistics.fmean(self.b) - statistics.fmean(self.a) if self.a else None
+
+
+def compared(plan: Matrix, states: Sequence[CellState]) -> list[Compared]:
+    """Every comparison of the matrix, from the runs that are done."""
+    by = {one.cell.id: one for one in states if one.cer is not None}
+    known: dict[str, Facts] = {name: run_facts.read(one.folder) for name, one in by.items()}
+    found = []
+    for one in plan.comparisons:
+        pairs = [(a.id, b.id) for a, b in matrix_spec.pairs(plan, one) if a.id in by and b.id in by]
+        drifts = [_drift(known[a], known[b], one.factor) for a, b in pairs]
+        found.append(Compared(one, [by[a].cer or 0.0 for a, _ in pairs], [by[b].cer or 0.0 for _, b in pairs], drifts))
+    return found
+
+
+def _drift(a: Facts, b: Facts, factor: str) -> Drift:
+    modal = {"mode", "use_ttt", "reg", "reg_weight"}
+    said = known_as(factor.replace("-", "_"))
+    allow = modal if said.startswith("mode") or said in modal else {said}
+    known = {*a.options, *b.options}
+    try:
+        return drift_report.compare(a, b, allow & known)
+    except UsageError:
+        return drift_report.compare(a, b)
+
+
+def markdown(plan: Matrix, states: Sequence[CellState]) -> str:
+    """The page as text for a repository."""
+    rows = _rows(plan, states)
+    seeds = _seeds(states)
+    lines = [f"# {plan.id}", "", *([plan.why, ""] if plan.why else []), _snapshot(plan), ""]
+    lines += [f"| run | {' | '.join(f'seed {seed}' for seed in seeds)} | mean | sd |", "|---" * (len(seeds) + 3) + "|"]
+    for name, cells in rows.items():
+        shown = [_cell_text(cells.get(seed)) for seed in seeds]
+        lines.append(f"| {name} | {' | '.join(shown)} | {' | '.join(_mean(cells.values()))} |")
+    for title, block in _blocks(compared(plan, states)):
+        lines += [
+            "",
+            f"## {title}",
+            "",
+            "| comparison | factor | seeds | change of CER | Welch p |",
+            "|---|---|---|---|---|",
+        ]
+        lines += [f"| {' | '.join(_line(one))} [^{one.comparison.name}] |" for one in block]
+        lines += ["", *(f"[^{one.comparison.name}]: {_footnote(one)}" for one in block)]
+    return "\n".join(lines) + "\n"
+
+
+def html(plan: Matrix, states: Sequence[CellState], base: Path) -> str:
+    """The page; links are relative to `base`."""
+    parts = [f"<h1>{escape(plan.id)}</h1><p>{escape(plan.why)}</p><p class=soft>{escape(_snapshot(plan))}</p>"]
+    parts += [f"<h2>{CER} on the test rows</h2>", _heat(plan, states, base)]
+    for title, block in _blocks(compared(plan, states)):
+        cells = "".join(
+            f"<tr>{''.join(f'<td>{escape(text)}</td>' for text in _line(one))}<td>{number}</td></tr>"
+            for number, one in enumerate(block, 1)
+        )
+        heads = "".join(f"<th>{head}</th>" for head in ("comparison", "factor", "seeds", "change", "Welch p", "note"))
+        notes = "".join(f"<li>{escape(_footnote(one))}</li>" for one in block)
+        parts.append(f"<h2>{title}</h2><div class=wide><table><tr>{heads}</tr>{cells}</table></div>")
+        parts.append(f"<ol class=soft>{notes}</ol>")
+    curves = [_curve(one) for one in states if (one.folder / METRICS).is_file()]
+    if curves:
+        parts.append(
+            "<h2>Loss: training (thin), validation (thick); lines where rows begin anew, ring at the best</h2>"
+        )
+        parts.append(f'<div class="curves">{"".join(curves)}</div>')
+    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{escape(plan.id)}</title>'
+    return (
+        f"<!doctype html><html lang=en><head>{head}<style>{STYLE}</style></head><body>{''.join(parts)}</body></html>\n"
+    )
+
+
+def _snapshot(plan: Matrix) -> str:
+    split = plan.snapshot.split
+    parts = f"train {split.train}, val {split.val}, test {split.test}"
+    return f"Snapshot {plan.snapshot.name}: {plan.snapshot.rows} rows, {parts}."
+
+
+def _seeds(states: Sequence[CellState]) -> list[int]:
+    return sorted({one.cell.seed for one in states})
+
+
+def _rows(plan: Matrix, states: Sequence[CellState]) -> dict[str, dict[int, CellState]]:
+    return {run.id: {one.cell.seed: one for one in states if one.cell.run.id == run.id} for run in plan.runs}
+
+
+def _cell_text(one: CellState | None) -> str:
+    if one is None:
+        return ""
+    return f"{one.cer:.4f}" if one.cer is not None else one.state
+
+
+def _mean(cells: Iterable[CellState]) -> tuple[str, str]:
+    values = [one.cer for one in cells if one.cer is not None]
+    mean = f"{statistics.fmean(values):.4f}" if values else "-"
+    return mean, f"{statistics.stdev(values):.4f}" if len(values) > 1 else "-"
+
+
+def _blocks(found: Sequence[Compared]) -> list[tuple[str, list[Compared]]]:
+    """What may be compared, and apart from it what may not; a block without a line is left out."""
+    done = [one for one in found if one.drifts]
+    blocks = [
+        ("Comparisons", [one for one in done if one.holds]),
+        ("Not comparable", [one for one in done if not one.holds]),
+    ]
+    return [(title, block) for title, block in blocks if block]
+
+
+def _line(one: Compared) -> list[str]:
+    p = welch.p_value(one.a, one.b) if one.holds else None
+    change = f"{one.change:+.4f}" if one.holds and one.change is not None else "not stated"
+    named = f"{one.comparison.name}: {one.comparison.a} → {one.comparison.b}"
+    return [named, one.comparison.factor, str(len(one.a)), change, "-" if p is None else f"{p:.3g}"]
+
+
+def _footnote(one: Compared) -> str:
+    worst = next((each for each in one.drifts if each.verdict == "not_comparable"), one.drifts[0])
+    return f"{worst.verdict}: {worst.sentence}"
+
+
+def _heat(plan: Matrix, states: Sequence[CellState], base: Path) -> str:
+    values = [one.cer for one in states if one.cer is not None]
+    low, high = min(values, default=0.0), max(values, default=1.0)
+    seeds = _seeds(states)
+    lines = [f"<tr><th>run</th>{''.join(f'<th>seed {seed}</th>' for seed in seeds)}<th>mean</th><th>sd</th></tr>"]
+    for name, cells in _rows(plan, states).items():
+        row = [f"<td>{escape(name)}</td>"]
+        for seed in seeds:
+            one = cells.get(seed)
+            row.append(_heat_cell(one, low, high, base) if one else "<td></td>")
+        row += [f"<td>{text}</td>" for text in _mean(cells.values())]
+        lines.append(f"<tr>{''.join(row)}</tr>")
+    loose = any(one.cer is not None and one.state != "sealed" for one in states)
+    note = "<p class=soft>* not sealed: its number may still change.</p>" if loose else ""
+    return f"<div class=wide><table>{''.join(lines)}</table></div>{note}"
+
+
+def _heat_cell(one: CellState, low: float, high: float, base: Path) -> str:
+    text = _cell_text(one)
+    if one.cer is None:
+        return f'<td class=soft title="{escape(one.why or "")}">{escape(text)}</td>'
+    warmth = (one.cer - low) / (high - low) if high > low else 0.0
+    report = one.folder / "report.html"
+    link = os.path.relpath(report if report.is_file() else one.folder, base)
+    mark = "" if one.state == "sealed" else "*"
+    colour = f"background: rgb(var(--heat) / {0.08 + 0.5 * warmth:.2f})"
+    return f'<td style="{colour}"><a href="{escape(link)}">{text}</a>{mark}</td>'
+
+
+def _curve(one: CellState) -> str:
+    """Losses of a run by step, with the places where its rows begin anew."""
+    entries = run_facts.entries(one.folder / METRICS)
+    train, valid = run_facts.trace(entries, "loss"), run_facts.trace(entries, "valid_loss")
+    # the loss before the first update would press all that follows flat
+    later = [(step, loss) for trace in (train, valid) for step, loss in trace.items() if step]
+    both = [loss for _, loss in later if math.isfinite(loss)]
+    if len(both) < 2:
+        return ""
+    last, top, bottom = max((*train, *valid, 1)), max(both), min(both)
+
+    def place(step: float, loss: float) -> tuple[float, float]:
+        return 8 + 284 * step / last, max(4.0, 8 + 104 * (top - loss) / ((top - bottom) or 1))
+
+    def path(points: dict[int, float], width: float) -> str:
+        spots = " ".join("{:.1f},{:.1f}".format(*place(*point)) for point in points.items() if math.isfinite(point[1]))
+        return f'<polyline points="{spots}" fill="none" stroke="currentColor" stroke-width="{width}"/>'
+
+    lines = [path(train, 0.7), path(valid, 2)]
+    for step in wraps(one.folder, last):
+        x, _ = place(step, top)
+        lines.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="4" y2="116" {_DASHED}/>')
+    best = ""
+    if valid:
+        step = min(valid, key=lambda each: (valid[each], each))
+        x, y = place(step, valid[step])
+        lines.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" fill="none" stroke="currentColor"/>')
+        best = f", best {valid[step]:.4g} at step {step}"
+    drawing = f'<svg viewBox="0 0 300 120" role="img" aria-label="loss by step">{"".join(lines)}</svg>'
+    return f"<figure>{drawing}<figcaption>{escape(one.cell.id)}{best}</figcaption></figure>"
+
+
+def wraps(folder: Path, last: int) -> list[float]:
+    """The steps at which a run's rows begin anew, up to its last; nothing where its plan does not say."""
+    length = json_object(folder / PLAN, []).get("length") if (folder / PLAN).is_file() else None
+    length = length if isinstance(length, dict) else {}
+    epochs, updates = length.get("epochs"), length.get("updates")
+    if not isinstance(epochs, int | float) or not isinstance(updates, int | float) or not epochs:
+        return []
+    each = updates / epochs
+    # a run of very many passes would be all lines
+    return [each * number for number in range(1, math.ceil(last / each))] if last / each <= 60 else []

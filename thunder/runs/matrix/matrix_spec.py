@@ -1,0 +1,226 @@
+"""An experiment as a whole: which runs, under which regime, what is compared with what, and what is claimed of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from thunder import digest
+from thunder.config import Settings
+from thunder.errors import ConfigError, several
+from thunder.runs.records import spec_file
+
+SCHEMA = "thunder.matrix/1"
+PLAIN = "baseline"
+PARTS = ("train", "val", "test")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+Value = bool | int | float | str | list[str] | None
+
+
+class Split(Settings):
+    """How many rows each part has, by which seed they were parted, and their digests."""
+
+    train: int = Field(ge=1)
+    val: int = Field(ge=0)
+    test: int = Field(ge=0)
+    seed: int | None = None
+    sha256: dict[str, str] = {}
+
+
+class Snapshot(Settings):
+    """The data that all runs have in common."""
+
+    name: str = Field(min_length=1)
+    rows: int = Field(ge=1)
+    sha256: str | None = None
+    split: Split
+
+
+class Run(Settings):
+    """One condition. flags: options of its own, over the regime's. seeds: a run each (default: the regime's).
+
+    hours: estimate for one seed, where it is not the matrix' own.
+    """
+
+    id: str = Field(min_length=1)
+    script: str
+    mode: str = PLAIN
+    flags: dict[str, Value] = {}
+    seeds: list[int] = []
+    required: bool = True
+    hours: float | None = Field(None, gt=0)
+
+
+class Comparison(Settings):
+    """Two runs that differ in one factor: an option, or `mode` (one part of it)."""
+
+    name: str = Field(min_length=1)
+    a: str
+    b: str
+    factor: str
+
+
+class Claim(Settings):
+    """What is to be said, on the ground of a comparison, and of how many seeds."""
+
+    text: str = Field(min_length=1)
+    comparison: str
+    min_seeds: int = Field(3, ge=1)
+
+
+class Budget(Settings):
+    """The most that all runs together may take."""
+
+    hours: float | None = Field(None, gt=0)
+    usd: float | None = Field(None, gt=0)
+
+
+class Estimate(Settings):
+    """What one run takes, and what an hour costs."""
+
+    hours: float | None = Field(None, gt=0)
+    usd_per_hour: float = Field(0.0, ge=0)
+
+
+class Rehearsal(Settings):
+    """A short run of every condition before the long ones, which must leave the whole set of artifacts."""
+
+    iters: int = Field(2, ge=1)
+    test_rows: int = Field(4, ge=1)
+
+
+class Matrix(Settings):
+    """The file. regime: options that all runs have; definitions: where the parts of modes are defined."""
+
+    id: str = Field(min_length=1)
+    schema_: Literal["thunder.matrix/1"] = Field(SCHEMA, alias="schema")
+    why: str = ""
+    snapshot: Snapshot
+    regime: dict[str, Value] = {}
+    runs: list[Run] = Field(min_length=1)
+    comparisons: list[Comparison] = []
+    claims: list[Claim] = []
+    artifacts_required: list[str] = []
+    definitions: str | None = None
+    budget: Budget = Budget()
+    estimate: Estimate = Estimate()
+    rehearsal: Rehearsal | None = Rehearsal()
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of one seed. options: everything that is given to its command."""
+
+    id: str
+    run: Run
+    seed: int
+    options: Mapping[str, Any]
+
+    @property
+    def sha256(self) -> str:
+        """Digest of what decides the run."""
+        return digest.of_value(dict(self.options))
+
+    @property
+    def condition(self) -> str:
+        """Digest of what decides the run but for its seed."""
+        return digest.of_value({key: value for key, value in self.options.items() if key != "seed"})
+
+
+def read(path: Path) -> Matrix:
+    """Raises ConfigError where a file is no matrix, or its names cannot be those of folders."""
+    found = spec_file.read(Matrix, path)
+    names = [found.id, *(run.id for run in found.runs)]
+    if wrong := [f"{name!r}: expected letters, digits, - _ ." for name in names if not _NAME.fullmatch(name)]:
+        raise several(ConfigError, f"{path}: names that cannot be used:", wrong, fix="name them otherwise")
+    return found
+
+
+def options_of(matrix: Matrix, run: Run) -> dict[str, Any]:
+    """The options of a condition: regime, its own flags, script and mode."""
+    return {**matrix.regime, **run.flags, "script": run.script, "mode": run.mode}
+
+
+def seeds_of(matrix: Matrix, run: Run) -> list[int]:
+    """The seeds of a condition."""
+    seed = matrix.regime.get("seed", 42)
+    return run.seeds or [int(seed) if isinstance(seed, int | float) else 42]
+
+
+def cells(matrix: Matrix) -> list[Cell]:
+    """All runs, condition by condition."""
+    found = []
+    for run in matrix.runs:
+        seeds = seeds_of(matrix, run)
+        for seed in seeds:
+            name = run.id if len(seeds) == 1 else f"{run.id}-s{seed}"
+            found.append(Cell(name, run, seed, options_of(matrix, run) | {"seed": seed}))
+    return found
+
+
+def folder_name(matrix: Matrix, cell: Cell) -> str:
+    """The name of a run's folder: always the same one, by which it is found again."""
+    return f"{matrix.id}.{cell.id}"
+
+
+def arguments(options: Mapping[str, Any]) -> list[str]:
+    """Options as flags, in the order of their names; what is None is left to its default."""
+    words: list[str] = []
+    for key, value in sorted(options.items()):
+        flag = key.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"--{flag}" if value else f"--no-{flag}")
+        elif isinstance(value, list):
+            words += [word for each in value for word in (f"--{flag}", str(each))]
+        elif value is not None:
+            words += [f"--{flag}", f"{value!r}" if isinstance(value, float) else str(value)]
+    return words
+
+
+def parts_of(options: Mapping[str, Any]) -> set[str]:
+    """What a mode is put together from, whichever option asked for it."""
+    on = set(str(options.get("mode") or PLAIN).split("+")) - {PLAIN}
+    on |= {"ttt"} if options.get("use_ttt") else set()
+    reg = options.get("reg")
+    return on | ({str(reg)} if reg and reg != "none" else set())
+
+
+def factors(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """In what two resolved configurations differ: options, and each part of a mode by itself as `mode.PART`.
+
+    What a run is to test decides nothing of it.
+    """
+    modal = ("mode", "use_ttt", "reg")
+    apart = sorted(parts_of(one) ^ parts_of(other))
+    found: dict[str, tuple[Any, Any]] = {
+        f"mode.{part}": (part in parts_of(one), part in parts_of(other)) for part in apart
+    }
+    for key in sorted(one.keys() | other.keys()):
+        if key not in (*modal, "hypothesis") and one.get(key) != other.get(key):
+            found[key] = (one.get(key), other.get(key))
+    return found
+
+
+def is_factor(declared: str, name: str) -> bool:
+    """Whether a difference is the one that a comparison declares: `mode` and `use_ttt` name parts of a mode."""
+    said = declared.strip().replace("-", "_")
+    return name == said or name == f"mode.{said.removeprefix('use_')}" or (said == "mode" and name.startswith("mode."))
+
+
+def run_named(matrix: Matrix, name: str) -> Run | None:
+    """The condition of a name."""
+    return next((run for run in matrix.runs if run.id == name), None)
+
+
+def pairs(matrix: Matrix, comparison: Comparison) -> Sequence[tuple[Cell, Cell]]:
+    """The cells of a comparison that have the same seed."""
+    by = {(cell.run.id, cell.seed): cell for cell in cells(matrix)}
+    seeds = sorted(
+        {seed for run, seed in by if run == comparison.a} & {seed for run, seed in by if run == comparison.b}
+    )
+    return [(by[comparison.a, seed], by[comparison.b, seed]) for seed in seeds]

@@ -1,0 +1,128 @@
+"""Where the runs of a matrix stand, by what lies in their folders and by nothing else."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from thunder.errors import ArtifactError, GateError
+from thunder.runs.bundles import bundle
+from thunder.runs.bundles.bundle_checks import json_object
+from thunder.runs.matrix import matrix_spec
+from thunder.runs.matrix.matrix_spec import Cell, Matrix
+from thunder.runs.records import registry
+from thunder.runs.records.run_record import CONFIG, RESULTS
+
+State = Literal["waiting", "running", "stopped", "failed", "done", "sealed", "damaged"]
+LAUNCHER = "launcher.json"
+
+
+@dataclass(frozen=True)
+class CellState:
+    """A run of the matrix: its folder, what it is doing or came to, and why, where it is not as it should be."""
+
+    cell: Cell
+    state: State
+    folder: Path
+    step: int | None = None
+    steps: int | None = None
+    cer: float | None = None
+    why: str | None = None
+    place: str | None = None
+
+
+class Ledger:
+    """The folder of a matrix: a launch record, a lock and an output for each run.
+
+    A run's process holds its lock for as long as it lives, whatever becomes of whoever started it.
+    """
+
+    def __init__(self, root: Path, plan: Matrix) -> None:
+        self.root, self.plan = root, plan
+        self.folder = root / f"matrix-{plan.id}"
+
+    def path(self, cell: Cell, ending: str) -> Path:
+        """The launch record (json), lock, or output (out) of a run."""
+        return self.folder / "cells" / f"{cell.id}.{ending}"
+
+    def run_folder(self, cell: Cell) -> Path:
+        """Where the run itself lies, beside all others."""
+        return self.root / matrix_spec.folder_name(self.plan, cell)
+
+    def launched(self, cell: Cell) -> dict[str, Any]:
+        """How the run was started; empty where it was not.
+
+        Raises ArtifactError where the record is damaged, GateError where the matrix is not what it was then.
+        """
+        path, faults = self.path(cell, "json"), []
+        if not path.is_file():
+            return {}
+        said = json_object(path, faults)
+        if faults:
+            raise ArtifactError(f"{path}: {faults[0]}", fix=f"remove it, and {self.run_folder(cell)}, to run it again")
+        if said.get("options_sha256") != cell.sha256:
+            raise GateError(
+                f"run {cell.id} was started with other options than the matrix has now",
+                fix="give the run another id, or the matrix its old values",
+            )
+        return said
+
+    def is_running(self, cell: Cell) -> bool:
+        """Whether a process holds the run's lock."""
+        return is_held(self.path(cell, "lock"))
+
+    def state(self, cell: Cell) -> CellState:
+        """Where one run stands. Raises as `launched`."""
+        folder, launched = self.run_folder(cell), self.launched(cell)
+        place = launched.get("place")
+        if self.is_running(cell) or registry.is_running(folder):
+            line = registry.line(folder, running=True)
+            return CellState(cell, "running", folder, line.step, line.steps, place=place)
+        if not (folder / CONFIG).is_file() and not (folder / RESULTS).is_file():
+            why = last_words(self.path(cell, "out")) if launched else None
+            return CellState(cell, "failed" if launched else "waiting", folder, why=why, place=place)
+        line = registry.line(folder, running=False)
+        word: State = "sealed" if line.state == "done" and bundle.sealed(folder) else line.state
+        return CellState(cell, word, folder, line.step, line.steps, cer_of(folder), line.why, place)
+
+    def states(self) -> list[CellState]:
+        """All runs of the matrix, in its order."""
+        return [self.state(cell) for cell in matrix_spec.cells(self.plan)]
+
+
+def is_held(path: Path) -> bool:
+    """Whether a process holds a lock; it is tried for shared use and let go at once."""
+    try:
+        with path.open("rb") as stream:
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def cer_of(folder: Path) -> float | None:
+    """The error rate on the test rows that a run states."""
+    test = json_object(folder / RESULTS, []).get("test") if (folder / RESULTS).is_file() else None
+    value = test.get("cer", test.get("cer_after")) if isinstance(test, dict) else None
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def last_words(path: Path) -> str | None:
+    """What a command that made no run said last: its error, where it has one."""
+    if not path.is_file():
+        return None
+    lines = [line.strip() for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    for line in reversed(lines):
+        if line.startswith("{"):
+            try:
+                return str(json.loads(line)["error"]).splitlines()[0]
+            except (ValueError, KeyError, TypeError):
+                continue
+        if line.startswith("error:"):
+            return line.removeprefix("error:").strip()
+    return lines[-1] if lines else None

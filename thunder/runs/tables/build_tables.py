@@ -1,0 +1,189 @@
+"""Tables made from sealed runs: every cell counted again from rows, and no comparison that the runs do not bear."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from thunder import digest
+from thunder.errors import GateError, UsageError, several
+from thunder.runs.bundles import bundle, scored_rows
+from thunder.runs.bundles.scored_rows import ScoredRow
+from thunder.runs.compare import drift_report, run_facts
+from thunder.runs.compare.run_facts import Facts
+from thunder.runs.tables.table_spec import TableSpec, TablesSpec
+
+COUNTS = ("rows", "chars", "runs")  # metrics that are whole numbers, and no rates
+SEED = "seed"
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A sealed run that was found whole. sha256: of its manifest; rows_sha256: of its test rows."""
+
+    name: str
+    sha256: str
+    rows_sha256: str
+    rows: Sequence[ScoredRow]
+    facts: Facts
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One number. key: table/row/column; value: a share or a count, None where it is not defined.
+
+    deviation: sample standard deviation over the runs behind it, None where there is one run. runs: name -> manifest.
+    """
+
+    key: str
+    text: str
+    value: float | None
+    deviation: float | None
+    expression: str
+    runs: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row of a table. notes: numbers of its footnotes, from 1."""
+
+    name: str
+    cells: tuple[Cell, ...]
+    notes: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Table:
+    """A finished table: rows that compare with the baseline, rows that do not, and what there is to say of them."""
+
+    spec: TableSpec
+    comparable: tuple[Line, ...]
+    others: tuple[Line, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def baseline(self) -> str:
+        """The row that the others are compared with."""
+        return self.spec.baseline or self.spec.rows[0]
+
+
+def gather(spec: TablesSpec, find: Callable[[str], Path]) -> tuple[dict[str, Evidence], dict[str, str]]:
+    """The runs of a spec, and why the others cannot be used: missing, not sealed, or not whole.
+
+    find: the folder of a run; raises UsageError where there is none.
+    """
+    found, refused = {}, {}
+    for name in dict.fromkeys(name for ids in spec.runs.values() for name in ids):
+        try:
+            folder = find(name)
+            verdict, rows = bundle.examine(folder)
+        except UsageError as error:
+            refused[name] = error.message
+            continue
+        if verdict.sealed is None or verdict.faults:
+            refused[name] = verdict.faults[0] if verdict.faults else "it is not sealed"
+        elif folder.name != name:
+            refused[name] = f"its id is {folder.name}: a table names runs by their ids"
+        else:
+            of_rows = digest.of_value([[row.name, row.hypothesis, row.reference] for row in rows]) if rows else ""
+            found[name] = Evidence(name, verdict.sealed, of_rows, rows, run_facts.read(folder))
+    return found, refused
+
+
+def made(spec: TablesSpec, evidence: Mapping[str, Evidence]) -> list[Table]:
+    """The tables of a spec whose runs are all there (pure).
+
+    Raises GateError where two runs behind one row are the same, UsageError where `allow` names what no run has.
+    """
+    _refuse_twins(spec, evidence)
+    return [_table(spec, table, evidence) for table in spec.tables]
+
+
+def _refuse_twins(spec: TablesSpec, evidence: Mapping[str, Evidence]) -> None:
+    """Raise GateError where two runs of one seed gave the same answers: that is one run, counted twice."""
+    faults = []
+    for row, names in spec.runs.items():
+        seen: dict[tuple[str, object], str] = {}
+        for name in names:
+            one = evidence[name]
+            mark = (one.rows_sha256, one.facts.options.get(SEED))
+            if one.rows_sha256 and (other := seen.setdefault(mark, name)) != name:
+                faults.append(f"'{row}': {other} and {name} have one seed, and the same answers to the same rows")
+    if faults:
+        raise several(GateError, "one run was counted twice:", faults, fix="name each run once")
+
+
+def _table(spec: TablesSpec, table: TableSpec, evidence: Mapping[str, Evidence]) -> Table:
+    groups = {
+        row: [evidence[name] for name in spec.runs[row]] for row in {*table.rows, table.baseline or table.rows[0]}
+    }
+    drift_report.refuse_unknown(table.allow, *(each.facts for group in groups.values() for each in group))
+    base = groups[table.baseline or table.rows[0]]
+    notes: list[str] = []
+    lines: dict[bool, list[Line]] = {True: [], False: []}
+    for row in table.rows:
+        fine, said = judged(groups[row], base, table.allow)
+        numbers = tuple(_numbered(notes, text) for text in said)
+        cells = tuple(cell(spec, groups[row], each, f"{table.name}/{row}/{each}") for each in table.columns)
+        lines[fine].append(Line(row, cells, numbers))
+    return Table(table, tuple(lines[True]), tuple(lines[False]), tuple(notes))
+
+
+def _numbered(notes: list[str], text: str) -> int:
+    """The number of a footnote, which stands once."""
+    if text not in notes:
+        notes.append(text)
+    return notes.index(text) + 1
+
+
+def judged(group: Sequence[Evidence], base: Sequence[Evidence], allow: Sequence[str]) -> tuple[bool, list[str]]:
+    """Whether a row may stand beside the baseline, and what is to be said of it.
+
+    Its own runs may differ in their seed alone; from the baseline's runs also in what the table declares.
+    """
+    pairs = [(group[0], each, [SEED]) for each in group[1:]]
+    pairs += [(base[0], each, [SEED, *allow]) for each in group if each is not base[0]]
+    fine, said = True, []
+    for one, other, allowed in pairs:
+        found = drift_report.compare(one.facts, other.facts, allowed)
+        fine = fine and found.verdict != "not_comparable"
+        if found.verdict != "comparable" and found.sentence not in said:
+            said.append(found.sentence)
+    return fine, said
+
+
+def cell(spec: TablesSpec, group: Sequence[Evidence], expression: str, key: str) -> Cell:
+    """The mean of a metric over runs, as it is printed: rates in per cent."""
+    metric, _, partition = expression.partition("@")
+    if metric == "runs":
+        values: list[float | None] = [float(len(group))]
+    else:
+        values = [_of(metric, [row for row in each.rows if partition in ("", row.partition)]) for each in group]
+    known = [value for value in values if value is not None]
+    whole = len(known) == len(values) and known
+    mean = statistics.fmean(known) if whole else None
+    deviation = statistics.stdev(known) if whole and len(known) > 1 else None
+    text = shown(mean, deviation, None if metric in COUNTS else spec.digits)
+    return Cell(key, text, mean, deviation, expression, {each.name: each.sha256 for each in group})
+
+
+def _of(metric: str, rows: Sequence[ScoredRow]) -> float | None:
+    """A metric of one run's rows; None where there is no row, or no such text in them."""
+    if metric in COUNTS:
+        return scored_rows.METRICS[metric](rows)
+    name = metric.removeprefix("cer_")
+    if name in scored_rows.ANSWERS:
+        return scored_rows.rate(rows, name) if rows and name in rows[0].counts else None
+    return scored_rows.METRICS[metric](rows) if rows else None
+
+
+def shown(mean: float | None, deviation: float | None, digits: int | None) -> str:
+    """A number as it stands in a table. digits: of a rate in per cent; None for a count."""
+    if mean is None:
+        return "-"
+    if digits is None:
+        return f"{mean:.0f}" if not deviation else f"{mean:.1f} ± {deviation:.1f}"
+    text = f"{100 * mean:.{digits}f}"
+    return text if deviation is None else f"{text} ± {100 * deviation:.{digits}f}"

@@ -1,0 +1,134 @@
+"""Tables as Markdown, CSV and LaTeX, and numbers in prose; each line knows the cells that stand in it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from thunder.errors import ConfigError, several
+from thunder.runs.tables.build_tables import Cell, Line, Table
+from thunder.runs.tables.table_spec import fault_of
+
+MADE = "made by `thunder tables build`; change the runs or the spec, not this file"
+UNITS = "Rates in per cent, counted again from rows; ± is the standard deviation over the runs."
+_PLACE = re.compile(r"\{\{\s*([^{}:]+?)\s*:\s*([^{}]+?)\s*\}\}")
+_TEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$"}
+_TEX |= {sign: "\\" + sign for sign in "&%$#_{}"}
+
+
+@dataclass(frozen=True)
+class TextLine:
+    """A line of a file. keys: of the cells in it, in their order; between: what parts its fields."""
+
+    text: str
+    keys: tuple[str, ...] = ()
+    between: str = ""
+
+
+def text_of(lines: Iterable[TextLine]) -> str:
+    """A file's content."""
+    return "".join(f"{line.text}\n" for line in lines)
+
+
+def blocks(table: Table) -> list[tuple[str, Sequence[Line]]]:
+    """The parts of a table with their headings; the second is there only where something cannot be compared."""
+    others = [(f"Not comparable with {table.baseline}", table.others)] if table.others else []
+    return [("", table.comparable), *others]
+
+
+def markdown(table: Table) -> list[TextLine]:
+    """For people, and for pages on the web."""
+    lines = [TextLine(f"<!-- {MADE} -->")]
+    lines += [TextLine(""), TextLine(f"**{table.spec.title}**")] if table.spec.title else []
+    for heading, rows in blocks(table):
+        lines += [TextLine(""), TextLine(f"{heading}:")] if heading else []
+        lines += [TextLine(""), TextLine("| | " + " | ".join(table.spec.columns) + " |")]
+        lines.append(TextLine("|---|" + "---:|" * len(table.spec.columns)))
+        for row in rows:
+            marks = "".join(f" [{number}]" for number in row.notes)
+            lines.append(_fields(row, [row.name + marks, *(cell.text for cell in row.cells)], " | ", "| ", " |"))
+    lines += [TextLine(""), TextLine(UNITS)]
+    lines += [TextLine("")] if table.notes else []
+    lines += [TextLine(f"{number}. {note}") for number, note in enumerate(table.notes, start=1)]
+    return lines
+
+
+def _fields(row: Line, fields: Sequence[str], between: str, begin: str = "", end: str = "") -> TextLine:
+    return TextLine(begin + between.join(fields) + end, tuple(cell.key for cell in row.cells), between)
+
+
+def comma_separated(table: Table) -> list[TextLine]:
+    """For programs: shares and counts, not per cent; the deviation beside each, empty where there is one run."""
+    columns = [part for column in table.spec.columns for part in (column, f"{column} sd")]
+    lines = [TextLine(_csv(["row", "comparable", *columns]))]
+    for comparable, rows in (("yes", table.comparable), ("no", table.others)):
+        for row in rows:
+            numbers = [number for cell in row.cells for number in (cell.value, cell.deviation)]
+            fields = [row.name, comparable, *("" if number is None else f"{number:.8f}" for number in numbers)]
+            keys = tuple(cell.key for cell in row.cells for _ in range(2))
+            lines.append(TextLine(_csv(fields), keys, ","))
+    return lines
+
+
+def _csv(fields: Sequence[str]) -> str:
+    stream = io.StringIO()
+    csv.writer(stream, lineterminator="").writerow(fields)
+    return stream.getvalue()
+
+
+def latex(table: Table) -> list[TextLine]:
+    """For papers: a tabular, with booktabs' rules."""
+    width = len(table.spec.columns) + 1
+    lines = [TextLine(f"% {MADE}"), TextLine(rf"\begin{{tabular}}{{l{'r' * (width - 1)}}}"), TextLine(r"\toprule")]
+    lines.append(TextLine(" & ".join(["", *map(escaped, table.spec.columns)]) + r" \\"))
+    for heading, rows in blocks(table):
+        lines.append(TextLine(r"\midrule"))
+        lines += [TextLine(rf"\multicolumn{{{width}}}{{l}}{{\emph{{{escaped(heading)}}}}} \\")] if heading else []
+        for row in rows:
+            marks = "".join(rf"\textsuperscript{{{number}}}" for number in row.notes)
+            fields = [escaped(row.name) + marks, *(escaped(cell.text) for cell in row.cells)]
+            lines.append(_fields(row, fields, " & ", end=r" \\"))
+    lines += [TextLine(r"\bottomrule"), TextLine(r"\end{tabular}"), TextLine(rf"\par\footnotesize {escaped(UNITS)}")]
+    for number, note in enumerate(table.notes, start=1):
+        lines.append(TextLine(rf"\par\footnotesize\textsuperscript{{{number}}} {escaped(note)}"))
+    return lines
+
+
+def escaped(text: str) -> str:
+    """Text that LaTeX prints as it is."""
+    return "".join(_TEX.get(sign, sign) for sign in text)
+
+
+FORMS: dict[str, Callable[[Table], list[TextLine]]] = {"md": markdown, "csv": comma_separated, "tex": latex}
+
+
+def prose(text: str, name: str, number: Callable[[str, str], Cell | None]) -> tuple[list[TextLine], list[Cell]]:
+    """A text with its numbers in it, and the cells that they are.
+
+    number: the cell of (metric, row), None where there is no such row.
+    Raises ConfigError that lists every place whose metric or row is not known.
+    """
+    cells: list[Cell] = []
+    faults: list[str] = []
+    lines = []
+    for at, line in enumerate(text.splitlines(), start=1):
+        keys: list[str] = []
+
+        def put(place: re.Match[str], at: int = at, keys: list[str] = keys) -> str:
+            metric, row = place[1], place[2]
+            found = None if fault_of(metric) else number(metric, row)
+            if found is None:
+                faults.append(f"{name}:{at}: {place[0]}: {fault_of(metric) or f'no runs are named {row!r}'}")
+                return place[0]
+            cells.append(found)
+            keys.append(found.key)
+            return found.text
+
+        filled = _PLACE.sub(put, line)
+        lines.append(TextLine(filled, tuple(keys)))
+    if faults:
+        raise several(ConfigError, f"{name} cannot be filled in:", faults, fix="correct these")
+    return lines, cells

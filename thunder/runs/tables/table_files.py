@@ -1,0 +1,189 @@
+"""The files of tables: written with a lock that knows where every cell came from, and checked against it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+from thunder import digest
+from thunder.errors import ConfigError, GateError, several
+from thunder.runs.tables import build_tables, render_tables
+from thunder.runs.tables.build_tables import Cell, Evidence
+from thunder.runs.tables.render_tables import TextLine
+from thunder.runs.tables.table_spec import TablesSpec, read
+
+LOCK = "tables.lock.json"
+SCHEMA = "thunder.tables.lock/1"
+PROSE = "prose"  # stands for a table's name in the keys of cells that stand in texts
+
+
+@dataclass(frozen=True)
+class Built:
+    """What a spec comes to: the lines of each file, by its path from the spec's folder, and the lock."""
+
+    files: Mapping[str, Sequence[TextLine]]
+    lock: Mapping[str, Any]
+
+
+def build(path: Path, find: Callable[[str], Path]) -> list[Path]:
+    """Make every table and text of a spec, and the lock last; returns the files.
+
+    Raises GateError where a run is missing, not sealed or not whole; ConfigError where the spec cannot be used.
+    """
+    spec = read(path)
+    evidence, refused = build_tables.gather(spec, find)
+    if refused:
+        raise several(
+            GateError, "these runs are no evidence:", _named(refused), fix="thunder bundle seal RUN, or run it"
+        )
+    made = rendered(path, spec, evidence)
+    written = []
+    for name, lines in made.files.items():
+        target = path.parent / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        digest.write_atomically(target, render_tables.text_of(lines))
+        written.append(target)
+    lock = path.parent / spec.out / LOCK
+    digest.write_json(lock, dict(made.lock))
+    return [*written, lock]
+
+
+def _named(refused: Mapping[str, str]) -> list[str]:
+    return [f"{name}: {why}" for name, why in refused.items()]
+
+
+def rendered(path: Path, spec: TablesSpec, evidence: Mapping[str, Evidence]) -> Built:
+    """Every file of a spec, in memory. Raises as `build`."""
+    made = build_tables.made(spec, evidence)
+    files: dict[str, Sequence[TextLine]] = {}
+    cells = [cell for table in made for line in (*table.comparable, *table.others) for cell in line.cells]
+    for table in made:
+        for ending, form in render_tables.FORMS.items():
+            files[(Path(spec.out) / f"{table.spec.name}.{ending}").as_posix()] = form(table)
+
+    def number(metric: str, row: str) -> Cell | None:
+        if row not in spec.runs:
+            return None
+        found = build_tables.cell(spec, [evidence[name] for name in spec.runs[row]], metric, f"{PROSE}/{row}/{metric}")
+        return Cell(found.key, found.text.partition(" ")[0], found.value, None, found.expression, found.runs)
+
+    for each in spec.prose:
+        files[each.target], used = render_tables.prose(_text(path.parent / each.source), each.source, number)
+        cells += used
+    return Built(files, _lock(path, files, cells))
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: {error}", fix="name a text file in the spec's `prose`") from None
+
+
+def _lock(path: Path, files: Mapping[str, Sequence[TextLine]], cells: Sequence[Cell]) -> dict[str, Any]:
+    return {
+        "schema": SCHEMA,
+        "spec_sha256": digest.of_file(path),
+        "files": {name: digest.of_bytes(render_tables.text_of(lines).encode()) for name, lines in files.items()},
+        "cells": {
+            cell.key: {"text": cell.text, "expression": cell.expression, "runs": dict(cell.runs)} for cell in cells
+        },
+    }
+
+
+def check(path: Path, find: Callable[[str], Path]) -> int:
+    """Make everything again in memory and hold it against the lock and the files; returns how many cells hold.
+
+    Raises GateError naming each cell that was changed by hand, whose runs are others now, or whose run is missing.
+    """
+    spec = read(path)
+    lock = _read_lock(path.parent / spec.out / LOCK, path)
+    evidence, refused = build_tables.gather(spec, find)
+    faults = [*_gone(lock, evidence, refused)]
+    if not refused:
+        made = rendered(path, spec, evidence)
+        faults += _stale(lock["cells"], made.lock["cells"])
+        if not faults and lock["spec_sha256"] != made.lock["spec_sha256"]:
+            faults.append(f"{path.name}: changed since the tables were made")
+        for name, lines in made.files.items():
+            faults += _by_hand(path.parent / name, name, lines)
+    if faults:
+        faults = list(dict.fromkeys(faults))
+        raise several(GateError, "the tables are not what their runs say:", faults, fix=f"thunder tables build {path}")
+    return len(lock["cells"])
+
+
+def _read_lock(place: Path, path: Path) -> dict[str, Any]:
+    try:
+        lock = json.loads(place.read_text(encoding="utf-8"))
+        if lock["schema"] != SCHEMA or not isinstance(lock["cells"], dict) or "spec_sha256" not in lock:
+            raise ValueError("no lock of ours")
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise GateError(f"{place}: {error}", fix=f"thunder tables build {path}") from None
+    return lock
+
+
+def _gone(lock: Mapping[str, Any], evidence: Mapping[str, Evidence], refused: Mapping[str, str]) -> Iterator[str]:
+    """Cells whose runs are no evidence any more, or are not the runs that they were."""
+    now = {each.name: each.sha256 for each in evidence.values()}
+    for key, said in lock["cells"].items():
+        for run, sha256 in said["runs"].items():
+            if run in refused:
+                yield f"{key}: {run}: {refused[run]}"
+            elif run in now and now[run] != sha256:
+                yield f"{key}: {run} is not the run that it was (manifest {sha256[:12]}, now {now[run][:12]})"
+    unnamed = refused.keys() - {run for said in lock["cells"].values() for run in said["runs"]}
+    yield from (f"{run}: {refused[run]}" for run in sorted(unnamed))
+
+
+def _stale(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    """Cells that came or went, or whose number is another, by what the lock says of them."""
+    for key in sorted(then.keys() | now.keys()):
+        if key not in then or key not in now:
+            yield f"{key}: {'is new' if key not in then else 'is gone'} since the tables were made"
+        elif then[key] != now[key]:
+            what = f"was {then[key]['text']}" if then[key]["text"] != now[key]["text"] else "other runs stand behind it"
+            yield f"{key}: stale: {what}, is {now[key]['text']}"
+
+
+def _by_hand(path: Path, name: str, lines: Sequence[TextLine]) -> Iterator[str]:
+    """Where a file is not what was made, by its cells."""
+    try:
+        found = path.read_bytes().decode("utf-8", errors="replace")
+    except OSError as error:
+        yield f"{name}: {error.strerror}"
+        return
+    if found == render_tables.text_of(lines):
+        return
+    there = found.split("\n")
+    if there.pop() != "":
+        yield f"{name}: does not end with a line end"
+    for at, (line, said) in enumerate(zip_longest(lines, there), start=1):
+        if line is None or said is None:
+            yield f"{name}:{at}: {'a line too many' if line is None else 'missing: ' + line.text[:80]!r}"
+        elif line.text != said:
+            yield from _of_line(f"{name}:{at}", line, said)
+
+
+def _of_line(where: str, line: TextLine, said: str) -> Iterator[str]:
+    """What differs in one line: its cells where they can be told apart, else the line."""
+    wanted, found = (text.split(line.between) if line.between else [text] for text in (line.text, said))
+    if not line.keys:
+        yield f"{where}: changed by hand: {said[:80]!r}"
+    elif len(wanted) == len(found) and line.between:
+        # the fields before the cells are the row's name and marks
+        names = ["" for _ in range(len(wanted) - len(line.keys))] + list(line.keys)
+        for key, old, new in zip(names, wanted, found, strict=True):
+            if old != new:
+                row = line.keys[0].rpartition("/")[0]
+                yield f"{where}: {key or row}: changed by hand: {_bare(old)!r} to {_bare(new)!r}"
+    else:
+        yield f"{where}: {', '.join(dict.fromkeys(line.keys))}: changed by hand: {said[:80]!r}"
+
+
+def _bare(field: str) -> str:
+    return field.strip(" |\\")

@@ -1,0 +1,108 @@
+"""What tables are wanted, of which runs, as one YAML file says it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from thunder.config import Layer, Settings, build, load_yaml, nearest, option
+from thunder.errors import ConfigError, several
+from thunder.runs.bundles.scored_rows import ANSWERS, METRICS
+from thunder.text.row_fields import EVERY_PARTITION
+
+SCHEMA = "thunder.tables/1"
+_FIX = "correct these; docs/records.md has an example"
+_NAME = re.compile(r"\w[\w.+-]*")  # what may stand in a cell's key and in a file's name
+# metrics of a row group, and of the texts that only a corrector's rows have
+KNOWN = (*METRICS, *(f"cer_{name}" for name in ANSWERS), "runs")
+
+
+class TableSpec(Settings):
+    """One table. A cell is the mean over the runs behind its row, each counted again from its rows."""
+
+    name: str = option(..., "File name of the table, without its ending.")
+    title: str = option("", "What it shows, above it.")
+    rows: list[str] = option(..., "Names from `runs`, a row each.", min_length=1)
+    columns: list[str] = option(..., "Metrics; cer@novelty is of one partition.", min_length=1)
+    baseline: str | None = option(None, "The row that all others are compared with (default: the first).")
+    allow: list[str] = option([], "Options that may differ from the baseline's; the seed always may.")
+
+
+class ProseSpec(Settings):
+    """A text with {{cer:NAME}} in it, and where it goes with numbers in their place."""
+
+    source: str = option(..., "The text with the places for numbers.")
+    target: str = option(..., "The file that is written.")
+
+
+class TablesSpec(Settings):
+    """A whole spec. Paths are from the folder that it lies in."""
+
+    out: str = option(".", "Folder of the tables and of tables.lock.json.")
+    digits: int = option(2, "Digits of rates after the point, in per cent.", ge=0, le=6)
+    runs: dict[str, list[str]] = option(..., "Name -> ids of the sealed runs behind it, one for each seed.")
+    tables: list[TableSpec] = option(..., "The tables.", min_length=1)
+    prose: list[ProseSpec] = option([], "Texts with numbers in them.")
+
+
+def read(path: Path) -> TablesSpec:
+    """A spec.
+
+    Raises ConfigError that lists everything in it which cannot be used.
+    """
+    values, faults = load_yaml(path), []
+    if values.pop("schema", SCHEMA) != SCHEMA:
+        raise ConfigError(f"{path}: its schema is not {SCHEMA}", fix=f"schema: {SCHEMA}")
+    for key, kind in (("tables", TableSpec), ("prose", ProseSpec)):
+        made = []
+        for number, each in enumerate(values.get(key) or [], start=1):
+            try:
+                made.append(build(kind, [Layer(f"{path}: {key}[{number}]", _mapping(each))])[0])
+            except ConfigError as error:
+                faults += [line.strip() for line in error.message.splitlines()[1:]]
+        values[key] = made
+    if faults:
+        raise several(
+            ConfigError, f"{path} cannot be used:", faults, fix="correct these; docs/records.md has an example"
+        )
+    spec, _ = build(TablesSpec, [Layer(str(path), values)])
+    if faults := _unknown(spec):
+        raise several(
+            ConfigError, f"{path} cannot be used:", faults, fix="correct these; docs/records.md has an example"
+        )
+    return spec
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {str(value): None}
+
+
+def _unknown(spec: TablesSpec) -> list[str]:
+    """Names in a spec that mean nothing, and runs that stand twice behind one."""
+    faults = []
+    for name, ids in spec.runs.items():
+        if not ids or len(set(ids)) < len(ids):
+            faults.append(f"runs: '{name}' {'names no run' if not ids else 'names a run twice'}")
+    for table in spec.tables:
+        for row in [*table.rows, *([table.baseline] if table.baseline else [])]:
+            if row not in spec.runs:
+                faults.append(f"table '{table.name}': no runs are named '{row}'.{nearest(row, spec.runs)}")
+        faults += [f"table '{table.name}': {fault}" for each in table.columns if (fault := fault_of(each))]
+        if len(set(table.rows)) < len(table.rows) or len(set(table.columns)) < len(table.columns):
+            faults.append(f"table '{table.name}': a row or a column stands twice")
+    names = [table.name for table in spec.tables]
+    odd = [name for name in (*spec.runs, *names) if not _NAME.fullmatch(name)]
+    faults += [f"{name!r}: a name has letters, digits and . + - _ only" for name in odd]
+    faults += [f"two tables are named '{name}'" for name in sorted({each for each in names if names.count(each) > 1})]
+    return faults
+
+
+def fault_of(expression: str) -> str:
+    """Why a metric cannot be used, or nothing."""
+    metric, at, partition = expression.partition("@")
+    if metric not in KNOWN:
+        return f"no metric is named '{metric}'.{nearest(metric, KNOWN)} Known are {', '.join(KNOWN)}"
+    if at and partition not in EVERY_PARTITION:
+        return f"no partition is named '{partition}'.{nearest(partition, EVERY_PARTITION)}"
+    return ""

@@ -1,0 +1,178 @@
+"""Checkpoints: everything that the next update depends on, checked by digest, whole or absent."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import mlx.optimizers as optim
+from mlx.utils import tree_flatten, tree_unflatten
+
+from thunder import digest
+from thunder.errors import ArtifactError
+from thunder.training import faults
+from thunder.training.checkpoints import checkpoint_manifest
+from thunder.training.state import State
+from thunder.training.task import Task
+
+WEIGHTS, OPTIMIZER, STATE = checkpoint_manifest.WEIGHTS, checkpoint_manifest.OPTIMIZER, "trainer_state.json"
+MANIFEST = checkpoint_manifest.MANIFEST
+BEST = "best"
+KEPT = 2
+TRANSIENT = ("asked_to_stop", "result")  # of the state: what holds for this process only
+
+
+def save(
+    root: Path,
+    task: Task,
+    optimizer: optim.Optimizer,
+    state: State,
+    *,
+    ground: Mapping[str, str] | None = None,
+    ranks: int = 1,
+    best: Path | None = None,
+) -> Path:
+    """Write `step-NNNNNNN` under root (beside, flushed, then renamed) and keep the newest two.
+
+    ground: name -> digest of what the run stands on. ranks: as planned. best: folder of the best weights so far; it
+    goes with the checkpoint, since a host that takes it over has no other copy.
+    The order of rows, the learning rate and dropout are functions of (seed, step), so no random state needs saving.
+    """
+    beside = make_beside(root, state.step)
+    # sorted: after a restart the trees hold the same arrays in another order, and the bytes shall be the same
+    mx.save_safetensors(str(beside / WEIGHTS), dict(sorted(tree_flatten(task.model.trainable_parameters()))))
+    faults.at("saving", step=state.step)
+    mx.save_safetensors(str(beside / OPTIMIZER), dict(sorted(tree_flatten(optimizer.state))))
+    saved = {field.name: getattr(state, field.name) for field in fields(state) if field.name not in TRANSIENT}
+    digest.write_json(beside / STATE, saved)
+    if best is not None and state.best_step is not None and best.is_dir():
+        shutil.copytree(best, beside / BEST, ignore=shutil.ignore_patterns(".*"))
+    checkpoint_manifest.write(beside, step=state.step, ranks=ranks, ground=ground or {})
+    folder = put_in_place(beside, root, state.step)
+    for old in steps(root)[:-KEPT]:
+        shutil.rmtree(old)
+    return folder
+
+
+def make_beside(root: Path, step: int) -> Path:
+    """An empty folder under root to write a checkpoint into; what a killed writer left there goes.
+
+    One process a host writes checkpoints of a run, so that nobody else's folder is among them.
+    """
+    for left in root.glob(".step-*"):
+        shutil.rmtree(left)
+    beside = root / f".step-{step:07d}.{os.getpid()}"
+    beside.mkdir(parents=True)
+    return beside
+
+
+def put_in_place(beside: Path, root: Path, step: int) -> Path:
+    """Flush a written checkpoint to disk and give it its name; one of the same step gives way."""
+    folder, old = root / f"step-{step:07d}", root / f".step-{step:07d}.old"
+    for path in (*beside.rglob("*"), beside):
+        digest.flush(path)
+    if folder.exists():
+        os.replace(folder, old)
+    os.replace(beside, folder)
+    digest.flush(root)
+    shutil.rmtree(old, ignore_errors=True)
+    return folder
+
+
+def steps(root: Path) -> list[Path]:
+    """Checkpoint folders under root, oldest first."""
+    return sorted(path for path in root.glob("step-*") if path.is_dir())
+
+
+def verify(folder: Path) -> dict[str, Any]:
+    """The manifest of a whole checkpoint.
+
+    Raises ArtifactError that names the file which is missing, truncated, changed (with its tensors) or not of ours.
+    """
+    return checkpoint_manifest.verify(folder)
+
+
+def whole(root: Path, on_damage: Callable[[str], None] = lambda text: None) -> list[tuple[Path, dict[str, Any]]]:
+    """The checkpoints that verify, newest first, each with its manifest; each damaged one is reported."""
+    found = []
+    for folder in reversed(steps(root)):
+        try:
+            found.append((folder, verify(folder)))
+        except ArtifactError as error:
+            on_damage(error.message)
+    return found
+
+
+def newest(
+    root: Path,
+    on_damage: Callable[[str], None] = lambda text: None,
+    *,
+    ground: Mapping[str, str] | None = None,
+    ranks: int = 1,
+    force: bool = False,
+) -> Path | None:
+    """The newest checkpoint that verifies; each damaged one is reported. ground: None asks for no ground at all.
+
+    Raises ArtifactError where there are checkpoints but none is whole, or where the newest one was made on other
+    ground and `force` does not say to take it all the same.
+    """
+    found = whole(root, on_damage)
+    if not found:
+        if there := len(steps(root)):
+            raise none_whole(str(root), there)
+        return None
+    folder, content = found[0]
+    if ground is not None and (lines := checkpoint_manifest.strangeness(content, ground, ranks)):
+        refuse_or_report(str(folder), lines, force, on_damage)
+    return folder
+
+
+def none_whole(where: str, count: int) -> ArtifactError:
+    """The error where checkpoints are damaged and no whole one is left."""
+    return ArtifactError(f"{where}: none of {count} checkpoints is whole", fix="start the run again without --resume")
+
+
+def refuse_or_report(where: str, lines: list[str], force: bool, on_damage: Callable[[str], None]) -> None:
+    """Raises ArtifactError for a checkpoint made on other ground, or reports it where it is wanted all the same."""
+    text = f"{where}: made on other ground: {'; '.join(lines)}"
+    if not force:
+        raise ArtifactError(text, fix="bring the ground back to what it was, or take the checkpoint with --force")
+    on_damage(f"{text}; taken because of --force")
+
+
+def restore(folder: Path, task: Task, optimizer: optim.Optimizer, make: Callable[..., State]) -> State:
+    """Load a checkpoint that was found to be whole into model and optimizer.
+
+    Raises ArtifactError where its tensors are not those of the model.
+    """
+    weights: dict[str, Any] = mx.load(str(folder / WEIGHTS))  # type: ignore[assignment]
+    expected = {name: array.shape for name, array in tree_flatten(task.model.trainable_parameters())}
+    found = {name: array.shape for name, array in weights.items()}
+    if expected != found:
+        names = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
+        raise ArtifactError(
+            f"{folder / WEIGHTS}: not this model's tensors: {', '.join(names[:5])}",
+            fix="resume with the run's own configuration",
+        )
+    task.model.load_weights(list(weights.items()), strict=False)
+    optimizer.init(task.model.trainable_parameters())
+    optimizer.state = tree_unflatten(list(mx.load(str(folder / OPTIMIZER)).items()))  # type: ignore[union-attr]
+    mx.eval(task.model.trainable_parameters(), optimizer.state)
+    return make(**json.loads((folder / STATE).read_text(encoding="utf-8")))
+
+
+def put_back_best(folder: Path, best: Path) -> None:
+    """Make the run's best weights those of a checkpoint, where they differ and it has any."""
+    if not (folder / BEST).is_dir():
+        return
+    for source in (folder / BEST).rglob("*"):
+        target = best / source.relative_to(folder / BEST)
+        if source.is_file() and not (target.is_file() and digest.of_file(target) == digest.of_file(source)):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            digest.write_atomically(target, source.read_bytes())

@@ -1,0 +1,115 @@
+"""Before the first step all hosts stand on one checkpoint: the newest whole one that any rank holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from thunder import digest
+from thunder.parallel import collectives
+from thunder.parallel.world import World
+from thunder.runs.records.run_record import RunRecord
+from thunder.training.checkpoints import checkpoint, checkpoint_manifest
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Which checkpoint the ranks go on from, who has it, and who does not."""
+
+    step: int
+    sha256: str
+    source: int
+    lacking: tuple[int, ...]
+    notes: tuple[str, ...]
+
+
+def choose(held: Sequence[Mapping[int, str]]) -> Chosen | None:
+    """From each rank's {step: SHA-256 of the manifest}, the newest step; the lowest rank's where they differ (pure)."""
+    newest = max((step for each in held for step in each), default=None)
+    if newest is None:
+        return None
+    source = next(rank for rank, each in enumerate(held) if newest in each)
+    wanted = held[source][newest]
+    notes = [
+        f"rank {rank} holds another checkpoint of step {newest} ({each[newest][:12]}) than rank {source} "
+        f"({wanted[:12]}), whose is taken"
+        for rank, each in enumerate(held)
+        if each.get(newest, wanted) != wanted
+    ]
+    lacking = tuple(rank for rank, each in enumerate(held) if each.get(newest) != wanted)
+    return Chosen(newest, wanted, source, lacking, tuple(notes))
+
+
+def bring_together(
+    world: World, record: RunRecord, *, ground: Mapping[str, str], ranks: int, force: bool = False
+) -> Path | None:
+    """This rank's folder of the checkpoint that all ranks go on from, copied here where it was missing.
+
+    Ranks on one host share a folder of checkpoints, and only the keeper among them writes. ranks: as planned.
+    None, on every rank, where no rank has any checkpoint.
+
+    Raises ArtifactError, on every rank, where all that there are is damaged, or where the newest one was made on other
+    ground and `force` does not say to take it.
+    """
+    root, damage = record.checkpoints, []
+    found = checkpoint.whole(root, damage.append)
+    told: list[dict[str, Any]] = collectives.gather_json(
+        world,
+        {
+            "held": [[content["step"], checkpoint_manifest.sha256(folder)] for folder, content in found],
+            "strange": {
+                content["step"]: checkpoint_manifest.strangeness(content, ground, ranks) for _, content in found
+            },
+            "damage": damage,
+            "folders": len(checkpoint.steps(root)),
+        },
+    )
+    for rank, each in enumerate(told):
+        for text in each["damage"]:
+            record.log(f"rank {rank}: {text}")
+    chosen = choose([dict(each["held"]) for each in told])
+    if chosen is None:
+        if count := max(each["folders"] for each in told):
+            raise checkpoint.none_whole(str(root), count)
+        return None
+    for note in chosen.notes:
+        record.log(note)
+    if lines := told[chosen.source]["strange"][str(chosen.step)]:
+        checkpoint.refuse_or_report(f"checkpoint of step {chosen.step}", lines, force, record.log)
+    return _hand_over(world, record, chosen)
+
+
+def _hand_over(world: World, record: RunRecord, chosen: Chosen) -> Path:
+    """Send the chosen checkpoint from its source to the ranks that lack it; every rank leaves with it on its disk."""
+    root = record.checkpoints
+    folder = root / f"step-{chosen.step:07d}"
+    if not chosen.lacking:
+        return folder
+    names = ", ".join(str(rank) for rank in chosen.lacking)
+    record.log(f"checkpoint of step {chosen.step} goes from rank {chosen.source} to rank {names}")
+    giving = world.rank == chosen.source
+    writing = record.keeper and world.rank in chosen.lacking
+    beside = checkpoint.make_beside(root, chosen.step) if writing else None
+
+    def pass_on(name: str) -> bytes:
+        data = collectives.broadcast_bytes(world, chosen.source, (folder / name).read_bytes() if giving else None)
+        record.progress()
+        if beside is not None:
+            (beside / name).parent.mkdir(parents=True, exist_ok=True)
+            digest.write_atomically(beside / name, data)
+        return data
+
+    content = checkpoint_manifest.parse(pass_on(checkpoint_manifest.MANIFEST), f"manifest of rank {chosen.source}")
+    for name in sorted(content["files"]):
+        pass_on(name)
+    if beside is not None:
+        checkpoint_manifest.verify(beside)
+        checkpoint.put_in_place(beside, root, chosen.step)
+    # a rank that shares a keeper's folder reads only after the keeper has renamed
+    collectives.sum_numbers(world, [1.0])
+    assert folder.is_dir() and checkpoint_manifest.sha256(folder) == chosen.sha256, (
+        f"rank {world.rank}: no keeper wrote {folder}"
+    )
+    return folder

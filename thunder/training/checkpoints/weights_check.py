@@ -1,0 +1,204 @@
+"""Weights as files: are they whole, are they the recorded ones, are they numbers, and has training moved them?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from thunder import digest, tensor_digests
+from thunder.errors import ArtifactError
+from thunder.tensor_digests import Tensor
+from thunder.training.checkpoints import checkpoint_manifest
+from thunder.training.checkpoints.checkpoint_manifest import OPTIMIZER, WEIGHTS
+
+BYTES = {
+    "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1,
+    "U64": 8, "U32": 4, "U16": 2, "U8": 1, "BOOL": 1,
+}  # fmt: skip
+_FLOATS = {"F64": np.float64, "F32": np.float32, "F16": np.float16}
+_BF16_EXPONENT, _BF16_SIGN = np.uint16(0x7F80), np.uint16(0x8000)  # exponent all ones: infinite, or no number
+_MOMENTS = (".m", ".v")  # AdamW's, after the parameter's name
+NAMED = 5
+
+
+@dataclass(frozen=True)
+class Check:
+    """One check of one file: what was looked at, what became of it, and what there is to say.
+
+    A check that could not run is `skipped`, never `ok`.
+    """
+
+    file: str
+    what: str
+    state: Literal["ok", "fault", "skipped"]
+    said: str = ""
+
+
+def of_file(path: Path, recorded: Mapping[str, Any] | None = None, sha256: str | None = None) -> list[Check]:
+    """Check one safetensors file. recorded: tensor -> {sha256, dtype, shape}; sha256: of the whole file."""
+    try:
+        found = tensor_digests.of_file(path)
+        layout = list(_layout(path))
+    except (ValueError, OSError) as error:
+        unread = [Check(path.name, what, "skipped", "tensors cannot be read") for what in ("digests", "finite")]
+        return [Check(path.name, "whole", "fault", str(error)), *unread]
+    checks = [_verdict(path.name, "whole", layout, f"{len(found)} tensors")]
+    if recorded is None and sha256 is None:
+        checks.append(Check(path.name, "digests", "skipped", "no manifest speaks of it"))
+    elif recorded is None:
+        faults = [] if digest.of_file(path) == sha256 else ["its bytes are not the recorded ones"]
+        checks.append(_verdict(path.name, "digests", faults, "the file as recorded; tensors are not recorded"))
+    else:
+        checks.append(_against(path, found, recorded, sha256))
+    if layout:
+        return [*checks, Check(path.name, "finite", "skipped", "the tensors are not as the header describes them")]
+    return [*checks, *_numbers(path)]
+
+
+def _verdict(file: str, what: str, faults: Sequence[str], fine: str) -> Check:
+    """Ok, or a fault that names the first few."""
+    if not faults:
+        return Check(file, what, "ok", fine)
+    more = f" and {len(faults) - NAMED} more" if len(faults) > NAMED else ""
+    return Check(file, what, "fault", "; ".join(faults[:NAMED]) + more)
+
+
+def _layout(path: Path) -> Iterator[str]:
+    """Where the bytes of a file are not the tensors that its header describes, one after the other."""
+    total = 0
+    for each in tensor_digests.tensors(path):
+        width = BYTES.get(each.kind)
+        if width is not None and math.prod(each.shape) * width != len(each.data):
+            yield f"{each.name}: {len(each.data)} bytes are no {each.kind} of shape {each.shape}"
+        total += len(each.data)
+    with path.open("rb") as stream:
+        header = 8 + int.from_bytes(stream.read(8), "little")
+    if (rest := path.stat().st_size - header - total) != 0:
+        yield f"{abs(rest)} bytes {'too many' if rest > 0 else 'are missing'}"
+
+
+def _against(path: Path, found: Mapping[str, Any], recorded: Mapping[str, Any], sha256: str | None) -> Check:
+    faults = []
+    for name in sorted(found.keys() | recorded.keys()):
+        then, now = recorded.get(name), found.get(name)
+        if then is None or now is None:
+            faults.append(f"{name}: {'not in the manifest' if then is None else 'missing'}")
+        elif then["shape"] != now["shape"]:
+            faults.append(f"{name}: shape {now['shape']}, recorded is {then['shape']}")
+        elif then["dtype"] != now["dtype"]:
+            faults.append(f"{name}: {now['dtype']}, recorded is {then['dtype']}")
+        elif then["sha256"] != now["sha256"]:
+            faults.append(f"{name}: its bytes are not the recorded ones")
+    if not faults and sha256 is not None and digest.of_file(path) != sha256:
+        faults.append("its bytes outside of the tensors are not the recorded ones")
+    return _verdict(path.name, "digests", faults, f"{len(found)} as recorded")
+
+
+def _numbers(path: Path) -> list[Check]:
+    """Whether every number is finite; kinds of numbers that cannot be looked into are said."""
+    bad, unread = [], []
+    for each in tensor_digests.tensors(path):
+        if each.kind == "BF16":
+            bits = np.frombuffer(each.data, np.uint16)
+            count = int(np.count_nonzero((bits & _BF16_EXPONENT) == _BF16_EXPONENT))
+        elif each.kind in _FLOATS:
+            count = int(np.count_nonzero(~np.isfinite(np.frombuffer(each.data, _FLOATS[each.kind]))))
+        else:
+            unread += [each.name] if each.kind not in BYTES else []
+            continue
+        if count:
+            bad.append(f"{each.name}: {count} NaN or infinite")
+    checks = [_verdict(path.name, "finite", bad, "no NaN, no infinity")]
+    if unread:
+        checks.append(Check(path.name, "finite", "skipped", f"kinds not known here: {', '.join(unread[:NAMED])}"))
+    return checks
+
+
+def of_checkpoint(folder: Path, previous: Path | None = None) -> list[Check]:
+    """Check a checkpoint folder by its manifest, and what has moved since an earlier one."""
+    try:
+        content = checkpoint_manifest.read(folder)
+    except ArtifactError as error:
+        return [Check(folder.name, "manifest", "fault", error.message)]
+    checks = [Check(folder.name, "manifest", "ok", f"step {content['step']}")]
+    if folder.name.startswith("step-") and folder.name != f"step-{content['step']:07d}":
+        checks.append(Check(folder.name, "manifest", "fault", f"it is of step {content['step']}"))
+    for name, recorded in content["files"].items():
+        path = folder / name
+        if not path.is_file():
+            checks.append(Check(name, "whole", "fault", "missing"))
+        elif path.suffix == ".safetensors" and name in content["tensors"]:
+            checks += [_named(each, name) for each in of_file(path, content["tensors"][name], recorded["sha256"])]
+        else:
+            same = digest.of_file(path) == recorded["sha256"]
+            checks.append(Check(name, "digests", "ok" if same else "fault", "" if same else "not the recorded bytes"))
+    return [*checks, *moved(folder, content, previous)]
+
+
+def _named(check: Check, name: str) -> Check:
+    return Check(name, check.what, check.state, check.said)
+
+
+def moved(folder: Path, content: Mapping[str, Any], previous: Path | None) -> list[Check]:
+    """Whether weights and every moment of the optimizer are others than in an earlier checkpoint, at a rate above 0.
+
+    Step counts differ in any case; a run that only counts shows in its moments.
+    """
+    files = (WEIGHTS, OPTIMIZER)
+    if previous is None:
+        return [Check(name, "moved", "skipped", "no earlier checkpoint lies beside it") for name in files]
+    try:
+        before = checkpoint_manifest.read(previous)
+    except ArtifactError as error:
+        return [Check(name, "moved", "skipped", error.message) for name in files]
+    if before["step"] >= content["step"]:
+        return [Check(name, "moved", "skipped", f"{previous.name} is no earlier one") for name in files]
+    if (rate := _rate(folder / OPTIMIZER)) == 0:
+        return [Check(name, "moved", "skipped", "its learning rate is 0") for name in files]
+    checks = []
+    for name in files:
+        old, new = (_moving(each["tensors"].get(name, {}), name) for each in (before, content))
+        common = sorted(old.keys() & new.keys())
+        still = [tensor for tensor in common if old[tensor] == new[tensor]]
+        if not common:
+            checks.append(Check(name, "moved", "skipped", "no tensor is in both"))
+        elif len(still) == len(common):
+            said = f"none of {len(common)} tensors has moved since {previous.name}, such as {common[0]}"
+            at = "unknown" if rate is None else f"{rate:g}"
+            checks.append(Check(name, "moved", "fault", f"{said}, at a learning rate of {at}"))
+        else:
+            checks.append(Check(name, "moved", "ok", f"{len(common) - len(still)} of {len(common)} tensors"))
+    return checks
+
+
+def _moving(recorded: Mapping[str, Any], name: str) -> dict[str, str]:
+    """Tensor -> digest, of those that a step must move."""
+    return {tensor: said["sha256"] for tensor, said in recorded.items() if name == WEIGHTS or tensor.endswith(_MOMENTS)}
+
+
+def _rate(path: Path) -> float | None:
+    """The learning rate in an optimizer's state; None where it cannot be read."""
+    try:
+        found = next((each for each in tensor_digests.tensors(path) if each.name == "learning_rate"), None)
+    except (ValueError, OSError):
+        return None
+    if found is None or found.kind not in _FLOATS or len(found.data) != BYTES[found.kind]:
+        return None
+    return float(np.frombuffer(found.data, _FLOATS[found.kind])[0])
+
+
+def all_zero(path: Path, ending: str) -> tuple[int, int]:
+    """(tensors whose name ends so and that are 0 throughout, tensors whose name ends so)."""
+    chosen = [each for each in tensor_digests.tensors(path) if each.name.endswith(ending)]
+    return sum(map(_is_zero, chosen)), len(chosen)
+
+
+def _is_zero(tensor: Tensor) -> bool:
+    if tensor.kind == "BF16":
+        return not np.any(np.frombuffer(tensor.data, np.uint16) & ~_BF16_SIGN)
+    return not np.any(np.frombuffer(tensor.data, _FLOATS.get(tensor.kind, np.uint8)))

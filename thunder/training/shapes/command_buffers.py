@@ -1,0 +1,103 @@
+"""The commands that a training step is counted in, and the products that every layer is made of."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from thunder.training.shapes.model_size import ModelSize
+
+Way = Literal["plain", "supervised"]
+Kind = Literal["matrix", "quantised", "attention", "elementwise"]
+FLOAT32 = 4
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What goes through the model at once, and how.
+
+    supervised_share: of the positions, 1 where nothing is known. path: `plain` computes everything at every position,
+    as mlx_lm; `supervised` the head, and layers above the last one that makes keys, at supervised positions only.
+    """
+
+    batch_size: int
+    num_layers: int
+    max_seq_length: int
+    lora_rank: int = 8
+    grad_checkpoint: bool = False
+    path: Way = "plain"
+    supervised_share: float = 1.0
+
+    @property
+    def supervised(self) -> int:
+        """Supervised positions of a row, at the most."""
+        return math.ceil(self.supervised_share * self.max_seq_length)
+
+    def __str__(self) -> str:
+        return f"batch {self.batch_size}, {self.num_layers} LoRA layers, {self.max_seq_length} tokens"
+
+
+@dataclass(frozen=True)
+class Command:
+    """One operation of a step, or a few small ones together.
+
+    bytes: read and written. weights: numbers of frozen matrices among its inputs. dispatches: GPU kernels.
+    kept: bytes of its output that wait for the backward pass.
+    """
+
+    part: str
+    kind: Kind
+    multiply_adds: float
+    bytes: float
+    weights: int = 0
+    dispatches: int = 1
+    kept: float = 0.0
+
+
+class Products:
+    """Makes commands of a model's widths and a shape."""
+
+    def __init__(self, size: ModelSize, shape: Shape) -> None:
+        self.size, self.shape = size, shape
+        self.all = shape.batch_size * shape.max_seq_length
+        self.few = shape.batch_size * shape.supervised if shape.path == "supervised" else self.all
+
+    def positions(self, number: int) -> int:
+        """Positions at which a layer computes all but its keys and values."""
+        return self.few if number >= self.size.cut else self.all
+
+    def matrix(self, part: str, at: int, wide_in: int, wide_out: int, kept: float = 0.0) -> Command:
+        """[at, in] x [in, out]."""
+        size = self.size
+        moved = wide_in * wide_out * size.weight + at * (wide_in + wide_out) * size.activation
+        kind: Kind = "quantised" if size.bits else "matrix"
+        return Command(part, kind, float(at) * wide_in * wide_out, moved, wide_in * wide_out, kept=kept)
+
+    def through(self, part: str, at: int, wide_in: int, wide_out: int) -> Command:
+        """The gradient that goes through a frozen matrix."""
+        return self.matrix(part, at, wide_out, wide_in)
+
+    def linear(self, part: str, at: int, wide_in: int, wide_out: int, trained: bool) -> Iterator[Command]:
+        """A matrix of a layer, with LoRA beside it where that is trained."""
+        kept = at * wide_out * self.size.activation
+        yield self.matrix(part, at, wide_in, wide_out, kept)
+        if trained:
+            rank = self.shape.lora_rank
+            work, moved = float(at) * rank * (wide_in + wide_out), 4 * kept + at * wide_in * self.size.activation
+            kept = at * (rank + wide_out) * FLOAT32
+            yield Command(f"LoRA on {part}", "matrix", work, moved, dispatches=4, kept=kept)
+
+    def lora_gradient(self, part: str, at: int, wide_in: int, wide_out: int, through: bool) -> Command:
+        """Gradients of A and B, and what goes through them."""
+        rank = self.shape.lora_rank
+        work = float(at) * rank * (2 * wide_out + (2 if through else 1) * wide_in)
+        return Command(
+            f"LoRA on {part}, backward", "matrix", work, 3 * at * (wide_in + wide_out) * FLOAT32, dispatches=6
+        )
+
+    def between(self, part: str, at: int, width: int, dispatches: int, kept: int = 1) -> Command:
+        """Norms, activations, sums: work of bytes, not of operations."""
+        moved = at * width * self.size.activation
+        return Command(part, "elementwise", 0.0, 3 * dispatches * moved, dispatches=dispatches, kept=kept * moved)

@@ -1,0 +1,208 @@
+"""Which shapes Metal's GPU watchdog and the memory let live: a pure judgement from a step's calculated commands.
+
+macOS kills a GPU command buffer that runs for more than about five seconds. By the calculation no shape here comes near
+that, and yet one was killed: what else slows a command (the display, paging, another rank that is waited for) cannot be
+calculated. So a shape is judged by the longest command buffer that is known to have run, and the shortest known to have
+been killed: both from the same calculation.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from thunder.training.shapes.chips import Chip, published
+from thunder.training.shapes.model_size import E2B_CONFIG, ModelSize, from_config
+from thunder.training.shapes.step_cost import Command, Cost, Shape, buffers, of_step
+from thunder.units import format_bytes
+
+WATCHDOG = 5.0  # seconds
+LAUNCH = 5e-6  # seconds that a kernel takes at least: an assumption
+LEAST_LENGTH = 32
+Word = Literal["safe", "likely", "unsafe"]
+ORDER: tuple[Word, ...] = ("safe", "likely", "unsafe")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A shape that somebody ran on a chip, and whether it lived."""
+
+    chip: str
+    size: ModelSize
+    shape: Shape
+    lived: bool
+
+
+def _e2b() -> ModelSize:
+    size = from_config(E2B_CONFIG)
+    assert size is not None
+    return size
+
+
+E2B = _e2b()
+KNOWN_SAFE, KNOWN_KILLED = Shape(1, 4, 256), Shape(2, 8, 512)
+TRIALS = tuple(
+    Trial(chip, E2B, shape, shape == KNOWN_SAFE)
+    for chip in ("Apple M4", "Apple M4 Pro")
+    for shape in (KNOWN_SAFE, KNOWN_KILLED)
+)
+
+
+@dataclass(frozen=True)
+class Incident:
+    """A shape that a GPU could not do, as the ladder of shapes remembers it."""
+
+    run: str
+    batch_size: int
+    num_layers: int
+    max_seq_length: int
+    grad_checkpoint: bool = False
+
+    def covers(self, shape: Shape) -> bool:
+        """Whether a shape is at least as large in everything."""
+        return (
+            self.grad_checkpoint >= shape.grad_checkpoint
+            and shape.batch_size >= self.batch_size
+            and shape.num_layers >= self.num_layers
+            and shape.max_seq_length >= self.max_seq_length
+        )
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is thought of a shape on a chip, and why.
+
+    part: of the longest command buffer, what takes the longest. buffer_seconds, step_seconds, peak_bytes: calculated.
+    nearest_safe: the shape itself where it is safe; None where no smaller one is either.
+    """
+
+    verdict: Word
+    reason: str
+    nearest_safe: Shape | None
+    part: str
+    buffer_seconds: float
+    step_seconds: float
+    peak_bytes: float
+
+
+def seconds(command: Command, size: ModelSize, chip: Chip) -> float:
+    """How long a command takes: its operations or its bytes, whichever is slower, and the launch of its kernels."""
+    plain = chip.float32 if size.activation == 4 else chip.reduced
+    rate = {"matrix": plain, "elementwise": plain, "quantised": chip.quantised, "attention": chip.attention}
+    work = max(command.multiply_adds / rate[command.kind], command.bytes / chip.bandwidth)
+    return work + command.dispatches * LAUNCH
+
+
+def longest_buffer(cost: Cost, size: ModelSize, chip: Chip) -> tuple[float, Command]:
+    """(seconds, its slowest command) of the command buffer that takes the longest."""
+    best, slowest = 0.0, cost.commands[0]
+    for stretch in cost.stretches:
+        taken = {id(command): seconds(command, size, chip) for command in stretch}
+        for run in buffers(stretch, chip.operations, chip.megabytes):
+            total = sum(taken[id(command)] for command in run)
+            if total > best:
+                best, slowest = total, max(run, key=lambda command: taken[id(command)])
+    return best, slowest
+
+
+@functools.lru_cache(maxsize=64)
+def limits(chip: Chip) -> tuple[float, float]:
+    """(seconds of a command buffer that is known to have run, seconds that is known to have been killed) on a chip.
+
+    By the trials on this very chip; where there are none, by the longest that ran and the longest that was killed on
+    any: between the two nothing is known of it.
+    """
+    trials = [trial for trial in TRIALS if trial.chip == chip.name] or TRIALS
+    taken = [(trial.lived, _of_trial(trial, chip)) for trial in trials]
+    return max(each for lived, each in taken if lived), max(each for lived, each in taken if not lived)
+
+
+def _of_trial(trial: Trial, chip: Chip) -> float:
+    on = chip if chip.name == trial.chip else published()[trial.chip]
+    return longest_buffer(of_step(trial.size, trial.shape), trial.size, on)[0]
+
+
+def judge(
+    size: ModelSize, shape: Shape, chip: Chip, memory: int | None = None, incidents: Sequence[Incident] = ()
+) -> Verdict:
+    """Judge a shape. memory: bytes in the machine, if known. incidents: of this chip and model; they win."""
+    found = verdict_of(size, shape, chip, memory, incidents)
+    if found.verdict == "safe":
+        return replace(found, nearest_safe=shape)
+    return replace(found, nearest_safe=nearest_safe(size, shape, chip, memory, incidents))
+
+
+def verdict_of(
+    size: ModelSize, shape: Shape, chip: Chip, memory: int | None = None, incidents: Sequence[Incident] = ()
+) -> Verdict:
+    """The same as `judge`, without the search for the nearest safe shape."""
+    cost = of_step(size, shape)
+    longest, slowest = longest_buffer(cost, size, chip)
+    told = [_by_time(longest, slowest, chip), _by_memory(cost.peak_bytes, chip, memory)]
+    told += [("unsafe", f"{each.run} was killed with batch {each.batch_size}, {each.num_layers} layers, "
+              f"{each.max_seq_length} tokens") for each in incidents if each.covers(shape)]  # fmt: skip
+    word, reason = max(told, key=lambda each: ORDER.index(each[0]))
+    if word == "safe":
+        reason = "; ".join(reason for _, reason in told if reason)
+    whole = sum(seconds(command, size, chip) for command in cost.commands)
+    return Verdict(word, reason, None, slowest.part, longest, whole, cost.peak_bytes)
+
+
+def _by_time(longest: float, slowest: Command, chip: Chip) -> tuple[Word, str]:
+    if not chip.has_watchdog:
+        return "safe", "no watchdog on this chip"
+    ran, killed = limits(chip)
+    said = f"longest command buffer {longest:.3f} s of the watchdog's {WATCHDOG:g} ({slowest.part})"
+    if longest <= ran:
+        return "safe", f"{said}; up to {ran:.3f} s is known to run"
+    if longest < min(killed, WATCHDOG):
+        return "likely", f"{said}; up to {ran:.3f} s is known to run, {killed:.3f} s to be killed"
+    return "unsafe", f"{said}; {min(killed, WATCHDOG):.3f} s is known to be killed"
+
+
+def working_set(memory: int) -> float:
+    """Bytes that macOS lets a GPU use before it pages: two thirds, from 36 GB three quarters (an assumption)."""
+    return memory * (3 / 4 if memory >= 36e9 else 2 / 3)
+
+
+def _by_memory(peak: float, chip: Chip, memory: int | None) -> tuple[Word, str]:
+    if memory is None:
+        return "safe", f"needs {format_bytes(peak)}"
+    usable = chip.memory or (working_set(memory) if chip.has_watchdog else memory)
+    said = f"needs {format_bytes(peak)} of memory"
+    if peak <= usable:
+        return "safe", f"{said} of {format_bytes(usable)}"
+    if peak <= memory:
+        return "likely", f"{said}, the GPU should use {format_bytes(usable)}: it will page"
+    return "unsafe", f"{said}, the machine has {format_bytes(memory)}"
+
+
+def nearest_safe(
+    size: ModelSize, shape: Shape, chip: Chip, memory: int | None = None, incidents: Sequence[Incident] = ()
+) -> Shape | None:
+    """A safe shape near this one: rows are halved, then tokens, then layers; what need not be smaller is put back.
+
+    None where even the smallest is not safe.
+    """
+
+    def is_safe(candidate: Shape) -> bool:
+        return verdict_of(size, candidate, chip, memory, incidents).verdict == "safe"
+
+    near = shape
+    fields = (("batch_size", 1), ("max_seq_length", LEAST_LENGTH), ("num_layers", 1))
+    for field, least in fields:
+        while getattr(near, field) > least and not is_safe(near):
+            near = replace(near, **{field: max(least, getattr(near, field) // 2)})
+    if not is_safe(near):
+        return None
+    for field, _ in fields:
+        back = replace(near, **{field: getattr(shape, field)})
+        near = back if is_safe(back) else near
+    return near
+
+
+def as_flags(shape: Shape) -> str:
+    """A shape as the flags that ask for it."""
+    return f"--batch-size {shape.batch_size} --num-layers {shape.num_layers} --max-seq-length {shape.max_seq_length}"

@@ -3,7 +3,8 @@
 #
 #   ./launch.sh [flags]           the same as `thunder launch [flags]`
 #   ./launch.sh COMMAND [...]     the same as `thunder COMMAND [...]`, for instance `./launch.sh doctor`
-#   ./launch.sh test [...]        the tests; the rest goes to pytest
+#   ./launch.sh test [...]        the tests, on all cores; the rest goes to pytest (`-n0`: in one process)
+#   ./launch.sh test --quick      a choice of the tests from every room, in under a minute
 #   ./launch.sh setup             the environment alone
 #
 # THUNDER_PYTHON=PATH     the Python that the environment is made with (remove .venv to change it later)
@@ -356,7 +357,7 @@ case ${1-} in
     if [ -n "$openblas" ]; then
       export LD_PRELOAD="$openblas${LD_PRELOAD:+:$LD_PRELOAD}" OPENBLAS_NUM_THREADS="${OPENBLAS_NUM_THREADS:-1}"
     fi
-    exec "$python" -m pytest "$@"
+    exec "$python" -m pytest -n auto --dist worksteal "$@"
     ;;
   # -P: a file named like a module of ours in the folder this was called from must not be imported instead of it
   "" | -*) exec "$python" -P -m thunder launch "$@" ;;

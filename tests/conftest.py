@@ -12,6 +12,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from session_options import (  # noqa: F401 (hooks of pytest)
+    pytest_addoption,
+    pytest_collection_modifyitems,
+    pytest_xdist_auto_num_workers,
+)
 
 # a shell's background job has Ctrl-C ignored, and so would all that tests start and interrupt
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
@@ -134,13 +139,19 @@ def tiny_gemma3n(tmp_path_factory) -> Path:
     return folder
 
 
+WORKERS = 16  # ranges of ports that they share
+
+
 def free_port_pair(count: int) -> list[int]:
     sockets = []
     draw = random.Random()
+    # a worker of pytest-xdist has ports of its own, since a port is free again until the rank binds it
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % WORKERS
+    first = 20000 + worker * (12000 // WORKERS)
     while len(sockets) < count:
         candidate = socket.socket()
         try:
-            candidate.bind(("127.0.0.1", draw.randrange(20000, 32000)))
+            candidate.bind(("127.0.0.1", draw.randrange(first, first + 12000 // WORKERS)))
             sockets.append(candidate)
         except OSError:
             candidate.close()

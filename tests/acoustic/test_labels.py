@@ -38,7 +38,7 @@ def test_every_row_with_strange_characters_is_named_with_them():
 
 
 @given(st.lists(st.integers(1, 3), min_size=1, max_size=8), st.integers(0, 20))
-@limits(max_examples=60, deadline=None)
+@limits(max_examples=60)
 def test_frames_needed_is_what_the_kernel_calls_possible(ids, frames):
     arrays = mx.array([frames]), mx.array([ids]), mx.array([len(ids)])
     assert (labels.frames_needed(ids) > frames) == bool(impossible(*arrays).item())

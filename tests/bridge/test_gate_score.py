@@ -117,7 +117,7 @@ def test_rows_that_hold_proposals_and_rows_that_do_not(tmp_path):
     st.sampled_from([TEXT, BETTER, OTHER, "", BETTER + " ߓ", TEXT.replace("ߡ", "m")]),
     st.sampled_from([None, -0.01, -0.5]), st.sampled_from([None, 0.3, -0.3]),
 ), max_size=25))  # fmt: skip
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_counts_add_up(drawn):
     rows, told = scored(*[
         (case_of(partition), Proposal(text, sure, margin=margin)) for partition, text, sure, margin in drawn

@@ -41,7 +41,7 @@ def longest_shared(one: str, other: str) -> int:
     return best
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(0, 10**6), st.integers(0, 40), st.integers(1, 3 * WINDOW))
 def test_a_line_that_shares_a_long_run_with_a_row_is_never_seen(tmp_path, seed, start, length):
     text = list(dict.fromkeys(lines(30, seed)))

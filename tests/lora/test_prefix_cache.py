@@ -49,7 +49,7 @@ def test_entries_come_back_in_another_process_of_any_rank(tmp_path):
         assert other.get(key(1)) is None, "other ground"
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.data())
 def test_whatever_happens_to_a_file_no_wrong_entry_is_read(tmp_path_factory, data):
     """Cut, overwritten, or both: what is read is what was put, and what is missing can be put again."""

@@ -7,7 +7,7 @@ import json
 import mlx.core as mx
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from thunder.parallel import collectives, row_order
@@ -256,7 +256,6 @@ def test_differences_name_absent_keys():
     assert differences([{"a": "1"}] * 3) == []
 
 
-@settings(deadline=None)
 @given(rows=st.integers(1, 60), batch=st.integers(1, 9), ranks=st.integers(1, 5), seed=st.integers(0, 99))
 def test_every_row_comes_once_an_epoch_and_on_one_rank(rows, batch, ranks, seed):
     per_epoch = -(-rows // (batch * ranks))
@@ -276,14 +275,12 @@ def test_every_row_comes_once_an_epoch_and_on_one_rank(rows, batch, ranks, seed)
     assert max(sizes) - min(sizes) <= 1 and max(sizes) <= batch
 
 
-@settings(deadline=None)
 @given(rows=st.integers(1, 40), batch=st.integers(1, 9), after=st.integers(0, 30))
 def test_steps_continue_where_they_were_left(rows, batch, after):
     whole = list(row_order.steps(rows, batch, 3, until=40))
     assert list(row_order.steps(rows, batch, 3, after=after, until=40)) == whole[after:]
 
 
-@settings(deadline=None)
 @given(lengths=st.lists(st.integers(1, 50), min_size=1, max_size=90), batch=st.integers(1, 9), seed=st.integers(0, 99))
 def test_rows_of_like_length_come_together_each_in_its_place(lengths, batch, seed):
     per_epoch = -(-len(lengths) // batch)

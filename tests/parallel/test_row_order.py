@@ -13,7 +13,7 @@ from thunder.parallel import row_order
 SPEEDS = st.lists(st.floats(0.1, 100), min_size=1, max_size=4)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.integers(0, 60), st.one_of(SPEEDS, st.integers(1, 6).map(lambda size: [0.0] * size)))
 def test_every_row_is_somebodys_once(count, speeds):
     """Speeds of 0 stand for an even split over so many ranks."""
@@ -27,7 +27,7 @@ def test_every_row_is_somebodys_once(count, speeds):
         assert all(shares), "a rank without rows would show no speed"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(1, 9), st.lists(st.floats(0.1, 10), min_size=2, max_size=3))
 def test_no_other_split_ends_earlier(rows, speeds):
     def ends(counts):

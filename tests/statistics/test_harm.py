@@ -31,7 +31,7 @@ def test_values_of_printed_tables(worse, of, bound):
     assert upper_bound(worse, of) == pytest.approx(bound, abs=5e-5)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(1, 40).flatmap(lambda of: st.tuples(st.integers(0, of - 1), st.just(of))))
 def test_at_the_bound_so_few_have_the_probability_that_is_left(counts):
     worse, of = counts

@@ -31,7 +31,7 @@ def best_by_paths(log_probs: np.ndarray, labels, blank: int):
 
 
 @given(st.integers(1, 6), st.integers(2, 3), st.integers(0, 9999), st.integers(0, 1), st.data())
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_it_is_the_best_of_all_paths_or_there_is_none(frames, size, seed, blank, data):
     letters = [label for label in range(size) if label != blank]
     labels = data.draw(st.lists(st.sampled_from(letters), max_size=4))
@@ -45,7 +45,7 @@ def test_it_is_the_best_of_all_paths_or_there_is_none(frames, size, seed, blank,
 
 
 @given(st.integers(20, 60), st.lists(st.integers(1, 4), min_size=1, max_size=10), st.integers(0, 999))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_spans_are_in_order_and_a_blank_parts_equal_labels(frames, labels, seed):
     spans = viterbi(random_log_probs(frames, 5, seed), labels)
     assert all(0 <= first <= last < frames for first, last in spans)

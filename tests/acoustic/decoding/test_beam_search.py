@@ -53,7 +53,7 @@ def test_a_wide_beam_is_the_sum_over_all_paths(frames, size, blank):
 
 
 @given(st.integers(1, 5), st.integers(2, 4), st.integers(0, 999), st.floats(0.1, 2.0), st.floats(-2.0, 2.0))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_with_a_language_model_the_best_is_that_of_all_labellings(frames, size, seed, weight, bonus):
     log_probs = random_log_probs(frames, size, seed)
     graph, table, ends = bigrams(size, seed)
@@ -91,7 +91,7 @@ def test_where_nothing_may_end_the_beginnings_are_given_and_say_so():
 
 
 @given(st.integers(1, 30), st.integers(2, 6), st.integers(0, 999), st.integers(1, 12))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_a_narrow_beam_gives_different_labellings_never_more_probable_than_they_are(frames, size, seed, beam):
     log_probs = random_log_probs(frames, size, seed)
     found = prefix_beam(log_probs, beam=beam)
@@ -105,7 +105,7 @@ def test_a_narrow_beam_gives_different_labellings_never_more_probable_than_they_
 
 
 @given(st.integers(1, 12), st.integers(2, 5), st.integers(0, 999), st.integers(0, 1))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_greedy_is_the_collapsed_path_of_the_best_outputs(frames, size, seed, blank):
     log_probs = random_log_probs(frames, size, seed)
     assert tuple(greedy(log_probs, blank)) == collapsed(log_probs.argmax(1).tolist(), blank)

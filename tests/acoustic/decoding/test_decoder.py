@@ -22,7 +22,7 @@ def outputs_of(text: str, seed: int, noise: float, alphabet=NKO) -> np.ndarray:
 
 
 @given(st.integers(0, 10_000))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_under_the_spelling_rules_whatever_is_heard_is_spelled_right(seed):
     noise = np.random.default_rng(seed).normal(size=(25, NKO.size)) * 3
     found = prefix_beam(noise, beam=8, allowed=spelling_graph())

@@ -50,7 +50,7 @@ def walked(model, history: tuple[str, ...]) -> tuple[int, int]:
 
 
 @given(TEXTS, st.integers(1, 4))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_every_probability_is_that_of_the_definition_and_they_sum_to_one(texts, order):
     model, wanted = estimate(LABELS, texts, order), ByDefinition(texts, order)
     for history in itertools.chain.from_iterable(itertools.product(wanted.words[:4], repeat=n) for n in range(4)):
@@ -62,7 +62,7 @@ def test_every_probability_is_that_of_the_definition_and_they_sum_to_one(texts, 
 
 
 @given(TEXTS, st.integers(1, 4))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_a_model_comes_back_from_its_file_and_the_file_is_sorted(tmp_path_factory, texts, order):
     path = tmp_path_factory.mktemp("arpa") / "x.arpa"
     model = estimate(LABELS, texts, order)

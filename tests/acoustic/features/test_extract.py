@@ -73,7 +73,7 @@ def test_whisper_keeps_the_frames_that_hold_audio(tmp_path):
     assert np.abs(store.features(0) - wanted).max() < 2e-3
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(1, 23), st.integers(1, 7), st.integers(0, 99))
 def test_subsampling(frames, every, seed):
     rows = np.random.default_rng(seed).standard_normal((frames, 3)).astype(np.float32)

@@ -91,7 +91,7 @@ def test_shards_are_safetensors_that_others_read(tmp_path, recipe):
     assert np.abs(found["features"].astype(np.float32) * scales - wanted).max() < 0.02
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(arrays.arrays(np.float32, (3, 4), elements=st.floats(-(2.0**100), 2.0**100, width=32, allow_subnormal=True)))
 def test_int8_is_off_by_half_a_scale_at_most(features):
     levels, scales = quantise(features)

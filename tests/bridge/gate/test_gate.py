@@ -241,7 +241,7 @@ def test_edits_stay_in_their_spans(spans, place, fine):
 
 
 @given(st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_spans_hold_what_is_outside_them(data):
     """What is cut out of the spans and filled with anything fits; and all that fits is such a text."""
     text = data.draw(st.text("ab", max_size=12))
@@ -382,7 +382,7 @@ def with_one_odd_character(draw):
 
 @given(edited() | with_one_odd_character(),
        st.sampled_from(["stable", "boundary", "uncertain", "novelty", "other", None]))  # fmt: skip
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @example((TEXT, TEXT[:50] + "ߺ" + TEXT[50:]), "boundary")
 @example((TEXT, TEXT[:6] + " " + TEXT[6:-1]), "boundary")
 @example((TEXT, changed(TEXT, 1)), "boundary")
@@ -422,7 +422,7 @@ def latin_edited(draw):
 
 
 @given(latin_edited())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_no_accepted_text_of_a_latin_row_breaks_a_hard_rule(proposal):
     verdict = decide(LONG_LATIN, proposal, script="latin")
     if verdict.decision != "accept":
@@ -445,7 +445,7 @@ def levenshtein(one: str, other: str) -> int:
 
 
 @given(edited(), st.floats(-3, 0), st.floats(-1, 1))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_same_evidence_has_the_same_verdict_and_more_of_it_never_hurts(pair, confidence, margin):
     asked, proposal = pair
     assume(asked.split() != proposal.split())

@@ -289,7 +289,7 @@ def test_fuzzed_by_its_own_description(served, examples):
 
 
 def ask_all(strategy, examples, counts, mode):
-    @settings(max_examples=examples, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=examples, database=None, suppress_health_check=list(HealthCheck))
     @given(strategy)
     def ask(case):
         answer = case.call_and_validate(timeout=20)

@@ -25,7 +25,7 @@ def elsewhere(monkeypatch):
     return move
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.sampled_from(["/home/a/thunder", "/home/a", "/srv", "/home/ab"]), INSIDE)
 def test_here_a_path_comes_back_as_it_was(root, name):
     with pytest.MonkeyPatch.context() as patch:

@@ -12,7 +12,7 @@ WORDS = st.text(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.sampled_from(["", "~/", "/", "~", "-"]), WORDS)
 def test_a_path_is_one_word_of_a_shell_and_only_a_leading_tilde_means_home(start, rest):
     path = start + rest

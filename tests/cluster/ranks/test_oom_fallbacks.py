@@ -13,7 +13,7 @@ from thunder.cluster.ranks.oom_fallbacks import MEMORY, Rung, Shape, chips_of, r
 SHAPE = Shape(("M4", "M5"), "abc", 4, 8, 256, False)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(1, 300), st.booleans())
 def test_every_rung_asks_for_less_and_the_batch_can_be_cut_so(batch, grad_checkpoint):
     steps = rungs(batch, grad_checkpoint)

@@ -250,7 +250,7 @@ def test_noise_and_oversized_messages_are_counted_and_dropped(tmp_path):
     assert ends[0].log.stat().st_size < 5000, "a line of a log has an end"
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.binary(max_size=200), st.integers(1, 50))
 def test_any_bytes_at_all(tmp_path_factory, data, size):
     log = tmp_path_factory.mktemp("any") / "log"

@@ -195,7 +195,7 @@ def test_all_deadlines_follow_the_one_for_a_step():
 VALUES = st.none() | st.integers() | st.floats() | st.text(max_size=3) | st.lists(st.integers(), max_size=2)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.tuples(st.dictionaries(st.sampled_from(["event", "phase", "step", "progress"]), VALUES),
                           st.floats(0, 4)), max_size=20))  # fmt: skip
 def test_no_event_is_too_strange_and_a_rank_that_speaks_is_not_overdue(events):

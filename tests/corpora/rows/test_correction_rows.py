@@ -206,7 +206,7 @@ def test_a_file_that_is_a_folder_or_not_there(tmp_path):
             read(path)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.text("abߊߓ\u07eb\u07f2 ", max_size=12), st.text("abߊߓ\u07eb\u07f2 ", min_size=1, max_size=12))
 def test_edits_are_those_of_jiwer(tmp_path_factory, heard, reference):
     if not reference.strip():
@@ -258,7 +258,7 @@ IDS = [f"f{number}" for number in range(6)]
 
 
 @given(st.permutations(IDS), st.permutations(IDS))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_halves_are_joined_whatever_their_order(tmp_path_factory, one, other):
     folder = tmp_path_factory.mktemp("run")
     predictions = write_rows(folder / "p.jsonl", [{"feat_id": name, "prediction": f"ߓ{name}"} for name in one])
@@ -307,7 +307,7 @@ def test_a_pipe_can_be_read(tmp_path):
     os.wait()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.text("aɔ1 .ߓߊ\u07eb\u07f2\u07f8\u07fa\u07fb\u200f\ufffd'", max_size=8))
 def test_the_quick_look_at_a_text_overlooks_nothing(text):
     if correction_rows._plain(text):

@@ -13,7 +13,7 @@ def shares(one, other, size):
     return any(one[at : at + size] in other for at in range(len(one) - size + 1))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(TEXTS, TEXTS, st.integers(1, 6))
 def test_as_brute_force_finds_them(held_texts, others, size):
     held = Held(size)
@@ -24,7 +24,7 @@ def test_as_brute_force_finds_them(held_texts, others, size):
         assert (answer in found) if found else answer is None
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(TEXTS, st.integers(1, 6))
 def test_hashes_are_those_of_each_text_by_itself(texts, size):
     found, numbers = hashes(texts, size)

@@ -11,7 +11,7 @@ from thunder.evaluation.decoding import chunking
 from thunder.text.chat import correction_messages
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.text("ab \n\tߊ߫", max_size=60), st.integers(0, 5))
 def test_pieces_and_gaps_are_the_text_again(text, words):
     pieces, gaps = chunking.split(text, words)

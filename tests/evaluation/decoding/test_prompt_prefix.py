@@ -130,7 +130,7 @@ def alone(model, prompt, answer):
 ANSWERS = st.lists(st.integers(1, 4), min_size=1, max_size=14)
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(
     st.sampled_from(sorted(PROMPTS)),
     st.lists(ANSWERS, min_size=7, max_size=7),
@@ -160,7 +160,7 @@ def saving(prompts, beginning):
     return (sum(prompt[: len(beginning)] == beginning for prompt in prompts) - 1) * len(beginning)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.lists(st.integers(1, 2), min_size=1, max_size=9), min_size=1, max_size=9))
 def test_the_beginning_that_saves_most_is_found(prompts):
     every = {tuple(prompt[:length]) for prompt in prompts for length in range(SHORTEST, len(prompt) + 1)}
@@ -169,7 +169,7 @@ def test_the_beginning_that_saves_most_is_found(prompts):
     assert (saving(prompts, found) if found else 0) == most
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.lists(st.integers(1, 2), min_size=1, max_size=12), min_size=1, max_size=6))
 def test_a_token_is_left_of_each_prompt(prompts):
     prefix = PromptPrefix(LLAMA)

@@ -73,7 +73,7 @@ def test_the_oracle_itself_equals_paths_and_differences(blank):
 
 
 @both
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     seed=st.integers(0, 2**16),
     rows=st.integers(1, 4),

@@ -21,7 +21,7 @@ def run(arrays, **options):
     return ttt_chunk(*five, retention=retention, backend="reference", **options)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     seed=st.integers(0, 999),
     rows=st.integers(1, 3),

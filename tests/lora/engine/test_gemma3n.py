@@ -62,7 +62,7 @@ def in_float64(network, layers):
 
 
 @pytest.mark.parametrize(("shared", "logits"), [(3, generating), (0, None), (1, generating)])
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 @given(layers=st.integers(1, LAYERS), shapes=rows_of, beginning=st.sampled_from([0, 1, 17]), seed=st.integers(0, 999))
 def test_loss_and_gradient_equal_mlx_lm_in_float64(shared, logits, layers, shapes, beginning, seed):
     """Without shared layers its own training step, with them its step on the model as it generates."""

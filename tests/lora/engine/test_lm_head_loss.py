@@ -43,7 +43,7 @@ def test_the_fused_head_equals_cross_entropy(kind, cap, at_once):
     assert head.loss(hidden, targets, weights, differentiable=False).item() == pytest.approx(wanted.item(), rel=1e-5)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(counts=st.lists(st.integers(1, 40), min_size=1, max_size=12), most=st.integers(1, 4))
 def test_the_sizes_pad_least(counts, most):
     sizes = best_sizes(counts, most, 4)
@@ -58,7 +58,7 @@ def test_the_sizes_pad_least(counts, most):
     assert len(sizes) <= most and padded(sizes) == min(map(padded, choices))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.integers(1, 60), st.integers(1, 90)), min_size=1, max_size=30), st.integers(0, 2**30))
 def test_a_batch_fits_its_size_and_there_are_few(lengths, seed):
     sizes = Sizes(lengths, most=3)

@@ -75,7 +75,7 @@ def test_a_misspelt_declaration_is_the_users_mistake():
     drift_report.refuse_unknown(["learning-rate", "split"], make(identity={"split": "s"}), make("b"))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.sampled_from([*BASE, "brand_new_option", "script", "test_rows"]), st.integers(2, 9))
 def test_no_single_difference_gets_through(name, value):
     """Also one in an option that nobody has classified."""
@@ -214,7 +214,7 @@ def test_a_run_that_was_forced_to_go_on_otherwise(tmp_path):
     assert drift_report.compare(run_facts.read(b), run_facts.read(b)).verdict == "comparable_with_warnings"
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(*[st.fixed_dictionaries({}, optional={"lr": st.sampled_from([1e-4, 3e-4]), "mode": st.sampled_from("xy"),
          "patience": st.integers(7, 10), "ranks": st.integers(1, 2)})] * 2)  # fmt: skip
 def test_neither_run_is_the_first(one, other):

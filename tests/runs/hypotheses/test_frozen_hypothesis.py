@@ -54,7 +54,7 @@ def test_outcomes_are_disjoint_and_leave_nothing_out(conditions, wrong):
     assert all(said in fault for said, fault in zip(wrong, found, strict=True))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.integers(-3, 3), unique=True, min_size=1, max_size=4), st.lists(st.booleans(), min_size=4, max_size=4)
 )

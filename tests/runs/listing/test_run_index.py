@@ -73,7 +73,7 @@ def test_conditions(root, texts, wanted):
     assert "".join(names(root, *texts)) == wanted
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(sign=st.sampled_from(["=", "!=", "<", "<=", ">", ">="]), value=st.integers(-1, 4))
 def test_conditions_on_numbers_are_pythons(tmp_path_factory, sign, value):
     place = tmp_path_factory.getbasetemp() / "numbers"

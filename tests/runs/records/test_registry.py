@@ -166,7 +166,7 @@ json_values = st.recursive(
 )  # fmt: skip
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(*[st.none() | st.binary(max_size=40) | json_values.map(lambda value: json.dumps(value).encode())] * 4)
 def test_whatever_the_files_hold_it_is_a_line(tmp_path_factory, plan, metrics, results, end):
     root = tmp_path_factory.mktemp("runs")

@@ -113,7 +113,7 @@ def bounds(monkeypatch):
     monkeypatch.setattr(shape_safety, "limits", lambda chip: (0.5, 2.0))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(SHAPES, st.sampled_from(["batch_size", "num_layers", "max_seq_length"]), st.integers(1, 40), st.data())
 def test_a_larger_shape_is_never_judged_safer(shape, field, more, data):
     memory = data.draw(st.sampled_from([None, 2 * 10**7, 10**8, 10**9]))
@@ -125,7 +125,7 @@ def test_a_larger_shape_is_never_judged_safer(shape, field, more, data):
     assert large.buffer_seconds >= small.buffer_seconds and large.step_seconds >= small.step_seconds
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(SHAPES, st.sampled_from([None, 10**7, 3 * 10**7, 10**8, 10**9]))
 def test_the_nearest_safe_shape_is_safe_and_no_larger(shape, memory):
     with pytest.MonkeyPatch.context() as patch:

@@ -82,7 +82,7 @@ def traced(config, shape):
     return total
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(st.sampled_from(CONFIGS), st.integers(1, 6), st.integers(1, 3), st.integers(1, 3))
 @example(GEMMA4, 1, 1, 1)
 @example(GEMMA4, 3, 2, 2)
@@ -180,7 +180,7 @@ SHAPES = st.builds(
 )  # fmt: skip
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(SHAPES, st.sampled_from(["batch_size", "num_layers", "max_seq_length", "lora_rank"]), st.integers(1, 4))
 def test_more_of_anything_costs_no_less(shape, field, more):
     size = from_config(GEMMA4)
@@ -189,7 +189,7 @@ def test_more_of_anything_costs_no_less(shape, field, more):
     assert large.peak_bytes >= small.peak_bytes
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 10_000), st.integers(1, 40), st.integers(0, 4))
 def test_every_real_buffer_lies_inside_one_that_is_looked_at(seed, operations, megabytes):
     """MLX's own rule, command after command, with activations counted too, begun at any command."""

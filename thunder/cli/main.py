@@ -14,72 +14,81 @@ from typer.main import get_command
 
 from thunder.errors import Interrupted, ThunderError
 
-COMMANDS = {
-    "train": ("thunder.cli.commands.training.train", "Train a LoRA adapter on a cluster (also: launch)."),
-    "launch": ("thunder.cli.commands.training.train", "The same as train; what ./launch.sh calls."),
-    "resume": ("thunder.cli.commands.training.resume", "Continue a run from its newest checkpoint."),
-    "pretrain": ("thunder.cli.commands.training.pretrain", "Pretrain the tiny base model from open text."),
-    "eval": (
-        "thunder.cli.commands.evaluation.eval",
-        "Does an adapter repair? CER before and after (also: eval_agp_nko_adapter).",
-    ),
-    "transcribe": (
-        "thunder.cli.commands.speech.transcribe",
-        "Recordings to admissible text: recognise, propose, gate, sign.",
-    ),
-    "agp": ("thunder.cli.commands.bridge.agp", "The bridge: propose, gate, sign, record; offline or as a service."),
-    "report": (
-        "thunder.cli.commands.evaluation.report",
-        "One page to look at: a run, an evaluation, or a log of decisions.",
-    ),
-    "corpus": ("thunder.cli.commands.corpora.corpus", "Make and check corpora."),
-    "runs": ("thunder.cli.commands.records.runs", "List, filter and show runs."),
-    "bundle": (
-        "thunder.cli.commands.records.bundle",
-        "Check finished runs against their rows and digests, and seal them.",
-    ),
-    "memcheck": (
-        "thunder.cli.commands.evaluation.memcheck",
-        "Did a run learn, learn by heart, or see what it was tested on?",
-    ),
-    "hypothesis": (
-        "thunder.cli.commands.records.hypothesis",
-        "Say what a run will mean before it is run, and hold it against that.",
-    ),
-    "matrix": ("thunder.cli.commands.records.matrix", "Check, plan, run and follow a matrix of runs."),
-    "ckpt": ("thunder.cli.commands.training.ckpt", "Check checkpoints and adapters, tensor by tensor."),
-    "audit": (
-        "thunder.cli.commands.speech.audit",
-        "Is test-time training tested within the rules, and trained without the test?",
-    ),
-    "promote": (
-        "thunder.cli.commands.evaluation.promote",
-        "May a claim leave the house? Every criterion, and no way around one.",
-    ),
-    "drift": ("thunder.cli.commands.records.drift", "In what do two runs differ, and can they be compared?"),
-    "asr": ("thunder.cli.commands.speech.asr", "The recogniser: features, n-grams, training, evaluation."),
-    "tables": (
-        "thunder.cli.commands.records.tables",
-        "Make tables from sealed runs, and find what was changed by hand.",
-    ),
-    "gpu": (
-        "thunder.cli.commands.records.gpu",
-        "Run a matrix on rented GPUs; nothing is rented without --yes (also: vast).",
-    ),
-    "vast": ("thunder.cli.commands.records.gpu", "The same as gpu."),
-    "kernels": ("thunder.cli.commands.training.kernels", "Check this machine's kernels against their references."),
-    "calibrate": ("thunder.cli.commands.training.calibrate", "Measure how fast this machine computes."),
-    "shapes": ("thunder.cli.commands.training.shapes", "Which shapes a chip can train: safe, likely, unsafe."),
-    "doctor": ("thunder.cli.commands.cluster.doctor", "Check this machine: Python, packages, OpenBLAS, model, ports."),
-    "status": (
-        "thunder.cli.commands.cluster.status",
-        "Check a cluster's hosts and the cable between them (also: thunder_status).",
-    ),
-    "rank": ("thunder.cli.commands.cluster.rank", "One rank of a run; started by train."),
-    "agent": ("thunder.cli.commands.cluster.agent", "Starts a rank for a launcher on another host; started by train."),
-    "survey": ("thunder.cli.commands.cluster.survey", "What a job would find on this host; asked by train."),
+TRAINING, TEXT, SPEECH = "Training", "Corpora, evaluation and correction", "Speech"
+RECORDS, CLUSTER = "Records and claims", "Machines and clusters"
+GROUPS: dict[str, dict[str, tuple[str, str]]] = {  # group of the help -> command -> (module, help)
+    TRAINING: {
+        "train": ("thunder.cli.commands.training.train", "Train a LoRA adapter on a cluster (also: launch)."),
+        "resume": ("thunder.cli.commands.training.resume", "Continue a run from its newest checkpoint."),
+        "pretrain": ("thunder.cli.commands.training.pretrain", "Pretrain the tiny base model from open text."),
+        "shapes": ("thunder.cli.commands.training.shapes", "List the shapes a chip can train: safe, likely, unsafe."),
+        "calibrate": ("thunder.cli.commands.training.calibrate", "Measure how fast this machine computes."),
+        "kernels": ("thunder.cli.commands.training.kernels", "Check this machine's kernels against their references."),
+        "ckpt": ("thunder.cli.commands.training.ckpt", "Check checkpoints and adapters, tensor by tensor."),
+    },
+    TEXT: {
+        "corpus": ("thunder.cli.commands.corpora.corpus", "Build and check corpora of correction rows."),
+        "eval": (
+            "thunder.cli.commands.evaluation.eval",
+            "Evaluate an adapter: CER before and after correction (also: eval_agp_nko_adapter).",
+        ),
+        "agp": (
+            "thunder.cli.commands.bridge.agp",
+            "Run the bridge: propose, gate, sign, record; on files or as a service.",
+        ),
+        "report": ("thunder.cli.commands.evaluation.report", "Write one HTML page of a run, an evaluation or a log."),
+    },
+    SPEECH: {
+        "asr": ("thunder.cli.commands.speech.asr", "Build features and n-grams; train and evaluate the recognizer."),
+        "transcribe": (
+            "thunder.cli.commands.speech.transcribe",
+            "Turn recordings into admissible text: recognize, propose, gate, sign.",
+        ),
+        "audit": ("thunder.cli.commands.speech.audit", "Audit test-time training: rules of the test, and leakage."),
+    },
+    RECORDS: {
+        "runs": ("thunder.cli.commands.records.runs", "List, filter and show runs."),
+        "verify": ("thunder.cli.commands.records.verify", "Verify an artifact of any kind: name its path."),
+        "bundle": ("thunder.cli.commands.records.bundle", "Check finished runs against their files, and seal them."),
+        "drift": ("thunder.cli.commands.records.drift", "List how two runs differ, and whether they are comparable."),
+        "memcheck": ("thunder.cli.commands.evaluation.memcheck", "Detect overfitting and test-set leakage in a run."),
+        "hypothesis": (
+            "thunder.cli.commands.records.hypothesis",
+            "Freeze a hypothesis before a run, and evaluate it afterwards.",
+        ),
+        "matrix": ("thunder.cli.commands.records.matrix", "Check, plan, run and follow a matrix of runs."),
+        "tables": ("thunder.cli.commands.records.tables", "Build tables from sealed runs, and detect manual edits."),
+        "promote": ("thunder.cli.commands.evaluation.promote", "Check whether a result can be published."),
+    },
+    CLUSTER: {
+        "status": (
+            "thunder.cli.commands.cluster.status",
+            "Check a cluster's hosts and the cable between them (also: thunder_status).",
+        ),
+        "doctor": (
+            "thunder.cli.commands.cluster.doctor",
+            "Check this machine: Python, packages, OpenBLAS, model, ports.",
+        ),
+        "gpu": (
+            "thunder.cli.commands.records.gpu",
+            "Run a matrix on rented GPUs; nothing is rented without --yes (also: vast).",
+        ),
+    },
 }
-HIDDEN = {"rank", "agent", "survey", "vast"}
+HIDDEN = {  # other names, and what ranks and hosts start themselves
+    "launch": ("thunder.cli.commands.training.train", "The same as train; ./launch.sh calls it."),
+    "vast": ("thunder.cli.commands.records.gpu", "The same as gpu."),
+    "rank": ("thunder.cli.commands.cluster.rank", "Run one rank of a run; train starts it."),
+    "agent": ("thunder.cli.commands.cluster.agent", "Start a rank for a launcher on another host; train starts it."),
+    "survey": ("thunder.cli.commands.cluster.survey", "Print what a job would find on this host; train asks for it."),
+}
+COMMANDS = {name: entry for group in GROUPS.values() for name, entry in group.items()} | HIDDEN
+PANELS = {name: group for group, commands in GROUPS.items() for name in commands}
+EXAMPLES = (
+    ("./launch.sh", "train the shipped tiny model on the sample corpus, then test it"),
+    ("./launch.sh --model MODEL --train-data rows.jsonl --iters 2000", "train your own model on your own rows"),
+    ("./launch.sh eval --adapter runs/latest/adapters --rows rows.jsonl", "compare CER before and after correction"),
+)
 
 
 class Lazy(TyperGroup):
@@ -97,9 +106,15 @@ class Lazy(TyperGroup):
             return None
         module, text = COMMANDS[cmd_name]
         if self.listing:
-            return TyperCommand(cmd_name, callback=None, help=text, short_help=text, hidden=cmd_name in HIDDEN)
+            hidden, panel = cmd_name in HIDDEN, PANELS.get(cmd_name)
+            return TyperCommand(
+                cmd_name, callback=None, help=text, short_help=text, hidden=hidden, rich_help_panel=panel
+            )
         command = get_command(importlib.import_module(module).app)
         command.name = cmd_name
+        if cmd_name == "launch":
+            own_help = command.format_help
+            command.format_help = lambda ctx, formatter: (_print_overview(), own_help(ctx, formatter))
         return command
 
     def format_help(self, ctx: typer.Context, formatter: Any) -> None:
@@ -109,6 +124,27 @@ class Lazy(TyperGroup):
             super().format_help(ctx, formatter)
         finally:
             self.listing = False
+
+
+def _print_overview() -> None:
+    """What `./launch.sh --help` shows before the options of training: every command in its group, and examples."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    console.print("\nUsage: ./launch.sh [COMMAND] [OPTIONS]; without a command it trains, with the options below.\n")
+    width = max(len(name) for name in PANELS)
+    for title, commands in GROUPS.items():
+        table = Table.grid(padding=(0, 2))
+        table.add_column(min_width=width + 2)
+        for name, (_, text) in commands.items():
+            table.add_row(f"  [bold cyan]{name}[/]", text)
+        console.print(f"[bold]{title}[/]")
+        console.print(table)
+    console.print("\n[bold]Examples[/]")
+    for command, effect in EXAMPLES:
+        console.print(f"  {command}\n      [dim]{effect}[/]", soft_wrap=True)
+    console.print("\n`./launch.sh COMMAND --help` shows the options of a command.")
 
 
 app = typer.Typer(cls=Lazy, no_args_is_help=True, pretty_exceptions_enable=False)

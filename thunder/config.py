@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic import Field as _Field
 
 from thunder import digest
@@ -113,12 +113,23 @@ def dump_yaml(value: Mapping[str, Any]) -> str:
     return yaml.dump(dict(value), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
-def option(default: Any, help: str, *, aliases: Iterable[str] = (), panel: str = "Training", **limits: Any) -> Any:
-    """One option: default, help text, the other names it answers to, its place in --help, and pydantic's limits.
+def option(
+    default: Any,
+    help: str,
+    *,
+    aliases: Iterable[str] = (),
+    old_names: Iterable[str] = (),
+    panel: str = "Training",
+    **limits: Any,
+) -> Any:
+    """One option: default, help text, the other names it answers to, its panel in --help, and pydantic's limits.
 
-    The flag `--lora-rank`, the YAML key `lora_rank` and the help all come from this one place.
+    The flag `--lora-rank`, the YAML key `lora_rank` and the help all come from this one place. aliases: flags that help
+    lists beside the field's own. old_names: names that the field had before, the oldest first. They stay valid as flags
+    that help does not list, as YAML keys and in stored settings, and the settings' digest is that under the oldest one.
     """
-    return _Field(default, description=help, json_schema_extra={"aliases": list(aliases), "panel": panel}, **limits)
+    extra: Any = {"aliases": list(aliases), "old_names": list(old_names), "panel": panel}
+    return _Field(default, description=help, json_schema_extra=extra, **limits)
 
 
 class Settings(BaseModel):
@@ -126,13 +137,22 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _accept_old_names(cls, values: Any) -> Any:
+        return with_current_names(cls, values) if isinstance(values, dict) else values
+
     def resolved(self) -> dict[str, Any]:
         """All values, defaults included, as JSON types."""
         return self.model_dump(mode="json")
 
     def digest(self) -> str:
-        """SHA-256 of the resolved values."""
-        return digest.of_value(self.resolved())
+        """SHA-256 of the resolved values.
+
+        A renamed field counts under its oldest name: checkpoints that store the digest stay valid after the rename.
+        """
+        oldest = {field: names[0] for field in type(self).model_fields if (names := old_names_of(type(self), field))}
+        return digest.of_value({oldest.get(field, field): value for field, value in self.resolved().items()})
 
 
 SettingsType = TypeVar("SettingsType", bound=Settings)
@@ -151,14 +171,29 @@ class Layer:
 
 
 def names_of(kind: type[Settings]) -> dict[str, str]:
-    """Every name (field or alias, in snake case) -> the field it sets."""
+    """Every name (field, alias or old name, in snake case) -> the field it sets."""
     names = {field: field for field in kind.model_fields}
-    for field, info in kind.model_fields.items():
-        extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
-        aliases = extra.get("aliases", ())
-        assert isinstance(aliases, Iterable)
-        names |= {str(alias).replace("-", "_"): field for alias in aliases}
+    for field in kind.model_fields:
+        names |= {name: field for name in [*_extra_names(kind, field, "aliases"), *old_names_of(kind, field)]}
     return names
+
+
+def old_names_of(kind: type[Settings], field: str) -> list[str]:
+    """The names that a field had before, in snake case, the oldest first."""
+    return _extra_names(kind, field, "old_names")
+
+
+def with_current_names(kind: type[Settings], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Stored settings with each old name replaced by its field's; both names in one mapping stay as they are."""
+    fields = {name: field for field in kind.model_fields for name in old_names_of(kind, field)}
+    return {fields[key] if key in fields and fields[key] not in values else key: value for key, value in values.items()}
+
+
+def _extra_names(kind: type[Settings], field: str, key: str) -> list[str]:
+    extra = kind.model_fields[field].json_schema_extra
+    names = extra.get(key, ()) if isinstance(extra, dict) else ()
+    assert isinstance(names, Iterable)
+    return [str(name).replace("-", "_") for name in names]
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -173,13 +208,14 @@ def build(kind: type[SettingsType], layers: Iterable[Layer]) -> tuple[SettingsTy
     Raises ConfigError that lists every unknown key and every value of the wrong kind, with its source.
     """
     names, values, sources, faults = names_of(kind), {}, {}, []
+    current = [name for name, field in names.items() if name not in old_names_of(kind, field)]
     for layer in layers:
         said: dict[str, str] = {}
         for key, value in layer.values.items():
             name = str(key).replace("-", "_")
             field = names.get(name)
             if field is None:
-                faults.append(f"{layer.source}: unknown key '{key}'.{nearest(name, names)}")
+                faults.append(f"{layer.source}: unknown key '{key}'.{nearest(name, current)}")
             elif field in said:
                 faults.append(f"{layer.source}: '{key}' and '{said[field]}' are the same option")
             else:

@@ -11,7 +11,8 @@ from typing import Annotated, Any, get_args, get_origin
 
 import typer
 
-from thunder.config import Settings
+from thunder.config import Settings, old_names_of
+from thunder.errors import UsageError
 
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", "-c", help="YAML file of options; a run's config.yaml is one.")
@@ -36,16 +37,22 @@ def flag_type(annotation: Any) -> tuple[Any, bool]:
 def flags(kind: type[Settings]) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Decorator: give a command the flags of a settings class.
 
-    The command is called with its own parameters and `given`, the values that were said (field -> value).
+    The command is called with its own parameters and `given`, the values that were said (field -> value). The names
+    that a field had before (`option(..., old_names=...)`) stay flags, which help does not list.
+
+    The command raises UsageError where two names of one option are given.
     """
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
         own = [p for p in inspect.signature(function, eval_str=True).parameters.values() if p.name != "given"]
         derived = [_parameter(field, info) for field, info in kind.model_fields.items()]
+        hidden = {name: field for field in kind.model_fields for name in old_names_of(kind, field)}
+        derived += [_hidden_parameter(name, kind.model_fields[field]) for name, field in hidden.items()]
 
         def command(**values: Any) -> None:
             mine = {p.name: values.pop(p.name) for p in own}
-            function(**mine, given={name: value for name, value in values.items() if value is not None and value != []})
+            given = {name: value for name, value in values.items() if value is not None and value != []}
+            function(**mine, given=_under_fields(given, hidden))
 
         command.__doc__ = function.__doc__
         command.__name__ = function.__name__
@@ -66,6 +73,28 @@ def _parameter(field: str, info: Any) -> inspect.Parameter:
         typer.Option(*declared, help=info.description + shown, rich_help_panel=extra["panel"], show_default=False),
     ]
     return inspect.Parameter(field, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+def _hidden_parameter(name: str, info: Any) -> inspect.Parameter:
+    """The flag of an option's old name; help does not list it."""
+    kind, switch = flag_type(info.annotation)
+    flag = name.replace("_", "-")
+    declared = f"--{flag}/--no-{flag}" if switch else f"--{flag}"
+    annotation = Annotated[kind | None, typer.Option(declared, hidden=True, show_default=False)]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+def _under_fields(given: dict[str, Any], hidden: dict[str, str]) -> dict[str, Any]:
+    """The given values under their fields. hidden: old name -> field. Raises UsageError where one is given twice."""
+    values: dict[str, Any] = {}
+    for name, value in given.items():
+        field = hidden.get(name, name)
+        if field in values:
+            flag = field.replace("_", "-")
+            text = f"--{name.replace('_', '-')} and --{flag} are the same option"
+            raise UsageError(text, fix=f"give --{flag} alone")
+        values[field] = value
+    return values
 
 
 def _shown(value: Any) -> str:

@@ -59,7 +59,7 @@ def run_training(run_ranks, tmp_path, ranks, name, base=EMBEDDED_MODEL, how=None
     """Train on 19 rows; returns each rank's (code, output). how: hosts, fault, and what Circumstances takes.
 
     With the shipped model and its sample rows, and a warm-up: Adam turns a first gradient into its sign, so that
-    at a high rate rounding alone would set two runs apart within a few steps (docs/training.md has figures).
+    at a high rate rounding alone would set two runs apart within a few steps (docs/benchmarks.md has figures).
     """
     sample = (EMBEDDED_DATA / "train.jsonl").read_text(encoding="utf-8").splitlines()[:25]
     data = tmp_path / "rows.jsonl"

@@ -11,7 +11,7 @@ from thunder.acoustic.features.recipe import LongAudio
 from thunder.config import option
 from thunder.training.loop_settings import LOOP, OPTIMIZER, OUTPUT, LoopSettings
 
-MODEL, DATA, MODES, AUGMENTATION = "Head", "Data", "Modes (docs/modes.md)", "Augmentation"
+MODEL, DATA, MODES, AUGMENTATION = "Head", "Data", "Modes (docs/explanation/modes.md)", "Augmentation"
 PARTS = ("trajectory", "tar", "cr", "ttt")  # what a mode is put together from, in the order of its name
 BASELINE = "baseline"
 REGULARISERS = ("tar", "cr")

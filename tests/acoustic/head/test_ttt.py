@@ -29,7 +29,7 @@ def mask_of(lengths, length) -> mx.array:
 
 
 def by_loop(made: FastWeights, x: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
-    """([length, W], state [H, D, D]) of one utterance, frame by frame in float64, as docs/modes.md has it."""
+    """([length, W], state [H, D, D]) of one utterance, frame by frame in float64 (docs/explanation/modes.md)."""
     weights = {name: np.array(getattr(made, name).weight, np.float64) for name in ("query", "key", "value", "output")}
     x = x[:length].astype(np.float64)
 

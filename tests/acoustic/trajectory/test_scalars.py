@@ -12,7 +12,7 @@ from thunder.acoustic.trajectory.scalars import SCALARS
 
 
 def by_loop(features: np.ndarray, codebook: np.ndarray) -> np.ndarray:
-    """[T, 7] of [T, D], from the definitions of docs/modes.md, in float64."""
+    """[T, 7] of [T, D], from the definitions of docs/explanation/modes.md, in float64."""
     x = features.astype(np.float64)
     z = (x - x.mean(1, keepdims=True)) / np.sqrt(x.var(1, keepdims=True) + 1e-5)
     length, width = z.shape

@@ -1,7 +1,8 @@
 """Test-time training in the head: fast weights that each utterance starts anew and that chunks of its frames teach.
 
 A chunk is read with the weights that earlier chunks left (In-Place TTT's order), then one gradient step on
-1/2 |k S - v|^2 of its frames is made (TTT-Linear's loss). No label is used. docs/modes.md has the equations.
+1/2 |k S - v|^2 of its frames is made (TTT-Linear's loss). No label is used.
+docs/explanation/modes.md has the equations.
 """
 
 from __future__ import annotations

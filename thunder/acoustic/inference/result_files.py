@@ -64,7 +64,8 @@ def by_partition(rows: Sequence[Mapping[str, Any]], alignment: str = "own") -> d
         lengths[bins.of_length(row["reference_chars"])].append(row)
     return {
         "schema": "thunder.partitions/1",
-        "partition_of": "utterance: means over its frames, limits from the training utterances (docs/modes.md)",
+        "partition_of": "utterance: means over its frames, limits from the training utterances "
+        "(docs/explanation/modes.md)",
         "partitions": {name: _counts(group) for name, group in groups.items()},
         "characters": _of_characters(rows),
         "lengths": {name: _counts(group) for name, group in lengths.items() if group},

@@ -66,7 +66,7 @@ class AcousticTask:
         return Batch(arrays.as_tuple(), sum(len(one.labels) for one in examples))
 
     def loss(self, model: Head, *arrays: mx.array) -> mx.array:
-        """[] CTC summed over utterances; in training with the regulariser, as docs/modes.md weighs them."""
+        """[] CTC summed over utterances; in training with the regulariser, as docs/explanation/modes.md weighs them."""
         x, frames, wanted, lengths, scalars, conditioning = arrays
         out = (frames + self.settings.downsample - 1) // self.settings.downsample
         name, weight = self.settings.regulariser

@@ -1,8 +1,8 @@
 """The trajectory of an utterance: seven causal scalars a frame, from frozen features and a fixed codebook.
 
 Nothing here is learned. A scalar of frame t depends on frames up to t only, "frame" being one of the frozen features
-(a Whisper encoder has seen the whole window by then). docs/modes.md gives the definitions; the names of the scalars
-are the published ones, their formulas are ours.
+(a Whisper encoder has seen the whole window by then). docs/explanation/modes.md gives the definitions; the
+names of the scalars are the published ones, their formulas are ours.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from thunder.runs.bundles.scored_rows import ANSWERS, METRICS
 from thunder.text.row_fields import EVERY_PARTITION
 
 SCHEMA = "thunder.tables/1"
-_FIX = "correct these; docs/records.md has an example"
+_FIX = "correct these; docs/how-to/build-tables.md has an example"
 _NAME = re.compile(r"\w[\w.+-]*")  # what may stand in a cell's key and in a file's name
 # metrics of a row group, and of the texts that only a corrector's rows have
 KNOWN = (*METRICS, *(f"cer_{name}" for name in ANSWERS), "runs")
@@ -63,14 +63,10 @@ def read(path: Path) -> TablesSpec:
                 faults += [line.strip() for line in error.message.splitlines()[1:]]
         values[key] = made
     if faults:
-        raise several(
-            ConfigError, f"{path} cannot be used:", faults, fix="correct these; docs/records.md has an example"
-        )
+        raise several(ConfigError, f"{path} cannot be used:", faults, fix=_FIX)
     spec, _ = build(TablesSpec, [Layer(str(path), values)])
     if faults := _unknown(spec):
-        raise several(
-            ConfigError, f"{path} cannot be used:", faults, fix="correct these; docs/records.md has an example"
-        )
+        raise several(ConfigError, f"{path} cannot be used:", faults, fix=_FIX)
     return spec
 
 

@@ -11,7 +11,8 @@ from thunder.training.shapes.model_size import ModelSize
 
 LOGITS_AT_ONCE = 64 * 2**20  # bytes of float32 logits in one piece of the head that works at supervised positions only
 # Logits as they are, soft-capped, in float32, and their gradients: five times float32, whatever the model's own type;
-# measured on the CPU, as is what recomputing one layer's activations takes beside its gradients (docs/shapes.md).
+# measured on the CPU, as is what recomputing one layer's activations takes beside its gradients
+# (docs/explanation/shapes.md).
 LOGIT_BYTES = 5 * FLOAT32
 RECOMPUTED = 2
 STATE_COPIES = 6  # of each LoRA number in float32: itself, gradient, two moments, the flat buffer sent and received

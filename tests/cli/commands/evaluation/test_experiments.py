@@ -1,4 +1,4 @@
-"""The examples of docs/experiments.md are what the commands read, and every command's help opens."""
+"""The examples of the how-to guides on experiments are what the commands read, and every command's help opens."""
 
 from __future__ import annotations
 
@@ -14,8 +14,13 @@ from thunder.evaluation.claims.promotion import Claim
 from thunder.runs.hypotheses import frozen_hypothesis
 from thunder.runs.records import spec_file
 
-PAGE = (REPOSITORY / "docs" / "experiments.md").read_text(encoding="utf-8")
-EXAMPLES = [json.loads(text) for text in re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)]
+NAMES = ("run-a-matrix", "test-a-hypothesis", "promote-a-claim")
+GUIDES = [REPOSITORY / "docs" / "how-to" / f"{name}.md" for name in NAMES]
+EXAMPLES = [
+    json.loads(text)
+    for guide in GUIDES
+    for text in re.findall(r"```json\n(.*?)```", guide.read_text(encoding="utf-8"), re.DOTALL)
+]
 
 
 def written(tmp_path, key) -> Path:
@@ -50,3 +55,10 @@ def test_the_hypothesis_and_the_claim_of_the_guide_can_be_read(tmp_path):
 def test_help(words, capsys):
     assert main([*words, "--help"]) == 0
     assert "Usage" in capsys.readouterr().out
+
+
+def test_a_matrix_that_names_the_old_page_of_definitions_is_fine(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(REPOSITORY)
+    file = written(tmp_path, "regime")
+    file.write_text(file.read_text().replace("docs/explanation/modes.md", "docs/modes.md"))
+    assert main(["matrix", "check", str(file)]) == 0

@@ -22,7 +22,7 @@ FILE = "promotion.json"
 
 @app.command()
 def promote(
-    claim: Annotated[Path, typer.Option(help="The claim (JSON or YAML); docs/experiments.md has one.")],
+    claim: Annotated[Path, typer.Option(help="The claim (JSON or YAML); docs/how-to/promote-a-claim.md has one.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print the judgement as JSON.")] = False,
 ) -> None:
     """Judge every criterion of a claim, and write promotion.json beside it; exit code 3: not promoted.

@@ -15,7 +15,7 @@ from thunder.errors import GateError, UsageError
 from thunder.runs.hypotheses import frozen_hypothesis
 
 app = typer.Typer(help="Freeze a hypothesis before its run; hold the run against it.", no_args_is_help=True)
-File = Annotated[Path, typer.Argument(help="The hypothesis (JSON or YAML); docs/experiments.md has one.")]
+File = Annotated[Path, typer.Argument(help="The hypothesis (JSON or YAML); docs/how-to/test-a-hypothesis.md has one.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of lines.")]
 
 

@@ -25,7 +25,9 @@ from thunder.runs.matrix.matrix_status import CellState, Ledger
 from thunder.units import format_path
 
 app = typer.Typer(help="Check, plan, run and follow a matrix of runs.", no_args_is_help=True)
-File = Annotated[Path, typer.Argument(help="The matrix (JSON or YAML); docs/experiments.md has one.")]
+# matrices written before the pages moved still name the old place
+MOVED_PAGES = {"docs/modes.md": "docs/explanation/modes.md"}
+File = Annotated[Path, typer.Argument(help="The matrix (JSON or YAML); docs/how-to/run-a-matrix.md has one.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of lines.")]
 Only = Annotated[list[str] | None, typer.Option(help="Only this run (id, or id with seed); may be repeated.")]
 Across = Annotated[bool, typer.Option("--across", help="One run at a time over all hosts, not one a host.")]
@@ -122,7 +124,9 @@ def findings(plan: Matrix, file: Path) -> list[matrix_check.Finding]:
     """What is wrong with a matrix, by the options of the recogniser; definitions lie beside the file, or here."""
     definitions = None
     if plan.definitions:
-        path = next((each for each in (file.parent / plan.definitions, Path(plan.definitions)) if each.is_file()), None)
+        names = [plan.definitions, MOVED_PAGES.get(plan.definitions, plan.definitions)]
+        places = [folder / name for name in names for folder in (file.parent, Path())]
+        path = next((each for each in places if each.is_file()), None)
         definitions = path.read_text(encoding="utf-8", errors="replace") if path else None
     return matrix_check.check(plan, resolve, definitions)
 

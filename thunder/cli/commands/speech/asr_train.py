@@ -25,7 +25,7 @@ def train(
     *,
     given: dict[str, Any],
 ) -> None:
-    """Train a CTC head over frozen features, in any mode of docs/modes.md, and test its best checkpoint."""
+    """Train a CTC head over frozen features, in any mode of docs/explanation/modes.md, and test its best checkpoint."""
     raise typer.Exit(start(config, given, dry_run=dry_run, as_json=as_json))
 
 

@@ -5,6 +5,7 @@
 #   ./launch.sh COMMAND [...]     the same as `thunder COMMAND [...]`, for instance `./launch.sh doctor`
 #   ./launch.sh test [...]        the tests, on all cores; the rest goes to pytest (`-n0`: in one process)
 #   ./launch.sh test --quick      a choice of the tests from every room, in under a minute
+#   ./launch.sh docs [--serve]    the documents, built into site/ without network; --serve shows them on loopback
 #   ./launch.sh setup             the environment alone
 #
 # THUNDER_PYTHON=PATH     the Python that the environment is made with (remove .venv to change it later)
@@ -358,6 +359,19 @@ case ${1-} in
       export LD_PRELOAD="$openblas${LD_PRELOAD:+:$LD_PRELOAD}" OPENBLAS_NUM_THREADS="${OPENBLAS_NUM_THREADS:-1}"
     fi
     exec "$python" -m pytest -n auto --dist worksteal "$@"
+    ;;
+  docs)
+    shift
+    cd "$repo"
+    export NO_MKDOCS_2_WARNING=1
+    case "$*" in
+      "") "$python" scripts/build_reference_docs.py && exec "$python" -m mkdocs build --strict ;;
+      --serve) "$python" scripts/build_reference_docs.py && exec "$python" -m mkdocs serve --strict --dev-addr 127.0.0.1:8000 ;;
+      *)
+        say "docs takes --serve or nothing, got: $*"
+        exit 2
+        ;;
+    esac
     ;;
   # -P: a file named like a module of ours in the folder this was called from must not be imported instead of it
   "" | -*) exec "$python" -P -m thunder launch "$@" ;;

@@ -57,6 +57,7 @@ def flags(kind: type[Settings]) -> Callable[[Callable[..., None]], Callable[...,
         command.__doc__ = function.__doc__
         command.__name__ = function.__name__
         command.__signature__ = inspect.Signature([*own, *derived])  # type: ignore[attr-defined]
+        command.settings = kind  # type: ignore[attr-defined] - the reference pages list its fields
         return command
 
     return decorate

@@ -92,9 +92,9 @@ def test_a_file_that_is_not_there(tmp_path):
         FromFile(tmp_path / "none.jsonl", IDS)
 
 
-def test_other_proposals_are_another_ground(tmp_path):
-    grounds = []
+def test_other_proposals_have_another_fingerprint(tmp_path):
+    fingerprints = []
     for text in ("a", "b"):
         lines = [{"id": row_id, "proposal": text} for row_id in sorted(IDS)]
-        grounds.append(FromFile(file(tmp_path, *lines), IDS).describe())
-    assert grounds[0] != grounds[1]
+        fingerprints.append(FromFile(file(tmp_path, *lines), IDS).describe())
+    assert fingerprints[0] != fingerprints[1]

@@ -1,4 +1,4 @@
-"""Half-done evaluations: cut off anywhere they go on to the same files, and changed ground is refused by name."""
+"""Half-done evaluations: cut off anywhere they end in the same files; a changed fingerprint is refused by name."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from thunder.evaluation.proposal_ledger import PARTIAL, Ledger, settings_of
 PAIRS = [(Proposal(f"ߊ{n}", -0.5, 0.1, n), Proposal("b") if n % 2 else None) for n in range(4)]
 
 
-def begun(folder, pairs=PAIRS, **ground):
-    ledger = Ledger(folder, {"rows": "r"}, {"a": 1} | ground)
+def begun(folder, pairs=PAIRS, **fingerprint):
+    ledger = Ledger(folder, {"rows": "r"}, {"a": 1} | fingerprint)
     ledger.append(pairs)
     ledger.close()
 
 
-def opened(folder, **ground):
-    ledger = Ledger(folder, {}, {"a": 1} | ground)
+def opened(folder, **fingerprint):
+    ledger = Ledger(folder, {}, {"a": 1} | fingerprint)
     ledger.close()
     return ledger.pairs
 
@@ -46,7 +46,7 @@ def test_cut_off_at_every_byte_of_its_last_lines(tmp_path):
         assert opened(tmp_path) == PAIRS
 
 
-def test_changed_ground_is_named(tmp_path):
+def test_a_changed_fingerprint_is_named(tmp_path):
     begun(tmp_path, rows_sha256="x", gone=2)
     with pytest.raises(UsageError) as error:
         opened(tmp_path, rows_sha256="y", new=3)

@@ -83,11 +83,15 @@ def test_a_pass_that_was_cut_off_goes_on(train, tmp_path):
 
 
 def test_other_weights_layers_or_rows_are_other_entries(tiny_model, examples):
-    def grounds(**changes):
+    def fingerprints(**changes):
         task = LoraTask(base_model.load(tiny_model), LoraSettings(**OPTIONS | changes), examples)
-        return cache_warmup.ground(task, "base"), cache_warmup.ground(task, "another"), task
+        return cache_warmup.cache_fingerprint(task, "base"), cache_warmup.cache_fingerprint(task, "another"), task
 
-    (one, other, task), (deeper, *_), (same, *_) = grounds(), grounds(num_layers=3), grounds(learning_rate=1.0)
+    (one, other, task), (deeper, *_), (same, *_) = (
+        fingerprints(),
+        fingerprints(num_layers=3),
+        fingerprints(learning_rate=1.0),
+    )
     assert len({one, other, deeper}) == 3 and one == same
     keys = {task.engine.prefix.key(example) for example in examples}
     assert len(keys) == len(examples)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from thunder.lora import prefix_cache
 from thunder.lora.prefix_cache import ENDING, PrefixCache, entry_size, make_room
 
-GROUND = "a" * 64
+FINGERPRINT = "a" * 64
 
 
 def key(number: int) -> bytes:
@@ -29,14 +29,14 @@ def content(number: int, size: int = 100) -> np.ndarray:
 
 
 def filled(root, count=5, **more):
-    with PrefixCache(root, GROUND, **{"room": 10**6, "rank": 0} | more) as cache:
+    with PrefixCache(root, FINGERPRINT, **{"room": 10**6, "rank": 0} | more) as cache:
         assert all(cache.put(key(n), content(n)) for n in range(count))
-        return root / GROUND[:32] / f"rank{more.get('rank', 0)}-0{ENDING}"
+        return root / FINGERPRINT[:32] / f"rank{more.get('rank', 0)}-0{ENDING}"
 
 
 def held(root, count=5, **more):
     """Which entries are there, each with what was put."""
-    with PrefixCache(root, GROUND, **{"room": 10**6, "rank": 0} | more) as cache:
+    with PrefixCache(root, FINGERPRINT, **{"room": 10**6, "rank": 0} | more) as cache:
         found = {n: cache.get(key(n)) for n in range(count)}
         assert all(np.array_equal(content(n), entry) for n, entry in found.items() if entry is not None)
         return {n for n, entry in found.items() if entry is not None}
@@ -46,7 +46,7 @@ def test_entries_come_back_in_another_process_of_any_rank(tmp_path):
     filled(tmp_path)
     assert held(tmp_path) == set(range(5)) == held(tmp_path, rank=1)
     with PrefixCache(tmp_path, "b" * 64, 10**6) as other:
-        assert other.get(key(1)) is None, "other ground"
+        assert other.get(key(1)) is None, "another fingerprint"
 
 
 @settings(max_examples=40)
@@ -65,7 +65,7 @@ def test_whatever_happens_to_a_file_no_wrong_entry_is_read(tmp_path_factory, dat
     if data.draw(st.booleans()):
         os.truncate(path, data.draw(st.integers(0, size)))
     left = held(root)
-    with PrefixCache(root, GROUND, 10**6) as cache:
+    with PrefixCache(root, FINGERPRINT, 10**6) as cache:
         assert all(cache.put(key(n), content(n)) for n in range(5) if not cache.holds(key(n)))
         assert all(cache.holds(key(n)) for n in range(5))
     assert held(root) == set(range(5)) >= left
@@ -90,7 +90,7 @@ def test_an_entry_under_the_key_of_another_is_not_taken(tmp_path):
 
 
 def test_the_limit_holds(tmp_path):
-    with PrefixCache(tmp_path, GROUND, 3 * entry_size(100) + 50) as cache:
+    with PrefixCache(tmp_path, FINGERPRINT, 3 * entry_size(100) + 50) as cache:
         assert [cache.put(key(n), content(n)) for n in range(5)] == [True, True, True, False, False]
         assert cache.size == 3 * entry_size(100) <= cache.room
     assert sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file()) <= 3 * entry_size(100) + 50
@@ -116,35 +116,35 @@ def test_a_writer_killed_in_the_middle_leaves_what_it_wrote(tmp_path):
     )  # fmt: skip
     try:
         assert writer.stdout.readline().strip().endswith(f"rank0-0{ENDING}")
-        path, deadline = tmp_path / GROUND[:32] / f"rank0-0{ENDING}", time.monotonic() + 20
+        path, deadline = tmp_path / FINGERPRINT[:32] / f"rank0-0{ENDING}", time.monotonic() + 20
         while path.stat().st_size < 200_000 and time.monotonic() < deadline:
             time.sleep(0.01)
-        with PrefixCache(tmp_path, GROUND, 10**6) as beside:
+        with PrefixCache(tmp_path, FINGERPRINT, 10**6) as beside:
             assert beside._file.name.endswith(f"rank0-1{ENDING}"), "no two processes write one file"
     finally:
         writer.send_signal(signal.SIGKILL)
         writer.wait(20)
         writer.stdout.close()
-    with PrefixCache(tmp_path, GROUND, 10**9) as cache:
+    with PrefixCache(tmp_path, FINGERPRINT, 10**9) as cache:
         there = [n for n in range(1000) if cache.holds(key(n))]
         assert len(there) > 30 and there == list(range(len(there)))
         assert np.array_equal(cache.get(key(7)), content(7, 5000))
 
 
-def test_room_is_made_by_the_longest_unused_ground_that_nobody_has_open(tmp_path):
-    grounds = {name: name * 64 for name in "abcd"}
+def test_room_is_made_by_the_longest_unused_fingerprint_that_nobody_has_open(tmp_path):
+    fingerprints = {name: name * 64 for name in "abcd"}
     for age, name in enumerate("dcb"):
-        with PrefixCache(tmp_path, grounds[name], 10**6) as cache:
+        with PrefixCache(tmp_path, fingerprints[name], 10**6) as cache:
             cache.put(key(1), content(1, 1000))
-            path = tmp_path / grounds[name][:32] / f"rank0-0{ENDING}"
+            path = tmp_path / fingerprints[name][:32] / f"rank0-0{ENDING}"
         os.utime(path, (age, age))
     one = entry_size(1000)
-    assert make_room(tmp_path, grounds["a"], 3 * one) == 3 * one
-    with PrefixCache(tmp_path, grounds["d"], 10**6):
-        os.utime(tmp_path / grounds["d"][:32] / f"rank0-0{ENDING}", (0, 0))
-        assert make_room(tmp_path, grounds["a"], 2 * one) == 2 * one
+    assert make_room(tmp_path, fingerprints["a"], 3 * one) == 3 * one
+    with PrefixCache(tmp_path, fingerprints["d"], 10**6):
+        os.utime(tmp_path / fingerprints["d"][:32] / f"rank0-0{ENDING}", (0, 0))
+        assert make_room(tmp_path, fingerprints["a"], 2 * one) == 2 * one
     assert {path.parent.name[0] for path in tmp_path.glob(f"*/*{ENDING}")} == {"d", "b"}
-    assert make_room(tmp_path, grounds["b"], 0) == 0
+    assert make_room(tmp_path, fingerprints["b"], 0) == 0
     assert {path.parent.name[0] for path in tmp_path.glob(f"*/*{ENDING}")} == {"b"}
 
 
@@ -157,7 +157,7 @@ def test_a_full_disk_is_no_room(tmp_path, monkeypatch, full):
     """What the disk took of an entry is cut off again."""
     import errno
 
-    cache = PrefixCache(tmp_path, GROUND, 10**6)
+    cache = PrefixCache(tmp_path, FINGERPRINT, 10**6)
     cache.put(key(0), content(0))
 
     class Full:
@@ -173,6 +173,6 @@ def test_a_full_disk_is_no_room(tmp_path, monkeypatch, full):
 
     monkeypatch.setattr(cache, "_file", Full(cache._file))
     assert not cache.put(key(1), content(1))
-    assert (tmp_path / GROUND[:32] / f"rank0-0{ENDING}").stat().st_size == entry_size(100)
+    assert (tmp_path / FINGERPRINT[:32] / f"rank0-0{ENDING}").stat().st_size == entry_size(100)
     assert not cache.put(key(2), content(2)) and cache.holds(key(0))
     cache.close()

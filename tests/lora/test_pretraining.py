@@ -46,7 +46,7 @@ def test_recomputing_and_smaller_pieces_change_nothing(settings):
     whole = gradients(settings, text, [[0, 1, 2, 3]])
     assert gemma4_text.DecoderLayer.__call__ is before
     other = Circumstances(micro_batch_size=2, grad_checkpoint=True).for_task(settings)
-    assert other.batch_size == 2 and settings.digest() != other.digest(), "the ground is the original's"
+    assert other.batch_size == 2 and settings.digest() != other.digest(), "the digest is that of the original settings"
     pieces = gradients(other, text, [[0, 1], [2, 3]])
     assert gemma4_text.DecoderLayer.__call__ is not before, "it recomputes"
     scale = max(float(np.abs(array).max()) for array in whole.values())

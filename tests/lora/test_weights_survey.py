@@ -39,7 +39,7 @@ def run(tmp_path):
         planted_runs.write_tensors(place / checkpoint_manifest.OPTIMIZER, state)
         planted_runs.write_tensors(folder / "adapters" / "adapters.safetensors", {"a.lora_b": weights})
         shutil.copytree(folder / "adapters", place / "best")
-        checkpoint_manifest.write(place, step=step, ranks=1, ground={})
+        checkpoint_manifest.write(place, step=step, ranks=1, fingerprint={})
     shutil.copytree(place / "best", folder / "adapters" / "best")
     return folder
 

@@ -110,9 +110,9 @@ def test_ranks_that_differ_stop_and_say_in_what(run_ranks):
     script = (
         PREAMBLE
         + """
-ground = {"data": "same", "mlx": "0.32.4" if ring.rank == 0 else "0.31.0"}
+fingerprint = {"data": "same", "mlx": "0.32.4" if ring.rank == 0 else "0.31.0"}
 try:
-    consistency.agree(ring, ground)
+    consistency.check_consistency(ring, fingerprint)
     print(json.dumps("no error"))
 except ThunderError as error:
     print(json.dumps(error.message))

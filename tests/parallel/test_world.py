@@ -23,7 +23,7 @@ faulthandler.dump_traceback_later(float(sys.argv[2]), exit=True)
 value = float(sys.argv[1])
 try:
     ring = world.join()
-    consistency.agree(ring, {"data": "same"})
+    consistency.check_consistency(ring, {"data": "same"})
     for step in range(1, 40):
         out = collectives.sum_gradients(ring, {"w": mx.array([value])}, step=step, loss_sum=mx.array(0.0), tokens=1)
         assert out.tree["w"].item() == 2 * value, f"WRONG SUM {out.tree['w'].item()}"

@@ -57,17 +57,17 @@ def of_model(model_name: str | None, adapter_path: str | None, **how: Any) -> tu
     base = base_model.find(model_name)
     tokenizer = tokenized_rows.load_tokenizer(base)
     base_sha256 = base_model.base_digest(base, base_model.digest_cache())
-    ground: dict[str, Any] = {"base_sha256": base_sha256, "adapter_sha256": None}
+    fingerprint: dict[str, Any] = {"base_sha256": base_sha256, "adapter_sha256": None}
     adapter = adapter_files.find(adapter_path) if adapter_path else None
     if adapter:
         adapter_files.check_base(adapter, base_sha256, base)
-        ground["adapter_sha256"] = adapter_files.sha256(adapter)
+        fingerprint["adapter_sha256"] = adapter_files.sha256(adapter)
     loaded = base_model.load(base)
     if adapter:
-        ground["adapter_does_nothing"] = not adapters.put_on(loaded, adapter)
+        fingerprint["adapter_does_nothing"] = not adapters.put_on(loaded, adapter)
     stops = stop_tokens(tokenizer, base_model.read_config(base))
 
     def engine(base_only: bool) -> ModelEngine:
-        return ModelEngine(loaded, tokenizer, stops, base_only=base_only, ground=ground, **how)
+        return ModelEngine(loaded, tokenizer, stops, base_only=base_only, fingerprint=fingerprint, **how)
 
     return engine(False), engine(True) if adapter else None

@@ -59,7 +59,7 @@ def run(
     Raises UsageError where the folder's half-done evaluation is another one.
     """
     begun = time.perf_counter()
-    ledger = Ledger(folder, settings.resolved(), ground(cases, settings, engine, base))
+    ledger = Ledger(folder, settings.resolved(), evaluation_fingerprint(cases, settings, engine, base))
     try:
         found_done = len(ledger.pairs)
         _propose(cases, engine, base, ledger, on_row)
@@ -74,7 +74,7 @@ def run(
     seconds = time.perf_counter() - begun
     results = summary.summarise(rows, Drawing(settings.seed, settings.resamples)) | {
         **more(rows),
-        "ground": ground(cases, settings, engine, base),
+        "ground": evaluation_fingerprint(cases, settings, engine, base),
         "settings": settings.resolved(),
         "strange_partitions": cases.strange_partitions,
         "not_corrections": sum(not case.is_correction for case in cases.cases),
@@ -88,8 +88,8 @@ def run(
     return results
 
 
-def ground(cases: Cases, settings: Asked, engine: Engine, base: Engine | None) -> dict[str, Any]:
-    """What decides every proposal, by name."""
+def evaluation_fingerprint(cases: Cases, settings: Asked, engine: Engine, base: Engine | None) -> dict[str, Any]:
+    """Name -> value of everything that decides the proposals; `ground` in the results."""
     return {
         "rows_sha256": cases.sha256,
         "limit": settings.limit,

@@ -20,23 +20,23 @@ Pair = tuple[Proposal, Proposal | None]
 class Ledger:
     """The proposals so far, of the engine and of the base beside it, in the order of the rows."""
 
-    def __init__(self, folder: Path, settings: dict[str, Any], ground: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, settings: dict[str, Any], fingerprint: dict[str, Any]) -> None:
         """Open or begin the folder's ledger; a last line that was cut off is taken away.
 
-        settings: what was asked for. ground: what decides the proposals, by name.
+        settings: what was asked for. fingerprint: name -> value of everything that decides the proposals.
         Raises UsageError naming what has changed since it was begun, ArtifactError where it is damaged.
         """
         self.path = folder / PARTIAL
         self.pairs: list[Pair] = []
         if self.path.exists():
             header, lines = _read(self.path)
-            _refuse_changes(self.path, header["ground"], ground)
+            _refuse_changes(self.path, header["ground"], fingerprint)
             self.pairs = [_pair(self.path, number, line) for number, line in enumerate(lines, start=2)]
             self._stream = self.path.open("a", encoding="utf-8")
         else:
             folder.mkdir(parents=True, exist_ok=True)
             self._stream = self.path.open("w", encoding="utf-8")
-            self._write([{"evaluation": VERSION, "settings": settings, "ground": ground}])
+            self._write([{"evaluation": VERSION, "settings": settings, "ground": fingerprint}])
 
     def append(self, pairs: Sequence[Pair]) -> None:
         """Add proposals to the file, and see that they are on disk."""

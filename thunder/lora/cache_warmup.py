@@ -48,8 +48,8 @@ class Filled:
         return text + (f"; {format_bytes(self.dropped)} of frozen layers dropped from memory" if self.dropped else "")
 
 
-def ground(task: LoraTask, base_digest: str) -> str:
-    """SHA-256 of what decides an entry, its row apart: weights, quantisation, tokenizer, layers, arithmetic."""
+def cache_fingerprint(task: LoraTask, base_digest: str) -> str:
+    """SHA-256 of everything but the row that decides an entry: weights, quantization, tokenizer, layers, arithmetic."""
     engine = task.engine
     assert isinstance(engine, Staged)
     machine = [environment.chip(), str(mx.default_device()), environment.blas(), mx.__version__]
@@ -80,15 +80,15 @@ def fill(
     if not isinstance(engine, Staged) or engine.trunk.first == 0 or settings.prefix_cache == "off":
         return None
     wanted = rows_of_rank(task, settings, world, ranks)
-    ground_digest = ground(task, base_digest)
+    fingerprint = cache_fingerprint(task, base_digest)
     names: list[Any] = collectives.gather_json(world, socket.gethostname())
     mates = [rank for rank, name in enumerate(names) if name == names[world.rank]]
     budget = room(settings.prefix_cache, root)
     if world.rank == mates[0]:
         need = sum(prefix_cache.entry_size(engine.prefix.size(example)) for example in wanted) * len(mates)
-        budget -= prefix_cache.make_room(root, ground_digest, max(0, budget - need))
+        budget -= prefix_cache.make_room(root, fingerprint, max(0, budget - need))
     rooms: list[Any] = collectives.gather_json(world, budget)
-    cache = PrefixCache(root, ground_digest, max(0, rooms[mates[0]]) // len(mates), world.rank)
+    cache = PrefixCache(root, fingerprint, max(0, rooms[mates[0]]) // len(mates), world.rank)
     begun = time.perf_counter()
     made = _make(engine, cache, wanted, progress)
     cache.flush()

@@ -39,11 +39,11 @@ def folder_of_entries(environ: Mapping[str, str] = os.environ) -> Path:
 
 
 class PrefixCache:
-    """Entries that stand on one ground (weights, tokenizer, layers ...); reads every rank's file and writes its own."""
+    """Entries of one fingerprint (weights, tokenizer, layers ...); reads the files of all ranks and writes its own."""
 
-    def __init__(self, root: Path, ground: str, room: int, rank: int = 0) -> None:
-        """root: folder of all grounds. ground: its digest. room: bytes that this rank's own file may have."""
-        self.folder, self.room = root / ground[:32], room
+    def __init__(self, root: Path, fingerprint: str, room: int, rank: int = 0) -> None:
+        """root: folder of all fingerprints. fingerprint: a SHA-256. room: the most bytes of this rank's own file."""
+        self.folder, self.room = root / fingerprint[:32], room
         self.folder.mkdir(parents=True, exist_ok=True)
         self._file = self._own(rank)
         self._places = {key: place for path in self._files() for key, place in _scan(path)}
@@ -173,9 +173,9 @@ def _scan(path: Path) -> Iterator[tuple[bytes, _Place]]:
 
 
 def make_room(root: Path, keep: str, limit: int) -> int:
-    """Delete files of other grounds, the longest unused first, until all that is left has at most `limit` bytes.
+    """Delete files of other fingerprints, the least recently used first, until the rest has at most `limit` bytes.
 
-    Files that a process has locked stay. Returns the bytes of other grounds that are left.
+    Files that a process has locked stay. Returns the bytes of other fingerprints that are left.
     """
     files = [path for path in root.glob(f"*/*{ENDING}") if path.parent.name != keep[:32]]
     sizes = {path: path.stat() for path in files}

@@ -1,4 +1,4 @@
-"""Before the first step every rank must stand on the same ground: job, configuration, data, base weights, versions."""
+"""Compare the inputs of all ranks before the first step: job, configuration, data, base weights, versions."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from thunder.parallel.collectives import gather_json
 from thunder.parallel.world import World
 
 
-def differences(grounds: list[Mapping[str, str]]) -> list[str]:
-    """One line for each key on which the ranks do not agree (pure)."""
+def differences(fingerprints: list[Mapping[str, str]]) -> list[str]:
+    """One line for each key whose value is not the same on every rank, with the value of each rank (pure)."""
     lines = []
-    for key in sorted({key for ground in grounds for key in ground}):
-        values = [ground.get(key, "(absent)") for ground in grounds]
+    for key in sorted({key for fingerprint in fingerprints for key in fingerprint}):
+        values = [fingerprint.get(key, "(absent)") for fingerprint in fingerprints]
         if len(set(values)) > 1:
-            said = ", ".join(f"rank {rank}: {value[:60]}" for rank, value in enumerate(values))
-            lines.append(f"{key}: {said}")
+            by_rank = ", ".join(f"rank {rank}: {value[:60]}" for rank, value in enumerate(values))
+            lines.append(f"{key}: {by_rank}")
     return lines
 
 
-def agree(world: World, ground: Mapping[str, str]) -> None:
-    """Compare every rank's ground (key -> digest or version).
+def check_consistency(world: World, fingerprint: Mapping[str, str]) -> None:
+    """Compare the fingerprints (key -> digest or version) of all ranks.
 
     Raises RunFailed on every rank, naming each key that differs and its value on each rank.
     """
-    lines = differences(gather_json(world, {"job": f"{world.job:x}", **ground}))
+    lines = differences(gather_json(world, {"job": f"{world.job:x}", **fingerprint}))
     if lines:
         raise RunFailed(
-            "the ranks do not stand on the same ground:\n  " + "\n  ".join(lines),
+            "ranks disagree on their inputs:\n  " + "\n  ".join(lines),
             fix="bring the hosts to the same versions, data and weights, then start again",
         )

@@ -147,7 +147,7 @@ class Validate(Hook):
         better = state.best_loss is None or values["valid_loss"] < state.best_loss
         if better:
             state.best_loss, state.best_step, state.validations_without_gain = values["valid_loss"], state.step, 0
-            if self.record.keeper:
+            if self.record.is_primary:
                 self.task.save(self.record.folder / self.task.output / BEST)
         else:
             state.validations_without_gain += 1
@@ -175,20 +175,20 @@ class Save(Hook):
         settings: LoopSettings,
         record: RunRecord,
         clock: Report,
-        ground: Mapping[str, str],
+        fingerprint: Mapping[str, str],
         ranks: int,
     ) -> None:
         super().__init__(settings.updates(settings.save_every), settings.total_updates)
         self.task, self.optimizer, self.record, self.clock = task, optimizer, record, clock
-        self.ground, self.ranks = ground, ranks
+        self.fingerprint, self.ranks = fingerprint, ranks
 
     def run(self, state: State) -> None:
         self.record.phase("saving", step=state.step)
-        if self.record.keeper:
+        if self.record.is_primary:
             output = self.record.folder / self.task.output
             checkpoint.save(
                 self.record.checkpoints, self.task, self.optimizer, state,
-                ground=self.ground, ranks=self.ranks, best=output / BEST,
+                fingerprint=self.fingerprint, ranks=self.ranks, best=output / BEST,
             )  # fmt: skip
             self.task.save(output)
             self.record.event("checkpoint", step=state.step)
@@ -204,7 +204,7 @@ def standard_hooks(
     world: World,
     record: RunRecord,
     stop_requested: Callable[[], bool],
-    ground: Mapping[str, str],
+    fingerprint: Mapping[str, str],
     ranks: int,
 ) -> list[Hook]:
     """Wraps, report, validate, save: the last in this order, so that a checkpoint holds what its validation found."""
@@ -213,7 +213,7 @@ def standard_hooks(
         Wraps(settings, record),
         report,
         Validate(task, settings, world, record, report, stop_requested),
-        Save(task, optimizer, settings, record, report, ground, ranks),
+        Save(task, optimizer, settings, record, report, fingerprint, ranks),
     ]
 
 

@@ -26,20 +26,20 @@ def train(
     record: RunRecord,
     stop_requested: Callable[[], bool] = lambda: False,
     *,
-    ground: Mapping[str, str] | None = None,
+    fingerprint: Mapping[str, str] | None = None,
     circumstances: Circumstances = AS_PLANNED,
 ) -> State:
     """Train to the end, to early stopping, or until any rank is asked to stop; every way out leaves a checkpoint.
 
-    ground: name -> digest of what the run stands on; a checkpoint made on other ground is refused.
+    fingerprint: name -> digest of each input of the run; a checkpoint with another fingerprint is refused.
     """
     ranks, rows_at_once = circumstances.ranks(world.size), circumstances.rows_at_once(settings)
     faults.situate(world, rows_at_once)
     optimizer = make_optimizer(settings)
-    state = _start(task, optimizer, world, record, ground or {}, ranks, circumstances.force)
+    state = _start(task, optimizer, world, record, fingerprint or {}, ranks, circumstances.force)
     balance = Balance(world, settings, state.speeds)
     step = make_step(task, optimizer, settings, world, rows_at_once, balance)
-    hooks = standard_hooks(task, optimizer, settings, world, record, stop_requested, ground or {}, ranks)
+    hooks = standard_hooks(task, optimizer, settings, world, record, stop_requested, fingerprint or {}, ranks)
     global_batch = settings.batch_size * ranks * settings.grad_accumulation_steps
     record.phase("training", step=state.step, steps=settings.total_updates)
     fire(hooks, state, at_start=True)
@@ -60,16 +60,16 @@ def _start(
     optimizer: optim.Optimizer,
     world: World,
     record: RunRecord,
-    ground: Mapping[str, str],
+    fingerprint: Mapping[str, str],
     ranks: int,
     force: bool,
 ) -> State:
     """Where the ranks go on from: one checkpoint on every host, what users take away included, or the beginning."""
-    folder = sync_checkpoints.bring_together(world, record, ground=ground, ranks=ranks, force=force)
+    folder = sync_checkpoints.sync_checkpoints(world, record, fingerprint=fingerprint, ranks=ranks, force=force)
     if folder is None:
         return State()
     state = checkpoint.restore(folder, task, optimizer, State)
-    if record.keeper:
+    if record.is_primary:
         checkpoint.put_back_best(folder, record.folder / task.output / checkpoint.BEST)
         task.save(record.folder / task.output)
     return state

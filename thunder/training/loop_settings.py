@@ -175,7 +175,7 @@ class Circumstances:
     planned_ranks: the ranks that the global batch is made for, 0 for those that there are; fewer accumulate more.
     micro_batch_size: rows that go through the model at once, 0 for the settings' batch size.
     grad_checkpoint: recompute activations though the settings do not ask for it.
-    force: take a checkpoint that was made on other ground.
+    force: take a checkpoint that was made with another fingerprint.
     """
 
     planned_ranks: int = 0

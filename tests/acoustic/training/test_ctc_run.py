@@ -31,7 +31,7 @@ settings = toy_speech.settings(**options)
 prepared = utterances.prepare(settings, utterances.Features((toy_speech.MemoryStore(toy_speech.rows(24)),)))
 task = AcousticTask(settings, prepared, ctc_run.tables(settings, prepared, ring))
 ctc_run.begin(task, record)
-state = loop.train(task, settings, ring, record, ground={"data": prepared.digest()})
+state = loop.train(task, settings, ring, record, fingerprint={"data": prepared.digest()})
 record.finish({"steps": state.step} | ctc_run.test(task, record, ring))
 """
 OPTIONS = {"steps_per_report": 1, "steps_per_eval": 4, "save_every": 6, "learning_rate": 3e-4, "mode": "trajectory+tar"}

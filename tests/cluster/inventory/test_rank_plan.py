@@ -46,7 +46,7 @@ def test_the_environment_says_who_a_rank_is():
         "THUNDER_JOB_ID": "a1b2c3",
         "PYTHONUNBUFFERED": "1",
         "MLX_METAL_FAST_SYNCH": "0",
-        "THUNDER_KEEPER": "0",
+        "THUNDER_IS_PRIMARY": "0",
         "THUNDER_BACKEND": "ring",
     }
 
@@ -133,7 +133,7 @@ def test_a_host_over_ssh_has_its_own_paths_and_tuning():
     assert [plan.is_far for plan in plans] == [True, True]
     assert plans[0].argv == ("~/tt/.venv/bin/python", "-m", "thunder", "rank", "~/tt/runs/r")
     assert plans[1].env["MLX_HOSTFILE"] == "~/my runs/r/hostfile.json"
-    assert all(plan.env["THUNDER_KEEPER"] == "1" and plan.env["A"] == "1" for plan in plans)
+    assert all(plan.env["THUNDER_IS_PRIMARY"] == "1" and plan.env["A"] == "1" for plan in plans)
     assert not any("LD_PRELOAD" in plan.env for plan in plans), "that is the agent's to find on its own host"
 
 
@@ -141,8 +141,8 @@ def test_the_first_rank_of_each_host_keeps_checkpoints():
     here = [Host(name=f"here-{n}", ips=["127.0.0.1"]) for n in range(2)]
     there = [Host(name=f"there-{n}", ssh="mac5", ips=[f"10.0.0.{n + 1}"]) for n in range(2)]
     plans = planned(Cluster(name="c", hosts=here + there), ports=[1, 2, 3, 4])
-    keepers = [plan.env["THUNDER_KEEPER"] for plan in plans]
-    assert keepers == ["1", "0", "1", "0"]
+    primary = [plan.env["THUNDER_IS_PRIMARY"] for plan in plans]
+    assert primary == ["1", "0", "1", "0"]
 
 
 def test_jaccl_gets_its_devices_and_coordinator():

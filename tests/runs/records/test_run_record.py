@@ -39,11 +39,12 @@ def pipe(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("main", "variable", "keeper"), [(True, None, True), (False, None, False), (False, "1", True), (True, "0", False)]
+    ("main", "variable", "is_primary"),
+    [(True, None, True), (False, None, False), (False, "1", True), (True, "0", False)],
 )
-def test_a_keeper_is_the_first_rank_of_a_host(tmp_path, main, variable, keeper):
-    environ = {} if variable is None else {"THUNDER_KEEPER": variable}
-    assert RunRecord.of_rank(tmp_path, main, environ).keeper is keeper
+def test_the_primary_rank_is_the_first_rank_of_a_host(tmp_path, main, variable, is_primary):
+    environ = {} if variable is None else {"THUNDER_IS_PRIMARY": variable}
+    assert RunRecord.of_rank(tmp_path, main, environ).is_primary is is_primary
 
 
 def test_beats_tell_phase_step_and_progress(pipe):

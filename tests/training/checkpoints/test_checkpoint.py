@@ -20,7 +20,7 @@ from thunder.training.checkpoints import checkpoint, checkpoint_manifest
 from thunder.training.state import State
 from thunder.training.step import make_optimizer
 
-GROUND = {"configuration": "c" * 64, "data": "d" * 64, "base weights": "b" * 64}
+FINGERPRINT = {"configuration": "c" * 64, "data": "d" * 64, "base weights": "b" * 64}
 FILES = [checkpoint.WEIGHTS, checkpoint.OPTIMIZER, checkpoint.STATE, "best/adapters.safetensors", checkpoint.MANIFEST]
 
 
@@ -52,13 +52,13 @@ def saved(tmp_path):
     best.mkdir(parents=True)
     mx.save_safetensors(str(best / "adapters.safetensors"), {"a": mx.arange(5)})
     for step in (2, 4, 6):
-        checkpoint.save(tmp_path / "kept", task, optimizer, state_of(step), ground=GROUND, ranks=2, best=best)
+        checkpoint.save(tmp_path / "kept", task, optimizer, state_of(step), fingerprint=FINGERPRINT, ranks=2, best=best)
     return tmp_path / "kept", task, optimizer
 
 
 def newest(root, said=None, **more):
     return checkpoint.newest(
-        root, [].append if said is None else said.append, **{"ground": GROUND, "ranks": 2} | more
+        root, [].append if said is None else said.append, **{"fingerprint": FINGERPRINT, "ranks": 2} | more
     ).name
 
 
@@ -79,7 +79,7 @@ def test_two_are_kept_and_nothing_lies_about(saved):
     # what a killed writer left goes with the next one, and one of the same step gives way
     shutil.copytree(root / "step-0000006", root / ".step-0000008.77")
     shutil.copytree(root / "step-0000006", root / ".step-0000006.old")
-    checkpoint.save(root, task, optimizer, state_of(6), ground=GROUND, ranks=2)
+    checkpoint.save(root, task, optimizer, state_of(6), fingerprint=FINGERPRINT, ranks=2)
     assert sorted(path.name for path in root.iterdir()) == ["step-0000004", "step-0000006"]
 
 
@@ -132,7 +132,7 @@ def test_two_hundred_flipped_bytes_are_all_found(saved):
 
 def test_weights_of_another_run_are_found_out(saved, tmp_path):
     task, optimizer = trained(seed=2)
-    other = checkpoint.save(tmp_path / "other", task, optimizer, state_of(6), ground=GROUND, ranks=2)
+    other = checkpoint.save(tmp_path / "other", task, optimizer, state_of(6), fingerprint=FINGERPRINT, ranks=2)
     shutil.copy(other / checkpoint.WEIGHTS, saved[0] / "step-0000006")
     said: list[str] = []
     assert newest(saved[0], said) == "step-0000004"
@@ -141,7 +141,7 @@ def test_weights_of_another_run_are_found_out(saved, tmp_path):
 
 def test_a_checkpoint_of_another_run_needs_force(saved):
     root = saved[0]
-    now = {"ground": GROUND | {"data": "e" * 64, "base weights": "f" * 64}, "ranks": 3}
+    now = {"fingerprint": FINGERPRINT | {"data": "e" * 64, "base weights": "f" * 64}, "ranks": 3}
     with pytest.raises(ArtifactError) as caught:
         newest(root, **now)
     assert "base weights: bbbbbbbbbbbb -> ffffffffffff; data: dddddddddddd -> eeeeeeeeeeee" in caught.value.message

@@ -8,7 +8,7 @@ import shutil
 import mlx.core as mx
 import pytest
 from ranked_training import run_training
-from test_checkpoint import FILES, GROUND, state_of, trained
+from test_checkpoint import FILES, FINGERPRINT, state_of, trained
 
 from thunder.training.checkpoints import checkpoint, checkpoint_manifest
 from thunder.training.checkpoints.sync_checkpoints import choose
@@ -21,12 +21,12 @@ from thunder.parallel import world
 from thunder.runs.records.run_record import RunRecord
 from thunder.training.checkpoints import checkpoint_manifest, sync_checkpoints
 ring = world.join()
-folders, keepers, more = json.loads(sys.argv[1]), json.loads(sys.argv[2]), json.loads(sys.argv[3])
-record = RunRecord(Path(folders[ring.rank]), ring.is_main, keeper=keepers[ring.rank])
+folders, primary, more = json.loads(sys.argv[1]), json.loads(sys.argv[2]), json.loads(sys.argv[3])
+record = RunRecord(Path(folders[ring.rank]), ring.is_main, is_primary=primary[ring.rank])
 said = []
 record.log = said.append
 try:
-    found = sync_checkpoints.bring_together(ring, record, **more)
+    found = sync_checkpoints.sync_checkpoints(ring, record, **more)
     result = [found and found.name, found and checkpoint_manifest.verify(found)["checksum"]]
 except ThunderError as error:
     result = [type(error).__name__, error.message]
@@ -38,7 +38,7 @@ print(json.dumps([result, said]))
 def disks(tmp_path):
     """Makes a host's checkpoints: `disks("a", 4, 6, seed=1)` is the run's folder."""
 
-    def make(name, *steps, seed=1, ground=None):
+    def make(name, *steps, seed=1, fingerprint=None):
         folder = tmp_path / name
         best = tmp_path / "best"
         best.mkdir(exist_ok=True)
@@ -46,7 +46,13 @@ def disks(tmp_path):
         task, optimizer = trained(seed=seed)
         for step in steps:
             checkpoint.save(
-                folder / "checkpoints", task, optimizer, state_of(step), ground=ground or GROUND, ranks=2, best=best
+                folder / "checkpoints",
+                task,
+                optimizer,
+                state_of(step),
+                fingerprint=fingerprint or FINGERPRINT,
+                ranks=2,
+                best=best,
             )
         folder.mkdir(exist_ok=True)
         return folder
@@ -56,13 +62,13 @@ def disks(tmp_path):
 
 @pytest.fixture
 def share(run_ranks):
-    """Run bring_together on one rank for each folder; returns each rank's ([step folder, checksum], log)."""
+    """Run sync_checkpoints on one rank for each folder; returns each rank's ([step folder, checksum], log)."""
 
-    def run(*folders, keepers=None, force=False):
-        keepers = keepers or [True] * len(folders)
-        more = {"ground": GROUND, "ranks": 2, "force": force}
+    def run(*folders, primary=None, force=False):
+        primary = primary or [True] * len(folders)
+        more = {"fingerprint": FINGERPRINT, "ranks": 2, "force": force}
         results = run_ranks(
-            len(folders), SHARE, json.dumps([str(path) for path in folders]), json.dumps(keepers), json.dumps(more)
+            len(folders), SHARE, json.dumps([str(path) for path in folders]), json.dumps(primary), json.dumps(more)
         )
         assert all(code == 0 for code, _ in results), results
         return [json.loads(text.strip().splitlines()[-1]) for _, text in results]
@@ -124,7 +130,7 @@ def test_ranks_on_one_host_share_its_disk(disks, share):
     """Ranks 0 and 1 on a host without checkpoints, rank 2 on another: rank 0 writes, rank 1 only reads."""
     empty, full = disks("a"), disks("b", 6)
     wanted = ["step-0000006", checksum(full, 6)]
-    answers = share(empty, empty, full, keepers=[True, False, True])
+    answers = share(empty, empty, full, primary=[True, False, True])
     assert [answer for answer, _ in answers] == [wanted] * 3
     assert [path.name for path in empty.glob("checkpoints/*")] == ["step-0000006"]
 
@@ -139,8 +145,8 @@ def test_none_anywhere_is_a_fresh_start_and_none_whole_an_error_on_every_rank(di
 
 
 @pytest.mark.timeout(60)
-def test_one_made_on_other_ground_is_refused_on_every_rank(disks, share):
-    folders = [disks("a"), disks("b", 6, ground=GROUND | {"data": "e" * 64})]
+def test_one_made_with_another_fingerprint_is_refused_on_every_rank(disks, share):
+    folders = [disks("a"), disks("b", 6, fingerprint=FINGERPRINT | {"data": "e" * 64})]
     for answer, _ in share(*folders):
         assert answer[0] == "ArtifactError" and "data: eeeeeeeeeeee -> dddddddddddd" in answer[1]
     answers = share(*folders, force=True)

@@ -31,7 +31,7 @@ def write_checkpoint(root, step, *, seed=None, rate=1e-3):
     state = {name: normal() for name in MOMENTS} | {"step": np.array(step, np.int32)}
     write_tensors(folder / checkpoint_manifest.OPTIMIZER, state | {"learning_rate": np.array(rate, np.float32)})
     (folder / "trainer_state.json").write_text(json.dumps({"step": step}))
-    checkpoint_manifest.write(folder, step=step, ranks=1, ground={"base weights": "b" * 64})
+    checkpoint_manifest.write(folder, step=step, ranks=1, fingerprint={"base weights": "b" * 64})
     return folder
 
 

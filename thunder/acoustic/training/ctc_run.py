@@ -63,7 +63,7 @@ def test(
 
     Returns what results.json holds beside the loop's own numbers, the same on every rank.
     """
-    collectives.sum_numbers(world, [1.0])  # what the keeper of this host wrote last is there from here on
+    collectives.sum_numbers(world, [1.0])  # the primary rank of this host has written its files by now
     best = _best(record.folder / task.output)
     chosen = utterances.chosen(task.prepared.test, task.settings.test_rows)
     mine, done = chosen[world.rank :: world.size], 0

@@ -13,7 +13,7 @@ from thunder.cluster.inventory.openblas import INSTALL_HINT
 HOSTFILE = "hostfile.json"
 FAST_SYNCH = "MLX_METAL_FAST_SYNCH"
 # whether a rank is the first on its host, and keeps checkpoints there
-KEEPER = "THUNDER_KEEPER"
+IS_PRIMARY = "THUNDER_IS_PRIMARY"
 # what the tests let go wrong in a rank
 FAULTS = "THUNDER_FAULTS"
 BACKEND = "THUNDER_BACKEND"
@@ -31,7 +31,7 @@ IDENTITY = (
     "THUNDER_JOB_ID",
     "THUNDER_EVENTS_FD",
     "THUNDER_LIFELINE_FD",
-    KEEPER,
+    IS_PRIMARY,
 )
 FORCED = {
     "PYTHONUNBUFFERED": "1",
@@ -108,7 +108,7 @@ def plan_ranks(
         place = THIS_MACHINE if host.is_this_machine else f"ssh {host.ssh}"
         shared = (tuned if host.is_this_machine else {}) | cluster.env
         shared = {key: value for key, value in shared.items() if key not in IDENTITY} | FORCED
-        said = {KEEPER: "0" if place in seen else "1"}
+        said = {IS_PRIMARY: "0" if place in seen else "1"}
         said |= {FAULTS: user_environ[FAULTS]} if FAULTS in user_environ else {}
         seen.add(place)
         words = (folder if word == str(run_folder) else word for word in command[1:])

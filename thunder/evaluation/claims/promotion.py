@@ -138,7 +138,7 @@ def _memcheck(folders: Sequence[Path]) -> Criterion:
 
 
 def _untainted(folders: Sequence[Path]) -> Criterion:
-    """No run was forced on over other ground, and none says of itself that it saw what it is tested on."""
+    """No run was forced on with another fingerprint, and none says of itself that it saw what it is tested on."""
     faults = []
     for folder in folders:
         faults += [f"{folder.name}: went on by --force ({CHANGES})"] if (folder / CHANGES).exists() else []

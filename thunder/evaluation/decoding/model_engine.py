@@ -44,7 +44,7 @@ class ModelEngine:
         batch_size: int = 16,
         window: int = 0,
         base_only: bool = False,
-        ground: dict[str, Any] | None = None,
+        fingerprint: dict[str, Any] | None = None,
         min_margin: float | None = None,
         margins: bool = False,
         change_margin: float | None = None,
@@ -62,7 +62,7 @@ class ModelEngine:
         self.model, self.tokenizer, self.stops = model, tokenizer, stops
         self.batch_size, self.window, self.base_only = batch_size, window, base_only
         self.chunk = CHUNK * batch_size
-        self._ground = ground or {}
+        self._ground = fingerprint or {}
         self.min_margin, self.margins = min_margin, margins
         self.change_margin, self.change_edits = change_margin, change_edits
         self.prefix = PromptPrefix(model, prefix_cache)

@@ -43,7 +43,7 @@ def _is_judged(row: Judged) -> bool:
 
 
 def page(rows: Sequence[Judged], results: Judged, gate: float | None = None, absent: Sequence[str] = ()) -> Page:
-    """The page; rows as `judge` makes them, results as `summary` does with the ground of the evaluation."""
+    """The page; rows as `judge` makes them, results as `summary` does with the fingerprint of the evaluation."""
     evidence = ", ".join(f"{count} {name}" for name, count in results["evidence_class"].items()) or "no rows"
     said = [fact(name, value) for name, value in sorted(results.get("ground", {}).items()) if value not in (None, 0)]
     of_rules = object_in(results, "gate")

@@ -27,7 +27,7 @@ from thunder.text import distance
 from thunder.text.row_fields import PARTITIONS, UNKNOWN
 
 DECISION = "decision"
-GROUND = ("rules_id", "base_digest", "adapter_digest", "prompt_digest", "decode_digest")
+FINGERPRINT_FIELDS = ("rules_id", "base_digest", "adapter_digest", "prompt_digest", "decode_digest")
 MOST_VALUES = 3
 TEXTS = ("input", "proposal", "output", "reference")
 Record = dict[str, Any]
@@ -176,7 +176,7 @@ def _view(record: Record, place: int) -> RowView:
 def _facts(records: Sequence[Record]) -> list[tuple[str, str]]:
     """What decided, each value once, as far as anybody reads."""
     found = []
-    for name in GROUND:
+    for name in FINGERPRINT_FIELDS:
         values = list(dict.fromkeys(record[name] for record in records if isinstance(record.get(name), str)))
         shown = [fact(name, value)[1] for value in values[:MOST_VALUES]]
         # each row has a prompt of its own

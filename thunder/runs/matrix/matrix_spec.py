@@ -66,7 +66,7 @@ class Comparison(Settings):
 
 
 class Claim(Settings):
-    """What is to be said, on the ground of a comparison, and of how many seeds."""
+    """What is to be said, from a comparison, and of how many seeds."""
 
     text: str = Field(min_length=1)
     comparison: str

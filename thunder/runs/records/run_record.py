@@ -87,14 +87,16 @@ class RunRecord:
     """One rank's way to write down a run.
 
     folder: the run's folder. main: whether this rank writes what there is once a run (rank 0).
-    keeper: whether it writes what every host has: checkpoints and weights (the first rank on each host).
+    is_primary: whether it writes what every host has: checkpoints and weights (the first rank on each host).
     events: descriptor that JSON lines go to for the launcher to follow, or None.
     """
 
-    def __init__(self, folder: Path, main: bool = True, events: int | None = None, keeper: bool | None = None) -> None:
+    def __init__(
+        self, folder: Path, main: bool = True, events: int | None = None, is_primary: bool | None = None
+    ) -> None:
         self.folder = folder
         self.main = main
-        self.keeper = main if keeper is None else keeper
+        self.is_primary = main if is_primary is None else is_primary
         self._events = events
         self._unsent = b""
         self._sending = threading.Lock()
@@ -108,11 +110,11 @@ class RunRecord:
     def of_rank(cls, folder: Path, main: bool, environ: Mapping[str, str] = os.environ) -> RunRecord:
         """The record of a rank that a launcher started: its events go through THUNDER_EVENTS_FD.
 
-        THUNDER_KEEPER is 1 for the first rank on a host; by default that is rank 0 alone.
+        THUNDER_IS_PRIMARY is 1 for the first rank on a host; by default that is rank 0 alone.
         """
         number = environ.get("THUNDER_EVENTS_FD")
-        keeper = environ.get("THUNDER_KEEPER", "1" if main else "0") == "1"
-        return cls(folder, main, int(number) if number else None, keeper)
+        is_primary = environ.get("THUNDER_IS_PRIMARY", "1" if main else "0") == "1"
+        return cls(folder, main, int(number) if number else None, is_primary)
 
     @property
     def checkpoints(self) -> Path:

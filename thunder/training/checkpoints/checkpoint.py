@@ -34,14 +34,14 @@ def save(
     optimizer: optim.Optimizer,
     state: State,
     *,
-    ground: Mapping[str, str] | None = None,
+    fingerprint: Mapping[str, str] | None = None,
     ranks: int = 1,
     best: Path | None = None,
 ) -> Path:
     """Write `step-NNNNNNN` under root (beside, flushed, then renamed) and keep the newest two.
 
-    ground: name -> digest of what the run stands on. ranks: as planned. best: folder of the best weights so far; it
-    goes with the checkpoint, since a host that takes it over has no other copy.
+    fingerprint: name -> digest of each input of the run. ranks: as planned. best: folder of the best weights so far;
+    the checkpoint holds a copy, since a host that receives the checkpoint has no other one.
     The order of rows, the learning rate and dropout are functions of (seed, step), so no random state needs saving.
     """
     beside = make_beside(root, state.step)
@@ -53,7 +53,7 @@ def save(
     digest.write_json(beside / STATE, saved)
     if best is not None and state.best_step is not None and best.is_dir():
         shutil.copytree(best, beside / BEST, ignore=shutil.ignore_patterns(".*"))
-    checkpoint_manifest.write(beside, step=state.step, ranks=ranks, ground=ground or {})
+    checkpoint_manifest.write(beside, step=state.step, ranks=ranks, fingerprint=fingerprint or {})
     folder = put_in_place(beside, root, state.step)
     for old in steps(root)[:-KEPT]:
         shutil.rmtree(old)
@@ -113,14 +113,14 @@ def newest(
     root: Path,
     on_damage: Callable[[str], None] = lambda text: None,
     *,
-    ground: Mapping[str, str] | None = None,
+    fingerprint: Mapping[str, str] | None = None,
     ranks: int = 1,
     force: bool = False,
 ) -> Path | None:
-    """The newest checkpoint that verifies; each damaged one is reported. ground: None asks for no ground at all.
+    """The newest checkpoint that verifies; each damaged one is reported. fingerprint: None accepts any fingerprint.
 
-    Raises ArtifactError where there are checkpoints but none is whole, or where the newest one was made on other
-    ground and `force` does not say to take it all the same.
+    Raises ArtifactError where there are checkpoints but none is whole, or where the newest one has another fingerprint
+    and `force` is false.
     """
     found = whole(root, on_damage)
     if not found:
@@ -128,7 +128,7 @@ def newest(
             raise none_whole(str(root), there)
         return None
     folder, content = found[0]
-    if ground is not None and (lines := checkpoint_manifest.strangeness(content, ground, ranks)):
+    if fingerprint is not None and (lines := checkpoint_manifest.mismatches(content, fingerprint, ranks)):
         refuse_or_report(str(folder), lines, force, on_damage)
     return folder
 
@@ -139,10 +139,10 @@ def none_whole(where: str, count: int) -> ArtifactError:
 
 
 def refuse_or_report(where: str, lines: list[str], force: bool, on_damage: Callable[[str], None]) -> None:
-    """Raises ArtifactError for a checkpoint made on other ground, or reports it where it is wanted all the same."""
-    text = f"{where}: made on other ground: {'; '.join(lines)}"
+    """Raise ArtifactError for a checkpoint with another fingerprint; with `force` report it instead."""
+    text = f"{where}: made from other inputs: {'; '.join(lines)}"
     if not force:
-        raise ArtifactError(text, fix="bring the ground back to what it was, or take the checkpoint with --force")
+        raise ArtifactError(text, fix="restore the inputs of that run, or take the checkpoint with --force")
     on_damage(f"{text}; taken because of --force")
 
 

@@ -1,4 +1,4 @@
-"""What a checkpoint says of itself: format, step, ground, and every file and tensor by digest. Needs no MLX.
+"""Manifest of a checkpoint: format, step, fingerprint, and the digest of every file and tensor. Needs no MLX.
 
 The manifest's bytes are the one rendering of its content and carry a checksum of it, so that a changed byte anywhere
 in a checkpoint is found, here or by a file's digest.
@@ -28,7 +28,7 @@ def render(content: Mapping[str, Any]) -> bytes:
     return digest.with_checksum(content)
 
 
-def write(folder: Path, *, step: int, ranks: int, ground: Mapping[str, str]) -> None:
+def write(folder: Path, *, step: int, ranks: int, fingerprint: Mapping[str, str]) -> None:
     """Describe every file that lies in the folder; the manifest comes last, so that a folder with one is whole."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     names = {path.relative_to(folder).as_posix(): path for path in paths}
@@ -36,7 +36,7 @@ def write(folder: Path, *, step: int, ranks: int, ground: Mapping[str, str]) -> 
         "format": FORMAT,
         "step": step,
         "ranks": ranks,
-        "ground": dict(ground),
+        "ground": dict(fingerprint),
         "files": {name: {"sha256": digest.of_file(path), "bytes": path.stat().st_size} for name, path in names.items()},
         # best/ is the user's copy; its file digest is enough
         "tensors": {
@@ -121,13 +121,13 @@ def _fault(path: Path, recorded: Mapping[str, Any], tensors: dict[str, Any] | No
     return f"its SHA-256 is not the manifest's: changed{where}"
 
 
-def strangeness(content: Mapping[str, Any], ground: Mapping[str, str], ranks: int) -> list[str]:
-    """In what a checkpoint's ground is not that of the run now, a text for each, old -> new (pure)."""
-    then: dict[str, str] = content["ground"]
+def mismatches(content: Mapping[str, Any], fingerprint: Mapping[str, str], ranks: int) -> list[str]:
+    """One text, old -> new, for each input in which a checkpoint's fingerprint differs from the run's (pure)."""
+    saved: dict[str, str] = content["ground"]
     lines = [
-        f"{key}: {then.get(key, '(absent)')[:12]} -> {ground.get(key, '(absent)')[:12]}"
-        for key in sorted(then.keys() | ground.keys())
-        if then.get(key) != ground.get(key)
+        f"{key}: {saved.get(key, '(absent)')[:12]} -> {fingerprint.get(key, '(absent)')[:12]}"
+        for key in sorted(saved.keys() | fingerprint.keys())
+        if saved.get(key) != fingerprint.get(key)
     ]
     if content["ranks"] != ranks:
         lines.append(f"planned ranks: {content['ranks']} -> {ranks}")

@@ -1,4 +1,4 @@
-"""Before the first step all hosts stand on one checkpoint: the newest whole one that any rank holds."""
+"""Give all hosts the same checkpoint before the first step: the newest whole one that any rank has."""
 
 from __future__ import annotations
 
@@ -42,16 +42,16 @@ def choose(held: Sequence[Mapping[int, str]]) -> Chosen | None:
     return Chosen(newest, wanted, source, lacking, tuple(notes))
 
 
-def bring_together(
-    world: World, record: RunRecord, *, ground: Mapping[str, str], ranks: int, force: bool = False
+def sync_checkpoints(
+    world: World, record: RunRecord, *, fingerprint: Mapping[str, str], ranks: int, force: bool = False
 ) -> Path | None:
-    """This rank's folder of the checkpoint that all ranks go on from, copied here where it was missing.
+    """This rank's folder of the checkpoint that all ranks continue from, copied here where it was missing.
 
-    Ranks on one host share a folder of checkpoints, and only the keeper among them writes. ranks: as planned.
+    Ranks on one host share a folder of checkpoints; only the primary rank of the host writes. ranks: as planned.
     None, on every rank, where no rank has any checkpoint.
 
-    Raises ArtifactError, on every rank, where all that there are is damaged, or where the newest one was made on other
-    ground and `force` does not say to take it.
+    Raises ArtifactError, on every rank, where every checkpoint is damaged, or where the newest one has another
+    fingerprint and `force` is false.
     """
     root, damage = record.checkpoints, []
     found = checkpoint.whole(root, damage.append)
@@ -60,7 +60,7 @@ def bring_together(
         {
             "held": [[content["step"], checkpoint_manifest.sha256(folder)] for folder, content in found],
             "strange": {
-                content["step"]: checkpoint_manifest.strangeness(content, ground, ranks) for _, content in found
+                content["step"]: checkpoint_manifest.mismatches(content, fingerprint, ranks) for _, content in found
             },
             "damage": damage,
             "folders": len(checkpoint.steps(root)),
@@ -90,7 +90,7 @@ def _hand_over(world: World, record: RunRecord, chosen: Chosen) -> Path:
     names = ", ".join(str(rank) for rank in chosen.lacking)
     record.log(f"checkpoint of step {chosen.step} goes from rank {chosen.source} to rank {names}")
     giving = world.rank == chosen.source
-    writing = record.keeper and world.rank in chosen.lacking
+    writing = record.is_primary and world.rank in chosen.lacking
     beside = checkpoint.make_beside(root, chosen.step) if writing else None
 
     def pass_on(name: str) -> bytes:
@@ -107,9 +107,9 @@ def _hand_over(world: World, record: RunRecord, chosen: Chosen) -> Path:
     if beside is not None:
         checkpoint_manifest.verify(beside)
         checkpoint.put_in_place(beside, root, chosen.step)
-    # a rank that shares a keeper's folder reads only after the keeper has renamed
+    # a rank that shares the folder of a primary rank reads only after that rank has renamed
     collectives.sum_numbers(world, [1.0])
     assert folder.is_dir() and checkpoint_manifest.sha256(folder) == chosen.sha256, (
-        f"rank {world.rank}: no keeper wrote {folder}"
+        f"rank {world.rank}: no primary rank wrote {folder}"
     )
     return folder

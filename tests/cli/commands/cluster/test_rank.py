@@ -60,7 +60,7 @@ def wait_for(condition, seconds=60):
 
 
 @pytest.mark.timeout(100)
-def test_circumstances_are_used_and_said_and_the_ground_is_the_same(start):
+def test_circumstances_are_used_and_said_and_the_fingerprint_is_the_same(start):
     process, events, log = start("--micro-batch-size", "2", "--grad-checkpoint", "--planned-ranks", "2")
     assert process.wait(90) == 0, log.read_text()
     folder = events.parent
@@ -78,7 +78,7 @@ def test_circumstances_are_used_and_said_and_the_ground_is_the_same(start):
     ]  # fmt: skip
     beats = [event for event in events_of(events) if event["event"] == "beat"]
     assert beats and [beat["progress"] for beat in beats] == sorted(beat["progress"] for beat in beats)
-    # the same run without them stands on the same ground, for they are no configuration
+    # the same run without them has the same fingerprint, since they are no configuration
     process, _, log = start("--planned-ranks", "2")
     assert process.wait(90) == 0, log.read_text()
     # a changed configuration does not, unless it is forced

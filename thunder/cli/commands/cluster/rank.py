@@ -49,7 +49,7 @@ def rank(
     micro_batch_size: Annotated[int, typer.Option(min=0, help="Rows at once; 0 = the batch size.")] = 0,
     grad_checkpoint: Annotated[bool, typer.Option("--grad-checkpoint", help="Recompute activations.")] = False,
     planned_ranks: Annotated[int, typer.Option(min=0, help="Ranks that the global batch is made for.")] = 0,
-    force: Annotated[bool, typer.Option("--force", help="Take a checkpoint made on other ground.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Take a checkpoint with another fingerprint.")] = False,
 ) -> None:
     """Join the ring, train, test; used by the launcher, not by people."""
     faulthandler.enable()
@@ -109,8 +109,8 @@ def train(folder: Path, record: RunRecord, ring: World, stop: Callable[[], bool]
     tokenizer = tokenized_rows.load_tokenizer(base)
     prepared = datasets.prepare(settings, tokenizer, circumstances.ranks(ring.size))
     base_digest = base_model.base_digest(base, base_model.digest_cache())
-    ground = {"configuration": configuration, "data": prepared.rows.digest(), "base weights": base_digest}
-    consistency.agree(ring, ground | environment.versions())
+    fingerprint = {"configuration": configuration, "data": prepared.rows.digest(), "base weights": base_digest}
+    consistency.check_consistency(ring, fingerprint | environment.versions())
     loaded = base_model.load(base)
     ours = {
         "model": settings.model or base.name,
@@ -129,7 +129,7 @@ def train(folder: Path, record: RunRecord, ring: World, stop: Callable[[], bool]
         base_digest=base_digest, ranks=circumstances.ranks(ring.size), root=prefix_cache.folder_of_entries(), base=base,
         log=record.log, progress=record.progress,
     )  # fmt: skip
-    state = loop.train(task, settings, ring, record, stop, ground=ground, circumstances=circumstances)
+    state = loop.train(task, settings, ring, record, stop, fingerprint=fingerprint, circumstances=circumstances)
     results = _trained(state, settings, ring.size, circumstances)
     interrupted = stop() or state.asked_to_stop
     if prepared.rows.test and not interrupted:
@@ -173,13 +173,13 @@ def pretrain(
     configuration, settings = settings.digest(), paths.placed(settings)
     task = base.PretrainTask(circumstances.for_task(settings), open_text.read_text(settings))
     wraps = task.wraps(settings.batch_size * circumstances.ranks(ring.size) * settings.grad_accumulation_steps)
-    ground = {"configuration": configuration, "data": digest.of_value([*task.text.train, *task.text.heldout])}
-    consistency.agree(ring, ground | environment.versions())
+    fingerprint = {"configuration": configuration, "data": digest.of_value([*task.text.train, *task.text.heldout])}
+    consistency.check_consistency(ring, fingerprint | environment.versions())
     record.log(
         f"{len(task.text.train)} lines in {task.rows} sequences, {len(task.text.heldout)} lines held out, "
         f"{task.text.excluded} left out as near correction rows; the run goes over the text {wraps:.2f} times"
     )
-    state = loop.train(task, settings, ring, record, stop, ground=ground, circumstances=circumstances)
+    state = loop.train(task, settings, ring, record, stop, fingerprint=fingerprint, circumstances=circumstances)
     results = _trained(state, settings, ring.size, circumstances) | {
         "wraps": wraps * state.step / settings.total_updates
     }
@@ -203,11 +203,11 @@ def asr(folder: Path, record: RunRecord, ring: World, stop: Callable[[], bool], 
     settings, _ = build(AcousticSettings, [Layer(str(folder / CONFIG), load_yaml(folder / CONFIG))])
     configuration, settings = settings.digest(), paths.placed(settings)
     prepared = utterances.prepare(settings, utterances.open_features(settings.features))
-    ground = {"configuration": configuration, "data": prepared.digest()}
-    consistency.agree(ring, ground | environment.versions())
+    fingerprint = {"configuration": configuration, "data": prepared.digest()}
+    consistency.check_consistency(ring, fingerprint | environment.versions())
     task = AcousticTask(circumstances.for_task(settings), prepared, ctc_run.tables(settings, prepared, ring))
     ctc_run.begin(task, record)
-    state = loop.train(task, settings, ring, record, stop, ground=ground, circumstances=circumstances)
+    state = loop.train(task, settings, ring, record, stop, fingerprint=fingerprint, circumstances=circumstances)
     results = _trained(state, settings, ring.size, circumstances)
     interrupted = stop() or state.asked_to_stop
     if not interrupted:

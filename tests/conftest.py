@@ -23,8 +23,18 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 REPOSITORY = Path(__file__).parents[1]
+STARTUP = REPOSITORY / "tests" / "support" / "startup"
+STARTUP_CACHE = REPOSITORY / ".pytest_cache" / "startup"
+# processes that tests start find this tree's modules wherever they run, and start faster (startup/sitecustomize.py)
+SEARCHED = [str(REPOSITORY), str(STARTUP), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(SEARCHED))
+os.environ["TEST_STARTUP_CACHE"] = str(STARTUP_CACHE)
+STARTUP_CACHE.mkdir(parents=True, exist_ok=True)
+# as launch.sh sets it: workers, ranks and BLAS threads would fight for the cores
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 # what every test may read; tests/data/README.md has the sources and licenses
-TEST_DATA = REPOSITORY / "tests" / "data"
+TESTS = REPOSITORY / "tests"
+TEST_DATA = TESTS / "data"
 # the whole collection, which is not part of the repository: for slow tests only
 SHARED_DATA = REPOSITORY.parent / "shared" / "data"
 needs_shared_data = pytest.mark.skipif(
@@ -174,7 +184,7 @@ def run_ranks(tmp_path):
         processes = []
         for rank in range(size):
             environ = os.environ | {
-                "PYTHONPATH": os.pathsep.join(str(REPOSITORY / part) for part in (".", "tests", "tests/support")),
+                "PYTHONPATH": os.pathsep.join([os.environ["PYTHONPATH"], *map(str, (TESTS, TESTS / "support"))]),
                 "THUNDER_JOB_ID": "abc123",
                 "THUNDER_RANK": str(rank),
             }

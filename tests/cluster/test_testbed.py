@@ -42,7 +42,6 @@ class Testbed:
         self.environ = os.environ | {
             "MACS_STATE": str(self.state),
             "MACS_PREFIX": f"t{os.getpid() % 10000}",
-            "PYTHONPATH": str(REPOSITORY),
         }
         self.cluster = folder / "desk.yaml"
         self.python = str(folder / "python")  # ssh passes no PYTHONPATH on

@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import REPOSITORY, free_port_pair
+from conftest import free_port_pair
 
 from thunder.parallel import world
 
@@ -41,7 +41,6 @@ except RuntimeError as error:
 
 def start(code, hostfile, rank, job, value, deadline):
     environ = os.environ | {
-        "PYTHONPATH": str(REPOSITORY),
         "THUNDER_JOB_ID": job,
         "THUNDER_WORLD_SIZE": "2",
         "MLX_RANK": str(rank),

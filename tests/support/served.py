@@ -11,15 +11,13 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from conftest import REPOSITORY
-
 
 class Served:
     """`thunder agp serve --json` with some options; to be used in a `with`."""
 
     def __init__(self, folder: Path, *words: str) -> None:
         command = [sys.executable, "-P", "-m", "thunder", "agp", "serve", "--json", "--port", "0", "--dev-key"]
-        environ = os.environ | {"PYTHONPATH": str(REPOSITORY), "THUNDER_RUNS": str(folder / "runs")}
+        environ = os.environ | {"THUNDER_RUNS": str(folder / "runs")}
         self.errors = (folder / "errors.txt").open("ab")
         self.process = subprocess.Popen([*command, *words], env=environ, stdout=subprocess.PIPE, stderr=self.errors)
         line = self.process.stdout.readline()

@@ -12,7 +12,6 @@ import time
 import mlx.core as mx
 import numpy as np
 import pytest
-from conftest import REPOSITORY
 from ranked_training import run_training, trained
 
 from thunder.errors import UsageError
@@ -131,7 +130,7 @@ print("came through", flush=True)
 def alone(tmp_path, fault, *more, stderr=subprocess.PIPE, **kept):
     return subprocess.Popen(
         [sys.executable, "-c", ALONE, str(tmp_path), fault, *more],
-        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+        env=os.environ,
         stdout=subprocess.PIPE,
         stderr=stderr,
         **kept,

@@ -14,7 +14,6 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY
 
 from thunder.bridge.proof import keys, provenance
 from thunder.bridge.proof.provenance import Log
@@ -143,7 +142,7 @@ def test_one_writer_at_a_time_and_the_next_after_it_was_killed(log):
     )
     process = subprocess.Popen(
         [sys.executable, "-P", "-c", code, str(log)],
-        env=os.environ | {"PYTHONPATH": str(REPOSITORY)}, stdout=subprocess.PIPE,
+        env=os.environ, stdout=subprocess.PIPE,
     )  # fmt: skip
     try:
         assert process.stdout.readline() == b"open\n"
@@ -269,7 +268,7 @@ def test_kill_9_at_any_moment_loses_nothing_that_was_said_to_be_there(tmp_path):
     path, draw = tmp_path / "p.jsonl", random.Random(2)
     for _ in range(12):
         words = [sys.executable, "-P", "-c", code, str(path)]
-        process = subprocess.Popen(words, env=os.environ | {"PYTHONPATH": str(REPOSITORY)}, stdout=subprocess.PIPE)
+        process = subprocess.Popen(words, env=os.environ, stdout=subprocess.PIPE)
         process.stdout.readline()
         time.sleep(draw.random() / 5)
         process.kill()

@@ -347,7 +347,7 @@ def test_a_run_goes_on_from_another_folder_and_without_its_starting_adapter(laun
     shutil.rmtree(folder / "adapters")
     done = subprocess.run(
         [sys.executable, "-m", "thunder", "resume", str(folder)],
-        cwd=tmp_path, env=os.environ | {"THUNDER_RUNS": str(launcher.runs), "PYTHONPATH": str(REPOSITORY)},
+        cwd=tmp_path, env=os.environ | {"THUNDER_RUNS": str(launcher.runs)},
         capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

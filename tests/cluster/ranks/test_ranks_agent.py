@@ -58,7 +58,7 @@ class Launcher:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             bufsize=0,
-            env=os.environ | {"PYTHONPATH": str(REPOSITORY), "THUNDER_JOB_ID": self.job},
+            env=os.environ | {"THUNDER_JOB_ID": self.job},
         )
         self.reader, self.heard = Reader(MARK), []
 

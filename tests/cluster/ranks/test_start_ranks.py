@@ -20,7 +20,6 @@ from thunder.cluster.inventory.cluster_file import with_local_ranks
 from thunder.cluster.inventory.ports import free_ports
 from thunder.cluster.inventory.rank_plan import plan_ranks
 from thunder.cluster.ranks.start_ranks import StopRequest, failure, run_ranks
-from thunder.config import REPOSITORY
 from thunder.errors import ClusterError, Interrupted, RunFailed, UsageError
 
 pytestmark = pytest.mark.timeout(30)
@@ -84,7 +83,7 @@ class Ranks:
         )
 
     def run(self, script: str, ranks: int = 2, grace: float = 10, on_event=None, **more):
-        environ = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+        environ = os.environ
         return run_ranks(
             self.plans(script, ranks),
             log_folder=self.logs,
@@ -108,7 +107,7 @@ class Ranks:
             stdout=subprocess.PIPE,
             text=True,
             process_group=0,
-            env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+            env=os.environ,
         )
         self.launchers.append(process)
         for _ in range(ranks):

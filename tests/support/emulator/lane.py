@@ -100,7 +100,10 @@ class Lane:
         name = digest(source, shared, *common, *strict, *FLAGS[self.build])
         place = CACHE / f"{name}.cpp"
         if not (CACHE / name).exists():
-            place.write_text(source)
+            CACHE.mkdir(exist_ok=True)
+            beside = place.with_suffix(f".{os.getpid()}")  # another worker may be compiling the same text
+            beside.write_text(source)
+            os.replace(beside, place)
         make([*common, *strict, *FLAGS[self.build], str(place), str(runtime)], CACHE / name)
         return CACHE / name
 

@@ -11,7 +11,7 @@ import sys
 import time
 
 import pytest
-from conftest import REPOSITORY, make_rows, write_rows
+from conftest import make_rows, write_rows
 
 from thunder.config import dump_yaml
 
@@ -30,7 +30,7 @@ def start(tmp_path, tiny_model):
         folder.mkdir(exist_ok=True)
         values = {"model": str(tiny_model), "data": str(data), "iters": 3, "batch_size": 4, "num_layers": 2}
         (folder / "config.yaml").write_text(dump_yaml(values | options), encoding="utf-8")
-        environ = os.environ | {"PYTHONPATH": str(REPOSITORY), "THUNDER_FAULTS": faults, "THUNDER_JOB_ID": "a1"}
+        environ = os.environ | {"THUNDER_FAULTS": faults, "THUNDER_JOB_ID": "a1"}
         with (folder / "events").open("wb") as events, (folder / "log").open("wb") as log:
             started.append(
                 subprocess.Popen(

@@ -141,7 +141,7 @@ def test_a_model_is_interrupted_and_goes_on(tmp_path, tiny_model, capsys):
     rows = write_rows(tmp_path / "rows.jsonl", make_rows(24, seed=2, longest=6))
     words = ["--rows", str(rows), "--model", str(tiny_model), "--batch-size", "1"]
     command = [sys.executable, "-P", "-m", "thunder", "eval", *words, "--out", str(tmp_path / "cut")]
-    process = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(REPOSITORY)}, stderr=subprocess.PIPE)
+    process = subprocess.Popen(command, env=os.environ, stderr=subprocess.PIPE)
     try:
         until = time.monotonic() + 90
         while not lines(tmp_path / "cut" / PARTIAL) and process.poll() is None:
@@ -170,9 +170,7 @@ def lines(path: Path) -> int:
 def test_the_entry_of_its_own(pairs, tmp_path):
     script = REPOSITORY / "scripts" / "eval_agp_nko_adapter.py"
     command = [sys.executable, script, "--rows", pairs, "--engine", "oracle", "--json", "--out", tmp_path / "o"]
-    done = subprocess.run(
-        command, capture_output=True, timeout=60, check=True, env=os.environ | {"PYTHONPATH": str(REPOSITORY)}
-    )
+    done = subprocess.run(command, capture_output=True, timeout=60, check=True, env=os.environ)
     assert json.loads(done.stdout)["exact_after"] == 6
 
 

@@ -13,7 +13,6 @@ import pytest
 import tones
 
 from thunder.cli.main import main
-from thunder.config import REPOSITORY
 from thunder.runs.bundles import bundle
 from thunder.runs.matrix import matrix_spec
 from thunder.runs.matrix.matrix_status import Ledger
@@ -29,7 +28,7 @@ def file(tmp_path, monkeypatch):
 @pytest.mark.timeout(600)
 def test_real_runs_survive_kill_9(file, tmp_path, capsys):
     command = [sys.executable, "-P", "-m", "thunder", "matrix", "run", str(file), "--cluster", "local"]
-    environ = dict(os.environ) | {"PYTHONPATH": str(REPOSITORY)}
+    environ = dict(os.environ)
     driver = subprocess.Popen(command, env=environ, stdout=subprocess.DEVNULL)
     plan = matrix_spec.read(file)
     ledger = Ledger(tmp_path / "runs", plan)

@@ -35,7 +35,7 @@ def written(folder: Path, count: int = 24) -> Path:
 
 
 def thunder(runs: Path, *words: str, timeout: float = 100) -> subprocess.CompletedProcess:
-    environ = os.environ | {"THUNDER_RUNS": str(runs), "PYTHONPATH": str(REPOSITORY), "OPENBLAS_NUM_THREADS": "1"}
+    environ = os.environ | {"THUNDER_RUNS": str(runs), "OPENBLAS_NUM_THREADS": "1"}
     command = [sys.executable, "-P", "-m", "thunder", *words]
     return subprocess.run(
         command, cwd=REPOSITORY, env=environ, capture_output=True, text=True, timeout=timeout, check=False
@@ -132,7 +132,7 @@ def test_the_plan_says_what_will_be_done_and_needs_no_mlx(finished):
     program = (
         f"import sys; from thunder.cli import main; main.main({['asr', *words]!r}); assert 'mlx' not in sys.modules"
     )
-    environ = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    environ = os.environ
     checked = subprocess.run(
         [sys.executable, "-P", "-c", program], env=environ, capture_output=True, text=True, timeout=60, check=False
     )

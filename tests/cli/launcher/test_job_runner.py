@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import REPOSITORY, make_rows, write_rows
+from conftest import REPOSITORY, make_rows, run_main, write_rows
 
 from thunder.text import distance
 
@@ -59,6 +60,12 @@ class Launcher:
     def run(self, *words: str, command: str = "train") -> tuple[int, str, str]:
         return self.finish(self.start(*words, command=command))
 
+    def refused(self, *words: str, command: str = "train") -> tuple[int, str, str]:
+        """The same in this process, where nothing is started."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("THUNDER_RUNS", str(self.runs))
+            return run_main(command, *(self.common if command == "train" else []), *words)
+
     def folder_of(self, err: str) -> Path:
         return self.runs / next(line for line in err.splitlines() if line.startswith("plan: ")).split()[2]
 
@@ -74,17 +81,33 @@ class Launcher:
         raise AssertionError(f"step {step} was not reached: {process.communicate(timeout=5)}")
 
 
-@pytest.fixture
-def launcher(tmp_path, tiny_model):
-    data = tmp_path / "data"
+@contextlib.contextmanager
+def launcher_in(folder: Path, model: Path):
+    """A launcher with 21 training rows, 5 for validation and 4 for the test."""
+    data = folder / "data"
     data.mkdir()
     for seed, (part, count) in enumerate({"train": 21, "valid": 5, "test": 4}.items()):
         write_rows(data / f"{part}.jsonl", make_rows(count, seed=seed))
-    made = Launcher(data, tiny_model, tmp_path / "runs")
+    made = Launcher(data, model, folder / "runs")
     yield made
     for process in made.processes:
         process.kill()
         process.communicate()
+
+
+@pytest.fixture
+def launcher(tmp_path, tiny_model):
+    with launcher_in(tmp_path, tiny_model) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, tiny_model):
+    """A launcher whose run of four steps is over, for tests that start no other; and what the run printed."""
+    with launcher_in(tmp_path_factory.mktemp("finished"), tiny_model) as made:
+        code, out, err = made.run("--iters", "4")
+        assert code == 0, err
+        yield made, out, err
 
 
 def ranks_of(process: subprocess.Popen) -> list[psutil.Process]:
@@ -189,14 +212,18 @@ def test_a_rank_that_dies_at_start_shows_its_own_error(launcher, tiny_model, tmp
 
 
 @pytest.mark.timeout(110)
-def test_resuming_with_other_options_or_other_data_is_refused(launcher, tmp_path):
-    code, _, err = launcher.run("--iters", "4")
-    assert code == 0, err
+def test_resuming_with_other_options_or_other_data_is_refused(finished):
+    launcher, _, err = finished
     name = launcher.folder_of(err).name
-    code, _, err = launcher.run("--resume", name, "--seed", "8")
+    code, _, err = launcher.refused("--resume", name, "--seed", "8")
     assert code == 2 and "seed: 0 in the run, 8 now" in err
-    write_rows(tmp_path / "data" / "train.jsonl", make_rows(22))
-    code, _, err = launcher.run(name, command="resume")
+    rows = launcher.runs.parent / "data" / "train.jsonl"
+    before = rows.read_bytes()
+    write_rows(rows, make_rows(22))
+    try:
+        code, _, err = launcher.refused(name, command="resume")
+    finally:
+        rows.write_bytes(before)
     assert code == 2 and "rows (SHA-256)" in err
 
 
@@ -225,9 +252,8 @@ def test_early_stopping_and_one_rank(launcher):
 
 
 @pytest.mark.timeout(110)
-def test_a_finished_plan_without_a_terminal_has_plain_lines_only(launcher):
-    code, out, err = launcher.run("--iters", "2")
-    assert code == 0
+def test_a_finished_plan_without_a_terminal_has_plain_lines_only(finished):
+    _, out, err = finished
     assert "\x1b" not in out + err and "\r" not in out + err
 
 
@@ -236,7 +262,7 @@ def test_nothing_is_started_where_the_plan_fails(launcher, tmp_path):
     (tmp_path / "data" / "train.jsonl").write_text(
         '{"messages": []}\nnot json\n{"messages": [{"role": "user", "content": "x"}]}\n'
     )
-    code, _, err = launcher.run("--iters", "2")
+    code, _, err = launcher.refused("--iters", "2")
     assert code == 2
     assert all(f"train.jsonl:{line}: " in err for line in (1, 2, 3))
     assert not launcher.runs.exists()
@@ -286,13 +312,13 @@ def test_a_run_that_is_going_on_cannot_be_resumed(launcher):
 
 
 @pytest.mark.timeout(60)
-def test_a_refused_run_leaves_nothing_and_latest_stays(launcher, tmp_path):
-    assert launcher.run("--iters", "1", "--test-rows", "0")[0] == 0
+def test_a_refused_run_leaves_nothing_and_latest_stays(finished, tmp_path):
+    launcher = finished[0]
     before = sorted(path.name for path in launcher.runs.iterdir())
     latest = (launcher.runs / "latest").resolve()
     cluster = tmp_path / "far.yaml"
     cluster.write_text("hosts:\n  - {name: Mac4, ssh: Mac4, ips: [10.0.5.1]}\n")
-    code, _, err = launcher.run("--cluster", str(cluster))
+    code, _, err = launcher.refused("--cluster", str(cluster))
     assert code == 6 and "Mac4" in err
     assert sorted(path.name for path in launcher.runs.iterdir()) == before
     assert (launcher.runs / "latest").resolve() == latest
@@ -309,7 +335,8 @@ def test_a_refused_run_leaves_nothing_and_latest_stays(launcher, tmp_path):
         (["--patience", "1", "--data", "{alone}", "--holdout", "0"], "--patience 1 needs validation rows"),
     ],
 )
-def test_what_would_fail_or_mislead_later_is_refused_at_once(launcher, tmp_path, words, said):
+def test_what_would_fail_or_mislead_later_is_refused_at_once(finished, tmp_path, words, said):
+    launcher = finished[0]
     config = tmp_path / "run.yaml"
     config.write_text("resume: latest\niters: 3\n")
     (tmp_path / "alone").mkdir()
@@ -321,9 +348,9 @@ def test_what_would_fail_or_mislead_later_is_refused_at_once(launcher, tmp_path,
             | {"messages": [{"role": "user", "content": "ߊ " * 99}, {"role": "assistant", "content": "ߊ"}]}
         ],
     )
-    if "--resume" in words:
-        assert launcher.run("--iters", "1", "--test-rows", "0")[0] == 0
-    code, _, err = launcher.run(*(word.format(config=config, long=long, alone=tmp_path / "alone") for word in words))
+    code, _, err = launcher.refused(
+        *(word.format(config=config, long=long, alone=tmp_path / "alone") for word in words)
+    )
     assert code == 2 and said in err, err
     assert "Traceback" not in err
 
@@ -331,7 +358,7 @@ def test_what_would_fail_or_mislead_later_is_refused_at_once(launcher, tmp_path,
 @pytest.mark.timeout(60)
 def test_a_runs_folder_that_cannot_be_made_is_no_traceback(launcher):
     launcher.runs = Path("/dev/null/runs")
-    code, _, err = launcher.run("--iters", "1")
+    code, _, err = launcher.refused("--iters", "1")
     assert code == 2 and "/dev/null" in err and "Traceback" not in err
 
 

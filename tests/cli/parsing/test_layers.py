@@ -6,11 +6,10 @@ import json
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY, make_rows, write_rows
+from conftest import REPOSITORY, make_rows, run_main, write_rows
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -75,7 +74,7 @@ def test_a_named_model_gets_the_safe_preset_and_nothing_of_the_embedded_run(tiny
 def test_the_users_own_names_work_in_files_and_as_flags(tmp_path, alias, field):
     settings, _ = settings_of(yaml(tmp_path, f"{alias}: 97\n"))
     assert getattr(settings, field) == 97
-    code, out, err = run_cli("train", "--dry-run", "--json", f"--{alias.replace('_', '-')}", 97)
+    code, out, err = run_main("train", "--dry-run", "--json", f"--{alias.replace('_', '-')}", 97)
     assert code == 0, err
     assert json.loads(out)["settings"][field] == 97
 
@@ -373,13 +372,9 @@ def test_a_resolved_configuration_reads_back_the_same(tmp_path):
 
 
 def test_help_answers_at_once():
-    """Best of five: importing MLX or transformers alone takes longer than this."""
-    times = []
-    for _ in range(5):
-        started = time.perf_counter()
-        code, out, _ = run_cli("--help")
-        times.append(time.perf_counter() - started)
-        assert code == 0 and "pretrain" in out
+    """Importing MLX or transformers alone takes longer than the whole answer should."""
+    code, out, _ = run_cli("--help")
+    assert code == 0 and "pretrain" in out
     code = "import sys; from thunder.cli.main import main; main(['--help']); print(sorted(sys.modules))"
     loaded = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, cwd=REPOSITORY
@@ -403,9 +398,9 @@ def test_a_dry_run_touches_no_device(tmp_path):
 
 
 def test_a_misspelt_flag_or_command_is_refused_with_the_nearest():
-    code, _, err = run_cli("train", "--num-iter", 3)
+    code, _, err = run_main("train", "--num-iter", 3)
     assert code == 2 and "--num-iters" in err
-    assert run_cli("trian")[0] == 2
+    assert run_main("trian")[0] == 2
 
 
 @pytest.mark.parametrize(
@@ -444,14 +439,14 @@ def test_resume_alone_means_the_newest_run(words, out):
 )
 def test_bad_input_is_named_with_its_fix(words, code, said, tmp_path):
     three = write_rows(tmp_path / "three.jsonl", make_rows(3))
-    got, _, err = run_cli("train", *(word.format(three=three) for word in words))
+    got, _, err = run_main("train", *(word.format(three=three) for word in words))
     assert got == code, err
     assert said in err and "Traceback" not in err
     assert "to fix:" in err
 
 
 def test_json_errors_are_json():
-    code, out, _ = run_cli("train", "--json", "--data", "nowhere")
+    code, out, _ = run_main("train", "--json", "--data", "nowhere")
     assert code == 2
     assert json.loads(out)["exit_code"] == 2
 

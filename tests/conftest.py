@@ -183,15 +183,18 @@ def free_port_pair(count: int) -> list[int]:
     return ports
 
 
-@pytest.fixture
-def run_ranks(tmp_path):
-    """Run a Python script as N ranks of a real ring on loopback; returns each rank's (code, output)."""
+@contextlib.contextmanager
+def rank_runner(folder: Path):
+    """Gives the function that runs a Python script as N ranks of a real ring on loopback.
+
+    The function returns each rank's (code, output). `folder` holds its scripts and host files.
+    """
     started = []
 
     def run(size: int, script: str, *arguments: str, timeout: float = 100) -> list[tuple[int, str]]:
-        hostfile = tmp_path / f"hostfile-{size}-{len(started)}.json"
+        hostfile = folder / f"hostfile-{size}-{len(started)}.json"
         hostfile.write_text(json.dumps([[f"127.0.0.1:{port}"] for port in free_port_pair(size)]))
-        code = tmp_path / f"script-{len(started)}.py"
+        code = folder / f"script-{len(started)}.py"
         code.write_text(script, encoding="utf-8")
         processes = []
         for rank in range(size):
@@ -215,11 +218,20 @@ def run_ranks(tmp_path):
         started.extend(processes)
         return [(process.wait(timeout), process.stdout.read()) for process in processes]
 
-    yield run
-    for process in started:
-        process.kill()
-        process.wait()
-        process.stdout.close()
+    try:
+        yield run
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
+            process.stdout.close()
+
+
+@pytest.fixture
+def run_ranks(tmp_path):
+    """Run a Python script as N ranks; see `rank_runner`."""
+    with rank_runner(tmp_path) as run:
+        yield run
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import shutil
 import mlx.core as mx
 import numpy as np
 import pytest
-from conftest import make_rows, write_rows
+from conftest import make_rows, rank_runner, write_rows
 from mlx import nn
 from mlx.utils import tree_flatten
 from mlx_lm.tuner.trainer import default_loss
@@ -22,11 +22,26 @@ from thunder.parallel.world import World
 from thunder.training.step import gradient_of, make_optimizer, make_step
 
 
+@pytest.fixture(scope="module")
+def trained_once(tmp_path_factory):
+    """Gives `trained` for runs that several tests compare with: its folder, and what it returns."""
+    folder, done = tmp_path_factory.mktemp("trained"), {}
+    with rank_runner(folder) as run:
+
+        def train(ranks, **changes):
+            name = "-".join(map(str, (ranks, *(part for item in sorted(changes.items()) for part in item))))
+            if name not in done:
+                done[name] = trained(run, folder, ranks, name, **changes)
+            return folder / name, done[name]
+
+        yield train
+
+
 @pytest.mark.timeout(280)
-def test_one_rank_of_two_rows_equals_two_ranks_of_one_row(run_ranks, tmp_path):
+def test_one_rank_of_two_rows_equals_two_ranks_of_one_row(trained_once):
     # 19 training rows: the last step of an epoch has one row, and one of the two ranks none
-    one = trained(run_ranks, tmp_path, 1, "one", batch_size=2)
-    two = trained(run_ranks, tmp_path, 2, "two", batch_size=1)
+    _, one = trained_once(1, batch_size=2)
+    _, two = trained_once(2, batch_size=1)
     assert len(one[0]) == 12
     np.testing.assert_allclose(one[0], two[0], rtol=1e-5)
     np.testing.assert_allclose(one[1], two[1], rtol=1e-5)
@@ -73,9 +88,10 @@ def test_one_rank_carries_on_what_two_were_planned_for(run_ranks, tmp_path):
 
 
 @pytest.mark.timeout(280)
-def test_a_run_of_two_goes_on_alone(run_ranks, tmp_path):
+def test_a_run_of_two_goes_on_alone(run_ranks, trained_once, tmp_path):
     """From the checkpoint of step 6 of two ranks, one rank goes on with the same global batch."""
-    two = trained(run_ranks, tmp_path, 2, "two", batch_size=1)
+    folder, two = trained_once(2, batch_size=1)
+    shutil.copytree(folder, tmp_path / "two")
     shutil.rmtree(tmp_path / "two" / "checkpoints" / "step-0000012")
     (tmp_path / "two" / "metrics.jsonl").unlink()
     results = run_training(run_ranks, tmp_path, 1, "two", batch_size=1)
@@ -86,8 +102,8 @@ def test_a_run_of_two_goes_on_alone(run_ranks, tmp_path):
 
 
 @pytest.mark.timeout(280)
-def test_two_runs_are_byte_identical(run_ranks, tmp_path):
-    first = trained(run_ranks, tmp_path, 2, "first", batch_size=1, lora_dropout=0.1)
+def test_two_runs_are_byte_identical(run_ranks, trained_once, tmp_path):
+    _, first = trained_once(2, batch_size=1, lora_dropout=0.1)
     second = trained(run_ranks, tmp_path, 2, "second", batch_size=1, lora_dropout=0.1)
     assert first[3] == second[3]
     assert first[0] == second[0]
@@ -96,20 +112,20 @@ def test_two_runs_are_byte_identical(run_ranks, tmp_path):
 
 
 @pytest.mark.timeout(280)
-def test_all_ranks_end_with_the_same_weights(run_ranks, tmp_path):
-    *_, main = trained(run_ranks, tmp_path, 2, "both", batch_size=1)
-    other = mx.load(str(tmp_path / "both-rank1.safetensors"))
-    mine = mx.load(str(tmp_path / "both" / "adapters" / "adapters.safetensors"))
+def test_all_ranks_end_with_the_same_weights(trained_once):
+    folder, (*_, main) = trained_once(2, batch_size=1)
+    other = mx.load(str(folder.parent / f"{folder.name}-rank1.safetensors"))
+    mine = mx.load(str(folder / "adapters" / "adapters.safetensors"))
     assert main
     assert all(mx.array_equal(mine[key], other[key]).item() for key in mine)
 
 
 @pytest.mark.timeout(280)
-def test_a_resumed_run_is_byte_identical(run_ranks, tmp_path):
+def test_a_resumed_run_is_byte_identical(run_ranks, trained_once, tmp_path):
     """Stopping after step 6 and starting again leaves the very bytes of a run that never stopped."""
-    whole = trained(run_ranks, tmp_path, 2, "whole", batch_size=1, lora_dropout=0.1)
+    folder, whole = trained_once(2, batch_size=1, lora_dropout=0.1)
     halfway = tmp_path / "halfway"
-    shutil.copytree(tmp_path / "whole", halfway)
+    shutil.copytree(folder, halfway)
     shutil.rmtree(halfway / "adapters")
     shutil.rmtree(halfway / "checkpoints" / "step-0000012")
     (halfway / "metrics.jsonl").unlink()
@@ -151,8 +167,8 @@ def test_loss_and_gradient_equal_mlx_lm(tmp_path, batch, mask_prompt):
 
 
 @pytest.mark.timeout(280)
-def test_gradient_checkpointing_changes_nothing(run_ranks, tmp_path):
-    plain = trained(run_ranks, tmp_path, 1, "plain", batch_size=2)
+def test_gradient_checkpointing_changes_nothing(run_ranks, trained_once, tmp_path):
+    _, plain = trained_once(1, batch_size=2)
     checkpointed = trained(run_ranks, tmp_path, 1, "checkpointed", batch_size=2, grad_checkpoint=True)
     np.testing.assert_allclose(plain[0], checkpointed[0], rtol=1e-5)
     assert largest_difference(plain[2], checkpointed[2]) < 1e-5

@@ -98,7 +98,7 @@ class Runs:
 
 def left_over(runs: Path) -> list[str]:
     """Processes that still work on a run, given a moment to end."""
-    until = time.monotonic() + 3
+    until = time.monotonic() + 20
     while True:
         found = []
         for process in psutil.process_iter():

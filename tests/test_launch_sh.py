@@ -313,6 +313,7 @@ def test_killed_owner_leaves_a_lock_that_is_taken_over(place: Place):
     assert code == 0 and f"taking over from process {gone.pid}" in said
 
 
+@pytest.mark.expensive
 def test_two_at_once_install_once(place: Place):
     place.add_python("python3", "3 12 4")
     first = place.start("setup", STUB_WAIT="1")

@@ -232,6 +232,7 @@ def test_proxies_of_the_environment_are_not_asked(fake, monkeypatch):
     assert len(made(http_proposer.Bridge(fake.where, bearer="x" * 16), asked(TEXT))) == 1
 
 
+@pytest.mark.expensive
 def test_nobody_there_and_somebody_who_never_answers(capsys, tmp_path):
     import socket
 
@@ -272,6 +273,7 @@ def test_what_is_no_address(text):
     assert "p@h" not in str(caught.value)
 
 
+@pytest.mark.expensive
 def test_a_real_bridge_before_a_bridge(tmp_path, capsys, monkeypatch):
     """Rows that one bridge proposes for through another are decided as they are with its own engine."""
     monkeypatch.setenv("THUNDER_RUNS", str(tmp_path / "mine"))
@@ -305,6 +307,7 @@ def test_a_real_bridge_before_a_bridge(tmp_path, capsys, monkeypatch):
     assert [line["decision"] for line in found["far"]] == ["accept", "accept", "reject", "reject", "reject"]
 
 
+@pytest.mark.expensive
 def test_a_bridge_before_a_bridge_as_a_service(tmp_path):
     """Each decides by itself and signs its own log; the one that proposes may end, and the other says so."""
     folders = [tmp_path / name for name in ("far", "near")]

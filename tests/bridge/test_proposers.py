@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from thunder.bridge import proposers
 from thunder.bridge.bridge_settings import BridgeSettings
 from thunder.config import REPOSITORY
@@ -9,6 +11,7 @@ from thunder.evaluation import cases
 from thunder.text.chat import CORRECTION_INSTRUCTION
 
 
+@pytest.mark.expensive
 def test_the_engine_has_read_what_every_prompt_begins_with():
     engine = proposers.engine_of(BridgeSettings())
     read = engine.prefix.tokens

@@ -77,6 +77,7 @@ def changed_at(path: Path, place: int) -> None:
         stream.write(bytes([byte ^ 1]))
 
 
+@pytest.mark.expensive
 def test_ckpt_verify_names_the_tensor_of_a_flipped_bit(tmp_path, monkeypatch, asked):
     monkeypatch.setenv("THUNDER_RUNS", str(tmp_path))
     run = planted_runs.recogniser_run(tmp_path)
@@ -174,6 +175,7 @@ def test_tables_check_names_the_cell_of_a_hand_edit(tmp_path, monkeypatch, asked
 # S20
 
 
+@pytest.mark.expensive
 def test_promote_refuses_smoke_evidence(fixtures, asked):
     smoke = fixtures / "smoke.jsonl"
     assert asked("eval", "--rows", smoke, "--engine", f"file:{smoke}", "--out", fixtures / "agp_cer")[0] == 0
@@ -213,6 +215,7 @@ def service(tmp_path, monkeypatch):
     return tmp_path / "vast"
 
 
+@pytest.mark.expensive
 def test_vast_launches_nothing_unchecked_and_destroys_only_after_verify(service, tmp_path, asked):
     file = tmp_path / "m.json"
     broken = {**SMALL, "snapshot": {**SMALL["snapshot"], "rows": 11}}

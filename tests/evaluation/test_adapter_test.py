@@ -36,6 +36,7 @@ def noisy(tiny_model):
     return loaded, tokenizer, stop_tokens(tokenizer, base_model.read_config(tiny_model))
 
 
+@pytest.mark.expensive
 def test_base_and_adapter_on_the_same_rows(tiny_model, some_rows, tmp_path):
     told = []
     trained = noisy(tiny_model)

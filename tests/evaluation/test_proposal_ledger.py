@@ -34,6 +34,7 @@ def test_proposals_come_back(tmp_path):
     assert settings_of(tmp_path / "new" / "folder") == {"rows": "r"}
 
 
+@pytest.mark.expensive
 def test_cut_off_at_every_byte_of_its_last_lines(tmp_path):
     begun(tmp_path)
     whole = (tmp_path / PARTIAL).read_bytes()

@@ -42,6 +42,7 @@ def test_an_adapter_that_says_something(tmp_path, capsys):
     assert (code, found["answers"]) == (0, ("ok", "4 of 4 are text"))
 
 
+@pytest.mark.expensive
 def test_an_adapter_that_only_pads(tmp_path, capsys, monkeypatch):
     """The base's own pad token made the likeliest of all, as training had done to a real adapter."""
     folder = saved(tmp_path / "a", scale=1e-4)

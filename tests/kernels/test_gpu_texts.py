@@ -16,6 +16,8 @@ from thunder.kernels.ctc import gpu as ctc_gpu
 from thunder.kernels.gpu_launch import cuda_body, cuda_header
 from thunder.kernels.ttt_chunk import gpu as ttt_gpu
 
+pytestmark = pytest.mark.expensive
+
 KERNELS = [ttt_gpu.AHEAD, ttt_gpu.BACK, ctc_gpu.SWEEP, ctc_gpu.GRADIENT]
 kernels = pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: kernel.name)
 needs_compiler = pytest.mark.skipif(not COMPILER, reason="neither clang++ nor g++ is installed")

@@ -147,6 +147,7 @@ def test_every_planted_mistake_is_caught(monkeypatch):
     )  # address spaces need clang
 
 
+@pytest.mark.expensive
 @pytest.mark.skipif(not COMPILER, reason="neither clang++ nor g++ is installed")
 @pytest.mark.parametrize("name", ["no barrier after staging", "a barrier that some threads miss", "no retention"])
 def test_a_few_of_them_at_every_run(name, monkeypatch):

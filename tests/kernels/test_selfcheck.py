@@ -36,6 +36,7 @@ def test_kernels_that_agree(metal, capsys):
     assert "were not run" not in said
 
 
+@pytest.mark.expensive
 @needs_compiler
 def test_a_kernel_that_differs_ends_with_1(metal, capsys):
     metal.rewrite = {"ctc_gradient": ctc_gpu.GRADIENT.text().replace("spoken / sum", "spoken")}

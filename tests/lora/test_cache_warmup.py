@@ -20,6 +20,8 @@ from thunder.parallel.world import World
 from thunder.training.hooks import validate
 from thunder.training.step import make_optimizer, make_step
 
+pytestmark = pytest.mark.expensive
+
 ROWS, STEPS = 17, 12
 OPTIONS = {"num_layers": 2, "lora_rank": 4, "batch_size": 3, "learning_rate": 1e-3, "iters": STEPS, "lora_dropout": 0.1}
 

@@ -15,6 +15,8 @@ from thunder.lora.lora_settings import PretrainSettings
 from thunder.training.loop_settings import Circumstances
 from thunder.training.step import gradient_of
 
+pytestmark = pytest.mark.expensive
+
 
 @pytest.fixture
 def settings(tmp_path, monkeypatch):

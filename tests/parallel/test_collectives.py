@@ -14,6 +14,8 @@ from thunder.parallel import collectives, row_order
 from thunder.parallel.consistency import differences
 from thunder.parallel.world import World
 
+pytestmark = pytest.mark.expensive
+
 PREAMBLE = """
 import json, os, sys
 import mlx.core as mx

@@ -13,6 +13,8 @@ from conftest import free_port_pair
 
 from thunder.parallel import world
 
+pytestmark = pytest.mark.expensive
+
 # A rank's whole way: join within a deadline as `thunder rank` has it, agree, then sum for a while.
 RANK = """
 import faulthandler, json, os, sys, time

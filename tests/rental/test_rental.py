@@ -201,6 +201,7 @@ def test_nothing_is_left_running_in_any_order_of_faults(world, tmp_path, name):
 COMMANDS = ("search offers", "create instance", "show instances", "copy", "logs", "stop instance", "destroy instance")
 
 
+@pytest.mark.expensive
 @settings(max_examples=60)
 @given(
     faults=st.dictionaries(

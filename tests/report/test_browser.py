@@ -21,7 +21,7 @@ from thunder.report.pages import evaluation_page, log_page, run_page
 from thunder.report.run_files import Folder
 from thunder.text.row_fields import PARTITIONS
 
-pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason=MISSING)
+pytestmark = [pytest.mark.expensive, pytest.mark.skipif(not (CHROMIUM and DRIVER), reason=MISSING)]
 NKO_FONT = Path("/usr/share/fonts/truetype/noto/NotoSansNKo-Regular.ttf")
 PLAIN_FONTS = Path("/usr/share/fonts/truetype/liberation")
 HOSTILE = "</script><img src=x onerror=document.title='broken'>\u202e<b>"

@@ -31,6 +31,7 @@ def page_with(text):
     return Page(text, text, [(text, text)], [(text, text)], [text], [part], [row], [text])
 
 
+@pytest.mark.expensive
 @pytest.mark.parametrize("text", HOSTILE)
 def test_hostile_texts_stay_texts(text):
     html = rendered(page_with(text))
@@ -51,6 +52,7 @@ VALUES = st.recursive(
 )  # fmt: skip
 
 
+@pytest.mark.expensive
 @settings(max_examples=60)
 @given(VALUES)
 def test_a_data_block_reads_back_and_cannot_end_its_element(value):
@@ -68,6 +70,7 @@ def test_a_page_without_pictures_leaves_the_drawing_out():
     assert len(read_page(html).scripts) == 1 and len(html) < 40_000
 
 
+@pytest.mark.expensive
 def test_the_same_page_twice_is_the_same_file(tmp_path):
     """With the true drawing library: two processes would write the same, too."""
     html_writer.write(page_with("x"), tmp_path / "a")

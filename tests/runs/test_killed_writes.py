@@ -15,6 +15,8 @@ from thunder.runs.hypotheses import frozen_hypothesis
 from thunder.runs.listing import run_index
 from thunder.runs.tables import table_files
 
+pytestmark = pytest.mark.expensive
+
 
 def content_of(folder: Path) -> dict[str, bytes]:
     """Every file that somebody would look at; halves of files and the index are hidden ones."""

@@ -70,6 +70,7 @@ def test_the_generation_prompt_opens_the_models_turn(environment):
     assert rendered == f"<bos><|turn>user\n{CORRECTION_INSTRUCTION}\nߓߊ<turn|>\n<|turn>model\n"
 
 
+@pytest.mark.expensive
 @pytest.mark.parametrize(("template", "end"), [(GEMMA_TEMPLATE, "<turn|>"), (GEMMA3_TEMPLATE, "<end_of_turn>")])
 @given(st.lists(CONTENT, max_size=3), CONTENT)
 def test_the_prompt_is_an_exact_prefix_of_the_conversation(template, end, questions, answer):

@@ -29,6 +29,7 @@ def lives(word: str) -> bool:
     return True
 
 
+@pytest.mark.expensive
 def test_it_accepts_what_the_finder_of_faults_has_no_fault_with_for_every_short_word():
     words = ["".join(word) for length in range(5) for word in itertools.product(KINDS, repeat=length)]
     assert [word for word in words if accepts(word) != keeps_the_rules(word)] == []
@@ -43,6 +44,7 @@ SYLLABLES = st.lists(
 )
 
 
+@pytest.mark.expensive
 @given(
     st.text(st.sampled_from(LETTERS_AND_MARKS), max_size=10) | SYLLABLES.map(lambda all_: "".join(map("".join, all_)))
 )

@@ -98,6 +98,7 @@ def full_latin(draw) -> str:
     return nfc("".join(parts))
 
 
+@pytest.mark.expensive
 @settings(max_examples=300)
 @given(full_latin())
 def test_latin_in_full_tone_comes_back(word):
@@ -142,6 +143,7 @@ def spelled(beats):
         yield onset if dropped else onset + vowel + ("\u07f2" if nasal else "") + tone
 
 
+@pytest.mark.expensive
 @settings(max_examples=300)
 @given(st.lists(nko_word(), min_size=1, max_size=3))
 def test_nko_spelled_by_the_rules_comes_back(words):

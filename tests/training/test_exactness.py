@@ -21,6 +21,8 @@ from thunder.parallel import row_order
 from thunder.parallel.world import World
 from thunder.training.step import gradient_of, make_optimizer, make_step
 
+pytestmark = pytest.mark.expensive
+
 
 @pytest.fixture(scope="module")
 def trained_once(tmp_path_factory):

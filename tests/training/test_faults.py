@@ -19,6 +19,8 @@ from thunder.parallel.world import World
 from thunder.runs.records.run_record import RunRecord
 from thunder.training import faults
 
+pytestmark = pytest.mark.expensive
+
 
 @pytest.fixture
 def armed(tmp_path):

@@ -67,6 +67,7 @@ def test_probing_moves_no_weight_and_ends_in_training_mode(task):
     assert hooks.validate(task, World(), lambda: next(asked)) is None, "a stop is heard while the probe is scored"
 
 
+@pytest.mark.expensive
 def test_a_run_can_be_named(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("THUNDER_RUNS", str(tmp_path))
     assert main(["train", "--dry-run", "--json", "--ranks", "1", "--run-name", "matrix.cell-s1"]) == 0

@@ -39,6 +39,7 @@ def test_corpora_have_a_limit_of_ten_and_it_decides_nothing_of_what_is_computed(
     assert "max_wraps" in CIRCUMSTANCES and lora.digest() == lora.model_copy(update={"max_wraps": 99}).digest()
 
 
+@pytest.mark.expensive
 def test_train_refuses_before_anything_is_started(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("THUNDER_RUNS", str(tmp_path))
     words = ["train", "--ranks", "1", "--batch-size", "4", "--dry-run"]

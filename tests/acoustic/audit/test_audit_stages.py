@@ -43,6 +43,7 @@ def broken(recogniser, parts, said=None, **options) -> dict[str, str]:
     return {one.name: one.state for one in found if one.state != "ok"}
 
 
+@pytest.mark.expensive
 def test_a_legal_head_passes_every_condition(legal):
     recogniser, parts, _ = legal
     found = eval_stage.stage(recogniser, parts.features, parts.test, reported(recogniser, parts), 3)
@@ -120,6 +121,7 @@ def with_adapter(recogniser, kind):
     return recogniser
 
 
+@pytest.mark.expensive
 @pytest.mark.parametrize("kind, rule", [
     (LearnsFirst, "read before learning"), (Shares, "neighbours"), (Stubborn, "rate 0"), (Erodes, "slow weights"),
 ])  # fmt: skip
@@ -128,6 +130,7 @@ def test_planted_adapters_are_caught(legal, kind, rule):
     assert broken(with_adapter(recogniser, kind), parts).get(rule) == "violation"
 
 
+@pytest.mark.expensive
 def test_what_is_carried_over_never_passes(legal):
     """From test to test: the same thing twice is not the same, and nothing can be told. Within a test: caught."""
     recogniser, parts, _ = legal
@@ -143,11 +146,13 @@ class Peeks(Recogniser):
         return said | {"asr_text": example.text or said["asr_text"]}
 
 
+@pytest.mark.expensive
 def test_a_recogniser_that_looks_at_references_is_caught(legal):
     recogniser, parts, made = legal
     assert broken(Peeks(recogniser.model, made, recogniser.settings), parts)["labels"] == "violation"
 
 
+@pytest.mark.expensive
 def test_reported_texts_have_to_be_those_that_are_heard(legal):
     recogniser, parts, _ = legal
     said = reported(recogniser, parts)
@@ -156,12 +161,14 @@ def test_reported_texts_have_to_be_those_that_are_heard(legal):
     assert broken(recogniser, parts, said, same_machine=False) == {"reported": "inconclusive"}
 
 
+@pytest.mark.expensive
 def test_utterances_within_a_chunk_prove_nothing(legal):
     recogniser, parts, _ = legal
     recogniser.model.adapter.chunk = 1000
     assert broken(recogniser, parts) == {"it adapts": "inconclusive"}
 
 
+@pytest.mark.expensive
 def test_what_is_no_distribution_is_caught(legal, monkeypatch):
     recogniser, parts, _ = legal
     real = eval_stage.Probe.hear
@@ -187,10 +194,12 @@ def pipeline(legal, **changes):
     return {one.name: one.state for one in pipeline_stage.stage(**given | changes)}
 
 
+@pytest.mark.expensive
 def test_a_clean_pipeline_passes(legal):
     assert set(pipeline(legal).values()) == {"ok"}
 
 
+@pytest.mark.expensive
 def test_planted_faults_of_a_pipeline(legal):
     recogniser, parts, made = legal
     ids = {part: [one.id for one in getattr(parts, part)] for part in ("train", "valid", "test")}
@@ -201,12 +210,14 @@ def test_planted_faults_of_a_pipeline(legal):
     assert pipeline(legal, tables=seen, same_machine=False)["tables"] == "inconclusive"
 
 
+@pytest.mark.expensive
 def test_the_last_digits_of_another_blas_are_no_violation(legal):
     for by, state in ((1e-6, "ok"), (1e-3, "violation")):
         other = replace(legal[2], scalar_mean=legal[2].scalar_mean + by * np.abs(legal[2].scalar_mean).max())
         assert pipeline(legal, tables=other)["tables"] == state
 
 
+@pytest.mark.expensive
 def test_a_trainer_that_reads_the_test_is_caught(legal, monkeypatch):
     """The codebook is fitted on everything: the test's features were read, and other ones give other weights."""
     real = training_statistics.fit
@@ -217,6 +228,7 @@ def test_a_trainer_that_reads_the_test_is_caught(legal, monkeypatch):
     assert (found["reads"], found["end to end"], found["tables"]) == ("violation",) * 3
 
 
+@pytest.mark.expensive
 def test_a_trainer_that_learns_from_labels_of_the_test_is_caught(legal, monkeypatch):
     class Leaks(AcousticTask):
         def __init__(self, settings, prepared, made):
@@ -228,6 +240,7 @@ def test_a_trainer_that_learns_from_labels_of_the_test_is_caught(legal, monkeypa
     assert found["end to end"] == "violation" and found["reads"] == "ok", "nothing of the features was read"
 
 
+@pytest.mark.expensive
 def test_what_a_run_began_with_is_not_looked_at(legal, tmp_path):
     recogniser, parts, made = legal
     task = AcousticTask(recogniser.settings, parts, made)

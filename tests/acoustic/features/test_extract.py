@@ -56,6 +56,7 @@ def test_logmel_of_each_recording(tmp_path):
         assert one.audio_sha256 == digest.of_file(source / f"{one.id}.flac")
 
 
+@pytest.mark.expensive
 def test_whisper_keeps_the_frames_that_hold_audio(tmp_path):
     import mlx.core as mx
 

@@ -64,6 +64,7 @@ def measured(folder, *arguments, timeout):
     return json.loads(done.stdout)
 
 
+@pytest.mark.expensive
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")
 @pytest.mark.parametrize("dtype", ["fp16", pytest.param("int8", marks=pytest.mark.slow)])
 def test_ten_thousand_utterances_in_bounded_memory(tmp_path, dtype):

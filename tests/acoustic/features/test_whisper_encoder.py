@@ -36,6 +36,7 @@ def plain(model):
     return outputs(model)
 
 
+@pytest.mark.expensive
 def test_equals_the_stored_outputs_of_transformers(plain):
     found, _ = plain
     wanted = np.load(oracle.STORED)["outputs"]

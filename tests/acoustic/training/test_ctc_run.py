@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from conftest import REPOSITORY
 
+pytestmark = pytest.mark.expensive
+
 TRAIN = """
 import json, sys
 from pathlib import Path

@@ -45,6 +45,7 @@ def test_the_loss_is_the_sum_of_those_of_single_utterances(downsample):
     assert batch.tokens == sum(len(made.prepared.train[row].labels) for row in (0, 3, 5, 6))
 
 
+@pytest.mark.expensive
 @pytest.mark.parametrize("mode", MODES)
 def test_every_mode_learns(mode):
     made, losses = trained(18, mode=mode, conditioning="attn-bias" if "tar" in mode else "add")
@@ -52,6 +53,7 @@ def test_every_mode_learns(mode):
     assert all(np.isfinite(array).all() for array in weights(made).values())
 
 
+@pytest.mark.expensive
 def test_a_learning_rate_of_zero_trains_exactly_the_model_without_fast_weights():
     plain, with_them = trained(6, dropout=0.1), trained(6, dropout=0.1, mode="ttt", ttt_lr=0.0)
     assert plain[1] == with_them[1]
@@ -119,6 +121,7 @@ def test_the_control_shuffles_the_scalars_of_each_utterance_in_one_way():
     assert mx.array_equal(control.batch([0, 3], 1).arrays[5][0, :frames], two[5][0, :frames])
 
 
+@pytest.mark.expensive
 def test_a_head_with_fewer_positions_than_frames_is_refused_by_name():
     from thunder.errors import UsageError
 

@@ -380,6 +380,7 @@ def with_one_odd_character(draw):
     return asked, changed(asked[:at], draw(st.integers(0, 1))) + odd + asked[at + draw(st.integers(0, 1)) :]
 
 
+@pytest.mark.expensive
 @given(edited() | with_one_odd_character(),
        st.sampled_from(["stable", "boundary", "uncertain", "novelty", "other", None]))  # fmt: skip
 @settings(max_examples=500)
@@ -421,6 +422,7 @@ def latin_edited(draw):
     return "".join(letters)
 
 
+@pytest.mark.expensive
 @given(latin_edited())
 @settings(max_examples=300)
 def test_no_accepted_text_of_a_latin_row_breaks_a_hard_rule(proposal):
@@ -534,6 +536,7 @@ def test_engines_of_the_evaluation(engine, decisions):
         assert gate.decide(Evidence(case.input, proposal, case.partition, case.script), BOOK).decision in decisions
 
 
+@pytest.mark.expensive
 def test_a_reason_is_short_whatever_is_proposed():
     for text in ("." * 100_000, "1" * 100_000 + TEXT, TEXT * 500, "\u202e" * 50_000, "\U000e0041ꙮ" * 9999):
         verdict = decide(TEXT, text)

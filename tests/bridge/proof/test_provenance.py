@@ -61,6 +61,7 @@ def test_it_goes_on_where_it_was(log):
     assert provenance.verify(log, RING).lines == 41
 
 
+@pytest.mark.expensive
 @pytest.mark.parametrize("ring", [RING, None])
 def test_single_bit_flips_are_all_found_at_their_line(log, ring):
     data = log.read_bytes()

@@ -316,6 +316,7 @@ def test_what_waits_at_the_end_is_still_answered(serve):
     assert not client.worker.is_alive()
 
 
+@pytest.mark.expensive
 def test_the_model_answers_alike_alone_and_together(serve, tiny_model):
     settings = ServeSettings(engine="mlx", model=str(tiny_model), batch_size=8)
     client = ready(serve(lambda: engine_of(settings), engine="mlx", batch_size=8, linger_ms=50))

@@ -26,6 +26,8 @@ from thunder.bridge.service import header_timeout, server
 from thunder.cli.main import main
 from thunder.errors import UsageError
 
+pytestmark = pytest.mark.expensive
+
 TEXT = "ߣߋߤߍߛߍ ߡߌ ߓ"
 
 

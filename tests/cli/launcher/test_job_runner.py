@@ -20,6 +20,8 @@ from conftest import REPOSITORY, make_rows, run_main, write_rows
 
 from thunder.text import distance
 
+pytestmark = pytest.mark.expensive
+
 
 class Launcher:
     """Starts `thunder train`, with a runs folder of its own."""

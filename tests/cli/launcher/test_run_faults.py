@@ -21,6 +21,8 @@ import psutil
 import pytest
 from conftest import REPOSITORY, make_rows, write_rows
 
+pytestmark = pytest.mark.expensive
+
 STEPS = 12
 OPTIONS = f"--iters {STEPS} --steps-per-report 1 --steps-per-eval 6 --save-every 3 --num-layers 2 --ranks 2"
 # One entry for each of 20 places in a run's life; None where a rank has no such place, and the next best is taken.

@@ -61,6 +61,7 @@ def test_a_named_model_gets_the_safe_preset_and_nothing_of_the_embedded_run(tiny
     assert not any("embedded" in source for source in sources.values())
 
 
+@pytest.mark.expensive
 @pytest.mark.parametrize(
     ("alias", "field"),
     [
@@ -79,6 +80,7 @@ def test_the_users_own_names_work_in_files_and_as_flags(tmp_path, alias, field):
     assert json.loads(out)["settings"][field] == 97
 
 
+@pytest.mark.expensive
 @pytest.mark.parametrize("flag", [name for name in names_of(LoraSettings) if name not in ("scale", "lr")])
 def test_every_option_is_a_flag(flag):
     """--help names each field and alias."""
@@ -104,6 +106,7 @@ def help_text(command):
     return HELP[command]
 
 
+@pytest.mark.expensive
 def test_pretrain_help_names_its_options():
     for field in PretrainSettings.model_fields:
         assert f"--{field.replace('_', '-')}" in help_text("pretrain")
@@ -371,6 +374,7 @@ def test_a_resolved_configuration_reads_back_the_same(tmp_path):
     assert again == settings and again.digest() == settings.digest()
 
 
+@pytest.mark.expensive
 def test_help_answers_at_once():
     """Importing MLX or transformers alone takes longer than the whole answer should."""
     code, out, _ = run_cli("--help")
@@ -382,6 +386,7 @@ def test_help_answers_at_once():
     assert not any(f"'{heavy}'" in loaded for heavy in ("mlx", "transformers", "numpy", "pydantic"))
 
 
+@pytest.mark.expensive
 def test_a_dry_run_touches_no_device(tmp_path):
     """The plan comes without MLX being imported at all."""
     code = (
@@ -415,6 +420,7 @@ def test_resume_alone_means_the_newest_run(words, out):
     assert cli.with_resume_value(words) == out
 
 
+@pytest.mark.expensive
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [

@@ -25,6 +25,7 @@ def elsewhere(monkeypatch):
     return move
 
 
+@pytest.mark.expensive
 @settings(max_examples=150)
 @given(st.sampled_from(["/home/a/thunder", "/home/a", "/srv", "/home/ab"]), INSIDE)
 def test_here_a_path_comes_back_as_it_was(root, name):

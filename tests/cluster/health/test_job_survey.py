@@ -216,6 +216,7 @@ def test_no_python():
     assert said.reach.kind == "no python" and "tt/python cannot be started" in said.reach.message
 
 
+@pytest.mark.expensive
 def test_a_host_that_is_not_reached_and_one_that_hangs():
     never = threading.Event()
 

@@ -124,6 +124,7 @@ def test_the_program_answers_by_itself():
     assert "assign" in json.loads(line.removeprefix(probe_program.MARK))["20001"], "one of two addresses is not here"
 
 
+@pytest.mark.expensive
 def test_a_local_cluster_is_healthy_but_for_what_this_machine_lacks():
     said = cluster_status.check(with_local_ranks(2))
     assert [
@@ -250,6 +251,7 @@ def test_each_host_is_asked_for_its_own_ports():
     assert asked == {"m4": [[20001]], "m5": [[20002]]}
 
 
+@pytest.mark.expensive
 @pytest.mark.parametrize("silent", ["send", "receive"])
 def test_a_measurement_that_hangs_does_not_hang_us(silent):
     """The hosts answer pings, and one end of the measurement never says anything: a warning, in time."""

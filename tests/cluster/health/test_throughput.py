@@ -88,6 +88,7 @@ def test_nothing_is_sent_to_a_stranger(monkeypatch):
     assert set(got[i : i + 16].hex() for i in range(0, len(got), 16)) == {TOKEN}
 
 
+@pytest.mark.expensive
 def test_nobody_there(receiving, monkeypatch):
     wanted, answer = receiving
     assert "nobody came" in answer.result(5)["fault"]

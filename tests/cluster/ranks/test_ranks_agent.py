@@ -24,7 +24,7 @@ from thunder.config import REPOSITORY
 from thunder.digest import of_file
 from thunder.errors import ClusterError, Interrupted, UsageError
 
-pytestmark = pytest.mark.timeout(40)
+pytestmark = [pytest.mark.expensive, pytest.mark.timeout(40)]
 
 AGENT = """
 import sys

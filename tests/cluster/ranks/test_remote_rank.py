@@ -130,6 +130,7 @@ def test_what_it_is_asked(log):
     rank.close()
 
 
+@pytest.mark.expensive
 @pytest.mark.parametrize("size", [1, 7, 1000])
 def test_banners_and_pieces_before_it_is_ready(log, size):
     words = b"Welcome to Mac4!\r\nYou have mail.\n\xff\xfe\n{}\nTHUNDER\n" + READY
@@ -269,12 +270,14 @@ def test_a_channel_that_ends_while_the_rank_runs(tmp_path, before):
     assert isinstance(failure(ends), ClusterError)
 
 
+@pytest.mark.expensive
 def test_a_host_that_falls_silent_is_lost(tmp_path, monkeypatch):
     monkeypatch.setattr(remote_rank, "SILENCE", 1.0)
     ends, _, seconds = follow(tmp_path, said("event", event={"event": "step", "step": 1}))
     assert "nothing was heard from it for 1 s" in ends[0].lost and cause(ends).kind == "host lost" and seconds < 6
 
 
+@pytest.mark.expensive
 def test_a_rank_that_stalls_there_is_told_to_dump_and_killed(tmp_path, monkeypatch):
     monkeypatch.setattr(remote_rank, "LAST_WORDS", 0.5)
     stream = Stream(READY)
@@ -366,6 +369,7 @@ def test_ctrl_c_while_a_host_does_not_answer(tmp_path):
     assert time.monotonic() - begun < 5 and all(stream.closed for stream in streams)
 
 
+@pytest.mark.expensive
 def test_interrupted_by_the_user_there(tmp_path):
     stop, stream = StopRequest(), Stream(READY)
     plain = stream.send

@@ -85,6 +85,7 @@ JSON = st.recursive(
 )
 
 
+@pytest.mark.expensive
 @settings(max_examples=150)
 @given(st.dictionaries(st.sampled_from(sorted(GOOD)), JSON, min_size=1, max_size=3))
 def test_whatever_is_sent_is_a_rank_or_a_refusal(changed):

@@ -28,6 +28,7 @@ def rows():
     return [json.loads(line) for split in SPLITS for line in (SHIPPED / f"{split}.jsonl").open(encoding="utf-8")]
 
 
+@pytest.mark.expensive
 @pytest.mark.parametrize("name", ["train.jsonl", "valid.jsonl", "test.jsonl", "README.md"])
 def test_what_is_shipped_is_what_the_generator_makes(made, name):
     assert (SHIPPED / name).read_bytes() == (made / name).read_bytes()

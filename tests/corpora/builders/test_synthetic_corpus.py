@@ -147,6 +147,7 @@ def test_a_benchmark_is_no_clean_text_even_in_other_bytes(tmp_path, monkeypatch)
         choose(path)
 
 
+@pytest.mark.expensive
 def test_each_text_has_the_same_chance(tmp_path):
     path = tmp_path / "lines.txt"
     path.write_text("".join(f"line {number:03}\n" for number in range(200)), encoding="utf-8")

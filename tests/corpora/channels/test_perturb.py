@@ -48,6 +48,7 @@ def micro_cer(damaged: list[str], texts: list[str]) -> float:
     return sum((count(*pair) for pair in zip(damaged, texts, strict=True)), ErrorCount()).rate
 
 
+@pytest.mark.expensive
 @pytest.mark.parametrize(
     ("which", "target"),
     [("hand-written", 0.05), ("hand-written", 0.4), ("learned", 0.05), ("learned", 0.4), ("planted", 0.1)],
@@ -61,6 +62,7 @@ def learned_again(target: float) -> Channel:
     return learn(zip(corrupt_all(hand_written(), TEXTS, 1, target), TEXTS, strict=True))
 
 
+@pytest.mark.expensive
 def test_a_channel_that_is_learned_from_its_own_texts_has_its_rates():
     texts = TEXTS * 10
     natural = sum(
@@ -84,6 +86,7 @@ def test_a_channel_that_is_learned_from_its_own_texts_has_its_rates():
     assert again.provenance["cer"] == pytest.approx(natural, rel=0.05)
 
 
+@pytest.mark.expensive
 def test_with_a_target_the_errors_keep_their_proportions():
     again = learn(zip(corrupt_all(planted(), TEXTS * 4, 2, 0.05), TEXTS * 4, strict=True))
     ratio = rate(again, "\u07eb", "") / rate(again, "\u07ec", "\u07eb")

@@ -13,6 +13,7 @@ def shares(one, other, size):
     return any(one[at : at + size] in other for at in range(len(one) - size + 1))
 
 
+@pytest.mark.expensive
 @settings(max_examples=150)
 @given(TEXTS, TEXTS, st.integers(1, 6))
 def test_as_brute_force_finds_them(held_texts, others, size):

@@ -26,6 +26,7 @@ def worlds(tmp_path_factory):
     return {name: planted_worlds.train(root, name) for name in ("healthy", "leak", "overfit", "placeholder")}
 
 
+@pytest.mark.expensive
 @pytest.mark.parametrize("name, verdict, code, sign", [
     ("healthy", "healthy", 0, None), ("leak", "leak_suspected", 3, "F1"), ("overfit", "overfit", 0, "F8"),
     ("placeholder", "invalid_training", 4, "F5"),

@@ -180,6 +180,7 @@ def passed(run: Path, **states: str) -> None:
     audit_record.write(run, stages, dict.fromkeys(audit_record.STAGES, "of a test"))
 
 
+@pytest.mark.expensive
 def test_an_audit_of_both_stages_is_needed_and_enough(root):
     for kind, mode in (("plain", "trajectory"), ("traj", "trajectory+ttt")):
         for seed in (1, 2, 3):

@@ -34,6 +34,7 @@ def drawn(count, seed):
     return np.random.default_rng(seed).integers(1, VOCABULARY, count).tolist()
 
 
+@pytest.mark.expensive
 @settings(max_examples=6)
 @given(st.lists(st.tuples(st.integers(0, 29), st.lists(TOKENS, min_size=1, max_size=12)), min_size=1, max_size=4))
 def test_rows_that_go_on_from_one_are_what_they_are_as_a_whole(model, branches):

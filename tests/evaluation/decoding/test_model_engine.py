@@ -21,6 +21,8 @@ from thunder.lora import adapter_files, adapters, base_model, tokenized_rows
 from thunder.lora.lora_settings import LoraSettings
 from thunder.text.chat import correction_messages
 
+pytestmark = pytest.mark.expensive
+
 COUNT = 14
 
 

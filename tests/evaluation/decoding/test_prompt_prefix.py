@@ -15,6 +15,8 @@ from thunder.evaluation.decoding.prompt_prefix import LONGEST, SHORTEST, PromptP
 from thunder.evaluation.decoding.scoring import Scored, log_probabilities
 from thunder.evaluation.engines import nothing
 
+pytestmark = pytest.mark.expensive
+
 STOPS = {1, *range(3, VOCABULARY, 9)}
 LIMIT = 9
 UNLIKE = "lfm2"

@@ -17,6 +17,8 @@ from thunder.evaluation.decoding.scoring import log_probabilities
 from thunder.lora import base_model, tokenized_rows
 from thunder.text.distance import edits
 
+pytestmark = pytest.mark.expensive
+
 
 @pytest.fixture(scope="module")
 def loaded(tiny_model):

@@ -92,6 +92,7 @@ def test_random_batches_equal_the_recursions(backend, seed, rows, length, longes
     assert np.array_equal(np.array(flags), np.isinf(losses))
 
 
+@pytest.mark.expensive
 @both
 def test_long_rows_keep_their_gradient(backend):
     arrays = oracle.batch(3, 2, 700, 60, 20)
@@ -151,6 +152,7 @@ def test_arrays_may_lie_in_memory_in_any_order(backend):
     assert mx.array_equal(ctc_loss(turned, rest[0], wide, rest[2], backend=backend), plain)
 
 
+@pytest.mark.expensive
 @both
 @pytest.mark.parametrize("kind", [mx.float16, mx.bfloat16])
 def test_half_precision_logits_are_swept_in_float32(backend, kind):
@@ -174,6 +176,7 @@ def test_the_upstream_weight_scales_each_row():
     np.testing.assert_allclose(np.array(gradient), wanted, atol=1e-5)
 
 
+@pytest.mark.expensive
 def test_compiled_steps_get_the_reference_and_the_same_loss():
     arrays = list(map(mx.array, oracle.batch(15, 3, 25, 4, 6)))
     arrays[1] = mx.array([25, 25, 25])

@@ -143,6 +143,7 @@ def test_half_precision_inputs_keep_a_float32_state(kind):
     assert gradient(halves[0]).dtype == kind
 
 
+@pytest.mark.expensive
 def test_memory_of_the_gradient_grows_with_the_root_of_the_chunks():
     def peak(length):
         q, k, v, eta, state, _ = map(mx.array, oracle.arrays(8, 1, length, 1, 64, 64))
@@ -160,6 +161,7 @@ def test_memory_of_the_gradient_grows_with_the_root_of_the_chunks():
     assert used < every_state / 5  # the root takes an eighth, as MLX frees; all, forwards and backwards, would be 2
 
 
+@pytest.mark.expensive
 def test_compiled_and_plain_steps_are_equal():
     arrays = list(map(mx.array, oracle.arrays(9)[:5]))
     step = mx.value_and_grad(lambda *x: (ttt_chunk(*x)[0] ** 2).sum(), argnums=range(5))

@@ -61,6 +61,7 @@ def in_float64(network, layers):
     return network
 
 
+@pytest.mark.expensive
 @pytest.mark.parametrize(("shared", "logits"), [(3, generating), (0, None), (1, generating)])
 @settings(max_examples=10)
 @given(layers=st.integers(1, LAYERS), shapes=rows_of, beginning=st.sampled_from([0, 1, 17]), seed=st.integers(0, 999))
@@ -127,6 +128,7 @@ def test_recomputed_activations_give_the_same_gradient(layers, monkeypatch):
     assert distance(ours(engine, examples)[1], wanted) < 3e-6
 
 
+@pytest.mark.expensive
 @pytest.mark.parametrize("bits", [32, 4])
 @pytest.mark.parametrize("layers", [1, 3, 4, 6])
 def test_in_float32_and_in_4_bits(layers, bits):
@@ -147,6 +149,7 @@ def test_in_float32_and_in_4_bits(layers, bits):
         assert distance(mine, wanted) < max(1e-5, 2 * distance(gradient, wanted))
 
 
+@pytest.mark.expensive
 @pytest.mark.parametrize("layers", [2, 5])
 def test_a_row_is_the_same_bytes_with_any_batch_mates(layers):
     draw = np.random.default_rng(3)

@@ -53,6 +53,7 @@ def fresh(kind: str) -> nn.Module:
 KINDS = ["gemma4", "gemma4_text", "gemma4 without sharing", "gemma3", "gemma3 in gemma3"]
 
 
+@pytest.mark.expensive
 @pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=12)
 @given(layers=st.integers(1, LAYERS), shapes=rows_of, beginning=st.sampled_from([0, 1, 17]), seed=st.integers(0, 999))
@@ -99,6 +100,7 @@ def sample(count: int) -> list[Example]:
     return list(tokenized_rows.encode(chosen, tokenized_rows.load_tokenizer(EMBEDDED_MODEL), 256).examples)
 
 
+@pytest.mark.expensive
 @pytest.mark.parametrize("bits", [32, 4])
 @pytest.mark.parametrize("layers", [1, 4, 5, 8])
 def test_the_shipped_model_in_float32_and_in_4_bits(layers, bits):
@@ -116,6 +118,7 @@ def test_the_shipped_model_in_float32_and_in_4_bits(layers, bits):
         assert distance(my_gradient, gradient) < 1e-5
 
 
+@pytest.mark.expensive
 @pytest.mark.parametrize("kind", ["gemma4", "gemma3"])
 @pytest.mark.parametrize("layers", [2, 5])
 def test_a_row_is_the_same_bytes_with_any_batch_mates(kind, layers):

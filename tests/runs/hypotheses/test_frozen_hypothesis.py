@@ -126,6 +126,7 @@ def planned(run, logged):
     planted_runs.write_json(run / "plan.json", plan)
 
 
+@pytest.mark.expensive
 def test_a_run_logs_it_in_its_plan_and_none_that_is_not_frozen(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("THUNDER_RUNS", str(tmp_path / "runs"))
     path = written(tmp_path)

@@ -183,6 +183,7 @@ def test_runs_are_placed_one_a_host():
     assert placed({"plain-s1", "plain-s3"}) == ["traj-s1 a", "traj-s2 b"]
 
 
+@pytest.mark.expensive
 def test_a_matrix_is_run_sealed_and_shown(tmp_path):
     ledger = Ledger(tmp_path, little())
     states = matrix_driver.run(ledger, how(tmp_path))
@@ -218,6 +219,7 @@ def test_what_may_not_be_compared_stands_apart(tmp_path):
         assert "not stated" in page and "dropout (0.1 vs 0.5)" in page
 
 
+@pytest.mark.expensive
 def test_a_run_without_predictions_is_found_before_the_long_ones(tmp_path):
     (tmp_path / "no-dump").touch()
     with pytest.raises(GateError, match="test_predictions.jsonl"):
@@ -234,6 +236,7 @@ def test_other_data_than_the_snapshot_is_found_before_the_long_runs(tmp_path):
     assert len(calls(tmp_path)) == 1
 
 
+@pytest.mark.expensive
 def test_a_run_that_fails_is_named_and_the_others_go_on(tmp_path):
     (tmp_path / "fails-small.plain-s2").touch()
     ledger = Ledger(tmp_path, little())
@@ -270,6 +273,7 @@ def wait_for(condition, seconds=60.0):
         time.sleep(0.05)
 
 
+@pytest.mark.expensive
 @pytest.mark.parametrize("kill_runs", [False, True], ids=["driver", "driver and runs"])
 def test_kill_9_and_resume(tmp_path, kill_runs):
     code = tmp_path / "driver.py"
@@ -319,6 +323,7 @@ def test_commands(tmp_path, monkeypatch, capsys):
     assert not (tmp_path / "runs").exists(), "looking changes nothing"
 
 
+@pytest.mark.expensive
 def test_ctrl_c_reaches_the_runs(tmp_path):
     code = tmp_path / "driver.py"
     code.write_text(DRIVER.replace("seconds=3.0", "seconds=60.0"))

@@ -47,6 +47,7 @@ def test_the_primary_rank_is_the_first_rank_of_a_host(tmp_path, main, variable, 
     assert RunRecord.of_rank(tmp_path, main, environ).is_primary is is_primary
 
 
+@pytest.mark.expensive
 def test_beats_tell_phase_step_and_progress(pipe):
     record, read = pipe
     record.phase("training", step=3)

@@ -133,6 +133,7 @@ def digits_of(path):
     return [(at, place) for at, line in enumerate(lines) for place, sign in enumerate(line) if sign.isdigit()]
 
 
+@pytest.mark.expensive
 @pytest.mark.parametrize("name", ["out/paper.md", "out/paper.csv", "out/paper.tex", "paper.md"])
 def test_any_digit_that_is_changed_is_found_and_a_cell_named(root, name):
     build(root)

@@ -13,6 +13,8 @@ from test_checkpoint import FILES, FINGERPRINT, state_of, trained
 from thunder.training.checkpoints import checkpoint, checkpoint_manifest
 from thunder.training.checkpoints.sync_checkpoints import choose
 
+pytestmark = pytest.mark.expensive
+
 SHARE = """
 import json, sys
 from pathlib import Path

@@ -59,6 +59,7 @@ def test_no_manifest_is_no_ok(file):
     assert states["digests"] == "skipped"
 
 
+@pytest.mark.expensive
 @settings(max_examples=200)
 @given(place=st.integers(0, 10_000), bit=st.integers(0, 7))
 def test_one_flipped_bit_anywhere_is_found(tmp_path_factory, place, bit):

@@ -113,6 +113,7 @@ def bounds(monkeypatch):
     monkeypatch.setattr(shape_safety, "limits", lambda chip: (0.5, 2.0))
 
 
+@pytest.mark.expensive
 @settings(max_examples=40)
 @given(SHAPES, st.sampled_from(["batch_size", "num_layers", "max_seq_length"]), st.integers(1, 40), st.data())
 def test_a_larger_shape_is_never_judged_safer(shape, field, more, data):
@@ -125,6 +126,7 @@ def test_a_larger_shape_is_never_judged_safer(shape, field, more, data):
     assert large.buffer_seconds >= small.buffer_seconds and large.step_seconds >= small.step_seconds
 
 
+@pytest.mark.expensive
 @settings(max_examples=30)
 @given(SHAPES, st.sampled_from([None, 10**7, 3 * 10**7, 10**8, 10**9]))
 def test_the_nearest_safe_shape_is_safe_and_no_larger(shape, memory):

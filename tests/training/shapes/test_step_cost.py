@@ -82,6 +82,7 @@ def traced(config, shape):
     return total
 
 
+@pytest.mark.expensive
 @settings(max_examples=8)
 @given(st.sampled_from(CONFIGS), st.integers(1, 6), st.integers(1, 3), st.integers(1, 3))
 @example(GEMMA4, 1, 1, 1)

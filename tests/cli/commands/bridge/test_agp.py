@@ -71,6 +71,7 @@ def test_rows_of_a_file_over_the_bridge(capsys, tmp_path, rows, proposals):
     assert (found["log"], found["token"], found["records"]) == ("ok", "ok", 5)
 
 
+@pytest.mark.expensive
 def test_the_decisions_can_be_evaluated(capsys, tmp_path, rows, proposals):
     proposed(capsys, tmp_path, rows, proposals)
     words = ["eval", "--rows", rows, "--engine", f"file:{tmp_path / 'out.jsonl'}", "--json", "--out", tmp_path / "e"]
@@ -211,6 +212,7 @@ def test_the_model_and_its_digests_are_bound(capsys, tmp_path, rows, tiny_model)
     assert (record["base_digest"], record["adapter_digest"]) == (base_model.base_digest(tiny_model), None)
 
 
+@pytest.mark.expensive
 def test_help_and_verification_need_no_mlx():
     code = (
         "import sys\nfrom thunder.cli.main import main\nmain(['agp', 'serve', '--help'])\n"

@@ -37,6 +37,7 @@ def scored(capsys, *words, code=0):
     return json.loads(capsys.readouterr().out)
 
 
+@pytest.mark.expensive
 def test_the_published_runs_come_out_of_the_command(capsys):
     """CER before and after, improved, neutral, worse, and 1 - 0.05 ** (1 / accepted), as published."""
     assert main(["agp", "eval", *(str(FIXTURES / f"{name}.jsonl") for name in RUNS)]) == 0
@@ -54,6 +55,7 @@ def test_the_published_runs_come_out_of_the_command(capsys):
         assert line in said, line
 
 
+@pytest.mark.expensive
 def test_the_published_runs_come_out_of_the_gate_and_not_of_what_the_rows_say_was_accepted(capsys, tmp_path):
     for name in RUNS:
         lines = (FIXTURES / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
@@ -83,6 +85,7 @@ def test_what_it_leaves_behind(capsys, tmp_path, rows):
     assert main(["agp", "eval", str(rows), "--out", str(tmp_path / "run")]) == 2, "a run goes on there"
 
 
+@pytest.mark.expensive
 def test_an_oracle_is_no_evidence_whatever_the_rows_say(capsys, tmp_path, rows):
     got = scored(capsys, rows, "--engine", "oracle", "--out", tmp_path / "o")
     assert (got["accepted"], got["cer_after"], got["gate"]["evidence_class"]) == (3, 0.0, "oracle")
@@ -100,6 +103,7 @@ def test_smoke_is_not_promoted_and_says_why(capsys, tmp_path):
     assert (name, holds, said) == ("evidence_class", False, "evidence_class=smoke, accepted 2 < 299")
 
 
+@pytest.mark.expensive
 def test_other_rules_and_other_proposals(capsys, tmp_path, rows):
     assert scored(capsys, rows, "--engine", "identity")["gate"]["decisions"] == {"accept": 0, "reject": 0, "keep": 3}
     file = write_rows(tmp_path / "p.jsonl", [{"id": f"r{n}", "proposal": "", **SURE} for n in range(3)])
@@ -143,6 +147,7 @@ def test_what_cannot_be_done(capsys, rows, words, fault):
     assert fault in said and "Traceback" not in said
 
 
+@pytest.mark.expensive
 def test_a_model_with_its_base_beside_the_adapter(capsys, rows, tiny_model, adapter):
     words = (rows, "--engine", "mlx", "--model", tiny_model, "--limit", "2")
     got = scored(capsys, *words, "--adapter", adapter)

@@ -15,6 +15,8 @@ from conftest import make_rows, write_rows
 
 from thunder.config import dump_yaml
 
+pytestmark = pytest.mark.expensive
+
 
 @pytest.fixture
 def start(tmp_path, tiny_model):

@@ -97,6 +97,7 @@ def test_pretraining_is_known_by_its_text(ask, tmp_path):
     assert ask({"job": "pretrain", "settings": settings, "ranks": 2})[1]["facts"]["data"]["sha256"] != before
 
 
+@pytest.mark.expensive
 def test_no_mlx_for_training():
     """The facts of a LoRA job are read from disk: a survey starts fast, and leaves the GPU alone."""
     program = "import sys; from thunder.cli import main; code = main.main(['survey']); "

@@ -97,6 +97,7 @@ def test_options_from_a_file(tmp_path, pairs):
     assert (planned["max_cer"], planned["test_share"]) == (0.3, 0.0)
 
 
+@pytest.mark.expensive
 @pytest.mark.parametrize("script", ["build_agp_nko_correction_chatml", "build_nko_synthetic_asr_correction_chatml"])
 def test_the_scripts_are_the_commands(script, tmp_path):
     command = [sys.executable, REPOSITORY / "scripts" / f"{script}.py", "--out", tmp_path / "out", "--seed", "3"]
@@ -117,6 +118,7 @@ def test_the_scripts_are_the_commands(script, tmp_path):
     assert (manifest["builder"], manifest["settings"]["seed"]) == (script, 3)
 
 
+@pytest.mark.expensive
 def test_exit_codes_as_the_shell_sees_them(tmp_path, pairs):
     bad = write_rows(tmp_path / "bad.jsonl", [{"hyp": "x"}])
     refused = thunder("build", bad, "--out", tmp_path / "corpus")
@@ -124,6 +126,7 @@ def test_exit_codes_as_the_shell_sees_them(tmp_path, pairs):
     assert thunder("verify", tmp_path).returncode == 4
 
 
+@pytest.mark.expensive
 def test_a_reader_that_goes_is_no_error(tmp_path, pairs):
     run("build", pairs, "--out", tmp_path / "corpus", "--near-duplicates", "keep")
     command = f"{sys.executable} -m thunder corpus confusions {tmp_path / 'corpus'} --top 500"

@@ -136,6 +136,7 @@ def test_a_half_done_one_goes_on_by_name_only_and_as_it_was(capsys, pairs, tmp_p
     assert printed(capsys, "--resume", out)["neutral"] == 6
 
 
+@pytest.mark.expensive
 def test_a_model_is_interrupted_and_goes_on(tmp_path, tiny_model, capsys):
     """By Ctrl-C, in a process of its own: the same texts as of an evaluation that was not interrupted."""
     rows = write_rows(tmp_path / "rows.jsonl", make_rows(24, seed=2, longest=6))
@@ -167,6 +168,7 @@ def lines(path: Path) -> int:
     return max(0, path.read_bytes().count(b"\n") - 1) if path.exists() else 0
 
 
+@pytest.mark.expensive
 def test_the_entry_of_its_own(pairs, tmp_path):
     script = REPOSITORY / "scripts" / "eval_agp_nko_adapter.py"
     command = [sys.executable, script, "--rows", pairs, "--engine", "oracle", "--json", "--out", tmp_path / "o"]
@@ -174,6 +176,7 @@ def test_the_entry_of_its_own(pairs, tmp_path):
     assert json.loads(done.stdout)["exact_after"] == 6
 
 
+@pytest.mark.expensive
 def test_base_and_adapter_side_by_side(capsys, pairs, tmp_path, tiny_model, adapter):
     words = ("--rows", pairs, "--limit", 3, "--model", tiny_model)
     both = printed(capsys, *words, "--adapter-path", adapter)

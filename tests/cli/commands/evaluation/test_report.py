@@ -78,6 +78,7 @@ def test_what_cannot_be(capsys, words, said):
     assert said in capsys.readouterr().err
 
 
+@pytest.mark.expensive
 def test_help_does_without_the_heavy_packages():
     code = (
         "import sys\nfrom thunder.cli.main import main\nmain(['report', '--help'])\n"

@@ -14,6 +14,8 @@ from conftest import REPOSITORY
 
 from thunder.cli import main as cli
 
+pytestmark = pytest.mark.expensive
+
 COMMON = (
     "--script latin --head small --test-speakers s1 --valid-speakers s2 --dropout 0.05 --codebook 16 --batch-size 6 "
     "--learning-rate 3e-3 --steps-per-eval 5 --steps-per-report 1 --save-every 5 --ttt-chunk-size 4 --ranks 1"

@@ -52,6 +52,7 @@ def test_a_plan_reads_rows_only_and_writes_nothing(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.expensive
 @pytest.mark.parametrize("kind", ["logmel", "whisper"])
 def test_a_plan_does_not_import_mlx(tmp_path, kind):
     (tmp_path / "a.flac").write_bytes(b"x")

@@ -72,6 +72,7 @@ def test_what_cannot_be_heard_is_named_and_left_out_on_request(untrained, sounds
     assert heard.err.count("left out:") == 2
 
 
+@pytest.mark.expensive
 def test_more_than_30_seconds_are_heard_in_windows_or_refused(untrained, tmp_path, capsys):
     path, _ = untrained
     soundfile.write(tmp_path / "long.wav", np.random.default_rng(0).standard_normal(16000 * 31) * 0.1, 16000)

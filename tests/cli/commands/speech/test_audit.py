@@ -12,6 +12,8 @@ from thunder.cli.main import main
 from thunder.runs.bundles import audit_record, bundle
 from thunder.runs.records import environment
 
+pytestmark = pytest.mark.expensive
+
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):

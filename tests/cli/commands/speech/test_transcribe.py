@@ -75,6 +75,7 @@ def test_a_bad_proposer_is_rejected_and_nothing_changes(head, sounds, tmp_path, 
         assert line["decision"] == "reject" and line["final_text"] == row["asr_text"] and line["token"] is None
 
 
+@pytest.mark.expensive
 @pytest.mark.timeout(110)
 def test_the_tiny_model_proposes(head, sounds, tmp_path, capsys, tiny_model):
     _, decided = transcribe(head, tmp_path / "out", sounds / "a.flac", "--model", tiny_model)

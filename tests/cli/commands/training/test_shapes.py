@@ -25,6 +25,7 @@ def said(capsys, *words):
     return capsys.readouterr().out
 
 
+@pytest.mark.expensive
 def test_the_table_has_the_known_pair_on_its_sides(capsys):
     told = json.loads(said(capsys, "--chip", "M4", "--memory-gb", "16", "--json"))
     found = {(s["batch_size"], s["num_layers"], s["max_seq_length"]): s["verdict"] for s in told["shapes"]}
@@ -54,6 +55,7 @@ def test_what_cannot_be_is_said_with_the_way_out(capsys, tmp_path):
     assert "does not say enough" in capsys.readouterr().err
 
 
+@pytest.mark.expensive
 def test_calibrate_keeps_what_it_measured_and_shapes_uses_it(capsys, state, monkeypatch):
     assert main(["calibrate", "--dry-run"]) == 0
     assert str(state / chips.MEMORY) in capsys.readouterr().out and not state.exists()

@@ -82,10 +82,11 @@ def commands(hidden: bool = False) -> Iterator[Command]:
     """Every command that can be called, groups left out, in the order of help."""
     for name in cli.COMMANDS:
         if hidden or name not in cli.HIDDEN:
-            yield from _inside((name,), _loaded(name))
+            yield from _inside((name,), load_command(name))
 
 
-def _loaded(name: str) -> Any:
+def load_command(name: str) -> Any:
+    """A command of `thunder` by its name, imported."""
     group = cli.get_command(cli.app)
     return group.get_command(Context(group, info_name="thunder"), name)  # type: ignore[attr-defined]
 
@@ -110,7 +111,7 @@ def flags_of(parameter: Any) -> list[str]:
 def escaped(text: str) -> str:
     """A text for a cell of a Markdown table: code in backticks stays, the rest means itself."""
     parts = re.split(r"(`[^`]*`)", " ".join(str(text).split()))
-    plain = [re.sub(r"([*_\[\]])", r"\\\1", part).replace("<", "&lt;") for part in parts[::2]]
+    plain = [re.sub(r"(?<!\w)_|_(?!\w)|[*\[\]]", r"\\\g<0>", part).replace("<", "&lt;") for part in parts[::2]]
     parts[::2] = plain
     return "".join(parts).replace("|", "\\|")
 
@@ -165,8 +166,9 @@ def cli_page() -> str:
     lines = ["# Commands", "", NOTE, ""]
     lines += [
         "This page lists every command with its arguments and options. [Settings](settings.md) describes the options",
-        "that come from a settings class, with their YAML keys. `COMMAND --help` prints the same information. The",
-        "commands `rank`, `agent` and `survey` are internal: the launcher starts them.",
+        "that come from a settings class, with their YAML keys. `COMMAND --help` prints the same information.",
+        "`thunder launch` is another name of `thunder train`, and `thunder vast` of `thunder gpu`. The launcher starts",
+        "the internal commands `rank`, `agent` and `survey`.",
         "",
         "`thunder_status` is the same as `thunder status`, and `eval_agp_nko_adapter` the same as `thunder eval`.",
         "`--resume` without a value means the newest run.",
@@ -174,21 +176,12 @@ def cli_page() -> str:
         "| command | effect |",
         "|---|---|",
         *(f"| `{words}` | {escaped(text)} |" for words, text in LAUNCHER),
-        *(
-            f"| `thunder {name}` | {escaped(entry[1])} |"
-            for name, entry in cli.COMMANDS.items()
-            if name not in cli.HIDDEN
-        ),
         "",
     ]
-    modules: dict[str, str] = {}
+    for title, group in cli.GROUPS.items():
+        rows = (f"| `thunder {name}` | {escaped(text)} |" for name, (_, text) in group.items())
+        lines += [f"**{title}**", "", "| command | effect |", "|---|---|", *rows, ""]
     for command in commands():
-        module = cli.COMMANDS[command.words[0]][0]
-        same = modules.setdefault(module, command.words[0])
-        if same != command.words[0]:
-            if command.words == (command.words[0],):
-                lines += [f"## `{command.name}`", "", f"The same as `thunder {same}`.", ""]
-            continue
         lines += _command(command)
     return "\n".join(lines).rstrip() + "\n"
 

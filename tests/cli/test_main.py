@@ -12,6 +12,7 @@ import pytest
 from conftest import REPOSITORY
 from typer.main import get_command
 
+from thunder import __version__
 from thunder.cli import main as cli
 
 
@@ -55,3 +56,8 @@ def test_the_examples_use_flags_that_exist(command):
     known = {flag for param in get_command(importlib.import_module(cli.COMMANDS[name][0]).app).params
              for flag in (*param.opts, *param.secondary_opts)}  # fmt: skip
     assert {word for word in words if word.startswith("--")} <= known
+
+
+def test_the_version_needs_no_command(capsys):
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out.strip() == __version__

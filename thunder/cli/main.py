@@ -150,17 +150,22 @@ def _print_overview() -> None:
 app = typer.Typer(cls=Lazy, no_args_is_help=True, pretty_exceptions_enable=False)
 
 
-@app.callback()
-def thunder(
-    ctx: typer.Context,
-    version: bool = typer.Option(False, "--version", help="Print the version and end.", is_eager=True),
-) -> None:
-    """Train, test and serve language technology on two Macs and a cable."""
-    if version:
+def _print_version(wanted: bool) -> None:
+    """Print the version and end, before click asks for a command."""
+    if wanted:
         from thunder import __version__
 
         typer.echo(__version__)
         raise typer.Exit
+
+
+@app.callback()
+def thunder(
+    version: bool = typer.Option(
+        False, "--version", help="Print the version and end.", is_eager=True, callback=_print_version
+    ),
+) -> None:
+    """Train, test and serve language technology on two Macs and a cable."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

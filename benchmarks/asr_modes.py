@@ -26,7 +26,7 @@ from thunder.acoustic.inference import result_files
 from thunder.acoustic.inference.recognizer import Recogniser
 from thunder.acoustic.training.ctc_task import AcousticTask
 from thunder.acoustic.trajectory import training_statistics
-from thunder.config import CONFIGS, Layer, build, load_yaml
+from thunder.config import CONFIGS, SettingsLayer, build_settings, load_yaml
 from thunder.parallel import row_order as order
 from thunder.parallel.world import World
 from thunder.training.step import make_optimizer, make_step
@@ -47,8 +47,11 @@ MODES: dict[str, dict[str, Any]] = {
 def measured(name: str, seed: int, given: dict[str, Any]) -> dict[str, Any]:
     """Train one mode with one seed; its error rates and the CPU time of training."""
     config = CONFIGS / "runs" / "asr-digits-modes.yaml"
-    layers = [Layer(config.name, load_yaml(config)), Layer("benchmark", given | MODES[name] | {"seed": seed})]
-    settings, _ = build(AcousticSettings, layers)
+    layers = [
+        SettingsLayer(config.name, load_yaml(config)),
+        SettingsLayer("benchmark", given | MODES[name] | {"seed": seed}),
+    ]
+    settings, _ = build_settings(AcousticSettings, layers)
     prepared = utterances.prepare(settings, utterances.open_features(settings.features))
     task = AcousticTask(settings, prepared, training_statistics.fit(settings, prepared.features, prepared.train))
     step = make_step(task, make_optimizer(settings), settings, World())

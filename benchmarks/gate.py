@@ -30,7 +30,7 @@ def chosen(path: Path, max_cer: float, count: int, longest: int) -> list[Case]:
     fit = [
         case
         for case in cases.read(path).cases
-        if len(case.input) <= longest and (distance.count(case.input, case.reference).rate or 0) <= max_cer
+        if len(case.input) <= longest and (distance.count_errors(case.input, case.reference).rate or 0) <= max_cer
     ]
     return fit[:: max(1, len(fit) // count)][:count]
 

@@ -15,7 +15,7 @@ from thunder.bridge.gate import gate, gate_rules
 from thunder.bridge.gate.gate import Evidence
 from thunder.evaluation import cases
 from thunder.evaluation.engines import Proposal
-from thunder.text.syllables import violations
+from thunder.text.syllables import count_violations
 
 
 def main() -> None:
@@ -32,7 +32,7 @@ def main() -> None:
                 for asked, wanted in ways
                 if gate.decide(Evidence(asked, Proposal(wanted, 0.0, margin=9.0), partition), book).decision == "accept"
             ]
-            refused = sum(violations(wanted) > violations(asked) for asked, wanted in taken)
+            refused = sum(count_violations(wanted) > count_violations(asked) for asked, wanted in taken)
             print(f"{partition:9} {name:11} {refused} of {len(taken)} refused ({refused / max(1, len(taken)):.2%})")
 
 

@@ -86,9 +86,9 @@ SUB_ROOM_FLOORS = {  # the same inside each room: its folders and its own files,
     "text": [
         {"transliterate"},
         {"bambara", "distance", "spelling"},
-        {"chat", "graphemes", "spoken", "syllables"},
+        {"chat", "syllables"},
         {"normalize"},
-        {"alphabet", "bins", "row_fields", "visible"},
+        {"alphabet", "row_fields"},
     ],
 }
 MAY_USE = {  # outside packages that only some rooms may use

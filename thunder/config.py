@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic import Field as _Field
 
 from thunder import digest
-from thunder.errors import ConfigError, several
+from thunder.errors import ConfigError, combined_error
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 CONFIGS = REPOSITORY / "configs"
@@ -46,7 +46,7 @@ class _Loader(yaml.SafeLoader):
 
 
 _MERGE = "tag:yaml.org,2002:merge"
-_OURS = {
+_RESOLVERS = {
     "tag:yaml.org,2002:int": (re.compile(r"^[-+]?(?:0|[1-9][0-9]*)$"), "-+0123456789"),
     "tag:yaml.org,2002:float": (
         re.compile(r"^[-+]?(?:[0-9]+\.[0-9]*(?:[eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+|\.[0-9]+(?:[eE][-+]?[0-9]+)?)$"),
@@ -55,10 +55,10 @@ _OURS = {
     "tag:yaml.org,2002:bool": (re.compile(r"^(?:true|True|false|False)$"), "tTfF"),
 }
 _Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag not in _OURS]
+    first: [(tag, pattern) for tag, pattern in resolvers if tag not in _RESOLVERS]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
-for _tag, (_pattern, _first) in _OURS.items():
+for _tag, (_pattern, _first) in _RESOLVERS.items():
     _Loader.add_implicit_resolver(_tag, _pattern, list(_first))
 
 
@@ -66,15 +66,15 @@ class _Dumper(yaml.SafeDumper):
     """Quotes texts that we read as numbers, beside those that other readers do."""
 
 
-def _text(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
     # unquoted, these line ends of Unicode read back as a space; in double quotes they are escaped
     style = '"' if set(text) & set("\x85\u2028\u2029") else None
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 
-_Dumper.add_representer(str, _text)
+_Dumper.add_representer(str, _represent_text)
 _Dumper.yaml_implicit_resolvers = {key: list(pairs) for key, pairs in yaml.SafeDumper.yaml_implicit_resolvers.items()}
-for _tag, (_pattern, _first) in _OURS.items():
+for _tag, (_pattern, _first) in _RESOLVERS.items():
     _Dumper.add_implicit_resolver(_tag, _pattern, list(_first))
 
 
@@ -152,14 +152,14 @@ class Settings(BaseModel):
         A renamed field counts under its oldest name: checkpoints that store the digest stay valid after the rename.
         """
         oldest = {field: names[0] for field in type(self).model_fields if (names := old_names_of(type(self), field))}
-        return digest.of_value({oldest.get(field, field): value for field, value in self.resolved().items()})
+        return digest.sha256_json({oldest.get(field, field): value for field, value in self.resolved().items()})
 
 
 SettingsType = TypeVar("SettingsType", bound=Settings)
 
 
 @dataclass(frozen=True)
-class Layer:
+class SettingsLayer:
     """Values from one source, such as a preset file or the command line; later layers win over earlier ones.
 
     notes: what the source says that is understood and has no effect here, a sentence each, for the plan to show.
@@ -170,7 +170,7 @@ class Layer:
     notes: tuple[str, ...] = ()
 
 
-def names_of(kind: type[Settings]) -> dict[str, str]:
+def option_names(kind: type[Settings]) -> dict[str, str]:
     """Every name (field, alias or old name, in snake case) -> the field it sets."""
     names = {field: field for field in kind.model_fields}
     for field in kind.model_fields:
@@ -196,18 +196,18 @@ def _extra_names(kind: type[Settings], field: str, key: str) -> list[str]:
     return [str(name).replace("-", "_") for name in names]
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
+def suggest_name(name: str, known: Iterable[str]) -> str:
     """' Did you mean ...?' for a misspelt name, or nothing."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f" Did you mean '{close[0]}'?" if close else ""
 
 
-def build(kind: type[SettingsType], layers: Iterable[Layer]) -> tuple[SettingsType, dict[str, str]]:
+def build_settings(kind: type[SettingsType], layers: Iterable[SettingsLayer]) -> tuple[SettingsType, dict[str, str]]:
     """Merge layers into settings; also return where each value came from (field -> source, or 'default').
 
     Raises ConfigError that lists every unknown key and every value of the wrong kind, with its source.
     """
-    names, values, sources, faults = names_of(kind), {}, {}, []
+    names, values, sources, faults = option_names(kind), {}, {}, []
     current = [name for name, field in names.items() if name not in old_names_of(kind, field)]
     for layer in layers:
         said: dict[str, str] = {}
@@ -215,7 +215,7 @@ def build(kind: type[SettingsType], layers: Iterable[Layer]) -> tuple[SettingsTy
             name = str(key).replace("-", "_")
             field = names.get(name)
             if field is None:
-                faults.append(f"{layer.source}: unknown key '{key}'.{nearest(name, current)}")
+                faults.append(f"{layer.source}: unknown key '{key}'.{suggest_name(name, current)}")
             elif field in said:
                 faults.append(f"{layer.source}: '{key}' and '{said[field]}' are the same option")
             else:
@@ -241,7 +241,7 @@ def build(kind: type[SettingsType], layers: Iterable[Layer]) -> tuple[SettingsTy
             )
         settings = None
     if faults or settings is None:
-        raise several(
+        raise combined_error(
             ConfigError,
             "the configuration cannot be used:",
             faults,

@@ -15,42 +15,42 @@ def canonical_json(value: Any) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
-def of_value(value: Any) -> str:
+def sha256_json(value: Any) -> str:
     """SHA-256 (hex) of a JSON value's canonical form."""
     return hashlib.sha256(canonical_json(value)).hexdigest()
 
 
-def of_bytes(data: bytes) -> str:
+def sha256_bytes(data: bytes) -> str:
     """SHA-256 (hex) of bytes."""
     return hashlib.sha256(data).hexdigest()
 
 
-def of_file(path: Path) -> str:
+def sha256_file(path: Path) -> str:
     """SHA-256 (hex) of a file's bytes."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def with_checksum(content: Mapping[str, Any]) -> bytes:
+def dump_with_checksum(content: Mapping[str, Any]) -> bytes:
     """An object as the one text that people read, with a checksum of its other keys: a changed byte is found."""
     rest = {key: value for key, value in content.items() if key != "checksum"}
-    whole = rest | {"checksum": of_value(rest)}
+    whole = rest | {"checksum": sha256_json(rest)}
     return (json.dumps(whole, sort_keys=True, indent=4, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
-def checked(path: Path) -> dict[str, Any]:
+def read_with_checksum(path: Path) -> dict[str, Any]:
     """What `with_checksum` wrote to a file. Raises OSError, and ValueError that says what is wrong with it."""
     text = path.read_bytes()
     try:
         content = json.loads(text)
     except RecursionError:
         raise ValueError("nested too deeply") from None
-    if not isinstance(content, dict) or with_checksum(content) != text:
+    if not isinstance(content, dict) or dump_with_checksum(content) != text:
         raise ValueError("its checksum does not hold: torn or changed")
     return content
 
 
-def flush(path: Path) -> None:
+def fsync_path(path: Path) -> None:
     """See that a file's bytes, or the names in a folder, are on the disk."""
     number = os.open(path, os.O_RDONLY)
     try:

@@ -87,7 +87,9 @@ class Interrupted(ThunderError):
     exit_code = 130
 
 
-def several(kind: type[ThunderError], headline: str, faults: list[str], fix: str = "", shown: int = 20) -> ThunderError:
+def combined_error(
+    kind: type[ThunderError], headline: str, faults: list[str], fix: str = "", shown: int = 20
+) -> ThunderError:
     """One error that lists all faults of one input; those past `shown` are counted, not listed."""
     lines = [headline, *(f"  {fault}" for fault in faults[:shown])]
     if len(faults) > shown:

@@ -9,20 +9,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-LARGEST_HEADER = 100 * 2**20  # bytes; the format's own limit
+MAX_HEADER_BYTES = 100 * 2**20  # bytes; the format's own limit
 
 
 @dataclass(frozen=True)
-class Tensor:
+class StoredTensor:
     """A tensor as it lies in a file. kind: the format's own word, such as F32 or BF16."""
 
     name: str
-    kind: str
+    dtype: str
     shape: list[int]
     data: bytes
 
 
-def tensors(path: Path) -> Iterator[Tensor]:
+def read_tensors(path: Path) -> Iterator[StoredTensor]:
     """The tensors of a safetensors file, one at a time, in the order of its header.
 
     Raises ValueError where the file is no whole safetensors file.
@@ -30,7 +30,7 @@ def tensors(path: Path) -> Iterator[Tensor]:
     size = path.stat().st_size
     with path.open("rb") as stream:
         length = int.from_bytes(stream.read(8), "little")
-        if length > min(LARGEST_HEADER, size - 8):
+        if length > min(MAX_HEADER_BYTES, size - 8):
             raise ValueError(f"its header claims {length} bytes of {size}")
         header = json.loads(stream.read(length))
         if not isinstance(header, dict):
@@ -47,27 +47,27 @@ def tensors(path: Path) -> Iterator[Tensor]:
             except (KeyError, TypeError) as error:
                 raise ValueError(f"tensor {name} is not described: {error}") from None
             stream.seek(8 + length + start)
-            yield Tensor(name, kind, shape, stream.read(end - start))
+            yield StoredTensor(name, kind, shape, stream.read(end - start))
 
 
-def of_file(path: Path) -> dict[str, dict[str, Any]]:
+def file_tensor_digests(path: Path) -> dict[str, dict[str, Any]]:
     """Tensor name -> {"sha256" of its bytes, "dtype", "shape"}.
 
     Raises ValueError where the file is no whole safetensors file.
     """
     return {
-        each.name: {"sha256": hashlib.sha256(each.data).hexdigest(), "dtype": each.kind, "shape": each.shape}
-        for each in tensors(path)
+        each.name: {"sha256": hashlib.sha256(each.data).hexdigest(), "dtype": each.dtype, "shape": each.shape}
+        for each in read_tensors(path)
     }
 
 
-def differing(path: Path, recorded: dict[str, Any]) -> list[str]:
+def differing_tensors(path: Path, recorded: dict[str, Any]) -> list[str]:
     """Names of the tensors that are not what was recorded, missing and additional ones too.
 
     Empty where the header itself cannot be read, or where the damage lies in no tensor.
     """
     try:
-        found = of_file(path)
+        found = file_tensor_digests(path)
     except (ValueError, OSError):
         return []
     return sorted(name for name in found.keys() | recorded.keys() if found.get(name) != recorded.get(name))

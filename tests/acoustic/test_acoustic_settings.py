@@ -4,7 +4,7 @@ import pytest
 from toy_speech import settings
 
 from thunder.acoustic.acoustic_settings import AcousticSettings
-from thunder.config import Layer, build
+from thunder.config import SettingsLayer, build_settings
 from thunder.errors import ConfigError
 
 
@@ -42,7 +42,7 @@ def test_one_name_for_what_is_on(options, name):
 )
 def test_what_cannot_be_meant_is_refused(options, said):
     with pytest.raises(ConfigError, match=said):
-        build(AcousticSettings, [Layer("test", {"features": ["x"]} | options)])
+        build_settings(AcousticSettings, [SettingsLayer("test", {"features": ["x"]} | options)])
 
 
 def test_the_defaults_are_the_published_regime():

@@ -43,8 +43,8 @@ def test_the_record_and_the_token_say_the_same():
     record = made.record
     assert all(record[name] == value for name, value in vars(claims).items() if name not in ("v", "kid", "iat"))
     assert (claims.base_digest, claims.adapter_digest, claims.iat) == ("b" * 64, "a" * 64, 1_790_000_000)
-    assert claims.decode_digest == digest.of_value(Told().describe())
-    assert claims.prompt_digest == digest.of_value([{"role": "user", "content": correction_prompt(TEXT)}])
+    assert claims.decode_digest == digest.sha256_json(Told().describe())
+    assert claims.prompt_digest == digest.sha256_json([{"role": "user", "content": correction_prompt(TEXT)}])
     assert (claims.edits, claims.ratio_e6, claims.conf_e6, record["margin_e6"]) == (1, 90_909, 951_229, 200_000)
     assert (record["time_ms"], record["request_id"], record["kind"]) == (1_790_000_000_250, "q1", "decision")
     assert not any(isinstance(value, float) for value in record.values())

@@ -16,7 +16,7 @@ from thunder.evaluation.decoding.model_engine import ModelEngine, stop_tokens
 from thunder.lora import adapters, base_model, tokenized_rows
 from thunder.lora.lora_settings import LoraSettings
 from thunder.parallel.world import World
-from thunder.text.distance import edits
+from thunder.text.distance import edit_distance
 
 KEYS = {"rows", "reference_chars", "cer_asr", "cer_before", "cer_after", "improved", "unchanged", "worse"}
 
@@ -54,7 +54,7 @@ def test_base_and_adapter_on_the_same_rows(tiny_model, some_rows, tmp_path):
     assert told[-1] == (10, 10)
     assert got.keys() >= KEYS
     for name, text in (("asr", "asr_text"), ("before", "prediction_before"), ("after", "prediction_after")):
-        counted = sum(edits(line[text].strip(), line["reference_text"].strip()) for line in lines)
+        counted = sum(edit_distance(line[text].strip(), line["reference_text"].strip()) for line in lines)
         assert got[f"cer_{name}"] == counted / got["reference_chars"]
     repair = got["repair"]
     assert (repair["cer_before"], repair["cer_after"]) == (got["cer_asr"], got["cer_after"])

@@ -167,11 +167,11 @@ def test_a_row_of_another_rank_brings_the_frozen_layers_back(tiny_model, example
 
 
 def test_a_size_is_said_in_bytes():
-    from thunder.config import Layer, build
+    from thunder.config import SettingsLayer, build_settings
     from thunder.errors import ConfigError
 
     with pytest.raises(ConfigError, match="expected a size such as 4GB or 500MB, not 'much', auto or off"):
-        build(LoraSettings, [Layer("test", {"prefix_cache": "much"})])
+        build_settings(LoraSettings, [SettingsLayer("test", {"prefix_cache": "much"})])
     assert LoraSettings(prefix_cache="1.5GB").digest() == LoraSettings().digest(), "it decides nothing of the result"
 
 

@@ -98,11 +98,11 @@ def test_a_sealed_run_names_the_tensor(tmp_path):
     run = planted_runs.recogniser_run(tmp_path)
     path = run / "best.safetensors"
     assert states(weights_survey.of_path(run), "digests") == ["skipped"]
-    for sha256, state in ((digest.of_file(path), "ok"), ("0" * 64, "fault")):
+    for sha256, state in ((digest.sha256_file(path), "ok"), ("0" * 64, "fault")):
         results = json.loads((run / "results.json").read_text()) | {"checkpoint_sha256": sha256}
         (run / "results.json").write_text(json.dumps(results))
         assert states(weights_survey.of_path(run), "digests") == [state]
-    results["checkpoint_sha256"] = digest.of_file(path)
+    results["checkpoint_sha256"] = digest.sha256_file(path)
     (run / "results.json").write_text(json.dumps(results))
     bundle.seal(run)
     assert states(weights_survey.of_path(path), "digests") == ["ok"]

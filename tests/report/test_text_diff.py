@@ -7,9 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thunder.report import text_diff
-from thunder.text.graphemes import graphemes
-from thunder.text.normalize import normalise
-from thunder.text.visible import visible
+from thunder.text.distance import grapheme_clusters
+from thunder.text.normalize import escape_hidden, normalize_text
 
 LETTERS = st.text(st.sampled_from("ߊߋߌߞߟߡ߲߬߫ ab\u202e"), max_size=12)
 
@@ -38,8 +37,8 @@ def test_marks(hypothesis, reference, pieces):
 @given(LETTERS, LETTERS)
 def test_marks_give_back_both_texts(hypothesis, reference):
     pieces = text_diff.marked(hypothesis, reference)
-    assert heard(pieces) == visible(normalise(hypothesis.strip()))
-    assert wanted(pieces) == visible(normalise(reference.strip()))
+    assert heard(pieces) == escape_hidden(normalize_text(hypothesis.strip()))
+    assert wanted(pieces) == escape_hidden(normalize_text(reference.strip()))
     if hypothesis.strip() == reference.strip():
         assert all(isinstance(each, str) for each in pieces)
 
@@ -47,7 +46,7 @@ def test_marks_give_back_both_texts(hypothesis, reference):
 @settings(max_examples=50)
 @given(LETTERS, LETTERS)
 def test_as_many_marks_as_edits(hypothesis, reference):
-    one, other = (graphemes(text.strip()) for text in (hypothesis, reference))
+    one, other = (grapheme_clusters(text.strip()) for text in (hypothesis, reference))
     table = [[i + j if not i * j else 0 for j in range(len(other) + 1)] for i in range(len(one) + 1)]
     for i in range(1, len(one) + 1):
         for j in range(1, len(other) + 1):

@@ -9,7 +9,7 @@ import mlx.core as mx
 import numpy as np
 from mlx import nn
 
-from thunder.config import Layer, build
+from thunder.config import SettingsLayer, build_settings
 from thunder.parallel.world import World
 from thunder.runs.records.run_record import RunRecord
 from thunder.training import loop
@@ -93,7 +93,7 @@ def train(root: Path, name: str) -> Path:
     updates, batch = 300, 20
     options = {"iters": updates, "batch_size": batch, "learning_rate": rate, "steps_per_eval": 30,
                "steps_per_report": 10, "save_every": 300, "weight_decay": 0.0}  # fmt: skip
-    settings, _ = build(LoopSettings, [Layer("test", options)])
+    settings, _ = build_settings(LoopSettings, [SettingsLayer("test", options)])
     folder.mkdir()
     for part, rows in (("train", train), ("valid", valid)):
         (folder / f"{part}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -96,7 +96,7 @@ def test_a_letter_shape_is_no_label():
 
 
 def test_every_stranger_is_named():
-    assert NKO.strangers("ߓa\u07fb") == ["a", "\u07fb"]
+    assert NKO.unknown_characters("ߓa\u07fb") == ["a", "\u07fb"]
     with pytest.raises(CorpusError, match=r"'a' \(U\+0061\), '\\u07fb' \(U\+07FB\)"):
         NKO.encode("ߓa\u07fb")
 

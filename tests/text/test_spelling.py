@@ -6,9 +6,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from thunder.text.alphabet import BLOCK, LAJANYALAN, MARKS
-from thunder.text.normalize import normalise
-from thunder.text.spelling import BROKEN, START, accepts, may_end, step
-from thunder.text.syllables import WORD, faults
+from thunder.text.normalize import normalize_text
+from thunder.text.spelling import FORBIDDEN_FAULTS, START_STATE, advance_state, is_valid_spelling, may_end_word
+from thunder.text.syllables import WORD, spelling_faults
 
 B, L, J, NA, A, OTHER_VOWEL, NASAL, LOW, RISING, LONG = "ߓߟߖߠߊߌ\u07f2\u07ec\u07ed\u07ef"
 # one of each kind that a rule speaks of
@@ -18,13 +18,13 @@ LETTERS_AND_MARKS = [character for character in BLOCK if WORD.fullmatch("ߊ" + c
 
 def keeps_the_rules(word: str) -> bool:
     """By the finder of faults, which looks at whole words and knows nothing of beginnings."""
-    return word == normalise(word) and not {fault.kind for fault in faults(word)} & set(BROKEN)
+    return word == normalize_text(word) and not {fault.kind for fault in spelling_faults(word)} & set(FORBIDDEN_FAULTS)
 
 
 def lives(word: str) -> bool:
-    place = START
+    place = START_STATE
     for character in word:
-        if (place := step(place, character)) is None:
+        if (place := advance_state(place, character)) is None:
             return False
     return True
 
@@ -32,8 +32,8 @@ def lives(word: str) -> bool:
 @pytest.mark.expensive
 def test_it_accepts_what_the_finder_of_faults_has_no_fault_with_for_every_short_word():
     words = ["".join(word) for length in range(5) for word in itertools.product(KINDS, repeat=length)]
-    assert [word for word in words if accepts(word) != keeps_the_rules(word)] == []
-    assert 1000 < sum(map(accepts, words)) < len(words) / 4
+    assert [word for word in words if is_valid_spelling(word) != keeps_the_rules(word)] == []
+    assert 1000 < sum(map(is_valid_spelling, words)) < len(words) / 4
 
 
 # like syllables, so that many are right and the others wrong late
@@ -51,7 +51,7 @@ SYLLABLES = st.lists(
 @example("ߓߔߊߊ\u07ed")  # the second vowel has no elided one before it
 @settings(max_examples=400)
 def test_it_accepts_what_the_finder_has_no_fault_with_for_long_words(word):
-    assert accepts(word) == keeps_the_rules(word)
+    assert is_valid_spelling(word) == keeps_the_rules(word)
 
 
 def test_a_beginning_lives_if_and_only_if_some_continuation_is_accepted():
@@ -81,22 +81,22 @@ def test_a_beginning_lives_if_and_only_if_some_continuation_is_accepted():
     ],
 )
 def test_texts_of_several_words_numbers_and_signs(text, right):
-    assert accepts(text) == right
+    assert is_valid_spelling(text) == right
 
 
 def test_space_is_possible_where_a_word_may_end():
-    place = step(START, B)
-    assert may_end(place) and step(place, " ") == START
-    place = step(place, L)
-    assert not may_end(place) and step(place, " ") is None
+    place = advance_state(START_STATE, B)
+    assert may_end_word(place) and advance_state(place, " ") == START_STATE
+    place = advance_state(place, L)
+    assert not may_end_word(place) and advance_state(place, " ") is None
 
 
 def test_marks_begin_no_text():
-    assert not any(step(START, mark) for mark in MARKS)
+    assert not any(advance_state(START_STATE, mark) for mark in MARKS)
 
 
 def test_nearly_every_word_of_real_text_is_accepted():
     lines = (TEST_DATA / "text" / "nllb_seed_nqo.tsv").read_text(encoding="utf-8").splitlines()[1:]
-    words = [word for line in lines for word in WORD.findall(normalise(line.split("\t")[2]))]
+    words = [word for line in lines for word in WORD.findall(normalize_text(line.split("\t")[2]))]
     assert len(words) > 20000
-    assert sum(map(accepts, words)) / len(words) > 0.98
+    assert sum(map(is_valid_spelling, words)) / len(words) > 0.98

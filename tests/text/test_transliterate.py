@@ -63,7 +63,7 @@ def test_vectors_come_back_from_lexical_tone_where_it_says_all():
 
 def test_vectors_without_tone_differ_from_the_word_in_tone_and_elision_only():
     def bones(word):
-        return [(beat.onset, beat.vowel, beat.nasal) for beat in syllables.syllables(word)]
+        return [(beat.onset, beat.vowel, beat.nasal) for beat in syllables.split_syllables(word)]
 
     for row in vectors():
         result = to_nko(row["latin_plain"], "none")
@@ -262,9 +262,9 @@ def lines(data: Path) -> list[str]:
 
 
 def survives(line: str) -> None:
-    normalize.faults(line)
-    normalize.comparable(line)
-    normalize.toneless(line)
+    normalize.text_faults(line)
+    normalize.normalize_for_scoring(line)
+    normalize.strip_tones(line)
     for tones in ("full", "none"):
         assert not syllables.WORD.search(to_latin(line, tones).text)
         to_nko(line, tones)

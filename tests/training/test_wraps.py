@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thunder.cli.main import main
-from thunder.config import Layer, build
+from thunder.config import SettingsLayer, build_settings
 from thunder.errors import ConfigError
 from thunder.lora.lora_settings import LoraSettings, PretrainSettings
 from thunder.parallel import row_order
@@ -34,7 +34,7 @@ def test_more_than_the_most_is_refused_and_as_many_are_not():
 
 
 def test_corpora_have_a_limit_of_ten_and_it_decides_nothing_of_what_is_computed():
-    lora = build(LoraSettings, [Layer("test", {})])[0]
+    lora = build_settings(LoraSettings, [SettingsLayer("test", {})])[0]
     assert (lora.max_wraps, PretrainSettings.model_fields["max_wraps"].default) == (10, 10)
     assert "max_wraps" in CIRCUMSTANCES and lora.digest() == lora.model_copy(update={"max_wraps": 99}).digest()
 
@@ -66,7 +66,7 @@ class Few(LoopSettings):
 
 @pytest.mark.parametrize("kind, passes", [(Few, [4, 7, 10]), (LoopSettings, [])])
 def test_each_new_pass_is_told_of(tmp_path, kind, passes):
-    settings, _ = build(kind, [Layer("test", {"iters": 10, "batch_size": 20, "save_every": 10})])
+    settings, _ = build_settings(kind, [SettingsLayer("test", {"iters": 10, "batch_size": 20, "save_every": 10})])
     record = Told(tmp_path)
     task = planted_worlds.Classifier(planted_worlds.points(60, 1, 0.1), planted_worlds.points(8, 2, 0.1))
     loop.train(task, settings, World(), record)

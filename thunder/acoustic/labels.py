@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from thunder.corpora.rows.correction_rows import script_of
-from thunder.errors import CorpusError, several
+from thunder.errors import CorpusError, combined_error
 from thunder.text.alphabet import LATIN, NKO, Alphabet
-from thunder.text.normalize import normalise
+from thunder.text.normalize import normalize_text
 from thunder.text.transliterate import to_latin, to_nko
 
 ALPHABETS: dict[str, Alphabet] = {"nko": NKO, "latin": LATIN}
@@ -24,8 +24,8 @@ def target(text: str, extra: Mapping[str, Any], script: str, drop: str = "") -> 
         text = own
     elif script_of(text) == {"nko": "latin", "latin": "nko"}[script]:
         text = (to_nko if script == "nko" else to_latin)(text, "none").text
-    kept = normalise(text).translate({ord(character): " " for character in drop})
-    return normalise(ALPHABETS[script].prepare(kept))
+    kept = normalize_text(text).translate({ord(character): " " for character in drop})
+    return normalize_text(ALPHABETS[script].prepare(kept))
 
 
 def encode(text: str, script: str) -> list[int]:
@@ -55,11 +55,11 @@ def refuse_strangers(texts: Mapping[str, str], script: str) -> None:
     """Raise one CorpusError that names every row (id -> text) with characters that have no label, and which."""
     faults = []
     for name, text in texts.items():
-        if strangers := ALPHABETS[script].strangers(text):
+        if strangers := ALPHABETS[script].unknown_characters(text):
             named = ", ".join(f"{character!r} (U+{ord(character):04X})" for character in strangers)
             faults.append(f"{name}: {named} in {text!r}")
     if faults:
-        raise several(
+        raise combined_error(
             CorpusError,
             f"{len(faults)} texts have characters that the {ALPHABETS[script].name} alphabet has no label for:",
             faults,

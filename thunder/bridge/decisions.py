@@ -47,7 +47,7 @@ class Decider:
         self.book, self.ring, self._texts, self._clock = book, ring, texts, clock
         told = engine.describe()
         self.base_digest, self.adapter_digest = told.get("base_sha256"), told.get("adapter_sha256")
-        self.decode_digest = digest.of_value(told)
+        self.decode_digest = digest.sha256_json(told)
 
     def decide(self, case: Case, proposal: Proposal, request_id: str = "") -> Decision:
         """Decide on one row."""
@@ -77,7 +77,7 @@ class Decider:
             output_sha256=text_digest(verdict.text),
             base_digest=self.base_digest,
             adapter_digest=self.adapter_digest,
-            prompt_digest=digest.of_value(case.messages),
+            prompt_digest=digest.sha256_json(case.messages),
             decode_digest=self.decode_digest,
             rules_id=self.book.id,
             partition=verdict.partition,

@@ -12,7 +12,7 @@ from thunder.bridge.gate import gate
 from thunder.bridge.gate.gate import Verdict
 from thunder.bridge.gate.gate_rules import Rulebook
 from thunder.corpora.rows.correction_rows import EVIDENCE
-from thunder.errors import CorpusError, several
+from thunder.errors import CorpusError, combined_error
 from thunder.evaluation.cases import Case, Cases
 from thunder.evaluation.engines import PROPOSALS, Finished, FromFile, Oracle, Proposal, nothing
 from thunder.evaluation.metrics.judge import judged
@@ -30,7 +30,9 @@ class SureOracle(Oracle):
     def propose(self, cases: Sequence[Case], finished: Finished = nothing) -> Iterator[Proposal]:
         """See Engine. Raises CorpusError that names the rows without a reference."""
         if bare := [f"row '{case.row_id}' has no reference" for case in cases if not case.reference.strip()]:
-            raise several(CorpusError, "there is nothing for the oracle to propose:", bare, fix="another --engine")
+            raise combined_error(
+                CorpusError, "there is nothing for the oracle to propose:", bare, fix="another --engine"
+            )
         return (Proposal(case.reference, confidence=0.0, margin=SURE) for case in cases)
 
 

@@ -201,7 +201,7 @@ def _row(case: Case) -> dict[str, Any]:
 
 def _name(case: Case) -> str:
     """The id of a row, or its digest where a bridge does not take an id so long."""
-    return case.row_id if len(case.row_id) <= schemas.LONGEST_ID else digest.of_bytes(case.row_id.encode())
+    return case.row_id if len(case.row_id) <= schemas.LONGEST_ID else digest.sha256_bytes(case.row_id.encode())
 
 
 def _proposal(row: schemas.Decided) -> Proposal:

@@ -10,7 +10,7 @@ from typing import Any
 
 from thunder.corpora.rows import chat_rows as corpus_rows
 from thunder.corpora.rows.chat_rows import Row
-from thunder.errors import CorpusError, several
+from thunder.errors import CorpusError, combined_error
 from thunder.text.chat import correction_prompt
 from thunder.text.row_fields import PARTITIONS, UNKNOWN
 
@@ -55,7 +55,7 @@ def read(path: Path, limit: int = 0, references: corpus_rows.References = "empty
     numbers = Counter(row.row_id for row in corpus.rows)
     twice = [f"id '{row_id}' stands {count} times" for row_id, count in numbers.items() if count > 1]
     if twice:
-        raise several(CorpusError, f"{path} cannot be evaluated:", twice, fix="give each row an id of its own")
+        raise combined_error(CorpusError, f"{path} cannot be evaluated:", twice, fix="give each row an id of its own")
     chosen = corpus.rows[: limit or None]
     strange = Counter(
         str(row.fields["partition"])

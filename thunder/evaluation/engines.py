@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from thunder import digest
 from thunder.corpora.rows.chat_rows import ID_FIELDS
-from thunder.errors import CorpusError, several
+from thunder.errors import CorpusError, combined_error
 from thunder.evaluation.cases import Case
 
 PROPOSALS = ("proposal", "prediction", "prediction_after")
@@ -110,7 +110,7 @@ class FromFile:
             data = path.read_bytes()
         except OSError as error:
             raise CorpusError(f"{path}: {error.strerror or error}", fix="--engine file:PATH of a JSONL file") from None
-        self.sha256 = digest.of_bytes(data)
+        self.sha256 = digest.sha256_bytes(data)
         faults, numbers = [], Counter()
         for number, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
             if not line.strip():
@@ -127,7 +127,7 @@ class FromFile:
             faults += [f"{path}: id '{row_id}' is none of the rows'" for row_id in numbers if row_id not in wanted]
             faults += [f"{path}: no proposal for id '{row_id}'" for row_id in sorted(wanted) if row_id not in numbers]
         if faults:
-            raise several(CorpusError, f"{path} cannot be used:", faults, fix="one line for each row, by its id")
+            raise combined_error(CorpusError, f"{path} cannot be used:", faults, fix="one line for each row, by its id")
 
     def propose(self, cases: Sequence[Case], finished: Finished = nothing) -> Iterator[Proposal]:
         """See Engine."""

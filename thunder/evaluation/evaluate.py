@@ -123,5 +123,5 @@ def _write(folder: Path, rows: list[dict[str, Any]], results: dict[str, Any], pa
     digest.write_atomically(folder / PREDICTIONS, "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows))
     if page:
         digest.write_atomically(folder / REPORT, page(rows, results))
-    results["files"] = {PREDICTIONS: digest.of_file(folder / PREDICTIONS)}
+    results["files"] = {PREDICTIONS: digest.sha256_file(folder / PREDICTIONS)}
     digest.write_json(folder / RESULTS, results)

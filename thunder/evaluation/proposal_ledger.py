@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from thunder.errors import ArtifactError, UsageError, several
+from thunder.errors import ArtifactError, UsageError, combined_error
 from thunder.evaluation.engines import Proposal
 
 PARTIAL = "predictions.partial.jsonl"
@@ -98,4 +98,6 @@ def _refuse_changes(path: Path, then: dict[str, Any], now: dict[str, Any]) -> No
     names = sorted(name for name in then.keys() | now.keys() if then.get(name) != now.get(name))
     if names:
         faults = [f"{name} was {then.get(name)!r} and is {now.get(name)!r}" for name in names]
-        raise several(UsageError, f"{path} was begun otherwise:", faults, fix="the same as before, or another --out")
+        raise combined_error(
+            UsageError, f"{path} was begun otherwise:", faults, fix="the same as before, or another --out"
+        )

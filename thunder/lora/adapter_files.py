@@ -75,7 +75,7 @@ def check_base(folder: Path, base_sha256: str, base: Path) -> None:
 def sha256(folder: Path) -> str:
     """SHA-256 over what decides an adapter's answers: its weights and mlx_lm's part of its config."""
     config = {name: value for name, value in check(folder).items() if name not in ("thunder", "model")}
-    return digest.of_value([digest.of_file(folder / WEIGHTS), config])
+    return digest.sha256_json([digest.sha256_file(folder / WEIGHTS), config])
 
 
 def copy(source: Path, target: Path) -> None:

@@ -151,7 +151,7 @@ def base_digest(folder: Path, cache: Path | None = None) -> str:
             stat = path.resolve().stat()
             key = f"{path.resolve()}:{stat.st_size}:{stat.st_mtime_ns}"
             if key not in known:
-                known[key] = digest.of_file(path)
+                known[key] = digest.sha256_file(path)
         except OSError as error:
             raise _damaged(path, error.strerror or str(error)) from None
         digests.append([path.name, known[key]])
@@ -159,7 +159,7 @@ def base_digest(folder: Path, cache: Path | None = None) -> str:
         with suppress(OSError):
             cache.parent.mkdir(parents=True, exist_ok=True)
             digest.write_json(cache, known)
-    return digest.of_value(digests)
+    return digest.sha256_json(digests)
 
 
 def _remembered(cache: Path) -> dict[str, str]:

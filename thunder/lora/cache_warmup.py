@@ -54,7 +54,7 @@ def cache_fingerprint(task: LoraTask, base_digest: str) -> str:
     assert isinstance(engine, Staged)
     machine = [environment.chip(), str(mx.default_device()), environment.blas(), mx.__version__]
     layout = [[part.name, part.positions, list(part.shape), str(part.dtype)] for part in engine.trunk.parts]
-    return digest.of_value(
+    return digest.sha256_json(
         [FORMAT, base_digest, task.layers, layout, engine.prefix.beginning.tolist(), machine, environment.versions()]
     )
 

@@ -30,7 +30,7 @@ class Rows:
 
     def digest(self) -> str:
         """SHA-256 over the files' digests: the same rows on every host."""
-        return digest.of_value(sorted(self.files.values()))
+        return digest.sha256_json(sorted(self.files.values()))
 
 
 def files(settings: LoraSettings) -> dict[str, Path]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from thunder.corpora.rows import chat_rows as correction_rows
 from thunder.errors import CorpusError
 from thunder.lora.lora_settings import PretrainSettings
-from thunder.text.normalize import normalise
+from thunder.text.normalize import normalize_text
 
 WINDOW = 32  # code points; a run of 2 * WINDOW shared with an excluded row is always found
 
@@ -64,7 +64,7 @@ def _column(path: Path, column: str, excluded_domains: set[str]) -> Iterator[str
                     raise CorpusError(
                         f"{path}:{number}: {len(cells)} cells, the header has {len(header)}", fix="correct the row"
                     )
-                text = normalise(cells[place]).strip()
+                text = normalize_text(cells[place]).strip()
                 if text and (domain is None or cells[domain] not in excluded_domains):
                     yield text
     except OSError as error:
@@ -82,5 +82,5 @@ def _forbidden(names: Sequence[str]) -> tuple[set[str], set[str]]:
         path = Path(name)
         for file in sorted(path.glob("*.jsonl")) if path.is_dir() else [path]:
             for row in correction_rows.read(file).rows:
-                texts |= {normalise(text).strip() for text in (row.asr_text, row.reference)}
+                texts |= {normalize_text(text).strip() for text in (row.asr_text, row.reference)}
     return texts, {text[i : i + WINDOW] for text in texts for i in range(0, len(text) - WINDOW + 1, WINDOW)}

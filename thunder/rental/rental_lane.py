@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from thunder import digest
-from thunder.errors import GateError, Interrupted, RunFailed, ThunderError, UsageError, several
+from thunder.errors import GateError, Interrupted, RunFailed, ThunderError, UsageError, combined_error
 from thunder.rental import rental_offers
 from thunder.rental.rental_ledger import Ledger
 from thunder.rental.rental_offers import BEAT, ENDED, GO, PAYLOAD, RUNS, TRIAL, Order
@@ -70,7 +70,7 @@ def launch(lane: Lane, order: Order, gates: dict[str, str], query: str, scratch:
     Raises GateError where a gate or the cap stands against it; every fault after the order gives the machine back.
     """
     if closed := rental_offers.refusals(gates):
-        raise several(GateError, f"{order.run}: may not be launched:", closed, fix="mend these first")
+        raise combined_error(GateError, f"{order.run}: may not be launched:", closed, fix="mend these first")
     if other := [label for label, one in lane.ledger.open().items() if one.get("run") == order.run]:
         raise UsageError(f"{order.run} is rented for already: {other[0]}", fix=f"thunder gpu watch {order.run}")
     spent = lane.ledger.spent()
@@ -122,7 +122,7 @@ def _try_upload(lane: Lane, number: int, scratch: Path) -> None:
     there.write_bytes(secrets.token_bytes(4096))
     lane.again(lambda: lane.vast.upload(there, number, TRIAL))
     lane.again(lambda: lane.vast.download(number, TRIAL, back))
-    if not back.is_file() or digest.of_file(back) != digest.of_file(there):
+    if not back.is_file() or digest.sha256_file(back) != digest.sha256_file(there):
         raise RentalError(f"machine {number}: a trial upload did not come back as it was")
 
 
@@ -148,8 +148,8 @@ def follow(lane: Lane, run: str) -> str:
         return why
     _stop(lane, label, rental)
     if why != "ended":
-        raise several(RunFailed, f"{run}: {why}; its copy:", faults, fix=_next(run), shown=5)
-    raise several(GateError, f"{run}: ended, and its copy is not whole:", faults, fix=_next(run), shown=5)
+        raise combined_error(RunFailed, f"{run}: {why}; its copy:", faults, fix=_next(run), shown=5)
+    raise combined_error(GateError, f"{run}: ended, and its copy is not whole:", faults, fix=_next(run), shown=5)
 
 
 def _next(run: str) -> str:
@@ -242,7 +242,7 @@ def destroy(lane: Lane, run: str, force: bool = False) -> None:
         faults = lane.verify(folder) if folder.is_dir() else ["there is no copy here"]
         if faults:
             headline = f"{name}: not given back, its copy here is not whole:"
-            raise several(GateError, headline, faults, _next(name), shown=5)
+            raise combined_error(GateError, headline, faults, _next(name), shown=5)
     give_back(lane, label)
 
 

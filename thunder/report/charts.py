@@ -12,7 +12,7 @@ from typing import Any
 from thunder.corpora.channels.confusions import shown_as
 from thunder.report.loss_curve import TRAIN, VALID, Course, Point
 from thunder.report.text_diff import Confusion
-from thunder.text.visible import visible
+from thunder.text.normalize import escape_hidden
 
 BEFORE, AFTER = "before", "after"
 RESTART, BEST, GATE, RANGE = "restart", "best", "gate", "range"  # styles, see page.js
@@ -90,7 +90,7 @@ def dumbbells(
     """
     import altair as alt
 
-    values = [asdict(line) | {"name": line.name if letters else visible(line.name)} for line in lines]
+    values = [asdict(line) | {"name": line.name if letters else escape_hidden(line.name)} for line in lines]
     base = alt.Chart(alt.Data(values=values)).encode(y=_names(letters))
     layers: list[Any] = []
     if any(line.before is not None and line.after is not None for line in lines):
@@ -142,7 +142,7 @@ def confusions(found: Sequence[Confusion]) -> dict[str, Any]:
 
 def pair_of(each: Confusion) -> str:
     """What was wanted, an arrow, what came; isolates keep right-to-left signs from turning the arrow's sense around."""
-    wanted, heard = (f"\u2068{visible(shown_as(text))}\u2069" for text in (each.reference, each.hypothesis))
+    wanted, heard = (f"\u2068{escape_hidden(shown_as(text))}\u2069" for text in (each.reference, each.hypothesis))
     return f"{wanted} → {heard}"
 
 
@@ -150,7 +150,7 @@ def counts(lines: Sequence[tuple[str, int]], what: str) -> dict[str, Any]:
     """How often each of some things was the case, as bars."""
     import altair as alt
 
-    data = [{"name": visible(name), "times": times} for name, times in lines]
+    data = [{"name": escape_hidden(name), "times": times} for name, times in lines]
     bars = alt.Chart(alt.Data(values=data)).mark_bar(height=14).encode(x=_times(what), y=_names())
     numbers = bars.mark_text(align="left", dx=4).encode(text="times:Q")
     return _spec((bars + numbers).properties(width="container", height=_high(lines)))
@@ -160,8 +160,8 @@ def stacked(values: Sequence[tuple[str, str, int]], kinds: Sequence[str], what: 
     """How often something of each kind was the case, as bars cut by kind; values: (line, kind, times)."""
     import altair as alt
 
-    data = [{"name": visible(name), "kind": visible(kind), "times": times} for name, kind, times in values]
-    scale = alt.Scale(domain=[*map(visible, kinds)])
+    data = [{"name": escape_hidden(name), "kind": escape_hidden(kind), "times": times} for name, kind, times in values]
+    scale = alt.Scale(domain=[*map(escape_hidden, kinds)])
     colour = alt.Color("kind:N", title=None, scale=scale, legend=alt.Legend(orient="top"))
     tips = [alt.Tooltip("name:N", title=" "), "kind:N", "times:Q"]
     bars = alt.Chart(alt.Data(values=data)).mark_bar(height=16)

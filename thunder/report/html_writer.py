@@ -12,7 +12,7 @@ from typing import Any
 
 from thunder import digest
 from thunder.report.page_model import Page, RowView
-from thunder.text.visible import visible
+from thunder.text.normalize import escape_hidden
 
 TEMPLATES = Path(__file__).parent / "templates"
 # in the order in which a browser tries them; the first is what is asked for where there is none
@@ -33,7 +33,7 @@ def html(page: Page) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
-        finalize=lambda value: visible(value) if type(value) is str else value,
+        finalize=lambda value: escape_hidden(value) if type(value) is str else value,
     )
     scripts = [_file("page.js").replace("FONT_NAMES", json.dumps(FONTS))]
     if any(section.chart for section in page.sections):
@@ -64,10 +64,11 @@ def compact(rows: Sequence[RowView]) -> list[list[Any]]:
     """Rows as lists, in the order that page.js reads them in."""
     return [
         [
-            visible(row.row_id), row.place, row.outcome, visible(row.partition), visible(row.script), row.before,
-            row.after, row.units, visible(row.decision), [visible(reason) for reason in row.reasons],
+            escape_hidden(row.row_id), row.place, row.outcome, escape_hidden(row.partition), escape_hidden(row.script),
+            row.before, row.after, row.units, escape_hidden(row.decision),
+            [escape_hidden(reason) for reason in row.reasons],
             {True: "rtl", False: "ltr", None: "auto"}[row.rtl], [[line.of, line.segments] for line in row.lines],
-            [visible(detail) for detail in row.details or row.reasons],
+            [escape_hidden(detail) for detail in row.details or row.reasons],
         ]
         for row in rows
     ]  # fmt: skip

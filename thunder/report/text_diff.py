@@ -8,8 +8,7 @@ from dataclasses import dataclass
 
 from thunder.report.page_model import Segment
 from thunder.text import distance
-from thunder.text.normalize import normalise, toneless
-from thunder.text.visible import visible
+from thunder.text.normalize import escape_hidden, normalize_text, strip_tones
 
 DELETION, INSERTION, SUBSTITUTION = "-", "+", "~"
 _MARKS = {"deletion": DELETION, "insertion": INSERTION, "substitution": SUBSTITUTION}
@@ -17,7 +16,7 @@ _MARKS = {"deletion": DELETION, "insertion": INSERTION, "substitution": SUBSTITU
 
 def plain(text: str) -> list[Segment]:
     """A text without marks, in NFC, hidden characters shown."""
-    shown = visible(normalise(text.strip()))
+    shown = escape_hidden(normalize_text(text.strip()))
     return [shown] if shown else []
 
 
@@ -27,8 +26,8 @@ def marked(hypothesis: str, reference: str) -> list[Segment]:
     ["-", wanted]: the hypothesis lacks it. ["+", heard]: it has it too many. ["~", heard, wanted]: one for another.
     """
     pieces: list[Segment] = []
-    for operation in distance.align(hypothesis.strip(), reference.strip(), "grapheme"):
-        heard, wanted = visible(operation.hypothesis), visible(operation.reference)
+    for operation in distance.align_texts(hypothesis.strip(), reference.strip(), "grapheme"):
+        heard, wanted = escape_hidden(operation.hypothesis), escape_hidden(operation.reference)
         last = pieces[-1] if pieces else None
         if operation.kind == "equal":
             if isinstance(last, str):
@@ -61,7 +60,7 @@ class Confusion:
     @property
     def kind(self) -> str:
         """tone: only tone marks differ. space: a word was cut or joined. letter: all else."""
-        if toneless(self.reference) == toneless(self.hypothesis):
+        if strip_tones(self.reference) == strip_tones(self.hypothesis):
             return "tone"
         return "space" if (self.reference + self.hypothesis).isspace() else "letter"
 
@@ -81,5 +80,5 @@ def confusions(texts: Iterable[tuple[str, str, str | None]]) -> list[Confusion]:
 
 
 def _pairs(hypothesis: str, reference: str) -> list[tuple[str, str]]:
-    operations = distance.align(hypothesis.strip(), reference.strip(), "grapheme", equal=False)
+    operations = distance.align_texts(hypothesis.strip(), reference.strip(), "grapheme", equal=False)
     return [(each.reference, each.hypothesis) for each in operations]

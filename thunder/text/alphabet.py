@@ -99,7 +99,7 @@ _KINDS = {"M": "mark", "L": "letter", "Z": "space"}
 
 
 @lru_cache(maxsize=4096)
-def kind_of(character: str) -> str:
+def character_kind(character: str) -> str:
     """The kind of a code point of any script: mark, letter, space or other."""
     return _KINDS.get(unicodedata.category(character)[0], "other")
 
@@ -134,13 +134,13 @@ class Alphabet:
                 text = text.replace(apostrophe, LATIN_APOSTROPHES[0])
         return " ".join(unicodedata.normalize(self.form, text).split())
 
-    def strangers(self, text: str) -> list[str]:
+    def unknown_characters(self, text: str) -> list[str]:
         """The characters that have no label, each once, in code point order."""
         return sorted(set(self.prepare(text)) - self._ids.keys())
 
     def encode(self, text: str) -> list[int]:
         """U label ids of a text, never the blank's. Raises CorpusError naming every character that has no label."""
-        if strangers := self.strangers(text):
+        if strangers := self.unknown_characters(text):
             named = ", ".join(f"{character!r} (U+{ord(character):04X})" for character in strangers)
             raise CorpusError(
                 f"the {self.name} alphabet has no label for {named} of {text!r}",

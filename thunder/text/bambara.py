@@ -35,7 +35,7 @@ from thunder.text.alphabet import (
     SYLLABIC_N,
     VOWELS,
 )
-from thunder.text.syllables import Syllable, elides
+from thunder.text.syllables import Syllable, is_elided_pair
 
 LETTER_BY_LETTER = (
     "letter by letter: N'Ko spelling goes by the history of words, which Latin Bambara does not write, "
@@ -100,7 +100,7 @@ _PARTICIPLE = [_N.nko, _VOWEL["ɛ"], _N.nko]
 
 
 @lru_cache(maxsize=1 << 16)
-def spell(word: str, tones: Tones) -> tuple[str, tuple[str, ...]]:
+def spell_in_nko(word: str, tones: Tones) -> tuple[str, tuple[str, ...]]:
     """A Latin word in N'Ko letters, and the reasons why it may be wrong, each once.
 
     word: letters, combining marks and apostrophes. tones: how it bears accents, see `transliterate`; with "none" the
@@ -108,7 +108,7 @@ def spell(word: str, tones: Tones) -> tuple[str, tuple[str, ...]]:
     """
     reasons: dict[str, None] = {}
     sounds = _with_length(_with_nasals(_sounds(word, tones, reasons), reasons), tones)
-    text = _written(_beats(sounds, tones, reasons), reasons)
+    text = _join_syllables(_syllables(sounds, tones, reasons), reasons)
     if _FOREIGN_G in text:
         reasons[NATIVE_G] = None
     if len(sounds) > 1 and sounds[-1].nko == _CONSONANT["w"] and sounds[-2].kind == "vowel":
@@ -187,7 +187,7 @@ def _with_length(sounds: list[_Sound], tones: Tones) -> list[_Sound]:
     return done
 
 
-def _beats(sounds: list[_Sound], tones: Tones, reasons: dict[str, None]) -> list[Syllable]:
+def _syllables(sounds: list[_Sound], tones: Tones, reasons: dict[str, None]) -> list[Syllable]:
     """The syllables with their tone marks; a vowel without an accent goes on in the tone before it."""
     done: list[Syllable] = []
     onset, heard = "", ""
@@ -241,14 +241,16 @@ def _tone(sound: _Sound, heard: str, final: bool, tones: Tones, reasons: dict[st
     return _SHORT[accents]
 
 
-def _written(beats: list[Syllable], reasons: dict[str, None]) -> str:
+def _join_syllables(beats: list[Syllable], reasons: dict[str, None]) -> str:
     """Syllables as text: gbàralí takes the first vowel of a pair, dagbasinna stands where none is heard."""
     parts: list[str] = []
     elided = False
     for at, beat in enumerate(beats):
         after = beats[at + 1] if at + 1 < len(beats) else None
         # the vowel that an elided one is read from must be there
-        elided = after is not None and not elided and beat.form == after.form == "written" and elides(beat, after)
+        elided = (
+            after is not None and not elided and beat.form == after.form == "written" and is_elided_pair(beat, after)
+        )
         if elided and TONE in reasons:
             reasons[ELISION] = None
         if elided:

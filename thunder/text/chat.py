@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from thunder.text.normalize import normalise
+from thunder.text.normalize import normalize_text
 
 CORRECTION_INSTRUCTION = "Correct this N'Ko transcript:"
 
@@ -35,12 +35,12 @@ GEMMA3_TEMPLATE = """\
 
 def correction_prompt(asr_text: str) -> str:
     """What the user's turn says to have recognised text corrected: the instruction, a line end, the text in NFC."""
-    return f"{CORRECTION_INSTRUCTION}\n{normalise(asr_text)}"
+    return f"{CORRECTION_INSTRUCTION}\n{normalize_text(asr_text)}"
 
 
 def correction_messages(asr_text: str, reference_text: str) -> list[dict[str, str]]:
     """One correction as chat messages: the user's question and the assistant's answer, both in NFC."""
     return [
         {"role": "user", "content": correction_prompt(asr_text)},
-        {"role": "assistant", "content": normalise(reference_text)},
+        {"role": "assistant", "content": normalize_text(reference_text)},
     ]

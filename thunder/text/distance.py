@@ -6,17 +6,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+import regex
 from rapidfuzz.distance import Levenshtein
 
-from thunder.text.alphabet import kind_of
-from thunder.text.graphemes import graphemes
-from thunder.text.normalize import normalise, toneless
+from thunder.text.alphabet import character_kind
+from thunder.text.normalize import normalize_text, strip_tones
 
 # what one edit changes; "toneless" is a code point of a text whose tones are taken away first
-Unit = Literal["codepoint", "grapheme", "toneless", "word"]
-Kind = Literal["equal", "substitution", "deletion", "insertion"]
+ErrorUnit = Literal["codepoint", "grapheme", "toneless", "word"]
+OperationKind = Literal["equal", "substitution", "deletion", "insertion"]
 # a stretch with more pairs than this to choose from is put together in order
-LARGEST_TABLE = 1000
+MAX_TABLE_CELLS = 1000
+
+# the extended grapheme cluster of Unicode Standard Annex 29
+CLUSTER = regex.compile(r"\X")
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ class ErrorCounts:
         }
 
 
-class Operation(NamedTuple):
+class EditOperation(NamedTuple):
     """One step from the reference to the hypothesis, as a recogniser's error.
 
     kind: equal, substitution, deletion (the hypothesis lacks a unit) or insertion (it has one too many).
@@ -79,117 +82,128 @@ class Operation(NamedTuple):
     reference; an insertion stands before the unit of that index.
     """
 
-    kind: Kind
+    kind: OperationKind
     reference: str
     hypothesis: str
     position: int
 
 
-def units(text: str, unit: Unit = "codepoint") -> Sequence[str]:
+def split_units(text: str, unit: ErrorUnit = "codepoint") -> Sequence[str]:
     """Text (NFC) as the sequence that is compared: code points, grapheme clusters, or words between white space."""
     match unit:
         case "codepoint":
-            return normalise(text)
+            return normalize_text(text)
         case "toneless":
-            return toneless(text)
+            return strip_tones(text)
         case "grapheme":
-            return graphemes(text)
+            return grapheme_clusters(text)
         case "word":
-            return normalise(text).split()
+            return normalize_text(text).split()
     raise ValueError(f"no such unit: {unit!r}")
 
 
-def edits(hypothesis: str, reference: str, unit: Unit = "codepoint") -> int:
+def grapheme_clusters(text: str) -> list[str]:
+    """The extended grapheme clusters of a text in NFC; joined they are that text again.
+
+    A N'Ko vowel with nasal dot and tone is one cluster, 1.4 code points on the average. The apostrophes U+07F4 and
+    U+07F5 and lajanyalan are letters (Lm), so each is a cluster of its own.
+    """
+    return CLUSTER.findall(normalize_text(text))
+
+
+def edit_distance(hypothesis: str, reference: str, unit: ErrorUnit = "codepoint") -> int:
     """Levenshtein distance in units (insertions, deletions and substitutions cost 1), both texts in NFC."""
-    return Levenshtein.distance(units(hypothesis, unit), units(reference, unit))
+    return Levenshtein.distance(split_units(hypothesis, unit), split_units(reference, unit))
 
 
-def count(hypothesis: str, reference: str, unit: Unit = "codepoint") -> ErrorCount:
+def count_errors(hypothesis: str, reference: str, unit: ErrorUnit = "codepoint") -> ErrorCount:
     """Edits from hypothesis to reference, with the reference's length, both in units (NFC)."""
-    wanted = units(reference, unit)
-    return ErrorCount(Levenshtein.distance(units(hypothesis, unit), wanted), len(wanted))
+    wanted = split_units(reference, unit)
+    return ErrorCount(Levenshtein.distance(split_units(hypothesis, unit), wanted), len(wanted))
 
 
-def count_all(hypothesis: str, reference: str) -> ErrorCounts:
+def count_all_errors(hypothesis: str, reference: str) -> ErrorCounts:
     """The edits in every unit at once: by code point, by grapheme cluster, tone-free, and by word."""
     return ErrorCounts(
-        count(hypothesis, reference, "codepoint"),
-        count(hypothesis, reference, "grapheme"),
-        count(hypothesis, reference, "toneless"),
-        count(hypothesis, reference, "word"),
+        count_errors(hypothesis, reference, "codepoint"),
+        count_errors(hypothesis, reference, "grapheme"),
+        count_errors(hypothesis, reference, "toneless"),
+        count_errors(hypothesis, reference, "word"),
     )
 
 
-def align(hypothesis: str, reference: str, unit: Unit = "codepoint", equal: bool = True) -> list[Operation]:
+def align_texts(
+    hypothesis: str, reference: str, unit: ErrorUnit = "codepoint", equal: bool = True
+) -> list[EditOperation]:
     """The fewest operations that lead from reference to hypothesis, in the order of the text.
 
     Those of kind equal are left out on request. Where several alignments are shortest, like is put for like, a mark for
     a mark and a letter for a letter; beyond that one is returned, always the same for the same texts.
     """
-    wanted, heard = units(reference, unit), units(hypothesis, unit)
-    operations: list[Operation] = []
+    wanted, heard = split_units(reference, unit), split_units(hypothesis, unit)
+    operations: list[EditOperation] = []
     place = other = 0
     for match in Levenshtein.opcodes(wanted, heard):
         if match.tag != "equal":
             continue
-        operations += _changes(wanted, heard, (place, match.src_start), (other, match.dest_start))
+        operations += _align_stretch(wanted, heard, (place, match.src_start), (other, match.dest_start))
         place, other = match.src_end, match.dest_end
         if equal:
-            operations += [Operation("equal", wanted[at], wanted[at], at) for at in range(match.src_start, place)]
-    return operations + _changes(wanted, heard, (place, len(wanted)), (other, len(heard)))
+            operations += [EditOperation("equal", wanted[at], wanted[at], at) for at in range(match.src_start, place)]
+    return operations + _align_stretch(wanted, heard, (place, len(wanted)), (other, len(heard)))
 
 
-def _changes(
+def _align_stretch(
     wanted: Sequence[str], heard: Sequence[str], here: tuple[int, int], there: tuple[int, int]
-) -> list[Operation]:
+) -> list[EditOperation]:
     """The operations between two equal stretches: wanted from here[0] to here[1] becomes heard from there[0] on."""
     (place, end), (other, last) = here, there
     lost, extra = end - place, last - other
     if not lost:
-        return [Operation("insertion", "", heard[at], place) for at in range(other, last)]
+        return [EditOperation("insertion", "", heard[at], place) for at in range(other, last)]
     if not extra:
-        return [Operation("deletion", wanted[at], "", at) for at in range(place, end)]
+        return [EditOperation("deletion", wanted[at], "", at) for at in range(place, end)]
     if lost == extra:
-        return [Operation("substitution", wanted[place + n], heard[other + n], place + n) for n in range(lost)]
+        return [EditOperation("substitution", wanted[place + n], heard[other + n], place + n) for n in range(lost)]
     if lost < extra:
-        partners = _likest(wanted[place:end], heard[other:last])
+        partners = _best_pairing(wanted[place:end], heard[other:last])
         operations = []
         for at in range(extra):
             if at in partners:
-                operations.append(Operation("substitution", wanted[place], heard[other + at], place))
+                operations.append(EditOperation("substitution", wanted[place], heard[other + at], place))
                 place += 1
             else:
-                operations.append(Operation("insertion", "", heard[other + at], place))
+                operations.append(EditOperation("insertion", "", heard[other + at], place))
         return operations
-    partners = _likest(heard[other:last], wanted[place:end])
+    partners = _best_pairing(heard[other:last], wanted[place:end])
     operations = []
     for at in range(place, end):
         if at - place in partners:
-            operations.append(Operation("substitution", wanted[at], heard[other], at))
+            operations.append(EditOperation("substitution", wanted[at], heard[other], at))
             other += 1
         else:
-            operations.append(Operation("deletion", wanted[at], "", at))
+            operations.append(EditOperation("deletion", wanted[at], "", at))
     return operations
 
 
-def _likest(few: Sequence[str], many: Sequence[str]) -> set[int]:
+def _best_pairing(few: Sequence[str], many: Sequence[str]) -> set[int]:
     """Which of the many the few are put with, in order, so that most pairs are of one kind; the first such way."""
-    if len(few) * len(many) > LARGEST_TABLE:
+    if len(few) * len(many) > MAX_TABLE_CELLS:
         return set(range(len(few)))
     spare = len(many) - len(few)
     # best[n][s]: pairs of one kind among few[n:] where s of the many before are spare
     best = [[0] * (spare + 1) for _ in range(len(few) + 1)]
     for n in range(len(few) - 1, -1, -1):
         for skipped in range(spare, -1, -1):
-            paired = best[n + 1][skipped] + _alike(few[n], many[n + skipped])
+            paired = best[n + 1][skipped] + _same_kind(few[n], many[n + skipped])
             best[n][skipped] = max(paired, best[n][skipped + 1] if skipped < spare else 0)
     partners, skipped = set(), 0
     for n in range(len(few)):
-        while best[n + 1][skipped] + _alike(few[n], many[n + skipped]) < best[n][skipped]:
+        while best[n + 1][skipped] + _same_kind(few[n], many[n + skipped]) < best[n][skipped]:
             skipped += 1
         partners.add(n + skipped)
     return partners
 
 
-def _alike(one: str, other: str) -> bool:
-    return kind_of(one[0]) == kind_of(other[0])
+def _same_kind(one: str, other: str) -> bool:
+    return character_kind(one[0]) == character_kind(other[0])

@@ -8,13 +8,23 @@ from dataclasses import dataclass
 
 import regex
 
-from thunder.text.alphabet import DOTS, LAJANYALAN, NASAL, SYLLABIC_N, TONES, UNASSIGNED, VOWELS
+from thunder.text.alphabet import (
+    DOTS,
+    LAJANYALAN,
+    LATIN_APOSTROPHES,
+    NASAL,
+    SYLLABIC_N,
+    TONES,
+    UNASSIGNED,
+    VOWELS,
+    Alphabet,
+)
 
 BIDI_CONTROLS = "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
 BYTE_ORDER_MARK = "\ufeff"
 _TONE_PLACE = re.compile(f"[{''.join(VOWELS)}{SYLLABIC_N}][{TONES}{NASAL}{DOTS}]+")
 _DROP_TONES = str.maketrans("", "", TONES)
-_UNSEEN = re.compile(f"[{LAJANYALAN}{BYTE_ORDER_MARK}{BIDI_CONTROLS}]")
+_INVISIBLE = re.compile(f"[{LAJANYALAN}{BYTE_ORDER_MARK}{BIDI_CONTROLS}]")
 _SPACE_BEFORE = re.compile(r" +(?=[\u07f8\u07f9\u060c\u061b\u061f,.;:!?])")
 
 # kind of fault: where it is found; a word is a run of letters and marks of any script
@@ -39,7 +49,7 @@ _FAULTS = {
 
 
 @dataclass(frozen=True)
-class Fault:
+class TextFault:
     """Something in a text that should not be there: what kind, at which code point, which characters."""
 
     kind: str
@@ -51,7 +61,7 @@ class Fault:
         return f"{self.kind} at {self.position}: {codes}{' ...' if len(self.characters) > 8 else ''}"
 
 
-def normalise(text: str) -> str:
+def normalize_text(text: str) -> str:
     """Text in Unicode normal form C.
 
     Normalise before any comparison. In N'Ko the nasal dot U+07F2 has combining class 220 and the tone marks have 230,
@@ -61,31 +71,31 @@ def normalise(text: str) -> str:
     return unicodedata.normalize("NFC", text)
 
 
-def toneless(text: str) -> str:
+def strip_tones(text: str) -> str:
     """Text (NFC) without the tone marks of its N'Ko vowels and syllabic n.
 
     Kept: the nasal dot, the two dots, and the same marks after a consonant or a digit, where they make another letter
     (U+07DC U+07ED is g) or an ordinal. Length goes with the tone, for only long tones write it. Latin accents stay: in
     older Bambara spelling and in French words they are no tones.
     """
-    return _TONE_PLACE.sub(lambda place: place[0].translate(_DROP_TONES), normalise(text))
+    return _TONE_PLACE.sub(lambda place: place[0].translate(_DROP_TONES), normalize_text(text))
 
 
-def comparable(text: str) -> str:
+def normalize_for_scoring(text: str) -> str:
     """Text (NFC) without what no reader sees or hears, for scoring across sources.
 
     Gone are lajanyalan (U+07FA), bidi controls and the byte order mark, space at both ends and before a comma or stop
     (98 % of the N'Ko commas of one corpus have it, 44 % of another's); other space becomes one blank.
     """
-    return _SPACE_BEFORE.sub("", " ".join(_UNSEEN.sub("", normalise(text)).split()))
+    return _SPACE_BEFORE.sub("", " ".join(_INVISIBLE.sub("", normalize_text(text)).split()))
 
 
-def modern_bambara(text: str) -> str:
+def modernize_bambara(text: str) -> str:
     """Bambara (NFC) in today's letters where it uses the old ones: è ê ò ô for ɛ ɔ, é for e, ny for ɲ.
 
     Not for text with tone accents, where è is e with low tone. French words in the text suffer.
     """
-    text = normalise(text).translate(_OLD_LETTERS)
+    text = normalize_text(text).translate(_OLD_LETTERS)
     return _OLD_NY.sub(lambda place: "ɲ" if place[0][0] == "n" else "Ɲ", text)
 
 
@@ -95,16 +105,61 @@ _OLD_LETTERS = str.maketrans("èêòôéÈÊÒÔÉεɳ", "ɛɛɔɔeƐƐƆƆEɛɲ
 _OLD_NY = re.compile("(?<![aeiouɛɔAEIOUƐƆ])[nN]y(?=[aeiouɛɔ])")
 
 
-def faults(text: str) -> list[Fault]:
+def text_faults(text: str) -> list[TextFault]:
     """What a clean N'Ko or Latin text does not contain, in the order of the text; nothing is changed.
 
     Line ends and tabs are no faults. "not in normal form C" is reported once, at the first place that differs.
     """
     found = [
-        Fault(kind, match.start(), match[0]) for kind, pattern in _FAULTS.items() for match in pattern.finditer(text)
+        TextFault(kind, match.start(), match[0])
+        for kind, pattern in _FAULTS.items()
+        for match in pattern.finditer(text)
     ]
-    if (normal := normalise(text)) != text:
+    if (normal := normalize_text(text)) != text:
         pairs = enumerate(zip(text, normal, strict=False))
         place = next((at for at, (old, new) in pairs if old != new), min(len(text), len(normal)))
-        found.append(Fault("not in normal form C", place, text[place : place + 1]))
+        found.append(TextFault("not in normal form C", place, text[place : place + 1]))
     return sorted(found, key=lambda fault: (fault.position, fault.kind))
+
+
+# apostrophes and hyphens between letters are spelling, all other punctuation and symbols are not
+_WORD_PUNCTUATION = rf"{LATIN_APOSTROPHES}\-"
+_NOT_SPOKEN = regex.compile(
+    rf"(?<![\p{{L}}\p{{M}}])[{_WORD_PUNCTUATION}]|[{_WORD_PUNCTUATION}](?!\p{{L}})|[\p{{P}}\p{{S}}--[{_WORD_PUNCTUATION}]]",
+    regex.V1,
+)
+
+
+def spoken_form(text: str, alphabet: Alphabet) -> str:
+    """A text without punctuation, symbols and lajanyalan, prepared for the alphabet's labels.
+
+    Letters and digits that have no label stay: `alphabet.strangers` names them.
+    """
+    return alphabet.prepare(_NOT_SPOKEN.sub(" ", normalize_text(text).replace(LAJANYALAN, "")))
+
+
+OPEN, CLOSE = "\u27e6", "\u27e7"
+_HARMLESS = "\t\n"
+# controls, formats (bidi overrides among them), private, half and unassigned ones; line and paragraph separators
+_HIDDEN = {"Cc", "Cf", "Co", "Cs", "Cn", "Zl", "Zp"}
+
+
+class _ShownCharacters(dict[int, str]):
+    """What each code point is shown as, found out once."""
+
+    def __missing__(self, code: int) -> str:
+        character = chr(code)
+        hidden = character not in _HARMLESS and unicodedata.category(character) in _HIDDEN
+        self[code] = f"{OPEN}U+{code:04X}{CLOSE}" if hidden else character
+        return self[code]
+
+
+_SHOWN = _ShownCharacters()
+
+
+def escape_hidden(text: str) -> str:
+    """The text with hidden characters as U+202E in white brackets; tabs and line ends stay.
+
+    What comes out can be written as UTF-8 and has no character that changes the direction of what follows.
+    """
+    return text.translate(_SHOWN)

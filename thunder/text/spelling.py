@@ -29,7 +29,7 @@ from thunder.text.alphabet import (
 from thunder.text.syllables import APOSTROPHES
 
 # kinds of `syllables.faults` that no text of ours may have
-BROKEN = (
+FORBIDDEN_FAULTS = (
     "mark without a letter",
     "mark out of place",
     "second tone mark",
@@ -46,7 +46,7 @@ _BELOW = NASAL + ABBREVIATION
 _NEVER_ELIDED_BEFORE = NASAL + SHORT_RISING + LONG_TONES
 
 
-class Place(NamedTuple):
+class SpellingState(NamedTuple):
     """What the end of a beginning says about what may follow.
 
     last: what the last letter is; silent: dagbasinna or an apostrophe. base: of a consonant, with its foreign mark.
@@ -60,10 +60,10 @@ class Place(NamedTuple):
     marks: str = ""
 
 
-START = Place("outside")
+START_STATE = SpellingState("outside")
 
 
-def step(place: Place, character: str) -> Place | None:
+def advance_state(place: SpellingState, character: str) -> SpellingState | None:
     """The place after one more character; None where it may not follow."""
     if character in MARKS:
         return _marked(place, character)
@@ -72,45 +72,47 @@ def step(place: Place, character: str) -> Place | None:
     if character in VOWELS:
         if _is_pair_of_one(place):
             return None
-        return Place("vowel", elided="yes" if place.last == "consonant" and place.elided else "")
+        return SpellingState("vowel", elided="yes" if place.last == "consonant" and place.elided else "")
     if character == SYLLABIC_N:
-        return None if place.last == "consonant" else Place("syllabic")
+        return None if place.last == "consonant" else SpellingState("syllabic")
     if character == NO_VOWEL or character in APOSTROPHES:
-        return Place("silent") if place.last == "consonant" and not place.elided else None
-    if character == LAJANYALAN or not may_end(place):
+        return SpellingState("silent") if place.last == "consonant" and not place.elided else None
+    if character == LAJANYALAN or not may_end_word(place):
         return None
-    return Place("digit") if character in DIGITS else START
+    return SpellingState("digit") if character in DIGITS else START_STATE
 
 
-def may_end(place: Place) -> bool:
+def may_end_word(place: SpellingState) -> bool:
     """Whether a word may end here: everywhere but between a consonant without a vowel and the vowel it waits for."""
     return place.last != "consonant" or not place.elided
 
 
-def accepts(text: str) -> bool:
+def is_valid_spelling(text: str) -> bool:
     """Whether a whole text keeps the rules."""
-    place: Place | None = START
+    place: SpellingState | None = START_STATE
     for character in text:
-        if (place := step(place, character)) is None:
+        if (place := advance_state(place, character)) is None:
             return False
-    return may_end(place)
+    return may_end_word(place)
 
 
-def _is_pair_of_one(place: Place) -> bool:
+def _is_pair_of_one(place: SpellingState) -> bool:
     """Whether the last two letters are the same consonant, which gbàralí never leaves without its vowel."""
     return place.last == "consonant" and place.elided == place.base
 
 
-def _consonant(place: Place, letter: str) -> Place | None:
+def _consonant(place: SpellingState, letter: str) -> SpellingState | None:
     if place.last != "consonant":
         nasal = NASAL in place.marks if place.last == "vowel" else place.last != "silent"
-        return Place("consonant", letter) if nasal or letter not in WOLOSO else None
+        return SpellingState("consonant", letter) if nasal or letter not in WOLOSO else None
     # a like letter can still become a foreign one by its mark
     unlike = letter != place.base or letter in _CAN_BE_FOREIGN
-    return Place("consonant", letter, place.base) if unlike and not place.elided and letter not in WOLOSO else None
+    return (
+        SpellingState("consonant", letter, place.base) if unlike and not place.elided and letter not in WOLOSO else None
+    )
 
 
-def _marked(place: Place, mark: str) -> Place | None:
+def _marked(place: SpellingState, mark: str) -> SpellingState | None:
     first = not place.marks
     if place.last == "consonant" and first and place.base + mark in FOREIGN:
         marked = place._replace(base=place.base + mark, marks=mark)
@@ -126,7 +128,7 @@ def _marked(place: Place, mark: str) -> Place | None:
     return place._replace(marks=mark) if abbreviates and not unfit else None
 
 
-def _vowel_marked(place: Place, mark: str) -> Place | None:
+def _vowel_marked(place: SpellingState, mark: str) -> SpellingState | None:
     """A vowel takes one nasal dot, one tone, one pair of dots, and abbreviation marks."""
     if place.elided and mark in _NEVER_ELIDED_BEFORE:
         return None

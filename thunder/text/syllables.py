@@ -34,7 +34,7 @@ from thunder.text.alphabet import (
     TONES,
     VOWELS,
 )
-from thunder.text.normalize import Fault, normalise
+from thunder.text.normalize import TextFault, normalize_text
 
 APOSTROPHES = ELIDED_HIGH + ELIDED_LOW
 _LETTERS = "".join([*VOWELS, NO_VOWEL, SYLLABIC_N, *CONSONANTS])
@@ -46,7 +46,7 @@ CONVENTIONS = {"vowel written that is elided", "woloso after no nasal"}
 
 # written: its vowel is; elided: gbàralí; silenced: by dagbasinna; apostrophe: the next word's vowel has taken its
 # place; bare: a consonant at the end of a word, or before itself
-Form = Literal["written", "elided", "silenced", "apostrophe", "bare"]
+SyllableForm = Literal["written", "elided", "silenced", "apostrophe", "bare"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ class Syllable:
     vowel: str
     nasal: bool = False
     tone: str = ""
-    form: Form = "written"
+    form: SyllableForm = "written"
     apostrophe: str = ""
 
     @property
@@ -98,9 +98,9 @@ class Syllable:
         return self.nasal or self.vowel == SYLLABIC_N
 
 
-def letters(word: str) -> list[Letter]:
+def split_letters(word: str) -> list[Letter]:
     """The letters of a N'Ko word; characters that are no letters of N'Ko are passed over."""
-    return [_letter(match) for match in _LETTER.finditer(normalise(word))]
+    return [_letter(match) for match in _LETTER.finditer(normalize_text(word))]
 
 
 def _letter(match: re.Match[str]) -> Letter:
@@ -121,16 +121,16 @@ def _letter(match: re.Match[str]) -> Letter:
     return Letter(match.start(), base, stray=marks)
 
 
-def syllables(word: str) -> list[Syllable]:
+def split_syllables(word: str) -> list[Syllable]:
     """The syllables of a N'Ko word in order, with elided vowels put back."""
-    return list(_beats(letters(word)))
+    return list(_iter_syllables(split_letters(word)))
 
 
-def _beats(row: list[Letter]) -> Iterator[Syllable]:
+def _iter_syllables(row: list[Letter]) -> Iterator[Syllable]:
     for at, letter in enumerate(row):
         before = row[at - 1] if at else None
         if letter.is_consonant:
-            yield from _consonant(row, at)
+            yield from _consonant_syllable(row, at)
         elif letter.is_vowel or letter.base == SYLLABIC_N:
             # a consonant takes the vowel after it, never the syllabic n
             if letter.base == SYLLABIC_N or before is None or not before.is_consonant:
@@ -140,7 +140,7 @@ def _beats(row: list[Letter]) -> Iterator[Syllable]:
             continue
 
 
-def _consonant(row: list[Letter], at: int) -> Iterator[Syllable]:
+def _consonant_syllable(row: list[Letter], at: int) -> Iterator[Syllable]:
     """The syllable that a consonant begins."""
     letter = row[at]
     after = row[at + 1] if at + 1 < len(row) else None
@@ -167,61 +167,61 @@ def _vowel_after(row: list[Letter], at: int) -> Letter | None:
     return row[at] if at < len(row) and row[at].is_vowel else None
 
 
-def faults(word: str) -> list[Fault]:
+def spelling_faults(word: str) -> list[TextFault]:
     """What in a N'Ko word is against the rules above, in the order of the word (NFC).
 
     A loan or an abbreviation can break them on purpose, and writers differ in na woloso and nya woloso: these are
     findings to look at, not proof of an error.
     """
-    word = normalise(word)
-    row = letters(word)
-    found = [Fault("mark without a letter", 0, word[0])] if word[:1] in MARKS and word else []
+    word = normalize_text(word)
+    row = split_letters(word)
+    found = [TextFault("mark without a letter", 0, word[0])] if word[:1] in MARKS and word else []
     for letter in row:
         if letter.stray.strip(ABBREVIATION):
             second = letter.tone and letter.stray[0] in TONES
-            found.append(Fault("second tone mark" if second else "mark out of place", letter.start, letter.stray))
+            found.append(TextFault("second tone mark" if second else "mark out of place", letter.start, letter.stray))
         if letter.tone == SHORT_HIGH and letter.is_vowel and letter is not row[-1]:
-            found.append(Fault("short high mark inside a word", letter.start, letter.tone))
+            found.append(TextFault("short high mark inside a word", letter.start, letter.tone))
     for at, letter in enumerate(row):
         after_consonant = at > 0 and row[at - 1].is_consonant
         if letter.base in (NO_VOWEL, *APOSTROPHES) and not after_consonant:
-            found.append(Fault("no consonant before it", letter.start, letter.base))
+            found.append(TextFault("no consonant before it", letter.start, letter.base))
     return sorted(found + _syllable_faults(word), key=lambda fault: fault.position)
 
 
-def violations(text: str) -> int:
+def count_violations(text: str) -> int:
     """How many things in the N'Ko words of a text make no syllable.
 
     Those are the faults that few make on purpose: a consonant with no vowel to it, marks where no vowel bears them, an
     elided vowel that cannot be one. Whether an elision or a woloso is written is the writer's convention. A consonant
     at the end of a word is none either: 2 % of the words of human corrections, names and loans, end so.
     """
-    words = WORD.findall(normalise(text))
-    return sum(fault.kind not in CONVENTIONS for word in words for fault in faults(word))
+    words = WORD.findall(normalize_text(text))
+    return sum(fault.kind not in CONVENTIONS for word in words for fault in spelling_faults(word))
 
 
-def _syllable_faults(word: str) -> list[Fault]:
+def _syllable_faults(word: str) -> list[TextFault]:
     found = []
-    beats = syllables(word)
+    beats = split_syllables(word)
     for beat, after in pairwise(beats):
         if after.onset in (NA_WOLOSO, NYA_WOLOSO) and not beat.ends_nasal:
-            found.append(Fault("woloso after no nasal", after.start, after.onset))
+            found.append(TextFault("woloso after no nasal", after.start, after.onset))
         if beat.form == "bare":
-            found.append(Fault("consonant without a vowel", beat.start, beat.onset))
+            found.append(TextFault("consonant without a vowel", beat.start, beat.onset))
         elif beat.form == "elided" and after.form != "written":
-            found.append(Fault("three consonants in a row", beat.start, beat.onset))
+            found.append(TextFault("three consonants in a row", beat.start, beat.onset))
         elif beat.form == "elided" and (after.nasal or after.is_long or after.tone == SHORT_RISING):
-            found.append(Fault("vowel elided before another kind", beat.start, beat.onset))
+            found.append(TextFault("vowel elided before another kind", beat.start, beat.onset))
         elif _should_elide(beat, after):
-            found.append(Fault("vowel written that is elided", beat.start, beat.onset + beat.vowel))
+            found.append(TextFault("vowel written that is elided", beat.start, beat.onset + beat.vowel))
     return found
 
 
 def _should_elide(beat: Syllable, after: Syllable) -> bool:
-    return beat.form == "written" == after.form and elides(beat, after)
+    return beat.form == "written" == after.form and is_elided_pair(beat, after)
 
 
-def elides(beat: Syllable, after: Syllable) -> bool:
+def is_elided_pair(beat: Syllable, after: Syllable) -> bool:
     """Whether gbàralí takes the first of two vowels: both short, oral, the same, in one tone, after two consonants.
 
     A high vowel is unmarked inside a word and marked or unmarked at its end, so both count as one tone here.

@@ -43,9 +43,9 @@ from thunder.text.alphabet import (
     VOWELS,
 )
 from thunder.text.alphabet import CONSONANTS as NKO_CONSONANTS
-from thunder.text.bambara import LETTER_BY_LETTER, Tones, spell
-from thunder.text.normalize import normalise
-from thunder.text.syllables import WORD, Syllable, faults, syllables
+from thunder.text.bambara import LETTER_BY_LETTER, Tones, spell_in_nko
+from thunder.text.normalize import normalize_text
+from thunder.text.syllables import WORD, Syllable, spelling_faults, split_syllables
 
 _ACCENT = {"": ACUTE, SHORT_HIGH: ACUTE, SHORT_LOW: GRAVE, SHORT_RISING: CARON}
 # accents of the two letters of a long vowel
@@ -90,7 +90,7 @@ IRREVERSIBLE = (
 
 
 @dataclass(frozen=True)
-class Unsure:
+class UncertainSpelling:
     """A place where the source does not say what the target needs, or where letters were dropped.
 
     position: code point of the word in the source (NFC). source: the word. reason: what is not known.
@@ -106,7 +106,7 @@ class Transliteration:
     """A text in the other script (NFC), the places where it had to guess, and what holds for all of it."""
 
     text: str
-    unsure: tuple[Unsure, ...] = ()
+    unsure: tuple[UncertainSpelling, ...] = ()
     note: str = ""
 
 
@@ -115,18 +115,18 @@ def to_latin(text: str, tones: Tones = "lexical") -> Transliteration:
 
     A word against the spelling rules is read as well as it can be and listed with the rule.
     """
-    text = normalise(text).replace(LAJANYALAN, "")
-    unsure: list[Unsure] = []
+    text = normalize_text(text).replace(LAJANYALAN, "")
+    unsure: list[UncertainSpelling] = []
     parts: list[str] = []
     position = 0
     for match in WORD.finditer(text):
         parts.append(_outside_words(text[position : match.start()]))
         latin, against_rules = _latin_word(match[0], tones)
         parts.append(latin)
-        unsure += [Unsure(match.start(), match[0], kind) for kind in against_rules]
+        unsure += [UncertainSpelling(match.start(), match[0], kind) for kind in against_rules]
         position = match.end()
     parts.append(_outside_words(text[position:]))
-    return Transliteration(normalise("".join(parts)), tuple(unsure))
+    return Transliteration(normalize_text("".join(parts)), tuple(unsure))
 
 
 def to_nko(text: str, tones: Tones = "lexical") -> Transliteration:
@@ -136,21 +136,21 @@ def to_nko(text: str, tones: Tones = "lexical") -> Transliteration:
     N'Ko): the result can be read, yet is no correct N'Ko, as its note says. Each word in which tone, length or the
     letter was a guess is listed. Letters of other scripts stay as they are.
     """
-    text = normalise(text)
-    unsure: list[Unsure] = []
+    text = normalize_text(text)
+    unsure: list[UncertainSpelling] = []
     parts: list[str] = []
     for match in _LATIN_PART.finditer(text):
         if word := match["word"]:
-            spelled, reasons = spell(word, tones)
+            spelled, reasons = spell_in_nko(word, tones)
             parts.append(spelled)
-            unsure += [Unsure(match.start(), word, reason) for reason in reasons]
+            unsure += [UncertainSpelling(match.start(), word, reason) for reason in reasons]
         elif number := match["number"]:
             # a comma between digits is a decimal one, and stays
             mark = _ORDINAL_MARK.get(match["ordinal"] or "", "")
             parts.append("".join(character if character == "," else _TO_NKO[character] for character in number) + mark)
         else:
             parts.append(_TO_NKO.get(match["other"], match["other"]))
-    return Transliteration(normalise("".join(parts)), tuple(unsure), LETTER_BY_LETTER)
+    return Transliteration(normalize_text("".join(parts)), tuple(unsure), LETTER_BY_LETTER)
 
 
 def _outside_words(text: str) -> str:
@@ -162,7 +162,7 @@ def _outside_words(text: str) -> str:
 @lru_cache(maxsize=1 << 16)
 def _latin_word(word: str, tones: Tones) -> tuple[str, tuple[str, ...]]:
     """A N'Ko word in Latin letters, and the kinds of its faults."""
-    beats = syllables(word)
+    beats = split_syllables(word)
     last = len(beats) - 1
     heard = ""
     parts: list[str] = []
@@ -179,7 +179,7 @@ def _latin_word(word: str, tones: Tones) -> tuple[str, tuple[str, ...]]:
         parts.append(_vowel(beat, first, accents[1:] if tones == "full" else tuple("" for _ in accents[1:])))
         # after a vowel that moves, any tone is a change
         heard = "" if beat.tone in (SHORT_RISING, LONG_RISING, LONG_FALLING) else _HEARD.get(accents[0], "")
-    return "".join(parts), tuple(fault.kind for fault in faults(word))
+    return "".join(parts), tuple(fault.kind for fault in spelling_faults(word))
 
 
 def _onset(beat: Syllable, tones: Tones) -> str:

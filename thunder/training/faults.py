@@ -18,7 +18,7 @@ from typing import Any
 
 import mlx.core as mx
 
-from thunder.config import nearest
+from thunder.config import suggest_name
 from thunder.errors import UsageError
 from thunder.parallel import collectives
 from thunder.parallel.world import World
@@ -73,9 +73,9 @@ def _parse_one(text: str) -> Fault:
     kind, _, point = head.partition("@")
     values: dict[str, Any] = {}
     if kind not in KINDS:
-        raise _refused(text, f"no kind '{kind}'.{nearest(kind, KINDS)}")
+        raise _refused(text, f"no kind '{kind}'.{suggest_name(kind, KINDS)}")
     if point not in POINTS:
-        raise _refused(text, f"no point '{point}'.{nearest(point, POINTS)}")
+        raise _refused(text, f"no point '{point}'.{suggest_name(point, POINTS)}")
     for option in options:
         name, _, number = option.partition("=")
         if option == "always":
@@ -83,7 +83,7 @@ def _parse_one(text: str) -> Fault:
         elif name in NUMBERS and number.isdecimal():
             values[name] = int(number)
         else:
-            raise _refused(text, f"no option '{option}'.{nearest(name, (*NUMBERS, 'always'))}")
+            raise _refused(text, f"no option '{option}'.{suggest_name(name, (*NUMBERS, 'always'))}")
     if reason := _clash(kind, point, values):
         raise _refused(text, reason)
     return Fault(text, kind, point, **values)

@@ -148,7 +148,7 @@ class LoopSettings(Settings):
     def digest(self) -> str:
         """SHA-256 of the values that decide what is computed."""
         values = self.resolved()
-        return digest.of_value({name: values[name] for name in values if name not in CIRCUMSTANCES})
+        return digest.sha256_json({name: values[name] for name in values if name not in CIRCUMSTANCES})
 
     def updates(self, iterations: int) -> int:
         """How many optimizer updates so many iterations are; a last incomplete accumulation still makes one."""

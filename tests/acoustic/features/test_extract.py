@@ -53,7 +53,7 @@ def test_logmel_of_each_recording(tmp_path):
         assert np.abs(store.features(position) - wanted).max() < 1e-3
         assert one.frames == len(wanted) == np.ceil(one.seconds * 100)
         assert (one.text, one.speaker, one.extra) == (f"said {one.id}", "awa", {"lang": "bm"})
-        assert one.audio_sha256 == digest.of_file(source / f"{one.id}.flac")
+        assert one.audio_sha256 == digest.sha256_file(source / f"{one.id}.flac")
 
 
 @pytest.mark.expensive
@@ -201,10 +201,10 @@ def test_whisper_is_never_replaced_in_silence(tmp_path):
      ({"subsample": 0}, "'subsample'")],
 )  # fmt: skip
 def test_options_that_do_not_go_together(values, said):
-    from thunder.config import Layer, build
+    from thunder.config import SettingsLayer, build_settings
 
     with pytest.raises(ConfigError, match=said):
-        build(FeatureSettings, [Layer("command line", {"out": "x"} | values)])
+        build_settings(FeatureSettings, [SettingsLayer("command line", {"out": "x"} | values)])
 
 
 def test_the_oracle_s_outputs_are_there():

@@ -134,7 +134,7 @@ def put_nan(folder):
     lines[1] = json.dumps(first | {"crc32": zlib.crc32(stored.tobytes())}) + "\n"
     head.write_text("".join(lines), encoding="utf-8")
     shards = read_index(folder)["shards"]
-    shards[0] |= {"sha256": digest.of_file(path), "list_sha256": digest.of_file(head)}
+    shards[0] |= {"sha256": digest.sha256_file(path), "list_sha256": digest.sha256_file(head)}
     edit(folder, shards=shards)
 
 

@@ -38,7 +38,7 @@ def test_rows_have_every_field_and_counts_that_hold(toy):
     made, rows = toy
     for row in rows:
         assert FIELDS.keys() <= row.keys()
-        assert row["cer_edits"] == distance.edits(row["asr_text"], row["reference_text"])
+        assert row["cer_edits"] == distance.edit_distance(row["asr_text"], row["reference_text"])
         assert row["reference_chars"] == len(row["reference_text"]) and row["partition"] in PARTITIONS
         assert len(row["trajectory_scalars"]) == 7 and row["ttt_drift"] > 0
     assert {row["mode"] for row in rows} == {"trajectory+ttt"}
@@ -118,7 +118,7 @@ def test_a_character_is_of_the_partition_of_its_frames():
     assert edits_by_partition.partitions_of(log_probs, [1, 2], "á", "NFD", scalars, limits) == ["stable"]
     assert edits_by_partition.partitions_of(log_probs[:1], [1, 2], "ab", "NFC", scalars, limits) == ["unknown"] * 2
     found = edits_by_partition.counts("xaxc", "ab", ["stable", "novelty"])
-    assert sum(edits for edits, _ in found.values()) == distance.edits("xaxc", "ab")
+    assert sum(edits for edits, _ in found.values()) == distance.edit_distance("xaxc", "ab")
     assert found == {"stable": [1, 1], "novelty": [2, 1]}
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from thunder.acoustic.synthesis.pronunciation import phonemes
 from thunder.text.alphabet import LATIN
-from thunder.text.spoken import spoken
+from thunder.text.normalize import spoken_form
 
 HEARD = {
     "baara": "b a a ɾ a", "muso": "m u s o", "kɛnɛ": "k ɛ n ɛ", "sɔgɔma": "s ɔ ɡ ɔ m a", "ɲɛnɛ": "ɲ ɛ n ɛ",
@@ -36,7 +36,7 @@ def test_letters_are_the_phonemes_that_they_stand_for(text, wanted):
 
 @given(st.text(st.sampled_from("abɛɔnygs h'\u0300-"), max_size=12))
 def test_every_letter_of_a_spoken_text_has_a_sound_or_there_is_none(text):
-    said = phonemes(spoken(text, LATIN))
+    said = phonemes(spoken_form(text, LATIN))
     assert said is None or (said.split() and "||" not in said and not said.startswith("|"))
 
 

@@ -11,7 +11,7 @@ from thunder import digest
 from thunder.acoustic.synthesis import espeak, synthetic_speech
 from thunder.acoustic.synthesis.synthetic_speech import SynthesisSettings, choose, synthesise
 from thunder.cli.commands.speech.asr_synthesize import synthesise as command
-from thunder.config import Layer, build
+from thunder.config import SettingsLayer, build_settings
 from thunder.errors import ConfigError, CorpusError, UsageError
 from thunder.text.alphabet import NKO
 
@@ -27,7 +27,7 @@ def settings_for(tmp_path, **options) -> SynthesisSettings:
     path = tmp_path / "text.txt"
     path.write_text("\n".join(LINES), encoding="utf-8")
     said = {"text": [str(path)], "out": str(tmp_path / "synthetic-bam"), "shortest": 5, "test_share": 0.3} | options
-    return build(SynthesisSettings, [Layer("test", said)])[0]
+    return build_settings(SynthesisSettings, [SettingsLayer("test", said)])[0]
 
 
 def test_sentences_have_both_scripts_a_part_that_stays_and_reasons_for_the_rest(tmp_path):
@@ -55,13 +55,13 @@ def test_the_folder_has_sound_and_both_texts_and_says_that_it_is_synthetic(tmp_p
     folder = tmp_path / "synthetic-bam"
     content = (folder / "metadata.jsonl").read_bytes()
     rows = [json.loads(line) for line in content.decode().splitlines()]
-    assert record["sha256"] == digest.of_bytes(content) and len(rows) == 3
+    assert record["sha256"] == digest.sha256_bytes(content) and len(rows) == 3
     for row in rows:
         assert row["synthetic"] is True and "synthetic" in row["id"] and "synthetic" in row["speaker"]
         samples, rate = soundfile.read(folder / row["audio"])
         assert len(samples) / rate == pytest.approx(row["duration"], abs=1e-3) and 0.3 < row["duration"] < 8
         assert abs(samples).max() > 0.1
-        assert digest.of_file(folder / row["audio"]) == row["sha256"]
+        assert digest.sha256_file(folder / row["audio"]) == row["sha256"]
     assert {row["speaker"] for row in rows} == {"synthetic tn", "synthetic tn+f2"}
     assert "No person speaks here" in (folder / "README.md").read_text()
     # the same options make the same bytes, in the place of the old ones

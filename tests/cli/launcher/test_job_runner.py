@@ -145,7 +145,7 @@ def test_a_run_leaves_all_that_it_promises(launcher, tmp_path):
     characters = sum(len(row["reference_text"]) for row in rows)
     for when in ("before", "after"):
         # space around an answer is not counted
-        edits = sum(distance.edits(row[f"prediction_{when}"].strip(), row["reference_text"]) for row in rows)
+        edits = sum(distance.edit_distance(row[f"prediction_{when}"].strip(), row["reference_text"]) for row in rows)
         assert results["test"][f"cer_{when}"] == pytest.approx(edits / characters)
     adapter = {path.name for path in (folder / "adapters").iterdir()}
     assert adapter == {"adapters.safetensors", "adapter_config.json", "best"}

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from thunder import digest
 from thunder.cli.parsing.flags import flags
-from thunder.config import Layer, Settings, build, names_of, option, with_current_names
+from thunder.config import Settings, SettingsLayer, build_settings, option, option_names, with_current_names
 from thunder.errors import ConfigError, UsageError
 
 
@@ -82,9 +82,9 @@ def test_both_names_of_an_option_are_refused(words, said):
 
 @pytest.mark.parametrize("key", ["window", "chunk_words", "words"])
 def test_old_names_stay_keys_of_files_and_of_stored_settings(key):
-    settings, sources = build(Now, [Layer("run.yaml", {key: 6, "paths": ["a"]})])
+    settings, sources = build_settings(Now, [SettingsLayer("run.yaml", {key: 6, "paths": ["a"]})])
     assert (settings.chunk_words, settings.files, sources["chunk_words"]) == (6, ["a"], "run.yaml")
-    assert names_of(Now)[key] == "chunk_words"
+    assert option_names(Now)[key] == "chunk_words"
 
 
 def test_stored_settings_of_an_earlier_version_are_read():
@@ -96,18 +96,18 @@ def test_stored_settings_of_an_earlier_version_are_read():
 
 def test_a_rename_keeps_the_digest_of_the_settings():
     before = Before(window=6, paths=["a"])
-    assert before.digest() == digest.of_value(before.resolved())
+    assert before.digest() == digest.sha256_json(before.resolved())
     assert Now(chunk_words=6, files=["a"]).digest() == before.digest() != Now().digest()
 
 
 def test_old_and_new_name_in_one_source_are_refused():
     with pytest.raises(ConfigError, match="'window' and 'chunk_words' are the same option"):
-        build(Now, [Layer("run.yaml", {"chunk_words": 6, "window": 6})])
+        build_settings(Now, [SettingsLayer("run.yaml", {"chunk_words": 6, "window": 6})])
     with pytest.raises(ValueError, match="window"):
         Now.model_validate({"chunk_words": 6, "window": 6})
 
 
 def test_a_hint_for_a_misspelt_name_is_a_current_one():
     with pytest.raises(ConfigError) as error:
-        build(Now, [Layer(str(Path("run.yaml")), {"windo": 6, "chunk_word": 6})])
+        build_settings(Now, [SettingsLayer(str(Path("run.yaml")), {"windo": 6, "chunk_word": 6})])
     assert "Did you mean 'chunk_words'?" in str(error.value) and "'window'" not in str(error.value)

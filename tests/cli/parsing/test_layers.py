@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 
 from thunder.cli import main as cli
 from thunder.cli.parsing.layers import config_layer, lora_layers
-from thunder.config import build, dump_yaml, load_yaml, names_of
+from thunder.config import build_settings, dump_yaml, load_yaml, option_names
 from thunder.errors import ConfigError, UsageError
 from thunder.lora.lora_settings import LoraSettings, PretrainSettings
 
 
 def settings_of(config=None, **given):
-    return build(LoraSettings, lora_layers(config, given))
+    return build_settings(LoraSettings, lora_layers(config, given))
 
 
 def yaml(tmp_path, text):
@@ -81,7 +81,7 @@ def test_the_users_own_names_work_in_files_and_as_flags(tmp_path, alias, field):
 
 
 @pytest.mark.expensive
-@pytest.mark.parametrize("flag", [name for name in names_of(LoraSettings) if name not in ("scale", "lr")])
+@pytest.mark.parametrize("flag", [name for name in option_names(LoraSettings) if name not in ("scale", "lr")])
 def test_every_option_is_a_flag(flag):
     """--help names each field and alias."""
     assert f"--{flag.replace('_', '-')}" in help_text("train")
@@ -370,7 +370,7 @@ def test_words_stay_words(tmp_path):
 
 def test_a_resolved_configuration_reads_back_the_same(tmp_path):
     settings, _ = settings_of(seed=3, lora_keys=["a.b"])
-    again, _ = build(LoraSettings, lora_layers(yaml(tmp_path, dump_yaml(settings.resolved())), {}))
+    again, _ = build_settings(LoraSettings, lora_layers(yaml(tmp_path, dump_yaml(settings.resolved())), {}))
     assert again == settings and again.digest() == settings.digest()
 
 

@@ -54,7 +54,7 @@ def test_the_lowest_rung_of_the_same_shape_counts(tmp_path):
 DAMAGE = [
     b"\xff\xfe\n", b"{\n", b"[]\n", b"3\n", b"null\n", b"{}\n", b"[" * 100_000 + b"\n", b"\0\0\0\n", b"\n\n",
     *(
-        b'{"shape_sha256": "%s", "run": 3, "next_rung": %s}\n' % (digest.of_value(SHAPE.__dict__).encode(), bad)
+        b'{"shape_sha256": "%s", "run": 3, "next_rung": %s}\n' % (digest.sha256_json(SHAPE.__dict__).encode(), bad)
         for bad in (b'"x"', b"null", b"1e999", b"NaN", b"-4", b"[]")
     ),
 ]  # fmt: skip

@@ -21,7 +21,7 @@ from thunder.cluster.ranks.protocol import MARK, PROTOCOL, Reader, line
 from thunder.cluster.ranks.start_ranks import StopRequest, failure, run_ranks
 from thunder.cluster.ranks.watchdog import Deadlines
 from thunder.config import REPOSITORY
-from thunder.digest import of_file
+from thunder.digest import sha256_file
 from thunder.errors import ClusterError, Interrupted, UsageError
 
 pytestmark = [pytest.mark.expensive, pytest.mark.timeout(40)]
@@ -156,7 +156,7 @@ sys.exit(3)
     assert ended["tail"] == [said] and far.until("log")["text"] == said
     assert far.until("event")["event"] == {"event": "step", "step": 3, "text": "\ud800 ߊ"}
     assert (far.folder / "config.yaml").read_text(encoding="utf-8") == "a: ߊ\n"
-    made = {name: of_file(far.folder / name) for name in ("adapters/a.bin", "metrics.jsonl")}
+    made = {name: sha256_file(far.folder / name) for name in ("adapters/a.bin", "metrics.jsonl")}
     assert ended["left"] == made, "not its checkpoints, logs, locks, nor what the launcher sent"
     assert far.process.wait(5) == 0
 

@@ -64,11 +64,11 @@ def test_the_same_bytes_again_and_another_manifest_after_one_byte(make, tmp_path
     digests = []
     for out in ("one", "two"):
         path, _ = make(rows, out, synthetic_share=0.3)
-        digests.append({file.name: digest.of_file(file) for file in path.iterdir()})
+        digests.append({file.name: digest.sha256_file(file) for file in path.iterdir()})
     assert digests[0] == digests[1]
     rows[7]["before"] += "ߓ"
     path, _ = make(rows, "three", synthetic_share=0.3)
-    assert digest.of_file(path / "manifest.json") != digests[0]["manifest.json"]
+    assert digest.sha256_file(path / "manifest.json") != digests[0]["manifest.json"]
 
 
 def test_one_reference_is_never_in_two_parts_and_recordings_stay_together(make):
@@ -237,7 +237,7 @@ def test_a_file_that_is_mostly_a_benchmark_is_refused(make, benchmark):
 
 def test_a_file_is_known_by_its_digest_whatever_its_name(make, tmp_path, monkeypatch):
     source = write_rows(tmp_path / "rows.jsonl", pairs(5))
-    monkeypatch.setitem(eval_only.FILES, digest.of_file(source), "a benchmark")
+    monkeypatch.setitem(eval_only.FILES, digest.sha256_file(source), "a benchmark")
     with pytest.raises(CorpusError, match="is a benchmark, a public benchmark"):
         make(pairs(5))
 
@@ -260,7 +260,7 @@ def test_some_lines_of_flores_are_known():
 @needs_shared_data
 def test_every_line_of_flores_is_known():
     source, *_ = lines_of_flores_are_known(SHARED_DATA / "text")
-    assert digest.of_file(source) in eval_only.FILES
+    assert digest.sha256_file(source) in eval_only.FILES
 
 
 # prompts, splits

@@ -10,7 +10,7 @@ from thunder.corpora.rows.chat_rows import read
 from thunder.errors import CorpusError, UsageError
 from thunder.text import distance
 from thunder.text.chat import correction_messages
-from thunder.text.normalize import normalise
+from thunder.text.normalize import normalize_text
 
 SHIPPED = REPOSITORY / "data" / "sample"
 SPLITS = ("train", "valid", "test")
@@ -38,7 +38,7 @@ def test_what_is_shipped_is_what_the_generator_makes(made, name):
 def test_the_readme_has_each_files_digest_and_error_rate(split):
     readme = (SHIPPED / "README.md").read_text(encoding="utf-8")
     corpus = read(SHIPPED / f"{split}.jsonl")
-    assert digest.of_file(corpus.path) == corpus.sha256
+    assert digest.sha256_file(corpus.path) == corpus.sha256
     row = f"| {split}.jsonl | {len(corpus.rows)} | {corpus.errors_before.rate:.4f} | `{corpus.sha256}` |"
     assert row in readme
 
@@ -49,12 +49,12 @@ def test_the_counts(rows):
 
 
 def test_no_reference_stands_twice(rows):
-    assert len({normalise(row["reference_text"]) for row in rows}) == len(rows)
+    assert len({normalize_text(row["reference_text"]) for row in rows}) == len(rows)
 
 
 def test_the_fields_agree_with_one_another(rows):
     for row in rows:
-        errors = distance.count(row["asr_text"], row["reference_text"])
+        errors = distance.count_errors(row["asr_text"], row["reference_text"])
         assert (row["cer_edits"], row["reference_chars"]) == (errors.edits, errors.reference_chars)
         assert row["messages"] == correction_messages(row["asr_text"], row["reference_text"])
         assert (row["origin"], row["evidence_class"]) == ("synthetic", "smoke")
@@ -93,7 +93,7 @@ def test_l_after_a_nasal_is_na_woloso(rows):
 
 
 def test_references_are_in_normal_form(rows):
-    assert all(row["reference_text"] == normalise(row["reference_text"]) for row in rows)
+    assert all(row["reference_text"] == normalize_text(row["reference_text"]) for row in rows)
 
 
 def test_another_seed_makes_other_rows_and_a_shorter_run_is_a_beginning():

@@ -56,7 +56,7 @@ def make(out, **options):
 def test_the_target_is_hit_within_a_tenth(tmp_path, clean, target):
     manifest, rows = make(tmp_path / "out", text=[str(clean)], rows=180, target_cer=target, identity_share=0.2)
     assert len(rows) == 180
-    edits = sum(distance.edits(row["asr_text"], row["reference_text"]) for row in rows)
+    edits = sum(distance.edit_distance(row["asr_text"], row["reference_text"]) for row in rows)
     cer = edits / sum(len(row["reference_text"]) for row in rows)
     assert cer == pytest.approx(target, rel=0.1)
     assert manifest["made_cer"] == pytest.approx(cer, abs=1e-6)
@@ -67,7 +67,7 @@ def test_the_target_is_hit_within_a_tenth(tmp_path, clean, target):
 def test_the_same_bytes_again_and_others_for_another_seed(tmp_path, clean):
     def digests(name, seed):
         make(tmp_path / name, text=[str(clean)], rows=60, seed=seed)
-        return {file.name: digest.of_file(file) for file in (tmp_path / name).iterdir()}
+        return {file.name: digest.sha256_file(file) for file in (tmp_path / name).iterdir()}
 
     assert digests("one", 3) == digests("two", 3)
     assert digests("one", 3)["train.jsonl"] != digests("three", 4)["train.jsonl"]
@@ -94,7 +94,9 @@ def test_errors_are_learned_from_training_rows_only(tmp_path, clean):
     assert manifest["channel"]["name"] == "learned"
     assert manifest["channel"]["held_out_rows_not_learned_from"] > 5
     heard = {
-        step.hypothesis for row in rows for step in distance.align(row["asr_text"], row["reference_text"], equal=False)
+        step.hypothesis
+        for row in rows
+        for step in distance.align_texts(row["asr_text"], row["reference_text"], equal=False)
     }
     assert "\u07eb" in heard and "\u07ef" not in heard
 

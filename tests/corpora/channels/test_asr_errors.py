@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thunder.corpora.channels.asr_errors import CONFUSIONS, corrupt
-from thunder.text.distance import edits
-from thunder.text.normalize import normalise
+from thunder.text.distance import edit_distance
+from thunder.text.normalize import normalize_text
 
 SENTENCE = "ߛߌߣߌ߲߫ ߸ ߡߏ߬ߛߏ ߠߎ߬ ߘߌ߫ ߓߊߛߑߞߌߞߊ߲ ߝߐ߫"
 NKO = st.text(st.sampled_from(sorted(set(SENTENCE))), max_size=30)
@@ -54,7 +54,7 @@ def test_each_kind_has_an_example():
 def test_it_is_repeatable_and_in_normal_form(text, mistakes, seed):
     damaged = corrupt(text, mistakes, random.Random(seed))
     assert damaged == corrupt(text, mistakes, random.Random(seed))
-    assert damaged == normalise(damaged)
+    assert damaged == normalize_text(damaged)
 
 
 def test_no_mistake_changes_nothing():
@@ -62,7 +62,7 @@ def test_no_mistake_changes_nothing():
 
 
 def test_mistakes_do_not_undo_one_another():
-    distances = [edits(corrupt(SENTENCE, 5, random.Random(seed)), SENTENCE) for seed in range(50)]
+    distances = [edit_distance(corrupt(SENTENCE, 5, random.Random(seed)), SENTENCE) for seed in range(50)]
     assert min(distances) >= 3
     assert 4.5 < sum(distances) / 50 < 7
 

@@ -10,8 +10,8 @@ from thunder.corpora.channels.error_channel import END, SEEN_OFTEN, START, from_
 from thunder.corpora.channels.hand_written import CHANGES, hand_written
 from thunder.errors import CorpusError
 from thunder.text import distance
-from thunder.text.alphabet import kind_of
-from thunder.text.normalize import normalise
+from thunder.text.alphabet import character_kind
+from thunder.text.normalize import normalize_text
 
 TEXT = st.text(st.sampled_from("ߊߓߟ߲߬ "), max_size=12)
 
@@ -61,9 +61,9 @@ def test_repeated_text_is_a_loop_and_other_text_is_not(hypothesis, reference, lo
 
 @given(st.lists(st.tuples(TEXT, TEXT), min_size=1, max_size=6))
 def test_every_code_point_and_every_gap_is_counted_once(pairs):
-    pairs = [(normalise(hypothesis), normalise(reference)) for hypothesis, reference in pairs]
-    used = [(one, other) for one, other in pairs if other and distance.edits(one, other) <= 3 * len(other)]
-    if sum(distance.edits(*pair) for pair in used) == 0:
+    pairs = [(normalize_text(hypothesis), normalize_text(reference)) for hypothesis, reference in pairs]
+    used = [(one, other) for one, other in pairs if other and distance.edit_distance(one, other) <= 3 * len(other)]
+    if sum(distance.edit_distance(*pair) for pair in used) == 0:
         with pytest.raises(CorpusError):
             learn(pairs, worst_cer=3.0)
         return
@@ -81,7 +81,7 @@ def test_every_code_point_and_every_gap_is_counted_once(pairs):
     extra = sum(len(inserted) * n for inserted, n in channel.insertions[""].items())
     looped = sum(int(loop.split("x")[0]) * int(loop.split("x")[1]) * n for loop, n in channel.loops.items())
     assert swapped + lost + extra + looped == channel.provenance["edits"]
-    assert channel.provenance["edits"] == sum(distance.edits(*pair) for pair in used)
+    assert channel.provenance["edits"] == sum(distance.edit_distance(*pair) for pair in used)
 
 
 def test_losses_are_begun_as_often_as_runs_are():
@@ -89,7 +89,7 @@ def test_losses_are_begun_as_often_as_runs_are():
     begun = Counter()
     for context, row in channel.changes.items():
         if len(context) == 1:
-            begun[kind_of(context)] += row.get("", 0)
+            begun[character_kind(context)] += row.get("", 0)
     assert +begun == {kind: sum(row.values()) for kind, row in channel.runs.items()}
 
 

@@ -10,10 +10,10 @@ from thunder.corpora.channels.error_channel import SEEN_OFTEN, Channel, from_jso
 from thunder.corpora.channels.hand_written import hand_written
 from thunder.corpora.channels.perturb import Perturber, corrupt, corrupt_all
 from thunder.errors import UsageError
-from thunder.text.distance import ErrorCount, count
-from thunder.text.normalize import normalise
+from thunder.text.distance import ErrorCount, count_errors
+from thunder.text.normalize import normalize_text
 
-TEXTS = [normalise(row["messages"][1]["content"]) for row in make_rows(600, seed=3, longest=12)]
+TEXTS = [normalize_text(row["messages"][1]["content"]) for row in make_rows(600, seed=3, longest=12)]
 
 
 def planted() -> Channel:
@@ -45,7 +45,7 @@ def rate_of_insertion(channel: Channel, context: str, inserted: str) -> float:
 
 
 def micro_cer(damaged: list[str], texts: list[str]) -> float:
-    return sum((count(*pair) for pair in zip(damaged, texts, strict=True)), ErrorCount()).rate
+    return sum((count_errors(*pair) for pair in zip(damaged, texts, strict=True)), ErrorCount()).rate
 
 
 @pytest.mark.expensive
@@ -143,7 +143,7 @@ def test_a_channel_from_its_file_damages_alike():
 @given(st.text(max_size=20), st.integers(0, 100))
 def test_no_text_breaks_it(text, seed):
     damaged = corrupt(hand_written(), text, random.Random(seed), 0.3)
-    assert damaged == normalise(damaged).strip()
+    assert damaged == normalize_text(damaged).strip()
 
 
 @pytest.mark.parametrize("target", [0.0, -0.1, 0.9, float("nan")])

@@ -12,7 +12,7 @@ from thunder.corpora.rows import correction_rows
 from thunder.corpora.rows import jsonl_lines as lines_module
 from thunder.corpora.rows.correction_rows import FIELDS, Reader, script_of
 from thunder.errors import CorpusError
-from thunder.text.normalize import faults
+from thunder.text.normalize import text_faults
 
 GOOD = {
     "feat_id": "f1", "audio_id": "a1", "split": "test", "script": "nko", "mode": "trajectory", "asr_text": "ߓߊ",
@@ -311,4 +311,4 @@ def test_a_pipe_can_be_read(tmp_path):
 @given(st.text("aɔ1 .ߓߊ\u07eb\u07f2\u07f8\u07fa\u07fb\u200f\ufffd'", max_size=8))
 def test_the_quick_look_at_a_text_overlooks_nothing(text):
     if correction_rows._plain(text):
-        assert [fault for fault in faults(text) if fault.kind != "not in normal form C"] == []
+        assert [fault for fault in text_faults(text) if fault.kind != "not in normal form C"] == []

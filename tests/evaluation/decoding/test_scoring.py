@@ -15,7 +15,7 @@ from thunder.evaluation.decoding.prompt_prefix import PromptPrefix
 from thunder.evaluation.decoding.scoring import batches as made_of
 from thunder.evaluation.decoding.scoring import log_probabilities
 from thunder.lora import base_model, tokenized_rows
-from thunder.text.distance import edits
+from thunder.text.distance import edit_distance
 
 pytestmark = pytest.mark.expensive
 
@@ -77,7 +77,7 @@ def test_only_small_changes_are_made_on_request(loaded, rows):
         wanted = [
             change
             for change in changes.between(row.input, every.text)
-            if edits(" ".join(words[change.start : change.end]), " ".join(change.words)) <= 3
+            if edit_distance(" ".join(words[change.start : change.end]), " ".join(change.words)) <= 3
         ]
         assert few.text == changes.applied(row.input, wanted, range(len(wanted)))
 

@@ -13,7 +13,7 @@ from thunder.evaluation.engines import FromFile, Identity, Oracle, Proposal
 from thunder.evaluation.metrics import summary
 from thunder.evaluation.metrics.judge import judged
 from thunder.evaluation.metrics.summary import Drawing
-from thunder.text.normalize import normalise
+from thunder.text.normalize import normalize_text
 
 FIXTURES = REPOSITORY / "tests" / "fixtures"
 DRAWING = Drawing(seed=1, resamples=200)
@@ -81,7 +81,7 @@ def texts(draw, count):
 def test_rates_against_jiwer():
     draw = random.Random(2)
     inputs, proposals, references = (
-        [normalise(text).strip() for text in texts(draw, 30)] for _ in range(3)
+        [normalize_text(text).strip() for text in texts(draw, 30)] for _ in range(3)
     )  # fmt: skip
     references = [reference or "ߊ" for reference in references]
     some = [

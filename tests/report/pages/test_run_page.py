@@ -75,7 +75,7 @@ def test_an_adapter(adapter):
     ]  # fmt: skip
     assert [each.of for each in page.rows[0].lines] == ["reference", "recognised", "base's answer", "correction"]
     assert page.rows[1].reasons == ["longer"]
-    wanted, edits = sum(len(each[0]) for each in TEXTS), sum(distance.edits(each[1], each[0]) for each in TEXTS)
+    wanted, edits = sum(len(each[0]) for each in TEXTS), sum(distance.edit_distance(each[1], each[0]) for each in TEXTS)
     assert page.cards[0][0].endswith(f"→ {edits / wanted:.4f}")
     assert ("2.0000", "best validation loss, at step 5") in page.cards and ("0", "restarts") in page.cards
     assert dict(page.facts).items() >= {"model": "tiny", "seed": "7", "chip": "M4", "commit": "c" * 12}.items()

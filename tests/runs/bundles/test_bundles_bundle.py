@@ -225,7 +225,7 @@ def test_five_faults_are_named_and_the_rest_counted(run):
 def test_a_sealed_run(run):
     sha256 = bundle.seal(run)
     verdict = bundle.inspect(run)
-    assert verdict.sealed == sha256 == digest.of_file(run / "manifest.json") == bundle.sealed(run)
+    assert verdict.sealed == sha256 == digest.sha256_file(run / "manifest.json") == bundle.sealed(run)
     assert (verdict.faults, verdict.skipped, verdict.notes) == ([], [], [])
     assert all(not path.stat().st_mode & 0o222 for path in run.iterdir() if not path.name.startswith("."))
     assert bundle.seal(run) == sha256, "sealing again changes nothing"

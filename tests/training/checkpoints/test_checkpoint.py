@@ -214,7 +214,7 @@ def test_tensor_digests_are_those_of_the_bytes(tmp_path):
     arrays = {"a.b": np.arange(12, dtype=np.float32).reshape(3, 4), "c": np.arange(3, dtype=np.int32)}
     path = tmp_path / "x.safetensors"
     mx.save_safetensors(str(path), {name: mx.array(array) for name, array in arrays.items()}, {"format": "mlx"})
-    assert tensor_digests.of_file(path) == {
+    assert tensor_digests.file_tensor_digests(path) == {
         "a.b": {"sha256": hashlib.sha256(arrays["a.b"].tobytes()).hexdigest(), "dtype": "F32", "shape": [3, 4]},
         "c": {"sha256": hashlib.sha256(arrays["c"].tobytes()).hexdigest(), "dtype": "I32", "shape": [3]},
     }
@@ -228,5 +228,5 @@ def test_tensor_digests_are_those_of_the_bytes(tmp_path):
 def test_what_is_no_safetensors_file_is_a_value_error(tmp_path, content):
     (tmp_path / "x").write_bytes(content)
     with pytest.raises(ValueError):
-        tensor_digests.of_file(tmp_path / "x")
-    assert tensor_digests.differing(tmp_path / "x", {"a": {}}) == []
+        tensor_digests.file_tensor_digests(tmp_path / "x")
+    assert tensor_digests.differing_tensors(tmp_path / "x", {"a": {}}) == []

@@ -41,7 +41,7 @@ def file(tmp_path):
     path = tmp_path / "x.safetensors"
     tensors = {name: np.arange(6, dtype=np.float32).reshape(2, 3) + place for place, name in enumerate("abc")}
     write_tensors(path, tensors)
-    return path, tensor_digests.of_file(path), weights_check.digest.of_file(path)
+    return path, tensor_digests.file_tensor_digests(path), weights_check.digest.sha256_file(path)
 
 
 def faults(checks):
@@ -65,7 +65,7 @@ def test_no_manifest_is_no_ok(file):
 def test_one_flipped_bit_anywhere_is_found(tmp_path_factory, place, bit):
     path = tmp_path_factory.mktemp("flip") / "x.safetensors"
     write_tensors(path, {name: np.full((2, 3), 1.5, np.float32) for name in ("one", "two")})
-    recorded, sha256 = tensor_digests.of_file(path), weights_check.digest.of_file(path)
+    recorded, sha256 = tensor_digests.file_tensor_digests(path), weights_check.digest.sha256_file(path)
     data = bytearray(path.read_bytes())
     data[place % len(data)] ^= 1 << bit
     path.write_bytes(bytes(data))

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thunder.cli.parsing import layers as cli_settings
-from thunder.config import Layer, build, load_yaml
+from thunder.config import SettingsLayer, build_settings, load_yaml
 from thunder.errors import UsageError
 from thunder.lora.lora_settings import LoraSettings
 from thunder.training.schedule import learning_rate
@@ -60,7 +60,7 @@ def test_every_preset_is_safe_on_both():
     presets = sorted((cli_settings.CONFIGS / "presets").glob("*.yaml"))
     assert presets
     for path in presets:
-        said, _ = build(LoraSettings, [Layer(str(path), load_yaml(path))])
+        said, _ = build_settings(LoraSettings, [SettingsLayer(str(path), load_yaml(path))])
         shape = Shape(said.batch_size, said.num_layers, said.max_seq_length, said.lora_rank, said.grad_checkpoint)
         for chip in PAIR:
             assert judge(E2B, shape, PUBLISHED[chip], MEMORY[chip]).verdict == "safe", path.name

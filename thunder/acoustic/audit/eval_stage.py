@@ -129,7 +129,7 @@ def stage(
 
 def _digest(recogniser: Recogniser) -> str:
     arrays = tree_flatten(recogniser.model.parameters())
-    return digest.of_value({name: digest.of_bytes(np.array(array).tobytes()) for name, array in arrays})
+    return digest.sha256_json({name: digest.sha256_bytes(np.array(array).tobytes()) for name, array in arrays})
 
 
 def _distributions(heard: Heard) -> Condition:

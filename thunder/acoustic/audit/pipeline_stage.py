@@ -83,7 +83,7 @@ def trained(
     with tempfile.TemporaryDirectory(prefix="thunder-audit-") as scratch:
         loop.train(task, short, World(), RunRecord(Path(scratch)))
     arrays = tree_flatten(task.model.parameters())
-    weights = digest.of_value({name: digest.of_bytes(np.array(array).tobytes()) for name, array in arrays})
+    weights = digest.sha256_json({name: digest.sha256_bytes(np.array(array).tobytes()) for name, array in arrays})
     return Trained(weights, found, frozenset(watched.read))
 
 

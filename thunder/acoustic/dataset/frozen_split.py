@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from thunder import digest
 from thunder.acoustic.acoustic_settings import AcousticSettings
 from thunder.corpora.splits.split_by_reference import PARTS, mark_of, part_of, place_of, reference_key
-from thunder.errors import ArtifactError, CorpusError, several
+from thunder.errors import ArtifactError, CorpusError, combined_error
 
 if TYPE_CHECKING:
     from thunder.acoustic.features.store import Utterance
@@ -42,7 +42,7 @@ class Split:
             "schema": SCHEMA,
             "how": list(self.how),
             "ids": ids,
-            "sha256": {part: digest.of_value(ids[part]) for part in PARTS},
+            "sha256": {part: digest.sha256_json(ids[part]) for part in PARTS},
             "speakers_in_several_parts": self.crossing(utterances),
         }
 
@@ -93,7 +93,7 @@ def read(path: Path, utterances: Sequence[Utterance]) -> Split:
         sums = content["sha256"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CorpusError(f"{path}: no split: {error}", fix="give the split.json of a run") from None
-    if changed := [part for part in PARTS if digest.of_value(ids[part]) != sums.get(part)]:
+    if changed := [part for part in PARTS if digest.sha256_json(ids[part]) != sums.get(part)]:
         raise ArtifactError(
             f"{path}: the ids of {', '.join(changed)} were changed", fix="take the run's own split.json"
         )
@@ -104,7 +104,9 @@ def read(path: Path, utterances: Sequence[Utterance]) -> Split:
     if len(part) != sum(map(len, ids.values())):
         faults.append("an id is in two parts")
     if faults:
-        raise several(CorpusError, f"{path} is not of these features:", faults, fix="extract the same utterances")
+        raise combined_error(
+            CorpusError, f"{path} is not of these features:", faults, fix="extract the same utterances"
+        )
     return Split(part, (f"frozen: {path.name}", *content.get("how", ())))
 
 
@@ -122,7 +124,7 @@ def _named(utterances: Sequence[Utterance], settings: AcousticSettings) -> tuple
                     faults.append(f"--{part}-{kind} {pattern}")
     if faults:
         known = sorted({one.speaker for one in utterances if one.speaker})[:10]
-        raise several(
+        raise combined_error(
             CorpusError, "no utterance is meant by:", faults,
             fix=f"speakers are {', '.join(known) or 'not known'}; ids are like {utterances[0].id!r}",
         )  # fmt: skip
@@ -162,4 +164,6 @@ def _held_out(rest: Sequence[Utterance], share: float, wanted: Sequence[str]) ->
 def _refuse_twins(utterances: Sequence[Utterance]) -> None:
     twins = [name for name, count in Counter(one.id for one in utterances).items() if count > 1]
     if twins:
-        raise several(CorpusError, "ids come more than once:", [repr(name) for name in twins], fix="give each its own")
+        raise combined_error(
+            CorpusError, "ids come more than once:", [repr(name) for name in twins], fix="give each its own"
+        )

@@ -63,7 +63,7 @@ class Features:
 
     def digest(self) -> str:
         """Identity of the data."""
-        return digest.of_value([store.digest for store in self.stores])
+        return digest.sha256_json([store.digest for store in self.stores])
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Prepared:
     def digest(self) -> str:
         """What all ranks must agree on: features, labels and split."""
         rows = [[part, one.id, list(one.labels)] for part in PARTS for one in getattr(self, part)]
-        return digest.of_value([self.features.digest(), rows])
+        return digest.sha256_json([self.features.digest(), rows])
 
     def summary(self) -> dict[str, Any]:
         """Counts for the plan and the results."""

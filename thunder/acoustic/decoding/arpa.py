@@ -14,7 +14,7 @@ import numpy as np
 
 from thunder import digest
 from thunder.acoustic.decoding.ngram import BEGIN, END, Ngram, Table
-from thunder.errors import ArtifactError, several
+from thunder.errors import ArtifactError, combined_error
 
 _COUNT = re.compile(r"ngram (\d+)=(\d+)$")
 _SECTION = re.compile(r"\\(\d+)-grams:$")
@@ -140,7 +140,7 @@ class _Reader:
     def model(self) -> Ngram:
         """The model. Raises ArtifactError with all faults."""
         if self.faults:
-            raise several(ArtifactError, f"{self.path} cannot be used:", self.faults, FIX)
+            raise combined_error(ArtifactError, f"{self.path} cannot be used:", self.faults, FIX)
         symbols = tuple(sorted(gram[0] for gram in self.grams[0]))
         if len(symbols) ** len(self.grams) >= 1 << 63:
             raise ArtifactError(f"{self.path}: {len(self.grams)}-grams of {len(symbols)} symbols are too many", FIX)

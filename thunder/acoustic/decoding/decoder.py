@@ -15,7 +15,7 @@ from thunder.acoustic.decoding.label_graph import Arcs, LabelGraph
 from thunder.config import Settings, option
 from thunder.errors import ConfigError
 from thunder.text.alphabet import NKO, Alphabet
-from thunder.text.spelling import START, Place, may_end, step
+from thunder.text.spelling import START_STATE, SpellingState, advance_state, may_end_word
 
 DECODING = "Decoding"
 
@@ -73,9 +73,9 @@ def spelling_graph(alphabet: Alphabet = NKO) -> LabelGraph:
     if alphabet is not NKO:
         raise ConfigError(f"'nko_spelling' is of N'Ko, and the labels are {alphabet.name}", fix="leave it out")
 
-    def arcs(place: Place) -> Arcs:
-        after = [step(place, label) for label in alphabet.labels]
+    def arcs(place: SpellingState) -> Arcs:
+        after = [advance_state(place, label) for label in alphabet.labels]
         weights = np.array([-np.inf, *(-np.inf if one is None else 0.0 for one in after)])
         return weights, [place, *(one or place for one in after)]
 
-    return LabelGraph(alphabet.size, START, arcs, lambda place: 0.0 if may_end(place) else -np.inf)
+    return LabelGraph(alphabet.size, START_STATE, arcs, lambda place: 0.0 if may_end_word(place) else -np.inf)

@@ -16,7 +16,7 @@ from thunder.corpora.rows.jsonl_lines import Fault, Faults, Lines, Progress, jso
 from thunder.corpora.splits.split_by_reference import mark_of, part_of
 from thunder.errors import CorpusError
 from thunder.text.alphabet import LATIN, NKO, Alphabet
-from thunder.text.spoken import spoken
+from thunder.text.normalize import spoken_form
 
 ALPHABETS: dict[str, Alphabet] = {"nko": NKO, "latin": LATIN}
 COLUMNS = {"nko": "nqo", "latin": "bam"}
@@ -76,8 +76,8 @@ def make(settings: NgramSettings, progress: Progress | None = None) -> Made:
     excluded = _texts_of([Path(path) for path in settings.exclude], alphabet)
     left_out, kept, heldout = Counter(found.left_out), [], []
     for text in found.chosen:
-        heard = spoken(text.text, alphabet)
-        if not heard or alphabet.strangers(heard):
+        heard = spoken_form(text.text, alphabet)
+        if not heard or alphabet.unknown_characters(heard):
             left_out[UNLABELLED if heard else "nothing that is heard"] += 1
             continue
         if heard in excluded:
@@ -102,7 +102,7 @@ def make(settings: NgramSettings, progress: Progress | None = None) -> Made:
         perplexity=measured.perplexity if heldout else None,
         left_out=dict(left_out),
         sources=tuple({"path": str(one.path), "sha256": one.sha256, "rows": one.rows} for one in found.sources),
-        sha256=digest.of_file(Path(settings.out)),
+        sha256=digest.sha256_file(Path(settings.out)),
     )
 
 
@@ -117,7 +117,7 @@ def _texts_of(paths: list[Path], alphabet: Alphabet) -> set[str]:
                 texts_here = [row[name] for name in SAID if isinstance(row.get(name), str)]
                 if not texts_here:
                     raise Fault(f"has none of {', '.join(SAID)}")
-                said.update(spoken(text, alphabet) for text in texts_here)
+                said.update(spoken_form(text, alphabet) for text in texts_here)
             except Fault as fault:
                 bad.add(f"{path}:{number}: {fault}")
         if bad:

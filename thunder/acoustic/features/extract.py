@@ -116,7 +116,7 @@ def _one(recording: Recording, source: frontend.FrontEnd, writer: StoreWriter, n
 
 def _checked_digest(recording: Recording) -> str:
     try:
-        found = digest.of_file(recording.path)
+        found = digest.sha256_file(recording.path)
     except OSError as error:
         raise CorpusError(f"{recording.path}: {error.strerror}") from None
     if recording.sha256 and found != recording.sha256:

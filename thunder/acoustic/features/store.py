@@ -15,7 +15,7 @@ from thunder import digest
 from thunder.acoustic.features.recipe import Recipe
 from thunder.acoustic.features.shard import Shard, check_header, checksum, first_torn
 from thunder.acoustic.features.store_index import FIX, Utterance, read_index, utterances
-from thunder.errors import ArtifactError, several
+from thunder.errors import ArtifactError, combined_error
 
 __all__ = ["FeatureStore", "Utterance"]
 
@@ -61,7 +61,7 @@ class FeatureStore:
             raise ArtifactError(f"{folder}: the index cannot be used: {error}", FIX) from None
         faults = [fault for number in range(len(store._entries)) for fault in store._faults(number, verify)]
         if faults:
-            raise several(ArtifactError, f"{folder} is damaged:", faults, FIX)
+            raise combined_error(ArtifactError, f"{folder} is damaged:", faults, FIX)
         return store
 
     def __len__(self) -> int:
@@ -135,7 +135,7 @@ class FeatureStore:
                 faults.append(self._named(number, position, "its features were changed"))
             elif not np.isfinite(self._shard(number).features(row, frames)).all():
                 faults.append(self._named(number, position, "its features are not finite"))
-        if not faults and (found := digest.of_file(path)) != sha256:
+        if not faults and (found := digest.sha256_file(path)) != sha256:
             faults.append(f"{path}: sha256 is {found[:16]}..., the index says {sha256[:16]}...")
         return faults
 

@@ -80,7 +80,7 @@ def line_of(utterance: Utterance, crc32: int) -> str:
 def write_list(folder: Path, entry: ShardEntry, recipe_digest: str, lines: Iterable[str]) -> None:
     """Write the list of a finished shard: what the shard is, then an utterance a line."""
     body = "".join(lines)
-    head = {"schema": SCHEMA, "recipe": recipe_digest, "lines_sha256": digest.of_bytes(body.encode())}
+    head = {"schema": SCHEMA, "recipe": recipe_digest, "lines_sha256": digest.sha256_bytes(body.encode())}
     text = json.dumps(head | entry.as_dict(), ensure_ascii=False) + "\n" + body
     digest.write_atomically(folder / entry.list_file, text)
 
@@ -96,12 +96,12 @@ def read_head(folder: Path, list_file: str) -> tuple[str, ShardEntry]:
             first, rest = stream.readline(), stream.read()
         head = json.loads(first)
         assert_schema(head, path)
-        if digest.of_bytes(rest) != head["lines_sha256"]:
+        if digest.sha256_bytes(rest) != head["lines_sha256"]:
             raise ValueError("its lines are not those that were written")
         recipe = head["recipe"]
         left_out = tuple((name, fault) for name, fault in head["left_out"])
         values: dict[str, Any] = {name: head[name] for name in ShardEntry.__dataclass_fields__ if name in head}
-        values |= {"left_out": left_out, "list_sha256": digest.of_bytes(first + rest)}
+        values |= {"left_out": left_out, "list_sha256": digest.sha256_bytes(first + rest)}
         return recipe, ShardEntry(**values)
     except OSError as error:
         raise ArtifactError(f"{path}: {error.strerror}", FIX) from None

@@ -9,7 +9,7 @@ from typing import Any
 
 from thunder.acoustic.features.store import FeatureStore
 from thunder.acoustic.features.store_index import INDEX, read_index, write_index
-from thunder.errors import ArtifactError, UsageError, several
+from thunder.errors import ArtifactError, UsageError, combined_error
 
 _PART = re.compile(r"([1-9]\d*)/([1-9]\d*)")
 
@@ -46,7 +46,7 @@ def merge(out: Path) -> dict[str, Any]:
         faults = [f"utterance {name!r} is in {count} parts" for name, count in names.items() if count > 1]
     if faults:
         fix = "gather all parts of one extraction, made with the same input and options, in one folder"
-        raise several(ArtifactError, f"the parts in {out} cannot be put together:", faults, fix)
+        raise combined_error(ArtifactError, f"the parts in {out} cannot be put together:", faults, fix)
     first = next(iter(contents.values()))
     totals = {name: sum(one[name] for one in contents.values()) for name in _TOTALS}
     shards = [

@@ -151,7 +151,7 @@ class StoreWriter:
         shard.finish()
         # the old list goes first: it never stands beside a shard that it does not describe
         (self.folder / file).with_suffix(".jsonl").unlink(missing_ok=True)
-        sha256, size = digest.of_file(shard.path), shard.path.stat().st_size
+        sha256, size = digest.sha256_file(shard.path), shard.path.stat().st_size
         os.replace(shard.path, self.folder / file)
         entry = ShardEntry(
             file, size, sha256, shard.frames, len(self._lines), self._seconds, self._begins,
@@ -177,7 +177,7 @@ class StoreWriter:
         there = path.is_file() and path.stat().st_size == entry.bytes
         if not (fits and there) or (self.redo_left_out and entry.left_out):
             return None
-        return entry if digest.of_file(path) == entry.sha256 else None
+        return entry if digest.sha256_file(path) == entry.sha256 else None
 
     def _stale(self) -> list[Path]:
         """Shards beyond the last one, of a longer division that is no more."""

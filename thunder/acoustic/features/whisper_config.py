@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from thunder.errors import ModelError, several
+from thunder.errors import ModelError, combined_error
 
 POSITIONS = 1500  # frames of 20 ms in 30 s
 LOGMEL = "or --features logmel, which needs no weights"
@@ -78,7 +78,7 @@ def _checked(path: Path, config: dict[str, Any], names: tuple[str, ...]) -> Enco
             faults.append(f"'{names[1]}' {width} cannot be divided into {heads} heads, or by 2")
         if not faults:
             return EncoderSizes(n_mels, width, layers, heads, inner)
-    raise several(ModelError, f"{path} cannot be used:", faults, f"give a Whisper model; {LOGMEL}")
+    raise combined_error(ModelError, f"{path} cannot be used:", faults, f"give a Whisper model; {LOGMEL}")
 
 
 def _whole(value: Any) -> int:

@@ -14,7 +14,7 @@ from mlx.utils import tree_flatten, tree_unflatten
 from thunder.acoustic.features.recipe import Precision
 from thunder.acoustic.features.whisper_config import LOGMEL, read_sizes
 from thunder.acoustic.features.whisper_encoder import WhisperEncoder
-from thunder.errors import ModelError, several
+from thunder.errors import ModelError, combined_error
 
 _INDEX = "model.safetensors.index.json"
 _FILES = ("model.safetensors", "weights.safetensors", "weights.npz")
@@ -58,7 +58,7 @@ def load(folder: Path, precision: Precision = "float32") -> tuple[WhisperEncoder
         if name in found and not mx.issubdtype(found[name].dtype, mx.floating)
     ]
     if faults:
-        raise several(
+        raise combined_error(
             ModelError, f"{folder}: the weights cannot be used:", faults,
             f"copy or download the model again; {LOGMEL}",
         )  # fmt: skip

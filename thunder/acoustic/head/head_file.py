@@ -17,7 +17,7 @@ from thunder.acoustic import labels
 from thunder.acoustic.acoustic_settings import AcousticSettings
 from thunder.acoustic.head.ctc_head import Head
 from thunder.acoustic.trajectory.training_statistics import PREFIX, Tables
-from thunder.config import Layer, build
+from thunder.config import SettingsLayer, build_settings
 from thunder.errors import ArtifactError, ModelError, ThunderError
 
 FORMAT = "thunder.acoustic/1"
@@ -42,7 +42,7 @@ class Origin:
             "width": self.width,
             "recipe": self.recipe,
             "recipe_digest": self.recipe_digest,
-            "vocabulary": digest.of_value(labels.vocabulary(self.settings.script)),
+            "vocabulary": digest.sha256_json(labels.vocabulary(self.settings.script)),
         }
         return {"format": FORMAT} | {name: digest.canonical_json(value).decode() for name, value in said.items()}
 
@@ -109,13 +109,13 @@ def _read(path: Path) -> tuple[dict[str, mx.array], Origin]:
         if said.get("format") != FORMAT:
             raise ValueError(f"format {said.get('format')!r}, not {FORMAT!r}")
         values = {name: json.loads(said[name]) for name in ("settings", "width", "recipe", "recipe_digest")}
-        settings, _ = build(AcousticSettings, [Layer(str(path), values.pop("settings"))])
+        settings, _ = build_settings(AcousticSettings, [SettingsLayer(str(path), values.pop("settings"))])
         vocabulary = json.loads(said["vocabulary"])
     except (RuntimeError, ValueError, KeyError, TypeError) as error:
         raise ArtifactError(f"{path}: no checkpoint of an acoustic head: {error}", fix="take the file anew") from None
     except ThunderError as error:
         raise ArtifactError(f"{path}: its settings: {error.message}", fix="read it with the version it is of") from None
-    if vocabulary != digest.of_value(labels.vocabulary(settings.script)):
+    if vocabulary != digest.sha256_json(labels.vocabulary(settings.script)):
         raise ArtifactError(
             f"{path}: its {settings.script} alphabet has other labels than this version's",
             fix=_NEW.format("alphabet"),

@@ -41,11 +41,11 @@ def partitions_of(
 def counts(heard: str, reference: str, of_characters: Sequence[str]) -> dict[str, list[int]]:
     """Partition -> [edits, reference characters]; a character put in counts where the one after it is.
 
-    reference: NFC, not empty. The sums are those of `distance.count`.
+    reference: NFC, not empty. The sums are those of `distance.count_errors`.
     """
     chars = Counter(of_characters)
     edits = Counter(
         of_characters[min(step.position, len(of_characters) - 1)]
-        for step in distance.align(heard, reference, equal=False)
+        for step in distance.align_texts(heard, reference, equal=False)
     )
     return {name: [edits[name], chars[name]] for name in EVERY_PARTITION if chars[name]}

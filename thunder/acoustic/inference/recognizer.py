@@ -96,7 +96,7 @@ class Recogniser:
             limits = self.tables.frame_limits
             spelled = (probabilities[:frames], example.labels, example.text, alphabet.form)
             of_characters = edits_by_partition.partitions_of(*spelled, scalars, limits)
-        count, words = distance.count(text, example.text), distance.count(text, example.text, "word")
+        count, words = distance.count_errors(text, example.text), distance.count_errors(text, example.text, "word")
         return said | {
             "reference_text": example.text,
             "cer_edits": count.edits,

@@ -13,7 +13,7 @@ from thunder import digest
 from thunder.acoustic.dataset.utterances import Example
 from thunder.acoustic.trajectory import partitions, scalars
 from thunder.corpora.rows.correction_rows import SCHEMA
-from thunder.text import bins
+from thunder.text import row_fields
 from thunder.text.distance import ErrorCount
 
 PREDICTIONS, REFERENCES = "test_predictions.jsonl", "test_references.jsonl"
@@ -59,9 +59,9 @@ def write(folder: Path, rows: Sequence[Mapping[str, Any]], alignment: str = "own
 def by_partition(rows: Sequence[Mapping[str, Any]], alignment: str = "own") -> dict[str, Any]:
     """Micro CER of the utterances of each partition and each length, and of the characters; all add up to `total`."""
     groups = {name: [row for row in rows if row["partition"] == name] for name in partitions.PARTITIONS}
-    lengths: dict[str, list[Mapping[str, Any]]] = {name: [] for name in bins.NAMES_OF_LENGTHS}
+    lengths: dict[str, list[Mapping[str, Any]]] = {name: [] for name in row_fields.LENGTH_BINS}
     for row in rows:
-        lengths[bins.of_length(row["reference_chars"])].append(row)
+        lengths[row_fields.length_bin(row["reference_chars"])].append(row)
     return {
         "schema": "thunder.partitions/1",
         "partition_of": "utterance: means over its frames, limits from the training utterances "

@@ -20,7 +20,7 @@ _SILENT = re.compile(f"[{LATIN_APOSTROPHES}\u0300-\u036f]")
 
 
 def phonemes(text: str) -> str | None:
-    """A spoken Latin text (see `text.spoken`) in espeak-ng's phoneme mnemonics; None where a letter has no sound.
+    """A spoken Latin text (see `text.normalize`) in espeak-ng's phoneme mnemonics; None where a letter has no sound.
 
     Tone is left out, as print leaves it out. A nasal vowel is the vowel and a velar nasal, a long one has a colon.
     """

@@ -25,8 +25,7 @@ from thunder.corpora.builders import clean_texts
 from thunder.corpora.splits.split_by_reference import mark_of, part_of
 from thunder.errors import CorpusError
 from thunder.text.alphabet import LATIN, NKO
-from thunder.text.normalize import modern_bambara
-from thunder.text.spoken import spoken
+from thunder.text.normalize import modernize_bambara, spoken_form
 from thunder.text.transliterate import LETTER_BY_LETTER, to_nko
 
 SCHEMA = "thunder.synthetic-speech/1"
@@ -87,9 +86,9 @@ def choose(settings: SynthesisSettings) -> tuple[list[Sentence], dict[str, int],
     )
     left_out, chosen = Counter(found.left_out), {}
     for text in found.chosen:
-        latin = spoken(modern_bambara(text.text), LATIN)
+        latin = spoken_form(modernize_bambara(text.text), LATIN)
         nko = to_nko(latin, "none").text
-        said = None if LATIN.strangers(latin) or NKO.strangers(nko) else phonemes(latin)
+        said = None if LATIN.unknown_characters(latin) or NKO.unknown_characters(nko) else phonemes(latin)
         if said is None:
             left_out["letters or digits that have no sound here"] += 1
         elif latin in chosen:
@@ -126,7 +125,7 @@ def synthesise(settings: SynthesisSettings, spoken_one: Callable[[int], None] | 
         record = {
             "schema": SCHEMA, "synthetic": True, "synthesiser": version, "settings": settings.resolved(),
             "parts": dict(Counter(row["split"] for row in rows)), "seconds": sum(row["duration"] for row in rows),
-            "left_out": left_out, "sources": sources, "sha256": digest.of_bytes(content.encode()),
+            "left_out": left_out, "sources": sources, "sha256": digest.sha256_bytes(content.encode()),
         }  # fmt: skip
         digest.write_json(stage / RECORD, record)
         shutil.rmtree(out, ignore_errors=True)
@@ -151,7 +150,7 @@ def _speak(one: Sentence, number: int, settings: SynthesisSettings, version: str
         "id": name, "audio": flac.name, "duration": round(len(samples) / rate, 3), "sample_rate": rate, "lang": "bm",
         "speaker": f"synthetic {voice}", "synthetic": True, "synthesiser": version, "text": one.latin,
         "text_nko": one.nko, "phonemes": one.phonemes, "source": one.source, "split": one.part,
-        "sha256": digest.of_file(flac),
+        "sha256": digest.sha256_file(flac),
     }  # fmt: skip
 
 

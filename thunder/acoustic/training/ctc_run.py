@@ -91,7 +91,7 @@ def test(
             result_files.log_text(_metrics(record), found), encoding="utf-8"
         )
         result_files.write(record.folder, rows)
-    return found | {"checkpoint_sha256": digest.of_file(best), "test": result_files.summarise(rows)}
+    return found | {"checkpoint_sha256": digest.sha256_file(best), "test": result_files.summarise(rows)}
 
 
 def _best(output: Path) -> Path:

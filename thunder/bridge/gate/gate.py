@@ -13,7 +13,7 @@ from thunder.bridge.gate.invariants import Reason
 from thunder.corpora.rows.correction_rows import script_of
 from thunder.evaluation.engines import Proposal
 from thunder.text import distance
-from thunder.text.normalize import normalise
+from thunder.text.normalize import normalize_text
 from thunder.text.row_fields import PARTITIONS
 
 Decision = Literal["accept", "reject", "keep"]
@@ -82,11 +82,11 @@ def decide(evidence: Evidence, book: Rulebook) -> Verdict:
     Unchanged text (but for normal form and the amount of space) is kept; else one broken rule rejects it.
     """
     proposal = evidence.proposal
-    asked, text = normalise(evidence.asked).strip(), normalise(proposal.text).strip()
+    asked, text = normalize_text(evidence.asked).strip(), normalize_text(proposal.text).strip()
     partition, source = partition_of(evidence.partition, evidence.scalars, book.rules)
     script, budget = evidence.script or script_of(asked), book.budgets[partition]
     # what is kept goes on as it came, with all that a comparison passes over
-    of_input = tuple(invariants.of_text(normalise(evidence.asked), script, book.rules))
+    of_input = tuple(invariants.of_text(normalize_text(evidence.asked), script, book.rules))
     verdict = Verdict(
         decision="keep",
         text=evidence.asked,
@@ -95,7 +95,7 @@ def decide(evidence: Evidence, book: Rulebook) -> Verdict:
         partition=partition,
         partition_source=source,
         script=script,
-        edits=distance.edits(text, asked),
+        edits=distance.edit_distance(text, asked),
         chars=len(asked),
         confidence=_probability(proposal.confidence),
         margin=_finite(proposal.margin),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from thunder import digest
-from thunder.config import CONFIGS, Layer, Settings, build, load_yaml, option
+from thunder.config import CONFIGS, Settings, SettingsLayer, build_settings, load_yaml, option
 from thunder.errors import ConfigError
 from thunder.text.row_fields import PARTITIONS
 
@@ -70,7 +70,7 @@ def read(path: Path = DEFAULT) -> Rulebook:
     sha256 = _digest(path)
     values, faults = load_yaml(path), []
     try:
-        rules, _ = build(Rules, [Layer(str(path), values)])
+        rules, _ = build_settings(Rules, [SettingsLayer(str(path), values)])
     except ConfigError as error:
         rules, faults = None, _faults(error)
     budgets: dict[str, Budget] = {}
@@ -84,7 +84,7 @@ def read(path: Path = DEFAULT) -> Rulebook:
             faults.append(f"  {where}: expected keys and values")
         else:
             try:
-                budgets[name] = build(Budget, [Layer(where, given[name])])[0]
+                budgets[name] = build_settings(Budget, [SettingsLayer(where, given[name])])[0]
             except ConfigError as error:
                 faults += _faults(error)
     if faults or rules is None:
@@ -96,7 +96,7 @@ def read(path: Path = DEFAULT) -> Rulebook:
 
 def _digest(path: Path) -> str:
     try:
-        return digest.of_file(path)
+        return digest.sha256_file(path)
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror or error}", fix="name a YAML file of rules") from None
 

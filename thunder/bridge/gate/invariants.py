@@ -13,7 +13,7 @@ from thunder.evaluation.engines import Proposal
 from thunder.evaluation.metrics import proposal_flags
 from thunder.text import normalize
 from thunder.text.alphabet import LAJANYALAN, LATIN_APOSTROPHES
-from thunder.text.syllables import violations
+from thunder.text.syllables import count_violations
 
 SCRIPTS = ("nko", "latin")
 # what each rule forbids, in the order in which reasons are reported
@@ -83,7 +83,7 @@ def of_change(asked: str, text: str, script: str, rules: Rules) -> Iterator[Reas
     if fault := _length(len(asked), len(text), rules):
         yield Reason("length", fault)
     # words of other scripts have none: rows of Latin pass
-    if rules.syllables == "no-worse" and (now := violations(text)) > (was := violations(asked)):
+    if rules.syllables == "no-worse" and (now := count_violations(text)) > (was := count_violations(asked)):
         yield Reason("syllables", f"{now} violations of the syllable's structure; the input has {was}")
 
 
@@ -124,7 +124,7 @@ def _holds(text: str, pieces: Sequence[str]) -> bool:
 
 def _characters(text: str) -> str:
     """What is wrong with the characters of a text, or nothing."""
-    found = [str(fault) for fault in normalize.faults(text) if fault.kind not in _NO_FAULTS]
+    found = [str(fault) for fault in normalize.text_faults(text) if fault.kind not in _NO_FAULTS]
     banned = {each for each in text if unicodedata.category(each) in _CATEGORIES} | set(_INVISIBLE.findall(text))
     if banned:
         found.append(_codes("".join(sorted(banned))))

@@ -78,7 +78,7 @@ class Verification:
 
 def text_digest(text: str) -> str:
     """SHA-256 (hex) of a text's UTF-8, as it is bound: no normal form, no trimming."""
-    return digest.of_bytes(text.encode())
+    return digest.sha256_bytes(text.encode())
 
 
 def issue(claims: Claims, ring: KeyRing) -> str:

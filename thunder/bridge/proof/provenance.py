@@ -50,7 +50,7 @@ def line_of(record: Mapping[str, Any], before: str, ring: KeyRing) -> tuple[byte
     """
     content = {"kid": ring.active, "prev_sha256": before, "record": record}
     content["mac"] = _mac(content, ring.keys[ring.active])
-    sha256 = digest.of_value(content)
+    sha256 = digest.sha256_json(content)
     return digest.canonical_json({**content, "sha256": sha256}) + b"\n", sha256
 
 
@@ -106,7 +106,7 @@ def _fault(line: bytes, before: str, ring: KeyRing | None) -> tuple[str, dict[st
     if content["prev_sha256"] != before:
         return "does not follow the line before it", None
     covered = {name: value for name, value in content.items() if name != "sha256"}
-    if content["sha256"] != digest.of_value(covered):
+    if content["sha256"] != digest.sha256_json(covered):
         return "it is not what was digested", None
     mac, key = covered.pop("mac"), ring.keys.get(str(content["kid"])) if ring else None
     if key and not (isinstance(mac, str) and hmac.compare_digest(_mac(covered, key), mac)):
@@ -144,7 +144,7 @@ class Log:
             self._size = os.fstat(self._stream.fileno()).st_size - chain.torn
             if chain.torn:
                 self._repair(chain)
-            digest.flush(path.parent)
+            digest.fsync_path(path.parent)
         except BaseException:
             self._stream.close()
             raise
@@ -205,10 +205,10 @@ class Log:
         with self.path.open("rb") as stream:
             stream.seek(self._size)
             torn = stream.read()
-        beside = self.path.with_name(f"{self.path.name}.torn-{chain.lines + 1}-{digest.of_bytes(torn)[:8]}")
+        beside = self.path.with_name(f"{self.path.name}.torn-{chain.lines + 1}-{digest.sha256_bytes(torn)[:8]}")
         digest.write_atomically(beside, torn)
         os.ftruncate(self._stream.fileno(), self._size)
-        self.append([{"kind": "torn", "file": beside.name, "bytes": len(torn), "sha256": digest.of_bytes(torn)}])
+        self.append([{"kind": "torn", "file": beside.name, "bytes": len(torn), "sha256": digest.sha256_bytes(torn)}])
         self.repaired = f"line {chain.lines + 1} was cut off: its {len(torn)} bytes are in {beside.name} now"
 
 

@@ -18,8 +18,8 @@ from thunder.cli.parsing.paths import PATHS, placed
 from thunder.cluster.inventory import openblas, rank_plan
 from thunder.cluster.inventory.rank_plan import RankPlan
 from thunder.cluster.ranks import oom_fallbacks
-from thunder.config import REPOSITORY, Layer, SettingsType, build, dump_yaml, load_yaml
-from thunder.errors import ArtifactError, ConfigError, UsageError, several
+from thunder.config import REPOSITORY, SettingsLayer, SettingsType, build_settings, dump_yaml, load_yaml
+from thunder.errors import ArtifactError, ConfigError, UsageError, combined_error
 from thunder.runs.records import environment, run_record
 from thunder.training import wraps
 from thunder.training.loop_settings import CIRCUMSTANCES, LoopSettings
@@ -159,7 +159,7 @@ def refuse_changes(folder: Path, shown: dict[str, Any], force: bool = False) -> 
     before = read_plan(folder)
     changed = changes(before, shown) + changed_options(before.get("settings") or {}, shown["settings"])
     if changed and not force:
-        raise several(
+        raise combined_error(
             ConfigError,
             f"{folder.name} cannot go on exactly:",
             changed,
@@ -198,7 +198,7 @@ def _config_text(job: Job) -> str:
 
 
 def new_settings(
-    kind: type[SettingsType], layers: Sequence[Layer]
+    kind: type[SettingsType], layers: Sequence[SettingsLayer]
 ) -> tuple[SettingsType, dict[str, str], tuple[str, ...]]:
     """Settings of a new run with their sources and the layers' notes.
 
@@ -206,7 +206,7 @@ def new_settings(
 
     Raises ConfigError where a value is wrong, or a file asks to resume.
     """
-    settings, sources = build(kind, layers)
+    settings, sources = build_settings(kind, layers)
     if settings.resolved().get("resume"):
         raise ConfigError(f"{sources['resume']}: 'resume' is no option of a file", fix="./launch.sh resume RUN")
     values = {name: absolute(getattr(settings, name)) for name in PATHS if hasattr(settings, name)}
@@ -234,17 +234,20 @@ def resumed_settings(
         )
     folder = run_record.find(runs(), given["resume"])
     stored = load_yaml(folder / run_record.CONFIG)
-    own, _ = build(kind, [Layer(str(folder / run_record.CONFIG), stored)])
+    own, _ = build_settings(kind, [SettingsLayer(str(folder / run_record.CONFIG), stored)])
     changed = changed_options(own.resolved(), {name: value for name, value in given.items() if name != "resume"})
     if changed and not given.get("force"):
-        raise several(
+        raise combined_error(
             ConfigError,
             f"{folder.name} was started with other options:",
             changed,
             fix="leave them out, or start a new run; --force goes on with them and records it",
         )
-    layers = [Layer(str(folder / run_record.CONFIG), stored), Layer("command line", given | {"resume": folder.name})]
-    settings, sources = build(kind, layers)
+    layers = [
+        SettingsLayer(str(folder / run_record.CONFIG), stored),
+        SettingsLayer("command line", given | {"resume": folder.name}),
+    ]
+    settings, sources = build_settings(kind, layers)
     return settings, sources, ()
 
 

@@ -17,7 +17,7 @@ from thunder.cluster.health import job_survey
 from thunder.cluster.health.finding import Finding, is_link
 from thunder.cluster.inventory.cluster_file import Cluster
 from thunder.cluster.ranks import start_ranks
-from thunder.errors import ClusterError, HangError, UsageError, several
+from thunder.errors import ClusterError, HangError, UsageError, combined_error
 from thunder.training.loop_settings import LoopSettings
 from thunder.units import Seconds
 
@@ -55,7 +55,7 @@ def refuse_failures(found: Sequence[Finding], skip_links: bool) -> list[str]:
         fixes = [f"\n    to fix: {each.fix}" if each.fix else "" for each in fatal]
         lines = [f"{each.check} {each.where}: {each.found}{fix}" for each, fix in zip(fatal, fixes, strict=True)]
         hint = "--skip-link-check starts all the same" if any(map(is_link, fatal)) else "thunder_status shows all of it"
-        raise several(UsageError if ours else ClusterError, "the run cannot be started:", lines, fix=hint)
+        raise combined_error(UsageError if ours else ClusterError, "the run cannot be started:", lines, fix=hint)
     return [f"{each.check} {each.where}: {each.found}" for each in skipped]
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from thunder.cli.parsing.mlx_lm_yaml import from_mlx_lm
-from thunder.config import CONFIGS, Layer, Settings, load_yaml, nearest
+from thunder.config import CONFIGS, Settings, SettingsLayer, load_yaml, suggest_name
 from thunder.errors import UsageError
 from thunder.lora.lora_settings import LoraSettings
 
@@ -22,11 +22,11 @@ def preset_file(name: str) -> Path:
     path = CONFIGS / "presets" / f"{name}.yaml"
     if not path.is_file():
         known = sorted(file.stem for file in path.parent.glob("*.yaml"))
-        raise UsageError(f"there is no preset '{name}'.{nearest(name, known)}", fix=f"one of: {', '.join(known)}")
+        raise UsageError(f"there is no preset '{name}'.{suggest_name(name, known)}", fix=f"one of: {', '.join(known)}")
     return path
 
 
-def config_layer(kind: type[Settings], path: Path) -> Layer:
+def config_layer(kind: type[Settings], path: Path) -> SettingsLayer:
     """A configuration file as a layer; mlx_lm's YAML keys are understood.
 
     Raises UsageError where it asks for something of mlx_lm's that is not done here.
@@ -34,21 +34,25 @@ def config_layer(kind: type[Settings], path: Path) -> Layer:
     values, notes = load_yaml(path), []
     if issubclass(kind, LoraSettings):
         values, notes = from_mlx_lm(values, path)
-    return Layer(str(path), values, tuple(notes))
+    return SettingsLayer(str(path), values, tuple(notes))
 
 
-def file_and_flags(kind: type[Settings], config: Path | None, given: dict[str, Any]) -> list[Layer]:
+def file_and_flags(kind: type[Settings], config: Path | None, given: dict[str, Any]) -> list[SettingsLayer]:
     """The layers of most commands, weakest first: the file that `-c` names, and the flags."""
-    return [*([config_layer(kind, config)] if config else []), Layer("command line", given)]
+    return [*([config_layer(kind, config)] if config else []), SettingsLayer("command line", given)]
 
 
-def lora_layers(config: Path | None, given: dict[str, Any]) -> list[Layer]:
+def lora_layers(config: Path | None, given: dict[str, Any]) -> list[SettingsLayer]:
     """Layers of `thunder train`, weakest first: embedded run or safe preset, named preset, file, flags."""
-    said = config_layer(LoraSettings, config) if config else Layer("", {})
+    said = config_layer(LoraSettings, config) if config else SettingsLayer("", {})
     named = given.get("model") or said.values.get("model")
     preset = given.get("preset") or said.values.get("preset")
-    layers = [] if named else [Layer("the embedded default, configs/runs/sample-repair.yaml", load_yaml(EMBEDDED_RUN))]
+    layers = (
+        []
+        if named
+        else [SettingsLayer("the embedded default, configs/runs/sample-repair.yaml", load_yaml(EMBEDDED_RUN))]
+    )
     if preset or named:
         chosen = str(preset or DEFAULT_PRESET)
-        layers.append(Layer(f"preset '{chosen}'", load_yaml(preset_file(chosen))))
-    return [*layers, *([said] if config else []), Layer("command line", given)]
+        layers.append(SettingsLayer(f"preset '{chosen}'", load_yaml(preset_file(chosen))))
+    return [*layers, *([said] if config else []), SettingsLayer("command line", given)]

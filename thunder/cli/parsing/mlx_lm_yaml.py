@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from thunder.config import names_of, nearest
-from thunder.errors import UsageError, several
+from thunder.config import option_names, suggest_name
+from thunder.errors import UsageError, combined_error
 from thunder.lora.lora_settings import LoraSettings
 
 # what is always so here; another value is refused
@@ -44,7 +44,7 @@ def from_mlx_lm(values: dict[str, Any], path: Path) -> tuple[dict[str, Any], lis
     if reading.faults:
         faults = [f"{path}: {fault}" for fault in reading.faults]
         fix = "correct these or take them out, or train with mlx_lm.lora"
-        raise several(UsageError, "the configuration asks for what cannot be done here:", faults, fix)
+        raise combined_error(UsageError, "the configuration asks for what cannot be done here:", faults, fix)
     return reading.values, [f"{path}: {note}" for note in reading.notes]
 
 
@@ -55,7 +55,7 @@ class _Reading:
         self.values = values
         self.notes: list[str] = []
         self.faults: list[str] = []
-        fields = names_of(LoraSettings)
+        fields = option_names(LoraSettings)
         self.said = {fields[name]: key for key in values if (name := str(key).replace("-", "_")) in fields}
 
     def lora_parameters(self) -> None:
@@ -148,7 +148,7 @@ class _Reading:
             return value
         for key in value:
             if key not in known:
-                hint = nearest(str(key), known) or f" Known are {', '.join(known)}."
+                hint = suggest_name(str(key), known) or f" Known are {', '.join(known)}."
                 self.faults.append(f"unknown key '{key}' in {where}.{hint}")
         return {key: value[key] for key in value if key in known}
 

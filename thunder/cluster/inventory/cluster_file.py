@@ -13,8 +13,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from thunder.cluster.inventory import hostfile
-from thunder.config import CONFIGS, Settings, load_yaml, nearest
-from thunder.errors import ConfigError, UsageError, several
+from thunder.config import CONFIGS, Settings, load_yaml, suggest_name
+from thunder.errors import ConfigError, UsageError, combined_error
 
 LOCAL = "local"
 LOOPBACK = "127.0.0.1"
@@ -183,7 +183,7 @@ def load(path: Path) -> Cluster:
         return Cluster.model_validate(content)
     except ValidationError as error:
         faults = list(_faults(error, content))
-    raise several(ConfigError, f"{path}: this cluster cannot be used:", faults, fix=f"correct {path}")
+    raise combined_error(ConfigError, f"{path}: this cluster cannot be used:", faults, fix=f"correct {path}")
 
 
 def to_hostfile(cluster: Cluster) -> dict[str, Any]:
@@ -237,7 +237,8 @@ def _find(name: str, home: Path, folder: Path) -> Path | None:
         return None
     known = {path.stem for place in (folder, own) for path in place.glob("*.yaml")} | {LOCAL}
     raise ConfigError(
-        f"there is no cluster '{name}' in {folder} or {own}; known: {', '.join(sorted(known))}.{nearest(name, known)}",
+        f"there is no cluster '{name}' in {folder} or {own}; known: {', '.join(sorted(known))}."
+        f"{suggest_name(name, known)}",
         fix="name one of these, or give the path of a cluster file",
     )
 
@@ -259,7 +260,7 @@ def _faults(error: ValidationError, content: Mapping[str, Any]) -> Iterator[str]
             )
         key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).lstrip(".")
         if fault["type"] == "extra_forbidden":
-            yield f"{where}unknown key '{key}'.{nearest(key, kind.model_fields)}"
+            yield f"{where}unknown key '{key}'.{suggest_name(key, kind.model_fields)}"
         elif fault["type"] == "missing":
             yield f"{where}'{key}' is missing"
         else:

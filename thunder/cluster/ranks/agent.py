@@ -179,7 +179,7 @@ def _left_behind(folder: Path) -> dict[str, str]:
     files = (path for path in sorted(folder.rglob("*")) if path.is_file())
     inside = {str(path.relative_to(folder)): path for path in files}
     return {
-        name: digest.of_file(path)
+        name: digest.sha256_file(path)
         for name, path in inside.items()
         if not any(part.startswith(".") for part in Path(name).parts) and Path(name).parts[0] not in STAYS
     }

@@ -58,4 +58,4 @@ def _may_be_written(name: str, folder: Path) -> bool:
 
 
 def _is_here(path: Path, told: str) -> bool:
-    return path.is_file() and digest.of_file(path) == told
+    return path.is_file() and digest.sha256_file(path) == told

@@ -84,7 +84,7 @@ def remembered(folder: Path, shape: Shape) -> tuple[int, str]:
     A line that cannot be read is skipped: the memory is a hint, and the ladder finds its way without it.
     """
     rung, run = 0, ""
-    wanted = digest.of_value(asdict(shape))
+    wanted = digest.sha256_json(asdict(shape))
     for said in _lines(folder):
         if said["shape_sha256"] == wanted and said["next_rung"] > rung:
             rung, run = said["next_rung"], str(said["run"])
@@ -123,7 +123,7 @@ def _lines(folder: Path) -> Iterator[dict[str, Any]]:
 def remember(folder: Path, shape: Shape, next_rung: int, **incident: Any) -> None:
     """Add one incident; the file is there for people to read and to remove."""
     folder.mkdir(parents=True, exist_ok=True)
-    said = {**incident, "next_rung": next_rung, **asdict(shape), "shape_sha256": digest.of_value(asdict(shape))}
+    said = {**incident, "next_rung": next_rung, **asdict(shape), "shape_sha256": digest.sha256_json(asdict(shape))}
     with (folder / MEMORY).open("ab+") as stream:
         # a line that was cut off shall not take this one with it
         torn = stream.tell() and (stream.seek(-1, os.SEEK_END), stream.read(1))[1] != b"\n"

@@ -14,7 +14,7 @@ from thunder.corpora.splits import eval_only
 from thunder.corpora.splits.near_duplicates import comparable_key
 from thunder.corpora.splits.split_by_reference import mark_of
 from thunder.errors import CorpusError
-from thunder.text.normalize import faults, normalise
+from thunder.text.normalize import normalize_text, text_faults
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def choose(
         lines = Lines(path, bad, progress)
         rows = of_benchmark = 0
         for number, text in _column(lines, column, bad):
-            text, rows = normalise(text).strip(), rows + 1
+            text, rows = normalize_text(text).strip(), rows + 1
             key = comparable_key(text)
             reason = _unfit(text, key, lengths)
             of_benchmark += reason == "sentences of a benchmark"
@@ -92,7 +92,7 @@ def _unfit(text: str, key: str, lengths: tuple[int, int]) -> str:
         return "too short or too long"
     if eval_only.contains(mark_of(key)):
         return "sentences of a benchmark"
-    return "with faults" if faults(text) else ""
+    return "with faults" if text_faults(text) else ""
 
 
 def _column(lines: Lines, column: str, bad: Faults) -> Iterator[tuple[int, str]]:

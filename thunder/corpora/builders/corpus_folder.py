@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 from thunder import __version__, digest
 from thunder.corpora.builders.totals import Totals, counts_of, kinds_of
 from thunder.corpora.splits.split_by_reference import PARTS
-from thunder.errors import ArtifactError, CorpusError, several
+from thunder.errors import ArtifactError, CorpusError, combined_error
 
 SCHEMA = "thunder.corpus/1"
 MANIFEST, README, CONFUSIONS, PICTURE = "manifest.json", "README.md", "confusions.json", "confusions.svg"
@@ -73,7 +73,7 @@ class Writer:
         manifest = {"schema": SCHEMA, "version": __version__} | manifest
         manifest["parts"] = {part: totals.as_dict() for part, totals in self.totals.items()}
         manifest["files"] = {
-            path.name: {"sha256": digest.of_file(path), "bytes": path.stat().st_size}
+            path.name: {"sha256": digest.sha256_file(path), "bytes": path.stat().st_size}
             for path in sorted(self.stage.iterdir())
         }
         self.out.mkdir(parents=True, exist_ok=True)
@@ -130,7 +130,7 @@ def verify(folder: Path) -> dict[str, Any]:
         path = folder / Path(name).name
         if not path.is_file():
             faults.append(f"{path}: is missing")
-        elif (found := digest.of_file(path)) != file["sha256"]:
+        elif (found := digest.sha256_file(path)) != file["sha256"]:
             faults.append(f"{path}: sha256 is {found[:16]}..., the manifest says {file['sha256'][:16]}...")
     faults += [
         f"{folder / name}: the manifest does not know it"
@@ -138,5 +138,5 @@ def verify(folder: Path) -> dict[str, Any]:
         if name not in manifest["files"] and (folder / name).exists()
     ]
     if faults:
-        raise several(ArtifactError, f"{folder} is damaged:", faults, fix="build the corpus again")
+        raise combined_error(ArtifactError, f"{folder} is damaged:", faults, fix="build the corpus again")
     return manifest

@@ -19,7 +19,7 @@ from thunder.errors import CorpusError, UsageError
 from thunder.text import distance
 from thunder.text.chat import correction_messages
 from thunder.text.distance import ErrorCount
-from thunder.text.normalize import normalise
+from thunder.text.normalize import normalize_text
 
 SEED = 7
 COUNTS = {"train": 320, "valid": 40, "test": 60}
@@ -158,7 +158,7 @@ def write(folder: Path, seed: int = SEED, counts: Mapping[str, int] | None = Non
             path = folder / f"{split}.jsonl"
             digest.write_atomically(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in part))
             total = sum((ErrorCount(row["cer_edits"], row["reference_chars"]) for row in part), ErrorCount())
-            files.append(SampleFile(path, len(part), total.rate or 0.0, digest.of_file(path)))
+            files.append(SampleFile(path, len(part), total.rate or 0.0, digest.sha256_file(path)))
         digest.write_atomically(folder / "README.md", _readme(seed, counts, files))
     except OSError as error:
         raise CorpusError(f"{folder}: {error.strerror or error}", fix="give a folder that can be written") from None
@@ -184,7 +184,7 @@ def _sentence(decks: _Decks) -> str:
         words += word.split(" ")
     for position in range(1, len(words)):
         words[position] = _after_nasal(words[position - 1], words[position])
-    return normalise(" ".join(words))
+    return normalize_text(" ".join(words))
 
 
 def _after_nasal(previous: str, word: str) -> str:
@@ -209,7 +209,7 @@ def _damaged(reference: str, source: random.Random) -> str:
 
 
 def _row(row_id: str, asr_text: str, reference: str) -> dict[str, Any]:
-    errors = distance.count(asr_text, reference)
+    errors = distance.count_errors(asr_text, reference)
     return {
         "id": row_id,
         "messages": correction_messages(asr_text, reference),

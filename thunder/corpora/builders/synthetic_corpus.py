@@ -51,7 +51,7 @@ def synthetic_row(name: str, text: Text, heard: str, channel: str) -> dict[str, 
         "mode": "synthetic",
         "asr_text": heard,
         "reference_text": text.text,
-        "cer_edits": distance.edits(heard, text.text),
+        "cer_edits": distance.edit_distance(heard, text.text),
         "reference_chars": len(text.text),
         "trajectory_scalars": {},
         "partition": UNKNOWN,
@@ -150,7 +150,7 @@ def _channel(settings: SyntheticSettings, progress: Progress | None) -> tuple[Ch
         if not path.is_file():
             raise CorpusError(f"{path}: no such file", fix=f"give the {CONFUSIONS} of a corpus folder")
         read = channels.from_json(path.read_text(encoding="utf-8", errors="replace"), str(path))
-        return read, [], [Source(path, digest.of_file(path), path.stat().st_size, 0, "error channel")]
+        return read, [], [Source(path, digest.sha256_file(path), path.stat().st_size, 0, "error channel")]
     if not settings.learn_from:
         return hand_written(), [], []
     return _learned(settings, progress)

@@ -15,7 +15,7 @@ KINDS = ("partition", "script", "mode", "origin", "evidence_class")
 
 def counts_of(asr_text: str, reference: str) -> tuple[int, ...]:
     """Edits and reference length by code point, grapheme, without tones and by word: 8 numbers."""
-    found = distance.count_all(asr_text, reference)
+    found = distance.count_all_errors(asr_text, reference)
     return tuple(
         number for unit in UNITS for number in (getattr(found, unit).edits, getattr(found, unit).reference_chars)
     )

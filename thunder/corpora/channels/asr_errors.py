@@ -6,7 +6,7 @@ import random
 import re
 from dataclasses import dataclass
 
-from thunder.text.normalize import normalise
+from thunder.text.normalize import normalize_text
 
 VOWEL = "[\u07ca-\u07d0]"
 CONSONANT = "[\u07d3-\u07e7]"
@@ -67,7 +67,7 @@ def corrupt(text: str, mistakes: int, source: random.Random) -> str:
     No two mistakes strike the same characters; where there is no place left, fewer are made. Only `source.random()`
     is drawn from, whose sequence for a seed is the same in every version of Python.
     """
-    text = normalise(text)
+    text = normalize_text(text)
     struck: list[Place] = []
     free = [True] * len(text)
     for _ in range(mistakes):
@@ -78,7 +78,7 @@ def corrupt(text: str, mistakes: int, source: random.Random) -> str:
         start, end, replacement = places[int(source.random() * len(places))]
         struck.append((start, end, replacement))
         free[start:end] = [False] * (end - start)
-    return normalise(_rewrite(text, struck)).strip()
+    return normalize_text(_rewrite(text, struck)).strip()
 
 
 def _places(kind: Confusion, text: str, free: list[bool]) -> list[Place]:

@@ -9,7 +9,7 @@ from html import escape
 from typing import Any
 
 from thunder.corpora.channels.error_channel import Channel
-from thunder.text.alphabet import CONSONANTS, NA_WOLOSO, NASAL, NYA_WOLOSO, TONES, VOWELS, kind_of
+from thunder.text.alphabet import CONSONANTS, NA_WOLOSO, NASAL, NYA_WOLOSO, TONES, VOWELS, character_kind
 
 CLASSES = {
     "tone mark lost": "#b3541e",
@@ -116,7 +116,7 @@ def shown_as(text: str) -> str:
     if not text:
         return NOTHING
     text = text.replace(" ", SPACE)
-    return DOTTED_CIRCLE + text if kind_of(text[0]) == "mark" else text
+    return DOTTED_CIRCLE + text if character_kind(text[0]) == "mark" else text
 
 
 def _class(wanted: str, heard: str) -> str:
@@ -130,7 +130,7 @@ def _class(wanted: str, heard: str) -> str:
         return "words merged"
     if not wanted and heard == " ":
         return "word split"
-    kinds = {kind_of(character) for character in wanted + heard}
+    kinds = {character_kind(character) for character in wanted + heard}
     if "letter" not in kinds:
         return "other"
     return "letter swapped" if wanted and heard else "letter lost" if wanted else "letter added"

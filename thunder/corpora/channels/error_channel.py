@@ -17,9 +17,9 @@ from typing import Any
 
 from thunder.errors import CorpusError
 from thunder.text import distance
-from thunder.text.alphabet import kind_of
-from thunder.text.distance import Kind, Operation
-from thunder.text.normalize import normalise
+from thunder.text.alphabet import character_kind
+from thunder.text.distance import EditOperation, OperationKind
+from thunder.text.normalize import normalize_text
 
 # what stands before and after a text; both are control characters, which no clean text has
 START, END = "\x02", "\x03"
@@ -115,14 +115,14 @@ class _Tally:
         self.without_reference = self.too_far = 0
 
     def add(self, hypothesis: str, reference: str, worst_cer: float) -> None:
-        hypothesis, reference = normalise(hypothesis), normalise(reference)
+        hypothesis, reference = normalize_text(hypothesis), normalize_text(reference)
         if not reference:
             self.without_reference += 1
             return
-        if distance.edits(hypothesis, reference) > worst_cer * len(reference):
+        if distance.edit_distance(hypothesis, reference) > worst_cer * len(reference):
             self.too_far += 1
             return
-        operations = distance.align(hypothesis, reference, equal=False)
+        operations = distance.align_texts(hypothesis, reference, equal=False)
         self.pairs += 1
         self.edits += len(operations)
         self.reference_chars += len(reference)
@@ -140,13 +140,13 @@ class _Tally:
                     zip(*(padded[place + 1 + n : place + len(texts) + n] for n in range(3)), strict=False)
                 )
 
-    def _error(self, kind: Kind, context: str, texts: list[str], hypothesis: str, other: int) -> None:
+    def _error(self, kind: OperationKind, context: str, texts: list[str], hypothesis: str, other: int) -> None:
         """One block of errors; other: where in the hypothesis it stands."""
         if kind == "substitution":
             self.errors[context, texts[0]] += 1
         elif kind == "deletion":
             self.errors[context, ""] += 1
-            self.runs[kind_of(context[1]), len(texts)] += 1
+            self.runs[character_kind(context[1]), len(texts)] += 1
         else:
             inserted = "".join(texts)
             if loop := _loop(hypothesis, other, inserted):
@@ -155,7 +155,7 @@ class _Tally:
                 self.inserted[context[:2], inserted] += 1
 
 
-def _blocks(operations: list[Operation]) -> Iterator[tuple[Kind, int, list[str]]]:
+def _blocks(operations: list[EditOperation]) -> Iterator[tuple[OperationKind, int, list[str]]]:
     """Errors that belong together: kind, place in the reference, and the texts heard (inserted) or wanted (lost)."""
     at = 0
     while at < len(operations):

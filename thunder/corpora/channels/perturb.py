@@ -14,9 +14,9 @@ import numpy as np
 from thunder.corpora.channels.error_channel import END, SEEN_OFTEN, START, Channel
 from thunder.errors import UsageError
 from thunder.text import distance
-from thunder.text.alphabet import kind_of
+from thunder.text.alphabet import character_kind
 from thunder.text.distance import ErrorCount
-from thunder.text.normalize import normalise
+from thunder.text.normalize import normalize_text
 
 # halvings of the interval in which a scale lies, and its upper end
 HALVINGS = 20
@@ -83,7 +83,9 @@ class Perturber:
         for _ in range(TRIALS):
             total = ErrorCount()
             for number in range(0, len(texts), step):
-                total += distance.count(self.corrupt(texts[number], source_of(seed, number)), texts[number].strip())
+                total += distance.count_errors(
+                    self.corrupt(texts[number], source_of(seed, number)), texts[number].strip()
+                )
             if not total.rate or abs(total.rate / self.target_cer - 1) < CLOSE_ENOUGH:
                 break
             # from one trial to the next not more than double or half
@@ -91,7 +93,7 @@ class Perturber:
 
     def corrupt(self, text: str, source: random.Random) -> str:
         """One text (NFC, trimmed) with errors; only `source.random()` is drawn from."""
-        text = normalise(text).strip()
+        text = normalize_text(text).strip()
         padded = START + text + END
         changes = [self._change(padded[at : at + 3]) for at in range(len(text))]
         insertions = [self._insertion(padded[at : at + 2]) for at in range(len(text) + 1)]
@@ -107,11 +109,11 @@ class Perturber:
             if at < len(text) and _happens(changes[at], scale, source):
                 heard = changes[at].one(source)
                 parts.append(heard)
-                at += 1 if heard else int(self._runs[kind_of(text[at])].one(source))
+                at += 1 if heard else int(self._runs[character_kind(text[at])].one(source))
             else:
                 parts += text[at : at + 1]
                 at += 1
-        return normalise("".join(parts)).strip()
+        return normalize_text("".join(parts)).strip()
 
     def _scale(self, length: int, draws: list[Draw], source: random.Random) -> float:
         """The power s for which chances 1 - (1 - p)^s make as many edits as the text's severity asks for."""
@@ -128,7 +130,7 @@ class Perturber:
             row = self.channel.changes.get(part)
             if row is not None and (part == character or sum(row.values()) >= SEEN_OFTEN):
                 errors = {heard: times for heard, times in row.items() if heard != character}
-                run = self._runs.get(kind_of(character))
+                run = self._runs.get(character_kind(character))
                 if run is None:
                     errors.pop("", None)
                 run_cost = 1.0 if run is None else run.cost

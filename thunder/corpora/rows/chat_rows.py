@@ -13,7 +13,7 @@ from thunder.errors import CorpusError
 from thunder.text import distance
 from thunder.text.chat import CORRECTION_INSTRUCTION, correction_messages
 from thunder.text.distance import ErrorCount
-from thunder.text.normalize import normalise
+from thunder.text.normalize import normalize_text
 from thunder.units import format_path
 
 ROLES = ("system", "user", "assistant")
@@ -88,7 +88,7 @@ class Corpus:
     def errors_before(self) -> ErrorCount | None:
         """Edits of the recognised texts against their references (micro), or None where no row has such a text."""
         corrections = [row for row in self.rows if row.is_correction]
-        counts = (distance.count(row.asr_text, row.reference) for row in corrections)
+        counts = (distance.count_errors(row.asr_text, row.reference) for row in corrections)
         return sum(counts, ErrorCount()) if corrections else None
 
     def summary(self) -> dict[str, Any]:
@@ -206,7 +206,7 @@ def _from_pair(fields: dict[str, Any], references: References) -> tuple[str, lis
     question, answer = (fields[key] for key in pair)
     messages = correction_messages(question, answer)
     if pair == VERBATIM:
-        messages = [{"role": "user", "content": question}, {"role": "assistant", "content": normalise(answer)}]
+        messages = [{"role": "user", "content": question}, {"role": "assistant", "content": normalize_text(answer)}]
     return f"{pair[0]} -> user, {pair[1]} -> assistant", messages
 
 

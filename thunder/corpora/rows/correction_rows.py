@@ -22,7 +22,7 @@ from thunder.text.row_fields import PARTITIONS, UNKNOWN
 SCHEMA = "thunder.correction/1"
 EVIDENCE = ("oracle", "smoke", "synthetic", "prediction_only", "real_same_provenance", "real_other_provenance")
 # what a correction row has, and what may stand there; `run_id` it may lack
-FIELDS: dict[str, tuple[type, ...]] = row_fields.FIELDS | {"reference_text": (str,)}
+FIELDS: dict[str, tuple[type, ...]] = row_fields.PREDICTION_FIELDS | {"reference_text": (str,)}
 OPTIONAL: dict[str, tuple[type, ...]] = {"run_id": (str, type(None)), "origin": (str,), "evidence_class": (str,)}
 _TYPES = FIELDS | OPTIONAL
 TEXT_PAIRS = tuple(pair for pair in PAIRS if pair not in (VERBATIM, ("input", "output")))
@@ -181,11 +181,11 @@ class Reader:
         if unicodedata.is_normalized("NFC", text):
             return text
         self.notes["texts not in NFC"] += 1
-        return normalize.normalise(text)
+        return normalize.normalize_text(text)
 
     def _counts(self, fields: dict[str, Any], asr_text: str, reference: str) -> dict[str, int]:
         """Edits and reference code points, counted again and held against what the row says of them."""
-        edits = distance.edits(asr_text, reference)
+        edits = distance.edit_distance(asr_text, reference)
         counts = {"cer_edits": edits, "reference_chars": len(reference)}
         for key, ours in counts.items():
             claimed = fields.pop(key, ours)
@@ -202,7 +202,9 @@ class Reader:
     def _note(self, asr_text: str, reference: str) -> None:
         if not asr_text.strip():
             self.notes["nothing recognised"] += 1
-        kinds = {fault.kind for text in (asr_text, reference) if not _plain(text) for fault in normalize.faults(text)}
+        kinds = {
+            fault.kind for text in (asr_text, reference) if not _plain(text) for fault in normalize.text_faults(text)
+        }
         self.notes.update(kinds)
 
     def _partition(self, fields: dict[str, Any], form: str) -> str:
@@ -222,7 +224,7 @@ class Reader:
 
 
 def _plain(text: str) -> bool:
-    """Whether a quick look is enough to see that a text has none of the faults of `normalise.faults`."""
+    """Whether a quick look is enough to see that a text has none of the faults of `normalize.text_faults`."""
     return not _NOT_NKO.search(text) or not _NOT_LATIN.search(text)
 
 

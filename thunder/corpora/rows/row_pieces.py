@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 
 from thunder.corpora.rows.chat_rows import Row
-from thunder.text.distance import align
-from thunder.text.normalize import normalise
+from thunder.text.distance import align_texts
+from thunder.text.normalize import normalize_text
 
 # A piece that finds no place to be cut at grows to so many times its length, and is then cut all the same.
 PATIENCE = 2
@@ -23,7 +23,7 @@ def cut(asr_text: str, reference: str, words: int, first: int = 0) -> list[tuple
     heard: list[str] = []
     wanted: list[str] = []
     limit = first or words
-    for operation in align(asr_text, reference, unit="word"):
+    for operation in align_texts(asr_text, reference, unit="word"):
         heard += [operation.hypothesis] if operation.hypothesis else []
         wanted += [operation.reference] if operation.reference else []
         anchored = operation.kind == "equal" and len(heard) >= limit
@@ -41,13 +41,13 @@ def cut(asr_text: str, reference: str, words: int, first: int = 0) -> list[tuple
 
 def of_row(row: Row, words: int) -> list[Row]:
     """A correction as several; a row that is none, or whose prompt does not hold its text as it is, stays whole."""
-    asr_text = normalise(row.asr_text)
+    asr_text = normalize_text(row.asr_text)
     question = row.messages[-2]["content"] if len(row.messages) > 1 else ""
     if not row.is_correction or question.count(row.asr_text) != 1 or len(asr_text.split()) <= words:
         return [row]
     chosen = int.from_bytes(hashlib.sha256(row.reference.encode()).digest()[:4]) % words
     found = []
-    for number, (heard, wanted) in enumerate(cut(asr_text, normalise(row.reference), words, first=chosen + 1)):
+    for number, (heard, wanted) in enumerate(cut(asr_text, normalize_text(row.reference), words, first=chosen + 1)):
         asked = {**row.messages[-2], "content": question.replace(row.asr_text, heard)}
         messages = (*row.messages[:-2], asked, {**row.messages[-1], "content": wanted})
         found.append(

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from thunder.text.normalize import comparable
+from thunder.text.normalize import normalize_for_scoring
 
 SIZE = 20
 # texts hashed at once, and the bits of the table that answers "surely not" without a search
@@ -26,7 +26,7 @@ Item = TypeVar("Item")
 
 def comparable_key(text: str) -> str:
     """What is compared of a text: as for scoring across sources (see `comparable`), in small letters."""
-    return comparable(text).lower()
+    return normalize_for_scoring(text).lower()
 
 
 def batches(items: Iterable[Item], size: int = BATCH) -> Iterator[list[Item]]:

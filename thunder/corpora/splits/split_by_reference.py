@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from thunder.corpora.rows.chat_rows import Row
 from thunder.errors import UsageError
-from thunder.text.normalize import normalise
+from thunder.text.normalize import normalize_text
 
 
 def holdout(rows: Iterable[Row], fraction: float, salt: str) -> tuple[list[Row], list[Row]]:
@@ -33,7 +33,7 @@ def reference_key(reference: Row | str) -> str:
 
     Surrounding space is trimmed by the chat template, so it does not make another text.
     """
-    return normalise(reference if isinstance(reference, str) else reference.reference).strip()
+    return normalize_text(reference if isinstance(reference, str) else reference.reference).strip()
 
 
 def _position(key: str, salt: str) -> float:

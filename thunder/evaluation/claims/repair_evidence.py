@@ -57,7 +57,7 @@ def counted_again(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
 
 
 def _numbers(text: str, reference: str, what: str) -> dict[str, int]:
-    counts = distance.count_all(text, reference)
+    counts = distance.count_all_errors(text, reference)
     return {unit.name: getattr(getattr(counts, unit.name), what) for unit in fields(ErrorCounts)}
 
 

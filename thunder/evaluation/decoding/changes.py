@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
-from thunder.text.distance import align
+from thunder.text.distance import align_texts
 
 _WORD = re.compile(r"\S+")
 
@@ -25,7 +25,7 @@ def between(text: str, answer: str) -> list[Change]:
     White space is not compared.
     """
     found: list[Change] = []
-    for operation in align(answer, text, unit="word"):
+    for operation in align_texts(answer, text, unit="word"):
         if operation.kind == "equal":
             continue
         start, new = operation.position, (operation.hypothesis,) if operation.hypothesis else ()

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from thunder.evaluation.cases import Case
-from thunder.text.normalize import normalise
+from thunder.text.normalize import normalize_text
 
 _WORD = re.compile(r"\S+")
 
@@ -36,9 +36,9 @@ def prompts(case: Case, words: int) -> tuple[list[list[dict]], list[str], list[s
 
     A prompt that does not hold the recognised text word for word cannot be asked in pieces: it is asked whole.
     """
-    pieces, gaps = split(normalise(case.input), words)
+    pieces, gaps = split(normalize_text(case.input), words)
     question = case.messages[-1]["content"]
-    if len(pieces) > 1 and question.count(text := normalise(case.input)) == 1:
+    if len(pieces) > 1 and question.count(text := normalize_text(case.input)) == 1:
         asked = [[*case.messages[:-1], {"role": "user", "content": question.replace(text, piece)}] for piece in pieces]
         return asked, pieces, gaps
     return [list(case.messages)], [case.input], ["", ""]

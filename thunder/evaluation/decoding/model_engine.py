@@ -19,7 +19,7 @@ from thunder.evaluation.decoding.prompt_prefix import PromptPrefix, length_in_co
 from thunder.evaluation.decoding.scoring import Scored, batches, log_probabilities
 from thunder.evaluation.engines import Finished, Proposal, nothing
 from thunder.lora import adapters
-from thunder.text.distance import edits
+from thunder.text.distance import edit_distance
 
 CHUNK = 8  # batches whose rows are sorted by length together
 
@@ -194,7 +194,7 @@ class ModelEngine:
 
     def _small(self, piece: str, change: changes.Change) -> bool:
         old = " ".join(piece.split()[change.start : change.end])
-        return self.change_edits is None or edits(old, " ".join(change.words)) <= self.change_edits
+        return self.change_edits is None or edit_distance(old, " ".join(change.words)) <= self.change_edits
 
     def _text(self, answer: Answer) -> str:
         if answer.kept is not None:

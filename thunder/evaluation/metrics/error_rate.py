@@ -17,7 +17,7 @@ def scored(row: Mapping[str, Any]) -> dict[str, Any]:
     answer could ever have the space around a reference.
     """
     reference = row["reference_text"].strip()
-    counts = {name: distance.count(row[text].strip(), reference) for name, text in TEXTS.items()}
+    counts = {name: distance.count_errors(row[text].strip(), reference) for name, text in TEXTS.items()}
     return {
         **row,
         "reference_chars": counts["asr"].reference_chars,

@@ -10,7 +10,7 @@ from thunder.evaluation.engines import Proposal
 from thunder.evaluation.metrics import proposal_flags
 from thunder.text import distance
 from thunder.text.distance import ErrorCounts
-from thunder.text.normalize import normalise
+from thunder.text.normalize import normalize_text
 
 UNITS = tuple(each.name for each in fields(ErrorCounts))
 
@@ -23,8 +23,8 @@ def judged(case: Case, proposal: Proposal, base: Proposal | None = None) -> dict
     answered too. Space around a text is not counted: the chat template trims what a model reads and gives.
     """
     reference = case.reference.strip()
-    before = distance.count_all(case.input.strip(), reference)
-    of_proposal = distance.count_all(proposal.text.strip(), reference)
+    before = distance.count_all_errors(case.input.strip(), reference)
+    of_proposal = distance.count_all_errors(proposal.text.strip(), reference)
     row: dict[str, Any] = {
         "place": case.place,
         "row_id": case.row_id,
@@ -32,7 +32,7 @@ def judged(case: Case, proposal: Proposal, base: Proposal | None = None) -> dict
         "proposal": proposal.text,
         "reference": case.reference,
         "accepted": proposal.accepted,
-        "changed": normalise(proposal.text).strip() != normalise(case.input).strip(),
+        "changed": normalize_text(proposal.text).strip() != normalize_text(case.input).strip(),
         "partition": case.partition,
         "script": case.script,
         "evidence_class": case.evidence_class,
@@ -49,9 +49,9 @@ def judged(case: Case, proposal: Proposal, base: Proposal | None = None) -> dict
     if base is not None:
         row["proposal_base"] = base.text
         row["confidence_base"] = base.confidence
-        row["changed_base"] = normalise(base.text).strip() != normalise(case.input).strip()
+        row["changed_base"] = normalize_text(base.text).strip() != normalize_text(case.input).strip()
         row["flags_base"] = proposal_flags.of(base, case.input)
-        row["edits_base"] = _numbers(distance.count_all(base.text.strip(), reference), "edits")
+        row["edits_base"] = _numbers(distance.count_all_errors(base.text.strip(), reference), "edits")
     return row
 
 

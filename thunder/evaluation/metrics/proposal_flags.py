@@ -7,7 +7,7 @@ import re
 from thunder.evaluation.engines import Proposal
 from thunder.text import distance
 from thunder.text.chat import CORRECTION_INSTRUCTION
-from thunder.text.normalize import normalise
+from thunder.text.normalize import normalize_text
 
 # name: what it says, for the report
 FLAGS = {
@@ -29,8 +29,8 @@ _SPECIAL = re.compile(r"<(?:pad|unk|s|/s|bos|eos|mask|unused\d+|\|?turn\|?|start
 
 def of(proposal: Proposal, asked: str) -> list[str]:
     """The names of FLAGS that hold for a proposal to a text; a text's own loop is not held against the proposal."""
-    text, input_text = normalise(proposal.text).strip(), normalise(asked).strip()
-    edits = distance.edits(text, input_text)
+    text, input_text = normalize_text(proposal.text).strip(), normalize_text(asked).strip()
+    edits = distance.edit_distance(text, input_text)
     without = _SPECIAL.sub("", text).strip()
     holds = {
         "empty": not text,

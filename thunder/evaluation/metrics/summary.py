@@ -11,7 +11,7 @@ import numpy as np
 
 from thunder.evaluation.metrics.proposal_flags import FLAGS
 from thunder.statistics import bootstrap, harm
-from thunder.text import bins
+from thunder.text import row_fields
 from thunder.text.distance import ErrorCount
 from thunder.text.row_fields import EVERY_PARTITION
 
@@ -125,12 +125,12 @@ def _rates(rows: Sequence[JudgedRow], drawing: Drawing) -> dict[str, Any]:
 
 def length_of(row: JudgedRow) -> str:
     """The length bin of a row, by the code points of its reference."""
-    return bins.of_length(row["reference_units"]["codepoint"])
+    return row_fields.length_bin(row["reference_units"]["codepoint"])
 
 
 def rate_of(row: JudgedRow) -> str:
     """The bin of a row by the CER of its input: above 0.6 there is little left to repair from."""
-    return bins.name_of(row["edits_before"]["codepoint"] / row["reference_units"]["codepoint"], RATES, ".1f")
+    return row_fields.bin_name(row["edits_before"]["codepoint"] / row["reference_units"]["codepoint"], RATES, ".1f")
 
 
 GROUPS: dict[str, Callable[[JudgedRow], str]] = {

@@ -155,14 +155,14 @@ def _view(record: Record, place: int) -> RowView:
     goes_on = record.get("output", proposal if record["decision"] == "accept" else asked)
     if reference is not None:
         lines.append(Line("reference", text_diff.plain(reference)))
-        units = distance.count("", reference.strip()).reference_chars
+        units = distance.count_errors("", reference.strip()).reference_chars
     if asked is not None:
         against = asked if reference is None else reference
         lines.append(Line("recognised", text_diff.marked(asked, against)))
         if proposal is not None:
             lines.append(Line("proposal", text_diff.marked(proposal, against)))
         if reference is not None and goes_on is not None:
-            before, after = (distance.edits(text.strip(), reference.strip()) for text in (asked, goes_on))
+            before, after = (distance.edit_distance(text.strip(), reference.strip()) for text in (asked, goes_on))
     outcome = "no reference" if before is None or after is None else evaluation_page.outcome(before, after)
     script = text_in(record, "script") or cases.script_of(reference or asked or "")
     return RowView(

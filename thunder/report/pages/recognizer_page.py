@@ -31,7 +31,7 @@ Row = dict[str, Any]
 def tested(folder: Folder, lines: list[Row], results: Mapping[str, Any], gate: float | None) -> Tested:
     """Cards, parts and rows; edits are counted again from the texts."""
     rows = _with_references(folder, lines)
-    counts = [distance.count_all(row["asr_text"].strip(), row["reference_text"].strip()) for row in rows]
+    counts = [distance.count_all_errors(row["asr_text"].strip(), row["reference_text"].strip()) for row in rows]
     total = sum(counts, ErrorCounts())
     said = number_in(object_in(results, "test") or results, "cer")
     if said is not None and total.codepoint.rate is not None and abs(said - total.codepoint.rate) > 1e-9:

@@ -51,20 +51,20 @@ def write(folder: Path, stages: Mapping[str, Sequence[Condition]], scopes: Mappi
         said = {"verdict": verdict(conditions), "scope": scopes[stage]}
         found[stage] = said | {"conditions": [asdict(one) for one in conditions]}
     content = {"schema": SCHEMA, "run": folder.name, "bound": digests(folder), "stages": found}
-    digest.write_atomically(folder / FILE, digest.with_checksum(content))
+    digest.write_atomically(folder / FILE, digest.dump_with_checksum(content))
     return content
 
 
 def digests(folder: Path) -> dict[str, str]:
     """SHA-256 of each file that an audit speaks of, where the run has it."""
-    return {name: digest.of_file(folder / name) for name in BOUND if (folder / name).is_file()}
+    return {name: digest.sha256_file(folder / name) for name in BOUND if (folder / name).is_file()}
 
 
 def read(folder: Path) -> dict[str, Any]:
     """A run's audit. Raises ArtifactError where it is missing, torn or changed."""
     path = folder / FILE
     try:
-        content = digest.checked(path)
+        content = digest.read_with_checksum(path)
         if content.get("schema") != SCHEMA or not isinstance(content.get("stages"), dict):
             raise ValueError(f"no audit of format {SCHEMA}")
     except (OSError, ValueError) as error:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from thunder import digest, tensor_digests
-from thunder.errors import ArtifactError, UsageError, several
+from thunder.errors import ArtifactError, UsageError, combined_error
 from thunder.runs.bundles import bundle_checks
 from thunder.runs.bundles.bundle_checks import BEST, BY_PARTITION, RESOLVED, SPLIT, VOCAB, Check
 from thunder.runs.bundles.scored_rows import PREDICTIONS, PROPOSALS, REFERENCES, ScoredRow
@@ -117,7 +117,7 @@ def examine(folder: Path) -> tuple[Verdict, list[ScoredRow]]:
         except ArtifactError as error:
             faults.append(error.message)
         else:
-            sealed = digest.of_file(folder / MANIFEST)
+            sealed = digest.sha256_file(folder / MANIFEST)
             faults += _changed(folder, content)
             notes = _loose_ends(folder, content)
     else:
@@ -129,7 +129,9 @@ def refuse_faults(verdict: Verdict) -> None:
     """Raise ArtifactError with the first five of a bundle's faults, where it has any."""
     if verdict.faults:
         headline = f"{verdict.folder}: cannot be trusted:"
-        raise several(ArtifactError, headline, verdict.faults, "run it again, or take it from where it is whole", SHOWN)
+        raise combined_error(
+            ArtifactError, headline, verdict.faults, "run it again, or take it from where it is whole", SHOWN
+        )
 
 
 def seal(folder: Path) -> str:
@@ -148,11 +150,11 @@ def seal(folder: Path) -> str:
             for left in folder.glob(f".{MANIFEST}.*.tmp"):
                 left.unlink()
             about = {"format": FORMAT, "kind": verdict.kind, "run": folder.name, "rows": verdict.rows}
-            digest.write_atomically(folder / MANIFEST, digest.with_checksum(about | found))
+            digest.write_atomically(folder / MANIFEST, digest.dump_with_checksum(about | found))
         for name in (*read_manifest(folder)["files"], MANIFEST):
             path = folder / name
             path.chmod(path.stat().st_mode & ~_WRITE)
-    return digest.of_file(folder / MANIFEST)
+    return digest.sha256_file(folder / MANIFEST)
 
 
 def described(folder: Path) -> dict[str, Any]:
@@ -165,7 +167,7 @@ def described(folder: Path) -> dict[str, Any]:
     tensors = {}
     for name in weights:
         try:
-            tensors[name] = tensor_digests.of_file(folder / name)
+            tensors[name] = tensor_digests.file_tensor_digests(folder / name)
         except ValueError as error:
             raise ArtifactError(f"{folder / name}: no whole safetensors file: {error}", fix="run it again") from None
     return {"files": {name: _of_file(folder / name) for name in names}, "tensors": tensors}
@@ -177,7 +179,7 @@ def sealed(folder: Path) -> str | None:
         read_manifest(folder)
     except ArtifactError:
         return None
-    return digest.of_file(folder / MANIFEST)
+    return digest.sha256_file(folder / MANIFEST)
 
 
 def refuse_sealed(folder: Path) -> None:
@@ -193,7 +195,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """
     path = folder / MANIFEST
     try:
-        content = digest.checked(path)
+        content = digest.read_with_checksum(path)
         if content.get("format") != FORMAT or content.keys() != KEYS:
             raise ValueError(f"no bundle's manifest of format {FORMAT}")
     except (OSError, ValueError) as error:
@@ -218,7 +220,7 @@ def _has(folder: Path, wanted: str | tuple[str, ...]) -> bool:
 
 
 def _of_file(path: Path) -> dict[str, Any]:
-    return {"sha256": digest.of_file(path), "bytes": path.stat().st_size}
+    return {"sha256": digest.sha256_file(path), "bytes": path.stat().st_size}
 
 
 def _changed(folder: Path, content: Mapping[str, Any]) -> list[str]:
@@ -230,9 +232,9 @@ def _changed(folder: Path, content: Mapping[str, Any]) -> list[str]:
             faults.append(f"{name}: missing, though it was sealed")
         elif (size := path.stat().st_size) != recorded["bytes"]:
             faults.append(f"{name}: {size} bytes, sealed were {recorded['bytes']}")
-        elif digest.of_file(path) != recorded["sha256"]:
+        elif digest.sha256_file(path) != recorded["sha256"]:
             tensors = content["tensors"].get(name)
-            names = tensor_digests.differing(path, tensors) if tensors else []
+            names = tensor_digests.differing_tensors(path, tensors) if tensors else []
             faults.append(f"{name}: changed since it was sealed{_in(names)}")
     return faults
 

@@ -14,7 +14,7 @@ from thunder.errors import ConfigError
 from thunder.runs.bundles import scored_rows
 from thunder.runs.bundles.scored_rows import PREDICTIONS, ScoredRow
 from thunder.runs.records.run_record import CONFIG, ENVIRONMENT, METRICS, RESULTS
-from thunder.text import bins
+from thunder.text import row_fields
 from thunder.text.distance import ErrorCount
 from thunder.text.row_fields import EVERY_PARTITION
 
@@ -83,7 +83,7 @@ def of_recogniser(folder: Path) -> tuple[list[ScoredRow], list[str]]:
     _partitions(json_object(folder / BY_PARTITION, faults), rows, total, faults)
     _best_loss(folder, results, faults)
     tested, best = results.get("checkpoint_sha256"), folder / BEST
-    if tested and best.is_file() and digest.of_file(best) != tested:
+    if tested and best.is_file() and digest.sha256_file(best) != tested:
         faults.append(f"{BEST}: not the weights that were tested, by 'checkpoint_sha256' of {RESULTS}")
     return rows, faults
 
@@ -135,7 +135,7 @@ def of_evaluation(folder: Path) -> tuple[list[ScoredRow], list[str]]:
     _compare(RESULTS, results, wanted, required=tuple(wanted), faults=faults)
     files = results.get("files")
     for name, sha256 in files.items() if isinstance(files, dict) else ():
-        if not (folder / name).is_file() or digest.of_file(folder / name) != sha256:
+        if not (folder / name).is_file() or digest.sha256_file(folder / name) != sha256:
             faults.append(f"{name}: not the file that {RESULTS} names by its digest")
     return rows, faults
 
@@ -155,7 +155,7 @@ def _against_split(folder: Path, names: list[str], results: Mapping[str, Any], f
         faults.append(f"{SPLIT}: lists no ids of the test part")
         return
     for part, listed in ids.items():
-        if isinstance(sums, dict) and part in sums and digest.of_value(listed) != sums[part]:
+        if isinstance(sums, dict) and part in sums and digest.sha256_json(listed) != sums[part]:
             faults.append(f"{SPLIT}: the ids of {part} are not those of its digest: changed")
     test = set(ids["test"])
     if strangers := [name for name in names if name not in test]:
@@ -273,8 +273,8 @@ def _lengths(content: Any, rows: list[ScoredRow], faults: list[str]) -> None:
     """The bins of lengths, where a run has them, are what its rows say."""
     if not isinstance(content, dict):
         return
-    for name in bins.NAMES_OF_LENGTHS:
-        mine = [row.counts[""] for row in rows if bins.of_length(row.counts[""].reference_chars) == name]
+    for name in row_fields.LENGTH_BINS:
+        mine = [row.counts[""] for row in rows if row_fields.length_bin(row.counts[""].reference_chars) == name]
         count, said = sum(mine, ErrorCount()), content.get(name)
         wanted = {"rows": len(mine), "reference_chars": count.reference_chars, "cer_edits": count.edits}
         if mine or said is not None:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from thunder.text import distance
-from thunder.text.distance import ErrorCount, Unit
-from thunder.text.row_fields import FIELDS, PARTITIONS, UNKNOWN
+from thunder.text.distance import ErrorCount, ErrorUnit
+from thunder.text.row_fields import PARTITIONS, PREDICTION_FIELDS, UNKNOWN
 
 PREDICTIONS, REFERENCES = "test_predictions.jsonl", "test_references.jsonl"
 PROPOSALS = "predictions.jsonl"  # of an evaluation
@@ -74,7 +74,7 @@ def recognised(folder: Path, faults: list[str]) -> list[ScoredRow]:
 
 
 def _recognised(where: str, said: Mapping[str, Any], wanted: Mapping[str, Any], faults: list[str]) -> ScoredRow | None:
-    wrong = [key for key, kinds in FIELDS.items() if key not in said or type(said[key]) not in kinds]
+    wrong = [key for key, kinds in PREDICTION_FIELDS.items() if key not in said or type(said[key]) not in kinds]
     if wrong:
         faults.append(f"{where}: {', '.join(map(repr, wrong))} missing or of the wrong kind")
         return None
@@ -86,7 +86,7 @@ def _recognised(where: str, said: Mapping[str, Any], wanted: Mapping[str, Any], 
         kind = "is not the same in both files" if isinstance(reference, str) else "is missing"
         faults.append(f"{where}: 'reference_text' {kind}")
         return None
-    counted = distance.count(said["asr_text"], reference)
+    counted = distance.count_errors(said["asr_text"], reference)
     stated = (("cer_edits", counted.edits), ("reference_chars", counted.reference_chars))
     _note_counts(where, said, stated, faults)
     partition = said["partition"] if said["partition"] in PARTITIONS else UNKNOWN
@@ -106,7 +106,7 @@ def corrected(folder: Path, faults: list[str]) -> list[ScoredRow]:
             continue
         # space around a text is kept in the row and not counted: the chat template trims what it is given
         reference = said["reference_text"].strip()
-        counts = {name: distance.count(said[text].strip(), reference) for name, text in ANSWERS.items()}
+        counts = {name: distance.count_errors(said[text].strip(), reference) for name, text in ANSWERS.items()}
         stated = [(f"edits_{name}", count.edits) for name, count in counts.items()]
         _note_counts(where, said, [*stated, ("reference_chars", counts["asr"].reference_chars)], faults)
         partition, script = str(said.get("partition") or UNKNOWN), str(said.get("script") or UNKNOWN)
@@ -131,7 +131,7 @@ def proposed(folder: Path, faults: list[str]) -> list[ScoredRow]:
             faults.append(f"{where}: {', '.join(map(repr, wrong)) or repr('accepted')} missing or of the wrong kind")
             continue
         reference = said["reference"].strip()
-        before, proposal = (distance.count(said[key].strip(), reference) for key in ("input", "proposal"))
+        before, proposal = (distance.count_errors(said[key].strip(), reference) for key in ("input", "proposal"))
         counts = {"before": before, "proposal": proposal, "after": proposal if said["accepted"] else before}
         stated = {name: said[f"edits_{name}"].get("codepoint") for name in counts}
         _note_counts(where, stated, [(name, count.edits) for name, count in counts.items()], faults)
@@ -160,9 +160,9 @@ def rate(rows: Iterable[ScoredRow], text: str = "") -> float | None:
     return sum((row.counts[text] for row in rows), ErrorCount()).rate
 
 
-def _in_unit(unit: Unit) -> Callable[[Sequence[ScoredRow]], float | None]:
+def _in_unit(unit: ErrorUnit) -> Callable[[Sequence[ScoredRow]], float | None]:
     def of(rows: Sequence[ScoredRow]) -> float | None:
-        return sum((distance.count(row.hypothesis, row.reference, unit) for row in rows), ErrorCount()).rate
+        return sum((distance.count_errors(row.hypothesis, row.reference, unit) for row in rows), ErrorCount()).rate
 
     return of
 
@@ -180,5 +180,5 @@ METRICS: dict[str, Callable[[Sequence[ScoredRow]], float | None]] = {
     "exact": _share(lambda row: row.hypothesis == row.reference),
     "empty": _share(lambda row: not row.hypothesis.strip()),
     "rows": lambda rows: float(len(rows)),
-    "chars": lambda rows: float(sum(len(distance.units(row.reference)) for row in rows)),
+    "chars": lambda rows: float(sum(len(distance.split_units(row.reference)) for row in rows)),
 }

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from thunder.config import nearest
+from thunder.config import suggest_name
 from thunder.errors import UsageError
 from thunder.runs.compare.run_facts import Facts, share_apart
 from thunder.runs.records.option_names import known_as
@@ -92,7 +92,9 @@ def refuse_unknown(allow: Collection[str], *runs: Facts) -> None:
         name for facts in runs for part in (facts.options, facts.identity or {}, facts.environment) for name in part
     }
     for name in sorted(set(map(_known_as, allow)) - known):
-        raise UsageError(f"--allow {name}: neither run has it.{nearest(name, known)}", fix="name an option of theirs")
+        raise UsageError(
+            f"--allow {name}: neither run has it.{suggest_name(name, known)}", fix="name an option of theirs"
+        )
 
 
 def _known_as(name: str) -> str:

@@ -102,7 +102,7 @@ def _identity(folder: Path, said: Mapping[str, Any]) -> dict[str, str]:
         if path.is_file():
             content = json_object(path, [])
             # of a split the ids count, not who decided them
-            found[name] = digest.of_value(content.get("ids", content))
+            found[name] = digest.sha256_json(content.get("ids", content))
     return found
 
 

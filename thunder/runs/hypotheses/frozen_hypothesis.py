@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from thunder import digest
 from thunder.config import Settings, option
-from thunder.errors import ArtifactError, ConfigError, UsageError, several
+from thunder.errors import ArtifactError, ConfigError, UsageError, combined_error
 from thunder.runs.bundles import scored_rows
 from thunder.runs.bundles.bundle_checks import json_object
 from thunder.runs.compare import drift_report, run_facts
@@ -87,7 +87,9 @@ def read(path: Path) -> Hypothesis:
     """Raises ConfigError where a file is no hypothesis, or its outcomes overlap or leave something out."""
     found = spec_file.read(Hypothesis, path)
     if wrong := outcomes.faults([each.when for each in found.outcomes]):
-        raise several(ConfigError, f"{path}: the outcomes are not disjoint or leave something out:", wrong, "mend them")
+        raise combined_error(
+            ConfigError, f"{path}: the outcomes are not disjoint or leave something out:", wrong, "mend them"
+        )
     if found.treatment.before == found.treatment.after:
         raise ConfigError(
             f"{path}: the treatment changes nothing: {found.treatment.after!r}", fix="say before and after"
@@ -98,7 +100,7 @@ def read(path: Path) -> Hypothesis:
 def freeze(path: Path, now: float | None = None) -> str:
     """Log the hypothesis' digest and the time beside it; freezing the same again logs nothing. Returns the digest."""
     read(path)
-    sha256 = digest.of_value(spec_file.content_of(path))
+    sha256 = digest.sha256_json(spec_file.content_of(path))
     if not any(line["sha256"] == sha256 for line in _log(path)):
         line = {"sha256": sha256, "time": round(time.time() if now is None else now, 3)}
         before = _beside(path).read_bytes() if _beside(path).is_file() else b""
@@ -111,7 +113,7 @@ def to_be_tested(path: Path) -> dict[str, Any]:
 
     Raises UsageError where it was never frozen, ArtifactError where it was changed since.
     """
-    found, sha256 = read(path), digest.of_value(spec_file.content_of(path))
+    found, sha256 = read(path), digest.sha256_json(spec_file.content_of(path))
     return {"id": found.id, "sha256": sha256, "frozen": _frozen(path, sha256).get("time")}
 
 
@@ -121,7 +123,7 @@ def evaluate(path: Path, treated: Path, control: Path) -> Evaluation:
     Raises ArtifactError where it was changed after it was frozen, frozen after the treated run had begun, or is not the
     one that run was started under; UsageError where it was never frozen.
     """
-    hypothesis, sha256 = read(path), digest.of_value(spec_file.content_of(path))
+    hypothesis, sha256 = read(path), digest.sha256_json(spec_file.content_of(path))
     entries = {
         name: run_facts.entries(folder / METRICS) for name, folder in (("treated", treated), ("control", control))
     }

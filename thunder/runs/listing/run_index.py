@@ -16,7 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
-from thunder.config import nearest
+from thunder.config import suggest_name
 from thunder.errors import ConfigError, UsageError
 from thunder.runs.listing.conditions import Condition, name_of
 from thunder.runs.records import registry
@@ -204,4 +204,4 @@ def _refuse_unknown(connection: sqlite3.Connection, names: Sequence[str]) -> Non
     for name in sorted(asked):
         if known_as(name) not in keys:
             known = [*COLUMNS, *sorted(keys)]
-            raise UsageError(f"no run has '{name}'.{nearest(name, known)}", fix=f"one of: {', '.join(known)}")
+            raise UsageError(f"no run has '{name}'.{suggest_name(name, known)}", fix=f"one of: {', '.join(known)}")

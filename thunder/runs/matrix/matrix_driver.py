@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from thunder import digest
-from thunder.errors import GateError, Interrupted, RunFailed, ThunderError, UsageError, several
+from thunder.errors import GateError, Interrupted, RunFailed, ThunderError, UsageError, combined_error
 from thunder.runs.bundles import bundle
 from thunder.runs.bundles.bundle_checks import SPLIT, json_object
 from thunder.runs.bundles.scored_rows import PREDICTIONS
@@ -73,7 +73,9 @@ def run(ledger: Ledger, how: How, say: Say = lambda text: None) -> list[CellStat
         if one.state != "sealed"
     ]
     if failed:
-        raise several(RunFailed, f"{len(failed)} runs of the matrix are not done:", failed, "thunder matrix resume")
+        raise combined_error(
+            RunFailed, f"{len(failed)} runs of the matrix are not done:", failed, "thunder matrix resume"
+        )
     return driver.states()
 
 
@@ -151,7 +153,7 @@ class Driver:
             "matrix_sha256": self.ledger.plan.digest(),
             "cell": cell.id,
             "argv": argv,
-            "sha256": digest.of_value([*self.how.command, *flags]),
+            "sha256": digest.sha256_json([*self.how.command, *flags]),
             "options_sha256": cell.sha256,
             "place": place.name,
             "started": round(time.time(), 3),
@@ -208,7 +210,7 @@ class Driver:
             if faults := self._rehearsed(matrix_spec.arguments(options), cell, note.with_suffix(".lock")):
                 headline = f"run {cell.run.id}: a rehearsal of {short.iters} iterations left out artifacts:"
                 fix = f"see {note.with_suffix('.out')}; nothing was started"
-                raise several(GateError, headline, faults, fix=fix)
+                raise combined_error(GateError, headline, faults, fix=fix)
             digest.write_json(note, {"condition": condition, "run": cell.run.id, "time": round(time.time(), 3)})
 
     def _rehearsed(self, flags: list[str], cell: Cell, lock: Path) -> list[str]:

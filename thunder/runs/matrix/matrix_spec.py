@@ -12,7 +12,7 @@ from pydantic import Field
 
 from thunder import digest
 from thunder.config import Settings
-from thunder.errors import ConfigError, several
+from thunder.errors import ConfigError, combined_error
 from thunder.runs.records import spec_file
 
 SCHEMA = "thunder.matrix/1"
@@ -124,12 +124,12 @@ class Cell:
     @property
     def sha256(self) -> str:
         """Digest of what decides the run."""
-        return digest.of_value(dict(self.options))
+        return digest.sha256_json(dict(self.options))
 
     @property
     def condition(self) -> str:
         """Digest of what decides the run but for its seed."""
-        return digest.of_value({key: value for key, value in self.options.items() if key != "seed"})
+        return digest.sha256_json({key: value for key, value in self.options.items() if key != "seed"})
 
 
 def read(path: Path) -> Matrix:
@@ -137,7 +137,7 @@ def read(path: Path) -> Matrix:
     found = spec_file.read(Matrix, path)
     names = [found.id, *(run.id for run in found.runs)]
     if wrong := [f"{name!r}: expected letters, digits, - _ ." for name in names if not _NAME.fullmatch(name)]:
-        raise several(ConfigError, f"{path}: names that cannot be used:", wrong, fix="name them otherwise")
+        raise combined_error(ConfigError, f"{path}: names that cannot be used:", wrong, fix="name them otherwise")
     return found
 
 

@@ -62,7 +62,7 @@ def commit(repository: Path) -> dict[str, Any]:
 def difference(repository: Path) -> str | None:
     """SHA-256 of what tracked files have otherwise than the commit; None where they have nothing."""
     changed = _said(["git", "-C", str(repository), "diff", "HEAD"])
-    return digest.of_bytes(changed.encode()) if changed else None
+    return digest.sha256_bytes(changed.encode()) if changed else None
 
 
 def _said(command: list[str]) -> str:

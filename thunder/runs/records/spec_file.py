@@ -9,8 +9,8 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from thunder.config import Settings, SettingsType, load_yaml, nearest
-from thunder.errors import ConfigError, several
+from thunder.config import Settings, SettingsType, load_yaml, suggest_name
+from thunder.errors import ConfigError, combined_error
 
 
 def content_of(path: Path) -> dict[str, Any]:
@@ -51,7 +51,7 @@ def checked(kind: type[SettingsType], content: Mapping[str, Any], where: str) ->
         return kind.model_validate_json(json.dumps(content))
     except ValidationError as error:
         faults = [_said(fault, kind) for fault in error.errors()]
-    raise several(ConfigError, f"{where}: cannot be used:", faults, fix=f"correct {where}")
+    raise combined_error(ConfigError, f"{where}: cannot be used:", faults, fix=f"correct {where}")
 
 
 def read(kind: type[SettingsType], path: Path) -> SettingsType:
@@ -62,7 +62,7 @@ def read(kind: type[SettingsType], path: Path) -> SettingsType:
 def _said(fault: Any, kind: type[Settings]) -> str:
     place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in fault["loc"]).lstrip(".")
     if fault["type"] == "extra_forbidden":
-        return f"unknown key '{place}'.{nearest(str(fault['loc'][-1]), _keys(kind, fault['loc'][:-1]))}"
+        return f"unknown key '{place}'.{suggest_name(str(fault['loc'][-1]), _keys(kind, fault['loc'][:-1]))}"
     if fault["type"] == "missing":
         return f"'{place}' is missing"
     message = str(fault["msg"]).removeprefix("Value error, ").removeprefix("Input ")

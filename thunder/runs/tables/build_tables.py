@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from thunder import digest
-from thunder.errors import GateError, UsageError, several
+from thunder.errors import GateError, UsageError, combined_error
 from thunder.runs.bundles import bundle, scored_rows
 from thunder.runs.bundles.scored_rows import ScoredRow
 from thunder.runs.compare import drift_report, run_facts
@@ -87,7 +87,7 @@ def gather(spec: TablesSpec, find: Callable[[str], Path]) -> tuple[dict[str, Evi
         elif folder.name != name:
             refused[name] = f"its id is {folder.name}: a table names runs by their ids"
         else:
-            of_rows = digest.of_value([[row.name, row.hypothesis, row.reference] for row in rows]) if rows else ""
+            of_rows = digest.sha256_json([[row.name, row.hypothesis, row.reference] for row in rows]) if rows else ""
             found[name] = Evidence(name, verdict.sealed, of_rows, rows, run_facts.read(folder))
     return found, refused
 
@@ -112,7 +112,7 @@ def _refuse_twins(spec: TablesSpec, evidence: Mapping[str, Evidence]) -> None:
             if one.rows_sha256 and (other := seen.setdefault(mark, name)) != name:
                 faults.append(f"'{row}': {other} and {name} have one seed, and the same answers to the same rows")
     if faults:
-        raise several(GateError, "one run was counted twice:", faults, fix="name each run once")
+        raise combined_error(GateError, "one run was counted twice:", faults, fix="name each run once")
 
 
 def _table(spec: TablesSpec, table: TableSpec, evidence: Mapping[str, Evidence]) -> Table:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from thunder.errors import ConfigError, several
+from thunder.errors import ConfigError, combined_error
 from thunder.runs.tables.build_tables import Cell, Line, Table
 from thunder.runs.tables.table_spec import fault_of
 
@@ -130,5 +130,5 @@ def prose(text: str, name: str, number: Callable[[str, str], Cell | None]) -> tu
         filled = _PLACE.sub(put, line)
         lines.append(TextLine(filled, tuple(keys)))
     if faults:
-        raise several(ConfigError, f"{name} cannot be filled in:", faults, fix="correct these")
+        raise combined_error(ConfigError, f"{name} cannot be filled in:", faults, fix="correct these")
     return lines, cells

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from thunder import digest
-from thunder.errors import ConfigError, GateError, several
+from thunder.errors import ConfigError, GateError, combined_error
 from thunder.runs.tables import build_tables, render_tables
 from thunder.runs.tables.build_tables import Cell, Evidence
 from thunder.runs.tables.render_tables import TextLine
@@ -37,7 +37,7 @@ def build(path: Path, find: Callable[[str], Path]) -> list[Path]:
     spec = read(path)
     evidence, refused = build_tables.gather(spec, find)
     if refused:
-        raise several(
+        raise combined_error(
             GateError, "these runs are no evidence:", _named(refused), fix="thunder bundle seal RUN, or run it"
         )
     made = rendered(path, spec, evidence)
@@ -87,8 +87,8 @@ def _text(path: Path) -> str:
 def _lock(path: Path, files: Mapping[str, Sequence[TextLine]], cells: Sequence[Cell]) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
-        "spec_sha256": digest.of_file(path),
-        "files": {name: digest.of_bytes(render_tables.text_of(lines).encode()) for name, lines in files.items()},
+        "spec_sha256": digest.sha256_file(path),
+        "files": {name: digest.sha256_bytes(render_tables.text_of(lines).encode()) for name, lines in files.items()},
         "cells": {
             cell.key: {"text": cell.text, "expression": cell.expression, "runs": dict(cell.runs)} for cell in cells
         },
@@ -113,7 +113,9 @@ def check(path: Path, find: Callable[[str], Path]) -> int:
             faults += _by_hand(path.parent / name, name, lines)
     if faults:
         faults = list(dict.fromkeys(faults))
-        raise several(GateError, "the tables are not what their runs say:", faults, fix=f"thunder tables build {path}")
+        raise combined_error(
+            GateError, "the tables are not what their runs say:", faults, fix=f"thunder tables build {path}"
+        )
     return len(lock["cells"])
 
 

@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from thunder.config import Layer, Settings, build, load_yaml, nearest, option
-from thunder.errors import ConfigError, several
+from thunder.config import Settings, SettingsLayer, build_settings, load_yaml, option, suggest_name
+from thunder.errors import ConfigError, combined_error
 from thunder.runs.bundles.scored_rows import ANSWERS, METRICS
 from thunder.text.row_fields import EVERY_PARTITION
 
@@ -58,15 +58,15 @@ def read(path: Path) -> TablesSpec:
         made = []
         for number, each in enumerate(values.get(key) or [], start=1):
             try:
-                made.append(build(kind, [Layer(f"{path}: {key}[{number}]", _mapping(each))])[0])
+                made.append(build_settings(kind, [SettingsLayer(f"{path}: {key}[{number}]", _mapping(each))])[0])
             except ConfigError as error:
                 faults += [line.strip() for line in error.message.splitlines()[1:]]
         values[key] = made
     if faults:
-        raise several(ConfigError, f"{path} cannot be used:", faults, fix=_FIX)
-    spec, _ = build(TablesSpec, [Layer(str(path), values)])
+        raise combined_error(ConfigError, f"{path} cannot be used:", faults, fix=_FIX)
+    spec, _ = build_settings(TablesSpec, [SettingsLayer(str(path), values)])
     if faults := _unknown(spec):
-        raise several(ConfigError, f"{path} cannot be used:", faults, fix=_FIX)
+        raise combined_error(ConfigError, f"{path} cannot be used:", faults, fix=_FIX)
     return spec
 
 
@@ -83,7 +83,7 @@ def _unknown(spec: TablesSpec) -> list[str]:
     for table in spec.tables:
         for row in [*table.rows, *([table.baseline] if table.baseline else [])]:
             if row not in spec.runs:
-                faults.append(f"table '{table.name}': no runs are named '{row}'.{nearest(row, spec.runs)}")
+                faults.append(f"table '{table.name}': no runs are named '{row}'.{suggest_name(row, spec.runs)}")
         faults += [f"table '{table.name}': {fault}" for each in table.columns if (fault := fault_of(each))]
         if len(set(table.rows)) < len(table.rows) or len(set(table.columns)) < len(table.columns):
             faults.append(f"table '{table.name}': a row or a column stands twice")
@@ -98,7 +98,7 @@ def fault_of(expression: str) -> str:
     """Why a metric cannot be used, or nothing."""
     metric, at, partition = expression.partition("@")
     if metric not in KNOWN:
-        return f"no metric is named '{metric}'.{nearest(metric, KNOWN)} Known are {', '.join(KNOWN)}"
+        return f"no metric is named '{metric}'.{suggest_name(metric, KNOWN)} Known are {', '.join(KNOWN)}"
     if at and partition not in EVERY_PARTITION:
-        return f"no partition is named '{partition}'.{nearest(partition, EVERY_PARTITION)}"
+        return f"no partition is named '{partition}'.{suggest_name(partition, EVERY_PARTITION)}"
     return ""

@@ -76,11 +76,11 @@ def put_in_place(beside: Path, root: Path, step: int) -> Path:
     """Flush a written checkpoint to disk and give it its name; one of the same step gives way."""
     folder, old = root / f"step-{step:07d}", root / f".step-{step:07d}.old"
     for path in (*beside.rglob("*"), beside):
-        digest.flush(path)
+        digest.fsync_path(path)
     if folder.exists():
         os.replace(folder, old)
     os.replace(beside, folder)
-    digest.flush(root)
+    digest.fsync_path(root)
     shutil.rmtree(old, ignore_errors=True)
     return folder
 
@@ -173,6 +173,6 @@ def put_back_best(folder: Path, best: Path) -> None:
         return
     for source in (folder / BEST).rglob("*"):
         target = best / source.relative_to(folder / BEST)
-        if source.is_file() and not (target.is_file() and digest.of_file(target) == digest.of_file(source)):
+        if source.is_file() and not (target.is_file() and digest.sha256_file(target) == digest.sha256_file(source)):
             target.parent.mkdir(parents=True, exist_ok=True)
             digest.write_atomically(target, source.read_bytes())

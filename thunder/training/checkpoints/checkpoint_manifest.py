@@ -25,7 +25,7 @@ _FIX = "an older checkpoint beside it is used, where there is one"
 
 def render(content: Mapping[str, Any]) -> bytes:
     """The one byte form of a manifest: without its checksum given, with it rendered."""
-    return digest.with_checksum(content)
+    return digest.dump_with_checksum(content)
 
 
 def write(folder: Path, *, step: int, ranks: int, fingerprint: Mapping[str, str]) -> None:
@@ -37,10 +37,12 @@ def write(folder: Path, *, step: int, ranks: int, fingerprint: Mapping[str, str]
         "step": step,
         "ranks": ranks,
         "ground": dict(fingerprint),
-        "files": {name: {"sha256": digest.of_file(path), "bytes": path.stat().st_size} for name, path in names.items()},
+        "files": {
+            name: {"sha256": digest.sha256_file(path), "bytes": path.stat().st_size} for name, path in names.items()
+        },
         # best/ is the user's copy; its file digest is enough
         "tensors": {
-            name: tensor_digests.of_file(path)
+            name: tensor_digests.file_tensor_digests(path)
             for name, path in names.items()
             if path.suffix == ".safetensors" and path.parent == folder
         },
@@ -83,7 +85,7 @@ def parse(text: bytes, name: str) -> dict[str, Any]:
 
 def sha256(folder: Path) -> str:
     """The digest of a checkpoint's manifest: two checkpoints with the same one are the same to the last byte."""
-    return digest.of_file(folder / MANIFEST)
+    return digest.sha256_file(folder / MANIFEST)
 
 
 def verify(folder: Path) -> dict[str, Any]:
@@ -115,7 +117,7 @@ def _fault(path: Path, recorded: Mapping[str, Any], tensors: dict[str, Any] | No
     with path.open("rb") as stream:
         if hashlib.file_digest(stream, "sha256").hexdigest() == recorded["sha256"]:
             return ""
-    names = tensor_digests.differing(path, tensors) if tensors else []
+    names = tensor_digests.differing_tensors(path, tensors) if tensors else []
     more = f" and {len(names) - TENSORS_NAMED} more" if len(names) > TENSORS_NAMED else ""
     where = f", in {', '.join(names[:TENSORS_NAMED])}{more}" if names else ""
     return f"its SHA-256 is not the manifest's: changed{where}"

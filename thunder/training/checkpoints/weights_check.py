@@ -12,7 +12,7 @@ import numpy as np
 
 from thunder import digest, tensor_digests
 from thunder.errors import ArtifactError
-from thunder.tensor_digests import Tensor
+from thunder.tensor_digests import StoredTensor
 from thunder.training.checkpoints import checkpoint_manifest
 from thunder.training.checkpoints.checkpoint_manifest import OPTIMIZER, WEIGHTS
 
@@ -42,7 +42,7 @@ class Check:
 def of_file(path: Path, recorded: Mapping[str, Any] | None = None, sha256: str | None = None) -> list[Check]:
     """Check one safetensors file. recorded: tensor -> {sha256, dtype, shape}; sha256: of the whole file."""
     try:
-        found = tensor_digests.of_file(path)
+        found = tensor_digests.file_tensor_digests(path)
         layout = list(_layout(path))
     except (ValueError, OSError) as error:
         unread = [Check(path.name, what, "skipped", "tensors cannot be read") for what in ("digests", "finite")]
@@ -51,7 +51,7 @@ def of_file(path: Path, recorded: Mapping[str, Any] | None = None, sha256: str |
     if recorded is None and sha256 is None:
         checks.append(Check(path.name, "digests", "skipped", "no manifest speaks of it"))
     elif recorded is None:
-        faults = [] if digest.of_file(path) == sha256 else ["its bytes are not the recorded ones"]
+        faults = [] if digest.sha256_file(path) == sha256 else ["its bytes are not the recorded ones"]
         checks.append(_verdict(path.name, "digests", faults, "the file as recorded; tensors are not recorded"))
     else:
         checks.append(_against(path, found, recorded, sha256))
@@ -71,10 +71,10 @@ def _verdict(file: str, what: str, faults: Sequence[str], fine: str) -> Check:
 def _layout(path: Path) -> Iterator[str]:
     """Where the bytes of a file are not the tensors that its header describes, one after the other."""
     total = 0
-    for each in tensor_digests.tensors(path):
-        width = BYTES.get(each.kind)
+    for each in tensor_digests.read_tensors(path):
+        width = BYTES.get(each.dtype)
         if width is not None and math.prod(each.shape) * width != len(each.data):
-            yield f"{each.name}: {len(each.data)} bytes are no {each.kind} of shape {each.shape}"
+            yield f"{each.name}: {len(each.data)} bytes are no {each.dtype} of shape {each.shape}"
         total += len(each.data)
     with path.open("rb") as stream:
         header = 8 + int.from_bytes(stream.read(8), "little")
@@ -94,7 +94,7 @@ def _against(path: Path, found: Mapping[str, Any], recorded: Mapping[str, Any], 
             faults.append(f"{name}: {now['dtype']}, recorded is {then['dtype']}")
         elif then["sha256"] != now["sha256"]:
             faults.append(f"{name}: its bytes are not the recorded ones")
-    if not faults and sha256 is not None and digest.of_file(path) != sha256:
+    if not faults and sha256 is not None and digest.sha256_file(path) != sha256:
         faults.append("its bytes outside of the tensors are not the recorded ones")
     return _verdict(path.name, "digests", faults, f"{len(found)} as recorded")
 
@@ -102,14 +102,14 @@ def _against(path: Path, found: Mapping[str, Any], recorded: Mapping[str, Any], 
 def _numbers(path: Path) -> list[Check]:
     """Whether every number is finite; kinds of numbers that cannot be looked into are said."""
     bad, unread = [], []
-    for each in tensor_digests.tensors(path):
-        if each.kind == "BF16":
+    for each in tensor_digests.read_tensors(path):
+        if each.dtype == "BF16":
             bits = np.frombuffer(each.data, np.uint16)
             count = int(np.count_nonzero((bits & _BF16_EXPONENT) == _BF16_EXPONENT))
-        elif each.kind in _FLOATS:
-            count = int(np.count_nonzero(~np.isfinite(np.frombuffer(each.data, _FLOATS[each.kind]))))
+        elif each.dtype in _FLOATS:
+            count = int(np.count_nonzero(~np.isfinite(np.frombuffer(each.data, _FLOATS[each.dtype]))))
         else:
-            unread += [each.name] if each.kind not in BYTES else []
+            unread += [each.name] if each.dtype not in BYTES else []
             continue
         if count:
             bad.append(f"{each.name}: {count} NaN or infinite")
@@ -135,7 +135,7 @@ def of_checkpoint(folder: Path, previous: Path | None = None) -> list[Check]:
         elif path.suffix == ".safetensors" and name in content["tensors"]:
             checks += [_named(each, name) for each in of_file(path, content["tensors"][name], recorded["sha256"])]
         else:
-            same = digest.of_file(path) == recorded["sha256"]
+            same = digest.sha256_file(path) == recorded["sha256"]
             checks.append(Check(name, "digests", "ok" if same else "fault", "" if same else "not the recorded bytes"))
     return [*checks, *moved(folder, content, previous)]
 
@@ -184,21 +184,21 @@ def _moving(recorded: Mapping[str, Any], name: str) -> dict[str, str]:
 def _rate(path: Path) -> float | None:
     """The learning rate in an optimizer's state; None where it cannot be read."""
     try:
-        found = next((each for each in tensor_digests.tensors(path) if each.name == "learning_rate"), None)
+        found = next((each for each in tensor_digests.read_tensors(path) if each.name == "learning_rate"), None)
     except (ValueError, OSError):
         return None
-    if found is None or found.kind not in _FLOATS or len(found.data) != BYTES[found.kind]:
+    if found is None or found.dtype not in _FLOATS or len(found.data) != BYTES[found.dtype]:
         return None
-    return float(np.frombuffer(found.data, _FLOATS[found.kind])[0])
+    return float(np.frombuffer(found.data, _FLOATS[found.dtype])[0])
 
 
 def all_zero(path: Path, ending: str) -> tuple[int, int]:
     """(tensors whose name ends so and that are 0 throughout, tensors whose name ends so)."""
-    chosen = [each for each in tensor_digests.tensors(path) if each.name.endswith(ending)]
+    chosen = [each for each in tensor_digests.read_tensors(path) if each.name.endswith(ending)]
     return sum(map(_is_zero, chosen)), len(chosen)
 
 
-def _is_zero(tensor: Tensor) -> bool:
-    if tensor.kind == "BF16":
+def _is_zero(tensor: StoredTensor) -> bool:
+    if tensor.dtype == "BF16":
         return not np.any(np.frombuffer(tensor.data, np.uint16) & ~_BF16_SIGN)
-    return not np.any(np.frombuffer(tensor.data, _FLOATS.get(tensor.kind, np.uint8)))
+    return not np.any(np.frombuffer(tensor.data, _FLOATS.get(tensor.dtype, np.uint8)))

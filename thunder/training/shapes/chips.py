@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from thunder import digest
-from thunder.config import nearest
+from thunder.config import suggest_name
 from thunder.errors import UsageError
 
 MEMORY = "chips.json"
@@ -93,7 +93,7 @@ def find(name: str, chips: Mapping[str, Chip]) -> Chip:
             return chips[full]
     short = [full.removeprefix("Apple ") for full in chips]
     raise UsageError(
-        f"--chip {name}: no figures of it.{nearest(name.removeprefix('Apple '), short)}",
+        f"--chip {name}: no figures of it.{suggest_name(name.removeprefix('Apple '), short)}",
         fix=f"`thunder calibrate` on that machine, or one of: {', '.join(short)}",
     )
 

@@ -35,12 +35,12 @@ def request(**settings):
 def test_the_sample(ask):
     code, said = ask(request())
     assert code == 0 and "error" not in said
-    assert said["facts"]["data"]["sha256"]["train"] == digest.of_file(REPOSITORY / "data/sample/train.jsonl")
+    assert said["facts"]["data"]["sha256"]["train"] == digest.sha256_file(REPOSITORY / "data/sample/train.jsonl")
     assert said["facts"]["data"]["files"]["train"] == str(REPOSITORY / "data/sample/train.jsonl")
     assert said["facts"]["model"]["bytes"] == sum(
         path.stat().st_size for path in (REPOSITORY / "data/models/tiny-gemma4-nko").glob("*.safetensors")
     )
-    assert said["lock"] == digest.of_file(REPOSITORY / "requirements.lock")
+    assert said["lock"] == digest.sha256_file(REPOSITORY / "requirements.lock")
     assert said["versions"]["python"] == sys.version.split()[0] and min(said["cores"], said["memory"]) > 0
 
 

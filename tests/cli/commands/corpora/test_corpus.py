@@ -75,7 +75,7 @@ def test_verify_finds_a_reference_in_two_parts(tmp_path, pairs):
     manifest = json.loads((out / "manifest.json").read_text(encoding="utf-8"))
     with (out / "train.jsonl").open("a", encoding="utf-8") as stream:
         stream.write((out / "test.jsonl").read_text(encoding="utf-8").splitlines()[0] + "\n")
-    manifest["files"]["train.jsonl"]["sha256"] = digest.of_file(out / "train.jsonl")
+    manifest["files"]["train.jsonl"]["sha256"] = digest.sha256_file(out / "train.jsonl")
     digest.write_json(out / "manifest.json", manifest)
     with pytest.raises(ArtifactError, match="is in test and in train"):
         raise run("verify", out).exception

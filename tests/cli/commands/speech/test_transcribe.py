@@ -50,7 +50,7 @@ def test_what_is_left_alone_comes_out_as_it_was_heard(head, sounds, tmp_path, ca
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert results["recordings"] == 5 and results["keep"] + results["silent"] == 5
     for name, sha256 in results["files"].items():
-        assert digest.of_file(tmp_path / "out" / name) == sha256
+        assert digest.sha256_file(tmp_path / "out" / name) == sha256
 
 
 def test_the_log_and_the_tokens_hold(head, sounds, tmp_path, capsys):

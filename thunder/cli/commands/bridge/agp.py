@@ -18,7 +18,7 @@ from thunder.cli.launcher import job_runner
 from thunder.cli.parsing import paths
 from thunder.cli.parsing.flags import ConfigFile, flags
 from thunder.cli.parsing.layers import file_and_flags
-from thunder.config import build
+from thunder.config import build_settings
 from thunder.errors import ArtifactError, GateError, UsageError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Recognised text over the bridge.")
@@ -178,7 +178,7 @@ def verify(
 
 
 def _settings(kind: type[Any], config: Path | None, given: dict[str, Any]) -> Any:
-    return build(kind, file_and_flags(kind, config, given))[0]
+    return build_settings(kind, file_and_flags(kind, config, given))[0]
 
 
 def _log(settings: BridgeSettings) -> Path:

@@ -16,7 +16,7 @@ from thunder.cli.launcher import job_runner
 from thunder.cli.parsing import paths
 from thunder.cli.parsing.flags import ConfigFile, flags
 from thunder.cli.parsing.layers import file_and_flags
-from thunder.config import build
+from thunder.config import build_settings
 from thunder.errors import Interrupted, UsageError
 from thunder.runs.records import run_record
 from thunder.runs.records.registry import PLAN
@@ -34,7 +34,7 @@ def evaluate(files: Files, config: ConfigFile = None, as_json: Json = False, *, 
 
     Nothing is signed, and no batch is stopped: what would have been is said.
     """
-    settings, _ = build(ScoreSettings, file_and_flags(ScoreSettings, config, given))
+    settings, _ = build_settings(ScoreSettings, file_and_flags(ScoreSettings, config, given))
     from thunder.bridge import proposers
     from thunder.bridge.gate_score import Scorer
     from thunder.evaluation import cases

@@ -17,7 +17,7 @@ import typer
 
 from thunder.cli.parsing import paths
 from thunder.cluster.ranks import orphan_guard
-from thunder.config import Layer, build, load_yaml
+from thunder.config import SettingsLayer, build_settings, load_yaml
 from thunder.errors import Interrupted, ThunderError
 from thunder.runs.records import environment
 from thunder.runs.records.run_record import CONFIG, RunRecord
@@ -103,7 +103,7 @@ def train(folder: Path, record: RunRecord, ring: World, stop: Callable[[], bool]
 
     record.phase("loading")
     faults.at("loading")
-    settings, _ = build(LoraSettings, [Layer(str(folder / CONFIG), load_yaml(folder / CONFIG))])
+    settings, _ = build_settings(LoraSettings, [SettingsLayer(str(folder / CONFIG), load_yaml(folder / CONFIG))])
     configuration, settings = settings.digest(), paths.placed(settings)
     base = base_model.find(settings.model)
     tokenizer = tokenized_rows.load_tokenizer(base)
@@ -169,11 +169,11 @@ def pretrain(
 
     record.phase("loading")
     faults.at("loading")
-    settings, _ = build(PretrainSettings, [Layer(str(folder / CONFIG), load_yaml(folder / CONFIG))])
+    settings, _ = build_settings(PretrainSettings, [SettingsLayer(str(folder / CONFIG), load_yaml(folder / CONFIG))])
     configuration, settings = settings.digest(), paths.placed(settings)
     task = base.PretrainTask(circumstances.for_task(settings), open_text.read_text(settings))
     wraps = task.wraps(settings.batch_size * circumstances.ranks(ring.size) * settings.grad_accumulation_steps)
-    fingerprint = {"configuration": configuration, "data": digest.of_value([*task.text.train, *task.text.heldout])}
+    fingerprint = {"configuration": configuration, "data": digest.sha256_json([*task.text.train, *task.text.heldout])}
     consistency.check_consistency(ring, fingerprint | environment.versions())
     record.log(
         f"{len(task.text.train)} lines in {task.rows} sequences, {len(task.text.heldout)} lines held out, "
@@ -200,7 +200,7 @@ def asr(folder: Path, record: RunRecord, ring: World, stop: Callable[[], bool], 
 
     record.phase("loading")
     faults.at("loading")
-    settings, _ = build(AcousticSettings, [Layer(str(folder / CONFIG), load_yaml(folder / CONFIG))])
+    settings, _ = build_settings(AcousticSettings, [SettingsLayer(str(folder / CONFIG), load_yaml(folder / CONFIG))])
     configuration, settings = settings.digest(), paths.placed(settings)
     prepared = utterances.prepare(settings, utterances.open_features(settings.features))
     fingerprint = {"configuration": configuration, "data": prepared.digest()}

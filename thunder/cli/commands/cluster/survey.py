@@ -14,7 +14,7 @@ import typer
 from thunder import digest
 from thunder.cli.parsing import paths
 from thunder.cluster.health.host_report import SURVEY_MARK
-from thunder.config import REPOSITORY, Layer, build
+from thunder.config import REPOSITORY, SettingsLayer, build_settings
 from thunder.errors import ThunderError, UsageError
 from thunder.runs.records import environment
 from thunder.training.shapes import chips
@@ -69,7 +69,7 @@ def of_host(runs: str | None) -> dict[str, Any]:
     lock = REPOSITORY / "requirements.lock"
     return {
         "versions": environment.versions(),
-        "lock": digest.of_file(lock) if lock.is_file() else None,
+        "lock": digest.sha256_file(lock) if lock.is_file() else None,
         "chip": environment.chip(),
         "cores": environment.cores(),
         "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
@@ -91,7 +91,7 @@ def of_train(settings: dict[str, Any], ranks: int, whole: bool) -> dict[str, Any
     from thunder.lora import base_model, datasets
     from thunder.lora.lora_settings import LoraSettings
 
-    built = paths.placed(build(LoraSettings, [Layer("the job", settings)])[0])
+    built = paths.placed(build_settings(LoraSettings, [SettingsLayer("the job", settings)])[0])
     found = plan_facts.of_train(built, ranks) if whole else plan_facts.digests(built)
     found["data"]["files"] = {part: str(path) for part, path in datasets.files(built).items()}
     found["model"]["bytes"] = sum(path.stat().st_size for path in base_model.weight_files(Path(found["model"]["path"])))
@@ -103,13 +103,13 @@ def of_pretrain(settings: dict[str, Any], ranks: int, whole: bool) -> dict[str, 
     from thunder.lora import open_text
     from thunder.lora.lora_settings import PretrainSettings
 
-    built = paths.placed(build(PretrainSettings, [Layer("the job", settings)])[0])
+    built = paths.placed(build_settings(PretrainSettings, [SettingsLayer("the job", settings)])[0])
     text = open_text.read_text(built)
     lines = {"train": len(text.train), "heldout": len(text.heldout), "excluded": text.excluded}
     return {
         "data": {
             "lines": lines,
-            "sha256": {"text": digest.of_value([*text.train, *text.heldout])},
+            "sha256": {"text": digest.sha256_json([*text.train, *text.heldout])},
             "files": {name: str(Path(built.text_root) / name) for name in built.text},
         }
     }
@@ -120,7 +120,7 @@ def of_asr(settings: dict[str, Any], ranks: int, whole: bool) -> dict[str, Any]:
     from thunder.acoustic.acoustic_settings import AcousticSettings
     from thunder.cli.commands.speech import asr_train
 
-    return asr_train.facts(paths.placed(build(AcousticSettings, [Layer("the job", settings)])[0]))
+    return asr_train.facts(paths.placed(build_settings(AcousticSettings, [SettingsLayer("the job", settings)])[0]))
 
 
 JOBS = {"train": of_train, "pretrain": of_pretrain, "asr": of_asr}

@@ -12,7 +12,7 @@ from thunder.cli.console.output import say
 from thunder.cli.console.progress_bars import files_bar, rows_bar, size_of
 from thunder.cli.parsing.flags import ConfigFile, DryRun, flags
 from thunder.cli.parsing.layers import file_and_flags
-from thunder.config import REPOSITORY, Settings, build
+from thunder.config import REPOSITORY, Settings, build_settings
 from thunder.corpora.builders import corpus_checks, corpus_folder, sample_corpus
 from thunder.corpora.builders.real_corpus import build_agp_nko_correction_chatml
 from thunder.corpora.builders.synthetic_corpus import build_nko_synthetic_asr_correction_chatml
@@ -154,7 +154,7 @@ def verify(
 
 
 def _settings(kind: type[Any], config: Path | None, given: dict[str, Any]) -> Any:
-    return build(kind, file_and_flags(kind, config, given))[0]
+    return build_settings(kind, file_and_flags(kind, config, given))[0]
 
 
 def _code() -> dict[str, Any]:

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from thunder.cli.console.plan_and_progress import talk
 from thunder.cli.launcher import job_runner
 from thunder.cli.parsing.flags import AsJson, DryRun, flags
-from thunder.config import Layer, build
+from thunder.config import SettingsLayer, build_settings
 from thunder.errors import Interrupted, UsageError
 from thunder.evaluation.evaluation_settings import EvalSettings
 from thunder.runs.records import run_record
@@ -71,10 +71,10 @@ def _asked(given: dict[str, Any]) -> tuple[EvalSettings, Path]:
 
     if "resume" in given:
         folder = _resumed(given)
-        layers = [Layer(str(folder), proposal_ledger.settings_of(folder)), Layer("command line", given)]
-        settings, _ = build(EvalSettings, layers)
+        layers = [SettingsLayer(str(folder), proposal_ledger.settings_of(folder)), SettingsLayer("command line", given)]
+        settings, _ = build_settings(EvalSettings, layers)
         return settings, folder
-    settings, _ = build(EvalSettings, [Layer("command line", given)])
+    settings, _ = build_settings(EvalSettings, [SettingsLayer("command line", given)])
     name = Path(settings.adapter_path or settings.model or settings.engine.partition(":")[0]).name
     folder = Path(settings.out).expanduser() if settings.out else run_record.new_name(job_runner.runs(), f"eval-{name}")
     if (folder / proposal_ledger.PARTIAL).exists():

@@ -13,7 +13,7 @@ from thunder.cli.console.output import say
 from thunder.cli.launcher import job_runner
 from thunder.cli.parsing import paths
 from thunder.cli.parsing.flags import flags
-from thunder.config import Layer, build
+from thunder.config import SettingsLayer, build_settings
 from thunder.errors import UsageError
 from thunder.report.report_settings import ReportSettings
 from thunder.runs.bundles import bundle
@@ -42,7 +42,7 @@ def report(
     path = Path(what).expanduser()
     if path.is_file():
         return write_log_page(path, given, as_json)
-    settings, _ = build(ReportSettings, [Layer("command line", given)])
+    settings, _ = build_settings(ReportSettings, [SettingsLayer("command line", given)])
     if settings.rows:
         raise UsageError("--rows: a run has its own texts", fix="leave it out; it is for logs of decisions")
     from thunder.report.pages import evaluation_page, run_page
@@ -65,7 +65,7 @@ def log_report(
 
 def write_log_page(log: Path, given: dict[str, Any], as_json: bool) -> None:
     """The page of a provenance log, beside it unless --out says where."""
-    settings, _ = build(ReportSettings, [Layer("command line", given)])
+    settings, _ = build_settings(ReportSettings, [SettingsLayer("command line", given)])
     from thunder.report.pages import log_page
 
     rows = Path(settings.rows).expanduser() if settings.rows else None

@@ -11,7 +11,7 @@ import typer
 
 from thunder.cli.console.output import say
 from thunder.cli.launcher.runs_folder import run_folder
-from thunder.errors import ArtifactError, UsageError, several
+from thunder.errors import ArtifactError, UsageError, combined_error
 from thunder.runs.bundles import bundle
 
 app = typer.Typer(help="Check finished runs, count their rows again, seal them.", no_args_is_help=True)
@@ -51,7 +51,7 @@ def verify(
         rest = sum(len(each.faults[bundle.SHOWN :]) for each in broken)
         headline = f"{len(broken)} of {len(verdicts)} runs cannot be trusted:"
         faults += [f"and {rest} more"] if rest else []
-        raise several(ArtifactError, headline, faults, fix="take it from where it is whole, or run it again")
+        raise combined_error(ArtifactError, headline, faults, fix="take it from where it is whole, or run it again")
 
 
 @app.command()
@@ -71,7 +71,9 @@ def seal(runs: Runs, remote: Remote = None, as_json: AsJson = False) -> None:
         if remote and (faults := _unlike(folder, remote)):
             sealed = f"is sealed (manifest sha256 {found[folder.name]})"
             headline = f"{folder.name} {sealed}, and {remote} is not the same:"
-            raise several(ArtifactError, headline, faults, "copy it there again, with its manifest", bundle.SHOWN)
+            raise combined_error(
+                ArtifactError, headline, faults, "copy it there again, with its manifest", bundle.SHOWN
+            )
     if as_json:
         say(json.dumps(found, indent=4))
 

@@ -16,7 +16,7 @@ from thunder.cli.commands.records import matrix as matrix_command
 from thunder.cli.console.output import say
 from thunder.cli.launcher.runs_folder import runs
 from thunder.cli.parsing.flags import flags
-from thunder.config import REPOSITORY, Layer, build
+from thunder.config import REPOSITORY, SettingsLayer, build_settings
 from thunder.errors import UsageError
 from thunder.rental import checkout, rental_lane, rental_offers
 from thunder.rental.rental_lane import Lane
@@ -116,10 +116,12 @@ def watch(
 @app.command()
 def sync(run: RunName) -> None:
     """Copy a run from its machine, and verify the copy; exit code 4 where it is not whole."""
-    from thunder.errors import ArtifactError, several
+    from thunder.errors import ArtifactError, combined_error
 
     if faults := rental_lane.sync(_lane(), run):
-        raise several(ArtifactError, f"{run}: the copy is not whole:", faults, "again when the run has ended", shown=5)
+        raise combined_error(
+            ArtifactError, f"{run}: the copy is not whole:", faults, "again when the run has ended", shown=5
+        )
     say(f"{run}: copied, and whole; next: thunder gpu destroy {run}")
 
 
@@ -134,7 +136,7 @@ def destroy(
 
 
 def _settings(given: dict[str, Any]) -> RentalSettings:
-    return build(RentalSettings, [Layer("command line", given)])[0]
+    return build_settings(RentalSettings, [SettingsLayer("command line", given)])[0]
 
 
 def _lane() -> Lane:

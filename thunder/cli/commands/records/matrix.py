@@ -15,8 +15,8 @@ import typer
 from thunder import digest
 from thunder.cli.console.output import say
 from thunder.cli.launcher.runs_folder import runs
-from thunder.config import Layer, build, dump_yaml
-from thunder.errors import GateError, UsageError, several
+from thunder.config import SettingsLayer, build_settings, dump_yaml
+from thunder.errors import GateError, UsageError, combined_error
 from thunder.runs.matrix import matrix_check, matrix_driver, matrix_page
 from thunder.runs.matrix import matrix_spec as matrices
 from thunder.runs.matrix.matrix_driver import How, Place
@@ -136,7 +136,7 @@ def resolve(options: Mapping[str, Any]) -> dict[str, Any]:
     from thunder.acoustic.acoustic_settings import AcousticSettings
 
     needed = {"features": ["-"]} | dict(options)
-    settings, _ = build(AcousticSettings, [Layer("matrix", needed)])
+    settings, _ = build_settings(AcousticSettings, [SettingsLayer("matrix", needed)])
     return settings.resolved()
 
 
@@ -148,7 +148,7 @@ def refuse(plan: Matrix, found: list[matrix_check.Finding]) -> None:
     fix = "mend the matrix"
     if proposals:
         fix = "add " + "; ".join(f"{name}: {json.dumps(said)}" for name, said in proposals.items())
-    raise several(GateError, f"{plan.id}: may not be run:", [f"{one.rule}: {one.said}" for one in found], fix)
+    raise combined_error(GateError, f"{plan.id}: may not be run:", [f"{one.rule}: {one.said}" for one in found], fix)
 
 
 def places(name: str | None, across: bool, folder: Path | None) -> list[Place]:

@@ -12,7 +12,7 @@ from thunder.cli.console.output import say
 from thunder.cli.launcher import job_runner
 from thunder.cli.parsing import paths
 from thunder.cli.parsing.flags import AsJson, flags
-from thunder.config import Layer, build
+from thunder.config import SettingsLayer, build_settings
 from thunder.errors import CorpusError
 from thunder.runs.records import run_record
 
@@ -27,7 +27,7 @@ RESAMPLES, LEVEL = 1000, 0.95
 @flags(AcousticEvalSettings)
 def evaluate(as_json: AsJson = False, *, given: dict[str, Any]) -> None:
     """Error rates of a run's best checkpoint on its test part, or on other features of the same recipe."""
-    asked, _ = build(AcousticEvalSettings, [Layer("command line", given)])
+    asked, _ = build_settings(AcousticEvalSettings, [SettingsLayer("command line", given)])
     if asked.out:
         paths.check_writable(Path(asked.out).expanduser())
     found = tested(asked)

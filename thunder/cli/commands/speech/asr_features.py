@@ -17,7 +17,7 @@ from thunder.cli.console.output import say
 from thunder.cli.console.progress_bars import rows_bar
 from thunder.cli.parsing.flags import AsJson, ConfigFile, DryRun, flags
 from thunder.cli.parsing.layers import file_and_flags
-from thunder.config import build
+from thunder.config import build_settings
 from thunder.errors import Interrupted
 from thunder.units import format_bytes, format_seconds
 
@@ -38,7 +38,7 @@ def features(
     """Make frozen features of recordings, once; run again after it was stopped, it goes on where it was."""
     if files:
         given = given | {"inputs": [*map(str, files), *given.get("inputs", [])]}
-    settings, _ = build(FeatureSettings, file_and_flags(FeatureSettings, config, given))
+    settings, _ = build_settings(FeatureSettings, file_and_flags(FeatureSettings, config, given))
     width = frontend.width_of(settings)
     work = extract.plan(settings)
     if dry_run:

@@ -13,7 +13,7 @@ from thunder.cli.console.output import say
 from thunder.cli.console.progress_bars import files_bar
 from thunder.cli.parsing.flags import ConfigFile, flags
 from thunder.cli.parsing.layers import file_and_flags
-from thunder.config import build
+from thunder.config import build_settings
 
 Texts = Annotated[list[Path] | None, typer.Argument(metavar="TEXT...", help="Files of text.", show_default=False)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON value instead of lines.")]
@@ -24,7 +24,7 @@ def ngram(texts: Texts = None, config: ConfigFile = None, as_json: AsJson = Fals
     """Count the characters of clean text and write them as an ARPA file, with its perplexity on texts held out."""
     if texts:
         given = given | {"text": [*map(str, texts), *given.get("text", [])]}
-    settings = build(NgramSettings, file_and_flags(NgramSettings, config, given))[0]
+    settings = build_settings(NgramSettings, file_and_flags(NgramSettings, config, given))[0]
     with files_bar([Path(path) for path in settings.text]) as progress:
         made = make(settings, progress)
     if as_json:

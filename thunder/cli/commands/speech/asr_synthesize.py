@@ -14,7 +14,7 @@ from thunder.cli.console.output import say
 from thunder.cli.console.progress_bars import rows_bar
 from thunder.cli.parsing.flags import ConfigFile, flags
 from thunder.cli.parsing.layers import file_and_flags
-from thunder.config import build
+from thunder.config import build_settings
 from thunder.units import format_seconds
 
 Texts = Annotated[list[Path] | None, typer.Argument(metavar="TEXT...", help="Files of Bambara.", show_default=False)]
@@ -28,7 +28,7 @@ def synthesise(
     """Speak sentences with espeak-ng into FLAC files with Latin and N'Ko text; synthetic, and named so everywhere."""
     if texts:
         given = given | {"text": [*map(str, texts), *given.get("text", [])]}
-    settings = build(SynthesisSettings, file_and_flags(SynthesisSettings, config, given))[0]
+    settings = build_settings(SynthesisSettings, file_and_flags(SynthesisSettings, config, given))[0]
     with rows_bar(settings.sentences) as progress:
         record = make(settings, progress)
     if as_json:

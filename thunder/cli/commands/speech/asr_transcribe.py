@@ -16,7 +16,7 @@ from thunder.cli.console.plan_and_progress import talk
 from thunder.cli.console.progress_bars import rows_bar
 from thunder.cli.parsing import paths
 from thunder.cli.parsing.flags import AsJson, flags
-from thunder.config import Layer, build
+from thunder.config import SettingsLayer, build_settings
 from thunder.corpora.rows.jsonl_lines import Faults
 
 Files = Annotated[
@@ -29,7 +29,7 @@ def transcribe(files: Files = None, as_json: AsJson = False, *, given: dict[str,
     """Write down what a trained head hears in recordings: a line each, or rows for the correction that follows."""
     if files:
         given = given | {"inputs": [*map(str, files), *given.get("inputs", [])]}
-    asked, _ = build(TranscribeSettings, [Layer("command line", given)])
+    asked, _ = build_settings(TranscribeSettings, [SettingsLayer("command line", given)])
     if asked.out:
         paths.check_writable(Path(asked.out).expanduser().parent)
     rows = heard(asked)

@@ -13,7 +13,7 @@ from thunder.cli.console.output import say
 from thunder.cli.launcher.runs_folder import run_folder
 from thunder.cli.parsing import paths
 from thunder.cli.parsing.flags import flags
-from thunder.config import Layer, build
+from thunder.config import SettingsLayer, build_settings
 from thunder.corpora.splits.split_by_reference import PARTS
 from thunder.errors import ArtifactError, GateError, LegalityError, UsageError
 from thunder.runs.bundles import audit_record as records
@@ -49,7 +49,7 @@ def audit(
 
     Exit code 5: a rule is broken, named with the utterance; 3: it cannot be told. `thunder promote` wants both stages.
     """
-    settings, _ = build(AuditSettings, [Layer("command line", given)])
+    settings, _ = build_settings(AuditSettings, [SettingsLayer("command line", given)])
     folder = run_folder(run)
     _refuse_covered(folder)
     found, rows = examined(folder, settings)

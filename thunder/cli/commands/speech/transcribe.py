@@ -19,7 +19,7 @@ from thunder.cli.launcher import job_runner
 from thunder.cli.parsing import paths
 from thunder.cli.parsing.flags import AsJson, ConfigFile, flags
 from thunder.cli.parsing.layers import file_and_flags
-from thunder.config import build
+from thunder.config import build_settings
 from thunder.errors import GateError, UsageError
 from thunder.runs.records import run_record
 from thunder.units import format_path
@@ -47,7 +47,7 @@ def transcribe(
     """
     if files:
         given = given | {"inputs": [*map(str, files), *given.get("inputs", [])]}
-    settings, _ = build(SpeechSettings, file_and_flags(SpeechSettings, config, given))
+    settings, _ = build_settings(SpeechSettings, file_and_flags(SpeechSettings, config, given))
     from thunder.bridge import proposers
     from thunder.bridge.proof.provenance import Log
     from thunder.evaluation import cases
@@ -111,5 +111,5 @@ def _write(
     for name, each in ((HEARD, rows), (DECIDED, lines)):
         text = "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in each)
         digest.write_atomically(folder / name, text)
-    files = {name: digest.of_file(folder / name) for name in (HEARD, DECIDED)}
+    files = {name: digest.sha256_file(folder / name) for name in (HEARD, DECIDED)}
     digest.write_json(folder / run_record.RESULTS, results | {"files": files})

@@ -11,7 +11,7 @@ import typer
 
 from thunder.cli.console.output import say
 from thunder.cli.launcher.runs_folder import run_folder
-from thunder.errors import ArtifactError, GateError, several
+from thunder.errors import ArtifactError, GateError, combined_error
 from thunder.lora import base_model, weights_survey
 from thunder.lora.adapter_check import ANSWERS
 from thunder.units import format_path
@@ -52,9 +52,11 @@ def verify(
         for check in survey.checks:
             say(f"  {check.state:8} {_line(check)}")
     if faults:
-        raise several(ArtifactError, f"{len(faults)} checks of weights failed:", faults, "take an older or whole copy")
+        raise combined_error(
+            ArtifactError, f"{len(faults)} checks of weights failed:", faults, "take an older or whole copy"
+        )
     if strict and skipped:
-        raise several(
+        raise combined_error(
             GateError, f"{len(skipped)} checks could not run:", skipped, "give what they need, or no --strict"
         )
     say(f"nothing wrong in {len(checks) - len(skipped)} checks; {len(skipped)} could not run")

@@ -1,0 +1,20 @@
+"""Rows are grouped by their number of code points."""
+
+import pytest
+
+from thunder.text import row_fields
+
+
+@pytest.mark.parametrize(
+    ("value", "name"), [(0, "to 20"), (20, "to 20"), (21, "over 20 to 50"), (200, "over 100 to 200"), (201, "over 200")]
+)
+def test_a_length_falls_into_the_first_bin_whose_limit_it_does_not_pass(value, name):
+    assert row_fields.length_bin(value) == name
+
+
+def test_the_bins_of_lengths_are_in_their_order():
+    assert row_fields.LENGTH_BINS == ("to 20", "over 20 to 50", "over 50 to 100", "over 100 to 200", "over 200")
+
+
+def test_a_rate_takes_the_form_that_is_given():
+    assert row_fields.bin_name(0.25, (0.1, 0.3), ".1f") == "over 0.1 to 0.3"

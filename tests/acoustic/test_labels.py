@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from thunder.acoustic import labels
 from thunder.errors import CorpusError
-from thunder.kernels.ctc import impossible
+from thunder.kernels.ctc import is_impossible
 from thunder.text.transliterate import to_nko
 
 
@@ -41,7 +41,7 @@ def test_every_row_with_strange_characters_is_named_with_them():
 @limits(max_examples=60)
 def test_frames_needed_is_what_the_kernel_calls_possible(ids, frames):
     arrays = mx.array([frames]), mx.array([ids]), mx.array([len(ids)])
-    assert (labels.frames_needed(ids) > frames) == bool(impossible(*arrays).item())
+    assert (labels.frames_needed(ids) > frames) == bool(is_impossible(*arrays).item())
 
 
 def test_the_vocabulary_lists_every_label_by_its_id():

@@ -10,7 +10,7 @@ import pytest
 from thunder.errors import UsageError
 from thunder.kernels import dispatch
 
-TABLE = [  # present, refused, asked for -> chosen
+CASES = [  # available, unsupported, requested -> chosen
     (("metal", "cpu", "reference"), {}, "auto", "metal"),
     (("metal", "cpu", "reference"), {"metal": "too wide"}, "auto", "cpu"),
     (("cpu", "reference"), {"cpu": "traced"}, "auto", "reference"),
@@ -21,63 +21,66 @@ TABLE = [  # present, refused, asked for -> chosen
 ]
 
 
-@pytest.mark.parametrize(("present", "refused", "wanted", "chosen"), TABLE)
-def test_the_choice(present, refused, wanted, chosen, monkeypatch):
-    monkeypatch.setattr(dispatch, "present", lambda: present)
-    assert dispatch.choose(wanted, "some", refused) == chosen
+@pytest.mark.parametrize(("available", "unsupported", "requested", "chosen"), CASES)
+def test_the_choice(available, unsupported, requested, chosen, monkeypatch):
+    monkeypatch.setattr(dispatch, "available_backends", lambda: available)
+    assert dispatch.choose_backend(requested, "some", unsupported) == chosen
 
 
 @pytest.mark.parametrize("absent", ["metal", "cuda", "cpu"])
 def test_asking_for_what_is_absent_is_an_error_by_name(absent, monkeypatch):
-    monkeypatch.setattr(dispatch, "present", lambda: ("reference",))
-    with pytest.raises(UsageError, match=f"some: no backend can run: {absent}: {dispatch.ABSENT[absent]}"):
-        dispatch.choose(absent, "some")
+    monkeypatch.setattr(dispatch, "available_backends", lambda: ("reference",))
+    with pytest.raises(UsageError, match=f"some: no backend can run: {absent}: {dispatch.ABSENCE_REASONS[absent]}"):
+        dispatch.choose_backend(absent, "some")
 
 
 def test_asking_for_what_is_refused_gives_the_reason_and_a_stranger_the_names(monkeypatch):
-    monkeypatch.setattr(dispatch, "present", lambda: ("metal", "reference"))
+    monkeypatch.setattr(dispatch, "available_backends", lambda: ("metal", "reference"))
     with pytest.raises(UsageError, match="D = 40"):
-        dispatch.choose("metal", "some", {"metal": "D = 40 is odd"})
-    with pytest.raises(UsageError, match="no backend 'gpu'") as told:
-        dispatch.choose("gpu", "some")
-    assert "reference" in told.value.fix
+        dispatch.choose_backend("metal", "some", {"metal": "D = 40 is odd"})
+    with pytest.raises(UsageError, match="no backend 'gpu'") as raised:
+        dispatch.choose_backend("gpu", "some")
+    assert "reference" in raised.value.fix
 
 
 def test_each_choice_is_logged_once_with_its_reason(monkeypatch, caplog):
-    monkeypatch.setattr(dispatch, "present", lambda: ("metal", "reference"))
-    dispatch.say.cache_clear()
+    monkeypatch.setattr(dispatch, "available_backends", lambda: ("metal", "reference"))
+    dispatch.log_choice.cache_clear()
     with caplog.at_level(logging.INFO, "thunder.kernels"):
         for _ in range(3):
-            dispatch.choose("auto", "some", {"metal": "too wide"})
-        dispatch.choose("auto", "some")
-    assert caplog.messages == ["some runs on reference (metal: too wide)", "some runs on metal (the best one here)"]
+            dispatch.choose_backend("auto", "some", {"metal": "too wide"})
+        dispatch.choose_backend("auto", "some")
+    assert caplog.messages == [
+        "some runs on reference (metal: too wide)",
+        "some runs on metal (best available backend)",
+    ]
 
 
 def test_nothing_is_promised_for_a_gpu_when_the_default_device_is_the_cpu(monkeypatch):
     monkeypatch.setattr(mx.metal, "is_available", lambda: True)
     monkeypatch.setattr(mx, "default_device", lambda: mx.Device(mx.cpu))
-    assert "metal" not in dispatch.present()
+    assert "metal" not in dispatch.available_backends()
     monkeypatch.setattr(mx, "default_device", lambda: mx.Device(mx.gpu))
-    assert dispatch.present()[0] == "metal"
+    assert dispatch.available_backends()[0] == "metal"
 
 
 def test_arrays_are_evaluated_only_for_the_cpus_program(monkeypatch):
-    monkeypatch.setattr(dispatch, "traced", lambda *values: pytest.fail("evaluated"))
+    monkeypatch.setattr(dispatch, "is_traced", lambda *values: pytest.fail("evaluated"))
     for here in (("metal", "cpu", "reference"), ("reference",)):
-        monkeypatch.setattr(dispatch, "present", lambda here=here: here)
-        dispatch.choose("auto", "some", values=[mx.ones(3)])
-        dispatch.choose("reference", "some", values=[mx.ones(3)])
+        monkeypatch.setattr(dispatch, "available_backends", lambda here=here: here)
+        dispatch.choose_backend("auto", "some", values=[mx.ones(3)])
+        dispatch.choose_backend("reference", "some", values=[mx.ones(3)])
 
 
 def test_traced_arrays_are_told_from_plain_ones():
-    seen = []
+    results = []
 
-    def note(x):
-        seen.append(dispatch.traced(x))
+    def record(x):
+        results.append(dispatch.is_traced(x))
         return (x * 2).sum()
 
-    note(mx.ones(3))
-    mx.grad(note)(mx.ones(3))
-    mx.compile(note)(mx.ones(3))
-    mx.compile(mx.grad(note))(mx.ones(3))
-    assert seen == [False, False, True, True]
+    record(mx.ones(3))
+    mx.grad(record)(mx.ones(3))
+    mx.compile(record)(mx.ones(3))
+    mx.compile(mx.grad(record))(mx.ones(3))
+    assert results == [False, False, True, True]

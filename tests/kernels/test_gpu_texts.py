@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from emulator import lint
 from emulator.lane import COMPILER, ORDERS, TIMEOUT, TYPES, Lane, signature
-from gpu_shapes import alignment_results, alignments, assert_close, update_results, updates, use
+from gpu_shapes import assert_close, ctc_cases, ctc_results, ttt_cases, ttt_results, use_lane
 
 from thunder.kernels.ctc import gpu as ctc_gpu
 from thunder.kernels.gpu_launch import cuda_body, cuda_header
@@ -18,7 +18,7 @@ from thunder.kernels.ttt_chunk import gpu as ttt_gpu
 
 pytestmark = pytest.mark.expensive
 
-KERNELS = [ttt_gpu.AHEAD, ttt_gpu.BACK, ctc_gpu.SWEEP, ctc_gpu.GRADIENT]
+KERNELS = [ttt_gpu.FORWARD, ttt_gpu.BACKWARD, ctc_gpu.SWEEP, ctc_gpu.GRADIENT]
 kernels = pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: kernel.name)
 needs_compiler = pytest.mark.skipif(not COMPILER, reason="neither clang++ nor g++ is installed")
 needs_clang = pytest.mark.skipif(not lint.CLANG, reason="clang is not installed")
@@ -26,71 +26,74 @@ needs_clang = pytest.mark.skipif(not lint.CLANG, reason="clang is not installed"
 
 def in_orders(cases: list) -> list:
     """Each case in one order of threads now and in the other two among the slow tests."""
-    chosen = []
-    for place, case in enumerate(cases):
+    parameters = []
+    for index, case in enumerate(cases):
         for turn, order in enumerate(ORDERS):
-            marks = () if place % len(ORDERS) == turn else pytest.mark.slow
-            chosen.append(pytest.param(case, order, marks=marks, id=f"{place}-{order}"))
-    return chosen
+            marks = () if index % len(ORDERS) == turn else pytest.mark.slow
+            parameters.append(pytest.param(case, order, marks=marks, id=f"{index}-{order}"))
+    return parameters
 
 
 @needs_compiler
-@pytest.mark.parametrize(("case", "order"), in_orders(updates()))
+@pytest.mark.parametrize(("case", "order"), in_orders(ttt_cases()))
 def test_the_chunk_update_equals_its_reference(case, order, monkeypatch):
     lane = Lane("plain", order)
-    use(monkeypatch, lane)
-    assert_close(update_results(case, "metal"), update_results(case, "reference"), case.kind)
+    use_lane(monkeypatch, lane)
+    assert_close(ttt_results(case, "metal"), ttt_results(case, "reference"), case.dtype)
     assert lane.runs >= 3  # forwards, replay, backwards
 
 
 @needs_compiler
-@pytest.mark.parametrize(("case", "order"), in_orders(alignments()))
+@pytest.mark.parametrize(("case", "order"), in_orders(ctc_cases()))
 def test_ctc_equals_its_reference(case, order, monkeypatch):
     lane = Lane("plain", order)
-    use(monkeypatch, lane)
-    assert_close(alignment_results(case, "metal"), alignment_results(case, "reference"))
+    use_lane(monkeypatch, lane)
+    assert_close(ctc_results(case, "metal"), ctc_results(case, "reference"))
     assert lane.runs == 2
 
 
 @needs_compiler
 def test_a_blank_at_the_alphabets_end_and_the_bits_of_all_orders_agree(monkeypatch):
-    seen = []
+    results = []
     for order in ORDERS:
-        use(monkeypatch, Lane("plain", order))
-        seen.append(alignment_results((2, 21, 6, 9), "metal", blank=8) + update_results(updates()[6], "metal"))
-    assert_close(seen[0][:2], alignment_results((2, 21, 6, 9), "reference", blank=8))
-    for other in seen[1:]:
-        assert all(np.array_equal(one, two) for one, two in zip(seen[0], other, strict=True))
+        use_lane(monkeypatch, Lane("plain", order))
+        results.append(ctc_results((2, 21, 6, 9), "metal", blank=8) + ttt_results(ttt_cases()[6], "metal"))
+    assert_close(results[0][:2], ctc_results((2, 21, 6, 9), "reference", blank=8))
+    for result in results[1:]:
+        assert all(np.array_equal(one, two) for one, two in zip(results[0], result, strict=True))
 
 
-CHECKED = [updates()[place] for place in (6, 35, 13, 23)]
+CHECKED = [ttt_cases()[place] for place in (6, 35, 13, 23)]
 
 
 @needs_compiler
 @pytest.mark.parametrize("build", ["asan", "tsan"])
-@pytest.mark.parametrize("place", [0, *(pytest.param(place, marks=pytest.mark.slow) for place in range(1, 4))])
-def test_memory_and_race_checks_have_nothing_to_say(build, place, monkeypatch):
-    use(monkeypatch, Lane(build, "random"))
-    update_results(CHECKED[place], "metal")
-    alignment_results([(2, 20, 9, 70), (1, 35, 31, 12), (3, 1, 0, 2), (1, 40, 16, 66)][place], "metal")
+@pytest.mark.parametrize("index", [0, *(pytest.param(index, marks=pytest.mark.slow) for index in range(1, 4))])
+def test_memory_and_race_checks_have_nothing_to_say(build, index, monkeypatch):
+    use_lane(monkeypatch, Lane(build, "random"))
+    ttt_results(CHECKED[index], "metal")
+    ctc_results([(2, 20, 9, 70), (1, 35, 31, 12), (3, 1, 0, 2), (1, 40, 16, 66)][index], "metal")
 
 
 @kernels
 def test_no_word_that_apples_compiler_refuses(kernel):
-    assert lint.words(kernel.text()) == []
+    assert lint.words(kernel.source_text()) == []
 
 
 @needs_clang
 @kernels
 def test_address_spaces_and_types_pass_a_front_end(kernel):
-    assert lint.front(kernel, kernel.text(), lint.example_inputs(kernel), lint.example(kernel)) == ""
+    assert lint.front(kernel, kernel.source_text(), lint.example_inputs(kernel), lint.example(kernel)) == ""
 
 
 @kernels
 def test_the_lanes_signature_is_the_one_that_mlx_writes(kernel, tmp_path):
     launch, inputs = lint.example(kernel), lint.example_inputs(kernel)
     program = mx.fast.metal_kernel(
-        name=kernel.name, input_names=list(kernel.inputs), output_names=list(kernel.outputs), source=kernel.text()
+        name=kernel.name,
+        input_names=list(kernel.inputs),
+        output_names=list(kernel.outputs),
+        source=kernel.source_text(),
     )
 
     def call(*arrays):
@@ -101,14 +104,14 @@ def test_the_lanes_signature_is_the_one_that_mlx_writes(kernel, tmp_path):
 
     path = tmp_path / "call.mlxfn"
     mx.export_function(str(path), call, *inputs)
-    head, rest = signature(kernel, kernel.text(), inputs, launch).split("(\n", 1)
+    head, rest = signature(kernel, kernel.source_text(), inputs, launch).split("(\n", 1)
     written = path.read_bytes().decode("utf-8", errors="replace")
     assert head.splitlines()[0] in written and "(\n" + rest in written
 
 
 @kernels
 def test_the_cuda_body_has_no_word_of_metal_left(kernel):
-    code = "\n".join(line.split("//")[0] for line in cuda_body(kernel.text()).splitlines())
+    code = "\n".join(line.split("//")[0] for line in cuda_body(kernel.source_text()).splitlines())
     stripped = code.replace("threadgroup_barrier", "").replace("mem_threadgroup", "")
     stripped = stripped.replace("_in_threadgroup", "").replace("threadgroup_position", "")
     assert "threadgroup" not in stripped and "device " not in stripped and "__shared__" in code
@@ -121,14 +124,14 @@ def test_nvcc_takes_the_cuda_twin(kernel, tmp_path):
     launch, inputs = lint.example(kernel), lint.example_inputs(kernel)
     parameters = [f"const {TYPES[x.dtype]}* {name}" for name, x in zip(kernel.inputs, inputs, strict=True)]
     parameters += [f"{TYPES[kind]}* {name}" for name, kind in zip(kernel.outputs, launch.dtypes, strict=True)]
-    known = [
+    constants = [
         f"constexpr int {name} = {int(value)};" if isinstance(value, int) else f"using {name} = {TYPES[value]};"
         for name, value in launch.constants
     ]
-    body = "\n".join([*known, cuda_body(kernel.text())])
+    body = "\n".join([*constants, cuda_body(kernel.source_text())])
     source = f'{cuda_header()}\nextern "C" __global__ void twin({", ".join(parameters)}) {{\n{body}\n}}\n'
     path = tmp_path / "twin.cu"
     path.write_text(source)
     command = ["nvcc", "-arch=sm_90", "-cubin", "-o", str(tmp_path / "twin.cubin"), str(path)]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT)
-    assert ended.returncode == 0, ended.stderr[:2000]
+    process = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT)
+    assert process.returncode == 0, process.stderr[:2000]

@@ -28,7 +28,7 @@ def loss_by_paths(logits: np.ndarray, labels, blank: int) -> float:
     return -np.log(total) if total else np.inf
 
 
-def by_recursion(logits: np.ndarray, labels, blank: int) -> tuple[float, np.ndarray]:
+def loss_by_recursion(logits: np.ndarray, labels, blank: int) -> tuple[float, np.ndarray]:
     """(loss, gradient [T, V]) of one row, forward and backward variables as in Graves et al. (2006)."""
     log_probs = log_softmax(logits)
     length, size = log_probs.shape
@@ -36,44 +36,44 @@ def by_recursion(logits: np.ndarray, labels, blank: int) -> tuple[float, np.ndar
     for label in labels:
         states += [int(label), blank]
     count = len(states)
-    ahead, back = np.full((length, count), -np.inf), np.full((length, count), -np.inf)
-    ahead[0, :2] = log_probs[0, states[:2]]
-    back[-1, -2:] = 0.0
-    for time in range(1, length):
+    forward, backward = np.full((length, count), -np.inf), np.full((length, count), -np.inf)
+    forward[0, :2] = log_probs[0, states[:2]]
+    backward[-1, -2:] = 0.0
+    for frame in range(1, length):
         for state in range(count):
-            last = [ahead[time - 1, state]]
-            last += [ahead[time - 1, state - 1]] if state else []
+            terms_before = [forward[frame - 1, state]]
+            terms_before += [forward[frame - 1, state - 1]] if state else []
             if state > 1 and states[state] != blank and states[state] != states[state - 2]:
-                last.append(ahead[time - 1, state - 2])
-            ahead[time, state] = np.logaddexp.reduce(last) + log_probs[time, states[state]]
-    for time in range(length - 2, -1, -1):
-        onward = back[time + 1] + log_probs[time + 1, states]
+                terms_before.append(forward[frame - 1, state - 2])
+            forward[frame, state] = np.logaddexp.reduce(terms_before) + log_probs[frame, states[state]]
+    for frame in range(length - 2, -1, -1):
+        next_weights = backward[frame + 1] + log_probs[frame + 1, states]
         for state in range(count):
-            then = [onward[state]]
-            then += [onward[state + 1]] if state + 1 < count else []
+            terms = [next_weights[state]]
+            terms += [next_weights[state + 1]] if state + 1 < count else []
             if state + 2 < count and states[state + 2] != blank and states[state + 2] != states[state]:
-                then.append(onward[state + 2])
-            back[time, state] = np.logaddexp.reduce(then)
-    likelihood = np.logaddexp.reduce(ahead[-1, -2:])
+                terms.append(next_weights[state + 2])
+            backward[frame, state] = np.logaddexp.reduce(terms)
+    likelihood = np.logaddexp.reduce(forward[-1, -2:])
     if likelihood == -np.inf:
         return np.inf, np.zeros((length, size))
-    spoken = np.zeros((length, size))
-    np.add.at(spoken.T, states, np.exp(ahead + back - likelihood).T)
-    return -likelihood, np.exp(log_probs) - spoken
+    label_probs = np.zeros((length, size))
+    np.add.at(label_probs.T, states, np.exp(forward + backward - likelihood).T)
+    return -likelihood, np.exp(log_probs) - label_probs
 
 
-def of_batch(logits, frame_lengths, labels, label_lengths, blank=0) -> tuple[np.ndarray, np.ndarray]:
+def losses_and_gradients(logits, frame_lengths, labels, label_lengths, blank=0) -> tuple[np.ndarray, np.ndarray]:
     """Losses [B] and gradient [B, T, V] by recursion, gradient zero on padding and where the loss is inf."""
     losses, gradient = np.zeros(len(logits)), np.zeros(logits.shape)
     for row, (frames, count) in enumerate(zip(frame_lengths, label_lengths, strict=True)):
         if frames == 0:
             losses[row] = np.inf if count else 0.0
             continue
-        losses[row], gradient[row, :frames] = by_recursion(logits[row, :frames], labels[row, :count], blank)
+        losses[row], gradient[row, :frames] = loss_by_recursion(logits[row, :frames], labels[row, :count], blank)
     return losses, gradient
 
 
-def batch(seed: int, rows: int, length: int, longest: int, size: int, blank: int = 0, scale: float = 2.0):
+def random_batch(seed: int, rows: int, length: int, longest: int, size: int, blank: int = 0, scale: float = 2.0):
     """Random logits, lengths (one full, one label row empty where there is room) and labels with many repeats."""
     draw = np.random.default_rng(seed)
     logits = (draw.standard_normal((rows, length, size)) * scale).astype(np.float32)
@@ -82,9 +82,9 @@ def batch(seed: int, rows: int, length: int, longest: int, size: int, blank: int
     frame_lengths[0], label_lengths[0] = length, longest
     if rows > 1:
         label_lengths[1] = 0
-    letters = np.array([letter for letter in range(size) if letter != blank], np.int32)
-    labels = draw.choice(letters, (rows, longest)) if len(letters) else np.full((rows, longest), blank, np.int32)
+    alphabet = np.array([letter for letter in range(size) if letter != blank], np.int32)
+    labels = draw.choice(alphabet, (rows, longest)) if len(alphabet) else np.full((rows, longest), blank, np.int32)
     repeat = draw.random((rows, longest)) < 0.3
-    for place in range(1, longest):
-        labels[:, place] = np.where(repeat[:, place], labels[:, place - 1], labels[:, place])
+    for position in range(1, longest):
+        labels[:, position] = np.where(repeat[:, position], labels[:, position - 1], labels[:, position])
     return logits, frame_lengths, labels.astype(np.int32), label_lengths

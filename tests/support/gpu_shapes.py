@@ -15,7 +15,7 @@ from thunder.kernels.ttt_chunk import ttt_chunk
 
 
 @dataclass(frozen=True)
-class Update:
+class TttCase:
     """One call of ttt_chunk."""
 
     width: int
@@ -26,25 +26,25 @@ class Update:
     values: int
     inclusive: bool = False
     hebbian: bool = False
-    kind: mx.Dtype = mx.float32
+    dtype: mx.Dtype = mx.float32
 
 
-def updates() -> list[Update]:
+def ttt_cases() -> list[TttCase]:
     """42 shapes: widths 32 to 256, chunks of 1 to 32, ragged last chunks and rows, every option, half types."""
-    forms = [
+    variants = [
         (32, 16, False, mx.float32), (64, 16, False, mx.float32), (64, 1, False, mx.float32),
         (96, 7, True, mx.float32), (128, 16, False, mx.float16), (256, 16, False, mx.float32),
         (64, 16, True, mx.bfloat16),
     ]  # fmt: skip
     frames = [(1, 37, 2, 40), (2, 16, 1, 32), (1, 5, 1, 1), (3, 33, 1, 64), (1, 1, 2, 33), (2, 50, 2, 17)]
     return [
-        Update(width, size, *frame, inclusive=(place % 2 == 1), hebbian=hebbian, kind=kind)
-        for width, size, hebbian, kind in forms
-        for place, frame in enumerate(frames)
+        TttCase(width, size, *frame, inclusive=(index % 2 == 1), hebbian=hebbian, dtype=kind)
+        for width, size, hebbian, kind in variants
+        for index, frame in enumerate(frames)
     ]
 
 
-def alignments() -> list[tuple[int, int, int, int]]:
+def ctc_cases() -> list[tuple[int, int, int, int]]:
     """42 of (rows, T, U, V): no labels, one frame, more states than a SIMD-group, than the gradient's group; wide V."""
     narrow = [
         (rows, length, longest, size)
@@ -61,16 +61,16 @@ def alignments() -> list[tuple[int, int, int, int]]:
     return narrow + wide
 
 
-def use(monkeypatch, lane) -> None:
+def use_lane(monkeypatch, lane) -> None:
     """From here on backend "metal" runs in the lane."""
-    monkeypatch.setattr(dispatch, "present", lambda: ("metal", "reference"))
-    monkeypatch.setattr(gpu_launch, "run", lane.run)
+    monkeypatch.setattr(dispatch, "available_backends", lambda: ("metal", "reference"))
+    monkeypatch.setattr(gpu_launch, "launch_kernel", lane.run)
 
 
-def update_results(case: Update, backend: str) -> list[np.ndarray]:
+def ttt_results(case: TttCase, backend: str) -> list[np.ndarray]:
     """y, state and the six gradients of a random weighting of both."""
-    arrays = ttt_oracle.arrays(case.length, case.rows, case.length, case.heads, case.width, case.values)
-    q, k, v = (mx.array(x).astype(case.kind) for x in arrays[:3])
+    arrays = ttt_oracle.random_arrays(case.length, case.rows, case.length, case.heads, case.width, case.values)
+    q, k, v = (mx.array(x).astype(case.dtype) for x in arrays[:3])
     eta, state, retention = map(mx.array, arrays[3:])
     draw = np.random.default_rng(0)
     over_y, over_state = (mx.array(draw.standard_normal(x.shape), mx.float32) for x in (v, state))
@@ -84,9 +84,9 @@ def update_results(case: Update, backend: str) -> list[np.ndarray]:
     return [np.array(x.astype(mx.float32)) for x in (y, last, *gradients)]
 
 
-def alignment_results(case: tuple[int, int, int, int], backend: str, blank: int = 0) -> list[np.ndarray]:
+def ctc_results(case: tuple[int, int, int, int], backend: str, blank: int = 0) -> list[np.ndarray]:
     """Losses and the gradient of the finite ones' sum; with repeats, empty rows and impossible rows among them."""
-    logits, *rest = map(mx.array, ctc_oracle.batch(sum(case), *case, blank))
+    logits, *rest = map(mx.array, ctc_oracle.random_batch(sum(case), *case, blank))
 
     def loss(logits):
         losses = ctc_loss(logits, *rest, blank=blank, backend=backend)
@@ -96,11 +96,11 @@ def alignment_results(case: tuple[int, int, int, int], backend: str, blank: int 
     return [np.array(losses), np.array(gradient)]
 
 
-def assert_close(found: list[np.ndarray], wanted: list[np.ndarray], kind: mx.Dtype = mx.float32) -> None:
+def assert_close(actual: list[np.ndarray], expected: list[np.ndarray], dtype: mx.Dtype = mx.float32) -> None:
     """Equal to 1e-5 of the largest value; a half type's results to two of its steps."""
-    step = {mx.float32: 1e-5, mx.float16: 2e-3, mx.bfloat16: 1.6e-2}[kind]
-    for place, (one, other) in enumerate(zip(found, wanted, strict=True)):
-        assert np.array_equal(np.isfinite(one), np.isfinite(other)), place
-        finite = np.isfinite(other)
-        largest = max(1.0, np.abs(other[finite]).max(initial=0.0))
-        np.testing.assert_allclose(one[finite], other[finite], atol=step * largest, rtol=0, err_msg=str(place))
+    step = {mx.float32: 1e-5, mx.float16: 2e-3, mx.bfloat16: 1.6e-2}[dtype]
+    for index, (array, reference) in enumerate(zip(actual, expected, strict=True)):
+        assert np.array_equal(np.isfinite(array), np.isfinite(reference)), index
+        finite = np.isfinite(reference)
+        largest = max(1.0, np.abs(reference[finite]).max(initial=0.0))
+        np.testing.assert_allclose(array[finite], reference[finite], atol=step * largest, rtol=0, err_msg=str(index))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 
-def update(q, k, v, eta, state, retention, size, inclusive=False, hebbian=False):
+def ttt_update(q, k, v, eta, state, retention, size, inclusive=False, hebbian=False):
     """(y [B, T, H, Dv], state [B, H, D, Dv]): every frame's own rank-one step, written out."""
     q, k, v, eta, state, retention = (np.array(x, np.float64) for x in (q, k, v, eta, state, retention))
     (rows, length, heads, _), y = q.shape, np.zeros(v.shape)
@@ -14,17 +14,17 @@ def update(q, k, v, eta, state, retention, size, inclusive=False, hebbian=False)
             weight = state[row, head]
             for begin in range(0, length, size):
                 total = np.zeros_like(weight)
-                for time in range(begin, min(begin + size, length)):
-                    key = k[row, time, head]
-                    error = (0 if hebbian else key @ weight) - v[row, time, head]
-                    total += eta[row, time, head] * np.outer(key, error)
-                    y[row, time, head] = q[row, time, head] @ (weight - total if inclusive else weight)
+                for frame in range(begin, min(begin + size, length)):
+                    key = k[row, frame, head]
+                    error = (0 if hebbian else key @ weight) - v[row, frame, head]
+                    total += eta[row, frame, head] * np.outer(key, error)
+                    y[row, frame, head] = q[row, frame, head] @ (weight - total if inclusive else weight)
                 weight = retention[head] * weight - total
             state[row, head] = weight
     return y, state
 
 
-def arrays(seed, rows=2, length=37, heads=2, width=16, values=24, step=0.3):
+def random_arrays(seed, rows=2, length=37, heads=2, width=16, values=24, step=0.3):
     """q, k (unit length), v, eta with masked tails, state, retention; float32."""
     draw = np.random.default_rng(seed)
 

@@ -1,1 +1,1 @@
-"""Kernels: each has a reference in MLX operations, which is its meaning, and texts for Metal and CUDA beside it."""
+"""Kernels: each has a reference in MLX operations that defines its result, and source for Metal and CUDA."""

@@ -1,4 +1,4 @@
-"""Which implementation of a kernel runs: chosen by name or by what this machine has, said once, never by failing."""
+"""Choose the backend of a kernel: by name, or the best backend that is available. Each choice is logged once."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import mlx.core as mx
 from thunder.errors import UsageError
 
 BACKENDS = ("auto", "metal", "cuda", "cpu", "reference")
-ABSENT = {
+ABSENCE_REASONS = {
     "metal": "MLX has no Metal GPU here, or its default device is the CPU",
     "cuda": "MLX has no CUDA GPU here, or its default device is the CPU",
     "cpu": "numba is not installed",
@@ -20,8 +20,8 @@ ABSENT = {
 log = logging.getLogger("thunder.kernels")
 
 
-def present() -> tuple[str, ...]:
-    """What this machine and this process' default device can run beside the reference, best first."""
+def available_backends() -> tuple[str, ...]:
+    """Backends that this machine and this process' default device can run, best first; the last is "reference"."""
     on_gpu = mx.default_device().type == mx.DeviceType.gpu
     found = [name for name, module in (("metal", mx.metal), ("cuda", mx.cuda)) if on_gpu and module.is_available()]
     if importlib.util.find_spec("numba"):
@@ -29,35 +29,38 @@ def present() -> tuple[str, ...]:
     return (*found, "reference")
 
 
-def choose(wanted: str, kernel: str, refused: dict[str, str] | None = None, values: Sequence[mx.array] = ()) -> str:
-    """The backend that runs `kernel`: the one asked for, or the best present one under "auto".
+def choose_backend(
+    requested: str, kernel: str, unsupported: dict[str, str] | None = None, values: Sequence[mx.array] = ()
+) -> str:
+    """Name of the backend that runs `kernel`: the requested one, or the best available one for "auto".
 
-    refused: backends that cannot take this call, each with the reason. values: what the CPU's program would have to
-    read; they are evaluated only if its turn comes. Raises UsageError where what was asked for by name is unknown,
-    absent or refused; "auto" passes over it. Each choice is logged once.
+    unsupported: backends that cannot run this call, each with the reason. values: arrays that the CPU program reads;
+    they are evaluated only when the CPU backend is considered. Raises UsageError when the requested backend is
+    unknown, unavailable or unsupported; "auto" skips such backends. Each choice is logged once.
     """
-    if wanted not in BACKENDS:
-        raise UsageError(f"{kernel}: no backend {wanted!r}", f"one of {', '.join(BACKENDS)}")
-    here, passed = present(), []
-    for name in here if wanted == "auto" else (wanted,):
-        reason = (refused or {}).get(name, "") or ("" if name in here else ABSENT[name])
-        if not reason and name == "cpu" and values and traced(*values):
+    if requested not in BACKENDS:
+        raise UsageError(f"{kernel}: no backend {requested!r}", f"one of {', '.join(BACKENDS)}")
+    available, skipped = available_backends(), []
+    for name in available if requested == "auto" else (requested,):
+        reason = (unsupported or {}).get(name, "") or ("" if name in available else ABSENCE_REASONS[name])
+        if not reason and name == "cpu" and values and is_traced(*values):
             reason = "inside mx.compile only MLX operations run"
         if not reason:
-            say(kernel, name, "; ".join(passed) or ("the best one here" if wanted == "auto" else "asked for"))
+            default = "best available backend" if requested == "auto" else "requested"
+            log_choice(kernel, name, "; ".join(skipped) or default)
             return name
-        passed.append(f"{name}: {reason}")
-    raise UsageError(f"{kernel}: no backend can run: {'; '.join(passed)}", "backend 'auto' or 'reference'")
+        skipped.append(f"{name}: {reason}")
+    raise UsageError(f"{kernel}: no backend can run: {'; '.join(skipped)}", "backend 'auto' or 'reference'")
 
 
 @cache
-def say(kernel: str, chosen: str, reason: str) -> None:
-    """One line in the log for each different choice of this process."""
+def log_choice(kernel: str, chosen: str, reason: str) -> None:
+    """Log each different choice once in this process."""
     log.info("%s runs on %s (%s)", kernel, chosen, reason)
 
 
-def traced(*arrays: mx.array) -> bool:
-    """True inside mx.compile and mx.vmap, where an array has no value yet and only MLX operations can take it."""
+def is_traced(*arrays: mx.array) -> bool:
+    """True inside mx.compile and mx.vmap, where an array has no value and only MLX operations can use it."""
     try:
         mx.eval(*arrays)
     except ValueError as error:

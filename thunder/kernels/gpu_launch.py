@@ -1,4 +1,4 @@
-"""Starting a kernel's text on a GPU: as it stands on Metal, with a prelude and two words rewritten on CUDA."""
+"""Launch a kernel's Metal source on a GPU. For CUDA, add a header and rewrite the address-space qualifiers."""
 
 from __future__ import annotations
 
@@ -11,39 +11,39 @@ from typing import Any
 
 import mlx.core as mx
 
-THREADGROUP_BYTES = 32768  # what Apple GPUs give one threadgroup
-SIMD = 32  # threads that move together, on Apple and on NVIDIA GPUs
-Shape = tuple[int, ...]
+THREADGROUP_BYTES = 32768  # threadgroup memory limit of Apple GPUs
+SIMD_WIDTH = 32  # threads of a SIMD-group on Apple GPUs and of a warp on NVIDIA GPUs
+ArrayShape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class Kernel:
-    """A text and the names of its arrays, in order."""
+class GpuKernel:
+    """A kernel's source file and the names of its input and output arrays, in order."""
 
     name: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     file: Path
 
-    def text(self) -> str:
-        """The body as `mx.fast.metal_kernel` takes it."""
+    def source_text(self) -> str:
+        """The kernel body that `mx.fast.metal_kernel` takes."""
         return self.file.read_text(encoding="utf-8")
 
 
 @dataclass(frozen=True)
-class Launch:
-    """One start of a kernel: constants of its text, threads in all, threads of a group (whole groups only)."""
+class KernelLaunch:
+    """One launch: template constants, total threads, threads of a threadgroup (the grid holds whole groups only)."""
 
     constants: tuple[tuple[str, Any], ...]
     grid: tuple[int, int, int]
     threadgroup: tuple[int, int, int]
-    shapes: tuple[Shape, ...]
+    shapes: tuple[ArrayShape, ...]
     dtypes: tuple[Any, ...]
 
 
-def run(kernel: Kernel, backend: str, inputs: Sequence[mx.array], launch: Launch) -> list[mx.array]:
-    """The kernel's outputs; what it does not write is undefined."""
-    return program(kernel, backend)(
+def launch_kernel(kernel: GpuKernel, backend: str, inputs: Sequence[mx.array], launch: KernelLaunch) -> list[mx.array]:
+    """Outputs of the kernel; elements that it does not write are undefined."""
+    return compiled_kernel(kernel, backend)(
         inputs=list(inputs),
         template=list(launch.constants),
         grid=launch.grid,
@@ -54,31 +54,31 @@ def run(kernel: Kernel, backend: str, inputs: Sequence[mx.array], launch: Launch
 
 
 @cache
-def program(kernel: Kernel, backend: str):
-    """MLX's callable for the kernel, made once; MLX compiles one form for each set of constants."""
+def compiled_kernel(kernel: GpuKernel, backend: str):
+    """MLX's callable for the kernel, created once; MLX compiles one variant for each set of template constants."""
     names = {"name": kernel.name, "input_names": list(kernel.inputs), "output_names": list(kernel.outputs)}
     if backend == "metal":
-        return mx.fast.metal_kernel(source=kernel.text(), **names)
-    return mx.fast.cuda_kernel(source=cuda_body(kernel.text()), header=cuda_header(), **names)
+        return mx.fast.metal_kernel(source=kernel.source_text(), **names)
+    return mx.fast.cuda_kernel(source=cuda_body(kernel.source_text()), header=cuda_header(), **names)
 
 
-def whole(count: int, unit: int) -> int:
+def round_up(count: int, unit: int) -> int:
     """`count` rounded up to a multiple of `unit`."""
     return -(-count // unit) * unit
 
 
 def cuda_header() -> str:
-    """The functions of Metal's library that the texts use, in CUDA's words."""
-    return Path(__file__).with_name("metal_words.cuh").read_text(encoding="utf-8")
+    """CUDA versions of the functions of Metal's library that the kernels use."""
+    return Path(__file__).with_name("metal_compat.cuh").read_text(encoding="utf-8")
 
 
 def cuda_body(text: str) -> str:
-    """A Metal body as a CUDA body: memory spaces renamed, thread numbers computed first."""
+    """The CUDA body of a Metal body: thread indices come first, address-space qualifiers are rewritten."""
     text = re.sub(r"\bconst threadgroup (?=\w+\*)", "const ", text)
-    return CUDA_THREAD + re.sub(r"\bthreadgroup (?=\w+ \w+\[)", "__shared__ ", text)
+    return CUDA_THREAD_INDICES + re.sub(r"\bthreadgroup (?=\w+ \w+\[)", "__shared__ ", text)
 
 
-CUDA_THREAD = """
+CUDA_THREAD_INDICES = """
   const uint thread_index_in_threadgroup = threadIdx.x;
   const uint thread_index_in_simdgroup = threadIdx.x & 31u;
   const uint simdgroup_index_in_threadgroup = threadIdx.x >> 5;

@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from thunder.errors import UsageError
-from thunder.kernels.ctc import ctc_loss, impossible
+from thunder.kernels.ctc import ctc_loss, is_impossible
 
 CPU = pytest.param(
     "cpu", marks=pytest.mark.skipif(not importlib.util.find_spec("numba"), reason="numba is not installed")
@@ -42,10 +42,10 @@ def assert_equal(arrays, backend, blank=0, gradient_error=1e-5):
     finite = losses[np.isfinite(losses)]
     largest = max(np.abs(finite).max(initial=0), np.abs(arrays[0]).max(initial=0) * arrays[0].shape[1])
     gradient_error += largest * 2.0**-23
-    wanted, wanted_gradient = oracle.of_batch(*arrays, blank)
+    expected, expected_gradient = oracle.losses_and_gradients(*arrays, blank)
     # a small loss is a difference of large numbers too
-    np.testing.assert_allclose(losses, wanted, rtol=1e-6, atol=1e-6 + largest * 2.0**-23)
-    np.testing.assert_allclose(gradient, wanted_gradient, atol=gradient_error)
+    np.testing.assert_allclose(losses, expected, rtol=1e-6, atol=1e-6 + largest * 2.0**-23)
+    np.testing.assert_allclose(gradient, expected_gradient, atol=gradient_error)
     return losses
 
 
@@ -63,7 +63,7 @@ def test_the_loss_is_the_sum_over_all_paths(backend, labels, length):
 def test_the_oracle_itself_equals_paths_and_differences(blank):
     logits = np.random.default_rng(0).standard_normal((5, 3))
     labels = [1, 1]
-    loss, gradient = oracle.by_recursion(logits, labels, blank)
+    loss, gradient = oracle.loss_by_recursion(logits, labels, blank)
     np.testing.assert_allclose(loss, oracle.loss_by_paths(logits, labels, blank), rtol=1e-12)
     for place in np.ndindex(logits.shape):
         nudge = np.zeros_like(logits)
@@ -86,23 +86,23 @@ def test_the_oracle_itself_equals_paths_and_differences(blank):
 @example(seed=166, rows=1, length=28, longest=9, size=9, scale=30.0, last_is_blank=False)
 def test_random_batches_equal_the_recursions(backend, seed, rows, length, longest, size, scale, last_is_blank):
     blank = size - 1 if last_is_blank else 0
-    arrays = oracle.batch(seed, rows, length, longest, size, blank, scale)
+    arrays = oracle.random_batch(seed, rows, length, longest, size, blank, scale)
     losses = assert_equal(arrays, backend, blank)
-    flags = impossible(*map(mx.array, arrays[1:]))
+    flags = is_impossible(*map(mx.array, arrays[1:]))
     assert np.array_equal(np.array(flags), np.isinf(losses))
 
 
 @pytest.mark.expensive
 @both
 def test_long_rows_keep_their_gradient(backend):
-    arrays = oracle.batch(3, 2, 700, 60, 20)
+    arrays = oracle.random_batch(3, 2, 700, 60, 20)
     arrays[1][:] = [700, 650]
     assert_equal(arrays, backend, gradient_error=2e-4)
 
 
 @both
 def test_confident_and_wrong_logits_stay_finite(backend):
-    logits, *rest = oracle.batch(5, 4, 30, 6, 8)
+    logits, *rest = oracle.random_batch(5, 4, 30, 6, 8)
     rest[0][:] = 30
     for scale in (1e2, 1e4, 1e6):
         losses, gradient = run((logits * np.float32(scale), *rest), backend)
@@ -112,7 +112,7 @@ def test_confident_and_wrong_logits_stay_finite(backend):
 
 @both
 def test_rows_that_cannot_be_are_told_and_touch_no_other(backend):
-    logits, frames, labels, counts = oracle.batch(7, 10, 12, 4, 6)
+    logits, frames, labels, counts = oracle.random_batch(7, 10, 12, 4, 6)
     frames[:], counts[:], labels[:] = 12, 3, [1, 2, 3, 4]
     good, good_gradient = run((logits, frames, labels, counts), backend)
     bad = logits.copy(), frames.copy(), labels.copy(), counts.copy()
@@ -134,7 +134,7 @@ def test_rows_that_cannot_be_are_told_and_touch_no_other(backend):
 
 @both
 def test_what_lies_beyond_the_lengths_is_never_read(backend):
-    logits, frames, labels, counts = oracle.batch(9, 3, 10, 5, 6)
+    logits, frames, labels, counts = oracle.random_batch(9, 3, 10, 5, 6)
     frames[:], counts[:] = [10, 7, 8], [5, 2, 0]
     expected, expected_gradient = run((logits, frames, labels, counts), backend)
     logits[1, 7:], logits[2, 8:], labels[1, 2:], labels[2] = np.nan, np.inf, 99, -5
@@ -144,41 +144,41 @@ def test_what_lies_beyond_the_lengths_is_never_read(backend):
 
 @both
 def test_arrays_may_lie_in_memory_in_any_order(backend):
-    logits, *rest = oracle.batch(19, 3, 14, 4, 6)
+    logits, *rest = oracle.random_batch(19, 3, 14, 4, 6)
     rest = list(map(mx.array, rest))
-    turned = mx.array(np.ascontiguousarray(logits.transpose(2, 1, 0))).transpose(2, 1, 0)
+    transposed = mx.array(np.ascontiguousarray(logits.transpose(2, 1, 0))).transpose(2, 1, 0)
     wide = mx.concatenate([rest[1], rest[1]], 1)[:, :4]
     plain = ctc_loss(mx.array(logits), *rest, backend=backend)
-    assert mx.array_equal(ctc_loss(turned, rest[0], wide, rest[2], backend=backend), plain)
+    assert mx.array_equal(ctc_loss(transposed, rest[0], wide, rest[2], backend=backend), plain)
 
 
 @pytest.mark.expensive
 @both
-@pytest.mark.parametrize("kind", [mx.float16, mx.bfloat16])
-def test_half_precision_logits_are_swept_in_float32(backend, kind):
-    logits, *rest = oracle.batch(11, 2, 20, 4, 6)
-    half = mx.array(logits).astype(kind)
+@pytest.mark.parametrize("dtype", [mx.float16, mx.bfloat16])
+def test_half_precision_logits_are_swept_in_float32(backend, dtype):
+    logits, *rest = oracle.random_batch(11, 2, 20, 4, 6)
+    half = mx.array(logits).astype(dtype)
     exact = np.array(half.astype(mx.float32))
-    wanted, _ = oracle.of_batch(exact, *rest)
+    expected, _ = oracle.losses_and_gradients(exact, *rest)
     losses = ctc_loss(half, *map(mx.array, rest), backend=backend)
-    np.testing.assert_allclose(np.array(losses), wanted, rtol=1e-6)
+    np.testing.assert_allclose(np.array(losses), expected, rtol=1e-6)
     gradient = mx.grad(lambda x: ctc_loss(x, *map(mx.array, rest), backend=backend)[0])(half)
-    assert gradient.dtype == kind
+    assert gradient.dtype == dtype
 
 
 def test_the_upstream_weight_scales_each_row():
-    arrays = oracle.batch(13, 3, 15, 4, 6)
+    arrays = oracle.random_batch(13, 3, 15, 4, 6)
     arrays[1][:] = 15
     weights = mx.array([0.5, 0.0, -2.0])
     rest = list(map(mx.array, arrays[1:]))
     gradient = mx.grad(lambda x: (weights * ctc_loss(x, *rest, backend="reference")).sum())(mx.array(arrays[0]))
-    wanted = oracle.of_batch(*arrays)[1] * np.array([0.5, 0.0, -2.0])[:, None, None]
-    np.testing.assert_allclose(np.array(gradient), wanted, atol=1e-5)
+    expected = oracle.losses_and_gradients(*arrays)[1] * np.array([0.5, 0.0, -2.0])[:, None, None]
+    np.testing.assert_allclose(np.array(gradient), expected, atol=1e-5)
 
 
 @pytest.mark.expensive
 def test_compiled_steps_get_the_reference_and_the_same_loss():
-    arrays = list(map(mx.array, oracle.batch(15, 3, 25, 4, 6)))
+    arrays = list(map(mx.array, oracle.random_batch(15, 3, 25, 4, 6)))
     arrays[1] = mx.array([25, 25, 25])
     step = mx.value_and_grad(lambda *some: ctc_loss(*some).sum())
     plain, compiled = step(*arrays), mx.compile(step)(*arrays)
@@ -188,7 +188,7 @@ def test_compiled_steps_get_the_reference_and_the_same_loss():
 
 @pytest.mark.parametrize("backend", [CPU])
 def test_the_cpus_program_asked_for_in_a_compiled_step_is_refused(backend):
-    arrays = list(map(mx.array, oracle.batch(15, 3, 25, 4, 6)))
+    arrays = list(map(mx.array, oracle.random_batch(15, 3, 25, 4, 6)))
     with pytest.raises(UsageError, match="mx.compile"):
         mx.compile(lambda *some: ctc_loss(*some, backend=backend))(*arrays)
 
@@ -196,11 +196,11 @@ def test_the_cpus_program_asked_for_in_a_compiled_step_is_refused(backend):
 @both
 def test_both_errors_lie_below_torchs_own(backend):
     torch = pytest.importorskip("torch")
-    arrays = oracle.batch(17, 4, 375, 40, 64)
+    arrays = oracle.random_batch(17, 4, 375, 40, 64)
     arrays[1][:] = [375, 300, 350, 290]
 
-    def by_torch(kind):
-        logits = torch.tensor(arrays[0], dtype=kind, requires_grad=True)
+    def by_torch(dtype):
+        logits = torch.tensor(arrays[0], dtype=dtype, requires_grad=True)
         rest = (torch.tensor(some).long() for some in (arrays[2], arrays[1], arrays[3]))
         losses = torch.nn.functional.ctc_loss(logits.log_softmax(-1).transpose(0, 1), *rest, reduction="none")
         losses.sum().backward()
@@ -237,12 +237,14 @@ def test_the_cpus_program_has_the_same_bits_wherever_its_arrays_lie():
     logits = draw.standard_normal((4, 32, 60)).astype(np.float32) * 3
     labels = draw.integers(1, 60, (4, 8)).astype(np.int32)
     lengths = np.array([32, 30, 20, 25], np.int32), np.array([5, 4, 3, 3], np.int32)
-    seen = set()
+    results = set()
     for turn in range(1500):
-        stirred = [np.empty(draw.integers(1, 5000), np.uint8) for _ in range(6)]
+        allocations = [np.empty(draw.integers(1, 5000), np.uint8) for _ in range(6)]
         if turn % 3:
-            del stirred
+            del allocations
         losses, gradient = np.empty(4, np.float32), np.zeros_like(logits)
-        program.rows(logits, logits.view(np.int32), lengths[0], labels, lengths[1], 0, losses, gradient)
-        seen.add(losses.tobytes() + gradient.tobytes())
-    assert len(seen) == 1
+        program.loss_and_gradient_rows(
+            logits, logits.view(np.int32), lengths[0], labels, lengths[1], 0, losses, gradient
+        )
+        results.add(losses.tobytes() + gradient.tobytes())
+    assert len(results) == 1

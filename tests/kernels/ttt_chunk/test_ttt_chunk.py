@@ -33,17 +33,17 @@ def run(arrays, **options):
     order=st.sampled_from(ORDERS),
 )
 def test_forward_equals_the_loops(seed, rows, length, heads, width, values, size, order):
-    arrays = oracle.arrays(seed, rows, length, heads, width, values)
-    found = run(arrays, chunk_size=size, inclusive=order[0], hebbian=order[1])
-    wanted = oracle.update(*arrays, size, *order)
-    for one, other in zip(found, wanted, strict=True):
-        np.testing.assert_allclose(np.array(one), other, atol=2e-5 * max(1.0, np.abs(other).max()))
+    arrays = oracle.random_arrays(seed, rows, length, heads, width, values)
+    actual = run(arrays, chunk_size=size, inclusive=order[0], hebbian=order[1])
+    expected = oracle.ttt_update(*arrays, size, *order)
+    for array, reference in zip(actual, expected, strict=True):
+        np.testing.assert_allclose(np.array(array), reference, atol=2e-5 * max(1.0, np.abs(reference).max()))
 
 
 @orders
 @pytest.mark.parametrize(("length", "size"), [(37, 16), (50, 7), (9, 1), (5, 16)])
 def test_gradients_equal_float64_differences(inclusive, hebbian, length, size):
-    arrays = oracle.arrays(length, 2, length, 2, 8, 6)
+    arrays = oracle.random_arrays(length, 2, length, 2, 8, 6)
     draw = np.random.default_rng(1)
     weight_y, weight_state = draw.standard_normal(arrays[2].shape), draw.standard_normal(arrays[4].shape)
 
@@ -54,7 +54,7 @@ def test_gradients_equal_float64_differences(inclusive, hebbian, length, size):
         return (y * mx.array(weight_y, mx.float32)).sum() + (state * mx.array(weight_state, mx.float32)).sum()
 
     def exact(arrays):
-        y, state = oracle.update(*arrays, size, inclusive, hebbian)
+        y, state = oracle.ttt_update(*arrays, size, inclusive, hebbian)
         return (y * weight_y).sum() + (state * weight_state).sum()
 
     gradients = mx.grad(loss, argnums=range(6))(*map(mx.array, arrays))
@@ -72,7 +72,7 @@ def test_gradients_equal_float64_differences(inclusive, hebbian, length, size):
 
 
 def test_a_change_leaves_every_output_before_its_chunks_end_bit_equal():
-    q, k, v, eta, state, retention = oracle.arrays(2, length=64)
+    q, k, v, eta, state, retention = oracle.random_arrays(2, length=64)
     before, _ = run((q, k, v, eta, state, retention))
     for which in (1, 2, 3):
         arrays = [q, k.copy(), v.copy(), eta.copy(), state, retention]
@@ -83,7 +83,7 @@ def test_a_change_leaves_every_output_before_its_chunks_end_bit_equal():
 
 
 def test_the_inclusive_order_sees_its_own_frame_and_no_later_one():
-    q, k, v, eta, state, retention = oracle.arrays(2, length=64)
+    q, k, v, eta, state, retention = oracle.random_arrays(2, length=64)
     before, _ = run((q, k, v, eta, state, retention), inclusive=True)
     later = v.copy()
     later[:, 20:] += 1.0
@@ -93,7 +93,7 @@ def test_the_inclusive_order_sees_its_own_frame_and_no_later_one():
 
 @orders
 def test_streaming_in_pieces_equals_the_whole_bit_for_bit(inclusive, hebbian):
-    q, k, v, eta, state, retention = oracle.arrays(3, length=75)
+    q, k, v, eta, state, retention = oracle.random_arrays(3, length=75)
     options = {"inclusive": inclusive, "hebbian": hebbian}
     whole, last = run((q, k, v, eta, state, retention), **options)
     pieces, begin = [], 0
@@ -106,14 +106,14 @@ def test_streaming_in_pieces_equals_the_whole_bit_for_bit(inclusive, hebbian):
 
 
 def test_chunks_of_one_frame_are_the_delta_rule_of_mlx():
-    q, k, v, eta, state, _ = map(mx.array, oracle.arrays(4, 2, 40, 2, 64, 64))
+    q, k, v, eta, state, _ = map(mx.array, oracle.random_arrays(4, 2, 40, 2, 64, 64))
     y, last = ttt_chunk(q, k, v, eta, state, chunk_size=1, inclusive=True, backend="reference")
-    other, other_last = mx.fast.gated_delta_update(q, k, v, mx.ones_like(eta), eta, state.swapaxes(-1, -2))
-    assert mx.abs(y - other).max() < 1e-5 and mx.abs(last - other_last.swapaxes(-1, -2)).max() < 1e-5
+    expected, expected_last = mx.fast.gated_delta_update(q, k, v, mx.ones_like(eta), eta, state.swapaxes(-1, -2))
+    assert mx.abs(y - expected).max() < 1e-5 and mx.abs(last - expected_last.swapaxes(-1, -2)).max() < 1e-5
 
 
 def test_an_utterance_knows_nothing_of_its_neighbours():
-    arrays = oracle.arrays(5, rows=4)
+    arrays = oracle.random_arrays(5, rows=4)
     order = np.array([2, 0, 3, 1])
     y, state = run(arrays)
     permuted_y, permuted_state = run([x[order] for x in arrays[:5]] + [arrays[5]])
@@ -122,40 +122,40 @@ def test_an_utterance_knows_nothing_of_its_neighbours():
 
 
 def test_without_steps_nothing_is_learnt():
-    q, k, v, eta, state, _ = oracle.arrays(6)
+    q, k, v, eta, state, _ = oracle.random_arrays(6)
     y, last = ttt_chunk(*map(mx.array, (q, k, v, 0 * eta, state)), backend="reference")
     assert mx.array_equal(last, mx.array(state))
     np.testing.assert_allclose(np.array(y), np.einsum("bthd,bhde->bthe", q, state), atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", [mx.float16, mx.bfloat16])
-def test_half_precision_inputs_keep_a_float32_state(kind):
-    arrays = oracle.arrays(7, length=40)
-    halves = [mx.array(x).astype(kind) for x in arrays[:3]]
+@pytest.mark.parametrize("dtype", [mx.float16, mx.bfloat16])
+def test_half_precision_inputs_keep_a_float32_state(dtype):
+    arrays = oracle.random_arrays(7, length=40)
+    halves = [mx.array(x).astype(dtype) for x in arrays[:3]]
     rest = list(map(mx.array, arrays[3:5]))
     y, last = ttt_chunk(*halves, *rest, backend="reference")
     exact = [np.array(x.astype(mx.float32)) for x in halves]
-    wanted, wanted_last = oracle.update(*exact, *arrays[3:5], np.ones(2), 16)
-    assert y.dtype == kind and last.dtype == mx.float32
-    np.testing.assert_allclose(np.array(last), wanted_last, atol=1e-5)
-    np.testing.assert_allclose(np.array(y.astype(mx.float32)), wanted, rtol=1e-2, atol=1e-2)
+    expected, expected_last = oracle.ttt_update(*exact, *arrays[3:5], np.ones(2), 16)
+    assert y.dtype == dtype and last.dtype == mx.float32
+    np.testing.assert_allclose(np.array(last), expected_last, atol=1e-5)
+    np.testing.assert_allclose(np.array(y.astype(mx.float32)), expected, rtol=1e-2, atol=1e-2)
     gradient = mx.grad(lambda q: ttt_chunk(q, *halves[1:], *rest, backend="reference")[0].astype(mx.float32).sum())
-    assert gradient(halves[0]).dtype == kind
+    assert gradient(halves[0]).dtype == dtype
 
 
 @pytest.mark.expensive
 def test_memory_of_the_gradient_grows_with_the_root_of_the_chunks():
     def peak(length):
-        q, k, v, eta, state, _ = map(mx.array, oracle.arrays(8, 1, length, 1, 64, 64))
+        q, k, v, eta, state, _ = map(mx.array, oracle.random_arrays(8, 1, length, 1, 64, 64))
         mx.eval(q, k, v, eta, state)
-        begun = mx.get_active_memory()
+        start = mx.get_active_memory()
         mx.reset_peak_memory()
         mx.eval(
             mx.grad(lambda *x: ttt_chunk(*x, chunk_size=1, backend="reference")[0].sum(), argnums=range(5))(
                 q, k, v, eta, state
             )
         )
-        return mx.get_peak_memory() - begun, length * state.nbytes
+        return mx.get_peak_memory() - start, length * state.nbytes
 
     used, every_state = peak(4096)
     assert used < every_state / 5  # the root takes an eighth, as MLX frees; all, forwards and backwards, would be 2
@@ -163,22 +163,22 @@ def test_memory_of_the_gradient_grows_with_the_root_of_the_chunks():
 
 @pytest.mark.expensive
 def test_compiled_and_plain_steps_are_equal():
-    arrays = list(map(mx.array, oracle.arrays(9)[:5]))
+    arrays = list(map(mx.array, oracle.random_arrays(9)[:5]))
     step = mx.value_and_grad(lambda *x: (ttt_chunk(*x)[0] ** 2).sum(), argnums=range(5))
     plain, compiled = step(*arrays), mx.compile(step)(*arrays)
-    for one, other in zip((plain[0], *plain[1]), (compiled[0], *compiled[1]), strict=True):
-        assert mx.allclose(one, other, atol=1e-5)
+    for array, reference in zip((plain[0], *plain[1]), (compiled[0], *compiled[1]), strict=True):
+        assert mx.allclose(array, reference, atol=1e-5)
 
 
 @pytest.mark.parametrize("which", range(5))
 def test_arrays_that_do_not_fit_are_refused(which):
-    arrays = list(map(mx.array, oracle.arrays(10)[:5]))
+    arrays = list(map(mx.array, oracle.random_arrays(10)[:5]))
     arrays[which] = arrays[which][..., :-1]
-    with pytest.raises(UsageError, match="do not fit together"):
+    with pytest.raises(UsageError, match="inconsistent shapes"):
         ttt_chunk(*arrays)
 
 
 @pytest.mark.parametrize("options", [{"chunk_size": 0}, {"retention": mx.ones((3,))}, {"backend": "cpu"}])
 def test_options_that_cannot_be_are_refused(options):
     with pytest.raises(UsageError):
-        ttt_chunk(*map(mx.array, oracle.arrays(11)[:5]), **options)
+        ttt_chunk(*map(mx.array, oracle.random_arrays(11)[:5]), **options)

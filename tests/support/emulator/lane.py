@@ -20,7 +20,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from thunder.kernels.gpu_launch import Kernel, Launch
+from thunder.kernels.gpu_launch import GpuKernel, KernelLaunch
 
 FOLDER = Path(__file__).parent
 CACHE = Path(tempfile.gettempdir()) / f"metal-lane-{os.getuid()}"
@@ -63,7 +63,7 @@ class Lane:
     rewrite: dict[str, str] = field(default_factory=dict)  # kernel name -> text to run in its place
     runs: int = 0
 
-    def run(self, kernel: Kernel, backend: str, inputs: Any, launch: Launch) -> list[mx.array]:
+    def run(self, kernel: GpuKernel, backend: str, inputs: Any, launch: KernelLaunch) -> list[mx.array]:
         """The outputs as a GPU would leave them; raises Found."""
         mx.eval(*inputs)
         program = self.program(kernel, inputs, launch)
@@ -80,15 +80,15 @@ class Lane:
             "UBSAN_OPTIONS": "halt_on_error=1",
         }
         environment.pop("LD_PRELOAD", None)
-        ended = subprocess.run([program], input=b"".join(blob), capture_output=True, env=environment, timeout=TIMEOUT)
+        process = subprocess.run([program], input=b"".join(blob), capture_output=True, env=environment, timeout=TIMEOUT)
         self.runs += 1
-        if ended.returncode:
-            raise Found(f"{kernel.name}: exit {ended.returncode}: {ended.stderr.decode(errors='replace')[:3000]}")
-        return unpacked(ended.stdout, launch)
+        if process.returncode:
+            raise Found(f"{kernel.name}: exit {process.returncode}: {process.stderr.decode(errors='replace')[:3000]}")
+        return unpacked(process.stdout, launch)
 
-    def program(self, kernel: Kernel, inputs: Any, launch: Launch) -> Path:
+    def program(self, kernel: GpuKernel, inputs: Any, launch: KernelLaunch) -> Path:
         """The executable for this kernel, these constants and this build; compiled once."""
-        text = self.rewrite.get(kernel.name, kernel.text())
+        text = self.rewrite.get(kernel.name, kernel.source_text())
         source = harness(signature(kernel, text, inputs, launch), kernel, text, inputs, launch)
         shared = "".join((FOLDER / name).read_text() for name in ("metal_shim.h", "runtime.h", "runtime.cpp"))
         common = [self.compiler, "-std=c++17", f"-I{FOLDER}", "-w"]
@@ -98,13 +98,13 @@ class Lane:
         if "clang" in self.compiler and self.build == "asan":
             strict.append("-fno-sanitize=function")
         name = digest(source, shared, *common, *strict, *FLAGS[self.build])
-        place = CACHE / f"{name}.cpp"
+        source_file = CACHE / f"{name}.cpp"
         if not (CACHE / name).exists():
             CACHE.mkdir(exist_ok=True)
-            beside = place.with_suffix(f".{os.getpid()}")  # another worker may be compiling the same text
+            beside = source_file.with_suffix(f".{os.getpid()}")  # another worker may be compiling the same text
             beside.write_text(source)
-            os.replace(beside, place)
-        make([*common, *strict, *FLAGS[self.build], str(place), str(runtime)], CACHE / name)
+            os.replace(beside, source_file)
+        make([*common, *strict, *FLAGS[self.build], str(source_file), str(runtime)], CACHE / name)
         return CACHE / name
 
 
@@ -120,7 +120,7 @@ def packed(content: bytes, written: bool) -> bytes:
     return struct.pack("<qi", len(content), written) + content
 
 
-def unpacked(content: bytes, launch: Launch) -> list[mx.array]:
+def unpacked(content: bytes, launch: KernelLaunch) -> list[mx.array]:
     """The outputs that the harness wrote, one behind the other."""
     arrays, begin = [], 0
     for shape, kind in zip(launch.shapes, launch.dtypes, strict=True):
@@ -142,14 +142,14 @@ def make(command: list[str], target: Path) -> None:
     CACHE.mkdir(exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=CACHE, delete=False) as beside:
         pass
-    ended = subprocess.run([*command, "-o", beside.name], capture_output=True, text=True, timeout=TIMEOUT)
-    if ended.returncode:
+    process = subprocess.run([*command, "-o", beside.name], capture_output=True, text=True, timeout=TIMEOUT)
+    if process.returncode:
         os.unlink(beside.name)
-        raise Found(f"does not compile: {ended.stderr[:3000]}")
+        raise Found(f"does not compile: {process.stderr[:3000]}")
     os.replace(beside.name, target)
 
 
-def signature(kernel: Kernel, text: str, inputs: Any, launch: Launch) -> str:
+def signature(kernel: GpuKernel, text: str, inputs: Any, launch: KernelLaunch) -> str:
     """The whole text as MLX writes it around a body (mlx/backend/metal/custom_kernel.cpp)."""
     shapes = [f"{name}{part}" for name in kernel.inputs for part in ("_shape", "_strides", "_ndim")]
     assert not any(name in text for name in shapes), "MLX would add arguments for shapes and strides"
@@ -170,7 +170,7 @@ def signature(kernel: Kernel, text: str, inputs: Any, launch: Launch) -> str:
     return head + ",\n".join(parameters) + f") {{\n{text}\n}}\n"
 
 
-def instance(launch: Launch) -> str:
+def instance(launch: KernelLaunch) -> str:
     """The constants as template arguments."""
     return ", ".join(str(int(value)) if isinstance(value, int) else TYPES[value] for _, value in launch.constants)
 
@@ -178,7 +178,7 @@ def instance(launch: Launch) -> str:
 THREADGROUP = re.compile(r"\bthreadgroup\s+(\w+)\s+(\w+)\s*((?:\[[^\];]*\]\s*)+);")
 
 
-def harness(whole: str, kernel: Kernel, text: str, inputs: Any, launch: Launch) -> str:
+def harness(whole: str, kernel: GpuKernel, text: str, inputs: Any, launch: KernelLaunch) -> str:
     """A program that reads the buffers, runs every group and writes the outputs."""
     # threadgroup arrays become places in the group's arena; nothing else of the text changes
     whole = THREADGROUP.sub(lambda m: f"auto& {m[2]} = emu::tg_alloc<{m[1]}{m[3].strip()}>(__LINE__);", whole)

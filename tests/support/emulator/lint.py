@@ -11,7 +11,7 @@ from typing import Any
 import mlx.core as mx
 
 from emulator.lane import TIMEOUT, TYPES, signature
-from thunder.kernels.gpu_launch import Kernel, Launch
+from thunder.kernels.gpu_launch import GpuKernel, KernelLaunch
 
 FOLDER = Path(__file__).parent
 CLANG = next((found for name in ("clang++", "clang++-19", "clang++-16") if (found := shutil.which(name))), "")
@@ -34,12 +34,12 @@ def words(text: str) -> list[str]:
     return [name for name, pattern in REFUSED.items() if re.search(pattern, text)]
 
 
-def front(kernel: Kernel, text: str, inputs: Any, launch: Launch) -> str:
+def front(kernel: GpuKernel, text: str, inputs: Any, launch: KernelLaunch) -> str:
     """What clang's front end for OpenCL C++ says of address spaces and types; empty where it has nothing to say."""
     whole = signature(kernel, text, inputs, launch)
     whole = re.sub(r"template <[^>]*>\n(?=\[\[kernel\]\])", "", whole).replace("[[kernel]] void", "__kernel void")
     whole = re.sub(r"\[\[\w+(?:\(\w*\))?\]\]", "", whole)
-    known = "".join(
+    constants = "".join(
         f"enum {{ {name} = {int(value)} }};\n" if isinstance(value, int) else f"typedef {TYPES[value]} {name};\n"
         for name, value in launch.constants
     )
@@ -49,12 +49,12 @@ def front(kernel: Kernel, text: str, inputs: Any, launch: Launch) -> str:
         "-Wextra", "-Werror", "-Wdouble-promotion", "-Wno-unused", "-Wno-sign-compare", "-Wno-gcc-compat",
         f"-I{FOLDER}", "-",
     ]  # fmt: skip
-    source = f'#include "front.h"\n{known}#line 1 "kernel.metal"\n{whole}'
-    ended = subprocess.run(command, input=source, capture_output=True, text=True, timeout=TIMEOUT)
-    return ended.stderr if ended.returncode else ""
+    source = f'#include "front.h"\n{constants}#line 1 "kernel.metal"\n{whole}'
+    process = subprocess.run(command, input=source, capture_output=True, text=True, timeout=TIMEOUT)
+    return process.stderr if process.returncode else ""
 
 
-def example(kernel: Kernel, kind: mx.Dtype = mx.float32) -> Launch:
+def example(kernel: GpuKernel, kind: mx.Dtype = mx.float32) -> KernelLaunch:
     """A launch to look at a text with."""
     constants: dict[str, Any] = {"TG": 64, "STATES": 64}
     if kernel.name.startswith("ttt"):
@@ -62,13 +62,13 @@ def example(kernel: Kernel, kind: mx.Dtype = mx.float32) -> Launch:
     if kernel.name == "ctc_sweep":
         constants = {"TG": 64}
     outputs = len(kernel.outputs)
-    return Launch(tuple(constants.items()), (64, 1, 1), (64, 1, 1), ((1,),) * outputs, (mx.float32,) * outputs)
+    return KernelLaunch(tuple(constants.items()), (64, 1, 1), (64, 1, 1), ((1,),) * outputs, (mx.float32,) * outputs)
 
 
-INTEGERS = ("sizes", "states", "frames", "counts")
+INTEGERS = ("sizes", "states", "frame_counts", "state_counts")
 
 
-def example_inputs(kernel: Kernel, kind: mx.Dtype = mx.float32) -> list[mx.array]:
+def example_inputs(kernel: GpuKernel, kind: mx.Dtype = mx.float32) -> list[mx.array]:
     """Arrays of the right types; one longer than MLX's constant space, but for the sizes."""
     arrays = []
     for name in kernel.inputs:

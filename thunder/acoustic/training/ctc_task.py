@@ -31,7 +31,7 @@ class AcousticTask:
         self.rows = len(prepared.train)
         self.lengths: Sequence[int] | None = [one.frames for one in prepared.train]
         # on the CPU the fast CTC is no MLX operation, and cannot be part of a compiled step
-        self.compiled = dispatch.present()[0] in ("metal", "cuda")
+        self.compiled = dispatch.available_backends()[0] in ("metal", "cuda")
         store = prepared.features.stores[0]
         self.origin = head_file.Origin(settings, store.width, store.recipe.resolved(), store.recipe_digest)
         mx.random.seed(settings.seed)

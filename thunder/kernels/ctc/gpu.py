@@ -1,4 +1,4 @@
-"""CTC on a GPU in two launches: the sweep over frames, then the gradient of all frames at once."""
+"""CTC on a GPU in two launches: a sweep over the frames, then the gradient of all frames at once."""
 
 from __future__ import annotations
 
@@ -7,30 +7,30 @@ from pathlib import Path
 import mlx.core as mx
 
 from thunder.kernels import gpu_launch
-from thunder.kernels.ctc.problem import IMPOSSIBLE, pose
-from thunder.kernels.gpu_launch import SIMD, Kernel, Launch, whole
+from thunder.kernels.ctc.sanitized_batch import LOG_ZERO_THRESHOLD, sanitize_batch
+from thunder.kernels.gpu_launch import SIMD_WIDTH, GpuKernel, KernelLaunch, round_up
 
 FOLDER = Path(__file__).parent
-SWEEP = Kernel(
+SWEEP = GpuKernel(
     "ctc_sweep",
-    ("log_probs", "states", "frames", "counts", "sizes"),
-    ("paths", "likelihood"),
+    ("log_probs", "states", "frame_counts", "state_counts", "sizes"),
+    ("path_weights", "likelihood"),
     FOLDER / "sweep.metal",
 )
-GRADIENT = Kernel(
+GRADIENT = GpuKernel(
     "ctc_gradient",
-    ("log_probs", "states", "frames", "counts", "paths", "sizes"),
+    ("log_probs", "states", "frame_counts", "state_counts", "path_weights", "sizes"),
     ("gradient",),
     FOLDER / "gradient.metal",
 )
-THREADS = 1024  # of a group; one for each state
-GROUP = 64  # threads for one frame's gradient
+MAX_STATES = 1024  # threads of a threadgroup; one for each state
+GRADIENT_THREADS = 64  # threads that compute the gradient of one frame
 
 
-def refused(longest: int) -> dict[str, str]:
-    """Why the texts cannot take this many labels, for each GPU backend; empty where they can."""
-    states = 2 * longest + 1
-    reason = f"{states} states are more than a group's {THREADS} threads" if states > THREADS else ""
+def unsupported_reasons(max_labels: int) -> dict[str, str]:
+    """Why the kernels cannot take this many labels, for each GPU backend; empty when they can."""
+    states = 2 * max_labels + 1
+    reason = f"{states} states are more than a group's {MAX_STATES} threads" if states > MAX_STATES else ""
     return dict.fromkeys(("metal", "cuda"), reason) if reason else {}
 
 
@@ -42,27 +42,27 @@ def loss_and_gradient(
     blank: int,
     backend: str,
 ) -> tuple[mx.array, mx.array]:
-    """(losses [B], their gradient in the logits [B, T, V]), both float32; arguments as for `ctc_loss`."""
-    problem = pose(logits, frame_lengths, labels, label_lengths, blank)
-    (rows, length, size), states = logits.shape, problem.states.shape[1]
-    threads = whole(states, SIMD)
-    sizes = mx.array([rows, length, size, states, blank], dtype=mx.int32)
-    inputs = (problem.log_probs, problem.states, problem.frames, problem.counts)
+    """(losses [B], gradient of each in the logits [B, T, V]), both float32; arguments as for `ctc_loss`."""
+    batch = sanitize_batch(logits, frame_lengths, labels, label_lengths, blank)
+    (rows, frames, outputs), states = logits.shape, batch.states.shape[1]
+    threads = round_up(states, SIMD_WIDTH)
+    sizes = mx.array([rows, frames, outputs, states, blank], dtype=mx.int32)
+    inputs = (batch.log_probs, batch.states, batch.frame_counts, batch.state_counts)
 
-    sweep = Launch(
+    sweep_launch = KernelLaunch(
         constants=(("TG", threads),),
         grid=(threads, 2, rows),
         threadgroup=(threads, 1, 1),
-        shapes=((2, rows, length, states), (rows,)),
+        shapes=((2, rows, frames, states), (rows,)),
         dtypes=(mx.float32, mx.float32),
     )
-    paths, likelihood = gpu_launch.run(SWEEP, backend, (*inputs, sizes), sweep)
-    differentiate = Launch(
-        constants=(("TG", GROUP), ("STATES", threads)),
-        grid=(GROUP, length, rows),
-        threadgroup=(GROUP, 1, 1),
-        shapes=((rows, length, size),),
+    path_weights, likelihood = gpu_launch.launch_kernel(SWEEP, backend, (*inputs, sizes), sweep_launch)
+    gradient_launch = KernelLaunch(
+        constants=(("TG", GRADIENT_THREADS), ("STATES", threads)),
+        grid=(GRADIENT_THREADS, frames, rows),
+        threadgroup=(GRADIENT_THREADS, 1, 1),
+        shapes=((rows, frames, outputs),),
         dtypes=(mx.float32,),
     )
-    (gradient,) = gpu_launch.run(GRADIENT, backend, (*inputs, paths, sizes), differentiate)
-    return problem.finish(mx.where(likelihood < IMPOSSIBLE, mx.inf, -likelihood), gradient)
+    (gradient,) = gpu_launch.launch_kernel(GRADIENT, backend, (*inputs, path_weights, sizes), gradient_launch)
+    return batch.mask_rows(mx.where(likelihood < LOG_ZERO_THRESHOLD, mx.inf, -likelihood), gradient)

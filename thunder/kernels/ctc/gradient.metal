@@ -1,5 +1,5 @@
-  // One group for each frame: probabilities of the states, normalised within the frame, then each thread adds up the
-  // states of its outputs: no atomics, the same bits every time.
+  // One group for each frame: probabilities of the states, normalized within the frame; then each thread sums the
+  // states of its outputs. No atomics, so every run gives the same bits.
   const int B = sizes[0];
   const int T = sizes[1];
   const int V = sizes[2];
@@ -7,12 +7,12 @@
   const uint s = thread_index_in_threadgroup;
   const uint t = threadgroup_position_in_grid.y;
   const uint b = threadgroup_position_in_grid.z;
-  const int count = counts[b];
-  threadgroup float shares[STATES];
+  const int count = state_counts[b];
+  threadgroup float occupancies[STATES];
   threadgroup int labels[STATES];
   threadgroup float tops[TG / 32];
   threadgroup float sums[TG / 32];
-  if (int(t) >= frames[b]) {  // the whole group leaves
+  if (int(t) >= frame_counts[b]) {  // the whole group returns
     for (uint v = s; v < uint(V); v += TG) {
       gradient[(b * T + t) * V + v] = 0.0f;
     }
@@ -21,10 +21,10 @@
   float top = -4e30f;
   for (int i = s; i < count; i += TG) {
     labels[i] = states[b * S + i];
-    const float ahead = paths[(b * T + t) * S + i];
-    const float back = paths[((B + b) * T + t) * S + i];
-    shares[i] = ahead + back - log_probs[(b * T + t) * V + labels[i]];
-    top = metal::max(top, shares[i]);
+    const float forward = path_weights[(b * T + t) * S + i];
+    const float backward = path_weights[((B + b) * T + t) * S + i];
+    occupancies[i] = forward + backward - log_probs[(b * T + t) * V + labels[i]];
+    top = metal::max(top, occupancies[i]);
   }
   top = metal::simd_max(top);
   if (thread_index_in_simdgroup == 0) {
@@ -37,8 +37,8 @@
   }
   float sum = 0.0f;
   for (int i = s; i < count; i += TG) {
-    shares[i] = metal::exp(shares[i] - top);
-    sum += shares[i];
+    occupancies[i] = metal::exp(occupancies[i] - top);
+    sum += occupancies[i];
   }
   sum = metal::simd_sum(sum);
   if (thread_index_in_simdgroup == 0) {
@@ -50,9 +50,9 @@
     sum += sums[g];
   }
   for (uint v = s; v < uint(V); v += TG) {
-    float spoken = 0.0f;
+    float label_probability = 0.0f;
     for (int i = 0; i < count; ++i) {
-      spoken += labels[i] == int(v) ? shares[i] : 0.0f;
+      label_probability += labels[i] == int(v) ? occupancies[i] : 0.0f;
     }
-    gradient[(b * T + t) * V + v] = metal::exp(log_probs[(b * T + t) * V + v]) - spoken / sum;
+    gradient[(b * T + t) * V + v] = metal::exp(log_probs[(b * T + t) * V + v]) - label_probability / sum;
   }

@@ -1,4 +1,4 @@
-"""The two scans on a GPU, with the shapes and the layout that `reference` has."""
+"""The two scans on a GPU, with the shapes and the layout of `reference`."""
 
 from __future__ import annotations
 
@@ -9,63 +9,67 @@ from typing import Any
 import mlx.core as mx
 
 from thunder.kernels import gpu_launch
-from thunder.kernels.gpu_launch import SIMD, THREADGROUP_BYTES, Kernel, Launch, whole
+from thunder.kernels.gpu_launch import SIMD_WIDTH, THREADGROUP_BYTES, GpuKernel, KernelLaunch, round_up
 
 FOLDER = Path(__file__).parent
-AHEAD = Kernel(
-    "ttt_chunk_ahead",
+FORWARD = GpuKernel(
+    "ttt_chunk_forward",
     ("q", "k", "v", "eta", "retention", "state", "sizes"),
-    ("read", "keyed", "last", "kept"),
-    FOLDER / "ahead.metal",
+    ("q_state", "k_state", "last_state", "saved_states"),
+    FOLDER / "forward.metal",
 )
-BACK = Kernel(
-    "ttt_chunk_back",
-    ("q", "k", "eta", "retention", "dy", "own", "dstate", "sizes"),
-    ("u", "gradients", "first"),
-    FOLDER / "back.metal",
+BACKWARD = GpuKernel(
+    "ttt_chunk_backward",
+    ("q", "k", "eta", "retention", "dy", "intra_chunk", "dstate", "sizes"),
+    ("u", "state_gradients", "first_gradient"),
+    FOLDER / "backward.metal",
 )
-WIDEST, LONGEST = 256, 32  # D and C; C values of a row's errors live in registers
-PER_LANE = 32  # state floats that one lane holds
-GROUP = 256  # threads of a group at most
-HALVES = (mx.float16, mx.bfloat16)
+MAX_HEAD_DIM, MAX_CHUNK_SIZE = 256, 32  # D and C; a row's C errors are in registers
+MAX_PER_LANE = 32  # state floats of one lane
+MAX_THREADS = 256  # threads of a threadgroup
+HALF_TYPES = (mx.float16, mx.bfloat16)
 
 
-def refused(width: int, size: int) -> dict[str, str]:
-    """Why the texts cannot take this D and C, for each GPU backend; empty where they can."""
+def unsupported_reasons(width: int, chunk_size: int) -> dict[str, str]:
+    """Why the kernels cannot take this D and C, for each GPU backend; empty when they can."""
     reason = ""
-    if width % SIMD or not SIMD <= width <= WIDEST:
-        reason = f"D = {width} is no multiple of {SIMD} up to {WIDEST}"
-    elif size > LONGEST or (size * width + size) * 4 + width * 4 > THREADGROUP_BYTES:
-        reason = f"a chunk of {size} x {width} does not fit a threadgroup's memory or registers"
+    if width % SIMD_WIDTH or not SIMD_WIDTH <= width <= MAX_HEAD_DIM:
+        reason = f"D = {width} is not a multiple of {SIMD_WIDTH} up to {MAX_HEAD_DIM}"
+    elif chunk_size > MAX_CHUNK_SIZE or (chunk_size * width + chunk_size) * 4 + width * 4 > THREADGROUP_BYTES:
+        reason = f"a chunk of {chunk_size} x {width} does not fit a threadgroup's memory or registers"
     return dict.fromkeys(("metal", "cuda"), reason) if reason else {}
 
 
-def constants(width: int, values: int, size: int, kind: mx.Dtype, hebbian: bool) -> tuple[tuple[str, Any], ...]:
-    """What the texts are compiled for: lanes P of a row, threads TG of a group, whether the queries are staged too."""
-    lanes = 1  # a power of two: lanes find their partners by exclusive or
-    while width // lanes > PER_LANE or width % lanes:
+def template_constants(
+    width: int, values: int, chunk_size: int, dtype: mx.Dtype, hebbian: bool
+) -> tuple[tuple[str, Any], ...]:
+    """Template constants: lanes P of a row, threads TG of a group, STAGED (threadgroup memory holds the queries)."""
+    lanes = 1  # a power of two: lanes exchange values by exclusive or of their indices
+    while width // lanes > MAX_PER_LANE or width % lanes:
         lanes *= 2
-    group = min(GROUP, whole(values * lanes, SIMD))
-    staged = (2 * size * width + size) * 4 <= THREADGROUP_BYTES
-    sizes = [("D", width), ("C", size), ("P", lanes), ("TG", group), ("STAGED", staged), ("HEBBIAN", hebbian)]
-    return (("InT", kind), *sizes)
+    threads = min(MAX_THREADS, round_up(values * lanes, SIMD_WIDTH))
+    staged = (2 * chunk_size * width + chunk_size) * 4 <= THREADGROUP_BYTES
+    sizes = [("D", width), ("C", chunk_size), ("P", lanes), ("TG", threads), ("STAGED", staged), ("HEBBIAN", hebbian)]
+    return (("InT", dtype), *sizes)
 
 
 def common_type(*arrays: mx.array) -> tuple[list[mx.array], mx.Dtype]:
-    """The arrays in their common half type, or else in float32."""
-    kinds = {x.dtype for x in arrays}
-    kind = kinds.pop() if len(kinds) == 1 and arrays[0].dtype in HALVES else mx.float32
-    return [x.astype(kind) for x in arrays], kind
+    """The arrays in their common half-precision type, otherwise in float32."""
+    dtypes = {x.dtype for x in arrays}
+    dtype = dtypes.pop() if len(dtypes) == 1 and arrays[0].dtype in HALF_TYPES else mx.float32
+    return [x.astype(dtype) for x in arrays], dtype
 
 
-def start(forms: tuple[tuple[str, Any], ...], rows: int, values: int, shapes: tuple[gpu_launch.Shape, ...]) -> Launch:
-    """Groups over the rows of the state in x, over batch and heads in z."""
-    group, lanes = (dict(forms)[name] for name in ("TG", "P"))
-    grid = (math.ceil(values * lanes / group) * group, 1, rows)
-    return Launch(forms, grid, (group, 1, 1), shapes, (mx.float32,) * len(shapes))
+def scan_launch(
+    constants: tuple[tuple[str, Any], ...], rows: int, values: int, shapes: tuple[gpu_launch.ArrayShape, ...]
+) -> KernelLaunch:
+    """A launch over the rows of the state in x, and over batch and heads in z."""
+    threads, lanes = (dict(constants)[name] for name in ("TG", "P"))
+    grid = (math.ceil(values * lanes / threads) * threads, 1, rows)
+    return KernelLaunch(constants, grid, (threads, 1, 1), shapes, (mx.float32,) * len(shapes))
 
 
-def ahead(
+def forward(
     q: mx.array,
     k: mx.array,
     v: mx.array,
@@ -73,45 +77,46 @@ def ahead(
     retention: mx.array,
     state: mx.array,
     *,
-    size: int,
-    every: int,
+    chunk_size: int,
+    checkpoint_every: int,
     hebbian: bool,
     backend: str,
 ) -> tuple[mx.array, mx.array, mx.array, mx.array]:
-    """As `reference.ahead`."""
+    """Same as `reference.forward`."""
     (rows, length, heads, width), values = q.shape, v.shape[3]
-    (q, k, v), kind = common_type(q, k, v)
-    kept = math.ceil(math.ceil(length / size) / every)
-    sizes = mx.array([length, heads, values, every], dtype=mx.int32)
+    (q, k, v), dtype = common_type(q, k, v)
+    saved = math.ceil(math.ceil(length / chunk_size) / checkpoint_every)
+    sizes = mx.array([length, heads, values, checkpoint_every], dtype=mx.int32)
     frames, states = (rows, length, heads, values), (rows, heads, values, width)
-    forms = constants(width, values, size, kind, hebbian)
-    began = start(forms, rows * heads, values, (frames, frames, states, (rows, heads, kept, values, width)))
+    constants = template_constants(width, values, chunk_size, dtype, hebbian)
+    launch = scan_launch(constants, rows * heads, values, (frames, frames, states, (rows, heads, saved, values, width)))
     inputs = (q, k, v, eta.astype(mx.float32), retention, state.swapaxes(-1, -2), sizes)
-    read, keyed, last, kept_states = gpu_launch.run(AHEAD, backend, inputs, began)
-    return read, keyed, last.swapaxes(-1, -2), kept_states.swapaxes(-1, -2)
+    q_state, k_state, last_state, saved_states = gpu_launch.launch_kernel(FORWARD, backend, inputs, launch)
+    return q_state, k_state, last_state.swapaxes(-1, -2), saved_states.swapaxes(-1, -2)
 
 
-def back(
+def backward(
     q: mx.array,
     k: mx.array,
     eta: mx.array,
     retention: mx.array,
     dy: mx.array,
-    own: mx.array,
+    intra_chunk: mx.array,
     dstate: mx.array,
     *,
-    size: int,
+    chunk_size: int,
     hebbian: bool,
     backend: str,
 ) -> tuple[mx.array, mx.array, mx.array]:
-    """As `reference.back`."""
+    """Same as `reference.backward`."""
     (rows, length, heads, width), values = q.shape, dy.shape[3]
-    (q, k), kind = common_type(q, k)
-    chunks = math.ceil(length / size)
+    (q, k), dtype = common_type(q, k)
+    chunks = math.ceil(length / chunk_size)
     sizes = mx.array([length, heads, values], dtype=mx.int32)
-    forms = constants(width, values, size, kind, hebbian)
+    constants = template_constants(width, values, chunk_size, dtype, hebbian)
     states = (rows, heads, values, width)
-    began = start(forms, rows * heads, values, ((*dy.shape,), (rows, heads, chunks, values, width), states))
-    inputs = (q, k, eta.astype(mx.float32), retention, dy.astype(mx.float32), own, dstate.swapaxes(-1, -2), sizes)
-    u, gradients, first = gpu_launch.run(BACK, backend, inputs, began)
-    return u, gradients.swapaxes(-1, -2), first.swapaxes(-1, -2)
+    launch = scan_launch(constants, rows * heads, values, ((*dy.shape,), (rows, heads, chunks, values, width), states))
+    dy, dstate = dy.astype(mx.float32), dstate.swapaxes(-1, -2)
+    inputs = (q, k, eta.astype(mx.float32), retention, dy, intra_chunk, dstate, sizes)
+    u, state_gradients, first_gradient = gpu_launch.launch_kernel(BACKWARD, backend, inputs, launch)
+    return u, state_gradients.swapaxes(-1, -2), first_gradient.swapaxes(-1, -2)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -26,14 +25,14 @@ def check(
 ) -> None:
     """Compare kernels with their references over all shapes and print timings; exit code 1 where one differs."""
     failed, count = 0, 0
-    for outcome in selfcheck.outcomes(backend):
+    for result in selfcheck.run_selfcheck(backend):
         count += 1
-        failed += not outcome.fine
-        print(json.dumps(asdict(outcome)) if as_json else line_of(outcome), flush=True)
-    here = ", ".join(dispatch.present())
+        failed += not result.agrees
+        print(json.dumps(result.as_dict()) if as_json else format_check(result), flush=True)
+    available = ", ".join(dispatch.available_backends())
     if not as_json:
-        print(f"{count - failed} of {count} agree with their reference; backends here: {here}")
-        if not {"metal", "cuda"} & set(dispatch.present()):
+        print(f"{count - failed} of {count} agree with their reference; backends here: {available}")
+        if not {"metal", "cuda"} & set(dispatch.available_backends()):
             print("no GPU that MLX can use here: the Metal and CUDA texts were not run")
     if failed:
         raise RunFailed(
@@ -41,14 +40,14 @@ def check(
         )
 
 
-def line_of(outcome: selfcheck.Outcome) -> str:
+def format_check(result: selfcheck.KernelCheck) -> str:
     """One outcome as a line: verdict, where, what, how far off, how long."""
-    verdict = "ok     " if outcome.fine else "FAILURE"
-    text = f"{verdict} {outcome.kernel:9} {outcome.backend:5} {outcome.shape}: "
-    if outcome.said:
-        return text + outcome.said.splitlines()[0]
-    text += f"error {outcome.error:.1e}"
-    if outcome.seconds is not None and outcome.reference_seconds is not None:
-        ratio = outcome.reference_seconds / outcome.seconds
-        text += f", {1000 * outcome.seconds:.1f} ms with gradients, {ratio:.1f} times the reference's speed"
+    verdict = "ok     " if result.agrees else "FAILURE"
+    text = f"{verdict} {result.kernel:9} {result.backend:5} {result.shape}: "
+    if result.failure:
+        return text + result.failure.splitlines()[0]
+    text += f"error {result.error:.1e}"
+    if result.seconds is not None and result.reference_seconds is not None:
+        ratio = result.reference_seconds / result.seconds
+        text += f", {1000 * result.seconds:.1f} ms with gradients, {ratio:.1f} times the reference's speed"
     return text

@@ -1,4 +1,4 @@
-// What the kernels' texts use of Metal's standard library, for CUDA. A warp stands for a SIMD-group.
+// CUDA versions of the functions of Metal's standard library that the kernels use. A warp is a SIMD-group.
 typedef unsigned int uint;
 typedef unsigned short ushort;
 namespace metal {

@@ -1,11 +1,10 @@
-  // Forward scan. A group of P lanes owns one row of the transposed state: lane l holds elements l, P + l, 2 P + l, ...
-  // so that neighbouring lanes read neighbouring floats. Rows never meet: no atomics, any order gives the same bits.
-  constexpr int OWN = D / P;
+  // Backward scan of G = dLoss/dState, laid out as in forward.metal. It needs no state:
+  // u = G k + intra_chunk; G <- decay G - (eta u) k + dy q, from the last chunk to the first.
+  constexpr int PER_LANE = D / P;
   constexpr int ROWS = TG / P;
   const int T = sizes[0];
   const int H = sizes[1];
   const int Dv = sizes[2];
-  const int every = sizes[3];
   const uint tid = thread_index_in_threadgroup;
   const uint l = tid % P;
   const uint row = threadgroup_position_in_grid.x * ROWS + tid / P;
@@ -14,19 +13,18 @@
   const uint h = n % uint(H);
   const bool live = row < uint(Dv);
   const int chunks = (T + C - 1) / C;
-  const int kept_chunks = (chunks + every - 1) / every;
 
   threadgroup float ks[C][D];
   threadgroup float qs[STAGED ? C : 1][D];
   threadgroup float es[C];
 
-  float w[OWN];
-  for (int i = 0; i < OWN; ++i) {
-    w[i] = live ? state[(n * Dv + row) * D + i * P + l] : 0.0f;
+  float g[PER_LANE];
+  for (int i = 0; i < PER_LANE; ++i) {
+    g[i] = live ? dstate[(n * Dv + row) * D + i * P + l] : 0.0f;
   }
-  const float keep = retention[h];
+  const float decay = retention[h];
 
-  for (int c = 0; c < chunks; ++c) {
+  for (int c = chunks - 1; c >= 0; --c) {
     const int begin = c * C;
     const int frames = metal::min(int(C), T - begin);
     metal::threadgroup_barrier(metal::mem_flags::mem_threadgroup);
@@ -44,47 +42,45 @@
     }
     metal::threadgroup_barrier(metal::mem_flags::mem_threadgroup);
 
-    if (live && c % every == 0) {
-      for (int i = 0; i < OWN; ++i) {
-        kept[((n * kept_chunks + c / every) * Dv + row) * D + i * P + l] = w[i];
+    if (live) {
+      for (int i = 0; i < PER_LANE; ++i) {
+        state_gradients[((n * chunks + c) * Dv + row) * D + i * P + l] = g[i];
       }
     }
     float e[C];
+    float o[C];
     for (int t = 0; t < C; ++t) {
       float key = 0.0f;
-      float query = 0.0f;
-      if (t < frames) {
-        const uint at = ((b * T + begin + t) * H + h) * D + l;
-        for (int i = 0; i < OWN; ++i) {
-          key += w[i] * ks[t][i * P + l];
-          query += w[i] * (STAGED ? qs[STAGED ? t : 0][i * P + l] : static_cast<float>(q[at + i * P]));
-        }
+      for (int i = 0; i < PER_LANE; ++i) {
+        key += g[i] * ks[t][i * P + l];
       }
       for (int mask = 1; mask < P; mask <<= 1) {
         key += metal::simd_shuffle_xor(key, ushort(mask));
-        query += metal::simd_shuffle_xor(query, ushort(mask));
       }
+      e[t] = 0.0f;
+      o[t] = 0.0f;
       if (t < frames && live) {
         const uint at = ((b * T + begin + t) * H + h) * Dv + row;
+        const float error = key + intra_chunk[at];
         if (l == 0) {
-          read[at] = query;
-          keyed[at] = key;
+          u[at] = error;
         }
-        e[t] = es[t] * ((HEBBIAN ? 0.0f : key) - static_cast<float>(v[at]));
-      } else {
-        e[t] = 0.0f;
+        e[t] = HEBBIAN ? 0.0f : es[t] * error;
+        o[t] = dy[at];
       }
     }
-    for (int i = 0; i < OWN; ++i) {
-      float next = keep * w[i];
-      for (int t = 0; t < C; ++t) {
-        next -= e[t] * ks[t][i * P + l];
+    for (int i = 0; i < PER_LANE; ++i) {
+      float before = decay * g[i];
+      for (int t = 0; t < frames; ++t) {
+        const uint at = ((b * T + begin + t) * H + h) * D + i * P + l;
+        const float query = STAGED ? qs[STAGED ? t : 0][i * P + l] : static_cast<float>(q[at]);
+        before += o[t] * query - e[t] * ks[t][i * P + l];
       }
-      w[i] = next;
+      g[i] = before;
     }
   }
   if (live) {
-    for (int i = 0; i < OWN; ++i) {
-      last[(n * Dv + row) * D + i * P + l] = w[i];
+    for (int i = 0; i < PER_LANE; ++i) {
+      first_gradient[(n * Dv + row) * D + i * P + l] = g[i];
     }
   }

@@ -19,6 +19,7 @@ from session_options import (  # noqa: F401 (hooks of pytest)
     pytest_collection_modifyitems,
     pytest_xdist_auto_num_workers,
 )
+from version_artifacts import workspace  # noqa: F401 (a fixture)
 
 # a shell's background job has Ctrl-C ignored, and so would all that tests start and interrupt
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:

@@ -17,7 +17,6 @@ from thunder.parallel.world import World
 from thunder.runs.records.run_record import RunRecord
 from thunder.training.loop_settings import Circumstances
 
-pytest_plugins = ["version_artifacts"]
 TINY_HEAD = {"width": 16, "layers": 1, "heads": 2, "feed_forward": 16, "kernel": 3, "convolutions": 1}
 
 
@@ -54,6 +53,17 @@ def test_a_lora_run_of_two_ranks_goes_on_to_the_same_adapter(workspace):
     assert (folder.parent / "latest").resolve() == folder
     assert main(["ckpt", "verify", folder.name]) == 0
     assert main(["bundle", "seal", folder.name]) == 0
+
+
+@pytest.mark.parametrize("option", ["--window=5", "--lora-rank=2", "--seed=1", "--no-unsafe-shape", "--iters=90"])
+def test_a_run_does_not_go_on_with_other_options(option, workspace, capsys):
+    assert main(["train", "--resume", "corrector-interrupted", option, "--dry-run"]) == 2
+    assert "was started with other options" in capsys.readouterr().err
+
+
+def test_a_run_goes_on_with_other_circumstances(workspace):
+    circumstances = ["--max-wraps=9", "--stall-after=60", "--prefix-cache=off", "--balance=auto"]
+    assert main(["train", "--resume", "corrector-interrupted", *circumstances, "--dry-run"]) == 0
 
 
 @pytest.mark.timeout(300)

@@ -13,15 +13,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from thunder.cluster.inventory import openblas
-
 VERSION = "version_0.1.0"
 ARTIFACTS = Path(__file__).parents[1] / "data" / VERSION
 EXPECTED = ARTIFACTS / "expected"
 HERE = f"tests/data/{VERSION}"  # the folder as that version's commands named it
 # Names of 0.1.0 that today's files write otherwise, old -> new. An entry here is a decision: today's code must read the
 # old name too, and the tests in tests/test_compatibility_*.py show that it does.
-RENAMED: dict[str, str] = {}
+RENAMED = {
+    "THUNDER_KEEPER": "THUNDER_IS_PRIMARY",  # in the plan's environment of a rank, which the same version's ranks read
+}
 
 
 def expected(name: str) -> Any:
@@ -32,23 +32,30 @@ def expected(name: str) -> Any:
 @pytest.fixture
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The working directory of version 0.1.0: `runs/`, `tests/data/version_0.1.0/`, a private key file."""
-    data = tmp_path / HERE
+    return lay_out(tmp_path, monkeypatch)
+
+
+def lay_out(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Copy the artifacts into a folder as that version had them, and make it the working directory."""
+    data = folder / HERE
     shutil.copytree(ARTIFACTS, data, ignore=shutil.ignore_patterns("runs"))
-    shutil.copytree(ARTIFACTS / "runs", tmp_path / "runs")
+    shutil.copytree(ARTIFACTS / "runs", folder / "runs")
     (data / "agp" / "keys.json").chmod(0o600)
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.chdir(folder)
     for name, value in {
-        "THUNDER_RUNS": tmp_path / "runs",
+        "THUNDER_RUNS": folder / "runs",
         "THUNDER_STATE": data / "state",
         "THUNDER_AGP_KEY_FILE": data / "agp" / "keys.json",
-        "XDG_CACHE_HOME": tmp_path / "cache",
+        "XDG_CACHE_HOME": folder / "cache",
     }.items():
         monkeypatch.setenv(name, str(value))
-    return tmp_path
+    return folder
 
 
 def arithmetic() -> dict[str, str]:
     """What decides the last bits of a result on this machine, apart from the code."""
+    from thunder.cluster.inventory import openblas
+
     library = openblas.find(platform.system())
     core = "none"
     if library is not None:

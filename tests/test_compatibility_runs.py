@@ -17,6 +17,7 @@ from thunder.parallel.world import World
 from thunder.runs.records.run_record import RunRecord
 from thunder.training.loop_settings import Circumstances
 
+pytestmark = pytest.mark.expensive
 TINY_HEAD = {"width": 16, "layers": 1, "heads": 2, "feed_forward": 16, "kernel": 3, "convolutions": 1}
 
 

@@ -87,5 +87,5 @@ def test_answers_that_end_at_once_are_no_text(tmp_path, monkeypatch):
         def propose(self, rows):
             return [Proposal(" ", tokens=1) for _ in rows]
 
-    monkeypatch.setattr(sample_answers.setup, "of_model", lambda *words, **how: (Silent(), None))
+    monkeypatch.setattr(sample_answers.engine_setup, "of_model", lambda *words, **how: (Silent(), None))
     assert sample_answers.of_adapter(tmp_path, EMBEDDED_MODEL).state == "fault"

@@ -173,7 +173,7 @@ def test_parts_hold_every_recording_once(tmp_path):
     source = folder_of(tmp_path / "in", **{name: sound(0.2, seed) for seed, name in enumerate("abcde")})
     for number in (1, 2):
         run(source, tmp_path / "out", part=f"{number}/2")
-    extract.parts.merge(tmp_path / "out")
+    extract.store_parts.merge(tmp_path / "out")
     run(source, tmp_path / "whole")
     merged, whole = (FeatureStore.open(tmp_path / name, verify=True) for name in ("out", "whole"))
     assert [one.id for one in merged.utterances] == ["a", "c", "e", "b", "d"]

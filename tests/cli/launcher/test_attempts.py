@@ -84,7 +84,7 @@ def an_attempt(tmp_path, cluster=DESK, shape=None, **options):
 
 def test_the_global_batch_is_kept_on_every_rung_and_without_a_host(tmp_path):
     made = an_attempt(tmp_path, force=True)
-    made.rungs = attempts.ladder.rungs(4, True)
+    made.rungs = attempts.oom_fallbacks.rungs(4, True)
     words = made.arguments(Attempt(2, 1, ("Mac5",)))
     expected = "--planned-ranks 3 --micro-batch-size 2 --grad-checkpoint --force"
     assert words == tuple(expected.split())

@@ -82,7 +82,7 @@ SUB_ROOM_FLOORS = {  # the same inside each room: its folders and its own files,
     "runs": [{"hypotheses", "matrix", "tables"}, {"compare", "listing"}, {"bundles"}, {"records"}],
     "cluster": [{"ranks"}, {"health"}, {"inventory", "ssh"}],
     "rental": [{"rental_lane"}, {"rental_offers"}, {"checkout", "rental_ledger", "vastai"}],
-    "statistics": [{"bootstrap", "harm", "welch"}],
+    "statistics": [{"bootstrap", "clopper_pearson", "welch"}],
     "text": [
         {"transliterate"},
         {"bambara", "distance", "spelling"},

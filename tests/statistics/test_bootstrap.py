@@ -34,7 +34,7 @@ def test_the_seed_decides_and_pieces_do_not(monkeypatch):
     once = interval(changes, units, resamples=500)
     assert interval(changes, units, resamples=500) == once
     assert interval(changes, units, seed=1, resamples=500) != once
-    monkeypatch.setattr(bootstrap, "_AT_ONCE", 50 * 7)
+    monkeypatch.setattr(bootstrap, "_MOST_DRAWS", 50 * 7)
     assert interval(changes, units, resamples=500) == once
 
 

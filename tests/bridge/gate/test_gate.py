@@ -20,7 +20,7 @@ from thunder.evaluation import cases
 from thunder.evaluation.engines import FromFile, Identity, Oracle, Proposal
 from thunder.evaluation.metrics.judge import judged
 from thunder.evaluation.metrics.summary import summarise
-from thunder.statistics import harm
+from thunder.statistics.clopper_pearson import share_upper_bound
 from thunder.text.transliterate import to_nko
 
 BOOK = gate_rules.read()
@@ -523,7 +523,7 @@ def test_published_runs_with_their_bound_on_harm(name, wanted):
     found = summarise(rows)
     got = tuple(found[key] for key in ("cer_before", "cer_after", "improved", "neutral", "worse"))
     assert got == pytest.approx(wanted, abs=5e-5)
-    assert found["accepted"] == sum(taken) and found["worse_upper95"] == harm.upper_bound(0, sum(taken))
+    assert found["accepted"] == sum(taken) and found["worse_upper95"] == share_upper_bound(0, sum(taken))
     assert found["worse_upper95"] == pytest.approx(1 - 0.05 ** (1 / sum(taken)))
     blind = summarise([judged(case, Proposal(row["proposal"])) for case, row in zip(read.cases, rows, strict=True)])
     assert blind["cer_after"] == found["cer_blind"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import math
 import os
 import signal
 import subprocess
@@ -12,7 +11,6 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import planted_runs
 import pytest
 from conftest import REPOSITORY
@@ -26,7 +24,6 @@ from thunder.runs.matrix.matrix_driver import How, Place
 from thunder.runs.matrix.matrix_spec import Matrix
 from thunder.runs.matrix.matrix_status import CellState, Ledger
 from thunder.runs.records import spec_file
-from thunder.statistics import welch
 
 TESTS = REPOSITORY / "tests"
 SEARCHED = [str(TESTS), str(TESTS / "support"), os.environ.get("PYTHONPATH", "")]
@@ -133,19 +130,6 @@ def test_flags_and_what_cannot_be_read(tmp_path):
     path.write_text('{"id": "a", "id": "b"}')
     with pytest.raises(ConfigError, match="stands twice"):
         matrix_spec.read(path)
-
-
-def test_welch_against_an_integral():
-    """The two-sided p against the density of Student's t, summed numerically."""
-    for t, freedom in ((0.3, 2.0), (2.1, 3.7), (4.5, 10.0), (-1.2, 57.3), (12.0, 2.2)):
-        scale = math.exp(math.lgamma((freedom + 1) / 2) - math.lgamma(freedom / 2)) / math.sqrt(freedom * math.pi)
-        x = np.linspace(-abs(t), abs(t), 200_001)
-        inside = float(np.trapezoid(scale * (1 + x * x / freedom) ** (-(freedom + 1) / 2), x))
-        assert welch.two_sided(t, freedom) == pytest.approx(1 - inside, abs=1e-8)
-    assert welch.p_value([1.0], [2.0, 3.0]) is None
-    assert welch.p_value([1.0, 1.0], [1.0, 1.0]) == 1.0
-    # worked by hand: means 2 and 4, variances 1 and 4, three values each: t = 2 / sqrt(5/3), 50/17 degrees of freedom
-    assert welch.p_value([1, 2, 3], [2, 4, 6]) == pytest.approx(welch.two_sided(2 / math.sqrt(5 / 3), 50 / 17))
 
 
 def how(root: Path, hosts: int = 2, seconds: float = 0.0, **more) -> How:

@@ -21,7 +21,7 @@ from thunder.runs.records import spec_file
 from thunder.runs.records.option_names import known_as
 from thunder.runs.records.run_record import CHANGES, ENVIRONMENT, LOG, METRICS, RESULTS
 from thunder.runs.tables import table_files
-from thunder.statistics import welch
+from thunder.statistics.welch import welch_p_value
 
 SCHEMA = "thunder.claim/1"
 SEEDS = 3
@@ -188,7 +188,7 @@ def _shown(claim: Claim, treated: Sequence[Path], control: Sequence[Path]) -> Cr
     if not all(values):
         return Criterion("difference", False, "a run has no error rate")
     change = statistics.fmean(values[0]) - statistics.fmean(values[1])
-    p = welch.p_value(*values)
+    p = welch_p_value(*values)
     told = f"CER changes by {change:+.4f}, Welch p {'not known' if p is None else f'{p:.3g}'}"
     return Criterion("difference", p is not None and p < P and (change < 0) == claim.lower and change != 0, told)
 

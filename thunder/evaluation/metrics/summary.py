@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from thunder.evaluation.metrics.proposal_flags import FLAGS
-from thunder.statistics import bootstrap, harm
+from thunder.statistics import bootstrap, clopper_pearson
 from thunder.text import row_fields
 from thunder.text.distance import ErrorCount
 from thunder.text.row_fields import EVERY_PARTITION
@@ -83,8 +83,8 @@ def block(rows: Sequence[JudgedRow], drawing: Drawing) -> dict[str, Any]:
         "improved": sum(edits < 0 for edits in change),
         "neutral": sum(edits == 0 for edits in change),
         "worse": worse,
-        "worse_upper95": harm.upper_bound(worse, len(accepted)),
-        "worse_upper95_of_changed": harm.upper_bound(worse, changed),
+        "worse_upper95": clopper_pearson.share_upper_bound(worse, len(accepted)),
+        "worse_upper95_of_changed": clopper_pearson.share_upper_bound(worse, changed),
         "exact_before": sum(row["edits_before"]["codepoint"] == 0 for row in rows),
         "exact_after": sum(row["edits_after"]["codepoint"] == 0 for row in rows),
         "flags": {name: sum(name in row["flags"] for row in rows) for name in FLAGS},

@@ -21,7 +21,7 @@ from thunder.runs.matrix.matrix_status import CellState
 from thunder.runs.records.option_names import known_as
 from thunder.runs.records.registry import PLAN
 from thunder.runs.records.run_record import METRICS
-from thunder.statistics import welch
+from thunder.statistics.welch import welch_p_value
 
 CER = "CER"
 _DASHED = 'stroke="currentColor" stroke-dasharray="2 3" opacity=".5"'
@@ -168,7 +168,7 @@ def _blocks(found: Sequence[Compared]) -> list[tuple[str, list[Compared]]]:
 
 
 def _line(one: Compared) -> list[str]:
-    p = welch.p_value(one.a, one.b) if one.holds else None
+    p = welch_p_value(one.a, one.b) if one.holds else None
     change = f"{one.change:+.4f}" if one.holds and one.change is not None else "not stated"
     named = f"{one.comparison.name}: {one.comparison.a} → {one.comparison.b}"
     return [named, one.comparison.factor, str(len(one.a)), change, "-" if p is None else f"{p:.3g}"]

@@ -1,6 +1,6 @@
 """What the gate lets through of a model's proposals, by least margin and confidence: where a rules file comes from.
 
-python benchmarks/gate.py ROWS [--model FOLDER] [--adapter-path FOLDER] [--window 6] [--max-cer 0.3] [--rows 80]
+python benchmarks/gate.py ROWS [--model FOLDER] [--adapter-path FOLDER] [--chunk-words 6] [--max-cer 0.3] [--rows 80]
 
 Rows are before/after, hyp/ref or correction rows, of which every n-th with a CER up to --max-cer is taken; each is held
 against the budgets of `boundary`, then of `uncertain`, whatever its own partition. Choose on development rows only.
@@ -49,13 +49,15 @@ def main() -> None:
     parser.add_argument("source", type=Path)
     parser.add_argument("--model")
     parser.add_argument("--adapter-path")
-    parser.add_argument("--window", type=int, default=0)
+    parser.add_argument("--chunk-words", type=int, default=0)
     parser.add_argument("--max-cer", type=float, default=0.3)
     parser.add_argument("--longest", type=int, default=200)
     parser.add_argument("--rows", type=int, default=80)
     given = parser.parse_args()
     asked = chosen(given.source, given.max_cer, given.rows, given.longest)
-    engine, _ = engine_setup.of_model(given.model, given.adapter_path, batch_size=32, window=given.window, margins=True)
+    engine, _ = engine_setup.of_model(
+        given.model, given.adapter_path, batch_size=32, chunk_words=given.chunk_words, margins=True
+    )
     proposals, book = list(engine.propose(asked)), gate_rules.read()
     blind = summarise([judged(case, proposal) for case, proposal in zip(asked, proposals, strict=True)])
     print(f"{len(asked)} rows, CER {blind['cer_before']:.4f}; all accepted: {blind['cer_after']:.4f}, "

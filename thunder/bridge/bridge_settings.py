@@ -24,13 +24,19 @@ class ProposerSettings(Settings):
     adapter_path: str | None = option(None, "Folder of the adapter.", aliases=["adapter"], panel=WHO)
     batch_size: int = option(16, "Rows decoded in one forward pass; the texts are the same for every size.",
                              panel=WHO, ge=1, le=1024)  # fmt: skip
-    window: int = option(0, "Correct longer inputs in pieces of so many words; 0 = whole.", panel=WHO, ge=0)
+    chunk_words: int = option(
+        0, "Correct longer inputs in chunks of this many words; 0 = whole.", old_names=["window"], panel=WHO, ge=0
+    )
     engine_bearer_file: str | None = option(
         None, "File (mode 0600) with the token that another bridge (--engine http://...) wants.", panel=WHO
     )
 
-    rules: str | None = option(
-        None, "The gate's rules (default: configs/gate/agp_rules_v1.yaml).", aliases=["gate"], panel=GATE
+    gate_rules: str | None = option(
+        None,
+        "File of the gate's rules (default: configs/gate/agp_rules_v1.yaml).",
+        aliases=["gate"],
+        old_names=["rules"],
+        panel=GATE,
     )
 
 

@@ -27,7 +27,7 @@ UNLIKE = ("ߊ", "5", "a b")  # what prompts for such texts have in common, all h
 
 def rulebook(settings: ProposerSettings) -> Rulebook:
     """The rules that the settings name. Raises ConfigError."""
-    return gate_rules.read(Path(settings.rules).expanduser()) if settings.rules else gate_rules.read()
+    return gate_rules.read(Path(settings.gate_rules).expanduser()) if settings.gate_rules else gate_rules.read()
 
 
 def check(settings: ProposerSettings, more: Sequence[str] = ()) -> None:
@@ -73,7 +73,7 @@ def engines_of(settings: ProposerSettings, wanted: frozenset[str] | None = None)
         return http_proposer.Bridge(http_proposer.address(settings.engine), bearer, chunk=settings.batch_size), None
     from thunder.evaluation import engine_setup  # the way to MLX, which the other engines do without
 
-    how = {"batch_size": settings.batch_size, "window": settings.window, "margins": True}
+    how = {"batch_size": settings.batch_size, "chunk_words": settings.chunk_words, "margins": True}
     engine, base = engine_setup.of_model(settings.model, settings.adapter_path, **how)
     engine.warm([cases.of_text("", text, {}) for text in UNLIKE])
     return engine, base

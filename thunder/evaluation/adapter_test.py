@@ -34,11 +34,11 @@ def compare(
     folder: Path,
     on_row: Callable[[int, int], None] = lambda done, total: None,
     batch_size: int = 8,
-    window: int = 0,
+    chunk_words: int = 0,
 ) -> dict[str, Any]:
     """Answer the rows with the adapter off and on; ranks share the rows; rank 0 writes test_predictions.jsonl.
 
-    model: with its adapter on. window: words that it is asked for at once, 0: all.
+    model: with its adapter on. chunk_words: words of one prompt, 0: all.
     Returns the summary that `results.json` holds under `test`, on every rank: before is
     the base and after the adapter there, and `repair` holds input against adapter as `thunder eval` has it.
     """
@@ -52,7 +52,7 @@ def compare(
 
     proposals = []
     for base_only in (True, False):
-        engine = ModelEngine(model, tokenizer, stops, batch_size, window, base_only=base_only)
+        engine = ModelEngine(model, tokenizer, stops, batch_size, chunk_words, base_only=base_only)
         proposals.append(list(engine.propose(mine, finished)))
     answered = [judged(case, after, before) for case, before, after in zip(mine, *proposals, strict=True)]
     gathered = [row for part in collectives.gather_json(world, answered) for row in part]

@@ -34,7 +34,7 @@ def _of_model(settings: EvalSettings) -> tuple[Engine, Engine | None]:
         settings.model,
         settings.adapter_path,
         batch_size=settings.batch_size,
-        window=settings.window,
+        chunk_words=settings.chunk_words,
         min_margin=settings.min_margin,
         change_margin=settings.change_margin,
         change_edits=settings.change_edits,
@@ -45,7 +45,8 @@ def _of_model(settings: EvalSettings) -> tuple[Engine, Engine | None]:
 def of_model(model_name: str | None, adapter_path: str | None, **how: Any) -> tuple[ModelEngine, ModelEngine | None]:
     """The engine of a base with its adapter, and that of the base alone where there is an adapter; both share weights.
 
-    how: batch_size, window, min_margin, change_margin, change_edits, margins and prefix_cache, as ModelEngine has them.
+    how: batch_size, chunk_words, min_margin, change_margin, change_edits, margins and prefix_cache, as ModelEngine
+    takes them.
     Raises ModelError where the model or the adapter cannot be used.
     """
     from thunder.evaluation.decoding.model_engine import (

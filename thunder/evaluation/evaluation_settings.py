@@ -32,8 +32,12 @@ class EvalSettings(Settings):
     limit: int = option(0, "Only the first so many rows; 0 = all.", panel=WHAT, ge=0)
 
     batch_size: int = option(16, "Rows decoded at once; the texts are the same for every size.", panel=HOW, ge=1)
-    window: int = option(
-        0, "Correct longer inputs in pieces of so many words, joined again; 0 = whole.", panel=HOW, ge=0
+    chunk_words: int = option(
+        0,
+        "Correct longer inputs in chunks of this many words, joined again; 0 = whole.",
+        old_names=["window"],
+        panel=HOW,
+        ge=0,
     )
     min_margin: float | None = option(
         None,

@@ -91,7 +91,7 @@ def test_a_port_that_is_taken(tmp_path, capsys):
     (["--engine", "identity", "--host", "0.0.0.0", "--dev-key"], "without a token"),
     (["--engine", "identity", "--bearer-file", "none", "--dev-key"], "No such file"),
     (["--engine", "identity", "--queue", "0", "--dev-key"], "'queue'"),
-    (["--engine", "identity", "--rules", "none.yaml", "--dev-key"], "No such file"),
+    (["--engine", "identity", "--gate-rules", "none.yaml", "--dev-key"], "No such file"),
 ])  # fmt: skip
 def test_what_is_not_served(tmp_path, capsys, monkeypatch, words, fault):
     monkeypatch.delenv(keys.ENVIRONMENT, raising=False)

@@ -178,7 +178,7 @@ def test_the_base_under_an_adapter_is_the_base(adapted, some_cases, wanted):
 
 def test_windows_are_the_answers_to_the_pieces(loaded, some_cases):
     case = max(some_cases, key=lambda case: len(case.input.split()))
-    engine = ModelEngine(*loaded, window=3)
+    engine = ModelEngine(*loaded, chunk_words=3)
     [proposal] = engine.propose([case])
     words = case.input.split()
     pieces = [" ".join(words[start : start + 3]) for start in range(0, len(words), 3)]
@@ -238,7 +238,7 @@ def same_but_for_rounding(ones, others):
 
 
 @pytest.mark.parametrize(
-    "how", [{}, {"window": 3}, {"margins": True}, {"min_margin": 0.02}, {"change_margin": 0.0, "window": 4}]
+    "how", [{}, {"chunk_words": 3}, {"margins": True}, {"min_margin": 0.02}, {"change_margin": 0.0, "chunk_words": 4}]
 )
 def test_with_and_without_a_prefix(loaded, some_cases, how):
     """Some rows with a system prompt that is longer than the sliding window, and one that has nothing in common."""

@@ -44,9 +44,9 @@ def test_equal_to_one_token_after_another(loaded):
         assert got == pytest.approx(one_by_one(net, prompt, answer), abs=1e-4)
 
 
-def proposals(loaded, rows, margin, window=0, **how):
+def proposals(loaded, rows, margin, chunk_words=0, **how):
     net, tokenizer, config = loaded
-    engine = ModelEngine(net, tokenizer, stop_tokens(tokenizer, config), 4, window, min_margin=margin, **how)
+    engine = ModelEngine(net, tokenizer, stop_tokens(tokenizer, config), 4, chunk_words, min_margin=margin, **how)
     return list(engine.propose(rows))
 
 
@@ -55,10 +55,10 @@ def rows(tmp_path):
     return cases.read(write_rows(tmp_path / "rows.jsonl", make_rows(12, seed=7)), 0).cases
 
 
-@pytest.mark.parametrize("window", [0, 2])
-def test_changes_that_no_margin_passes_are_not_made(loaded, rows, window):
+@pytest.mark.parametrize("chunk_words", [0, 2])
+def test_changes_that_no_margin_passes_are_not_made(loaded, rows, chunk_words):
     inputs = [row.input for row in rows]
-    assert [each.text for each in proposals(loaded, rows, None, window, change_margin=1e9)] == inputs
+    assert [each.text for each in proposals(loaded, rows, None, chunk_words, change_margin=1e9)] == inputs
 
 
 def test_all_changes_of_an_answer_make_the_answer(loaded, rows):
@@ -82,12 +82,12 @@ def test_only_small_changes_are_made_on_request(loaded, rows):
         assert few.text == changes.applied(row.input, wanted, range(len(wanted)))
 
 
-@pytest.mark.parametrize("window", [0, 2])
-def test_a_margin_out_of_reach_leaves_every_text_alone(loaded, tmp_path, window):
+@pytest.mark.parametrize("chunk_words", [0, 2])
+def test_a_margin_out_of_reach_leaves_every_text_alone(loaded, tmp_path, chunk_words):
     rows = cases.read(write_rows(tmp_path / "rows.jsonl", make_rows(6, seed=5)), 0).cases
     inputs = [row.input for row in rows]
-    assert [each.text for each in proposals(loaded, rows, 1e9, window)] == inputs
-    assert [each.text for each in proposals(loaded, rows, None, window)] != inputs
+    assert [each.text for each in proposals(loaded, rows, 1e9, chunk_words)] == inputs
+    assert [each.text for each in proposals(loaded, rows, None, chunk_words)] != inputs
 
 
 def test_a_margin_that_all_pass_keeps_answers_that_came_to_an_end(loaded, tmp_path):

@@ -42,7 +42,7 @@ class ModelEngine:
         tokenizer: Any,
         stops: set[int],
         batch_size: int = 16,
-        window: int = 0,
+        chunk_words: int = 0,
         base_only: bool = False,
         fingerprint: dict[str, Any] | None = None,
         min_margin: float | None = None,
@@ -60,7 +60,7 @@ class ModelEngine:
         go on from places in others: answers too, from where they leave their input.
         """
         self.model, self.tokenizer, self.stops = model, tokenizer, stops
-        self.batch_size, self.window, self.base_only = batch_size, window, base_only
+        self.batch_size, self.chunk_words, self.base_only = batch_size, chunk_words, base_only
         self.chunk = CHUNK * batch_size
         self._ground = fingerprint or {}
         self.min_margin, self.margins = min_margin, margins
@@ -73,7 +73,7 @@ class ModelEngine:
             "engine": "model",
             **self._ground,
             "decoding": "greedy",
-            "window": self.window,
+            "window": self.chunk_words,
             "min_margin": self.min_margin,
             "change_margin": self.change_margin,
             "change_edits": self.change_edits,
@@ -83,7 +83,7 @@ class ModelEngine:
 
     def warm(self, cases: Sequence[Case]) -> None:
         """Read what the prompts of these cases have in common, so that no later call has to."""
-        prompts = [self._prompt(messages) for case in cases for messages in chunking.prompts(case, self.window)[0]]
+        prompts = [self._prompt(messages) for case in cases for messages in chunking.prompts(case, self.chunk_words)[0]]
         beginning = reduce(lambda one, other: one[: length_in_common(one, other)], prompts)
         if self.prefix.forks and beginning:
             with self._as_asked():
@@ -109,7 +109,7 @@ class ModelEngine:
     def _chunk(self, cases: Sequence[Case], finished: Finished) -> list[Proposal]:
         """Proposals of cases that are decoded together; each is told the mean of their seconds."""
         begun = time.perf_counter()
-        parts = [chunking.prompts(case, self.window) for case in cases]
+        parts = [chunking.prompts(case, self.chunk_words) for case in cases]
         texts = [piece for _, pieces, _ in parts for piece in pieces]
         messages = [each for messages_of_case, _, _ in parts for each in messages_of_case]
         prompts = [self._prompt(each) for each in messages]

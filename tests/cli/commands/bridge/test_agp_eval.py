@@ -112,8 +112,9 @@ def test_other_rules_and_other_proposals(capsys, tmp_path, rows):
     text = (REPOSITORY / "configs" / "gate" / "agp_rules_v1.yaml").read_text(encoding="utf-8")
     strict = tmp_path / "strict.yaml"
     strict.write_text(text.replace("min_margin: 0.10", "min_margin: 0.25"), encoding="utf-8")
-    got = scored(capsys, rows, "--rules", strict)
-    assert got["accepted"] == 0 and got["gate"]["reasons"] == {"margin": 3}
+    for flag in ("--gate-rules", "--rules", "--gate"):
+        got = scored(capsys, rows, flag, strict)
+        assert got["accepted"] == 0 and got["gate"]["reasons"] == {"margin": 3}
     assert got["gate"]["refused"] == {"better": 3, "same": 0, "worse": 0}
 
 

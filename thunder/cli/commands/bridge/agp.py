@@ -108,7 +108,7 @@ def _out(settings: ProposeSettings, rows: Path) -> Path:
     named = {
         "proposals": path_of_engine if kind == "file" else None,
         "keys": os.environ.get(keys.ENVIRONMENT),
-        "rules": settings.rules,
+        "rules": settings.gate_rules,
         "a token": settings.engine_bearer_file,
     }
     kept |= {what: Path(path).expanduser() for what, path in named.items() if path}

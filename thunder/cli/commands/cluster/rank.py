@@ -138,7 +138,7 @@ def train(folder: Path, record: RunRecord, ring: World, stop: Callable[[], bool]
         faults.at("testing")
         stops, on_row = adapter_test.stop_tokens(tokenizer, base_model.read_config(base)), _row_counter(record, stop)
         results["test"] = adapter_test.compare(
-            loaded, tokenizer, prepared.rows.test, stops, ring, folder, on_row, window=settings.window
+            loaded, tokenizer, prepared.rows.test, stops, ring, folder, on_row, chunk_words=settings.window
         )
     if record.main and settings.adapter_path and not interrupted:
         adapter_files.copy(folder / task.output, Path(settings.adapter_path))

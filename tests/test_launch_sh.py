@@ -369,6 +369,20 @@ def test_test_on_a_mac_preloads_nothing(ready: Place):
     assert ready.calls()[1].startswith("preload= threads= cwd=")
 
 
+@pytest.mark.parametrize(
+    ("words", "run"),
+    [(["docs"], "build|--strict"), (["docs", "--serve"], "serve|--strict|--dev-addr|127.0.0.1:8000")],
+)
+def test_docs_writes_the_generated_pages_and_builds(ready: Place, words: list[str], run: str):
+    assert ready.launch(*words) == (0, "")
+    assert ready.calls() == ["run|scripts/build_reference_docs.py", f"run|-m|mkdocs|{run}"]
+
+
+def test_docs_takes_one_option(ready: Place):
+    code, said = ready.launch("docs", "--open")
+    assert code == 2 and "--open" in said and ready.calls() == []
+
+
 def test_setup_takes_no_arguments(ready: Place):
     code, said = ready.launch("setup", "--fast")
     assert code == 2 and "--fast" in said

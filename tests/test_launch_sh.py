@@ -16,7 +16,7 @@ import pytest
 REPO = Path(__file__).parents[1]
 SCRIPTS = [REPO / "launch.sh", REPO / ".ci" / "run", REPO / "scripts" / "thunder_python.sh"]
 TOOLS = "bash cat cp env find kill mkdir mktemp mv perl ps readlink rm rmdir sed sha256sum shasum sleep tail touch"
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(150)
 
 # A stand-in for every Python: answers the version question, makes environments, notes everything else in $CALLS.
 PYTHON_STUB = """#!/usr/bin/env bash
@@ -110,7 +110,7 @@ class Place:
     def launch(self, *words: str, **options) -> tuple[int, str]:
         """Exit code and what was said on stderr."""
         process = self.start(*words, **options)
-        _, said = process.communicate(timeout=30)
+        _, said = process.communicate(timeout=60)
         return process.returncode, said
 
     def calls(self) -> list[str]:
@@ -278,7 +278,7 @@ def test_failed_installation_says_why_and_is_repaired(place: Place):
     assert place.calls() == ["venv python3", LOCKED, ITSELF]
 
 
-def wait_for(condition, seconds: float = 20) -> None:
+def wait_for(condition, seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
@@ -294,7 +294,7 @@ def test_terminated_installation_is_repaired(place: Place):
     process = place.start("setup", STUB_WAIT="30")
     wait_for(lambda: installing(place))
     process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=10) == 143
+    assert process.wait(timeout=60) == 143
     assert not (place.repo / ".venv.lock").exists()
     place.calls()
     code, said = place.launch("setup")
@@ -319,7 +319,7 @@ def test_two_at_once_install_once(place: Place):
     first = place.start("setup", STUB_WAIT="1")
     wait_for(lambda: installing(place))
     code, said = place.launch("one")
-    _, first_said = first.communicate(timeout=20)
+    _, first_said = first.communicate(timeout=60)
     assert (first.returncode, code) == (0, 0), first_said
     assert f"another launch.sh (process {first.pid})" in said and "preparing /" not in said
     assert place.calls() == ["venv python3", LOCKED, ITSELF, "run|-P|-m|thunder|one"]

@@ -35,7 +35,7 @@ class Served:
         self.process.stdout.close()
         self.errors.close()
 
-    def ready(self, seconds: float = 60) -> Served:
+    def ready(self, seconds: float = 110) -> Served:
         until = time.monotonic() + seconds
         while self.get("/health")[1].get("status") != "ok":
             assert time.monotonic() < until and self.process.poll() is None

@@ -24,7 +24,7 @@ from thunder.config import REPOSITORY
 from thunder.digest import sha256_file
 from thunder.errors import ClusterError, Interrupted, UsageError
 
-pytestmark = [pytest.mark.expensive, pytest.mark.timeout(40)]
+pytestmark = [pytest.mark.expensive, pytest.mark.timeout(150)]
 
 AGENT = """
 import sys
@@ -109,7 +109,7 @@ class Launcher:
                 continue
         return found
 
-    def gone(self, seconds: float = 10) -> None:
+    def gone(self, seconds: float = 60) -> None:
         until = time.monotonic() + seconds
         while self.alive():
             assert time.monotonic() < until, f"left over: {self.alive()}"
@@ -222,13 +222,13 @@ def test_a_launcher_that_falls_silent_is_taken_to_be_gone(launcher, stage):
         far.start()
         far.until("event")
     begun = time.monotonic()
-    assert far.process.wait(10) == 1
-    assert 1 < time.monotonic() - begun < 6
+    assert far.process.wait(60) == 1
+    assert 1 < time.monotonic() - begun < 30
     far.gone()
 
 
 def test_a_ping_now_and_then_keeps_the_rank(launcher):
-    far = launcher("time.sleep(5); tell(event='done')", silence=2)
+    far = launcher("time.sleep(5); tell(event='done')", silence=3)
     far.start()
     for _ in range(16):
         far.send(do="ping")

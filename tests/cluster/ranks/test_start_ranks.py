@@ -22,7 +22,7 @@ from thunder.cluster.inventory.rank_plan import plan_ranks
 from thunder.cluster.ranks.start_ranks import StopRequest, failure, run_ranks
 from thunder.errors import ClusterError, Interrupted, RunFailed, UsageError
 
-pytestmark = [pytest.mark.expensive, pytest.mark.timeout(30)]
+pytestmark = [pytest.mark.expensive, pytest.mark.timeout(150)]
 
 RANK_STARTS = """
 import json, os, signal, subprocess, sys, time
@@ -124,7 +124,7 @@ class Ranks:
                 continue
         return found
 
-    def wait_until_gone(self, seconds: float = 10) -> None:
+    def wait_until_gone(self, seconds: float = 60) -> None:
         until = time.monotonic() + seconds
         while self.alive():
             assert time.monotonic() < until, f"left over: {self.alive()}"
@@ -187,7 +187,7 @@ def test_a_rank_that_fails_takes_the_others_with_it(ranks):
     assert codes(ends) == [130, 3]
     assert [end.first for end in ends] == [False, True]
     assert [end.told_to_stop for end in ends] == [True, False]
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 40
     error = failure(ends)
     assert type(error) is RunFailed and "rank 1 on local-1 ended with exit code 3" in error.message
 

@@ -16,7 +16,7 @@ from thunder.cluster.ranks.oom_fallbacks import rungs
 from thunder.cluster.ranks.supervisor import Supervisor, decide
 from thunder.errors import ArtifactError, ClusterError, HangError, Interrupted, ResourceError, RunFailed
 
-pytestmark = pytest.mark.timeout(30)
+pytestmark = pytest.mark.timeout(150)
 HOSTS = [Host(name=name, ssh=name.lower(), ips=[f"10.0.0.{number}"]) for number, name in enumerate(("Mac4", "Mac5"))]
 TIMEOUT = "kIOGPUCommandBufferCallbackErrorTimeout"
 
@@ -207,7 +207,7 @@ def test_nobody_goes_on_alone_where_all_are_gone(tmp_path):
 def until_asked(supervisor):
     """Solo: makes a checkpoint and trains on until it is asked to stop."""
     supervisor.progress.note({"event": "checkpoint", "step": supervisor.progress.checkpoint + 5})
-    until = time.monotonic() + 10
+    until = time.monotonic() + 60
     while not supervisor.stop.times:
         assert time.monotonic() < until, "it was never asked to regroup"
         time.sleep(0.01)
@@ -288,7 +288,7 @@ def test_ctrl_c_while_it_waits_for_a_host(tmp_path):
 
     script = Script(tmp_path, fails, away=lambda: {"Mac5": "off"})
     begun = time.monotonic()
-    assert "resume" in script.fails(Interrupted).fix and time.monotonic() - begun < 5
+    assert "resume" in script.fails(Interrupted).fix and time.monotonic() - begun < 30
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)] == handlers
 
 

@@ -102,8 +102,8 @@ def test_a_command_that_does_not_end_is_given_up(server):
     with client.connect("mac9", server["home"]) as connection:
         begun = time.monotonic()
         with pytest.raises(client.SshError, match="no answer within 0.3 s"):
-            connection.run(["sleep", "2"], Seconds(0.3))
-        assert time.monotonic() - begun < 1.5
+            connection.run(["sleep", "8"], Seconds(0.3))
+        assert time.monotonic() - begun < 6
         assert connection.run(["true"], Seconds(10)).returncode == 0, "the connection is still good"
 
 
@@ -165,7 +165,7 @@ def test_one_that_accepts_and_says_nothing(tmp_path):
         (tmp_path / ".ssh" / "config").write_text(config)
         begun = time.monotonic()
         error = refused("mute", tmp_path, timeout=Seconds(0.5))
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 20
     assert error.kind == "unreachable" and "says nothing" in error.message
 
 

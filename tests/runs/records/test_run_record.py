@@ -50,11 +50,20 @@ def test_the_primary_rank_is_the_first_rank_of_a_host(tmp_path, main, variable, 
 @pytest.mark.expensive
 def test_beats_tell_phase_step_and_progress(pipe):
     record, read = pipe
+
+    def beats(enough):
+        """The beats that come until there are enough of them."""
+        so_far, until = [], time.monotonic() + 60
+        while not enough(so_far):
+            assert time.monotonic() < until, so_far
+            time.sleep(0.02)
+            so_far += [event for event in read() if event["event"] == "beat"]
+        return so_far
+
     record.phase("training", step=3)
     record.start_heartbeat(0.02)
-    time.sleep(0.3)
-    still = [event for event in read() if event["event"] == "beat"]
-    assert len(still) > 3 and {event["progress"] for event in still} == {still[0]["progress"]}
+    still = beats(lambda so_far: len(so_far) > 3)
+    assert {event["progress"] for event in still} == {still[0]["progress"]}
     assert all((event["phase"], event["step"]) == ("training", 3) for event in still)
     counts = []
     for act in (
@@ -65,8 +74,8 @@ def test_beats_tell_phase_step_and_progress(pipe):
         lambda: record.event("checkpoint", step=4),
     ):
         act()
-        time.sleep(0.1)
-        counts.append([event for event in read() if event["event"] == "beat"][-1]["progress"])
+        last = counts[-1] if counts else still[0]["progress"]
+        counts.append(beats(lambda so_far, last=last: so_far and so_far[-1]["progress"] > last)[-1]["progress"])
     assert counts == [still[0]["progress"] + more for more in range(1, 6)]
 
 
@@ -75,7 +84,7 @@ def test_a_launcher_that_does_not_read_blocks_nobody_and_lines_stay_whole(pipe):
     started = time.monotonic()
     for number in range(300):
         record.event("metrics", number=number, text="x" * 5000)  # far more than a pipe holds, and than PIPE_BUF
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 30
     first = read()
     assert [event["number"] for event in first] == list(range(len(first))) and 5 < len(first) < 300
     record.event("metrics", number=1000)

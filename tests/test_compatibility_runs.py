@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from serialized_keys import keys_of_folder, missing_keys
-from version_artifacts import ARTIFACTS, EXPECTED, HERE, RENAMED, assert_same_weights, expected
+from version_artifacts import ARTIFACTS, EXPECTED, HERE, RENAMED, TINY_HEAD, assert_same_weights, expected
 
 from thunder.acoustic.head import ctc_head
 from thunder.cli.commands.cluster import rank
@@ -18,7 +18,6 @@ from thunder.runs.records.run_record import RunRecord
 from thunder.training.loop_settings import Circumstances
 
 pytestmark = pytest.mark.expensive
-TINY_HEAD = {"width": 16, "layers": 1, "heads": 2, "feed_forward": 16, "kernel": 3, "convolutions": 1}
 
 
 @pytest.fixture

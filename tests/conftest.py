@@ -192,7 +192,7 @@ def rank_runner(folder: Path):
     """
     started = []
 
-    def run(size: int, script: str, *arguments: str, timeout: float = 100) -> list[tuple[int, str]]:
+    def run(size: int, script: str, *arguments: str, timeout: float = 250) -> list[tuple[int, str]]:
         hostfile = folder / f"hostfile-{size}-{len(started)}.json"
         hostfile.write_text(json.dumps([[f"127.0.0.1:{port}"] for port in free_port_pair(size)]))
         code = folder / f"script-{len(started)}.py"

@@ -42,7 +42,6 @@ def results(folder: Path) -> dict:
     return json.loads((folder / "results.json").read_text())
 
 
-@pytest.mark.timeout(300)
 def test_a_lora_run_of_two_ranks_goes_on_to_the_same_adapter(workspace):
     """It was interrupted at step 32 of 80, with dropout, pieces of 4 words and options that have other names today."""
     folder = workspace / "runs" / "corrector-interrupted"
@@ -66,7 +65,6 @@ def test_a_run_goes_on_with_other_circumstances(workspace):
     assert main(["train", "--resume", "corrector-interrupted", *circumstances, "--dry-run"]) == 0
 
 
-@pytest.mark.timeout(300)
 def test_a_base_in_pretraining_goes_on_to_the_same_weights(workspace):
     folder = workspace / "runs" / "base-interrupted"
     assert main(["resume", folder.name]) == 0
@@ -75,7 +73,6 @@ def test_a_base_in_pretraining_goes_on_to_the_same_weights(workspace):
     assert main(["bundle", "verify", folder.name]) == 0
 
 
-@pytest.mark.timeout(300)
 def test_a_recognizer_goes_on_to_the_same_head(workspace, tiny_head):
     """In this process, since a rank of its own would know nothing of the tiny head."""
     folder = workspace / "runs" / "recognizer-interrupted"

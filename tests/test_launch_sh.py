@@ -16,8 +16,6 @@ import pytest
 REPO = Path(__file__).parents[1]
 SCRIPTS = [REPO / "launch.sh", REPO / ".ci" / "run", REPO / "scripts" / "thunder_python.sh"]
 TOOLS = "bash cat cp env find kill mkdir mktemp mv perl ps readlink rm rmdir sed sha256sum shasum sleep tail touch"
-pytestmark = pytest.mark.timeout(150)
-
 # A stand-in for every Python: answers the version question, makes environments, notes everything else in $CALLS.
 PYTHON_STUB = """#!/usr/bin/env bash
 me=${0##*/}

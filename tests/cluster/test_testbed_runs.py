@@ -115,7 +115,6 @@ def calm(desk):
     return desk.adapter
 
 
-@pytest.mark.timeout(200)
 def test_the_same_bytes_as_on_loopback(desk, calm):
     code, said = desk.run()
     assert code == 0, said
@@ -126,7 +125,6 @@ def test_the_same_bytes_as_on_loopback(desk, calm):
     assert not desk.left_over()
 
 
-@pytest.mark.timeout(200)
 @pytest.mark.parametrize("place", ["loading", "collective:step=5", "saving:step=6"])
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_killed_rank(desk, calm, place, rank):
@@ -136,7 +134,6 @@ def test_a_killed_rank(desk, calm, place, rank):
     assert not desk.left_over()
 
 
-@pytest.mark.timeout(200)
 def test_a_cable_that_is_cut_and_healed(desk, calm, fault):
     process = desk.start(faults="freeze@joining:rank=7")
     desk.wait_for("step 2/12", process)
@@ -149,7 +146,6 @@ def test_a_cable_that_is_cut_and_healed(desk, calm, fault):
     assert not desk.left_over()
 
 
-@pytest.mark.timeout(200)
 def test_a_host_whose_processes_all_die(desk, calm):
     process = desk.start()
     desk.wait_for("step 4/12", process)
@@ -160,7 +156,6 @@ def test_a_host_whose_processes_all_die(desk, calm):
     assert not desk.left_over()
 
 
-@pytest.mark.timeout(200)
 def test_a_launcher_that_is_killed_and_started_again(desk, calm):
     process = desk.start()
     desk.wait_for("step 4/12", process)
@@ -171,7 +166,6 @@ def test_a_launcher_that_is_killed_and_started_again(desk, calm):
     assert code == 0 and desk.adapter == calm, said
 
 
-@pytest.mark.timeout(300)
 def test_a_host_that_is_switched_off_and_on(desk, calm, fault):
     process = desk.start()
     desk.wait_for("step 4/12", process)
@@ -199,7 +193,6 @@ def test_one_goes_on_alone_and_is_joined_again(desk, fault):
     assert not desk.left_over()
 
 
-@pytest.mark.timeout(100)
 def test_a_cable_that_is_cut_before_the_run_is_a_failure_that_names_the_pair(desk, fault):
     fault("fault", "tb-cut", back=("fault", "tb-heal"))
     begun = time.monotonic()
@@ -208,7 +201,6 @@ def test_a_cable_that_is_cut_before_the_run_is_a_failure_that_names_the_pair(des
     assert not desk.left_over()
 
 
-@pytest.mark.timeout(200)
 def test_a_link_check_can_be_skipped_and_the_run_says_so(desk, calm, fault):
     for host, ip, lan in (("mac4", CABLE_OF_5, LAN_OF_5), ("mac5", CABLE_OF_4, "192.168.77.4")):
         way = (f"{ip}/32", "via", lan, "dev", "en0")
@@ -221,7 +213,6 @@ def test_a_link_check_can_be_skipped_and_the_run_says_so(desk, calm, fault):
     assert plan["skipped_checks"] and plan["settings"]["skip_link_check"]
 
 
-@pytest.mark.timeout(200)
 def test_ctrl_c_saves_and_resume_goes_on(desk):
     process = desk.start(iters=400)
     desk.wait_for("step 4/400", process)

@@ -226,7 +226,6 @@ def test_switched_off_it_is_the_base_to_the_bit(trained, tiny_model):
 
 
 @pytest.mark.expensive
-@pytest.mark.timeout(110)
 def test_mlx_lm_generate_and_fuse_work_on_the_adapter(trained, tiny_model, tmp_path):
     folder, task, whole = trained
     base = [sys.executable, "-m", "mlx_lm"]

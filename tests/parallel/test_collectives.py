@@ -29,7 +29,6 @@ def outputs(results):
     return [json.loads(text.strip().splitlines()[-1]) for code, text in results if code == 0]
 
 
-@pytest.mark.timeout(100)
 @pytest.mark.parametrize("ranks", [2, 3])
 def test_gradients_tokens_and_stop_are_summed(run_ranks, ranks):
     script = (
@@ -60,7 +59,6 @@ if ring.rank == 1:
 }
 
 
-@pytest.mark.timeout(100)
 @pytest.mark.parametrize("named", STRAYED)
 def test_ranks_out_of_step_are_an_error_on_every_rank(run_ranks, named):
     script = f"""{PREAMBLE}
@@ -77,7 +75,6 @@ except ThunderError as error:
     assert all("out of step" in answer and f"{named} is" in answer for answer in answers), answers
 
 
-@pytest.mark.timeout(100)
 def test_a_nan_on_one_rank_is_known_to_all(run_ranks):
     script = (
         PREAMBLE
@@ -90,7 +87,6 @@ print(json.dumps(out.finite))
     assert outputs(run_ranks(2, script)) == [False, False]
 
 
-@pytest.mark.timeout(100)
 def test_values_of_unequal_length_are_gathered_in_order(run_ranks):
     script = (
         PREAMBLE
@@ -107,7 +103,6 @@ print(json.dumps([gathered, collectives.sum_numbers(ring, [1e9 + ring.rank, 0.1]
     np.testing.assert_allclose(answers[0][1][1], 0.3, rtol=1e-12)
 
 
-@pytest.mark.timeout(100)
 def test_ranks_that_differ_stop_and_say_in_what(run_ranks):
     script = (
         PREAMBLE
@@ -125,7 +120,6 @@ except ThunderError as error:
     assert all("mlx: rank 0: 0.32.4, rank 1: 0.31.0" in answer and "data" not in answer for answer in answers)
 
 
-@pytest.mark.timeout(100)
 def test_a_rank_without_its_variables_does_not_train_alone(run_ranks):
     script = 'import os; os.environ.pop("MLX_HOSTFILE", None); os.environ.pop("MLX_RANK", None)' + PREAMBLE
     results = run_ranks(2, script)
@@ -134,7 +128,6 @@ def test_a_rank_without_its_variables_does_not_train_alone(run_ranks):
     )
 
 
-@pytest.mark.timeout(100)
 @pytest.mark.parametrize("ranks", [2, 3])
 def test_a_broadcast_keeps_every_bit(run_ranks, ranks):
     """NaNs with payloads, signalling ones too, -0.0, denormals: float sums would change them."""
@@ -162,7 +155,6 @@ print(json.dumps([digests, len(got), hashlib.sha256(got).hexdigest()]))
     assert answers[0][:2] == [[True] * (4 * ranks), 33 * 2**20 + 3]
 
 
-@pytest.mark.timeout(100)
 @pytest.mark.parametrize("strayed", ["source", "content"])
 def test_a_broadcast_that_arrives_otherwise_is_an_error(run_ranks, strayed):
     script = (
@@ -186,7 +178,6 @@ except ThunderError as error:
         assert "did not arrive at rank 1 as they were sent" in answers[1] and not answers[0]
 
 
-@pytest.mark.timeout(100)
 @pytest.mark.parametrize("length", [2**31 - 1, -5])
 def test_a_garbage_length_allocates_nothing_and_is_an_error(run_ranks, length):
     script = (
@@ -209,7 +200,6 @@ except ThunderError as error:
     assert "at most 67108864" in answers[0] and "out of step" in answers[0]
 
 
-@pytest.mark.timeout(100)
 def test_gathered_garbage_is_an_error(run_ranks):
     script = (
         PREAMBLE

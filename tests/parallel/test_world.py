@@ -74,14 +74,12 @@ def ring_of(tmp_path):
             process.communicate(timeout=5)
 
 
-@pytest.mark.timeout(100)
 def test_two_ranks_of_one_job_finish(ring_of):
     """The other tests' script does come to its end where nothing is wrong."""
     results = ring_of((0, "a1", 1), (1, "a1", 1))
     assert [code for code, _ in results] == [0, 0], results
 
 
-@pytest.mark.timeout(100)
 def test_a_rank_of_another_job_is_named_on_both(ring_of):
     results = ring_of((0, "a1", 1), (1, "b2", 100))
     assert [code for code, _ in results] == [1, 1], results
@@ -90,7 +88,6 @@ def test_a_rank_of_another_job_is_named_on_both(ring_of):
         assert "job a1 rank 0 of 2" in text and "job b2 rank 1 of 2" in text
 
 
-@pytest.mark.timeout(100)
 @pytest.mark.parametrize("attempt", range(2))
 def test_two_jobs_on_one_pair_of_ports_never_finish_with_sums_of_both(ring_of, attempt):
     ranks = [(0, "a1", 1), (0, "b2", 100), (1, "a1", 1), (1, "b2", 100)][:: 1 if attempt == 0 else -1]

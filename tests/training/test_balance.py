@@ -81,7 +81,6 @@ def seconds(folder):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(280)
 def test_a_rank_at_half_its_speed_holds_the_other_up_less(run_ranks, tmp_path):
     """One rank sleeps twice as long for each row: six rows as 4 and 2 in place of 3 and 3. Then it is resumed."""
     how = {"micro_batch_size": 1, "fault": HALF_SPEED}

@@ -39,7 +39,6 @@ def trained_once(tmp_path_factory):
         yield train
 
 
-@pytest.mark.timeout(280)
 def test_one_rank_of_two_rows_equals_two_ranks_of_one_row(trained_once):
     # 19 training rows: the last step of an epoch has one row, and one of the two ranks none
     _, one = trained_once(1, batch_size=2)
@@ -52,7 +51,6 @@ def test_one_rank_of_two_rows_equals_two_ranks_of_one_row(trained_once):
     assert max(float(np.abs(array).max()) for key, array in one[2].items() if "lora_b" in key) > 1e-3
 
 
-@pytest.mark.timeout(280)
 def test_three_ranks_with_uneven_rows_equal_one(run_ranks, tmp_path):
     one = trained(run_ranks, tmp_path, 1, "one", batch_size=3)
     three = trained(run_ranks, tmp_path, 3, "three", batch_size=1)
@@ -60,7 +58,6 @@ def test_three_ranks_with_uneven_rows_equal_one(run_ranks, tmp_path):
     assert largest_difference(one[2], three[2]) < 1e-5
 
 
-@pytest.mark.timeout(280)
 def test_accumulation_equals_a_larger_batch(run_ranks, tmp_path):
     plain = trained(run_ranks, tmp_path, 1, "plain", batch_size=4)
     accumulated = trained(
@@ -72,7 +69,6 @@ def test_accumulation_equals_a_larger_batch(run_ranks, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(280)
 def test_one_rank_carries_on_what_two_were_planned_for(run_ranks, tmp_path):
     """Fewer ranks, smaller pieces, recomputed activations: circumstances, which change nothing but rounding."""
     two = trained(run_ranks, tmp_path, 2, "two", batch_size=2)
@@ -89,7 +85,6 @@ def test_one_rank_carries_on_what_two_were_planned_for(run_ranks, tmp_path):
     assert largest_difference(two[2], unplanned[2]) > 1e-4, "the comparison must be able to fail"
 
 
-@pytest.mark.timeout(280)
 def test_a_run_of_two_goes_on_alone(run_ranks, trained_once, tmp_path):
     """From the checkpoint of step 6 of two ranks, one rank goes on with the same global batch."""
     folder, two = trained_once(2, batch_size=1)
@@ -103,7 +98,6 @@ def test_a_run_of_two_goes_on_alone(run_ranks, trained_once, tmp_path):
     assert largest_difference(two[2], alone[2]) < 1e-5
 
 
-@pytest.mark.timeout(280)
 def test_two_runs_are_byte_identical(run_ranks, trained_once, tmp_path):
     _, first = trained_once(2, batch_size=1, lora_dropout=0.1)
     second = trained(run_ranks, tmp_path, 2, "second", batch_size=1, lora_dropout=0.1)
@@ -113,7 +107,6 @@ def test_two_runs_are_byte_identical(run_ranks, trained_once, tmp_path):
     assert first[3] != other[3]
 
 
-@pytest.mark.timeout(280)
 def test_all_ranks_end_with_the_same_weights(trained_once):
     folder, (*_, main) = trained_once(2, batch_size=1)
     other = mx.load(str(folder.parent / f"{folder.name}-rank1.safetensors"))
@@ -122,7 +115,6 @@ def test_all_ranks_end_with_the_same_weights(trained_once):
     assert all(mx.array_equal(mine[key], other[key]).item() for key in mine)
 
 
-@pytest.mark.timeout(280)
 def test_a_resumed_run_is_byte_identical(run_ranks, trained_once, tmp_path):
     """Stopping after step 6 and starting again leaves the very bytes of a run that never stopped."""
     folder, whole = trained_once(2, batch_size=1, lora_dropout=0.1)
@@ -168,7 +160,6 @@ def test_loss_and_gradient_equal_mlx_lm(tmp_path, batch, mask_prompt):
     assert scale > 1e-4
 
 
-@pytest.mark.timeout(280)
 def test_gradient_checkpointing_changes_nothing(run_ranks, trained_once, tmp_path):
     _, plain = trained_once(1, batch_size=2)
     checkpointed = trained(run_ranks, tmp_path, 1, "checkpointed", batch_size=2, grad_checkpoint=True)

@@ -214,7 +214,6 @@ def test_garbage_and_long_lines_do_not_stop_a_rank(tmp_path):
         os.close(out)
 
 
-@pytest.mark.timeout(280)
 def test_an_extra_collective_on_one_rank_stops_both_before_a_wrong_sum_is_applied(run_ranks, tmp_path):
     whole = trained(run_ranks, tmp_path, 2, "whole", batch_size=1, save_every=1)
     kept = tmp_path / "whole" / "checkpoints" / "step-0000011"
@@ -232,7 +231,6 @@ def test_an_extra_collective_on_one_rank_stops_both_before_a_wrong_sum_is_applie
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(280)
 @pytest.mark.parametrize(
     ("fault", "said"),
     [
@@ -251,7 +249,6 @@ def test_other_faults_of_real_ranks(run_ranks, tmp_path, fault, said):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(280)
 def test_a_rank_killed_while_it_saves_leaves_the_checkpoint_before(run_ranks, tmp_path):
     whole = trained(run_ranks, tmp_path, 2, "whole", batch_size=1)
     results = run_training(run_ranks, tmp_path, 2, "cut", how={"fault": "kill@saving:step=12:rank=0"}, batch_size=1)

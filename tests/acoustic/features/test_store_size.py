@@ -75,7 +75,6 @@ def test_ten_thousand_utterances_in_bounded_memory(tmp_path, dtype):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")
 def test_as_many_as_the_published_corpus_has(tmp_path):
     found = measured(tmp_path, "int8", 290_596, 8, 60, 20_000_000, timeout=280)

@@ -52,7 +52,6 @@ def weights_of(folder: Path) -> dict[str, np.ndarray]:
     return {name: np.array(array) for name, array in mx.load(str(folder / "model" / "head.safetensors")).items()}
 
 
-@pytest.mark.timeout(200)
 def test_two_ranks_equal_one(run_ranks, tmp_path):
     one, folder = trained(run_ranks, tmp_path, 1, "one", batch_size=4, speed=0.1, time_masks=1)
     two, other = trained(run_ranks, tmp_path, 2, "two", batch_size=2, speed=0.1, time_masks=1)
@@ -67,7 +66,6 @@ def test_two_ranks_equal_one(run_ranks, tmp_path):
     assert heard[0] == heard[1]
 
 
-@pytest.mark.timeout(200)
 @pytest.mark.parametrize("mode", ["trajectory+tar", "cr+ttt"])
 def test_a_resumed_run_is_byte_identical(run_ranks, tmp_path, mode):
     options = {"mode": mode, "dropout": 0.1, "speed": 0.1}

@@ -128,7 +128,6 @@ def calm(runs):
     return done
 
 
-@pytest.mark.timeout(180)
 @pytest.mark.parametrize(
     "fault",
     ["kill@collective:step=5:rank=1", pytest.param("kill@saving:step=6:rank=0", marks=pytest.mark.slow)],
@@ -142,7 +141,6 @@ def test_a_killed_rank_costs_nothing_but_time(runs, calm, fault):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(280)
 def test_a_rank_killed_while_it_fills_the_prefix_cache(runs, calm, tmp_path, monkeypatch):
     """With what it left, without a cache, and with room for some rows: the same bytes."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
@@ -156,7 +154,6 @@ def test_a_rank_killed_while_it_fills_the_prefix_cache(runs, calm, tmp_path, mon
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(180)
 def test_a_frozen_rank_is_named_and_the_run_goes_on(runs, calm):
     done = runs.run("--stall-after", "4", faults="stop@gradient:step=5:rank=1")
     assert done.code == 0 and done.adapter == calm.adapter, done.err
@@ -165,7 +162,6 @@ def test_a_frozen_rank_is_named_and_the_run_goes_on(runs, calm):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(180)
 def test_a_gpu_that_cannot_do_the_shape_gets_a_smaller_one_with_the_same_global_batch(runs):
     calm = runs.run("--batch-size", "2")
     done = runs.run("--batch-size", "2", faults="gpu-timeout@gradient:above=1:rank=1")
@@ -180,7 +176,6 @@ def test_a_gpu_that_cannot_do_the_shape_gets_a_smaller_one_with_the_same_global_
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(240)
 def test_restarts_are_used_up_and_leave_a_bundle(runs):
     done = runs.run(faults="kill@gradient:step=2:always")
     assert done.code == 7 and "3 restarts without a new checkpoint" in done.err
@@ -191,7 +186,6 @@ def test_restarts_are_used_up_and_leave_a_bundle(runs):
         assert f"{done.folder.name}/{name}" in listed.splitlines()
 
 
-@pytest.mark.timeout(120)
 def test_an_error_of_the_program_itself_is_not_tried_again(runs):
     done = runs.run(faults="extra-collective@step:step=4:rank=1")
     assert done.code == 1 and "out of step" in done.err
@@ -200,7 +194,6 @@ def test_an_error_of_the_program_itself_is_not_tried_again(runs):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120)
 def test_garbage_from_a_rank_is_counted_and_stops_nothing(runs, calm):
     done = runs.run(faults="garbage-event@step:step=3:rank=1,long-log-line@step:step=5:rank=0")
     assert done.code == 0 and done.adapter == calm.adapter, done.err
@@ -208,7 +201,6 @@ def test_garbage_from_a_rank_is_counted_and_stops_nothing(runs, calm):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(200)
 def test_a_killed_launcher_leaves_nothing_and_resume_ends_with_the_same_bytes(runs, calm):
     process, folder = runs.start()
     try:

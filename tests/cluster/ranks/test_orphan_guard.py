@@ -7,8 +7,6 @@ import pytest
 
 from thunder.cluster.ranks import orphan_guard
 
-pytestmark = pytest.mark.timeout(20)
-
 
 def test_the_end_of_the_pipe_is_noticed_and_bytes_are_not():
     inner, outer = os.pipe()

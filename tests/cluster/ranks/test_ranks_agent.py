@@ -24,7 +24,7 @@ from thunder.config import REPOSITORY
 from thunder.digest import sha256_file
 from thunder.errors import ClusterError, Interrupted, UsageError
 
-pytestmark = [pytest.mark.expensive, pytest.mark.timeout(150)]
+pytestmark = pytest.mark.expensive
 
 AGENT = """
 import sys

@@ -24,8 +24,6 @@ from thunder.cluster.ranks.supervisor import Progress
 from thunder.cluster.ranks.watchdog import Deadlines
 from thunder.errors import ClusterError, HangError, Interrupted, RunFailed, UsageError
 
-pytestmark = pytest.mark.timeout(150)
-
 
 def plan(rank=0):
     return RankPlan(

@@ -22,7 +22,7 @@ from thunder.cluster.inventory.rank_plan import plan_ranks
 from thunder.cluster.ranks.start_ranks import StopRequest, failure, run_ranks
 from thunder.errors import ClusterError, Interrupted, RunFailed, UsageError
 
-pytestmark = [pytest.mark.expensive, pytest.mark.timeout(150)]
+pytestmark = pytest.mark.expensive
 
 RANK_STARTS = """
 import json, os, signal, subprocess, sys, time

@@ -16,7 +16,6 @@ from thunder.cluster.ranks.oom_fallbacks import rungs
 from thunder.cluster.ranks.supervisor import Supervisor, decide
 from thunder.errors import ArtifactError, ClusterError, HangError, Interrupted, ResourceError, RunFailed
 
-pytestmark = pytest.mark.timeout(150)
 HOSTS = [Host(name=name, ssh=name.lower(), ips=[f"10.0.0.{number}"]) for number, name in enumerate(("Mac4", "Mac5"))]
 TIMEOUT = "kIOGPUCommandBufferCallbackErrorTimeout"
 

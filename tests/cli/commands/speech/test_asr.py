@@ -61,7 +61,6 @@ def finished(tmp_path_factory):
     return runs, (runs / "latest").resolve(), features
 
 
-@pytest.mark.timeout(150)
 def test_a_run_leaves_every_artifact(finished):
     _, folder, _ = finished
     assert folder.name.split("-", 2)[2].startswith("asr-latin-trajectory+tar+ttt-")
@@ -78,7 +77,6 @@ def test_a_run_leaves_every_artifact(finished):
     assert "step 10" in (folder / "run.log").read_text()
 
 
-@pytest.mark.timeout(150)
 def test_eval_gives_the_runs_own_numbers_again(finished, capsys, tmp_path, monkeypatch):
     runs, folder, features = finished
     monkeypatch.setenv("THUNDER_RUNS", str(runs))
@@ -102,7 +100,6 @@ def test_eval_gives_the_runs_own_numbers_again(finished, capsys, tmp_path, monke
     assert "CER" in capsys.readouterr().out
 
 
-@pytest.mark.timeout(150)
 def test_what_a_user_gets_wrong(finished, capsys, tmp_path, monkeypatch):
     runs, folder, features = finished
     monkeypatch.setenv("THUNDER_RUNS", str(runs))
@@ -141,7 +138,6 @@ def test_the_plan_says_what_will_be_done_and_needs_no_mlx(finished):
     assert checked.returncode == 0, checked.stderr
 
 
-@pytest.mark.timeout(150)
 def test_a_finished_run_goes_on_as_nothing(finished):
     """`thunder resume` knows the job: a run at its end is tested again, with the same results."""
     runs, folder, _ = finished

@@ -117,7 +117,6 @@ def test_parts_are_merged(tmp_path):
 
 
 @pytest.mark.expensive
-@pytest.mark.timeout(200)
 def test_killed_in_the_middle_it_goes_on_to_the_same_bytes(tmp_path):
     recordings = tmp_path / "recordings"  # five copies of each: long enough to be killed on the way
     recordings.mkdir()

@@ -76,7 +76,6 @@ def test_a_bad_proposer_is_rejected_and_nothing_changes(head, sounds, tmp_path, 
 
 
 @pytest.mark.expensive
-@pytest.mark.timeout(110)
 def test_the_tiny_model_proposes(head, sounds, tmp_path, capsys, tiny_model):
     _, decided = transcribe(head, tmp_path / "out", sounds / "a.flac", "--model", tiny_model)
     assert decided[0]["proposal"] and decided[0]["decision"] in ("accept", "reject", "keep")

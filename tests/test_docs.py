@@ -9,6 +9,7 @@ import sys
 import documents
 import pytest
 from documents import GENERATED, REFERENCE, wrong_links, wrong_statements
+from test_architecture import FLOORS
 
 from thunder.config import REPOSITORY
 
@@ -50,6 +51,16 @@ def test_every_rule_of_the_gate_has_its_entry():
 
     text = page("gate-rules.md")
     assert [rule for rule in (*invariants.OF_A_TEXT, *invariants.OF_A_CHANGE) if f"`{rule}`" not in text] == []
+
+
+def test_contributing_lists_the_rooms_floor_by_floor():
+    text = (REPOSITORY / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    floors = next(part for part in text.split("\n\n") if part.startswith("`cli` > "))
+    listed = [set(re.findall(r"`(\w+)`", floor)) for floor in floors.split(">")]
+    assert listed == [floor for floor in FLOORS if floor != {"__main__"}]
+    files = {path.stem for path in (REPOSITORY / "thunder").glob("*.py")} - {"config"}
+    rooms = set().union(*listed) - files
+    assert [room for room in sorted(rooms) if f"\n| `{room}` |" not in text] == []
 
 
 def test_the_readme_is_short_and_says_the_status_early():

@@ -163,9 +163,9 @@ class Ours:
         self.step = make_step(self.task, self.optimizer, settings, World())
         self.settings, self.folder = settings, folder
 
-    def fill(self) -> None:
+    def warm_up(self) -> None:
         """Make every row's entry, drop the frozen layers."""
-        cache_warmup.fill(
+        cache_warmup.warm_up_cache(
             self.task, self.settings, World(), base_digest="made", ranks=1, root=self.folder,
             log=lambda text: print(f"  {text}", file=sys.stderr),
         )  # fmt: skip
@@ -204,7 +204,7 @@ def measure(kind: str, examples: list[Example], batch: int, layers: int) -> dict
 
         def batches_in_turns(**_: Any) -> Iterator[tuple[mx.array, mx.array]]:
             mine.begin()
-            ours.fill()
+            ours.warm_up()
             mine.end(0)
             for number, (epoch, rows) in enumerate(order, start=1):
                 with timed(mine, epoch, ours.network, ours.optimizer):

@@ -219,7 +219,7 @@ def test_switched_off_it_is_the_base_to_the_bit(trained, tiny_model):
     with_adapter = logits(whole)
     kept = adapters.switch_off(whole)
     base = base_model.load(tiny_model)
-    fast_math.quicken(base)
+    fast_math.patch_activations(base)
     np.testing.assert_array_equal(logits(whole), logits(base))
     adapters.switch_on(whole, kept)
     np.testing.assert_array_equal(logits(whole), with_adapter)

@@ -11,8 +11,8 @@ from conftest import make_rows, write_rows
 
 from thunder.corpora.rows import chat_rows as corpus_rows
 from thunder.lora import base_model, cache_warmup, tokenized_rows
-from thunder.lora.cache_warmup import fill
-from thunder.lora.engine.frozen_prefix_engine import Staged
+from thunder.lora.cache_warmup import warm_up_cache
+from thunder.lora.engine.frozen_prefix_engine import FrozenPrefixEngine
 from thunder.lora.lora_settings import LoraSettings
 from thunder.lora.lora_task import LoraTask
 from thunder.parallel import row_order
@@ -42,7 +42,7 @@ def train(tiny_model, examples, tmp_path):
         settings = LoraSettings(**OPTIONS | changes, prefix_cache=prefix_cache)
         task = LoraTask(base_model.load(base), settings, examples[:ROWS], examples[ROWS:])
         said = []
-        cache = fill(task, settings, World(), base_digest="base", ranks=1, root=root, log=said.append)
+        cache = warm_up_cache(task, settings, World(), base_digest="base", ranks=1, root=root, log=said.append)
         step = make_step(task, make_optimizer(settings), settings, World())
         order = row_order.steps(ROWS, settings.batch_size, 0, until=STEPS, lengths=task.lengths)
         losses = [step(plan, False).loss for plan in order]
@@ -66,7 +66,7 @@ def test_the_same_bytes_with_all_rows_kept_some_or_none(train, request, tmp_path
     size = sum(path.stat().st_size for path in (tmp_path / "cache").rglob("*.entries"))
     assert f"{ROWS + 4} of {ROWS + 4} rows" in auto[3][0] and "dropped from memory" in auto[3][0]
     again = train("auto")
-    assert " 0 made now" in again[3][0]
+    assert " 0 computed now" in again[3][0]
     half = train(f"{size // 2}B", tmp_path / "half")
     assert "dropped" not in half[3][0]
     assert 0 < sum(path.stat().st_size for path in (tmp_path / "half").rglob("*.entries")) <= size // 2
@@ -79,7 +79,7 @@ def test_a_pass_that_was_cut_off_goes_on(train, tmp_path):
     (path,) = (tmp_path / "cache").rglob("*.entries")
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
     resumed = train("auto")
-    made = int(resumed[3][0].partition(" rows, ")[2].split()[0])
+    made = int(resumed[3][0].partition(" rows cached, ")[2].split()[0])
     assert 0 < made < ROWS
     assert resumed[:3] == whole[:3]
 
@@ -95,34 +95,36 @@ def test_other_weights_layers_or_rows_are_other_entries(tiny_model, examples):
         fingerprints(learning_rate=1.0),
     )
     assert len({one, other, deeper}) == 3 and one == same
-    keys = {task.engine.prefix.key(example) for example in examples}
+    keys = {task.engine.prefix.entry_key(example) for example in examples}
     assert len(keys) == len(examples)
     moved = tokenized_rows.Example(examples[0].ids, examples[0].offset + 1, examples[0].row)
-    assert task.engine.prefix.key(moved) not in keys
+    assert task.engine.prefix.entry_key(moved) not in keys
 
 
 def test_a_rank_makes_the_rows_that_it_will_meet(tiny_model, examples):
     settings = LoraSettings(**OPTIONS | {"iters": 40}, probe_rows=0)
     task = LoraTask(base_model.load(tiny_model), settings, examples[:ROWS], examples[ROWS:])
-    parts = [cache_warmup.rows_of_rank(task, settings, World(rank, 2), 2) for rank in (0, 1)]
-    keys = [{task.engine.prefix.key(example) for example in part} for part in parts]
+    parts = [cache_warmup.rows_for_rank(task, settings, World(rank, 2), 2) for rank in (0, 1)]
+    keys = [{task.engine.prefix.entry_key(example) for example in part} for part in parts]
     assert not keys[0] & keys[1] and len(keys[0] | keys[1]) == ROWS + 4 == len(parts[0]) + len(parts[1])
     met = set()
     for plan in row_order.steps(ROWS, 6, settings.seed, until=40, lengths=task.lengths):
-        met |= {task.engine.prefix.key(task.train_examples[row]) for row in row_order.share(plan.rows, 1, 2)}
+        met |= {task.engine.prefix.entry_key(task.train_examples[row]) for row in row_order.share(plan.rows, 1, 2)}
     assert met <= keys[1]
-    assert keys[0] | keys[1] >= {task.engine.prefix.key(example) for example in task.probe_examples_of(0, 1)}
+    assert keys[0] | keys[1] >= {task.engine.prefix.entry_key(example) for example in task.probe_examples_of(0, 1)}
     short = LoraSettings(**OPTIONS | {"iters": 2, "probe_rows": 0})
     few = LoraTask(base_model.load(tiny_model), short, examples[:ROWS], examples[ROWS:])
-    assert len(cache_warmup.rows_of_rank(few, short, World(), 1)) == 4 + 2 * 3
+    assert len(cache_warmup.rows_for_rank(few, short, World(), 1)) == 4 + 2 * 3
 
 
 def test_a_rank_makes_the_training_rows_that_its_validations_score(tiny_model, examples):
     settings = LoraSettings(**OPTIONS | {"iters": 1}, probe_rows=8)
     task = LoraTask(base_model.load(tiny_model), settings, examples[:ROWS], examples[ROWS:])
     for rank in (0, 1):
-        wanted = {task.engine.prefix.key(row) for row in cache_warmup.rows_of_rank(task, settings, World(rank, 2), 2)}
-        probed = {task.engine.prefix.key(row) for row in task.probe_examples_of(rank, 2)}
+        wanted = {
+            task.engine.prefix.entry_key(row) for row in cache_warmup.rows_for_rank(task, settings, World(rank, 2), 2)
+        }
+        probed = {task.engine.prefix.entry_key(row) for row in task.probe_examples_of(rank, 2)}
         assert len(probed) == 4 and probed <= wanted
 
 
@@ -132,15 +134,15 @@ def test_frozen_layers_leave_memory_and_come_back(tiny_model, examples, tmp_path
     ids = mx.array(examples[0].ids)[None]
     before = network(ids)
     mx.eval(before)
-    cache = fill(task, task.settings, World(), base_digest="base", ranks=1, root=tmp_path, log=print)
+    cache = warm_up_cache(task, task.settings, World(), base_digest="base", ranks=1, root=tmp_path, log=print)
     engine = task.engine
-    assert isinstance(engine, Staged) and engine.frozen.size == 0
+    assert isinstance(engine, FrozenPrefixEngine) and engine.frozen_weights.nbytes == 0
     assert network.model.layers[0].mlp.gate_proj.weight.size == 0
     assert network.model.embed_tokens_per_layer.weight.size == 0
     with pytest.raises(ValueError):
         mx.eval(network(ids))
     engine.restore_frozen(tiny_model)
-    assert engine.frozen.size > 0
+    assert engine.frozen_weights.nbytes > 0
     np.testing.assert_array_equal(np.array(network(ids)), np.array(before))
     cache.close()
 
@@ -153,16 +155,20 @@ def test_a_row_of_another_rank_brings_the_frozen_layers_back(tiny_model, example
         return LoraTask(base_model.load(tiny_model), settings, examples[:ROWS], examples[ROWS:])
 
     one, whole = task(), task()
-    others = cache_warmup.rows_of_rank(one, settings, World(1, 2), 2)
+    others = cache_warmup.rows_for_rank(one, settings, World(1, 2), 2)
     half = LoraTask(
         base_model.load(tiny_model), settings.model_copy(update={"iters": 1}), examples[:ROWS], examples[ROWS:]
     )
-    cache = fill(half, half.settings, World(), base_digest="base", ranks=1, root=tmp_path, base=tiny_model, log=print)
-    assert half.engine.frozen.dropped
+    cache = warm_up_cache(
+        half, half.settings, World(), base_digest="base", ranks=1, root=tmp_path, base=tiny_model, log=print
+    )
+    assert half.engine.frozen_weights.dropped
     mine, theirs = half.engine.batch(others[-4:]), whole.engine.batch(others[-4:])
-    assert not half.engine.frozen.dropped
+    assert not half.engine.frozen_weights.dropped
     assert all(mx.array_equal(a, b).item() for a, b in zip(mine.arrays, theirs.arrays, strict=True))
-    assert all(cache.holds(half.engine.prefix.key(example)) for example in others[-4:]), "kept for the next epoch"
+    assert all(cache.has_entry(half.engine.prefix.entry_key(example)) for example in others[-4:]), (
+        "kept for the next epoch"
+    )
     cache.close()
 
 

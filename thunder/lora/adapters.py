@@ -15,7 +15,7 @@ from thunder import digest
 from thunder.errors import ModelError
 from thunder.lora import adapter_files
 from thunder.lora.adapter_files import CONFIG, WEIGHTS, parameters
-from thunder.lora.engine.choice import GEMMA3N
+from thunder.lora.engine.engine_choice import GEMMA3N
 from thunder.lora.lora_settings import LoraSettings
 
 COEFFICIENTS = ("altup.prediction_coefs", "altup.correction_coefs")

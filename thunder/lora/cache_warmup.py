@@ -1,4 +1,4 @@
-"""Before the first step: the frozen part of every row that a rank will meet, made in one pass and kept on disk."""
+"""Compute the frozen part of every row that a rank will meet before the first step, and store it on disk."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import mlx.core as mx
 
 from thunder import digest
 from thunder.lora import prefix_cache
-from thunder.lora.engine.frozen_prefix_engine import Staged
+from thunder.lora.engine.frozen_prefix_engine import FrozenPrefixEngine
 from thunder.lora.lora_settings import LoraSettings
 from thunder.lora.lora_task import LoraTask
 from thunder.lora.prefix_cache import PrefixCache
@@ -26,40 +26,44 @@ from thunder.training import faults
 from thunder.units import format_bytes, format_seconds, parse_bytes
 
 FORMAT = 1
-"""Of entries: a new number where other arithmetic makes them."""
-SHARE_OF_DISK = 4
-MOST = 64 * 10**9
-AT_ONCE = 64  # rows: of these, those of one padded shape go together
+"""Version of the entries: a new number where they are computed by other arithmetic."""
+DISK_DIVISOR = 4  # `auto` uses this part of the free disk
+MAX_BYTES = 64 * 10**9  # and at most this much
+ROWS_AT_ONCE = 64  # of these, rows of one padded shape are computed together
 
 
 @dataclass(frozen=True)
-class Filled:
-    """What came of a pass: rows that are kept of those that were wanted, rows made now, bytes of this rank's file."""
+class WarmupResult:
+    """Result of a warm-up: rows of this rank with an entry, rows expected, rows computed now, bytes of its file.
 
-    kept: int
-    wanted: int
-    made: int
+    dropped: bytes of frozen weights that are no longer in memory.
+    """
+
+    cached: int
+    expected: int
+    computed: int
     size: int
     dropped: int
 
     def describe(self) -> str:
         """A sentence for the log."""
-        text = f"prefix cache: {self.kept} of {self.wanted} rows, {self.made} made now, {format_bytes(self.size)}"
+        text = f"prefix cache: {self.cached} of {self.expected} rows cached, {self.computed} computed now"
+        text += f", {format_bytes(self.size)}"
         return text + (f"; {format_bytes(self.dropped)} of frozen layers dropped from memory" if self.dropped else "")
 
 
 def cache_fingerprint(task: LoraTask, base_digest: str) -> str:
     """SHA-256 of everything but the row that decides an entry: weights, quantization, tokenizer, layers, arithmetic."""
     engine = task.engine
-    assert isinstance(engine, Staged)
+    assert isinstance(engine, FrozenPrefixEngine)
     machine = [environment.chip(), str(mx.default_device()), environment.blas(), mx.__version__]
-    layout = [[part.name, part.positions, list(part.shape), str(part.dtype)] for part in engine.trunk.parts]
+    layout = [[spec.name, spec.positions, list(spec.shape), str(spec.dtype)] for spec in engine.split.cached_tensors]
     return digest.sha256_json(
-        [FORMAT, base_digest, task.layers, layout, engine.prefix.beginning.tolist(), machine, environment.versions()]
+        [FORMAT, base_digest, task.layers, layout, engine.prefix.shared_ids.tolist(), machine, environment.versions()]
     )
 
 
-def fill(
+def warm_up_cache(
     task: LoraTask,
     settings: LoraSettings,
     world: World,
@@ -71,75 +75,83 @@ def fill(
     log: Callable[[str], None],
     progress: Callable[[], None] = lambda: None,
 ) -> PrefixCache | None:
-    """Give a task the entries of all rows that this rank will meet, and drop its frozen layers where that is all.
+    """Give a task the entries of all rows that this rank will meet; drop its frozen layers if that is all of them.
 
     ranks: as planned. base: the model's folder, where ranks may come to meet each other's rows.
-    All ranks call it together. None where there is nothing to keep, or `--prefix-cache off`.
+    All ranks call it together. None where no layer is frozen, or with `--prefix-cache off`.
     """
     engine = task.engine
-    if not isinstance(engine, Staged) or engine.trunk.first == 0 or settings.prefix_cache == "off":
+    if not isinstance(engine, FrozenPrefixEngine) or engine.split.first_trained == 0 or settings.prefix_cache == "off":
         return None
-    wanted = rows_of_rank(task, settings, world, ranks)
-    fingerprint = cache_fingerprint(task, base_digest)
-    names: list[Any] = collectives.gather_json(world, socket.gethostname())
-    mates = [rank for rank, name in enumerate(names) if name == names[world.rank]]
-    budget = room(settings.prefix_cache, root)
-    if world.rank == mates[0]:
-        need = sum(prefix_cache.entry_size(engine.prefix.size(example)) for example in wanted) * len(mates)
-        budget -= prefix_cache.make_room(root, fingerprint, max(0, budget - need))
-    rooms: list[Any] = collectives.gather_json(world, budget)
-    cache = PrefixCache(root, fingerprint, max(0, rooms[mates[0]]) // len(mates), world.rank)
+    rows = rows_for_rank(task, settings, world, ranks)
     begun = time.perf_counter()
-    made = _make(engine, cache, wanted, progress)
+    cache = _open_cache(engine, rows, world, cache_fingerprint(task, base_digest), settings.prefix_cache, root)
+    computed = _compute_missing(engine, cache, rows, progress)
     cache.flush()
-    engine.entries = cache
-    kept = sum(cache.holds(engine.prefix.key(example)) for example in wanted)
+    engine.entry_store = cache
+    cached = sum(cache.has_entry(engine.prefix.entry_key(example)) for example in rows)
     dropped = 0
-    # where rows go by the ranks' speeds, a rank may meet others than these, and needs the frozen layers again
-    if kept == len(wanted) and (base or world.size == 1 or settings.balance == "even"):
-        dropped = engine.frozen.size
+    # where rows are split by the ranks' speeds, a rank may meet others than these, and needs the frozen layers again
+    if cached == len(rows) and (base or world.size == 1 or settings.balance == "even"):
+        dropped = engine.frozen_weights.nbytes
         engine.drop_frozen(base)
-    filled = Filled(kept, len(wanted), made, cache.size, dropped)
-    log(f"rank {world.rank}: {filled.describe()}, in {format_seconds(time.perf_counter() - begun)}")
+    result = WarmupResult(cached, len(rows), computed, cache.size, dropped)
+    log(f"rank {world.rank}: {result.describe()}, in {format_seconds(time.perf_counter() - begun)}")
     return cache
 
 
-def room(said: str, root: Path) -> int:
-    """Bytes that entries may have on this host: as said, or for `auto` a part of what is free on the disk."""
-    if said != "auto":
-        return parse_bytes(said)
+def _open_cache(
+    engine: FrozenPrefixEngine, rows: Sequence[Example], world: World, fingerprint: str, setting: str, root: Path
+) -> PrefixCache:
+    """This rank's cache, with an even share of the budget of its host; the host's first rank evicts other entries."""
+    hosts: list[Any] = collectives.gather_json(world, socket.gethostname())
+    same_host = [rank for rank, host in enumerate(hosts) if host == hosts[world.rank]]
+    budget = disk_budget(setting, root)
+    if world.rank == same_host[0]:
+        needed = sum(prefix_cache.stored_size(engine.prefix.entry_nbytes(example)) for example in rows)
+        budget -= prefix_cache.evict_entries(root, fingerprint, max(0, budget - needed * len(same_host)))
+    budgets: list[Any] = collectives.gather_json(world, budget)
+    return PrefixCache(root, fingerprint, max(0, budgets[same_host[0]]) // len(same_host), world.rank)
+
+
+def disk_budget(setting: str, root: Path) -> int:
+    """Bytes that entries may take on this host: as given, or for `auto` a part of what is free on the disk."""
+    if setting != "auto":
+        return parse_bytes(setting)
     root.mkdir(parents=True, exist_ok=True)
-    return min(MOST, shutil.disk_usage(root).free // SHARE_OF_DISK)
+    return min(MAX_BYTES, shutil.disk_usage(root).free // DISK_DIVISOR)
 
 
-def rows_of_rank(task: LoraTask, settings: LoraSettings, world: World, ranks: int) -> list[Example]:
+def rows_for_rank(task: LoraTask, settings: LoraSettings, world: World, ranks: int) -> list[Example]:
     """The rows that this rank's validations score, then the training rows that it will meet, each once."""
-    wanted = [*task.valid_examples_of(world.rank, world.size), *task.probe_examples_of(world.rank, world.size)]
+    rows = [*task.valid_examples_of(world.rank, world.size), *task.probe_examples_of(world.rank, world.size)]
     batch = settings.batch_size * ranks * settings.grad_accumulation_steps
-    once = min(settings.total_updates, -(-task.rows // batch))
-    for plan in row_order.steps(task.rows, batch, settings.seed, until=once, lengths=task.lengths):
-        wanted += [task.train_examples[row] for row in row_order.share(plan.rows, world.rank, world.size)]
-    return list({id(example): example for example in wanted}.values())
+    one_epoch = min(settings.total_updates, -(-task.rows // batch))
+    for plan in row_order.steps(task.rows, batch, settings.seed, until=one_epoch, lengths=task.lengths):
+        rows += [task.train_examples[row] for row in row_order.share(plan.rows, world.rank, world.size)]
+    return list({id(example): example for example in rows}.values())
 
 
-def _make(engine: Staged, cache: PrefixCache, wanted: Sequence[Example], progress: Callable[[], None]) -> int:
-    """Make the entries that are missing, those of like length together, while there is room; returns how many."""
-    prefix, made = engine.prefix, 0
-    missing = {key: example for example in wanted if not cache.holds(key := prefix.key(example))}
-    # what fits is chosen in the order of rows; only then are they sorted
-    left, chosen = cache.room - cache.size, []
+def _compute_missing(
+    engine: FrozenPrefixEngine, cache: PrefixCache, rows: Sequence[Example], progress: Callable[[], None]
+) -> int:
+    """Compute the missing entries, rows of similar length together, while there is room; returns how many."""
+    prefix, computed = engine.prefix, 0
+    missing = {key: example for example in rows if not cache.has_entry(key := prefix.entry_key(example))}
+    # the rows that fit are chosen in their order; only then are they sorted
+    left, chosen = cache.budget - cache.size, []
     for example in missing.values():
-        left -= prefix_cache.entry_size(prefix.size(example))
+        left -= prefix_cache.stored_size(prefix.entry_nbytes(example))
         if left < 0:
             break
         chosen.append(example)
-    chosen.sort(key=prefix.shape)
-    for start in range(0, len(chosen), AT_ONCE):
-        several = chosen[start : start + AT_ONCE]
-        for example, entry in zip(several, prefix.compute(several), strict=True):
-            if not cache.put(prefix.key(example), entry):
-                return made
-            made += 1
+    chosen.sort(key=prefix.padded_shape)
+    for start in range(0, len(chosen), ROWS_AT_ONCE):
+        several = chosen[start : start + ROWS_AT_ONCE]
+        for example, entry in zip(several, prefix.compute_entries(several), strict=True):
+            if not cache.put(prefix.entry_key(example), entry):
+                return computed
+            computed += 1
         faults.at("filling")
         progress()
-    return made
+    return computed

@@ -10,7 +10,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from thunder.lora import adapter_files, adapters, tokenized_rows
-from thunder.lora.engine import build
+from thunder.lora.engine.engine_choice import make_engine
 from thunder.lora.lora_settings import LoraSettings
 from thunder.parallel import row_order
 from thunder.training.task import Batch
@@ -38,12 +38,12 @@ class LoraTask:
             from mlx_lm.tuner.trainer import grad_checkpoint
 
             grad_checkpoint(model.layers[0])
-        self.engine = build.of_model(model, self.layers, [*train, *valid], recomputes=settings.grad_checkpoint)
+        self.engine = make_engine(model, self.layers, [*train, *valid], recompute=settings.grad_checkpoint)
         self.model = self.engine.model
         self.model.train()
         self.train_examples, self.valid_examples = train, valid
         self.rows = len(train)
-        self.lengths: Sequence[int] | None = [self.engine.length(example) for example in train]
+        self.lengths: Sequence[int] | None = [self.engine.row_length(example) for example in train]
         self._ours = ours or {}
 
     def batch(self, rows: Sequence[int], epoch: int) -> Batch:
@@ -67,7 +67,7 @@ class LoraTask:
 
     def valid_examples_of(self, rank: int, size: int) -> Sequence[tokenized_rows.Example]:
         """This rank's share of the validation rows, sorted by length."""
-        return sorted(self.valid_examples, key=self.engine.length)[rank::size]
+        return sorted(self.valid_examples, key=self.engine.row_length)[rank::size]
 
     def probe(self, rank: int, size: int) -> Iterator[Batch]:
         """This rank's share of some training rows, the same at every validation; see `hooks.validate`."""
@@ -78,7 +78,7 @@ class LoraTask:
     def probe_examples_of(self, rank: int, size: int) -> Sequence[tokenized_rows.Example]:
         """This rank's share of the training rows that validations score too, sorted by length."""
         chosen = row_order.spread(self.train_examples, self.settings.probe_rows)
-        return sorted(chosen, key=self.engine.length)[rank::size]
+        return sorted(chosen, key=self.engine.row_length)[rank::size]
 
     def validation_metrics(self, sums: dict[str, tuple[float, float]]) -> dict[str, float]:
         """Mean loss per supervised token, in nats."""

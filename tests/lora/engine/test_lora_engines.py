@@ -1,11 +1,20 @@
-"""The engines' loss and gradient are mlx_lm's own on the same rows, whatever they leave out."""
+"""The engines have the loss and gradient of mlx_lm on the same rows, whatever computation they skip."""
 
 from __future__ import annotations
 
 import mlx.core as mx
 import numpy as np
 import pytest
-from engine_oracle import VOCABULARY, distance, example, ours, quantised, rows_of, theirs, trainable
+from engine_oracle import (
+    VOCABULARY,
+    distance,
+    engine_loss_and_gradient,
+    mlx_lm_loss_and_gradient,
+    quantized,
+    random_example,
+    row_shapes,
+    trainable,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mlx import nn
@@ -14,11 +23,11 @@ from mlx_lm.models import gemma3, gemma3_text, gemma4, gemma4_text
 from mlx_lm.tuner.trainer import grad_checkpoint
 
 from thunder.lora import base_model, tokenized_rows
-from thunder.lora.engine import build, choice
-from thunder.lora.engine.frozen_prefix import common_beginning
-from thunder.lora.engine.frozen_prefix_engine import Staged
-from thunder.lora.engine.full_model_engine import Plain
-from thunder.lora.engine.gemma3 import Gemma3
+from thunder.lora.engine.engine_choice import EngineChoice, choose_engine, make_engine
+from thunder.lora.engine.frozen_prefix import shared_prefix_ids
+from thunder.lora.engine.frozen_prefix_engine import FrozenPrefixEngine
+from thunder.lora.engine.full_model_engine import FullModelEngine
+from thunder.lora.engine.gemma3 import SplitGemma3
 from thunder.lora.lora_settings import EMBEDDED_MODEL
 from thunder.lora.tokenized_rows import Example
 
@@ -56,39 +65,41 @@ KINDS = ["gemma4", "gemma4_text", "gemma4 without sharing", "gemma3", "gemma3 in
 @pytest.mark.expensive
 @pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=12)
-@given(layers=st.integers(1, LAYERS), shapes=rows_of, beginning=st.sampled_from([0, 1, 17]), seed=st.integers(0, 999))
+@given(
+    layers=st.integers(1, LAYERS), shapes=row_shapes, beginning=st.sampled_from([0, 1, 17]), seed=st.integers(0, 999)
+)
 def test_loss_and_gradient_equal_mlx_lm_in_float64(kind, layers, shapes, beginning, seed):
-    """In float64, so that what differs is the arithmetic's meaning; mlx_lm's cross entropy keeps float32 in places."""
+    """In float64, so that rounding hides no difference; mlx_lm's cross entropy uses float32 in places."""
     draw = np.random.default_rng(seed)
     start = draw.integers(1, VOCABULARY, beginning).tolist()
-    examples = [example(draw, start, *shape) for shape in shapes]
+    examples = [random_example(draw, start, *shape) for shape in shapes]
     network = fresh(kind)
     network.set_dtype(mx.float64)
     network = trainable(network, layers)
     network.set_dtype(mx.float64)
-    loss, gradient = theirs(network, examples)
-    engine = build.of_model(network, layers, examples)
-    assert isinstance(engine, Staged)
-    my_loss, my_gradient = ours(engine, examples)
-    assert my_loss == pytest.approx(loss, rel=1e-6)
-    assert distance(my_gradient, gradient) < 3e-6
+    loss, gradient = mlx_lm_loss_and_gradient(network, examples)
+    engine = make_engine(network, layers, examples)
+    assert isinstance(engine, FrozenPrefixEngine)
+    engine_loss, engine_gradient = engine_loss_and_gradient(engine, examples)
+    assert engine_loss == pytest.approx(loss, rel=1e-6)
+    assert distance(engine_gradient, gradient) < 3e-6
 
 
 @pytest.mark.parametrize("kind", ["gemma4", "gemma3"])
 @pytest.mark.parametrize("layers", [1, 5])
 def test_recomputed_activations_give_the_same_gradient(kind, layers, monkeypatch):
-    """mlx_lm changes the class of the layers for good; here it is put back."""
+    """mlx_lm changes the class of the layers permanently; the test restores it."""
     draw = np.random.default_rng(2)
-    examples = [example(draw, [4, 5, 6], *shape) for shape in ((9, 7), (20, 3))]
+    examples = [random_example(draw, [4, 5, 6], *shape) for shape in ((9, 7), (20, 3))]
     stock, network = ((trainable(fresh(kind), layers)) for _ in range(2))
     for each in (stock, network):
         each.set_dtype(mx.float64)
-    wanted = theirs(stock, examples)[1]
+    expected = mlx_lm_loss_and_gradient(stock, examples)[1]
     block = type(network.layers[0])
     monkeypatch.setattr(block, "__call__", block.__call__)
     grad_checkpoint(network.layers[0])
-    engine = build.of_model(network, layers, examples, recomputes=True)
-    assert distance(ours(engine, examples)[1], wanted) < 3e-6
+    engine = make_engine(network, layers, examples, recompute=True)
+    assert distance(engine_loss_and_gradient(engine, examples)[1], expected) < 3e-6
 
 
 def sample(count: int) -> list[Example]:
@@ -106,16 +117,16 @@ def sample(count: int) -> list[Example]:
 def test_the_shipped_model_in_float32_and_in_4_bits(layers, bits):
     def loaded():
         network = base_model.load(EMBEDDED_MODEL)
-        return trainable(quantised(network) if bits == 4 else network, layers)
+        return trainable(quantized(network) if bits == 4 else network, layers)
 
     network, everything = loaded(), sample(12)
-    engine = build.of_model(loaded(), layers, everything)  # of its own: an engine may quicken a model's activations
-    assert len(engine.prefix.beginning) > 10, "the instruction"
+    engine = make_engine(loaded(), layers, everything)  # of its own: an engine may patch a model's activations
+    assert len(engine.prefix.shared_ids) > 10, "the instruction"
     for examples in (everything[:1], everything[4:8]):
-        loss, gradient = theirs(network, examples)
-        my_loss, my_gradient = ours(engine, examples)
-        assert my_loss == pytest.approx(loss, rel=1e-5)
-        assert distance(my_gradient, gradient) < 1e-5
+        loss, gradient = mlx_lm_loss_and_gradient(network, examples)
+        engine_loss, engine_gradient = engine_loss_and_gradient(engine, examples)
+        assert engine_loss == pytest.approx(loss, rel=1e-5)
+        assert distance(engine_gradient, gradient) < 1e-5
 
 
 @pytest.mark.expensive
@@ -123,39 +134,39 @@ def test_the_shipped_model_in_float32_and_in_4_bits(layers, bits):
 @pytest.mark.parametrize("layers", [2, 5])
 def test_a_row_is_the_same_bytes_with_any_batch_mates(kind, layers):
     draw = np.random.default_rng(3)
-    examples = [example(draw, [5, 9, 2], int(p), int(a)) for p, a in draw.integers(1, 30, (30, 2))]
-    engine = build.of_model(trainable(fresh(kind), layers), layers, examples)
-    together = engine.prefix.compute(examples)
-    alone = [engine.prefix.compute([each])[0] for each in examples]
-    assert all(np.array_equal(a, b) for a, b in zip(together, alone, strict=True))
-    assert [len(entry) for entry in alone] == [engine.prefix.size(each) for each in examples]
-    assert len({engine.prefix.key(each) for each in examples}) == len(examples)
+    examples = [random_example(draw, [5, 9, 2], int(p), int(a)) for p, a in draw.integers(1, 30, (30, 2))]
+    engine = make_engine(trainable(fresh(kind), layers), layers, examples)
+    in_batches = engine.prefix.compute_entries(examples)
+    alone = [engine.prefix.compute_entries([each])[0] for each in examples]
+    assert all(np.array_equal(a, b) for a, b in zip(in_batches, alone, strict=True))
+    assert [len(entry) for entry in alone] == [engine.prefix.entry_nbytes(each) for each in examples]
+    assert len({engine.prefix.entry_key(each) for each in examples}) == len(examples)
 
 
-def test_a_row_without_the_common_beginning_is_computed_whole():
+def test_a_row_without_the_shared_prefix_is_computed_whole():
     draw = np.random.default_rng(4)
-    examples = [example(draw, [5, 9, 2, 7, 7], 4, 6) for _ in range(4)]
-    odd = example(draw, [8], 9, 3)
+    examples = [random_example(draw, [5, 9, 2, 7, 7], 4, 6) for _ in range(4)]
+    odd = random_example(draw, [8], 9, 3)
     network = trainable(fresh("gemma4_text"), 2)
-    engine = build.of_model(network, 2, examples)
-    engine.sizes = build.of_model(network, 2, [*examples, odd]).sizes
-    assert (engine.prefix.begins(examples[0]), engine.prefix.begins(odd)) == (5, 0)
-    loss, _ = theirs(network, [examples[0], odd])
-    assert ours(engine, [examples[0], odd])[0] == pytest.approx(loss, rel=1e-5)
+    engine = make_engine(network, 2, examples)
+    engine.sizes = make_engine(network, 2, [*examples, odd]).sizes
+    assert (engine.prefix.shared_length(examples[0]), engine.prefix.shared_length(odd)) == (5, 0)
+    loss, _ = mlx_lm_loss_and_gradient(network, [examples[0], odd])
+    assert engine_loss_and_gradient(engine, [examples[0], odd])[0] == pytest.approx(loss, rel=1e-5)
 
 
-def test_the_common_beginning_ends_where_a_row_is_supervised():
+def test_the_shared_prefix_ends_where_a_row_is_supervised():
     draw = np.random.default_rng(5)
-    rows = [example(draw, [3, 4, 5, 6], 0, 5), example(draw, [3, 4, 5, 6], 9, 5)]
-    assert common_beginning(rows) == (3, 4, 5)
-    assert common_beginning(rows[:1]) == ()
+    rows = [random_example(draw, [3, 4, 5, 6], 0, 5), random_example(draw, [3, 4, 5, 6], 9, 5)]
+    assert shared_prefix_ids(rows) == (3, 4, 5)
+    assert shared_prefix_ids(rows[:1]) == ()
 
 
 def test_dropout_falls_on_trained_layers_alone():
-    """The frozen part of a row is the same in every step, and what is trained is not."""
+    """The frozen part of a row is the same in every step; the trained layers' output is not."""
     draw = np.random.default_rng(6)
-    examples = [example(draw, [], 20, 10) for _ in range(3)]
-    engine = build.of_model(trainable(fresh("gemma4"), 3, dropout=0.3), 3, examples)
+    examples = [random_example(draw, [], 20, 10) for _ in range(3)]
+    engine = make_engine(trainable(fresh("gemma4"), 3, dropout=0.3), 3, examples)
     first, second = engine.batch(examples), engine.batch(examples)
     assert all(mx.array_equal(a, b).item() for a, b in zip(first.arrays, second.arrays, strict=True))
     mx.random.seed(0)
@@ -166,29 +177,29 @@ def test_dropout_falls_on_trained_layers_alone():
     assert one == two
 
 
-def test_what_is_trained_keeps_its_names():
+def test_trained_parameters_keep_their_names():
     network = trainable(fresh("gemma4"), 2)
-    engine = build.of_model(network, 2, [example(np.random.default_rng(1), [], 3, 3)])
+    engine = make_engine(network, 2, [random_example(np.random.default_rng(1), [], 3, 3)])
     names = dict(tree_flatten(network.trainable_parameters())).keys()
     assert dict(tree_flatten(engine.model.trainable_parameters())).keys() == names
     engine.model.load_weights([(name, mx.ones((2, 2))) for name in names if name.endswith("lora_a")], strict=False)
     assert all(a.shape == (2, 2) for n, a in tree_flatten(network.trainable_parameters()) if n.endswith("lora_a"))
 
 
-def test_the_engine_is_chosen_by_type_and_named():
+def test_the_engine_is_chosen_by_model_type():
     text = {"num_hidden_layers": 35, "num_kv_shared_layers": 20}
-    assert choice.choose({"model_type": "gemma4", "text_config": text}, 4) == choice.Choice(
+    assert choose_engine({"model_type": "gemma4", "text_config": text}, 4) == EngineChoice(
         "gemma4", "head and the last 20 of 35 layers only at supervised positions; 31 frozen layers once for each row"
     )
-    assert "no layer is frozen" in choice.choose({"model_type": "gemma3_text", "num_hidden_layers": 9}, -1).reason
-    other = choice.choose({"model_type": "llama", "num_hidden_layers": 9}, 4)
-    assert other.name == "plain" and "'llama'" in other.reason
+    assert "no layer is frozen" in choose_engine({"model_type": "gemma3_text", "num_hidden_layers": 9}, -1).reason
+    llama = choose_engine({"model_type": "llama", "num_hidden_layers": 9}, 4)
+    assert llama.name == "plain" and "'llama'" in llama.reason
     network = trainable(fresh("gemma3"), 1)
     network.model_type = "llama"
-    assert isinstance(build.of_model(network, 1, []), Plain)
+    assert isinstance(make_engine(network, 1, []), FullModelEngine)
 
 
-@pytest.mark.parametrize("recomputes", [False, True])
-def test_gemma_3_leaves_the_prompt_out_of_its_last_layer_unless_it_recomputes(recomputes):
-    trunk = Gemma3(fresh("gemma3"), 2, recomputes)
-    assert trunk.cut == (LAYERS if recomputes else LAYERS - 1)
+@pytest.mark.parametrize("recompute", [False, True])
+def test_gemma_3_skips_the_prompt_in_its_last_layer_without_recompute(recompute):
+    split = SplitGemma3(fresh("gemma3"), 2, recompute)
+    assert split.kv_boundary == (LAYERS if recompute else LAYERS - 1)

@@ -9,7 +9,7 @@ from typing import Any
 from thunder.cli.parsing import paths
 from thunder.errors import UsageError
 from thunder.lora import adapter_files, base_model, datasets, tokenized_rows
-from thunder.lora.engine import choice
+from thunder.lora.engine.engine_choice import choose_engine
 from thunder.lora.lora_settings import EMBEDDED_MODEL, LoraSettings
 from thunder.training import wraps
 from thunder.training.shapes import model_size
@@ -49,7 +49,7 @@ def of_train(settings: LoraSettings, ranks: int) -> dict[str, Any]:
             "template": tokenized_rows.template_note(tokenizer),
             "sha256": base_model.base_digest(base, base_model.digest_cache()),
         },
-        "engine": asdict(choice.choose(config, settings.num_layers)),
+        "engine": asdict(choose_engine(config, settings.num_layers)),
         "data": prepared.summary(),
     }
 

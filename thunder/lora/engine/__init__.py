@@ -1,1 +1,1 @@
-"""Engines for the step of LoRA training: each equal to the whole model, running less of it."""
+"""Engines of a LoRA training step: the loss and gradient of the whole model, without the work they do not need."""

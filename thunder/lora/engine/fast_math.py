@@ -1,8 +1,9 @@
-"""exp, tanh and Gemma's gated activation from products and sums, for MLX's CPU backend on Linux.
+"""Vectorized exp, tanh and gated GELU for MLX's CPU backend on Linux.
 
-There MLX asks the C library for each number by itself: 12 to 29 ns for one exp, tanh or GELU, so that they and not the
-matrix products take most of a step. These fuse into vector code of 1 to 3 ns, to float32's last digits. A GPU, and
-Apple's Accelerate, have fast ones of their own: there nothing is changed.
+There MLX calls the C library for each number: one exp, tanh or GELU takes 12 to 29 ns, and these functions take more of
+a step than the matrix products. The functions here use products and sums only; MLX fuses them into vector code that
+takes 1 to 3 ns a number, exact to the last digits of float32. A GPU and Apple's Accelerate have fast functions of their
+own, and keep them.
 """
 
 from __future__ import annotations
@@ -15,23 +16,31 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
-# fitted here by least squares, weighted until the relative error is even: 2e-9 over |x| <= ln(2) / 2
-_EXP = (1.000000001, 1.000000036, 0.4999999206, 0.1666641981, 0.04166822789, 0.008374846307, 0.001383680662)
-# and tanh(x) = x P(x * x) / Q(x * x) to 6e-9 over |x| <= 7.9, where float32 has it at 1
-_OVER = (0.9999999944, 0.1345062345, 0.003578995384, 2.202329875e-05, 1.542804523e-08)
-_UNDER = (1.0, 0.4678395145, 0.02619225086, 0.0003423655967, 8.59881007e-07)
-_SATURATED = 7.9
-_LN2_HIGH, _LN2_LOW = 0.693359375, -2.1219444005469057e-4  # their sum is ln 2; the first has few digits
-_TO_WHOLE = 1.5 * 2**23  # added to a small float32 and taken away again, it rounds
+# fitted by least squares, reweighted until the relative error is even: 2e-9 over |x| <= ln(2) / 2
+_EXP_COEFFICIENTS = (
+    1.000000001,
+    1.000000036,
+    0.4999999206,
+    0.1666641981,
+    0.04166822789,
+    0.008374846307,
+    0.001383680662,
+)
+# tanh(x) = x P(x * x) / Q(x * x) to 6e-9 over |x| <= 7.9; beyond, it is 1 in float32
+_TANH_NUMERATOR = (0.9999999944, 0.1345062345, 0.003578995384, 2.202329875e-05, 1.542804523e-08)
+_TANH_DENOMINATOR = (1.0, 0.4678395145, 0.02619225086, 0.0003423655967, 8.59881007e-07)
+_TANH_SATURATION = 7.9
+_LN2_HIGH, _LN2_LOW = 0.693359375, -2.1219444005469057e-4  # their sum is ln 2; the first has few binary digits
+_ROUNDING = 1.5 * 2**23  # added to a small float32 and subtracted again, it rounds to a whole number
 
 
-def wanted() -> bool:
-    """Whether the arithmetic runs on MLX's CPU backend without Accelerate."""
+def use_fast_math() -> bool:
+    """Whether these functions are the faster ones here: on MLX's CPU backend without Accelerate."""
     return platform.system() == "Linux" and mx.default_device().type == mx.DeviceType.cpu
 
 
 def _polynomial(coefficients: Sequence[float], x: mx.array) -> mx.array:
-    """By halves, not one coefficient after the other: MLX fuses chains of eleven operations at the most."""
+    """The polynomial at x, by pairs of terms: MLX fuses at most eleven operations in a chain."""
     terms: list[Any] = list(coefficients)
     while len(terms) > 1:
         pairs = [terms[place] + terms[place + 1] * x for place in range(0, len(terms) - 1, 2)]
@@ -42,80 +51,80 @@ def _polynomial(coefficients: Sequence[float], x: mx.array) -> mx.array:
 
 @mx.compile
 def exp(x: mx.array) -> mx.array:
-    """exp of float32, to 2e-7 of its value, for |x| <= 80."""
-    whole = (x * (1 / math.log(2)) + _TO_WHOLE) - _TO_WHOLE
-    rest = (x - whole * _LN2_HIGH) - whole * _LN2_LOW
+    """exp of float32, to a relative error of 2e-7, for |x| <= 80."""
+    whole = (x * (1 / math.log(2)) + _ROUNDING) - _ROUNDING
+    remainder = (x - whole * _LN2_HIGH) - whole * _LN2_LOW
     power_of_two = mx.view(mx.left_shift(whole.astype(mx.int32) + 127, 23), mx.float32)  # 127: float32's bias
-    return _polynomial(_EXP, rest) * power_of_two
+    return _polynomial(_EXP_COEFFICIENTS, remainder) * power_of_two
 
 
 @mx.compile
 def tanh(x: mx.array) -> mx.array:
-    """tanh of float32, to 5e-7."""
-    x = mx.where(x > _SATURATED, _SATURATED, x)
-    # `contiguous` ends the fused loop here: with a choice inside, a loop is not made into vector code
-    x = mx.contiguous(mx.where(x < -_SATURATED, -_SATURATED, x))
+    """tanh of float32, to an error of 5e-7."""
+    x = mx.where(x > _TANH_SATURATION, _TANH_SATURATION, x)
+    # `contiguous` ends the fused loop: a loop with `where` inside is not compiled to vector code
+    x = mx.contiguous(mx.where(x < -_TANH_SATURATION, -_TANH_SATURATION, x))
     square = x * x
-    return x * _polynomial(_OVER, square) / _polynomial(_UNDER, square)
+    return x * _polynomial(_TANH_NUMERATOR, square) / _polynomial(_TANH_DENOMINATOR, square)
 
 
-_SLOPE, _CUBE = math.sqrt(8 / math.pi), 0.044715
-_FAR = 80.0
+_GELU_SLOPE, _GELU_CUBIC = math.sqrt(8 / math.pi), 0.044715
+_EXP_LIMIT = 80.0
 
 
-def _shares(gate: mx.array) -> tuple[mx.array, mx.array]:
-    """GELU's (1 + tanh) / 2 and (1 - tanh) / 2, as shares of 1 that keep their digits where they are small."""
-    x = _SLOPE * (gate + _CUBE * gate * gate * gate)
-    x = mx.where(x > _FAR, _FAR, x)
-    power = exp(-mx.contiguous(mx.where(x < -_FAR, -_FAR, x)))
+def _gelu_shares(gate: mx.array) -> tuple[mx.array, mx.array]:
+    """GELU's (1 + tanh) / 2 and (1 - tanh) / 2, computed so that small values keep their digits."""
+    x = _GELU_SLOPE * (gate + _GELU_CUBIC * gate * gate * gate)
+    x = mx.where(x > _EXP_LIMIT, _EXP_LIMIT, x)
+    power = exp(-mx.contiguous(mx.where(x < -_EXP_LIMIT, -_EXP_LIMIT, x)))
     passed = 1 / (1 + power)
     return passed, power * passed
 
 
 @mx.custom_function
-def gated(gate: mx.array, x: mx.array) -> mx.array:
-    """GELU (its tanh form) of the gate, times x; float32."""
-    return _gated(gate, x)
+def gated_gelu(gate: mx.array, x: mx.array) -> mx.array:
+    """GELU (tanh approximation) of the gate, times x: float32 arrays of one shape."""
+    return _gated_gelu_forward(gate, x)
 
 
-@gated.vjp
-def _gated_back(primals: Any, cotangent: mx.array, _: mx.array) -> tuple[mx.array, mx.array]:
-    return _back(*primals, cotangent)
-
-
-@mx.compile
-def _gated(gate: mx.array, x: mx.array) -> mx.array:
-    return gate * _shares(gate)[0] * x
+@gated_gelu.vjp
+def _gated_gelu_vjp(primals: Any, cotangent: mx.array, _: mx.array) -> tuple[mx.array, mx.array]:
+    return _gated_gelu_backward(*primals, cotangent)
 
 
 @mx.compile
-def _back(gate: mx.array, x: mx.array, cotangent: mx.array) -> tuple[mx.array, mx.array]:
-    passed, kept = _shares(gate)
-    slope = passed + gate * passed * kept * (_SLOPE * (1 + 3 * _CUBE * gate * gate))
+def _gated_gelu_forward(gate: mx.array, x: mx.array) -> mx.array:
+    return gate * _gelu_shares(gate)[0] * x
+
+
+@mx.compile
+def _gated_gelu_backward(gate: mx.array, x: mx.array, cotangent: mx.array) -> tuple[mx.array, mx.array]:
+    passed, blocked = _gelu_shares(gate)
+    slope = passed + gate * passed * blocked * (_GELU_SLOPE * (1 + 3 * _GELU_CUBIC * gate * gate))
     return cotangent * x * slope, cotangent * gate * passed
 
 
-def quicken(model: nn.Module) -> int:
-    """Give a Gemma's MLPs the quick activation, in place, where it is wanted; returns how many.
+def patch_activations(model: nn.Module) -> int:
+    """Give a Gemma's MLPs the fast activation, in place, where `use_fast_math`; returns the number of patched MLPs.
 
-    They stay what they were in all else, and fall back on their own for other kinds than float32.
+    Nothing else of them changes. For other dtypes than float32 they use their own activation.
     """
-    if not wanted():
+    if not use_fast_math():
         return 0
-    parts = {"gate_proj", "up_proj", "down_proj"}
-    chosen = [module for module in model.modules() if type(module).__name__ == "MLP" and parts <= module.keys()]
-    chosen = [module for module in chosen if not isinstance(module, _QuickMLP)]
-    for module in chosen:
+    projections = {"gate_proj", "up_proj", "down_proj"}
+    mlps = [module for module in model.modules() if type(module).__name__ == "MLP" and projections <= module.keys()]
+    mlps = [module for module in mlps if not isinstance(module, _FastMLP)]
+    for module in mlps:
         stock = type(module)
-        module.__class__ = type(stock.__name__, (_QuickMLP, stock), {})
-    return len(chosen)
+        module.__class__ = type(stock.__name__, (_FastMLP, stock), {})
+    return len(mlps)
 
 
-class _QuickMLP:
-    """Put before mlx_lm's MLP class of the same layers."""
+class _FastMLP:
+    """Base class that is put before mlx_lm's MLP class."""
 
     def __call__(self: Any, x: mx.array) -> mx.array:
         gate = self.gate_proj(x)
         if gate.dtype != mx.float32:
             return super().__call__(x)  # type: ignore[misc]
-        return self.down_proj(gated(gate, self.up_proj(x)))
+        return self.down_proj(gated_gelu(gate, self.up_proj(x)))

@@ -1,4 +1,4 @@
-"""The frozen part of rows: what enters the first trained layer, computed for many rows, kept as bytes for each."""
+"""Compute the frozen part of rows (the input of the first trained layer), as one cache entry of bytes for each row."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from contextlib import AbstractContextManager
 import mlx.core as mx
 import numpy as np
 
-from thunder.lora.engine import supervised_positions
-from thunder.lora.engine.rowwise import rowwise
-from thunder.lora.engine.split_model import NOTHING_SHARED, KeysValues, Part, Places, Shared, Trunk
-from thunder.lora.engine.supervised_positions import Span
+from thunder.lora.engine.attention_inputs import NO_SHARED_PREFIX, KeysValues, SharedPrefix, SupervisedPositions
+from thunder.lora.engine.linear_layers import rowwise_products
+from thunder.lora.engine.padded_sizes import SupervisedSpan, round_up, supervised_span
+from thunder.lora.engine.split_model import CachedTensorSpec, SplitModel
 from thunder.lora.tokenized_rows import Example
 
 INPUTS_STEP, SUPERVISED_STEP = 16, 8
-"""What a row is padded to alone: a function of the row, so that its numbers do not depend on its batch-mates."""
-POSITIONS_AT_ONCE = 1024
+"""Multiples that a row is padded to: decided by the row alone, so that its numbers do not depend on its batch."""
+MAX_POSITIONS = 1024
+"""Positions that go through the frozen layers at once."""
 
-_NUMPY = {
+_NUMPY_DTYPES = {
     mx.float64: np.dtype(np.float64),
     mx.float32: np.dtype(np.float32),
     mx.float16: np.dtype(np.float16),
@@ -28,174 +29,177 @@ _NUMPY = {
 }
 
 
-def common_beginning(examples: Sequence[Example]) -> tuple[int, ...]:
-    """The token ids that all examples begin with and none is supervised in or from; empty for fewer than two."""
+def shared_prefix_ids(examples: Sequence[Example]) -> tuple[int, ...]:
+    """The token ids that all examples begin with, before any supervised position; empty for fewer than two examples."""
     if len(examples) < 2:
         return ()
     first = examples[0].ids
-    length = min(supervised_positions.of(example).start for example in examples)
+    length = min(supervised_span(example).start for example in examples)
     for example in examples[1:]:
-        unlike = np.flatnonzero(first[:length] != example.ids[:length])
-        length = int(unlike[0]) if len(unlike) else length
+        differing = np.flatnonzero(first[:length] != example.ids[:length])
+        length = int(differing[0]) if len(differing) else length
     return tuple(int(token) for token in first[:length])
 
 
-class Prefix:
-    """The frozen layers of a trunk, and what they make of rows."""
+class FrozenPrefix:
+    """The frozen layers of a split model, and the cache entries that they make of rows."""
 
-    def __init__(self, trunk: Trunk, beginning: Sequence[int] = ()) -> None:
-        """beginning: token ids that rows may have in common; they go through the frozen layers once."""
-        self.trunk = trunk
-        self.beginning = np.array(beginning, np.int32)
-        self._shared: Shared | None = None
-        self._shared_parts: dict[str, np.ndarray] = {}
+    def __init__(self, split: SplitModel, shared_ids: Sequence[int] = ()) -> None:
+        """shared_ids: token ids that rows may begin with; they go through the frozen layers once."""
+        self.split = split
+        self.shared_ids = np.array(shared_ids, np.int32)
+        self._shared: SharedPrefix | None = None
+        self._shared_tensors: dict[str, np.ndarray] = {}
 
-    def begins(self, example: Example) -> int:
-        """How many of a row's positions the common beginning covers: all of its own or none."""
-        length = len(self.beginning)
-        covered = supervised_positions.of(example).start >= length and np.array_equal(
-            example.ids[:length], self.beginning
-        )
+    def shared_length(self, example: Example) -> int:
+        """How many of a row's positions the shared prefix covers: all of its own or none."""
+        length = len(self.shared_ids)
+        covered = supervised_span(example).start >= length and np.array_equal(example.ids[:length], self.shared_ids)
         return length if covered else 0
 
-    def key(self, example: Example) -> bytes:
-        """[32] what decides a row's entry, the model apart."""
-        span, begin = supervised_positions.of(example), self.begins(example)
-        head = np.array([span.start, span.inputs, begin], np.int64).tobytes()
+    def entry_key(self, example: Example) -> bytes:
+        """[32] SHA-256 of everything but the model that decides a row's entry."""
+        span, offset = supervised_span(example), self.shared_length(example)
+        head = np.array([span.start, span.inputs, offset], np.int64).tobytes()
         return hashlib.sha256(head + example.ids.astype(np.int32).tobytes()).digest()
 
-    def size(self, example: Example) -> int:
+    def entry_nbytes(self, example: Example) -> int:
         """Bytes of a row's entry."""
-        span, begin = supervised_positions.of(example), self.begins(example)
-        return sum(self._positions(part, span, begin) * _bytes(part) for part in self.trunk.parts)
+        span, offset = supervised_span(example), self.shared_length(example)
+        return sum(_num_positions(spec, span, offset) * _bytes_a_position(spec) for spec in self.split.cached_tensors)
 
-    def unpack(self, example: Example, entry: np.ndarray) -> list[np.ndarray]:
-        """An entry's bytes as its arrays [positions, ...], in the order of the trunk's parts; bfloat16 as uint16."""
-        span, begin = supervised_positions.of(example), self.begins(example)
+    def unpack_entry(self, example: Example, entry: np.ndarray) -> list[np.ndarray]:
+        """An entry's bytes as arrays [positions, ...], in the order of `cached_tensors`; bfloat16 as uint16."""
+        span, offset = supervised_span(example), self.shared_length(example)
         arrays, at = [], 0
-        for part in self.trunk.parts:
-            positions = self._positions(part, span, begin)
-            size = positions * _bytes(part)
-            arrays.append(entry[at : at + size].view(_NUMPY[part.dtype]).reshape(positions, *part.shape))
-            at += size
+        for spec in self.split.cached_tensors:
+            positions = _num_positions(spec, span, offset)
+            nbytes = positions * _bytes_a_position(spec)
+            arrays.append(entry[at : at + nbytes].view(_NUMPY_DTYPES[spec.dtype]).reshape(positions, *spec.shape))
+            at += nbytes
         return arrays
 
-    def compute(self, examples: Sequence[Example]) -> list[np.ndarray]:
-        """The entries [bytes] of rows, in their order; rows of one padded shape go together."""
+    def compute_entries(self, examples: Sequence[Example]) -> list[np.ndarray]:
+        """The entries [bytes] of rows, in their order; rows of one padded shape are computed together."""
         groups: dict[tuple[int, int, int], list[int]] = defaultdict(list)
         for number, example in enumerate(examples):
-            groups[self.shape(example)].append(number)
+            groups[self.padded_shape(example)].append(number)
         entries: list[np.ndarray] = [np.empty(0, np.uint8)] * len(examples)
-        for (inputs, width, begin), numbers in sorted(groups.items()):
-            at_once = max(1, POSITIONS_AT_ONCE // inputs)
-            for start in range(0, len(numbers), at_once):
-                chosen = numbers[start : start + at_once]
-                packed = self._group([examples[number] for number in chosen], inputs, width, begin)
+        for (inputs, width, offset), numbers in sorted(groups.items()):
+            rows_at_once = max(1, MAX_POSITIONS // inputs)
+            for start in range(0, len(numbers), rows_at_once):
+                chosen = numbers[start : start + rows_at_once]
+                packed = self._compute_group([examples[number] for number in chosen], inputs, width, offset)
                 for number, entry in zip(chosen, packed, strict=True):
                     entries[number] = entry
         return entries
 
-    def shape(self, example: Example) -> tuple[int, int, int]:
-        """What a row is padded to by itself: inputs behind the common beginning, supervised, and that beginning."""
-        span, begin = supervised_positions.of(example), self.begins(example)
-        return (
-            supervised_positions.up(span.inputs - begin, INPUTS_STEP),
-            supervised_positions.up(span.count, SUPERVISED_STEP),
-            begin,
-        )
+    def padded_shape(self, example: Example) -> tuple[int, int, int]:
+        """(inputs after the shared prefix, supervised positions, length of that prefix) that a row is padded to."""
+        span, offset = supervised_span(example), self.shared_length(example)
+        return round_up(span.inputs - offset, INPUTS_STEP), round_up(span.count, SUPERVISED_STEP), offset
 
-    def shared(self) -> Shared:
-        """What the common beginning leaves for all rows, computed at the first call."""
+    def shared_prefix(self) -> SharedPrefix:
+        """What the frozen layers compute of the shared prefix; computed at the first call."""
         if self._shared is None:
-            self._shared = self._share() if len(self.beginning) else NOTHING_SHARED
+            self._shared = self._compute_shared() if len(self.shared_ids) else NO_SHARED_PREFIX
         return self._shared
 
-    def shared_part(self, name: str) -> np.ndarray:
-        """[S, ...] what the common beginning has of a part that lies at all positions; bfloat16 as uint16."""
-        if name not in self._shared_parts:
-            self._shared_parts[name] = _to_numpy(self.shared().parts[name])
-        return self._shared_parts[name]
+    def shared_tensor(self, name: str) -> np.ndarray:
+        """[S, ...] the shared prefix's part of a cached tensor that covers all positions; bfloat16 as uint16."""
+        if name not in self._shared_tensors:
+            self._shared_tensors[name] = _to_numpy(self.shared_prefix().tensors[name])
+        return self._shared_tensors[name]
 
-    def forget_layers(self) -> None:
-        """Let go of the common beginning's keys and values in frozen layers; its parts stay."""
+    def drop_shared_prefix(self) -> None:
+        """Free the shared prefix's keys and values in frozen layers; arrays of `shared_tensor` stay."""
         self._shared = None
 
-    def _share(self) -> Shared:
-        trunk, ids = self.trunk, mx.array(self.beginning)[None]
+    def _compute_shared(self) -> SharedPrefix:
+        split, ids = self.split, mx.array(self.shared_ids)[None]
         with self._rowwise():
-            below = min(trunk.first, trunk.cut)
-            embedded = trunk.embed(ids)
-            extra = trunk.per_layer(ids, embedded, 0, trunk.cut)
-            known: dict[int, KeysValues] = {}
-            places = Places(mx.array([0]), mx.array([len(self.beginning)]), 1)
-            hidden = trunk.through(embedded, range(below), places, (extra, None), known, remember=True)
-            if trunk.first > trunk.cut:
-                known[trunk.cut] = trunk.keys_values(trunk.cut, hidden, 0)
-        parts = self._parts(hidden, extra, None, known, 0)
-        mx.eval(known, parts)
-        every = {part.name: parts[part.name][0] for part in trunk.parts if part.positions == "all"}
-        return Shared(tuple(self.beginning.tolist()), known, every)
+            layers = range(min(split.first_trained, split.kv_boundary))
+            embedded = split.embed(ids)
+            per_layer = split.per_layer_inputs(ids, embedded, 0, split.kv_boundary)
+            keys_values: dict[int, KeysValues] = {}
+            supervised = SupervisedPositions(mx.array([0]), mx.array([len(self.shared_ids)]), 1)
+            hidden = split.forward_layers(
+                embedded, layers, supervised, (per_layer, None), keys_values, keep_all_keys_values=True
+            )
+            if split.first_trained > split.kv_boundary:
+                keys_values[split.kv_boundary] = split.project_keys_values(split.kv_boundary, hidden, 0)
+        tensors = self._cached_tensors(hidden, (per_layer, None), keys_values, 0)
+        mx.eval(keys_values, tensors)
+        at_all = {spec.name: tensors[spec.name][0] for spec in split.cached_tensors if spec.positions == "all"}
+        return SharedPrefix(tuple(self.shared_ids.tolist()), keys_values, at_all)
 
-    def _group(self, examples: Sequence[Example], inputs: int, width: int, begin: int) -> list[np.ndarray]:
-        trunk, ids = self.trunk, np.zeros((len(examples), inputs), np.int32)
-        placed = [supervised_positions.of(example) for example in examples]
-        for number, (example, span) in enumerate(zip(examples, placed, strict=True)):
-            ids[number, : span.inputs - begin] = example.ids[begin:-1]
-        starts, ends = (mx.array([getattr(span, name) for span in placed]) for name in ("start", "inputs"))
-        shared = self.shared() if begin else NOTHING_SHARED
-        parts = self._lower(mx.array(ids), Places(starts, ends, width, begin), shared)
-        names = [part.name for part in trunk.parts]
-        mx.eval([parts[name] for name in names])
-        arrays = [_to_numpy(parts[name]) for name in names]
+    def _compute_group(self, examples: Sequence[Example], inputs: int, width: int, offset: int) -> list[np.ndarray]:
+        """The entries of rows that are padded to one shape."""
+        specs, ids = self.split.cached_tensors, np.zeros((len(examples), inputs), np.int32)
+        spans = [supervised_span(example) for example in examples]
+        for number, (example, span) in enumerate(zip(examples, spans, strict=True)):
+            ids[number, : span.inputs - offset] = example.ids[offset:-1]
+        starts, ends = (mx.array([getattr(span, name) for span in spans]) for name in ("start", "inputs"))
+        shared = self.shared_prefix() if offset else NO_SHARED_PREFIX
+        tensors = self._forward_frozen(mx.array(ids), SupervisedPositions(starts, ends, width, offset), shared)
+        mx.eval([tensors[spec.name] for spec in specs])
+        arrays = [_to_numpy(tensors[spec.name]) for spec in specs]
         return [
             np.concatenate(
                 [
-                    np.ascontiguousarray(array[number, : self._positions(part, span, begin)]).reshape(-1).view(np.uint8)
-                    for array, part in zip(arrays, trunk.parts, strict=True)
+                    np.ascontiguousarray(array[number, : _num_positions(spec, span, offset)]).reshape(-1).view(np.uint8)
+                    for array, spec in zip(arrays, specs, strict=True)
                 ]
             )
-            for number, span in enumerate(placed)
+            for number, span in enumerate(spans)
         ]
 
-    def _lower(self, ids: mx.array, places: Places, shared: Shared) -> dict[str, mx.array]:
-        """The parts of a group of rows [B, T, ...] or [B, C, ...]."""
-        trunk = self.trunk
+    def _forward_frozen(
+        self, ids: mx.array, supervised: SupervisedPositions, shared: SharedPrefix
+    ) -> dict[str, mx.array]:
+        """Name -> cached tensor [B, T, ...] or [B, C, ...] of a group of rows [B, T]."""
+        split = self.split
         with self._rowwise():
-            embedded = trunk.embed(ids)
-            below = trunk.per_layer(ids, embedded, 0, trunk.cut)
-            above = trunk.per_layer(places.gather(ids), places.gather(embedded), trunk.cut, trunk.count)
-            known: dict[int, KeysValues] = {}
-            hidden = trunk.through(embedded, range(trunk.first), places, (below, above), known, shared)
-        return self._parts(hidden, below, above, known, shared.length)
+            embedded = split.embed(ids)
+            below = split.per_layer_inputs(ids, embedded, 0, split.kv_boundary)
+            above = split.per_layer_inputs(
+                supervised.gather(ids), supervised.gather(embedded), split.kv_boundary, split.num_layers
+            )
+            keys_values: dict[int, KeysValues] = {}
+            hidden = split.forward_layers(
+                embedded, range(split.first_trained), supervised, (below, above), keys_values, shared
+            )
+        return self._cached_tensors(hidden, (below, above), keys_values, shared.length)
 
-    def _parts(
+    def _cached_tensors(
         self,
         hidden: mx.array,
-        below: mx.array | None,
-        above: mx.array | None,
-        known: dict[int, KeysValues],
-        begin: int,
+        per_layer: tuple[mx.array | None, mx.array | None],
+        keys_values: dict[int, KeysValues],
+        offset: int,
     ) -> dict[str, mx.array]:
-        trunk, parts = self.trunk, {"hidden": hidden}
+        """Name -> cached tensor; of keys and values the positions from `offset` on, [B, T, heads, D]."""
+        split, tensors = self.split, {"hidden": hidden}
+        below, above = per_layer
         if below is not None:
-            parts["below"] = below[:, :, trunk.first :]
+            tensors["below"] = below[:, :, split.first_trained :]
         if above is not None:
-            parts["above"] = above[:, :, max(trunk.first - trunk.cut, 0) :]
-        for layer in trunk.kept:
-            for name, array in zip(("keys", "values"), known[layer], strict=True):
-                parts[f"{name}.{layer}"] = array[:, :, begin:].transpose(0, 2, 1, 3)
-        return parts
+            tensors["above"] = above[:, :, max(split.first_trained - split.kv_boundary, 0) :]
+        for layer in split.cached_kv_layers:
+            for name, array in zip(("keys", "values"), keys_values[layer], strict=True):
+                tensors[f"{name}.{layer}"] = array[:, :, offset:].transpose(0, 2, 1, 3)
+        return tensors
 
     def _rowwise(self) -> AbstractContextManager[None]:
-        return rowwise(self.trunk.layers[: self.trunk.first])
-
-    @staticmethod
-    def _positions(part: Part, span: Span, begin: int) -> int:
-        return span.count if part.positions == "supervised" else span.inputs - begin
+        return rowwise_products(self.split.layers[: self.split.first_trained])
 
 
-def _bytes(part: Part) -> int:
-    return int(np.prod(part.shape)) * _NUMPY[part.dtype].itemsize
+def _num_positions(spec: CachedTensorSpec, span: SupervisedSpan, offset: int) -> int:
+    return span.count if spec.positions == "supervised" else span.inputs - offset
+
+
+def _bytes_a_position(spec: CachedTensorSpec) -> int:
+    return int(np.prod(spec.shape)) * _NUMPY_DTYPES[spec.dtype].itemsize
 
 
 def _to_numpy(array: mx.array) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""A model whose frozen layers are run once for each row, apart from the step that trains the layers above."""
+"""Train the last layers of a model on cached outputs of its frozen layers, which run once for each row."""
 
 from __future__ import annotations
 
@@ -10,143 +10,150 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
-from thunder.lora.engine import supervised_positions
-from thunder.lora.engine.frozen_prefix import Prefix, common_beginning
-from thunder.lora.engine.frozen_weights import FrozenPart
-from thunder.lora.engine.lm_head_loss import Head
-from thunder.lora.engine.split_model import KeysValues, Places, Trunk
+from thunder.lora.engine.attention_inputs import KeysValues, SupervisedPositions
+from thunder.lora.engine.frozen_prefix import FrozenPrefix, shared_prefix_ids
+from thunder.lora.engine.frozen_weights import FrozenWeights
+from thunder.lora.engine.lm_head_loss import LMHeadLoss
+from thunder.lora.engine.padded_sizes import PaddedSizes, supervised_span
+from thunder.lora.engine.split_model import SplitModel
 from thunder.lora.tokenized_rows import Example
 from thunder.training.task import Batch
 
 
-class Entries(Protocol):
-    """Where entries of rows are kept."""
+class EntryStore(Protocol):
+    """Stores the cache entries of rows."""
 
     def get(self, key: bytes) -> np.ndarray | None:
         """The bytes of an entry, None where there is none."""
         ...
 
     def put(self, key: bytes, content: np.ndarray) -> bool:
-        """Keep an entry; False where there is no room."""
+        """Store an entry; False where there is no room."""
         ...
 
 
-class Staged:
-    """Batches and loss of a model with LoRA on its last layers; equal to the whole model's to rounding."""
+class FrozenPrefixEngine:
+    """Batches and loss of a model with LoRA on its last layers; equal to the whole model's up to rounding."""
 
-    def __init__(self, model: nn.Module, trunk: Trunk, examples: Sequence[Example]) -> None:
-        """examples: all that batches will be made of; they decide the padded sizes and the common beginning."""
-        self.trunk = trunk
-        self.prefix = Prefix(trunk, common_beginning(examples))
-        self.head = Head(trunk.projection, trunk.cap)
-        self.frozen = FrozenPart(model, trunk)
-        self.model = only_trained(model, trunk)
-        self.sizes = supervised_positions.Sizes([self._lengths(example) for example in examples])
-        self.entries: Entries | None = None
-        self._home: Path | None = None
+    def __init__(self, model: nn.Module, split: SplitModel, examples: Sequence[Example]) -> None:
+        """examples: all rows that batches will be made of; they decide the padded sizes and the shared prefix."""
+        self.split = split
+        self.prefix = FrozenPrefix(split, shared_prefix_ids(examples))
+        self.head_loss = LMHeadLoss(split.output_projection, split.logit_softcap)
+        self.frozen_weights = FrozenWeights(model, split)
+        self.model = trained_layers_module(model, split)
+        self.sizes = PaddedSizes([self._lengths(example) for example in examples])
+        self.entry_store: EntryStore | None = None
+        self._model_folder: Path | None = None
 
-    def length(self, example: Example) -> int:
-        """What a row's cost goes by: supervised positions, or all where trained layers need them."""
+    def row_length(self, example: Example) -> int:
+        """The length that decides a row's cost: its supervised positions, or all where trained layers need them."""
         return self._lengths(example)[0]
 
     def _lengths(self, example: Example) -> tuple[int, int]:
-        span = supervised_positions.of(example)
-        return (span.inputs, span.count) if self._all_matter else (span.count, span.inputs)
+        """(main, other) length of a row; see PaddedSizes."""
+        span = supervised_span(example)
+        return (span.inputs, span.count) if self._trains_at_all_positions else (span.count, span.inputs)
 
     @property
-    def _all_matter(self) -> bool:
-        return self.trunk.first <= self.trunk.cut
+    def _trains_at_all_positions(self) -> bool:
+        return self.split.first_trained <= self.split.kv_boundary
 
     def batch(self, examples: Sequence[Example]) -> Batch:
         """The frozen part of rows, read or computed, padded to one of few sizes, with their targets."""
-        main, other = self.sizes.of(self._lengths(example) for example in examples)
-        inputs, width = (main, other) if self._all_matter else (other, main)
-        arrays = self._padded(examples, inputs, width)
-        placed = [supervised_positions.of(example) for example in examples]
+        main, other = self.sizes.size_for_batch(self._lengths(example) for example in examples)
+        inputs, width = (main, other) if self._trains_at_all_positions else (other, main)
+        arrays = self._padded_tensors(examples, inputs, width)
+        spans = [supervised_span(example) for example in examples]
         targets = np.zeros((len(examples), width), np.int32)
-        for number, (example, span) in enumerate(zip(examples, placed, strict=True)):
+        for number, (example, span) in enumerate(zip(examples, spans, strict=True)):
             targets[number, : span.count] = example.ids[span.start + 1 :]
-        starts, ends = (mx.array([getattr(span, name) for span in placed]) for name in ("start", "inputs"))
-        return Batch((mx.array(targets), starts, ends, *arrays), sum(span.count for span in placed))
+        starts, ends = (mx.array([getattr(span, name) for span in spans]) for name in ("start", "inputs"))
+        return Batch((mx.array(targets), starts, ends, *arrays), sum(span.count for span in spans))
 
-    def _padded(self, examples: Sequence[Example], inputs: int, width: int) -> list[mx.array]:
-        """The trunk's parts [B, T or C, ...] of rows."""
+    def _padded_tensors(self, examples: Sequence[Example], inputs: int, width: int) -> list[mx.array]:
+        """The cached tensors [B, T or C, ...] of rows, padded with zeros."""
         entries = self._entries(examples)
-        begins = [self.prefix.begins(example) for example in examples]
+        offsets = [self.prefix.shared_length(example) for example in examples]
         arrays = []
-        for place, part in enumerate(self.trunk.parts):
-            everywhere = part.positions == "all"
-            kind = entries[0][place].dtype
-            padded = np.zeros((len(examples), inputs if everywhere else width, *part.shape), kind)
-            for number, begin in enumerate(begins):
-                first = begin if everywhere else 0
+        for place, spec in enumerate(self.split.cached_tensors):
+            at_all = spec.positions == "all"
+            dtype = entries[0][place].dtype
+            padded = np.zeros((len(examples), inputs if at_all else width, *spec.shape), dtype)
+            for number, offset in enumerate(offsets):
+                first = offset if at_all else 0
                 if first:
-                    padded[number, :first] = self.prefix.shared_part(part.name)
+                    padded[number, :first] = self.prefix.shared_tensor(spec.name)
                 padded[number, first : first + len(entries[number][place])] = entries[number][place]
-            array = mx.array(padded, part.dtype) if part.dtype == mx.float64 else mx.array(padded)
-            arrays.append(array.view(mx.bfloat16) if part.dtype == mx.bfloat16 else array)
+            array = mx.array(padded, spec.dtype) if spec.dtype == mx.float64 else mx.array(padded)
+            arrays.append(array.view(mx.bfloat16) if spec.dtype == mx.bfloat16 else array)
         return arrays
 
     def _entries(self, examples: Sequence[Example]) -> list[list[np.ndarray]]:
-        """The arrays of each row: what is kept of it, else computed now, by the same arithmetic."""
-        found = [
-            self.entries.get(self.prefix.key(example)) if self.entries is not None else None for example in examples
+        """The unpacked entry of each row: from the store, else computed now, by the same arithmetic."""
+        entries = [
+            self.entry_store.get(self.prefix.entry_key(example)) if self.entry_store is not None else None
+            for example in examples
         ]
-        missing = [number for number, entry in enumerate(found) if entry is None]
-        if missing and self.frozen.dropped:  # uneven hosts: a row of another rank has come
-            assert self._home is not None, "a row without an entry, and no folder to read the frozen layers from"
-            self.restore_frozen(self._home)
-        for number, entry in zip(missing, self.prefix.compute([examples[n] for n in missing]), strict=True):
-            found[number] = entry
-            if self.entries is not None:
-                self.entries.put(self.prefix.key(examples[number]), entry)
+        missing = [number for number, entry in enumerate(entries) if entry is None]
+        if missing and self.frozen_weights.dropped:  # hosts of different speed: this rank got a row of another one
+            assert self._model_folder is not None, "a row without an entry, and no folder to load frozen layers from"
+            self.restore_frozen(self._model_folder)
+        for number, entry in zip(missing, self.prefix.compute_entries([examples[n] for n in missing]), strict=True):
+            entries[number] = entry
+            if self.entry_store is not None:
+                self.entry_store.put(self.prefix.entry_key(examples[number]), entry)
         return [
-            self.prefix.unpack(example, entry)
-            for example, entry in zip(examples, found, strict=True)
+            self.prefix.unpack_entry(example, entry)
+            for example, entry in zip(examples, entries, strict=True)
             if entry is not None
         ]
 
-    def drop_frozen(self, home: Path | None = None) -> None:
-        """Let go of the frozen layers: every row that is expected has an entry.
+    def drop_frozen(self, model_folder: Path | None = None) -> None:
+        """Free the frozen layers: every row that this rank expects has an entry.
 
-        home: the model's folder, to read them from again if another row comes; None where none ever does.
+        model_folder: where to load them from again if another row comes; None where no other row can come.
         """
-        self._home = home
-        for part in self.trunk.parts:
-            if part.positions == "all" and len(self.prefix.beginning):
-                self.prefix.shared_part(part.name)
-        self.prefix.forget_layers()
-        self.frozen.drop()
+        self._model_folder = model_folder
+        for spec in self.split.cached_tensors:
+            if spec.positions == "all" and len(self.prefix.shared_ids):
+                self.prefix.shared_tensor(spec.name)
+        self.prefix.drop_shared_prefix()
+        self.frozen_weights.drop()
 
     def restore_frozen(self, folder: Path) -> None:
-        """Have the whole model in memory again."""
-        self.frozen.restore(folder)
+        """Load the frozen layers again, so that the whole model is in memory."""
+        self.frozen_weights.restore(folder)
 
-    def loss(self, model: nn.Module, targets: mx.array, starts: mx.array, ends: mx.array, *parts: mx.array) -> mx.array:
+    def loss(
+        self, model: nn.Module, targets: mx.array, starts: mx.array, ends: mx.array, *tensors: mx.array
+    ) -> mx.array:
         """[] float32 cross entropy summed over supervised positions.
 
-        targets: [B, C] token ids. starts, ends: [B] each row's first supervised position and its inputs.
+        targets: [B, C] token ids. starts, ends: [B] each row's first supervised position and its number of inputs.
+        tensors: the cached tensors, in the order of `cached_tensors`.
         """
-        trunk, width = self.trunk, targets.shape[1]
-        places = Places(starts, ends, width)
-        named = dict(zip((part.name for part in trunk.parts), parts, strict=True))
-        known: dict[int, KeysValues] = {
-            layer: (named[f"keys.{layer}"].swapaxes(1, 2), named[f"values.{layer}"].swapaxes(1, 2))
-            for layer in trunk.kept
+        split, width = self.split, targets.shape[1]
+        supervised = SupervisedPositions(starts, ends, width)
+        by_name = dict(zip((spec.name for spec in split.cached_tensors), tensors, strict=True))
+        keys_values: dict[int, KeysValues] = {
+            layer: (by_name[f"keys.{layer}"].swapaxes(1, 2), by_name[f"values.{layer}"].swapaxes(1, 2))
+            for layer in split.cached_kv_layers
         }
-        extras = (named.get("below"), named.get("above"))
-        hidden = trunk.through(named["hidden"], range(trunk.first, trunk.count), places, extras, known)
-        if trunk.cut == trunk.count:
-            hidden = places.gather(hidden)
-        hidden = trunk.finish(hidden)
+        per_layer = (by_name.get("below"), by_name.get("above"))
+        trained = range(split.first_trained, split.num_layers)
+        hidden = split.forward_layers(by_name["hidden"], trained, supervised, per_layer, keys_values)
+        if split.kv_boundary == split.num_layers:
+            hidden = supervised.gather(hidden)
+        hidden = split.final_norm(hidden)
         weights = (mx.arange(width) < (ends - starts)[:, None]).astype(mx.float32)
         flat = hidden.reshape(-1, hidden.shape[-1]), targets.reshape(-1), weights.reshape(-1)
-        return self.head.loss(*flat, differentiable=model.training)
+        return self.head_loss.loss(*flat, differentiable=model.training)
 
 
-def only_trained(model: nn.Module, trunk: Trunk) -> nn.Module:
+def trained_layers_module(model: nn.Module, split: SplitModel) -> nn.Module:
     """A module with the trained layers alone, under the names that they have in the model."""
-    chosen = {id(layer) for layer in trunk.layers[trunk.first :]}
+    chosen = {id(layer) for layer in split.layers[split.first_trained :]}
     top = nn.Module()
     for name, module in model.named_modules():
         if id(module) in chosen:
@@ -156,6 +163,6 @@ def only_trained(model: nn.Module, trunk: Trunk) -> nn.Module:
                 if step not in holder:
                     holder[step] = nn.Module()
                 holder = holder[step]
-            layers = holder.setdefault(path[-1], [nn.Module() for _ in trunk.layers])
+            layers = holder.setdefault(path[-1], [nn.Module() for _ in split.layers])
             layers[int(number)] = module
     return top

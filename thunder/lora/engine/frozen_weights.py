@@ -1,4 +1,4 @@
-"""The weights that no step needs once the frozen part of every row is kept: dropped from memory, and brought back."""
+"""Frozen weights that no step needs once every row has a cache entry: dropped from memory, and loaded again."""
 
 from __future__ import annotations
 
@@ -8,31 +8,31 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten, tree_map
 
-from thunder.lora.engine.split_model import Trunk
+from thunder.lora.engine.split_model import SplitModel
 
 
-class FrozenPart:
-    """A trunk's frozen layers and the tables that only they and the per-layer inputs need."""
+class FrozenWeights:
+    """The weights of a split model's frozen layers, and of the tables that only frozen parts of rows need."""
 
-    def __init__(self, model: nn.Module, trunk: Trunk) -> None:
-        chosen = {id(module) for module in [*trunk.layers[: trunk.first], *trunk.tables]}
+    def __init__(self, model: nn.Module, split: SplitModel) -> None:
+        chosen = {id(module) for module in [*split.layers[: split.first_trained], *split.frozen_tables]}
         self.modules = {name: module for name, module in model.named_modules() if id(module) in chosen}
         self.dropped = False
 
     @property
-    def size(self) -> int:
-        """Bytes of its weights as they are now."""
+    def nbytes(self) -> int:
+        """Bytes of the weights that are in memory now."""
         return sum(array.nbytes for module in self.modules.values() for _, array in tree_flatten(module.parameters()))
 
     def drop(self) -> None:
-        """Let go of the weights; whatever still uses them fails for their shape."""
+        """Replace the weights by empty arrays; code that still uses them fails with a shape error."""
         for module in self.modules.values():
             module.update(tree_map(lambda array: mx.zeros((0,), array.dtype), module.parameters()))
         self.dropped = True
         mx.clear_cache()
 
     def restore(self, folder: Path) -> None:
-        """Read the weights from the model's folder again; nothing else there is read."""
+        """Load the weights from the model's folder again; no other weights are read."""
         if not self.dropped:
             return
         import mlx_lm.utils

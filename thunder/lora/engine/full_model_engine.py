@@ -1,4 +1,4 @@
-"""A model run whole, as mlx_lm runs it: what the other engines have to equal."""
+"""Run a whole model as mlx_lm runs it: the reference that the other engines must equal."""
 
 from __future__ import annotations
 
@@ -10,19 +10,21 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from thunder.lora import tokenized_rows
-from thunder.lora.engine.choice import GEMMA3N
 from thunder.lora.tokenized_rows import Example
 from thunder.training.task import Batch
+
+KV_SHARED_THROUGH_CACHE = ("gemma3n",)
+"""mlx_lm's model types whose layers share keys and values only where they are given a cache."""
 
 
 def full_logits(model: Any, ids: mx.array) -> mx.array:
     """[B, T] token ids -> [B, T, V].
 
-    mlx_lm's gemma3n shares keys and values through its cache alone (ml-explore/mlx-lm#1674): without one, as
+    mlx_lm's gemma3n shares keys and values only through its cache (ml-explore/mlx-lm#1674): without one, as
     mlx_lm.lora calls it, it is another model than the one that generates.
     """
-    shares_by_cache = getattr(model, "model_type", None) in GEMMA3N
-    return model(ids, cache=model.make_cache()) if shares_by_cache else model(ids)
+    needs_cache = getattr(model, "model_type", None) in KV_SHARED_THROUGH_CACHE
+    return model(ids, cache=model.make_cache()) if needs_cache else model(ids)
 
 
 def supervised_loss(model: nn.Module, ids: mx.array, spans: mx.array) -> mx.array:
@@ -30,8 +32,8 @@ def supervised_loss(model: nn.Module, ids: mx.array, spans: mx.array) -> mx.arra
 
     ids: [B, T] token ids. spans: [B, 2]; targets at positions spans[b, 0] <= t < spans[b, 1] count.
     Returns [] float32: a sum, which adds up over rows and ranks; the caller divides by the tokens of all ranks.
-    Equals mlx_lm's `default_loss` times its token count, but for that one's extra target behind the last token of a
-    padded row (it supervises one step of padding).
+    Equals mlx_lm's `default_loss` times its token count, except that `default_loss` supervises one target more: the
+    first padding after the last token of a padded row.
     """
     logits = full_logits(model, ids[:, :-1])
     targets = ids[:, 1:]
@@ -41,23 +43,23 @@ def supervised_loss(model: nn.Module, ids: mx.array, spans: mx.array) -> mx.arra
     return mx.where(mask, losses, 0.0).sum()
 
 
-class Plain:
-    """Every layer and the head at all positions, padding too."""
+class FullModelEngine:
+    """Runs every layer and the head at all positions, padding included."""
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
 
-    def length(self, example: Example) -> int:
-        """Inputs of a row."""
+    def row_length(self, example: Example) -> int:
+        """Number of inputs of a row."""
         return len(example.ids) - 1
 
     def batch(self, examples: Sequence[Example]) -> Batch:
-        """Rows as padded token ids with the spans that count."""
+        """Rows as padded token ids [B, T] with their supervised spans [B, 2]."""
         ids, spans = tokenized_rows.pad(examples)
         return Batch((mx.array(ids), mx.array(spans)), sum(example.supervised for example in examples))
 
     def restore_frozen(self, folder: Path) -> None:
-        """Nothing was dropped."""
+        """Does nothing: this engine drops no weights."""
 
     def loss(self, model: nn.Module, *arrays: mx.array) -> mx.array:
         """[] float32 cross entropy summed over supervised positions."""

@@ -1,21 +1,28 @@
-"""A model's body cut at its first trained layer, and run no further than the loss can see."""
+"""A model split at its first trained layer, with layers that run at supervised positions only where that is enough."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import mlx.core as mx
 import mlx.nn as nn
 
-KeysValues = tuple[mx.array, mx.array]
-"""Each [B, heads, T, D]."""
+from thunder.lora.engine.attention_inputs import (
+    NO_SHARED_PREFIX,
+    KeysValues,
+    PrefixKVCache,
+    SharedPrefix,
+    SupervisedPositions,
+    causal_mask,
+    prepend_keys_values,
+)
 
 
 @dataclass(frozen=True)
-class Part:
-    """One array of what is kept of a row: its positions ('all' inputs, or the 'supervised' ones), then `shape`."""
+class CachedTensorSpec:
+    """One tensor of a row's cache entry: [P, *shape], P being all inputs of the row or the supervised ones."""
 
     name: str
     positions: Literal["all", "supervised"]
@@ -23,212 +30,135 @@ class Part:
     dtype: mx.Dtype
 
 
-@dataclass(frozen=True)
-class Places:
-    """Which positions of a padded batch are supervised.
+class SplitModel:
+    """The layers 0 to N - 1 of a language model; those from `first_trained` on have LoRA.
 
-    starts, inputs: [B] first supervised position and number of inputs, from the row's beginning.
-    width: supervised positions a row is padded to (C). begin: positions that come before those in the batch.
-    """
-
-    starts: mx.array
-    inputs: mx.array
-    width: int
-    begin: int = 0
-
-    @property
-    def positions(self) -> mx.array:
-        """[B, C] supervised positions from the row's beginning; padding repeats the last one."""
-        return mx.minimum(self.starts[:, None] + mx.arange(self.width), self.inputs[:, None] - 1)
-
-    def gather(self, array: mx.array) -> mx.array:
-        """[B, T, ...] -> [B, C, ...]."""
-        places = self.positions - self.begin
-        return mx.take_along_axis(array, places.reshape(*places.shape, *[1] * (array.ndim - 2)), axis=1)
-
-    def mask(self, keys: int, window: int | None) -> mx.array:
-        """[B, 1, C, T] which of so many keys a supervised position sees."""
-        queries, places = self.positions[:, None, :, None], mx.arange(keys)
-        seen = places <= queries
-        return seen if window is None or keys <= window else seen & (queries - places < window)
-
-
-@dataclass(frozen=True)
-class Shared:
-    """What all rows begin with: S token ids, keys and values of the frozen layers there, and parts that lie there."""
-
-    ids: tuple[int, ...] = ()
-    keys_values: Mapping[int, KeysValues] = field(default_factory=dict)
-    parts: Mapping[str, mx.array] = field(default_factory=dict)
-
-    @property
-    def length(self) -> int:
-        """S."""
-        return len(self.ids)
-
-
-NOTHING_SHARED = Shared()
-
-
-class Behind:
-    """Stands where mlx_lm's layers expect a cache: keys and values of S earlier positions come before new ones."""
-
-    def __init__(self, past: KeysValues | None, offset: int) -> None:
-        self.past, self.offset = past, offset
-        self.keys_values: KeysValues | None = None
-
-    def update_and_fetch(self, keys: mx.array, values: mx.array) -> KeysValues:
-        """Keys and values [B, heads, S + T, D], remembered for later layers."""
-        self.keys_values = behind(self.past, (keys, values))
-        return self.keys_values
-
-
-class Given:
-    """Stands where mlx_lm's layers expect a cache: attention to these keys and values, from positions at `offset`."""
-
-    def __init__(self, keys_values: KeysValues, offset: mx.array) -> None:
-        self.keys_values, self.offset = keys_values, offset
-
-    def update_and_fetch(self, keys: mx.array, values: mx.array) -> KeysValues:
-        """The given ones, whatever the layer made."""
-        return self.keys_values
-
-
-def behind(past: KeysValues | None, new: KeysValues) -> KeysValues:
-    """Keys and values with those of the shared beginning [1, heads, S, D] before them."""
-    if past is None:
-        return new
-    batch = new[0].shape[0]
-    joined = [
-        mx.concatenate([mx.broadcast_to(old, (batch, *old.shape[1:])), fresh], axis=2)
-        for old, fresh in zip(past, new, strict=True)
-    ]
-    return joined[0], joined[1]
-
-
-class Trunk:
-    """Layers 0 to N - 1, of which those from `first` on are trained.
-
-    Keys and values come from layers up to `cut`; above it a position that is not supervised influences nothing, and of
-    the cut layer itself only keys and values are needed there. `cut` = N where every layer is run everywhere.
+    `kv_boundary` is the last layer that makes keys and values of its own. In the layers above it, a position that is
+    not supervised cannot change the loss; in the boundary layer itself, only the position's keys and values can.
+    `kv_boundary` = N where every layer runs at all positions.
     """
 
     layers: Sequence[nn.Module]
-    first: int
-    cut: int
-    parts: tuple[Part, ...]
-    projection: nn.Module
+    first_trained: int
+    kv_boundary: int
+    cached_tensors: tuple[CachedTensorSpec, ...]
+    output_projection: nn.Module
     """The output layer: a linear one, or the embedding where it is tied."""
-    tables: Sequence[nn.Module] = ()
-    """What else only the frozen part of rows needs."""
-    cap: float | None
-    """Of the soft cap on logits, None where there is none."""
+    frozen_tables: Sequence[nn.Module] = ()
+    """Modules outside of the layers that only the frozen part of a row needs."""
+    logit_softcap: float | None
+    """None where logits are not capped."""
 
     def embed(self, ids: mx.array) -> mx.array:
-        """[B, T] -> hidden states [B, T, D] that enter layer 0."""
+        """[B, T] token ids -> [B, T, D] hidden states that enter layer 0."""
         raise NotImplementedError
 
-    def finish(self, hidden: mx.array) -> mx.array:
-        """The norm behind the last layer."""
+    def final_norm(self, hidden: mx.array) -> mx.array:
+        """The norm after the last layer."""
         raise NotImplementedError
 
-    def window(self, layer: int) -> int | None:
-        """Reach of a layer's attention in positions, None where it sees all."""
+    def attention_window(self, layer: int) -> int | None:
+        """Positions that a layer's sliding window covers, None for full attention."""
         raise NotImplementedError
 
-    def source(self, layer: int) -> int:
-        """The layer whose keys and values a layer uses; itself up to the cut."""
+    def kv_source(self, layer: int) -> int:
+        """The layer whose keys and values a layer attends to; itself up to the KV boundary."""
         return layer
 
-    def per_layer(self, ids: mx.array, embedded: mx.array, low: int, high: int) -> mx.array | None:
-        """[B, P, high - low, E] per-layer inputs of layers low to high - 1, where the model has any."""
+    def per_layer_inputs(self, ids: mx.array, embedded: mx.array, low: int, high: int) -> mx.array | None:
+        """[B, P, high - low, E] per-layer inputs of layers low to high - 1, None where the model has none."""
         return None
 
-    def everywhere(
-        self, layer: int, hidden: mx.array, mask: mx.array | str | None, extra: mx.array | None, past: Behind | None
+    def forward_all(
+        self,
+        layer: int,
+        hidden: mx.array,
+        mask: mx.array | str | None,
+        per_layer_input: mx.array | None,
+        cache: PrefixKVCache | None,
     ) -> tuple[mx.array, KeysValues | None]:
-        """One layer on all positions: hidden states, and keys and values where a later layer may ask for them."""
+        """Run one layer at all positions: [B, T, D] -> [B, T, D], and its keys and values if later layers use them."""
         raise NotImplementedError
 
-    def keys_values(self, layer: int, hidden: mx.array, offset: int) -> KeysValues:
-        """Keys and values that a layer makes of all positions [B, heads, T, D]."""
+    def project_keys_values(self, layer: int, hidden: mx.array, offset: int) -> KeysValues:
+        """Keys and values [B, heads, T, D] that a layer makes of all positions, the first of which is `offset`."""
         raise NotImplementedError
 
-    def supervised(
-        self, layer: int, hidden: mx.array, mask: mx.array, extra: mx.array | None, kv: KeysValues, starts: mx.array
+    def forward_supervised(
+        self,
+        layer: int,
+        hidden: mx.array,
+        mask: mx.array,
+        per_layer_input: mx.array | None,
+        keys_values: KeysValues,
+        starts: mx.array,
     ) -> mx.array:
-        """One layer on supervised positions [B, C, D], attending to the given keys and values."""
+        """Run one layer at supervised positions: [B, C, D] -> [B, C, D], on given keys and values. starts: [B]."""
         raise NotImplementedError
 
     @property
-    def count(self) -> int:
+    def num_layers(self) -> int:
         """N."""
         return len(self.layers)
 
     @property
-    def kept(self) -> tuple[int, ...]:
-        """Frozen layers whose keys and values trained layers use."""
-        above = range(max(self.first, self.cut + 1), self.count)
-        return tuple(sorted({self.source(layer) for layer in above if self.source(layer) < self.first}))
+    def cached_kv_layers(self) -> tuple[int, ...]:
+        """Frozen layers whose keys and values trained layers attend to."""
+        above = range(max(self.first_trained, self.kv_boundary + 1), self.num_layers)
+        return tuple(sorted({self.kv_source(layer) for layer in above if self.kv_source(layer) < self.first_trained}))
 
-    def through(
+    def forward_layers(
         self,
         hidden: mx.array,
         layers: range,
-        places: Places,
-        extras: tuple[mx.array | None, mx.array | None],
-        known: dict[int, KeysValues],
-        past: Shared = NOTHING_SHARED,
-        remember: bool = False,
+        supervised: SupervisedPositions,
+        per_layer: tuple[mx.array | None, mx.array | None],
+        keys_values: dict[int, KeysValues],
+        prefix: SharedPrefix = NO_SHARED_PREFIX,
+        keep_all_keys_values: bool = False,
     ) -> mx.array:
-        """Hidden states behind a range of layers; `known` gets the keys and values on the way.
+        """Hidden states after a range of layers; the keys and values made on the way are added to `keys_values`.
 
-        extras: per-layer inputs of the range's layers below the cut, everywhere, and of those from it on, where
-        supervised. remember: keys and values of every layer below the cut, though no later layer asks for them.
+        per_layer: per-layer inputs of the range's layers below the KV boundary at all positions, and of those from the
+        boundary on at supervised positions. keep_all_keys_values: add those of every layer below the boundary, also
+        where no later layer uses them.
         """
-        below, above = extras
-        offset = past.length
+        at_all, at_supervised = per_layer
+        offset = prefix.length
         for layer in layers:
-            earlier = past.keys_values.get(layer)
-            if layer < self.cut:
-                extra = None if below is None else below[:, :, layer - layers.start]
-                mask = self._mask(hidden.shape[1], offset, self.window(layer))
-                stand = Behind(earlier, offset) if earlier is not None or remember else None
-                hidden, made = self.everywhere(layer, hidden, mask, extra, stand)
+            earlier = prefix.keys_values.get(layer)
+            if layer < self.kv_boundary:
+                extra = None if at_all is None else at_all[:, :, layer - layers.start]
+                mask = causal_mask(hidden.shape[1], offset, self.attention_window(layer))
+                cache = PrefixKVCache(earlier, offset) if earlier is not None or keep_all_keys_values else None
+                hidden, made = self.forward_all(layer, hidden, mask, extra, cache)
                 if made is not None:
-                    known[layer] = made
+                    keys_values[layer] = made
                 continue
-            if layer == self.cut:
-                known[layer] = behind(earlier, self.keys_values(layer, hidden, offset))
-                hidden = places.gather(hidden)
-            kv = known[self.source(layer)]
-            mask = places.mask(kv[0].shape[2], self.window(layer))
-            extra = None if above is None else above[:, :, layer - max(layers.start, self.cut)]
-            hidden = self.supervised(layer, hidden, mask, extra, kv, places.starts)
+            if layer == self.kv_boundary:
+                keys_values[layer] = prepend_keys_values(earlier, self.project_keys_values(layer, hidden, offset))
+                hidden = supervised.gather(hidden)
+            kv = keys_values[self.kv_source(layer)]
+            mask = supervised.mask(kv[0].shape[2], self.attention_window(layer))
+            extra = None if at_supervised is None else at_supervised[:, :, layer - max(layers.start, self.kv_boundary)]
+            hidden = self.forward_supervised(layer, hidden, mask, extra, kv, supervised.starts)
         return hidden
 
-    def parts_with_own(
-        self, hidden: tuple[int, ...], own: int, kv: Callable[[int], tuple[int, int]], dtype: mx.Dtype
-    ) -> tuple[Part, ...]:
-        """The parts of a model whose later layers take keys and values, and whose layers may have inputs of their own.
+    def cached_tensors_with_per_layer_inputs(
+        self, hidden: tuple[int, ...], per_layer: int, kv: Callable[[int], tuple[int, int]], dtype: mx.Dtype
+    ) -> tuple[CachedTensorSpec, ...]:
+        """The cached tensors of a model with KV sharing, whose layers may have per-layer inputs.
 
-        hidden, kv: the shape of hidden states, and of a layer's keys (heads, width), at one position. own: width of a
-        per-layer input, 0 where there is none.
+        hidden: shape of the hidden states at one position. per_layer: width of a per-layer input, 0 for none.
+        kv: layer -> (heads, width) of its keys at one position.
         """
-        low = self.first <= self.cut
-        parts = [Part("hidden", "all" if low else "supervised", hidden, dtype)]
-        if own and self.first < self.cut:
-            parts.append(Part("below", "all", (self.cut - self.first, own), dtype))
-        if own:
-            parts.append(Part("above", "supervised", (self.count - max(self.first, self.cut), own), dtype))
-        for layer in self.kept:
-            parts += [Part(f"{name}.{layer}", "all", kv(layer), dtype) for name in ("keys", "values")]
-        return tuple(parts)
-
-    @staticmethod
-    def _mask(positions: int, offset: int, window: int | None) -> mx.array | str | None:
-        """Causal, as mlx_lm makes it: [T, S + T] where a window is shorter than the row."""
-        if window is None or positions + offset <= window:
-            return "causal" if positions > 1 else None
-        queries, keys = mx.arange(offset, offset + positions)[:, None], mx.arange(offset + positions)
-        return (keys <= queries) & (queries - keys < window)
+        all_positions = self.first_trained <= self.kv_boundary
+        specs = [CachedTensorSpec("hidden", "all" if all_positions else "supervised", hidden, dtype)]
+        if per_layer and self.first_trained < self.kv_boundary:
+            specs.append(CachedTensorSpec("below", "all", (self.kv_boundary - self.first_trained, per_layer), dtype))
+        if per_layer:
+            above = self.num_layers - max(self.first_trained, self.kv_boundary)
+            specs.append(CachedTensorSpec("above", "supervised", (above, per_layer), dtype))
+        for layer in self.cached_kv_layers:
+            specs += [CachedTensorSpec(f"{name}.{layer}", "all", kv(layer), dtype) for name in ("keys", "values")]
+        return tuple(specs)

@@ -124,10 +124,10 @@ def train(folder: Path, record: RunRecord, ring: World, stop: Callable[[], bool]
         for_task = for_task.model_copy(update={"resume_adapter_file": None})
     task = LoraTask(loaded, for_task, prepared.train.examples, prepared.valid.examples, ours)
     record.phase("filling the prefix cache")
-    cache_warmup.fill(
+    cache_warmup.warm_up_cache(
         task, settings, ring,
-        base_digest=base_digest, ranks=circumstances.ranks(ring.size), root=prefix_cache.folder_of_entries(), base=base,
-        log=record.log, progress=record.progress,
+        base_digest=base_digest, ranks=circumstances.ranks(ring.size), root=prefix_cache.prefix_cache_folder(),
+        base=base, log=record.log, progress=record.progress,
     )  # fmt: skip
     state = loop.train(task, settings, ring, record, stop, fingerprint=fingerprint, circumstances=circumstances)
     results = _trained(state, settings, ring.size, circumstances)

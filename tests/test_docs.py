@@ -53,6 +53,17 @@ def test_every_rule_of_the_gate_has_its_entry():
     assert [rule for rule in (*invariants.OF_A_TEXT, *invariants.OF_A_CHANGE) if f"`{rule}`" not in text] == []
 
 
+def test_every_field_and_status_of_the_service_has_its_entry():
+    from thunder.bridge.bridge_settings import ServeSettings
+    from thunder.bridge.service import openapi
+
+    described, text = openapi.description(ServeSettings()), page("http.md")
+    fields = {name for one in described["components"]["schemas"].values() for name in one["properties"]}
+    assert [field for field in sorted(fields) if f"`{field}`" not in text and f'"{field}"' not in text] == []
+    assert [status for status in openapi.FAULTS if f"\n| {status} |" not in text] == []
+    assert [path for path in described["paths"] if f" {path}`" not in text] == []
+
+
 def test_contributing_lists_the_rooms_floor_by_floor():
     text = (REPOSITORY / "CONTRIBUTING.md").read_text(encoding="utf-8")
     floors = next(part for part in text.split("\n\n") if part.startswith("`cli` > "))

@@ -61,7 +61,7 @@ def service(folder: Path, *words: str) -> Iterator[dict[str, Any]]:
     finally:
         process.kill()
         process.wait(20)
-    assert str(provenance.verify(folder / "provenance.jsonl", keys.DEV_RING)) == "ok"
+    assert str(provenance.verify_log(folder / "provenance.jsonl", keys.DEV_RING)) == "ok"
 
 
 class Client:

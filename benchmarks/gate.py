@@ -14,14 +14,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from thunder.bridge.decisions import evidence
+from thunder.bridge.decisions import gate_evidence
 from thunder.bridge.gate import gate, gate_rules
 from thunder.bridge.gate.gate_rules import Rulebook
 from thunder.evaluation import cases, engine_setup
 from thunder.evaluation.cases import Case
 from thunder.evaluation.engines import Proposal
-from thunder.evaluation.metrics.judge import judged
-from thunder.evaluation.metrics.summary import summarise
+from thunder.evaluation.metrics.judge import judge_proposal
+from thunder.evaluation.metrics.summary import summarize_rows
 from thunder.text import distance
 
 
@@ -29,7 +29,7 @@ def chosen(path: Path, max_cer: float, count: int, longest: int) -> list[Case]:
     """So many rows of a file, spread over it."""
     fit = [
         case
-        for case in cases.read(path).cases
+        for case in cases.read_cases(path).cases
         if len(case.input) <= longest and (distance.count_errors(case.input, case.reference).rate or 0) <= max_cer
     ]
     return fit[:: max(1, len(fit) // count)][:count]
@@ -39,9 +39,9 @@ def gated(asked: Sequence[Case], proposals: Sequence[Proposal], partition: str, 
     """The summary of what is left of the proposals behind the gate."""
     rows = []
     for case, proposal in zip(asked, proposals, strict=True):
-        verdict = gate.decide(dataclasses.replace(evidence(case, proposal), partition=partition), book)
-        rows.append(judged(case, dataclasses.replace(proposal, accepted=verdict.decision == "accept")))
-    return summarise(rows)
+        verdict = gate.decide_proposal(dataclasses.replace(gate_evidence(case, proposal), partition=partition), book)
+        rows.append(judge_proposal(case, dataclasses.replace(proposal, accepted=verdict.decision == "accept")))
+    return summarize_rows(rows)
 
 
 def main() -> None:
@@ -55,11 +55,11 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=80)
     given = parser.parse_args()
     asked = chosen(given.source, given.max_cer, given.rows, given.longest)
-    engine, _ = engine_setup.of_model(
+    engine, _ = engine_setup.load_model_engines(
         given.model, given.adapter_path, batch_size=32, chunk_words=given.chunk_words, margins=True
     )
-    proposals, book = list(engine.propose(asked)), gate_rules.read()
-    blind = summarise([judged(case, proposal) for case, proposal in zip(asked, proposals, strict=True)])
+    proposals, book = list(engine.propose(asked)), gate_rules.read_gate_rules()
+    blind = summarize_rows([judge_proposal(case, proposal) for case, proposal in zip(asked, proposals, strict=True)])
     print(f"{len(asked)} rows, CER {blind['cer_before']:.4f}; all accepted: {blind['cer_after']:.4f}, "
           f"{blind['improved']} improved, {blind['worse']} worse")  # fmt: skip
     print("partition   min_confidence min_margin accepted improved worse  CER     at most worse (95 % sure)")

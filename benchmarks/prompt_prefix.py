@@ -53,8 +53,8 @@ def main() -> None:
     parser.add_argument("--system-tokens", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=5)
     given = parser.parse_args()
-    loaded = engine_setup.of_model(given.model, None)[0]
-    short = list(itertools.islice(itertools.cycle(cases.read(ROWS).cases), given.rows))
+    loaded = engine_setup.load_model_engines(given.model, None)[0]
+    short = list(itertools.islice(itertools.cycle(cases.read_cases(ROWS).cases), given.rows))
     prompts = {"as it is": short}
     prompts[f"{given.system_tokens} tokens more"] = with_system_prompt(short, loaded.tokenizer, given.system_tokens)
     for prompt, chosen in prompts.items():

@@ -12,7 +12,7 @@ import argparse
 from pathlib import Path
 
 from thunder.bridge.gate import gate, gate_rules
-from thunder.bridge.gate.gate import Evidence
+from thunder.bridge.gate.gate import GateEvidence
 from thunder.evaluation import cases
 from thunder.evaluation.engines import Proposal
 from thunder.text.syllables import count_violations
@@ -22,15 +22,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("source", type=Path)
     source = parser.parse_args().source
-    pairs = [(case.input, case.reference) for case in cases.read(source).cases if case.input != case.reference]
-    book = gate_rules.read()
+    pairs = [(case.input, case.reference) for case in cases.read_cases(source).cases if case.input != case.reference]
+    book = gate_rules.read_gate_rules()
     assert book.rules.syllables == "off"
     for partition in ("boundary", "uncertain"):
         for name, ways in (("corrections", pairs), ("backwards", [(after, before) for before, after in pairs])):
             taken = [
                 (asked, wanted)
                 for asked, wanted in ways
-                if gate.decide(Evidence(asked, Proposal(wanted, 0.0, margin=9.0), partition), book).decision == "accept"
+                if gate.decide_proposal(
+                    GateEvidence(asked, Proposal(wanted, 0.0, margin=9.0), partition), book
+                ).decision
+                == "accept"
             ]
             refused = sum(count_violations(wanted) > count_violations(asked) for asked, wanted in taken)
             print(f"{partition:9} {name:11} {refused} of {len(taken)} refused ({refused / max(1, len(taken)):.2%})")

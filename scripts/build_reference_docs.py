@@ -36,13 +36,13 @@ CODES = {
     1: "A run failed by its own error, or input or output failed (a full disk, a folder without write permission).",
 }
 FILES = {  # files that a user writes, and the classes that read them
-    "Gate rules": ("thunder.bridge.gate.gate_rules", ("Rules", "Budget")),
+    "Gate rules": ("thunder.bridge.gate.gate_rules", ("GateRules", "PartitionBudget")),
     "Matrix": (
         "thunder.runs.matrix.matrix_spec",
         ("Matrix", "Snapshot", "Split", "Run", "Comparison", "Claim", "Estimate", "Budget", "Rehearsal"),
     ),
     "Hypothesis": ("thunder.runs.hypotheses.frozen_hypothesis", ("Hypothesis", "Treatment", "Manipulation", "Outcome")),
-    "Claim": ("thunder.evaluation.claims.promotion", ("Claim",)),
+    "Claim": ("thunder.evaluation.claims.promotion", ("PublicationClaim",)),
     "Tables": ("thunder.runs.tables.table_spec", ("TablesSpec", "TableSpec", "ProseSpec")),
 }
 LAUNCHER = (

@@ -44,7 +44,7 @@ SUB_ROOM_FLOORS = {  # the same inside each room: its folders and its own files,
     ],
     "evaluation": [
         {"sample_answers"},
-        {"adapter_test", "engine_setup", "evaluate", "claims"},
+        {"adapter_comparison", "engine_setup", "evaluate", "claims"},
         {"decoding", "metrics", "proposal_ledger"},
         {"engines"},
         {"cases", "evaluation_settings"},

@@ -16,13 +16,13 @@ from thunder.acoustic.features.feature_settings import FeatureSettings
 from thunder.acoustic.features.recipe import Recipe
 from thunder.acoustic.synthesis.synthetic_speech import SynthesisSettings
 from thunder.bridge.bridge_settings import ProposeSettings, ScoreSettings, ServeSettings, SpeechSettings
-from thunder.bridge.gate.gate_rules import Rules
+from thunder.bridge.gate.gate_rules import GateRules
 from thunder.bridge.service import openapi
 from thunder.cli.main import main
 from thunder.cluster.inventory.cluster_file import Cluster, Host
 from thunder.config import REPOSITORY, Settings, SettingsLayer, build_settings, load_yaml, option_names
 from thunder.corpora.corpus_settings import BuildSettings, SyntheticSettings
-from thunder.evaluation.claims.promotion import Claim
+from thunder.evaluation.claims.promotion import PublicationClaim
 from thunder.evaluation.evaluation_settings import EvalSettings
 from thunder.lora.lora_settings import LoraSettings, PretrainSettings
 from thunder.rental.rental_offers import RentalSettings
@@ -36,7 +36,8 @@ SETTINGS: dict[str, type[Settings]] = {
     "asr eval": AcousticEvalSettings, "asr transcribe": TranscribeSettings, "asr features": FeatureSettings,
     "asr ngram": NgramSettings, "asr synthesise": SynthesisSettings, "audit": AuditSettings, "recipe": Recipe,
     "transcribe": SpeechSettings, "agp propose": ProposeSettings, "agp serve": ServeSettings,
-    "agp eval": ScoreSettings, "gate rules": Rules, "eval": EvalSettings, "claim": Claim, "report": ReportSettings,
+    "agp eval": ScoreSettings, "gate rules": GateRules, "eval": EvalSettings, "claim": PublicationClaim,
+    "report": ReportSettings,
     "corpus build": BuildSettings, "corpus synthetic": SyntheticSettings, "cluster": Cluster, "host": Host,
     "gpu": RentalSettings, "matrix": Matrix, "matrix run": Run, "hypothesis": Hypothesis, "tables": TablesSpec,
 }  # fmt: skip
@@ -106,7 +107,7 @@ def test_every_variable_of_the_environment_is_read(variable):
 
 
 def test_the_service_answers_at_the_same_paths_with_the_same_fields():
-    before, now = expected("openapi.json"), json.loads(json.dumps(openapi.description(ServeSettings())))
+    before, now = expected("openapi.json"), json.loads(json.dumps(openapi.openapi_document(ServeSettings())))
     assert before["paths"].keys() <= now["paths"].keys()
     for path, methods in before["paths"].items():
         assert methods.keys() <= now["paths"][path].keys()

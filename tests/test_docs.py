@@ -50,7 +50,7 @@ def test_every_rule_of_the_gate_has_its_entry():
     from thunder.bridge.gate import invariants
 
     text = page("gate-rules.md")
-    assert [rule for rule in (*invariants.OF_A_TEXT, *invariants.OF_A_CHANGE) if f"`{rule}`" not in text] == []
+    assert [rule for rule in (*invariants.TEXT_RULES, *invariants.CHANGE_RULES) if f"`{rule}`" not in text] == []
 
 
 def test_every_field_and_status_of_the_service_has_its_entry():

@@ -9,20 +9,20 @@ import pytest
 from thunder import digest
 from thunder.bridge import proposers
 from thunder.bridge.bridge_settings import BridgeSettings
-from thunder.bridge.decisions import Decider, evidence
+from thunder.bridge.decisions import ProposalDecider, gate_evidence
 from thunder.bridge.gate import gate_rules
 from thunder.bridge.proof import admissibility, keys
 from thunder.errors import UsageError
 from thunder.evaluation import cases
-from thunder.evaluation.engines import FromFile, Identity, Proposal
+from thunder.evaluation.engines import FileEngine, IdentityEngine, Proposal
 from thunder.text.chat import correction_prompt
 
-BOOK = gate_rules.read()
+BOOK = gate_rules.read_gate_rules()
 TEXT, BETTER = "ߣߋߤߍߛߍ ߡߌ ߓ", "ߣߋߛߍߛߍ ߡߌ ߓ"
 GOOD = Proposal(BETTER, -0.05, margin=0.2)
 
 
-class Told(Identity):
+class Told(IdentityEngine):
     """An engine that says what it is."""
 
     def describe(self):
@@ -30,16 +30,16 @@ class Told(Identity):
 
 
 def decider(**options):
-    return Decider(Told(), BOOK, keys.DEV_RING, clock=lambda: 1_790_000_000.25, **options)
+    return ProposalDecider(Told(), BOOK, keys.DEV_RING, clock=lambda: 1_790_000_000.25, **options)
 
 
 def case(row_id="r1", **fields):
-    return cases.of_text(row_id, TEXT, fields)
+    return cases.case_from_text(row_id, TEXT, fields)
 
 
 def test_the_record_and_the_token_say_the_same():
     made = decider().decide(case(partition="uncertain"), GOOD, "q1")
-    claims = admissibility.verify(made.token, keys.DEV_RING, {}, allow_dev=True).claims
+    claims = admissibility.verify_token(made.token, keys.DEV_RING, {}, allow_dev=True).claims
     record = made.record
     assert all(record[name] == value for name, value in vars(claims).items() if name not in ("v", "kid", "iat"))
     assert (claims.base_digest, claims.adapter_digest, claims.iat) == ("b" * 64, "a" * 64, 1_790_000_000)
@@ -82,7 +82,7 @@ def test_what_a_row_says_is_taken_for_what_it_is_and_else_for_nothing(fields, de
 
 
 def test_a_partition_that_is_no_text_is_a_strange_one():
-    assert evidence(case(partition=5), GOOD).partition == "5"
+    assert gate_evidence(case(partition=5), GOOD).partition == "5"
     assert decider().decide(case(partition=5), GOOD).verdict.partition_source == "unknown"
 
 
@@ -97,14 +97,14 @@ def test_a_batch_is_stopped_as_a_whole_and_says_so_in_every_record():
 
 
 def test_engines_by_name(tmp_path):
-    assert isinstance(proposers.engine_of(BridgeSettings(engine="identity")), Identity)
+    assert isinstance(proposers.load_proposer(BridgeSettings(engine="identity")), IdentityEngine)
     path = tmp_path / "p.jsonl"
     path.write_text('{"id": "r1", "proposal": "x", "confidence": -0.1, "margin": 0.3}\n')
-    engine = proposers.engine_of(BridgeSettings(engine=f"file:{path}"))
-    assert isinstance(engine, FromFile)
+    engine = proposers.load_proposer(BridgeSettings(engine=f"file:{path}"))
+    assert isinstance(engine, FileEngine)
     [known, unknown] = engine.propose([case("r1"), case("r2")])
     assert (known.text, known.confidence, known.margin, known.accepted) == ("x", -0.1, 0.3, True)
     assert (unknown.text, unknown.accepted) == (TEXT, False)
     for name in ("oracle", "model", "file", "file:", "identity:x", "mlx:x", ""):
         with pytest.raises(UsageError, match="no such engine"):
-            proposers.check(BridgeSettings(engine=name))
+            proposers.check_engine_options(BridgeSettings(engine=name))

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from thunder.bridge import gate_score
 from thunder.bridge.gate import gate_rules
-from thunder.bridge.gate_score import Scorer, SureOracle, evidence_class
+from thunder.bridge.gate_score import CertainOracleEngine, GateScorer, weakest_evidence_class
 from thunder.errors import CorpusError
 from thunder.evaluation import cases
 from thunder.evaluation.engines import Proposal
 
-BOOK = gate_rules.read()
+BOOK = gate_rules.read_gate_rules()
 FIXTURES = REPOSITORY / "tests" / "evaluation" / "fixtures"
 TEXT, BETTER, OTHER = "ߣߋߤߍߛߍ ߡߌ ߓ", "ߣߋߛߍߛߍ ߡߌ ߓ", "ߣߋߡߍߛߍ ߡߌ ߓ"
 SURE = {"confidence": -0.05, "margin": 0.2}
@@ -29,7 +29,7 @@ def case_of(partition="uncertain", **fields):
 
 
 def scored(*pairs):
-    scorer = Scorer(BOOK)
+    scorer = GateScorer(BOOK)
     rows = [scorer.judge(case, proposal) for case, proposal in pairs]
     return rows, scorer.add_up(rows)["gate"]
 
@@ -89,11 +89,11 @@ def test_the_breaker_is_told_and_not_applied():
 def test_a_whole_is_worth_what_its_weakest_row_is(said, wanted):
     rows = [{"evidence_class": each, "reference_units": {"codepoint": 5}} for each in said]
     bare = [{"evidence_class": "real_same_provenance", "reference_units": {"codepoint": 0}}]
-    assert evidence_class([*rows, *bare]) == wanted == evidence_class([*bare, *reversed(rows)])
+    assert weakest_evidence_class([*rows, *bare]) == wanted == weakest_evidence_class([*bare, *reversed(rows)])
 
 
 def test_the_oracle_has_references_or_says_which_are_missing():
-    engine = SureOracle()
+    engine = CertainOracleEngine()
     [proposal] = engine.propose([case_of()])
     assert scored((case_of(), proposal))[0][0]["decision"] == "accept"
     with pytest.raises(CorpusError, match="row 'r' has no reference"):
@@ -105,10 +105,10 @@ def test_rows_that_hold_proposals_and_rows_that_do_not(tmp_path):
     row = {"asr_text": TEXT, "reference_text": BETTER}
     with_one = write_rows(tmp_path / "a.jsonl", [{"id": "a", "proposal": BETTER, **row}, {"id": "b", **row}])
     with pytest.raises(CorpusError, match="a.jsonl:2: no proposal"):
-        gate_score.recorded(cases.read(with_one))
+        gate_score.recorded_proposals(cases.read_cases(with_one))
     without = write_rows(tmp_path / "b.jsonl", [{"id": "a", **row}])
     with pytest.raises(CorpusError, match="no row holds a proposal") as caught:
-        gate_score.recorded(cases.read(without))
+        gate_score.recorded_proposals(cases.read_cases(without))
     assert "--engine" in caught.value.fix
 
 
@@ -139,7 +139,7 @@ def test_counts_add_up(drawn):
 
 
 def test_a_base_is_held_against_the_same_rules():
-    scorer = Scorer(BOOK)
+    scorer = GateScorer(BOOK)
     row = scorer.judge(case_of(), Proposal(BETTER, **SURE), Proposal(BETTER))
     assert (row["proposal_base"], row["edits_base"]["codepoint"]) == (TEXT, 1)  # the base was not sure
     row = scorer.judge(case_of(), Proposal(BETTER, **SURE), Proposal(BETTER, **SURE))

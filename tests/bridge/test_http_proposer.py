@@ -60,7 +60,7 @@ class Fake:
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.port = self.server.server_address[1]
-        self.where = http_proposer.Address("http", "127.0.0.1", self.port, "")
+        self.where = http_proposer.BridgeAddress("http", "127.0.0.1", self.port, "")
         threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
 
     @property
@@ -99,7 +99,7 @@ def decided(body, text=BETTER, reasons=(), confidence=0.9, **more):
 
 
 def asked(*texts, **fields):
-    return [cases.of_text(f"r{number}", text, {"partition": "stable", "script": "nko", **fields})
+    return [cases.case_from_text(f"r{number}", text, {"partition": "stable", "script": "nko", **fields})
             for number, text in enumerate(texts)]  # fmt: skip
 
 
@@ -109,7 +109,7 @@ def made(bridge, rows):
 
 def test_the_proposals_of_another_bridge_and_its_digests(fake):
     fake.answers = [decided]
-    bridge = http_proposer.Bridge(fake.where, chunk=2)
+    bridge = http_proposer.HttpProposer(fake.where, chunk=2)
     got = made(bridge, asked(TEXT, TEXT, " ", TEXT))
     # its gate said no, which counts for nothing here; nothing is asked of no text
     wanted = Proposal(BETTER, math.log(0.9), margin=0.2)
@@ -125,14 +125,14 @@ def test_the_proposals_of_another_bridge_and_its_digests(fake):
 ])  # fmt: skip
 def test_what_a_bridge_says_of_its_proposer_is_kept(fake, reasons, changed):
     fake.answers = [lambda body: decided(body, reasons=reasons, confidence=None)]
-    [got] = made(http_proposer.Bridge(fake.where), asked(TEXT))
+    [got] = made(http_proposer.HttpProposer(fake.where), asked(TEXT))
     assert got == Proposal(BETTER, None, margin=0.2, **changed)
 
 
 def test_a_busy_bridge_is_asked_again_and_not_for_ever(fake):
     busy = (429, {"Retry-After": "1"}, {"error": "too many rows wait", "field": None})
     fake.answers = [busy, (503, {}, {"error": "loading: x", "field": None}), decided]
-    bridge = http_proposer.Bridge(fake.where)
+    bridge = http_proposer.HttpProposer(fake.where)
     assert [each.text for each in made(bridge, asked(TEXT))] == [BETTER] and len(fake.posts) == 3
     fake.answers = [busy]
     begun = time.monotonic()
@@ -146,14 +146,14 @@ def test_what_is_too_much_at_once_is_asked_for_in_halves(fake):
         return decided(body) if len(body["rows"]) <= 2 else (422, {}, {"error": "7 rows; at most 2", "field": "rows"})
 
     fake.answers = [small]
-    assert [each.text for each in made(http_proposer.Bridge(fake.where), asked(*[TEXT] * 7))] == [BETTER] * 7
+    assert [each.text for each in made(http_proposer.HttpProposer(fake.where), asked(*[TEXT] * 7))] == [BETTER] * 7
     assert [len(body["rows"]) for body in fake.posts] == [7, 3, 1, 2, 4, 2, 2]
 
 
 def test_a_request_is_never_larger_than_a_bridge_takes(fake):
     fake.answers = [decided]
     long = "ߓߊ ߟߏ" * 250
-    assert len(made(http_proposer.Bridge(fake.where, chunk=64), asked(*[long] * 60))) == 60
+    assert len(made(http_proposer.HttpProposer(fake.where, chunk=64), asked(*[long] * 60))) == 60
     sizes = [len(json.dumps(body, ensure_ascii=False).encode()) for body in fake.posts]
     assert max(sizes) <= 65_536 and len(sizes) == math.ceil(60 * sizes[0] / len(fake.posts[0]["rows"]) / 60_000)
 
@@ -169,7 +169,7 @@ def test_a_text_that_is_too_long_for_it_is_left_alone_and_no_other_row(fake, ref
         return decided(body)
 
     fake.answers = [short]
-    got = made(http_proposer.Bridge(fake.where), asked(TEXT, "ߓߊ" * 30, TEXT))
+    got = made(http_proposer.HttpProposer(fake.where), asked(TEXT, "ߓߊ" * 30, TEXT))
     assert [each.accepted for each in got] == [True, False, True] and got[1].text == "ߓߊ" * 30
 
 
@@ -187,22 +187,22 @@ def test_a_text_that_is_too_long_for_it_is_left_alone_and_no_other_row(fake, ref
 def test_answers_that_are_none(fake, answer, kind, said):
     fake.answers = [answer]
     with pytest.raises(kind) as caught:
-        made(http_proposer.Bridge(fake.where, bearer="s" * 32), asked(TEXT))
+        made(http_proposer.HttpProposer(fake.where, bearer="s" * 32), asked(TEXT))
     assert said in str(caught.value) and "s" * 32 not in str(caught.value)
 
 
 def test_a_bridge_that_has_failed_or_is_none(fake):
     fake.health = {**HEALTH, "status": "failed", "reason": "no weights"}
     with pytest.raises(ClusterError, match="failed: no weights"):
-        http_proposer.Bridge(fake.where)
+        http_proposer.HttpProposer(fake.where)
     fake.health = {"hello": "world"}
     with pytest.raises(ClusterError, match="busy|not an answer of a bridge"):
-        http_proposer.Bridge(fake.where)
+        http_proposer.HttpProposer(fake.where)
 
 
 def test_other_weights_in_the_middle_are_noticed(fake):
     fake.answers = [decided]
-    bridge = http_proposer.Bridge(fake.where, chunk=1)
+    bridge = http_proposer.HttpProposer(fake.where, chunk=1)
     proposals = bridge.propose(asked(TEXT, TEXT))
     assert next(proposals).text == BETTER
     fake.health["base_digest"] = "c" * 64
@@ -214,7 +214,7 @@ def test_a_token_goes_to_the_given_address_alone(fake):
     other = Fake()
     try:
         fake.answers = [(307, {"Location": f"http://127.0.0.1:{other.port}/propose"}, b"")]
-        bridge = http_proposer.Bridge(fake.where, bearer="secret-secret-secret")
+        bridge = http_proposer.HttpProposer(fake.where, bearer="secret-secret-secret")
         with pytest.raises(ClusterError):
             made(bridge, asked(TEXT))
         assert not other.asked
@@ -229,7 +229,7 @@ def test_proxies_of_the_environment_are_not_asked(fake, monkeypatch):
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     fake.answers = [decided]
-    assert len(made(http_proposer.Bridge(fake.where, bearer="x" * 16), asked(TEXT))) == 1
+    assert len(made(http_proposer.HttpProposer(fake.where, bearer="x" * 16), asked(TEXT))) == 1
 
 
 @pytest.mark.expensive
@@ -240,12 +240,12 @@ def test_nobody_there_and_somebody_who_never_answers(capsys, tmp_path):
         mute.bind(("127.0.0.1", 0))
         port = mute.getsockname()[1]
         with pytest.raises(ClusterError, match="no answer") as caught:
-            http_proposer.Bridge(http_proposer.Address("http", "127.0.0.1", port, ""))
+            http_proposer.HttpProposer(http_proposer.BridgeAddress("http", "127.0.0.1", port, ""))
         assert "curl" in caught.value.fix
         mute.listen()
         begun = time.monotonic()
         with pytest.raises(ClusterError, match="no answer: timed out"):
-            http_proposer.Bridge(http_proposer.Address("http", "127.0.0.1", port, ""))
+            http_proposer.HttpProposer(http_proposer.BridgeAddress("http", "127.0.0.1", port, ""))
         assert time.monotonic() - begun < 40
     rows = write_rows(tmp_path / "r.jsonl", [{"asr_text": TEXT}])
     assert main(["agp", "propose", str(rows), "--dev-key", "--engine", f"http://127.0.0.1:{port}",
@@ -259,8 +259,8 @@ def test_nobody_there_and_somebody_who_never_answers(capsys, tmp_path):
     ("http:https://h:2", "https://h:2"),
 ])  # fmt: skip
 def test_addresses(text, wanted):
-    assert str(http_proposer.address(text)) == wanted
-    proposers.check(BridgeSettings(engine=text))
+    assert str(http_proposer.parse_address(text)) == wanted
+    proposers.check_engine_options(BridgeSettings(engine=text))
 
 
 @pytest.mark.parametrize("text", [
@@ -269,7 +269,7 @@ def test_addresses(text, wanted):
 ])  # fmt: skip
 def test_what_is_no_address(text):
     with pytest.raises(UsageError) as caught:
-        proposers.check(BridgeSettings(engine=text))
+        proposers.check_engine_options(BridgeSettings(engine=text))
     assert "p@h" not in str(caught.value)
 
 

@@ -13,11 +13,11 @@ from thunder.text.chat import CORRECTION_INSTRUCTION
 
 @pytest.mark.expensive
 def test_the_engine_has_read_what_every_prompt_begins_with():
-    engine = proposers.engine_of(BridgeSettings())
+    engine = proposers.load_proposer(BridgeSettings())
     read = engine.prefix.tokens
     assert CORRECTION_INSTRUCTION in engine.tokenizer.decode(read)
     lines = (REPOSITORY / "data/sample/test.jsonl").read_text(encoding="utf-8").splitlines()
-    some = [cases.of_text(str(place), json.loads(line)["asr_text"], {}) for place, line in enumerate(lines[:5])]
+    some = [cases.case_from_text(str(place), json.loads(line)["asr_text"], {}) for place, line in enumerate(lines[:5])]
     for case in some:
         assert engine._prompt(list(case.messages))[: len(read)] == read
     list(engine.propose(some[:2]))

@@ -21,32 +21,34 @@ def rows(count, **more):
                   {"role": "assistant", "content": "ߊߌ"}]},
 ])  # fmt: skip
 def test_shapes_of_rows(tmp_path, row):
-    [case] = cases.read(write_rows(tmp_path / "r.jsonl", [row])).cases
+    [case] = cases.read_cases(write_rows(tmp_path / "r.jsonl", [row])).cases
     assert (case.input, case.reference, case.row_id, case.script) == ("ߊߋ", "ߊߌ", "r-1", "nko")
     assert case.messages == ({"role": "user", "content": "Correct this N'Ko transcript:\nߊߋ"},)
 
 
 def test_fields_of_a_correction_row(tmp_path):
-    [case] = cases.read(write_rows(tmp_path / "r.jsonl", rows(1, partition="boundary", script="n", origin="x"))).cases
+    [case] = cases.read_cases(
+        write_rows(tmp_path / "r.jsonl", rows(1, partition="boundary", script="n", origin="x"))
+    ).cases
     assert (case.partition, case.script, case.fields["origin"]) == ("boundary", "n", "x")
 
 
 def test_strange_partitions_are_unknown_and_counted(tmp_path):
     file = write_rows(tmp_path / "r.jsonl", rows(1, partition="stabel") + [PAIR | {"id": "x", "partition": 3}])
-    read = cases.read(file)
+    read = cases.read_cases(file)
     assert [case.partition for case in read.cases] == ["unknown", "unknown"]
     assert read.strange_partitions == {"stabel": 1, "3": 1}
 
 
 def test_the_limit_takes_the_first_and_keeps_all_ids(tmp_path):
-    read = cases.read(write_rows(tmp_path / "r.jsonl", rows(5)), limit=2)
+    read = cases.read_cases(write_rows(tmp_path / "r.jsonl", rows(5)), limit=2)
     assert [case.row_id for case in read.cases] == ["f0", "f1"]
     assert read.all_ids == {"f0", "f1", "f2", "f3", "f4"}
 
 
 def test_ids_that_stand_twice_are_named(tmp_path):
     with pytest.raises(CorpusError, match="id 'f0' stands 2 times"):
-        cases.read(write_rows(tmp_path / "r.jsonl", rows(2) + rows(1)))
+        cases.read_cases(write_rows(tmp_path / "r.jsonl", rows(2) + rows(1)))
 
 
 @pytest.mark.parametrize("row", [
@@ -54,7 +56,7 @@ def test_ids_that_stand_twice_are_named(tmp_path):
     {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": ""}]},
 ])  # fmt: skip
 def test_an_empty_reference_can_be_evaluated(tmp_path, row):
-    [case] = cases.read(write_rows(tmp_path / "r.jsonl", [row])).cases
+    [case] = cases.read_cases(write_rows(tmp_path / "r.jsonl", [row])).cases
     assert (case.reference.strip(), case.script) == ("", "none")
 
 
@@ -62,4 +64,4 @@ def test_an_empty_reference_can_be_evaluated(tmp_path, row):
     ("ߊ߬ abc", "mixed"), ("߁߂ ߊ", "nko"), ("ɲɛɔ", "latin"), ("سلام", "other"), ("12 !", "none"), ("", "none"),
 ])  # fmt: skip
 def test_scripts(text, script):
-    assert cases.script_of(text) == script
+    assert cases.script_of_letters(text) == script

@@ -9,11 +9,11 @@ import pytest
 from thunder.corpora.rows.chat_rows import Row
 from thunder.errors import CorpusError
 from thunder.evaluation import cases
-from thunder.evaluation.engines import FromFile, Identity, Oracle, Proposal
+from thunder.evaluation.engines import FileEngine, IdentityEngine, OracleEngine, Proposal
 from thunder.text.chat import correction_messages
 
 CASES = [
-    cases.of_row(Row(tuple(correction_messages(text, wanted)), f"f:{place}", f"id{place}"), place)
+    cases.case_from_row(Row(tuple(correction_messages(text, wanted)), f"f:{place}", f"id{place}"), place)
     for place, (text, wanted) in enumerate([("ߊ", "ߋ"), ("ߌ", "ߌ"), ("ߍ", "ߎ")])
 ]
 IDS = frozenset(case.row_id for case in CASES)
@@ -32,33 +32,33 @@ def file(tmp_path, *lines):
 
 def said(tmp_path, *lines):
     with pytest.raises(CorpusError) as error:
-        FromFile(file(tmp_path, *lines), IDS)
+        FileEngine(file(tmp_path, *lines), IDS)
     return error.value.message
 
 
 def test_identity_and_oracle():
-    assert texts(Identity()) == ["ߊ", "ߌ", "ߍ"]
-    assert texts(Oracle()) == ["ߋ", "ߌ", "ߎ"]
+    assert texts(IdentityEngine()) == ["ߊ", "ߌ", "ߍ"]
+    assert texts(OracleEngine()) == ["ߋ", "ߌ", "ߎ"]
 
 
 def test_proposals_go_by_id_not_by_order(tmp_path):
     path = file(tmp_path, {"id": "id2", "prediction": "c"}, {"feat_id": "id0", "proposal": "a", "confidence": -0.5},
                 b"", {"row_id": "id1", "prediction_after": "b"})  # fmt: skip
-    assert texts(FromFile(path, IDS)) == ["a", "b", "c"]
-    assert next(FromFile(path, IDS).propose(CASES)) == Proposal("a", -0.5)
+    assert texts(FileEngine(path, IDS)) == ["a", "b", "c"]
+    assert next(FileEngine(path, IDS).propose(CASES)) == Proposal("a", -0.5)
 
 
 def test_bom_and_line_ends_of_windows(tmp_path):
     path = tmp_path / "p.jsonl"
     lines = [json.dumps({"id": f"id{place}", "proposal": "x"}) for place in range(3)]
     path.write_bytes(b"\xef\xbb\xbf" + "\r\n".join(lines).encode())
-    assert texts(FromFile(path, IDS)) == ["x"] * 3
+    assert texts(FileEngine(path, IDS)) == ["x"] * 3
 
 
 def test_a_proposal_that_a_gate_refused_leaves_the_input(tmp_path):
     path = file(tmp_path, {"id": "id0", "proposal": None}, {"id": "id1", "proposal": "b", "accepted": False},
                 {"id": "id2", "proposal": "c", "accepted": True})  # fmt: skip
-    got = list(FromFile(path, IDS).propose(CASES))
+    got = list(FileEngine(path, IDS).propose(CASES))
     assert got == [Proposal("ߊ", accepted=False), Proposal("b", accepted=False), Proposal("c")]
 
 
@@ -89,12 +89,12 @@ def test_lines_that_cannot_be_used_are_named(tmp_path, line, fault):
 
 def test_a_file_that_is_not_there(tmp_path):
     with pytest.raises(CorpusError, match="No such file"):
-        FromFile(tmp_path / "none.jsonl", IDS)
+        FileEngine(tmp_path / "none.jsonl", IDS)
 
 
 def test_other_proposals_have_another_fingerprint(tmp_path):
     fingerprints = []
     for text in ("a", "b"):
         lines = [{"id": row_id, "proposal": text} for row_id in sorted(IDS)]
-        fingerprints.append(FromFile(file(tmp_path, *lines), IDS).describe())
+        fingerprints.append(FileEngine(file(tmp_path, *lines), IDS).describe())
     assert fingerprints[0] != fingerprints[1]

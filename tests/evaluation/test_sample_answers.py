@@ -79,7 +79,7 @@ def test_what_cannot_be_asked_is_skipped(tmp_path, capsys):
 
 @pytest.mark.parametrize("have_text, state", [([False] * 4, "fault"), ([False, True], "ok"), ([True], "ok")])
 def test_one_answer_is_enough(have_text, state):
-    assert sample_answers.judged(have_text).state == state
+    assert sample_answers.answers_check(have_text).state == state
 
 
 def test_answers_that_end_at_once_are_no_text(tmp_path, monkeypatch):
@@ -87,5 +87,5 @@ def test_answers_that_end_at_once_are_no_text(tmp_path, monkeypatch):
         def propose(self, rows):
             return [Proposal(" ", tokens=1) for _ in rows]
 
-    monkeypatch.setattr(sample_answers.engine_setup, "of_model", lambda *words, **how: (Silent(), None))
-    assert sample_answers.of_adapter(tmp_path, EMBEDDED_MODEL).state == "fault"
+    monkeypatch.setattr(sample_answers.engine_setup, "load_model_engines", lambda *words, **how: (Silent(), None))
+    assert sample_answers.check_sample_answers(tmp_path, EMBEDDED_MODEL).state == "fault"

@@ -134,7 +134,7 @@ def test_the_generation_config_has_the_last_word_on_where_an_answer_ends(copy):
     """As in mlx_lm, whose own reading of the two files is the oracle."""
     from mlx_lm.utils import load_config
 
-    from thunder.evaluation.adapter_test import stop_tokens
+    from thunder.evaluation.adapter_comparison import stop_tokens
 
     path = copy / "generation_config.json"
     for ends, stops in (([1, 7], {1, 6, 7}), (5, {5, 6}), (None, {1, 6}), ([], {1, 6})):

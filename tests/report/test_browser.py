@@ -9,12 +9,12 @@ from browser import CHROMIUM, DRIVER, MISSING, Browser
 from conftest import write_rows
 
 from thunder.bridge.gate import gate_rules
-from thunder.bridge.gate_score import Scorer
+from thunder.bridge.gate_score import GateScorer
 from thunder.evaluation import cases
 from thunder.evaluation.engines import Proposal
 from thunder.evaluation.metrics import summary
-from thunder.evaluation.metrics.judge import judged
-from thunder.evaluation.metrics.summary import Drawing
+from thunder.evaluation.metrics.judge import judge_proposal
+from thunder.evaluation.metrics.summary import BootstrapSettings
 from thunder.report import html_writer, text_diff
 from thunder.report.page_model import Line, Page, RowView
 from thunder.report.pages import evaluation_page, log_page, run_page
@@ -40,9 +40,9 @@ def judged_rows():
         name, (reference, asr_text, proposal) = list(TEXTS.items())[number % len(TEXTS)]
         case = cases.Case(
             number, f"{name}-{number:02}", asr_text, reference, (),
-            partition=PARTITIONS[number % 4], script=cases.script_of(reference),
+            partition=PARTITIONS[number % 4], script=cases.script_of_letters(reference),
         )  # fmt: skip
-        rows.append(judged(case, Proposal(proposal, accepted=number != 7)))
+        rows.append(judge_proposal(case, Proposal(proposal, accepted=number != 7)))
     return rows
 
 
@@ -59,7 +59,7 @@ def browser(tmp_path_factory):
 @pytest.fixture(scope="module")
 def file(tmp_path_factory):
     """The page of an evaluation of TEXTS."""
-    results = summary.summarise(ROWS, Drawing(resamples=100))
+    results = summary.summarize_rows(ROWS, BootstrapSettings(resamples=100))
     path = tmp_path_factory.mktemp("page") / "report.html"
     html_writer.write(evaluation_page.page(ROWS, results, gate=0.2), path)
     return path
@@ -145,7 +145,7 @@ def test_nor_do_those_of_recognisers_and_of_logs(browser, tmp_path):
 
 
 def test_nor_do_those_of_what_the_gate_would_do(browser, tmp_path):
-    scorer = Scorer(gate_rules.read())
+    scorer = GateScorer(gate_rules.read_gate_rules())
     made = []
     for number, (reference, asr_text, proposal) in enumerate([*TEXTS.values()] * 5):
         fields = {"partition": PARTITIONS[number % 4]}
@@ -153,7 +153,7 @@ def test_nor_do_those_of_what_the_gate_would_do(browser, tmp_path):
         made.append(scorer.judge(case, Proposal(proposal, -0.01, margin=1.0)))
     bare = [row | {"reference": "", "reference_units": dict.fromkeys(row["reference_units"], 0)} for row in made]
     for name, rows in (("gate", made), ("bare", bare)):
-        results = summary.summarise(rows, Drawing(resamples=100)) | scorer.add_up(rows)
+        results = summary.summarize_rows(rows, BootstrapSettings(resamples=100)) | scorer.add_up(rows)
         html_writer.write(evaluation_page.page(rows, results), tmp_path / f"{name}.html")
     opened(browser, tmp_path / "bare.html")
     assert browser.complaints() == []

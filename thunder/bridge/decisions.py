@@ -10,34 +10,34 @@ from typing import Any
 
 from thunder import digest
 from thunder.bridge.gate import gate
-from thunder.bridge.gate.gate import Evidence, Verdict
+from thunder.bridge.gate.gate import GateEvidence, GateVerdict
 from thunder.bridge.gate.gate_rules import Rulebook
 from thunder.bridge.proof import admissibility
-from thunder.bridge.proof.admissibility import Claims, text_digest
+from thunder.bridge.proof.admissibility import TokenClaims, text_digest
 from thunder.bridge.proof.keys import KeyRing
 from thunder.evaluation.cases import Case
-from thunder.evaluation.engines import Engine, Proposal
+from thunder.evaluation.engines import Proposal, ProposalEngine
 
 MILLION = 1_000_000
 
 
 @dataclass(frozen=True)
-class Decision:
+class SignedDecision:
     """One row's way over the bridge. record: for the provenance log. token: None where `text` is not admissible."""
 
     case: Case
     proposal: Proposal
-    verdict: Verdict
+    verdict: GateVerdict
     record: dict[str, Any]
     token: str | None
 
 
-class Decider:
+class ProposalDecider:
     """Decides on what one engine proposes, by one set of rules, signed with one ring."""
 
     def __init__(
         self,
-        engine: Engine,
+        engine: ProposalEngine,
         book: Rulebook,
         ring: KeyRing,
         texts: bool = True,
@@ -49,25 +49,27 @@ class Decider:
         self.base_digest, self.adapter_digest = told.get("base_sha256"), told.get("adapter_sha256")
         self.decode_digest = digest.sha256_json(told)
 
-    def decide(self, case: Case, proposal: Proposal, request_id: str = "") -> Decision:
+    def decide(self, case: Case, proposal: Proposal, request_id: str = "") -> SignedDecision:
         """Decide on one row."""
-        return self._signed(case, proposal, gate.decide(evidence(case, proposal), self.book), request_id)
+        return self._signed(case, proposal, gate.decide_proposal(gate_evidence(case, proposal), self.book), request_id)
 
     def decide_batch(
         self, cases: Sequence[Case], proposals: Sequence[Proposal], request_id: str = ""
-    ) -> tuple[list[Decision], str | None]:
+    ) -> tuple[list[SignedDecision], str | None]:
         """Decide on rows that belong together; and why nothing of them counts, where the batch as a whole is broken."""
         pairs = list(zip(cases, proposals, strict=True))
-        verdicts = [gate.decide(evidence(*pair), self.book) for pair in pairs]
-        why = gate.broken(verdicts, self.book.rules)
+        verdicts = [gate.decide_proposal(gate_evidence(*pair), self.book) for pair in pairs]
+        why = gate.breaker_reason(verdicts, self.book.rules)
         if why:
-            verdicts = [gate.stopped(verdict, case.input, why) for case, verdict in zip(cases, verdicts, strict=True)]
+            verdicts = [
+                gate.reject_with_batch(verdict, case.input, why) for case, verdict in zip(cases, verdicts, strict=True)
+            ]
         made = zip(pairs, verdicts, strict=True)
         return [self._signed(case, proposal, verdict, request_id) for (case, proposal), verdict in made], why
 
-    def _signed(self, case: Case, proposal: Proposal, verdict: Verdict, request_id: str) -> Decision:
+    def _signed(self, case: Case, proposal: Proposal, verdict: GateVerdict, request_id: str) -> SignedDecision:
         now = self._clock()
-        claims = Claims(
+        claims = TokenClaims(
             kid=self.ring.active,
             iat=int(now),
             rid=secrets.token_hex(16),
@@ -86,7 +88,7 @@ class Decider:
             ratio_e6=verdict.edits * MILLION // max(1, verdict.chars),
             conf_e6=None if verdict.confidence is None else round(verdict.confidence * MILLION),
         )
-        token = admissibility.issue(claims, self.ring) if verdict.admissible else None
+        token = admissibility.issue_token(claims, self.ring) if verdict.admissible else None
         record: dict[str, Any] = {
             "kind": "decision",
             "time_ms": int(now * 1000),
@@ -100,25 +102,25 @@ class Decider:
         }
         if self._texts:
             record |= {"input": case.input, "proposal": proposal.text, "output": verdict.text}
-        return Decision(case, proposal, verdict, record, token)
+        return SignedDecision(case, proposal, verdict, record, token)
 
 
-def evidence(case: Case, proposal: Proposal) -> Evidence:
+def gate_evidence(case: Case, proposal: Proposal) -> GateEvidence:
     """What a row says of itself, as the gate looks at it; what is not of its kind says nothing."""
     partition, script = case.fields.get("partition"), case.fields.get("script")
     scalars, spans = case.fields.get("trajectory_scalars"), case.fields.get("spans")
-    return Evidence(
+    return GateEvidence(
         case.input,
         proposal,
         # a partition that is no text is a strange one, not an absent one
         partition if partition is None or isinstance(partition, str) else str(partition),
         script if isinstance(script, str) and script else None,
-        None if spans is None else _spans(spans),
+        None if spans is None else _parse_spans(spans),
         scalars if isinstance(scalars, dict) else None,
     )
 
 
-def _spans(spans: Any) -> tuple[tuple[int, int], ...]:
+def _parse_spans(spans: Any) -> tuple[tuple[int, int], ...]:
     """Pairs of whole numbers; none at all, so that nothing may be edited, where one of them is none."""
     if not isinstance(spans, list | tuple):
         return ()

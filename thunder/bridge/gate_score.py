@@ -7,51 +7,51 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from thunder.bridge.decisions import evidence
+from thunder.bridge.decisions import gate_evidence
 from thunder.bridge.gate import gate
-from thunder.bridge.gate.gate import Verdict
+from thunder.bridge.gate.gate import GateVerdict
 from thunder.bridge.gate.gate_rules import Rulebook
 from thunder.corpora.rows.correction_rows import EVIDENCE
 from thunder.errors import CorpusError, combined_error
-from thunder.evaluation.cases import Case, Cases
-from thunder.evaluation.engines import PROPOSALS, Finished, FromFile, Oracle, Proposal, nothing
-from thunder.evaluation.metrics.judge import judged
-from thunder.evaluation.metrics.summary import place
+from thunder.evaluation.cases import Case, EvaluationSet
+from thunder.evaluation.engines import PROPOSAL_KEYS, FileEngine, OnFinished, OracleEngine, Proposal, ignore_progress
+from thunder.evaluation.metrics.judge import judge_proposal
+from thunder.evaluation.metrics.summary import group_order
 
 JudgedRow = dict[str, Any]
 DECISIONS = ("accept", "reject", "keep")
-NOT_SAID, PREDICTION_ONLY = "not said", "prediction_only"
-SURE = 1000.0  # nats per code point: more than any limit of the gate
+UNKNOWN_EVIDENCE, PREDICTION_ONLY = "not said", "prediction_only"
+CERTAIN_MARGIN = 1000.0  # nats per code point: more than any limit of the gate
 
 
-class SureOracle(Oracle):
+class CertainOracleEngine(OracleEngine):
     """Proposes the reference and could not be surer: what the gate refuses of it, it refuses of the best there is."""
 
-    def propose(self, cases: Sequence[Case], finished: Finished = nothing) -> Iterator[Proposal]:
+    def propose(self, cases: Sequence[Case], finished: OnFinished = ignore_progress) -> Iterator[Proposal]:
         """See Engine. Raises CorpusError that names the rows without a reference."""
         if bare := [f"row '{case.row_id}' has no reference" for case in cases if not case.reference.strip()]:
             raise combined_error(
                 CorpusError, "there is nothing for the oracle to propose:", bare, fix="another --engine"
             )
-        return (Proposal(case.reference, confidence=0.0, margin=SURE) for case in cases)
+        return (Proposal(case.reference, confidence=0.0, margin=CERTAIN_MARGIN) for case in cases)
 
 
-def recorded(cases: Cases) -> FromFile:
+def recorded_proposals(cases: EvaluationSet) -> FileEngine:
     """The proposals that stand in the rows themselves. Raises CorpusError where there are none, or not in every row."""
-    if not any(name in case.fields for case in cases.cases for name in PROPOSALS):
+    if not any(name in case.fields for case in cases.cases for name in PROPOSAL_KEYS):
         raise CorpusError(
-            f"{cases.path}: no row holds a proposal ({', '.join(PROPOSALS)})",
+            f"{cases.path}: no row holds a proposal ({', '.join(PROPOSAL_KEYS)})",
             fix="--engine mlx --adapter-path FOLDER, or --engine file:PATH",
         )
-    return FromFile(cases.path, cases.all_ids)
+    return FileEngine(cases.path, cases.all_ids)
 
 
-class Scorer:
+class GateScorer:
     """Holds proposals against the rules as rows come, one decision each, and adds up what became of them."""
 
     def __init__(self, book: Rulebook) -> None:
         self.book = book
-        self.verdicts: list[Verdict] = []
+        self.verdicts: list[GateVerdict] = []
 
     def judge(self, case: Case, proposal: Proposal, base: Proposal | None = None) -> JudgedRow:
         """A row of predictions.jsonl with the gate's decision on it.
@@ -62,7 +62,7 @@ class Scorer:
         verdict = self._verdict(case, proposal)
         self.verdicts.append(verdict)
         base = replace(base, text=self._verdict(case, base).text) if base else None
-        return judged(case, replace(proposal, accepted=verdict.decision == "accept"), base) | {
+        return judge_proposal(case, replace(proposal, accepted=verdict.decision == "accept"), base) | {
             "decision": verdict.decision,
             "admissible": verdict.admissible,
             "partition": verdict.partition,
@@ -72,8 +72,8 @@ class Scorer:
             "reasons": [list(reason) for reason in verdict.reasons],
         }
 
-    def _verdict(self, case: Case, proposal: Proposal) -> Verdict:
-        return gate.decide(evidence(case, replace(proposal, accepted=True)), self.book)
+    def _verdict(self, case: Case, proposal: Proposal) -> GateVerdict:
+        return gate.decide_proposal(gate_evidence(case, replace(proposal, accepted=True)), self.book)
 
     def add_up(self, rows: Sequence[JudgedRow]) -> dict[str, Any]:
         """What results.json says of the gate; rows as `judge` makes them.
@@ -84,37 +84,39 @@ class Scorer:
         """
         rejected = [row for row in rows if row["decision"] == "reject"]
         reasons = Counter(rule for row in rejected for rule, _ in row["reasons"])
-        partitions = sorted({row["partition"] for row in rows}, key=place)
+        partitions = sorted({row["partition"] for row in rows}, key=group_order)
         return {
             "gate": {
                 "rules_id": self.book.id,
-                "evidence_class": evidence_class(rows),
-                "decisions": _decisions(rows),
-                "by_partition": {name: _decisions([r for r in rows if r["partition"] == name]) for name in partitions},
+                "evidence_class": weakest_evidence_class(rows),
+                "decisions": _count_decisions(rows),
+                "by_partition": {
+                    name: _count_decisions([r for r in rows if r["partition"] == name]) for name in partitions
+                },
                 "admissible": sum(row["admissible"] for row in rows),
-                "reasons": {rule: reasons[rule] for rule in gate.RULES if reasons[rule]},
-                "refused": _refused([row for row in rejected if row["reference_units"]["codepoint"]]),
-                "breaker": gate.broken(self.verdicts, self.book.rules),
+                "reasons": {rule: reasons[rule] for rule in gate.ALL_RULES if reasons[rule]},
+                "refused": _effect_of_refused([row for row in rejected if row["reference_units"]["codepoint"]]),
+                "breaker": gate.breaker_reason(self.verdicts, self.book.rules),
             }
         }
 
 
-def evidence_class(rows: Sequence[JudgedRow]) -> str:
+def weakest_evidence_class(rows: Sequence[JudgedRow]) -> str:
     """What rows are evidence of as a whole: the weakest class among them; without any reference, predictions only."""
     if not any(row["reference_units"]["codepoint"] for row in rows):
         return PREDICTION_ONLY
-    said = {row["evidence_class"] or NOT_SAID for row in rows}
+    said = {row["evidence_class"] or UNKNOWN_EVIDENCE for row in rows}
     strange = sorted(said.difference(EVIDENCE))
     # any other provenance is weaker than the same one
-    order = [NOT_SAID, *strange, *EVIDENCE[:-2], *reversed(EVIDENCE[-2:])]
+    order = [UNKNOWN_EVIDENCE, *strange, *EVIDENCE[:-2], *reversed(EVIDENCE[-2:])]
     return min(said, key=order.index)
 
 
-def _decisions(rows: Sequence[JudgedRow]) -> dict[str, int]:
+def _count_decisions(rows: Sequence[JudgedRow]) -> dict[str, int]:
     return {kind: sum(row["decision"] == kind for row in rows) for kind in DECISIONS}
 
 
-def _refused(rows: Sequence[JudgedRow]) -> dict[str, int]:
+def _effect_of_refused(rows: Sequence[JudgedRow]) -> dict[str, int]:
     change = [row["edits_proposal"]["codepoint"] - row["edits_before"]["codepoint"] for row in rows]
     return {
         "better": sum(edits < 0 for edits in change),

@@ -17,17 +17,17 @@ from thunder import digest
 from thunder.bridge import schemas
 from thunder.errors import ClusterError, RunFailed, ThunderError, UsageError
 from thunder.evaluation.cases import Case
-from thunder.evaluation.engines import Finished, Proposal, nothing
+from thunder.evaluation.engines import OnFinished, Proposal, ignore_progress
 
 CONNECT, ANSWER, PATIENCE = 5.0, 60.0, 30.0  # seconds: to be let in, for one answer, for a bridge that is busy
 FIRST_PAUSE, LONGEST_PAUSE = 0.25, 5.0
 LARGEST_BODY, LARGEST_ANSWER = 60_000, 1 << 24  # bytes; a bridge takes 65,536 unless it was told otherwise
-BUSY = (429, 503)
-TOO_MUCH = (413, 422, 500, 504)  # what fewer rows at once can help against
+BUSY_STATUSES = (429, 503)
+SPLIT_STATUSES = (413, 422, 500, 504)  # what fewer rows at once can help against
 
 
 @dataclass(frozen=True)
-class Address:
+class BridgeAddress:
     """Where a bridge is. prefix: of its paths, without the last slash."""
 
     scheme: str
@@ -40,7 +40,7 @@ class Address:
         return f"{self.scheme}://{host}:{self.port}{self.prefix}"
 
 
-def address(engine: str) -> Address:
+def parse_address(engine: str) -> BridgeAddress:
     """The address in `http://HOST:PORT`, `https://...` or `http:` before either. Raises UsageError."""
     text = engine.removeprefix("http:") if engine.startswith(("http:http://", "http:https://")) else engine
     fix = "--engine http://HOST:PORT of a `thunder agp serve`"
@@ -54,13 +54,13 @@ def address(engine: str) -> Address:
         raise UsageError("--engine: a name or password stands in the address", fix="--engine-bearer-file FILE")
     if not parts.hostname or parts.query or parts.fragment or not text.isprintable() or " " in text:
         raise UsageError(f"--engine {engine}: no address of a bridge", fix)
-    return Address(parts.scheme, parts.hostname, port, parts.path.rstrip("/"))
+    return BridgeAddress(parts.scheme, parts.hostname, port, parts.path.rstrip("/"))
 
 
-class Bridge:
+class HttpProposer:
     """Proposals of another bridge; see Engine. What that one decides is not taken over: the gate here decides again."""
 
-    def __init__(self, where: Address, bearer: str | None = None, chunk: int = 16) -> None:
+    def __init__(self, where: BridgeAddress, bearer: str | None = None, chunk: int = 16) -> None:
         """Ask it what it is. bearer: sent to this address alone; nothing is ever followed to another.
 
         Raises ClusterError where it cannot be reached, has no model or is no bridge, UsageError where it wants a token.
@@ -69,12 +69,12 @@ class Bridge:
         self._is: dict[str, Any] = {}
         self._is = self._what_it_is()
 
-    def propose(self, cases: Sequence[Case], finished: Finished = nothing) -> Iterator[Proposal]:
+    def propose(self, cases: Sequence[Case], finished: OnFinished = ignore_progress) -> Iterator[Proposal]:
         """See Engine. Raises ClusterError and RunFailed where there are no answers, or other weights than before."""
         for start in range(0, len(cases), self.chunk):
             part = cases[start : start + self.chunk]
             asked = [case for case in part if case.input.strip()]
-            answers = iter([proposal for each in _fitting(asked) for proposal in self._answers(each)])
+            answers = iter([proposal for each in _split_by_size(asked) for proposal in self._answers(each)])
             if self._what_it_is() != self._is:
                 raise RunFailed(
                     f"{self.where}: another model or engine proposes there now", fix="start again, from the first row"
@@ -91,7 +91,7 @@ class Bridge:
         """What decides the proposals of the other bridge, as it says itself."""
         status, data = self._patiently("GET", "/health", None)
         try:
-            told = schemas.Health.model_validate_json(data)
+            told = schemas.HealthAnswer.model_validate_json(data)
         except ValidationError:
             raise self._fault(status, data) from None
         if told.status != "ok":
@@ -103,13 +103,13 @@ class Bridge:
         """A proposal for each of some rows, asked for at once; in halves where that is too much."""
         if not cases:
             return []
-        status, data = self._patiently("POST", "/propose", _body(cases))
+        status, data = self._patiently("POST", "/propose", _request_body(cases))
         if status == 200:
             return self._read(cases, data)
-        if status in TOO_MUCH and len(cases) > 1:
+        if status in SPLIT_STATUSES and len(cases) > 1:
             middle = len(cases) // 2
             return [*self._answers(cases[:middle]), *self._answers(cases[middle:])]
-        if status == 413 or (status == 422 and (_said(data).field or "").endswith("asr_text")):
+        if status == 413 or (status == 422 and (_stated_error(data).field or "").endswith("asr_text")):
             return [Proposal(cases[0].input, accepted=False)]  # longer than the texts that it takes
         raise self._fault(status, data, cases[0].row_id)
 
@@ -118,7 +118,7 @@ class Bridge:
             rows = schemas.BatchAnswer.model_validate_json(data).rows
         except ValidationError as error:
             raise RunFailed(f"{self.where}: no answer of a bridge: {error.errors()[0]['msg']}", fix=_FIX) from None
-        if [row.feat_id for row in rows] != [_name(case) for case in cases]:
+        if [row.feat_id for row in rows] != [_request_id(case) for case in cases]:
             raise RunFailed(f"{self.where}: answers to other rows than were asked for", fix=_FIX)
         return [_proposal(row) for row in rows]
 
@@ -131,9 +131,9 @@ class Bridge:
         while True:
             try:
                 status, data, again = self._ask(method, path, body)
-                if status not in BUSY or _has_failed(data):
+                if status not in BUSY_STATUSES or _states_failure(data):
                     return status, data
-                said, fix = f"busy ({status}: {_said(data).error})", "ask again later"
+                said, fix = f"busy ({status}: {_stated_error(data).error})", "ask again later"
             except (OSError, HTTPException, UnicodeError) as error:
                 said, again = f"no answer: {error or type(error).__name__}", 0.0
                 fix = f"is it running there? curl {self.where}/health"
@@ -166,7 +166,7 @@ class Bridge:
     def _fault(self, status: int, data: bytes, row_id: str = "") -> ThunderError:
         """The error for an answer that is none."""
         about = f"row '{row_id}': " if row_id else ""
-        said = f"{self.where}: {about}{status}: {_said(data).error}"
+        said = f"{self.where}: {about}{status}: {_stated_error(data).error}"
         if status == 401:
             return UsageError(said, fix="--engine-bearer-file FILE with its token (mode 0600)")
         if 300 <= status < 400:
@@ -177,34 +177,34 @@ class Bridge:
 _FIX = "name the address of a `thunder agp serve`, of this version"
 
 
-def _fitting(cases: Sequence[Case]) -> Iterator[list[Case]]:
+def _split_by_size(cases: Sequence[Case]) -> Iterator[list[Case]]:
     """The cases in their order, in parts whose requests a bridge takes."""
     part: list[Case] = []
     for case in cases:
-        if part and len(_body([*part, case])) > LARGEST_BODY:
+        if part and len(_request_body([*part, case])) > LARGEST_BODY:
             yield part
             part = []
         part.append(case)
     yield part
 
 
-def _body(cases: Sequence[Case]) -> bytes:
-    return json.dumps({"rows": [_row(case) for case in cases]}, ensure_ascii=False).encode()
+def _request_body(cases: Sequence[Case]) -> bytes:
+    return json.dumps({"rows": [_request_row(case) for case in cases]}, ensure_ascii=False).encode()
 
 
-def _row(case: Case) -> dict[str, Any]:
+def _request_row(case: Case) -> dict[str, Any]:
     """A row as it goes out: its text, and what of its description a bridge takes."""
     said = {name: case.fields.get(name) for name in ("partition", "script")}
     kept = {name: text for name, text in said.items() if isinstance(text, str) and 0 < len(text) <= schemas.LONGEST_ID}
-    return {"feat_id": _name(case), "asr_text": case.input, **kept}
+    return {"feat_id": _request_id(case), "asr_text": case.input, **kept}
 
 
-def _name(case: Case) -> str:
+def _request_id(case: Case) -> str:
     """The id of a row, or its digest where a bridge does not take an id so long."""
     return case.row_id if len(case.row_id) <= schemas.LONGEST_ID else digest.sha256_bytes(case.row_id.encode())
 
 
-def _proposal(row: schemas.Decided) -> Proposal:
+def _proposal(row: schemas.RowDecision) -> Proposal:
     rules, sure = {reason.rule for reason in row.reasons}, row.metrics.confidence
     return Proposal(
         row.proposal,
@@ -215,15 +215,15 @@ def _proposal(row: schemas.Decided) -> Proposal:
     )
 
 
-def _said(data: bytes) -> schemas.Fault:
+def _stated_error(data: bytes) -> schemas.ErrorAnswer:
     """The error that an answer states."""
     try:
-        return schemas.Fault.model_validate_json(data)
+        return schemas.ErrorAnswer.model_validate_json(data)
     except ValidationError:
-        return schemas.Fault(error="not an answer of a bridge")
+        return schemas.ErrorAnswer(error="not an answer of a bridge")
 
 
-def _has_failed(data: bytes) -> bool:
+def _states_failure(data: bytes) -> bool:
     """Whether a bridge says that it will never answer: its model cannot be loaded."""
     try:
         told = json.loads(data)

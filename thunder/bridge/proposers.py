@@ -8,54 +8,60 @@ from typing import Any
 
 from thunder.bridge import http_proposer
 from thunder.bridge.bridge_settings import ProposerSettings
-from thunder.bridge.decisions import Decider, Decision
+from thunder.bridge.decisions import ProposalDecider, SignedDecision
 from thunder.bridge.gate import gate_rules
 from thunder.bridge.gate.gate_rules import Rulebook
 from thunder.bridge.proof import keys
 from thunder.bridge.proof.keys import KeyRing
-from thunder.bridge.proof.provenance import Log
+from thunder.bridge.proof.provenance import ProvenanceLog
 from thunder.errors import UsageError
 from thunder.evaluation import cases
 from thunder.evaluation.cases import Case
-from thunder.evaluation.engines import Engine, FromFile, Identity
+from thunder.evaluation.engines import FileEngine, IdentityEngine, ProposalEngine
 
-AT_ONCE = 512  # records that are written to the log together
-REMOTE = ("http", "https")
-WITH_PLACE = ("file", *REMOTE)  # engines that are named with the place where they are
-UNLIKE = ("ߊ", "5", "a b")  # what prompts for such texts have in common, all have
+RECORDS_PER_WRITE = 512  # records that are written to the log together
+REMOTE_KINDS = ("http", "https")
+KINDS_WITH_LOCATION = ("file", *REMOTE_KINDS)  # engines that are named with the place where they are
+UNLIKE_TEXTS = ("ߊ", "5", "a b")  # what prompts for such texts have in common, all have
 
 
-def rulebook(settings: ProposerSettings) -> Rulebook:
+def load_rulebook(settings: ProposerSettings) -> Rulebook:
     """The rules that the settings name. Raises ConfigError."""
-    return gate_rules.read(Path(settings.gate_rules).expanduser()) if settings.gate_rules else gate_rules.read()
+    return (
+        gate_rules.read_gate_rules(Path(settings.gate_rules).expanduser())
+        if settings.gate_rules
+        else gate_rules.read_gate_rules()
+    )
 
 
-def check(settings: ProposerSettings, more: Sequence[str] = ()) -> None:
+def check_engine_options(settings: ProposerSettings, more: Sequence[str] = ()) -> None:
     """See that the engine is one and its options fit, before anything is loaded. Raises UsageError.
 
     more: engines that this command has besides.
     """
     kind, colon, path = settings.engine.partition(":")
     plain = ("mlx", "identity", *more)
-    if not (kind in WITH_PLACE and path) and (kind not in plain or colon):
+    if not (kind in KINDS_WITH_LOCATION and path) and (kind not in plain or colon):
         known = ", ".join([*plain, "file:PATH", "http://HOST:PORT"])
         raise UsageError(f"--engine {settings.engine}: there is no such engine here", fix=f"one of: {known}")
     if kind != "mlx" and (settings.model or settings.adapter_path):
         raise UsageError(f"--engine {settings.engine} uses no model", fix="leave out --model and --adapter-path")
-    if kind in REMOTE:
-        http_proposer.address(settings.engine)
+    if kind in REMOTE_KINDS:
+        http_proposer.parse_address(settings.engine)
     elif settings.engine_bearer_file:
         raise UsageError(
             f"--engine {settings.engine} wants no token", fix="leave out --engine-bearer-file; it is of another bridge"
         )
 
 
-def engine_of(settings: ProposerSettings, wanted: frozenset[str] | None = None) -> Engine:
+def load_proposer(settings: ProposerSettings, wanted: frozenset[str] | None = None) -> ProposalEngine:
     """The engine that the settings name, as `engines_of` has it."""
-    return engines_of(settings, wanted)[0]
+    return load_proposers(settings, wanted)[0]
 
 
-def engines_of(settings: ProposerSettings, wanted: frozenset[str] | None = None) -> tuple[Engine, Engine | None]:
+def load_proposers(
+    settings: ProposerSettings, wanted: frozenset[str] | None = None
+) -> tuple[ProposalEngine, ProposalEngine | None]:
     """The engine that the settings name, and the base alone beside an adapter.
 
     A model is loaded for it, another bridge asked what it is.
@@ -65,30 +71,36 @@ def engines_of(settings: ProposerSettings, wanted: frozenset[str] | None = None)
     """
     kind, _, path = settings.engine.partition(":")
     if kind == "identity":
-        return Identity(), None
+        return IdentityEngine(), None
     if kind == "file":
-        return FromFile(Path(path).expanduser(), wanted), None
-    if kind in REMOTE:
-        bearer = keys.secret(Path(settings.engine_bearer_file).expanduser()) if settings.engine_bearer_file else None
-        return http_proposer.Bridge(http_proposer.address(settings.engine), bearer, chunk=settings.batch_size), None
+        return FileEngine(Path(path).expanduser(), wanted), None
+    if kind in REMOTE_KINDS:
+        bearer = (
+            keys.read_bearer_token(Path(settings.engine_bearer_file).expanduser())
+            if settings.engine_bearer_file
+            else None
+        )
+        return http_proposer.HttpProposer(
+            http_proposer.parse_address(settings.engine), bearer, chunk=settings.batch_size
+        ), None
     from thunder.evaluation import engine_setup  # the way to MLX, which the other engines do without
 
     how = {"batch_size": settings.batch_size, "chunk_words": settings.chunk_words, "margins": True}
-    engine, base = engine_setup.of_model(settings.model, settings.adapter_path, **how)
-    engine.warm([cases.of_text("", text, {}) for text in UNLIKE])
+    engine, base = engine_setup.load_model_engines(settings.model, settings.adapter_path, **how)
+    engine.warm([cases.case_from_text("", text, {}) for text in UNLIKE_TEXTS])
     return engine, base
 
 
-def over_the_bridge(
+def propose_and_decide(
     asked: Sequence[Case],
-    engine: Engine,
+    engine: ProposalEngine,
     book: Rulebook,
     ring: KeyRing,
-    log: Log,
+    log: ProvenanceLog,
     *,
     texts: bool = True,
     on_row: Callable[[int, int], None] = lambda done, total: None,
-) -> tuple[list[Decision], str | None]:
+) -> tuple[list[SignedDecision], str | None]:
     """Decisions on rows that belong together, all in the log; and why nothing counts, where the batch is broken."""
     done = 0
 
@@ -98,17 +110,17 @@ def over_the_bridge(
         on_row(done, len(asked))
 
     proposals = list(engine.propose(asked, finished))
-    decisions, why = Decider(engine, book, ring, texts).decide_batch(asked, proposals)
+    decisions, why = ProposalDecider(engine, book, ring, texts).decide_batch(asked, proposals)
     for part in _parts(decisions):
         log.append([decision.record for decision in part])
     return decisions, why
 
 
-def _parts(decisions: Sequence[Decision]) -> Iterator[Sequence[Decision]]:
-    return (decisions[start : start + AT_ONCE] for start in range(0, len(decisions), AT_ONCE))
+def _parts(decisions: Sequence[SignedDecision]) -> Iterator[Sequence[SignedDecision]]:
+    return (decisions[start : start + RECORDS_PER_WRITE] for start in range(0, len(decisions), RECORDS_PER_WRITE))
 
 
-def as_line(decision: Decision) -> dict[str, Any]:
+def decision_line(decision: SignedDecision) -> dict[str, Any]:
     """A decision as a line of JSON, that thunder eval reads too with --engine file:PATH."""
     verdict = decision.verdict
     return {

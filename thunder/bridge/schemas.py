@@ -8,27 +8,27 @@ import pydantic_core
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from thunder.bridge.bridge_settings import ServeSettings
-from thunder.bridge.decisions import Decision
+from thunder.bridge.decisions import SignedDecision
 from thunder.evaluation import cases
 from thunder.evaluation.cases import Case
 
 LONGEST_ID = 200
 
 
-def _whole(value: Any) -> Any:
+def _accept_whole_float(value: Any) -> Any:
     """To JSON, 100.0 is a whole number too."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-Whole = Annotated[int, BeforeValidator(_whole)]
-Milliseconds = Annotated[int, Field(ge=100, le=3_600_000), BeforeValidator(_whole)]
+Whole = Annotated[int, BeforeValidator(_accept_whole_float)]
+Milliseconds = Annotated[int, Field(ge=100, le=3_600_000), BeforeValidator(_accept_whole_float)]
 
 
-class _Asked(BaseModel):
+class _RequestModel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
-class Row(_Asked):
+class RequestRow(_RequestModel):
     """A recognised text, and what is known of it."""
 
     feat_id: str = Field(min_length=1, max_length=LONGEST_ID, description="Id of the row.")
@@ -48,36 +48,36 @@ class Row(_Asked):
     )
 
 
-class Options(_Asked):
+class RequestOptions(_RequestModel):
     """How one request is to be treated."""
 
     deadline_ms: Milliseconds | None = Field(None, description="At most the service's own.")
 
 
-class Single(_Asked):
+class RowRequest(_RequestModel):
     """A request for one row."""
 
     request_id: str | None = Field(None, min_length=1, max_length=LONGEST_ID, description="Comes back in the answer.")
-    row: Row
-    options: Options | None = None
+    row: RequestRow
+    options: RequestOptions | None = None
 
 
-class Batch(_Asked):
+class BatchRequest(_RequestModel):
     """A request for rows that belong together: if too many of them would change, none does."""
 
     request_id: str | None = Field(None, min_length=1, max_length=LONGEST_ID, description="Comes back in the answer.")
-    rows: list[Row] = Field(min_length=1)
-    options: Options | None = None
+    rows: list[RequestRow] = Field(min_length=1)
+    options: RequestOptions | None = None
 
 
-class Reason(BaseModel):
+class RuleReason(BaseModel):
     """A broken rule."""
 
     rule: str
     said: str
 
 
-class Metrics(BaseModel):
+class GateMetrics(BaseModel):
     """What the gate measured: code points, a probability, nats per code point."""
 
     edits: int
@@ -90,20 +90,20 @@ class Metrics(BaseModel):
     script: str
 
 
-class Decided(BaseModel):
+class RowDecision(BaseModel):
     """What became of one row; without a token its final_text is not admissible."""
 
     feat_id: str
     proposal: str
     decision: str = Field(pattern="^(accept|reject|keep)$")
     final_text: str
-    reasons: list[Reason]
-    metrics: Metrics
+    reasons: list[RuleReason]
+    metrics: GateMetrics
     token: str | None
     provenance_id: str
 
 
-class Answer(Decided):
+class RowAnswer(RowDecision):
     """The answer to a request for one row."""
 
     request_id: str
@@ -115,11 +115,11 @@ class BatchAnswer(BaseModel):
 
     request_id: str
     breaker: str | None
-    rows: list[Decided]
+    rows: list[RowDecision]
     ms: float
 
 
-class Health(BaseModel):
+class HealthAnswer(BaseModel):
     """What the service is and has done. chain_head: sha256 of the log's last line."""
 
     status: str
@@ -140,7 +140,7 @@ class Health(BaseModel):
     uptime_s: float
 
 
-class Fault(BaseModel):
+class ErrorAnswer(BaseModel):
     """An error: what is wrong, and which field of the request."""
 
     error: str
@@ -155,13 +155,15 @@ class BadRequest(Exception):
         self.status, self.error, self.field = status, error, field
 
 
-def parse(body: bytes, settings: ServeSettings) -> Single | Batch:
+def parse_request(body: bytes, settings: ServeSettings) -> RowRequest | BatchRequest:
     """The request in a body. Raises BadRequest: 400 where it is no JSON, 422 where a field is not as it should be."""
     try:
         content = pydantic_core.from_json(body)
     except ValueError as error:
         raise BadRequest(400, f"not JSON: {error}") from None
-    kind: type[Single] | type[Batch] = Batch if isinstance(content, dict) and "rows" in content else Single
+    kind: type[RowRequest] | type[BatchRequest] = (
+        BatchRequest if isinstance(content, dict) and "rows" in content else RowRequest
+    )
     try:
         asked = kind.model_validate_json(body)
     except ValidationError as error:
@@ -171,7 +173,7 @@ def parse(body: bytes, settings: ServeSettings) -> Single | Batch:
         raise BadRequest(422, first["msg"], ".".join(map(str, first["loc"])) or None) from None
     rows = (
         [("row", asked.row)]
-        if isinstance(asked, Single)
+        if isinstance(asked, RowRequest)
         else [(f"rows.{number}", row) for number, row in enumerate(asked.rows)]
     )
     if len(rows) > settings.most_rows:
@@ -183,13 +185,13 @@ def parse(body: bytes, settings: ServeSettings) -> Single | Batch:
     return asked
 
 
-def cases_of(asked: Single | Batch) -> list[Case]:
+def request_cases(asked: RowRequest | BatchRequest) -> list[Case]:
     """The rows of a request as cases."""
-    rows = [asked.row] if isinstance(asked, Single) else asked.rows
-    return [cases.of_text(row.feat_id, row.asr_text, row.model_dump(exclude_none=True)) for row in rows]
+    rows = [asked.row] if isinstance(asked, RowRequest) else asked.rows
+    return [cases.case_from_text(row.feat_id, row.asr_text, row.model_dump(exclude_none=True)) for row in rows]
 
 
-def decided(decision: Decision) -> dict[str, Any]:
+def row_decision(decision: SignedDecision) -> dict[str, Any]:
     """A decision as Decided has it."""
     verdict = decision.verdict
     return {

@@ -36,7 +36,7 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Cases:
+class EvaluationSet:
     """The rows of one file and the digest of its bytes. all_ids: of the rows beyond the limit too."""
 
     path: Path
@@ -46,7 +46,7 @@ class Cases:
     strange_partitions: dict[str, int]
 
 
-def read(path: Path, limit: int = 0, references: corpus_rows.References = "empty") -> Cases:
+def read_cases(path: Path, limit: int = 0, references: corpus_rows.References = "empty") -> EvaluationSet:
     """Read the rows of a file, the first `limit` of them where it is not 0. references: what a reference may be.
 
     Raises CorpusError that lists the lines which cannot be used, or the ids that stand more than once.
@@ -62,11 +62,11 @@ def read(path: Path, limit: int = 0, references: corpus_rows.References = "empty
         for row in chosen
         if "partition" in row.fields and row.fields["partition"] not in PARTITIONS
     )
-    cases = tuple(of_row(row, place) for place, row in enumerate(chosen))
-    return Cases(path, corpus.sha256, cases, frozenset(numbers), dict(strange))
+    cases = tuple(case_from_row(row, place) for place, row in enumerate(chosen))
+    return EvaluationSet(path, corpus.sha256, cases, frozenset(numbers), dict(strange))
 
 
-def of_row(row: Row, place: int) -> Case:
+def case_from_row(row: Row, place: int) -> Case:
     """A corpus row as a case."""
     partition, script, evidence = (row.fields.get(key) for key in ("partition", "script", "evidence_class"))
     return Case(
@@ -76,20 +76,20 @@ def of_row(row: Row, place: int) -> Case:
         row.reference,
         row.prompt_messages,
         partition if partition in PARTITIONS else UNKNOWN,
-        script if isinstance(script, str) and script else script_of(row.reference),
+        script if isinstance(script, str) and script else script_of_letters(row.reference),
         evidence if isinstance(evidence, str) else None,
         row.is_correction,
         row.fields,
     )
 
 
-def of_text(row_id: str, asr_text: str, fields: dict[str, Any]) -> Case:
+def case_from_text(row_id: str, asr_text: str, fields: dict[str, Any]) -> Case:
     """A text without a reference, under the one prompt that corrections are asked for with."""
     messages = ({"role": "user", "content": correction_prompt(asr_text)},)
     return Case(0, row_id, asr_text, "", messages, fields=fields)
 
 
-def script_of(text: str) -> str:
+def script_of_letters(text: str) -> str:
     """The script of a text's letters: nko, latin, mixed (both), other, or none where it has no letter."""
     letters = [character for character in text if unicodedata.category(character)[0] == "L"]
     nko = sum("\u07c0" <= letter <= "\u07ff" for letter in letters)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from thunder.evaluation.cases import Cases
-from thunder.evaluation.engines import Engine, FromFile, Identity, Oracle
+from thunder.evaluation.cases import EvaluationSet
+from thunder.evaluation.engines import FileEngine, IdentityEngine, OracleEngine, ProposalEngine
 from thunder.evaluation.evaluation_settings import EvalSettings
 from thunder.lora import adapter_files, base_model, tokenized_rows
 
@@ -14,23 +14,23 @@ if TYPE_CHECKING:
     from thunder.evaluation.decoding.model_engine import ModelEngine
 
 
-def engines(settings: EvalSettings, cases: Cases) -> tuple[Engine, Engine | None]:
+def load_engines(settings: EvalSettings, cases: EvaluationSet) -> tuple[ProposalEngine, ProposalEngine | None]:
     """The engine that the settings name, and the base beside it where it is asked for.
 
     Raises ModelError where a model or an adapter cannot be used, CorpusError where a file of proposals cannot.
     """
     kind, _, path = settings.engine.partition(":")
     if kind == "identity":
-        return Identity(), None
+        return IdentityEngine(), None
     if kind == "oracle":
-        return Oracle(), None
+        return OracleEngine(), None
     if kind == "file":
-        return FromFile(Path(path).expanduser(), cases.all_ids), None
-    return _of_model(settings)
+        return FileEngine(Path(path).expanduser(), cases.all_ids), None
+    return _load_from_settings(settings)
 
 
-def _of_model(settings: EvalSettings) -> tuple[Engine, Engine | None]:
-    both = of_model(
+def _load_from_settings(settings: EvalSettings) -> tuple[ProposalEngine, ProposalEngine | None]:
+    both = load_model_engines(
         settings.model,
         settings.adapter_path,
         batch_size=settings.batch_size,
@@ -42,7 +42,9 @@ def _of_model(settings: EvalSettings) -> tuple[Engine, Engine | None]:
     return both if settings.compare != "none" else (both[0], None)
 
 
-def of_model(model_name: str | None, adapter_path: str | None, **how: Any) -> tuple[ModelEngine, ModelEngine | None]:
+def load_model_engines(
+    model_name: str | None, adapter_path: str | None, **how: Any
+) -> tuple[ModelEngine, ModelEngine | None]:
     """The engine of a base with its adapter, and that of the base alone where there is an adapter; both share weights.
 
     how: batch_size, chunk_words, min_margin, change_margin, change_edits, margins and prefix_cache, as ModelEngine

@@ -14,7 +14,7 @@ from thunder.corpora.rows.chat_rows import ID_FIELDS
 from thunder.errors import CorpusError, combined_error
 from thunder.evaluation.cases import Case
 
-PROPOSALS = ("proposal", "prediction", "prediction_after")
+PROPOSAL_KEYS = ("proposal", "prediction", "prediction_after")
 LARGEST, ROUNDING = 1e300, 1e-3  # of a number in a file; by which a log-probability may be above 0
 
 
@@ -40,19 +40,19 @@ class Proposal:
     margin: float | None = None
 
 
-Finished = Callable[[int], None]
+OnFinished = Callable[[int], None]
 
 
-def nothing(count: int) -> None:
+def ignore_progress(count: int) -> None:
     """Tells nobody."""
 
 
-class Engine(Protocol):
+class ProposalEngine(Protocol):
     """Proposals for cases, in their order. chunk: how many cases are best given at once."""
 
     chunk: int
 
-    def propose(self, cases: Sequence[Case], finished: Finished = nothing) -> Iterator[Proposal]:
+    def propose(self, cases: Sequence[Case], finished: OnFinished = ignore_progress) -> Iterator[Proposal]:
         """One proposal for each case; `finished` is told now and then how many more are done, and may raise to stop."""
         ...
 
@@ -61,12 +61,12 @@ class Engine(Protocol):
         ...
 
 
-class Identity:
+class IdentityEngine:
     """Proposes the input: what leaving alone is worth."""
 
     chunk = 1024
 
-    def propose(self, cases: Sequence[Case], finished: Finished = nothing) -> Iterator[Proposal]:
+    def propose(self, cases: Sequence[Case], finished: OnFinished = ignore_progress) -> Iterator[Proposal]:
         """See Engine."""
         return (Proposal(case.input) for case in cases)
 
@@ -75,12 +75,12 @@ class Identity:
         return {"engine": "identity"}
 
 
-class Oracle:
+class OracleEngine:
     """Proposes the reference: the most that repairing could be worth."""
 
     chunk = 1024
 
-    def propose(self, cases: Sequence[Case], finished: Finished = nothing) -> Iterator[Proposal]:
+    def propose(self, cases: Sequence[Case], finished: OnFinished = ignore_progress) -> Iterator[Proposal]:
         """See Engine."""
         return (Proposal(case.reference) for case in cases)
 
@@ -89,7 +89,7 @@ class Oracle:
         return {"engine": "oracle"}
 
 
-class FromFile:
+class FileEngine:
     """Proposals that somebody else made: a line of JSON each, with the row's id and `proposal`.
 
     A `proposal` that is null leaves the input as it is and is not counted as accepted; neither is one beside
@@ -116,7 +116,7 @@ class FromFile:
             if not line.strip():
                 continue
             try:
-                row_id, proposal = _line(line, f"{path.stem}-{number}")
+                row_id, proposal = _parse_line(line, f"{path.stem}-{number}")
             except ValueError as fault:
                 faults.append(f"{path}:{number}: {fault}")
                 continue
@@ -129,7 +129,7 @@ class FromFile:
         if faults:
             raise combined_error(CorpusError, f"{path} cannot be used:", faults, fix="one line for each row, by its id")
 
-    def propose(self, cases: Sequence[Case], finished: Finished = nothing) -> Iterator[Proposal]:
+    def propose(self, cases: Sequence[Case], finished: OnFinished = ignore_progress) -> Iterator[Proposal]:
         """See Engine."""
         for case in cases:
             yield self._proposals.get(case.row_id) or Proposal(case.input, accepted=False)
@@ -139,7 +139,7 @@ class FromFile:
         return {"engine": "file", "proposals_sha256": self.sha256}
 
 
-def _line(line: bytes, name: str) -> tuple[str, Proposal | None]:
+def _parse_line(line: bytes, name: str) -> tuple[str, Proposal | None]:
     """The id and the proposal on a line; name: its id where it says none. Raises ValueError that says what is wrong."""
     try:
         fields = json.loads(line.decode())
@@ -148,9 +148,9 @@ def _line(line: bytes, name: str) -> tuple[str, Proposal | None]:
     if not isinstance(fields, dict):
         raise ValueError("not an object")
     row_id = next((fields[key] for key in ID_FIELDS if isinstance(fields.get(key), str) and fields[key]), name)
-    key = next((key for key in PROPOSALS if key in fields), None)
+    key = next((key for key in PROPOSAL_KEYS if key in fields), None)
     if key is None:
-        raise ValueError(f"no proposal: none of {', '.join(PROPOSALS)}")
+        raise ValueError(f"no proposal: none of {', '.join(PROPOSAL_KEYS)}")
     text, accepted = fields[key], fields.get("accepted", True)
     if text is None:
         return row_id, None
@@ -162,13 +162,13 @@ def _line(line: bytes, name: str) -> tuple[str, Proposal | None]:
         raise ValueError(f"'{key}': character {error.start + 1} is half of a surrogate pair") from None
     if not isinstance(accepted, bool):
         raise ValueError("'accepted' is neither true nor false")
-    confidence, margin = (_number(fields, name) for name in ("confidence", "margin"))
+    confidence, margin = (_finite_number(fields, name) for name in ("confidence", "margin"))
     if confidence is not None and confidence > ROUNDING:
         raise ValueError(f"'confidence' is {confidence:g}; a mean log-probability of tokens (nats) is never above 0")
     return row_id, Proposal(text, confidence, accepted=accepted, margin=margin)
 
 
-def _number(fields: dict[str, Any], name: str) -> float | None:
+def _finite_number(fields: dict[str, Any], name: str) -> float | None:
     """A finite number among fields, or None where there is none. Raises ValueError."""
     value = fields.get(name)
     if value is None:

@@ -11,23 +11,23 @@ from typing import Any, Protocol
 
 from thunder import digest
 from thunder.errors import ArtifactError
-from thunder.evaluation.cases import Case, Cases
-from thunder.evaluation.engines import Engine, Oracle, Proposal
+from thunder.evaluation.cases import Case, EvaluationSet
+from thunder.evaluation.engines import OracleEngine, Proposal, ProposalEngine
 from thunder.evaluation.metrics import summary
-from thunder.evaluation.metrics.judge import judged
-from thunder.evaluation.metrics.summary import Drawing
-from thunder.evaluation.proposal_ledger import Ledger
+from thunder.evaluation.metrics.judge import judge_proposal
+from thunder.evaluation.metrics.summary import BootstrapSettings
+from thunder.evaluation.proposal_ledger import ProposalLedger
 
-ORACLE = "oracle"  # one of the classes of evidence
+ORACLE_EVIDENCE = "oracle"  # one of the classes of evidence
 PREDICTIONS, RESULTS, REPORT = "predictions.jsonl", "results.json", "report.html"
 OnRow = Callable[[int, int], None]
 # the page from judged rows and results, as HTML
-Page = Callable[[list[dict[str, Any]], dict[str, Any]], str]
+RenderPage = Callable[[list[dict[str, Any]], dict[str, Any]], str]
 # a row from its case, the engine's proposal and the base's
-Judge = Callable[[Case, Proposal, Proposal | None], dict[str, Any]]
+JudgeRow = Callable[[Case, Proposal, Proposal | None], dict[str, Any]]
 
 
-class Asked(Protocol):
+class EvaluationRequest(Protocol):
     """What an evaluation needs of the settings of its command."""
 
     @property
@@ -39,15 +39,15 @@ class Asked(Protocol):
     def resolved(self) -> dict[str, Any]: ...
 
 
-def run(
-    cases: Cases,
-    settings: Asked,
-    engine: Engine,
-    base: Engine | None,
+def run_evaluation(
+    cases: EvaluationSet,
+    settings: EvaluationRequest,
+    engine: ProposalEngine,
+    base: ProposalEngine | None,
     folder: Path,
     on_row: OnRow = lambda done, total: None,
-    page: Page | None = None,
-    judge: Judge = judged,
+    page: RenderPage | None = None,
+    judge: JudgeRow = judge_proposal,
     more: Callable[[Sequence[dict[str, Any]]], dict[str, Any]] = lambda rows: {},
 ) -> dict[str, Any]:
     """Evaluate, or go on where an interrupted evaluation stopped; returns what results.json holds.
@@ -59,7 +59,7 @@ def run(
     Raises UsageError where the folder's half-done evaluation is another one.
     """
     begun = time.perf_counter()
-    ledger = Ledger(folder, settings.resolved(), evaluation_fingerprint(cases, settings, engine, base))
+    ledger = ProposalLedger(folder, settings.resolved(), evaluation_fingerprint(cases, settings, engine, base))
     try:
         found_done = len(ledger.pairs)
         _propose(cases, engine, base, ledger, on_row)
@@ -69,10 +69,10 @@ def run(
     if len(pairs) > len(cases.cases):
         raise ArtifactError(f"{ledger.path}: more proposals than rows", fix=f"delete it: rm {ledger.path}")
     # who knows the references shows what could be had, whatever the rows are evidence of
-    known = {"evidence_class": ORACLE} if isinstance(engine, Oracle) else {}
+    known = {"evidence_class": ORACLE_EVIDENCE} if isinstance(engine, OracleEngine) else {}
     rows = [judge(replace(case, **known), *pair) for case, pair in zip(cases.cases, pairs, strict=True)]
     seconds = time.perf_counter() - begun
-    results = summary.summarise(rows, Drawing(settings.seed, settings.resamples)) | {
+    results = summary.summarize_rows(rows, BootstrapSettings(settings.seed, settings.resamples)) | {
         **more(rows),
         "ground": evaluation_fingerprint(cases, settings, engine, base),
         "settings": settings.resolved(),
@@ -88,7 +88,9 @@ def run(
     return results
 
 
-def evaluation_fingerprint(cases: Cases, settings: Asked, engine: Engine, base: Engine | None) -> dict[str, Any]:
+def evaluation_fingerprint(
+    cases: EvaluationSet, settings: EvaluationRequest, engine: ProposalEngine, base: ProposalEngine | None
+) -> dict[str, Any]:
     """Name -> value of everything that decides the proposals; `ground` in the results."""
     return {
         "rows_sha256": cases.sha256,
@@ -98,7 +100,9 @@ def evaluation_fingerprint(cases: Cases, settings: Asked, engine: Engine, base: 
     }
 
 
-def _propose(cases: Cases, engine: Engine, base: Engine | None, ledger: Ledger, on_row: OnRow) -> None:
+def _propose(
+    cases: EvaluationSet, engine: ProposalEngine, base: ProposalEngine | None, ledger: ProposalLedger, on_row: OnRow
+) -> None:
     """Fill the ledger, a chunk of rows at a time."""
     engines = [engine, *([base] if base else [])]
     total, done = len(cases.cases) * len(engines), len(ledger.pairs) * len(engines)
@@ -118,7 +122,7 @@ def _propose(cases: Cases, engine: Engine, base: Engine | None, ledger: Ledger, 
         on_row(done, total)
 
 
-def _write(folder: Path, rows: list[dict[str, Any]], results: dict[str, Any], page: Page | None) -> None:
+def _write(folder: Path, rows: list[dict[str, Any]], results: dict[str, Any], page: RenderPage | None) -> None:
     """Write the finished files; results.json comes last. The page follows from the others and can be made anew."""
     digest.write_atomically(folder / PREDICTIONS, "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows))
     if page:

@@ -12,12 +12,12 @@ from typing import Any
 from thunder.errors import ArtifactError, UsageError, combined_error
 from thunder.evaluation.engines import Proposal
 
-PARTIAL = "predictions.partial.jsonl"
-VERSION = 1
-Pair = tuple[Proposal, Proposal | None]
+PARTIAL_FILE = "predictions.partial.jsonl"
+LEDGER_VERSION = 1
+ProposalPair = tuple[Proposal, Proposal | None]
 
 
-class Ledger:
+class ProposalLedger:
     """The proposals so far, of the engine and of the base beside it, in the order of the rows."""
 
     def __init__(self, folder: Path, settings: dict[str, Any], fingerprint: dict[str, Any]) -> None:
@@ -26,19 +26,19 @@ class Ledger:
         settings: what was asked for. fingerprint: name -> value of everything that decides the proposals.
         Raises UsageError naming what has changed since it was begun, ArtifactError where it is damaged.
         """
-        self.path = folder / PARTIAL
-        self.pairs: list[Pair] = []
+        self.path = folder / PARTIAL_FILE
+        self.pairs: list[ProposalPair] = []
         if self.path.exists():
-            header, lines = _read(self.path)
+            header, lines = _read_ledger(self.path)
             _refuse_changes(self.path, header["ground"], fingerprint)
-            self.pairs = [_pair(self.path, number, line) for number, line in enumerate(lines, start=2)]
+            self.pairs = [_parse_pair(self.path, number, line) for number, line in enumerate(lines, start=2)]
             self._stream = self.path.open("a", encoding="utf-8")
         else:
             folder.mkdir(parents=True, exist_ok=True)
             self._stream = self.path.open("w", encoding="utf-8")
-            self._write([{"evaluation": VERSION, "settings": settings, "ground": fingerprint}])
+            self._write([{"evaluation": LEDGER_VERSION, "settings": settings, "ground": fingerprint}])
 
-    def append(self, pairs: Sequence[Pair]) -> None:
+    def append(self, pairs: Sequence[ProposalPair]) -> None:
         """Add proposals to the file, and see that they are on disk."""
         self.pairs += pairs
         self._write([[asdict(mine), base and asdict(base)] for mine, base in pairs])
@@ -58,17 +58,19 @@ class Ledger:
         self.path.unlink()
 
 
-def settings_of(folder: Path) -> dict[str, Any]:
+def read_stored_settings(folder: Path) -> dict[str, Any]:
     """What a half-done evaluation was asked for.
 
     Raises UsageError where there is none in the folder.
     """
-    if not (folder / PARTIAL).is_file():
-        raise UsageError(f"{folder}: no half-done evaluation ({PARTIAL}) in it", fix="start it anew, without --resume")
-    return _read(folder / PARTIAL)[0]["settings"]
+    if not (folder / PARTIAL_FILE).is_file():
+        raise UsageError(
+            f"{folder}: no half-done evaluation ({PARTIAL_FILE}) in it", fix="start it anew, without --resume"
+        )
+    return _read_ledger(folder / PARTIAL_FILE)[0]["settings"]
 
 
-def _read(path: Path) -> tuple[dict[str, Any], list[bytes]]:
+def _read_ledger(path: Path) -> tuple[dict[str, Any], list[bytes]]:
     """The header and the whole lines after it; what follows the last line end is cut from the file."""
     data = path.read_bytes()
     whole = data.rfind(b"\n") + 1
@@ -77,7 +79,7 @@ def _read(path: Path) -> tuple[dict[str, Any], list[bytes]]:
         header = json.loads(lines[0]) if lines else None
     except ValueError:
         header = None
-    if not isinstance(header, dict) or header.get("evaluation") != VERSION or "ground" not in header:
+    if not isinstance(header, dict) or header.get("evaluation") != LEDGER_VERSION or "ground" not in header:
         raise ArtifactError(f"{path}: no evaluation's first line", fix=f"delete it and start anew: rm {path}")
     if whole != len(data):
         with path.open("r+b") as stream:
@@ -85,7 +87,7 @@ def _read(path: Path) -> tuple[dict[str, Any], list[bytes]]:
     return header, lines[1:]
 
 
-def _pair(path: Path, number: int, line: bytes) -> Pair:
+def _parse_pair(path: Path, number: int, line: bytes) -> ProposalPair:
     try:
         mine, base = json.loads(line)
         return Proposal(**mine), Proposal(**base) if base else None

@@ -14,23 +14,25 @@ from thunder.lora.adapter_files import WEIGHTS
 from thunder.lora.lora_settings import EMBEDDED_DATA, EMBEDDED_MODEL
 from thunder.training.checkpoints.weights_check import Check
 
-ASKED = 4
+SAMPLE_ROWS = 4
 
 
-def of_adapter(folder: Path, base: str | None = None) -> Check:
+def check_sample_answers(folder: Path, base: str | None = None) -> Check:
     """Ask an adapter's base, with it on, for corrections of shipped sample rows.
 
     base: folder or name of the base; by default the one that the adapter says it was trained on.
     """
     try:
-        engine = engine_setup.of_model(base or _base_of(folder), str(folder), batch_size=ASKED)[0]
+        engine = engine_setup.load_model_engines(base or _recorded_base(folder), str(folder), batch_size=SAMPLE_ROWS)[0]
     except ModelError as error:
         return Check(WEIGHTS, ANSWERS, "skipped", error.message)
-    rows = cases.read(EMBEDDED_DATA / "test.jsonl", ASKED).cases
-    return judged([not proposal.special_only and bool(proposal.text.strip()) for proposal in engine.propose(rows)])
+    rows = cases.read_cases(EMBEDDED_DATA / "test.jsonl", SAMPLE_ROWS).cases
+    return answers_check(
+        [not proposal.special_only and bool(proposal.text.strip()) for proposal in engine.propose(rows)]
+    )
 
 
-def judged(have_text: Sequence[bool]) -> Check:
+def answers_check(have_text: Sequence[bool]) -> Check:
     """A fault where no answer has any text."""
     if not any(have_text):
         said = f"all {len(have_text)} are empty, or nothing but pads and other special tokens"
@@ -38,7 +40,7 @@ def judged(have_text: Sequence[bool]) -> Check:
     return Check(WEIGHTS, ANSWERS, "ok", f"{sum(have_text)} of {len(have_text)} are text")
 
 
-def _base_of(folder: Path) -> str | None:
+def _recorded_base(folder: Path) -> str | None:
     """The base that an adapter names; None is the one that is shipped."""
     config = json.loads((folder / adapter_files.CONFIG).read_text(encoding="utf-8"))
     ours = config.get("thunder")

@@ -7,7 +7,7 @@ from typing import Any
 
 from thunder.corpora.channels.confusions import shown_as
 from thunder.evaluation.metrics.proposal_flags import FLAGS
-from thunder.evaluation.metrics.summary import place
+from thunder.evaluation.metrics.summary import group_order
 from thunder.report import charts
 from thunder.report.charts import Dumbbell
 from thunder.report.loss_curve import Course
@@ -81,7 +81,7 @@ def gate_note(gate: float | None) -> list[str]:
 
 def ordered(found: dict[str, Block]) -> dict[str, Block]:
     """Groups in their own order: a file that was written for people has its keys in that of the alphabet."""
-    return {name: found[name] for name in sorted(found, key=place)}
+    return {name: found[name] for name in sorted(found, key=group_order)}
 
 
 def group_table(groups: dict[str, Block]) -> Table:

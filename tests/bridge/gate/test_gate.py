@@ -15,15 +15,15 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from thunder.bridge.gate import gate, gate_rules
-from thunder.bridge.gate.gate import Evidence, Verdict
+from thunder.bridge.gate.gate import GateEvidence, GateVerdict
 from thunder.evaluation import cases
-from thunder.evaluation.engines import FromFile, Identity, Oracle, Proposal
-from thunder.evaluation.metrics.judge import judged
-from thunder.evaluation.metrics.summary import summarise
+from thunder.evaluation.engines import FileEngine, IdentityEngine, OracleEngine, Proposal
+from thunder.evaluation.metrics.judge import judge_proposal
+from thunder.evaluation.metrics.summary import summarize_rows
 from thunder.statistics.clopper_pearson import share_upper_bound
 from thunder.text.transliterate import to_nko
 
-BOOK = gate_rules.read()
+BOOK = gate_rules.read_gate_rules()
 FIXTURES = REPOSITORY / "tests" / "fixtures"
 JUNK = TEST_DATA / "rows" / "bam_asr_hyp_ref_nemo_log.jsonl"
 LETTERS = "ߊߋߌߍߎߏߐߓߔߕߖߗߘߙߛߜߝߞߟߡߢߣߤߥߦ"
@@ -44,11 +44,13 @@ def changed(text: str, edits: int) -> str:
     return "".join(letters)
 
 
-def decide(asked, proposal, partition="uncertain", *, script="nko", spans=None, scalars=None, **said) -> Verdict:
-    return gate.decide(Evidence(asked, Proposal(proposal, **SURE | said), partition, script, spans, scalars), BOOK)
+def decide(asked, proposal, partition="uncertain", *, script="nko", spans=None, scalars=None, **said) -> GateVerdict:
+    return gate.decide_proposal(
+        GateEvidence(asked, Proposal(proposal, **SURE | said), partition, script, spans, scalars), BOOK
+    )
 
 
-def rules_of(verdict: Verdict) -> set[str]:
+def rules_of(verdict: GateVerdict) -> set[str]:
     return {reason.rule for reason in verdict.reasons}
 
 
@@ -103,7 +105,7 @@ SHORT = nko(7)
 ])  # fmt: skip
 def test_hard_rules_on_both_sides(asked, proposal, rule):
     verdict = decide(asked, proposal)
-    hard = rules_of(verdict) - gate.SOFT.keys()
+    hard = rules_of(verdict) - gate.SOFT_RULES.keys()
     assert (rule in hard) if rule else not hard, verdict.reasons
     assert verdict.decision != "accept" or rule is None
     assert verdict.decision == "accept" or verdict.text == asked
@@ -186,8 +188,8 @@ def test_as_sure_as_is_asked_for_is_enough():
     budget = BOOK.budgets["uncertain"].model_copy(update={"min_confidence": 1.0})
     book = replace(BOOK, budgets={**BOOK.budgets, "uncertain": budget})
     for sure, fine in ((0.0, True), (-1e-9, False)):
-        evidence = Evidence(TEXT, Proposal(changed(TEXT, 1), sure, margin=1.0), "uncertain", "nko")
-        assert (gate.decide(evidence, book).decision == "accept") == fine
+        evidence = GateEvidence(TEXT, Proposal(changed(TEXT, 1), sure, margin=1.0), "uncertain", "nko")
+        assert (gate.decide_proposal(evidence, book).decision == "accept") == fine
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 10**400, -(10**400)])
@@ -252,9 +254,9 @@ def test_spans_hold_what_is_outside_them(data):
     for start, end in spans:
         pieces, place = [*pieces, text[place:start]], end
     fits = brute(proposal, [*pieces, text[place:]])
-    from thunder.bridge.gate.invariants import of_spans
+    from thunder.bridge.gate.invariants import check_spans
 
-    assert (not list(of_spans(text, proposal, spans, 0))) == fits
+    assert (not list(check_spans(text, proposal, spans, 0))) == fits
 
 
 def brute(text: str, pieces: list[str]) -> bool:
@@ -288,7 +290,7 @@ STRICT = replace(BOOK, rules=BOOK.rules.model_copy(update={"syllables": "no-wors
     ("ߡߎ߬ߛߏ ߟߎ߬ ߓߟߏ߫ ߛߏ", "ߡߎ߬ߛߏ ߟߎ߬ ߓߟߏ߯ ߛߏ", False),  # nothing is elided before a long vowel
 ])  # fmt: skip
 def test_syllables_on_both_sides(asked, proposal, fine):
-    got = gate.decide(Evidence(asked, Proposal(proposal, **SURE), "uncertain", "nko"), STRICT)
+    got = gate.decide_proposal(GateEvidence(asked, Proposal(proposal, **SURE), "uncertain", "nko"), STRICT)
     assert ("syllables" in rules_of(got)) != fine and (got.decision == "accept") == fine
     # it is off unless a file of rules says it
     assert BOOK.rules.syllables == "off" and decide(asked, proposal).decision == "accept"
@@ -296,8 +298,8 @@ def test_syllables_on_both_sides(asked, proposal, fine):
 
 
 def test_rows_of_latin_have_no_syllables_of_nko():
-    evidence = Evidence(LATIN, Proposal(LATIN.replace("tere", "trr"), **SURE), "uncertain", "latin")
-    assert gate.decide(evidence, STRICT).decision == "accept"
+    evidence = GateEvidence(LATIN, Proposal(LATIN.replace("tere", "trr"), **SURE), "uncertain", "latin")
+    assert gate.decide_proposal(evidence, STRICT).decision == "accept"
 
 
 def test_the_other_order_of_marks_is_no_edit():
@@ -326,7 +328,7 @@ def test_all_reasons_are_told_at_once():
     verdict = decide(TEXT, f"Correct this N'Ko transcript:\n\u202e<pad>{'no ' * 90}1", "stable", confidence=None)
     assert {"characters", "script", "loop", "special_token", "prompt_echo", "new_script", "figures", "length", "edits",
             "ratio"} <= rules_of(verdict)  # fmt: skip
-    assert [reason.rule for reason in verdict.reasons] == sorted(rules_of(verdict), key=list(gate.RULES).index)
+    assert [reason.rule for reason in verdict.reasons] == sorted(rules_of(verdict), key=list(gate.ALL_RULES).index)
 
 
 def test_cut_off_and_withheld_proposals():
@@ -334,7 +336,7 @@ def test_cut_off_and_withheld_proposals():
     assert rules_of(decide(TEXT, TEXT, accepted=False)) == {"withheld"}
 
 
-def verdicts(accept: int, reject: int, keep: int) -> list[Verdict]:
+def verdicts(accept: int, reject: int, keep: int) -> list[GateVerdict]:
     made = [decide(TEXT, changed(TEXT, 1))] * accept + [decide(TEXT, "")] * reject + [decide(TEXT, TEXT)] * keep
     assert [each.decision for each in made] == ["accept"] * accept + ["reject"] * reject + ["keep"] * keep
     return made
@@ -346,13 +348,13 @@ def verdicts(accept: int, reject: int, keep: int) -> list[Verdict]:
     ((30, 70, 0), None), ((31, 69, 0), "changed"), ((9, 90, 1), None), ((0, 91, 9), "rejected"),
 ])  # fmt: skip
 def test_the_breaker_on_both_sides(counts, why):
-    found = gate.broken(verdicts(*counts), BOOK.rules)
+    found = gate.breaker_reason(verdicts(*counts), BOOK.rules)
     assert (why in found) if why else found is None
 
 
 def test_nothing_of_a_stopped_batch_is_changed_or_admissible():
     for verdict in verdicts(1, 1, 1):
-        after = gate.stopped(verdict, TEXT, "why")
+        after = gate.reject_with_batch(verdict, TEXT, "why")
         assert after.text == TEXT and not after.admissible and after.decision != "accept"
         assert after.reasons[-1] == ("breaker", "why")
 
@@ -490,7 +492,7 @@ HARMFUL = {
 @pytest.mark.parametrize("name", ["identity", "oracle", *HARMFUL])
 def test_junk_rows_are_never_made_worse(name):
     worse, accepted = [], 0
-    for case in cases.read(JUNK).cases:
+    for case in cases.read_cases(JUNK).cases:
         text = {"identity": case.input, "oracle": case.reference}.get(name)
         text = HARMFUL[name](case.input, case.reference) if text is None else text
         verdict = decide(case.input, text, script="latin")
@@ -498,7 +500,7 @@ def test_junk_rows_are_never_made_worse(name):
             assert verdict.text == case.input
             continue
         accepted += 1
-        row = judged(case, Proposal(verdict.text))
+        row = judge_proposal(case, Proposal(verdict.text))
         if row["edits_after"]["codepoint"] > row["edits_before"]["codepoint"]:
             worse.append((case.row_id, case.input, verdict.text))
     assert not worse
@@ -512,28 +514,37 @@ def test_junk_rows_are_never_made_worse(name):
 ])  # fmt: skip
 def test_published_runs_with_their_bound_on_harm(name, wanted):
     path = FIXTURES / f"{name}.jsonl"
-    read = cases.read(path)
+    read = cases.read_cases(path)
     taken = [json.loads(line).get("accepted", True) for line in path.read_text(encoding="utf-8").splitlines()]
-    rows, proposals = [], FromFile(path, read.all_ids).propose(read.cases)
+    rows, proposals = [], FileEngine(path, read.all_ids).propose(read.cases)
     for case, proposal, accepted in zip(read.cases, proposals, taken, strict=True):
         said = {"confidence": -0.05, "margin": 0.2} if accepted else {}
-        verdict = gate.decide(Evidence(case.input, Proposal(proposal.text, **said), case.partition, case.script), BOOK)
+        verdict = gate.decide_proposal(
+            GateEvidence(case.input, Proposal(proposal.text, **said), case.partition, case.script), BOOK
+        )
         assert (verdict.decision == "accept") == accepted
-        rows.append(judged(case, Proposal(proposal.text, accepted=accepted)))
-    found = summarise(rows)
+        rows.append(judge_proposal(case, Proposal(proposal.text, accepted=accepted)))
+    found = summarize_rows(rows)
     got = tuple(found[key] for key in ("cer_before", "cer_after", "improved", "neutral", "worse"))
     assert got == pytest.approx(wanted, abs=5e-5)
     assert found["accepted"] == sum(taken) and found["worse_upper95"] == share_upper_bound(0, sum(taken))
     assert found["worse_upper95"] == pytest.approx(1 - 0.05 ** (1 / sum(taken)))
-    blind = summarise([judged(case, Proposal(row["proposal"])) for case, row in zip(read.cases, rows, strict=True)])
+    blind = summarize_rows(
+        [judge_proposal(case, Proposal(row["proposal"])) for case, row in zip(read.cases, rows, strict=True)]
+    )
     assert blind["cer_after"] == found["cer_blind"]
 
 
-@pytest.mark.parametrize("engine, decisions", [(Identity(), {"keep"}), (Oracle(), {"accept", "reject", "keep"})])
+@pytest.mark.parametrize(
+    "engine, decisions", [(IdentityEngine(), {"keep"}), (OracleEngine(), {"accept", "reject", "keep"})]
+)
 def test_engines_of_the_evaluation(engine, decisions):
-    read = cases.read(FIXTURES / "synthetic.jsonl")
+    read = cases.read_cases(FIXTURES / "synthetic.jsonl")
     for case, proposal in zip(read.cases, engine.propose(read.cases), strict=True):
-        assert gate.decide(Evidence(case.input, proposal, case.partition, case.script), BOOK).decision in decisions
+        assert (
+            gate.decide_proposal(GateEvidence(case.input, proposal, case.partition, case.script), BOOK).decision
+            in decisions
+        )
 
 
 @pytest.mark.expensive
@@ -548,7 +559,7 @@ def test_a_file_that_changes_while_it_is_read_has_no_id(tmp_path, monkeypatch):
     from thunder.errors import ConfigError
 
     path = tmp_path / "r.yaml"
-    data = gate_rules.DEFAULT.read_bytes()
+    data = gate_rules.DEFAULT_RULES.read_bytes()
     path.write_bytes(data)
     real = gate_rules.load_yaml
 
@@ -559,17 +570,20 @@ def test_a_file_that_changes_while_it_is_read_has_no_id(tmp_path, monkeypatch):
 
     monkeypatch.setattr(gate_rules, "load_yaml", meanwhile)
     with pytest.raises(ConfigError, match="not the same when it was read again"):
-        gate_rules.read(path)
+        gate_rules.read_gate_rules(path)
 
 
 def test_the_id_is_the_name_and_the_digest_of_the_file(tmp_path):
     import hashlib
 
-    data = gate_rules.DEFAULT.read_bytes()
+    data = gate_rules.DEFAULT_RULES.read_bytes()
     assert BOOK.id == f"agp_rules_v1@{hashlib.sha256(data).hexdigest()}"
     other = tmp_path / "r.yaml"
     other.write_bytes(data.replace(b"0.80", b"0.81"))
-    assert gate_rules.read(other).id != BOOK.id and gate_rules.read(other).rules.name == "agp_rules_v1"
+    assert (
+        gate_rules.read_gate_rules(other).id != BOOK.id
+        and gate_rules.read_gate_rules(other).rules.name == "agp_rules_v1"
+    )
 
 
 @pytest.mark.parametrize("said, fine", [("off", True), ("no-worse", True), ("yes", False), ("1", False)])
@@ -577,24 +591,24 @@ def test_a_file_may_ask_for_syllables(tmp_path, said, fine):
     from thunder.errors import ConfigError
 
     path = tmp_path / "r.yaml"
-    path.write_text(f"{gate_rules.DEFAULT.read_text(encoding='utf-8')}syllables: {said}\n", encoding="utf-8")
+    path.write_text(f"{gate_rules.DEFAULT_RULES.read_text(encoding='utf-8')}syllables: {said}\n", encoding="utf-8")
     if fine:
-        assert gate_rules.read(path).rules.syllables == said
+        assert gate_rules.read_gate_rules(path).rules.syllables == said
     else:
         with pytest.raises(ConfigError, match="syllables"):
-            gate_rules.read(path)
+            gate_rules.read_gate_rules(path)
 
 
 def test_faults_of_a_file_are_listed_together(tmp_path):
     from thunder.errors import ConfigError
 
-    text = gate_rules.DEFAULT.read_text(encoding="utf-8")
+    text = gate_rules.DEFAULT_RULES.read_text(encoding="utf-8")
     text = text.replace("span_slack: 1", "span_slak: 1").replace("  novelty:", "  novel:")
     text = text.replace("min_confidence: 0.80", "min_confidence: 1.80").replace("breaker_rows: 20", "breaker_rows: no")
     path = tmp_path / "r.yaml"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(ConfigError) as caught:
-        gate_rules.read(path)
+        gate_rules.read_gate_rules(path)
     said = str(caught.value)
     for each in ("'span_slak'", "span_slack", "breaker_rows", "partitions.boundary", "min_confidence", "'no'",
                  "partitions.novelty: expected", "partitions.novel: no such"):  # fmt: skip
@@ -604,4 +618,4 @@ def test_faults_of_a_file_are_listed_together(tmp_path):
 
 def test_every_rule_has_a_meaning_and_a_test():
     source = Path(__file__).read_text(encoding="utf-8")
-    assert all(f'"{rule}"' in source for rule in gate.RULES)
+    assert all(f'"{rule}"' in source for rule in gate.ALL_RULES)

@@ -14,13 +14,13 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from thunder.bridge.proof import admissibility, keys
-from thunder.bridge.proof.admissibility import BOUND, Claims
+from thunder.bridge.proof.admissibility import BOUND_FIELDS, TokenClaims
 from thunder.errors import ArtifactError, UsageError
 
 KEY = bytes(range(32))
-RING = keys.KeyRing(keys.id_of(KEY), {keys.id_of(KEY): KEY})
+RING = keys.KeyRing(keys.key_id(KEY), {keys.key_id(KEY): KEY})
 TEXTS = {"input": "ߊߋ ߌ", "proposal": "ߊߋ ߍ", "output": "ߊߋ ߍ"}
-CLAIMS = Claims(
+CLAIMS = TokenClaims(
     kid=RING.active, iat=1_790_000_000, rid="r1", row_id="f-0001",
     **{f"{name}_sha256": hashlib.sha256(text.encode()).hexdigest() for name, text in TEXTS.items()},
     base_digest="b" * 64, adapter_digest=None,
@@ -29,11 +29,11 @@ CLAIMS = Claims(
 )  # fmt: skip
 IDS = {"base": "b" * 64, "adapter": None, "prompt": "c" * 64, "decoding": "d" * 64, "rules": "agp_rules_v1@" + "e" * 64,
        "row": "f-0001", "record": "r1", "partition": "boundary", "decision": "accept"}  # fmt: skip
-TOKEN = admissibility.issue(CLAIMS, RING)
+TOKEN = admissibility.issue_token(CLAIMS, RING)
 
 
 def outcome(token=TOKEN, ring=RING, bound=TEXTS | IDS, **more):
-    return str(admissibility.verify(token, ring, bound, **more))
+    return str(admissibility.verify_token(token, ring, bound, **more))
 
 
 def test_a_token_is_made_as_the_documents_say():
@@ -46,9 +46,9 @@ def test_a_token_is_made_as_the_documents_say():
 
 
 def test_a_good_token_is_good():
-    found = admissibility.verify(TOKEN, RING, TEXTS | IDS)
+    found = admissibility.verify_token(TOKEN, RING, TEXTS | IDS)
     assert (found.outcome, found.claims) == ("ok", CLAIMS)
-    assert set(BOUND) == set(TEXTS | IDS)
+    assert set(BOUND_FIELDS) == set(TEXTS | IDS)
 
 
 def test_every_single_bit_of_a_token_counts():
@@ -60,7 +60,7 @@ def test_every_single_bit_of_a_token_counts():
         assert said in ("malformed", "bad_signature", "unknown_key", "dev_key"), (place, said)
 
 
-@pytest.mark.parametrize("name", BOUND)
+@pytest.mark.parametrize("name", BOUND_FIELDS)
 def test_every_bound_field_is_named(name):
     given_now = TEXTS | IDS
     assert outcome(bound=given_now | {name: (given_now[name] or "") + "x"}) == f"mismatch:{name}"
@@ -117,15 +117,15 @@ def test_what_is_no_token(token):
 
 def test_keys_that_are_retired_verify_and_strange_ones_do_not():
     other = bytes(32)
-    ring = keys.KeyRing(keys.id_of(other), {keys.id_of(other): other, **RING.keys})
+    ring = keys.KeyRing(keys.key_id(other), {keys.key_id(other): other, **RING.keys})
     assert outcome(ring=ring) == "ok"
-    assert outcome(ring=keys.KeyRing(keys.id_of(other), {keys.id_of(other): other})) == "unknown_key"
+    assert outcome(ring=keys.KeyRing(keys.key_id(other), {keys.key_id(other): other})) == "unknown_key"
     # the right id over another key
     assert outcome(ring=keys.KeyRing(RING.active, {RING.active: other})) == "bad_signature"
 
 
 def test_the_development_key_counts_where_it_is_asked_for_only():
-    token = admissibility.issue(replace(CLAIMS, kid="dev"), keys.DEV_RING)
+    token = admissibility.issue_token(replace(CLAIMS, kid="dev"), keys.DEV_RING)
     assert outcome(token, keys.DEV_RING) == "dev_key"
     assert outcome(token, RING, allow_dev=True) == "unknown_key"
     assert outcome(token, keys.DEV_RING, allow_dev=True) == "ok"
@@ -135,33 +135,33 @@ def test_key_files_are_their_owners_and_grow(tmp_path):
     path = tmp_path / "deep" / "keys.json"
     before = os.umask(0)
     try:
-        first = keys.new(path)
+        first = keys.add_new_key(path)
     finally:
         os.umask(before)
     assert path.stat().st_mode & 0o777 == 0o600
-    second = keys.new(path)
-    assert keys.read(path) == second and first.active in second.keys and second.active != first.active
+    second = keys.add_new_key(path)
+    assert keys.read_key_file(path) == second and first.active in second.keys and second.active != first.active
     assert all(len(key) == 32 for key in second.keys.values())
-    token = admissibility.issue(replace(CLAIMS, kid=first.active), first)
-    assert outcome(token, keys.read(path)) == "ok"
+    token = admissibility.issue_token(replace(CLAIMS, kid=first.active), first)
+    assert outcome(token, keys.read_key_file(path)) == "ok"
     assert second.keys[second.active].hex() not in repr(second)
 
 
 def test_a_link_to_a_key_file_stays_one(tmp_path):
-    first = keys.new(tmp_path / "safe.json")
+    first = keys.add_new_key(tmp_path / "safe.json")
     link = tmp_path / "link.json"
     link.symlink_to(tmp_path / "safe.json")
-    second = keys.new(link)
-    assert link.is_symlink() and keys.read(tmp_path / "safe.json") == second and first.active in second.keys
+    second = keys.add_new_key(link)
+    assert link.is_symlink() and keys.read_key_file(tmp_path / "safe.json") == second and first.active in second.keys
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o666, 0o700 | 0o070])
 def test_a_key_file_that_others_may_read_is_refused(tmp_path, mode):
     path = tmp_path / "keys.json"
-    keys.new(path)
+    keys.add_new_key(path)
     path.chmod(mode)
     with pytest.raises(UsageError, match=f"mode {mode:04o}"):
-        keys.read(path)
+        keys.read_key_file(path)
 
 
 @pytest.mark.parametrize("change, fault", [
@@ -174,20 +174,20 @@ def test_a_key_file_that_others_may_read_is_refused(tmp_path, mode):
 ])  # fmt: skip
 def test_damaged_key_files_are_refused_without_their_keys(tmp_path, change, fault):
     path = tmp_path / "keys.json"
-    ring = keys.new(path)
+    ring = keys.add_new_key(path)
     path.write_text(json.dumps(change(json.loads(path.read_text()))))
     with pytest.raises(ArtifactError, match=fault) as caught:
-        keys.read(path)
+        keys.read_key_file(path)
     assert ring.keys[ring.active].hex() not in str(caught.value)
 
 
 def test_nothing_is_signed_with_a_key_that_nobody_chose(tmp_path):
     with pytest.raises(UsageError, match="no key to sign with"):
-        keys.choose(None, False, {})
+        keys.choose_key_ring(None, False, {})
     with pytest.raises(UsageError, match="No such file"):
-        keys.choose(None, False, {keys.ENVIRONMENT: str(tmp_path / "none")})
+        keys.choose_key_ring(None, False, {keys.KEY_FILE_VARIABLE: str(tmp_path / "none")})
     with pytest.raises(UsageError, match="both"):
-        keys.choose("x", True, {})
-    ring = keys.new(tmp_path / "keys.json")
-    assert keys.choose(None, False, {keys.ENVIRONMENT: str(tmp_path / "keys.json")}) == ring
-    assert keys.choose(None, True, {keys.ENVIRONMENT: "elsewhere"}) is keys.DEV_RING
+        keys.choose_key_ring("x", True, {})
+    ring = keys.add_new_key(tmp_path / "keys.json")
+    assert keys.choose_key_ring(None, False, {keys.KEY_FILE_VARIABLE: str(tmp_path / "keys.json")}) == ring
+    assert keys.choose_key_ring(None, True, {keys.KEY_FILE_VARIABLE: "elsewhere"}) is keys.DEV_RING

@@ -12,20 +12,20 @@ from conftest import write_rows
 from starlette.testclient import TestClient
 
 from thunder.bridge.bridge_settings import ServeSettings
-from thunder.bridge.decisions import Decider
+from thunder.bridge.decisions import ProposalDecider
 from thunder.bridge.gate import gate_rules
 from thunder.bridge.proof import admissibility, keys, provenance
-from thunder.bridge.proof.provenance import Log
-from thunder.bridge.proposers import engine_of
-from thunder.bridge.service.http_app import Service, is_loopback
-from thunder.bridge.service.worker import Worker
-from thunder.evaluation.engines import Identity, Proposal
+from thunder.bridge.proof.provenance import ProvenanceLog
+from thunder.bridge.proposers import load_proposer
+from thunder.bridge.service.http_app import BridgeService, is_loopback
+from thunder.bridge.service.worker import BridgeWorker
+from thunder.evaluation.engines import IdentityEngine, Proposal
 
-BOOK = gate_rules.read()
+BOOK = gate_rules.read_gate_rules()
 TEXT, BETTER = "ߣߋߤߍߛߍ ߡߌ ߓ", "ߣߋߛߍߛߍ ߡߌ ߓ"
 
 
-class Slow(Identity):
+class Slow(IdentityEngine):
     """Proposes the input once it may; a row named "bad" makes it fail."""
 
     def __init__(self):
@@ -44,12 +44,18 @@ def serve(tmp_path):
     """Start a service in this process; returns a client of it, with its log's path."""
     ended = []
 
-    def start(make_engine=Identity, secret=None, ring=keys.DEV_RING, **options):
+    def start(make_engine=IdentityEngine, secret=None, ring=keys.DEV_RING, **options):
         settings = ServeSettings(engine=options.pop("engine", "identity"), **options)
-        log = Log(tmp_path / "provenance.jsonl", ring)
-        worker = Worker(make_engine, lambda engine: Decider(engine, BOOK, ring), log, queue=settings.queue,
-                        batch_size=settings.batch_size, linger=settings.linger_ms / 1000)  # fmt: skip
-        application = Service(settings, worker, BOOK, secret).application()
+        log = ProvenanceLog(tmp_path / "provenance.jsonl", ring)
+        worker = BridgeWorker(
+            make_engine,
+            lambda engine: ProposalDecider(engine, BOOK, ring),
+            log,
+            queue=settings.queue,
+            batch_size=settings.batch_size,
+            linger=settings.linger_ms / 1000,
+        )
+        application = BridgeService(settings, worker, BOOK, secret).application()
         client = TestClient(application, base_url="http://127.0.0.1:9442", raise_server_exceptions=False)
         client.__enter__()
         client.worker, client.log = worker, log
@@ -75,27 +81,27 @@ def row(feat_id="a", text=TEXT, **more):
 
 def file_engine(tmp_path, *proposals):
     path = write_rows(tmp_path / "proposals.jsonl", list(proposals))
-    return lambda: engine_of(ServeSettings(engine=f"file:{path}"))
+    return lambda: load_proposer(ServeSettings(engine=f"file:{path}"))
 
 
 SURE = {"confidence": -0.05, "margin": 0.2}
 
 
 def test_an_accepted_text_comes_with_a_token_and_a_record(serve, tmp_path):
-    ring = keys.new(tmp_path / "keys.json")
+    ring = keys.add_new_key(tmp_path / "keys.json")
     client = ready(serve(file_engine(tmp_path, {"id": "a", "proposal": BETTER, **SURE}), ring=ring))
     answer = client.post("/propose", json={"request_id": "q1", "row": row()})
     told = answer.json()
     assert answer.status_code == 200 and told["request_id"] == "q1" and told["reasons"] == []
     assert (told["decision"], told["final_text"], told["proposal"]) == ("accept", BETTER, BETTER)
     bound = {"input": TEXT, "proposal": BETTER, "output": BETTER, "rules": BOOK.id, "record": told["provenance_id"]}
-    assert str(admissibility.verify(told["token"], ring, bound)) == "ok"
+    assert str(admissibility.verify_token(told["token"], ring, bound)) == "ok"
     [line] = client.log.path.read_text(encoding="utf-8").splitlines()
     record = json.loads(line)["record"]
     assert (record["rid"], record["decision"], record["request_id"]) == (told["provenance_id"], "accept", "q1")
     assert (record["input"], record["output"]) == (TEXT, BETTER)
     assert record["token_sha256"] == admissibility.text_digest(told["token"])
-    assert provenance.verify(client.log.path, ring).lines == 1
+    assert provenance.verify_log(client.log.path, ring).lines == 1
     health = client.get("/health").json()
     assert (health["accepted"], health["rejected"], health["records"], health["requests"]) == (1, 0, 1, 1)
     assert health["chain_head"] == json.loads(line)["sha256"] and health["signing"] == ring.active
@@ -319,7 +325,7 @@ def test_what_waits_at_the_end_is_still_answered(serve):
 @pytest.mark.expensive
 def test_the_model_answers_alike_alone_and_together(serve, tiny_model):
     settings = ServeSettings(engine="mlx", model=str(tiny_model), batch_size=8)
-    client = ready(serve(lambda: engine_of(settings), engine="mlx", batch_size=8, linger_ms=50))
+    client = ready(serve(lambda: load_proposer(settings), engine="mlx", batch_size=8, linger_ms=50))
     texts = ["ߊ߬ ߞߊ߬", "ߕߊ߯ ߛߏ ߡߐ߱", "ߓߘߊ߫", "ߣߊ߬ ߟߊ߫ ߦߋ߫ ߡߎ߰ߛߏ", "ߗߍ߭ ߘߋ߲", "ߖߌ"]
 
     def ask(text):

@@ -63,7 +63,7 @@ def test_sigterm_answers_what_is_in_flight_and_ends_with_0(served, tiny_model):
     for thread in threads:
         thread.join(30)
     assert [code for code, _ in answers] == [200] * 8
-    assert provenance.verify(service.log, keys.DEV_RING).lines == 8
+    assert provenance.verify_log(service.log, keys.DEV_RING).lines == 8
     assert "Traceback" not in (service.log.parents[2] / "errors.txt").read_text(encoding="utf-8")
 
 
@@ -94,7 +94,7 @@ def test_a_port_that_is_taken(tmp_path, capsys):
     (["--engine", "identity", "--gate-rules", "none.yaml", "--dev-key"], "No such file"),
 ])  # fmt: skip
 def test_what_is_not_served(tmp_path, capsys, monkeypatch, words, fault):
-    monkeypatch.delenv(keys.ENVIRONMENT, raising=False)
+    monkeypatch.delenv(keys.KEY_FILE_VARIABLE, raising=False)
     assert main(["agp", "serve", "--port", "0", "--log", str(tmp_path / "l.jsonl"), *words]) == 2
     said = capsys.readouterr().err
     assert fault in said and "Traceback" not in said
@@ -106,13 +106,13 @@ def test_the_bearer_file(tmp_path):
     path.chmod(0o640)
     asked = ServeSettings(host="0.0.0.0", bearer_file=str(path))
     with pytest.raises(UsageError, match="mode 0640"):
-        server.secret_of(asked)
+        server.required_bearer_token(asked)
     path.chmod(0o600)
-    assert server.secret_of(asked) == "0123456789abcdef"
+    assert server.required_bearer_token(asked) == "0123456789abcdef"
     for text in ("short", "0123456789 abcdef", "0123456789abcdé", ""):
         path.write_text(text)
         with pytest.raises(UsageError):
-            server.secret_of(asked)
+            server.required_bearer_token(asked)
 
 
 def test_a_request_that_never_begins_does_not_hold_its_connection(served):
@@ -140,9 +140,11 @@ def test_who_is_being_answered_is_left_alone():
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
         await send({"type": "http.response.body", "body": b"ok"})
 
-    config = uvicorn.Config(slow, http=header_timeout.within(0.1), lifespan="off", log_level="critical")
+    config = uvicorn.Config(
+        slow, http=header_timeout.protocol_with_header_timeout(0.1), lifespan="off", log_level="critical"
+    )
     server_of_it = uvicorn.Server(config)
-    with server.listen("127.0.0.1", 0) as listening:
+    with server.open_listening_socket("127.0.0.1", 0) as listening:
         thread = threading.Thread(target=server_of_it.run, args=([listening],), daemon=True)
         thread.start()
         try:
@@ -168,7 +170,7 @@ def test_connections_that_say_nothing_keep_nobody_from_being_answered_or_the_ser
         begun = time.monotonic()
         service.process.send_signal(signal.SIGTERM)
         assert service.process.wait(60) == 0 and time.monotonic() - begun < 40
-    assert provenance.verify(service.log, keys.DEV_RING).lines == 1
+    assert provenance.verify_log(service.log, keys.DEV_RING).lines == 1
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGXFSZ"), reason="no limit on the size of files here")
@@ -185,7 +187,7 @@ def test_a_log_that_cannot_grow_stops_decisions_and_is_whole(served, tmp_path):
     codes = [service.post(row(number))[0] for number in range(40)]
     told = codes.count(200)
     assert codes == [200] * told + [503] * (40 - told) and 1 < told < 40
-    chain = provenance.verify(service.log, keys.DEV_RING)
+    chain = provenance.verify_log(service.log, keys.DEV_RING)
     assert (str(chain), chain.lines) == ("ok", told)
 
 
@@ -240,13 +242,13 @@ def test_kill_9_under_load_loses_no_decision_that_was_answered(served, tmp_path,
         stop.set()
         for thread in threads:
             thread.join(30)
-        lines = provenance.verify(service.log, keys.DEV_RING).lines
+        lines = provenance.verify_log(service.log, keys.DEV_RING).lines
     last = served("--engine", "identity").ready()
     assert last.post(row(0))[0] == 200
     last.process.kill()
     last.process.wait(20)
-    assert str(provenance.verify(last.log, keys.DEV_RING)) == "ok"
-    held = {each["rid"]: each for _, each in provenance.records(last.log) if each and each["kind"] == "decision"}
+    assert str(provenance.verify_log(last.log, keys.DEV_RING)) == "ok"
+    held = {each["rid"]: each for _, each in provenance.read_records(last.log) if each and each["kind"] == "decision"}
     assert len(told) > 20 * rounds
     for answer in told:
         record = held[answer["provenance_id"]]

@@ -29,7 +29,7 @@ def places_of_null(value, place=""):
 
 
 def test_every_number_is_that_of_the_files(run):
-    found = evidence.of_run(run)
+    found = evidence.collect_run_evidence(run)
     valid = {line["step"]: line["valid_loss"] for line in planted_runs.read_jsonl(run / "metrics.jsonl")
              if "valid_loss" in line}  # fmt: skip
     best = min(valid, key=valid.get)
@@ -47,13 +47,13 @@ def test_every_number_is_that_of_the_files(run):
 def test_each_null_has_its_reason_and_nothing_else_has_one(run):
     with (run / "config.yaml").open("a") as stream:
         stream.write("start_from: null\n")
-    found = evidence.of_run(run)
+    found = evidence.collect_run_evidence(run)
     assert found["hyperparameters"]["start_from"] is None
     assert set(found["nulls"]) == set(places_of_null({k: v for k, v in found.items() if k != "nulls"}))
     assert all(found["nulls"].values()) and {"hypothesis", "sealed"} <= found["nulls"].keys()
     (run / "metrics.jsonl").unlink()
     (run / "environment.json").unlink()
-    found = evidence.of_run(run)
+    found = evidence.collect_run_evidence(run)
     for place in ("epochs", "corpus.wraps", "summary.best_val"):
         assert "neither metrics.jsonl nor epochs.jsonl" in found["nulls"][place]
     assert {"verdict", "commits.train", "environment.chip", "corpus.sha256"} <= found["nulls"].keys()
@@ -62,12 +62,12 @@ def test_each_null_has_its_reason_and_nothing_else_has_one(run):
 def test_the_command_writes_it_but_not_into_a_sealed_run(run, capsys):
     assert main(["runs", "evidence", run.name]) == 0
     said = json.loads(capsys.readouterr().out)
-    assert json.loads((run / evidence.FILE).read_text()) == said and said["sealed"] is None
+    assert json.loads((run / evidence.EVIDENCE_FILE).read_text()) == said and said["sealed"] is None
     assert main(["runs", "evidence", run.name]) == 0
     assert json.loads(capsys.readouterr().out) == said, "it is no evidence of itself"
-    (run / evidence.FILE).unlink()
+    (run / evidence.EVIDENCE_FILE).unlink()
     sha256 = bundle.seal(run)
     assert main(["runs", "evidence", run.name]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert found["sealed"] == sha256 and not (run / evidence.FILE).exists() and "sealed" not in found["nulls"]
+    assert found["sealed"] == sha256 and not (run / evidence.EVIDENCE_FILE).exists() and "sealed" not in found["nulls"]
     assert main(["runs", "evidence", "nothing"]) == 2

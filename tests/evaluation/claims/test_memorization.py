@@ -15,7 +15,7 @@ from thunder.cli.main import main
 from thunder.errors import CorpusError
 from thunder.evaluation.claims import memorization, overlap, training_table
 from thunder.evaluation.claims.overlap import Overlap
-from thunder.evaluation.claims.training_table import Row, Table
+from thunder.evaluation.claims.training_table import TrainingRow, TrainingTable
 
 NOTE = REPOSITORY / "tests" / "fixtures" / "note003"
 
@@ -51,7 +51,7 @@ def test_the_rows_confirm_the_leak_and_clear_the_others(worlds, capsys):
 
 def test_what_was_trained_is_what_was_planted(worlds):
     """The worlds by their own figures, without our verdict."""
-    last = {name: training_table.read(folder).rows[-1] for name, folder in worlds.items()}
+    last = {name: training_table.read_training_table(folder).rows[-1] for name, folder in worlds.items()}
     assert last["healthy"].val < 0.9 * math.log(planted_worlds.KINDS) and last["healthy"].probe < last["healthy"].val
     assert last["leak"].val < last["leak"].probe
     assert last["overfit"].val > math.log(planted_worlds.KINDS) > last["overfit"].probe
@@ -74,28 +74,28 @@ def test_published_numbers_are_a_suspected_leak(capsys, tmp_path):
 
 
 def row(epoch, **changes):
-    fine = Row(epoch, step=epoch * 10, running=2 - 0.1 * epoch, probe=1.9 - 0.1 * epoch, probe_se=0.01,
+    fine = TrainingRow(epoch, step=epoch * 10, running=2 - 0.1 * epoch, probe=1.9 - 0.1 * epoch, probe_se=0.01,
                val=2.1 - 0.1 * epoch, val_se=0.01, lr=1e-3, wall=1.0, grad=1.0, wraps=0.2 * (epoch + 1))  # fmt: skip
     return replace(fine, **changes)
 
 
 def table(**changes):
     """Five fine epochs, the last of them changed."""
-    return Table([*(row(number) for number in range(4)), row(4, **changes)], planned=1.0)
+    return TrainingTable([*(row(number) for number in range(4)), row(4, **changes)], planned=1.0)
 
 
 def test_fine_epochs_are_healthy():
-    found = memorization.judge(table(), Overlap(10, 0, 0, 0))
+    found = memorization.judge_training(table(), Overlap(10, 0, 0, 0))
     assert (found.verdict, found.flags, found.skipped, found.exit_code) == ("healthy", (), (), 0)
 
 
-@pytest.mark.parametrize("column", memorization.COLUMNS)
+@pytest.mark.parametrize("column", memorization.REQUIRED_COLUMNS)
 def test_a_missing_column_is_never_healthy(column):
-    found = memorization.judge(table(**{column: None}))
-    assert found.verdict == "inconclusive" and found.missing == (memorization.COLUMNS[column],)
+    found = memorization.judge_training(table(**{column: None}))
+    assert found.verdict == "inconclusive" and found.missing == (memorization.REQUIRED_COLUMNS[column],)
     assert found.exit_code == 3
-    assert memorization.judge(table(**{column: None}), Overlap(10, 1, 1, 0)).verdict == "leak_confirmed"
-    assert memorization.judge(Table([])).verdict == "inconclusive"
+    assert memorization.judge_training(table(**{column: None}), Overlap(10, 1, 1, 0)).verdict == "leak_confirmed"
+    assert memorization.judge_training(TrainingTable([])).verdict == "inconclusive"
 
 
 @pytest.mark.parametrize("changes, verdict, sign", [
@@ -110,7 +110,7 @@ def test_a_missing_column_is_never_healthy(column):
     ({"wraps": 1.2}, "healthy", "F7"),
 ])  # fmt: skip
 def test_signs_one_by_one(changes, verdict, sign):
-    found = memorization.judge(table(**changes))
+    found = memorization.judge_training(table(**changes))
     assert found.verdict == verdict
     assert {flag.name for flag in found.flags} == ({sign} if sign else set()) | (
         {"F2"} if sign == "F1" and changes["val"] < 1.6 else set()
@@ -118,23 +118,28 @@ def test_signs_one_by_one(changes, verdict, sign):
 
 
 def test_a_loss_that_stands_still_or_no_gradient_is_no_training():
-    still = Table([row(number, running=1.0) for number in range(4)], planned=1.0)
-    assert memorization.judge(still).verdict == "invalid_training"
-    assert memorization.judge(Table([row(number, grad=0.0) for number in range(4)])).verdict == "invalid_training"
+    still = TrainingTable([row(number, running=1.0) for number in range(4)], planned=1.0)
+    assert memorization.judge_training(still).verdict == "invalid_training"
+    assert (
+        memorization.judge_training(TrainingTable([row(number, grad=0.0) for number in range(4)])).verdict
+        == "invalid_training"
+    )
 
 
 def test_rows_that_were_easier_from_the_beginning_are_no_leak():
     rows = [row(number, val=1.6 - 0.1 * number) for number in range(5)]
-    assert memorization.judge(Table(rows, 1.0)).verdict == "leak_suspected"
+    assert memorization.judge_training(TrainingTable(rows, 1.0)).verdict == "leak_suspected"
     before = row(-1, probe=2.2, val=1.8)
-    found = memorization.judge(Table(rows, 1.0, before))
+    found = memorization.judge_training(TrainingTable(rows, 1.0, before))
     assert found.verdict == "lag_only" and "easier" in found.notes[0]
 
 
 def test_where_passes_begin():
     rows = [row(number, wraps=(number + 1) * 16.384 / 74.287) for number in range(10)]
-    assert memorization.boundaries(rows) == pytest.approx([4.5341, 9.0682], abs=1e-3)
-    assert memorization.boundaries([row(0, wraps=1.0), row(1, wraps=2.0)]) == [1.0], "a pass that ends is no new one"
+    assert memorization.epoch_boundaries(rows) == pytest.approx([4.5341, 9.0682], abs=1e-3)
+    assert memorization.epoch_boundaries([row(0, wraps=1.0), row(1, wraps=2.0)]) == [1.0], (
+        "a pass that ends is no new one"
+    )
 
 
 def test_a_resumed_run_counts_its_later_lines(tmp_path):
@@ -145,7 +150,7 @@ def test_a_resumed_run_counts_its_later_lines(tmp_path):
             {"step": step, "valid_loss": 1.0 * len(lines)},
         ]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    read = training_table.read(tmp_path)
+    read = training_table.read_training_table(tmp_path)
     assert [(one.step, one.val) for one in read.rows] == [(10, 5.0), (20, 7.0), (30, 9.0)]
     assert read.before.val == 9.0
 
@@ -162,16 +167,16 @@ def test_rows_in_common(tmp_path):
              {"messages": [{"role": "user", "content": "said"}, {"role": "x", "content": "Meant"}]}]  # fmt: skip
     val = [{"id": "1", "text": "ߊߓߋ"}, {"id": "9", "text": "ߊߓߋ"}, {"id": "8", "text": f"{long}, two"},
            {"id": "7", "text": f"{words} y"}, {"id": "6", "text": "nothing of it"}]  # fmt: skip
-    found = overlap.between(write(tmp_path / "t", train), write(tmp_path / "v", val))
+    found = overlap.find_overlap(write(tmp_path / "t", train), write(tmp_path / "v", val))
     assert (found.validation, found.rows, found.near, found.example) == (5, 1, 2, "'1'")
     assert found.texts >= 1
     assert found.audios == 0
     heard = [{"id": "a", "audio_id": "x", "text": "ߞߊ"}, {"id": "b", "audio_id": None, "text": "ߟߊ"}]
     again = [{"id": "c", "audio_id": "x", "text": "ߡߊ"}, {"id": "d", "audio_id": None, "text": "ߣߊ"}]
-    found = overlap.between(write(tmp_path / "t", heard), write(tmp_path / "v", again))
+    found = overlap.find_overlap(write(tmp_path / "t", heard), write(tmp_path / "v", again))
     assert (found.rows, found.texts, found.near, found.audios) == (0, 0, 0, 1)
-    assert memorization.judge(table(), found).verdict == "leak_suspected"
+    assert memorization.judge_training(table(), found).verdict == "leak_suspected"
     chat = write(tmp_path / "c", train[3:])
-    assert overlap.between(chat, chat).rows == 1
+    assert overlap.find_overlap(chat, chat).rows == 1
     with pytest.raises(CorpusError, match="v:2: no row"):
-        overlap.between(chat, write(tmp_path / "v", [train[0], {"number": 1}]))
+        overlap.find_overlap(chat, write(tmp_path / "v", [train[0], {"number": 1}]))

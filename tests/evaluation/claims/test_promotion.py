@@ -99,7 +99,7 @@ def claim(root: Path, **changes) -> Path:
 
 
 def failing(path: Path) -> set[str]:
-    found = promotion.judge(path, lambda name: path.parent / name)
+    found = promotion.judge_claim(path, lambda name: path.parent / name)
     return {one.name for one in found.criteria if not one.holds}
 
 
@@ -219,14 +219,14 @@ def repaired(folder: Path, count: int = 320, *, worse: int = 0, evidence: str = 
         case = Case(place, f"r{place}", heard, wanted, (), partition, "nko", evidence)
         mine = Proposal(text, accepted=accepted is None or place < accepted)
         other = {"heard": Proposal(heard), "better": Proposal(wanted), None: None}[base]
-        rows.append(judge.judged(case, mine, other))
+        rows.append(judge.judge_proposal(case, mine, other))
     planted_runs.write_jsonl(folder / "predictions.jsonl", rows)
     return folder
 
 
 def test_a_sound_evaluation_holds_every_criterion(tmp_path):
-    found, figures = repair_evidence.criteria(repaired(tmp_path / "e"))
-    assert [name for name, holds, _ in found if holds] == list(repair_evidence.NAMES)
+    found, figures = repair_evidence.judge_repair(repaired(tmp_path / "e"))
+    assert [name for name, holds, _ in found if holds] == list(repair_evidence.CRITERIA)
     assert figures["worse_upper95"] == pytest.approx(1 - 0.05 ** (1 / 320))
 
 
@@ -242,7 +242,7 @@ def test_a_sound_evaluation_holds_every_criterion(tmp_path):
     ({"base": None}, {"base"}),
 ])  # fmt: skip
 def test_unsound_evaluations(tmp_path, options, criteria):
-    found, _ = repair_evidence.criteria(repaired(tmp_path / "e", **options))
+    found, _ = repair_evidence.judge_repair(repaired(tmp_path / "e", **options))
     assert {name for name, holds, _ in found if not holds} == criteria
 
 
@@ -251,14 +251,14 @@ def test_counts_that_are_not_of_the_texts_carry_nothing(tmp_path):
     rows = planted_runs.read_jsonl(folder / "predictions.jsonl")
     rows[5]["edits_after"]["codepoint"] = 0
     planted_runs.write_jsonl(folder / "predictions.jsonl", rows)
-    found, _ = repair_evidence.criteria(folder)
+    found, _ = repair_evidence.judge_repair(folder)
     assert not any(holds for _, holds, _ in found) and "line 6: 'edits_after'" in found[0][2]
 
 
 def test_smoke_evidence_is_refused_first(tmp_path, capsys):
     """The published smoke rows: two accepted, none worse."""
-    read = cases.read(FIXTURES / "smoke.jsonl")
-    rows = [judge.judged(case, Proposal(case.fields["proposal"])) for case in read.cases]
+    read = cases.read_cases(FIXTURES / "smoke.jsonl")
+    rows = [judge.judge_proposal(case, Proposal(case.fields["proposal"])) for case in read.cases]
     (tmp_path / "e").mkdir()
     planted_runs.write_jsonl(tmp_path / "e" / "predictions.jsonl", rows)
     path = tmp_path / "agp_cer.json"
@@ -266,7 +266,7 @@ def test_smoke_evidence_is_refused_first(tmp_path, capsys):
     planted_runs.write_json(path, said)
     assert main(["promote", "--claim", str(path)]) == 3
     assert "not promoted: evidence_class=smoke, accepted 2 < 299" in capsys.readouterr().out
-    assert summary.summarise(rows)["worse"] == 0
+    assert summary.summarize_rows(rows)["worse"] == 0
 
 
 def test_what_is_no_claim(tmp_path, capsys):

@@ -16,7 +16,7 @@ from thunder.errors import ModelError
 from thunder.evaluation import cases
 from thunder.evaluation.decoding import greedy
 from thunder.evaluation.decoding.model_engine import ModelEngine, stop_tokens
-from thunder.evaluation.decoding.scoring import log_probabilities
+from thunder.evaluation.decoding.scoring import score_answers
 from thunder.lora import adapter_files, adapters, base_model, tokenized_rows
 from thunder.lora.lora_settings import LoraSettings
 from thunder.text.chat import correction_messages
@@ -36,7 +36,7 @@ def loaded(tiny_model):
 def some_cases(tmp_path_factory):
     """Prompts from far below to far above the sliding window of 16 tokens."""
     path = write_rows(tmp_path_factory.mktemp("rows") / "r.jsonl", make_rows(COUNT, seed=5, longest=11))
-    return [cases.of_row(row, place) for place, row in enumerate(chat_rows.read(path).rows)]
+    return [cases.case_from_row(row, place) for place, row in enumerate(chat_rows.read(path).rows)]
 
 
 def one_by_one(loaded, case):
@@ -89,7 +89,7 @@ def test_gemma3n_many_rows_at_once_and_what_it_is_sure_of(tiny_gemma3n, some_cas
         for token, row in generate_step(mx.array(prompt), shipped[0], max_tokens=24)
     ]  # past the sliding window of 12
     answers = [[token for token, _ in steps]]
-    [found] = log_probabilities(engine.prefix, [prompt], answers, engine.prefix.covers([prompt]), 1)
+    [found] = score_answers(engine.prefix, [prompt], answers, engine.prefix.covers([prompt]), 1)
     assert found == pytest.approx(sum(logprob for _, logprob in steps), rel=1e-5)
 
 
@@ -101,7 +101,7 @@ def test_the_shipped_model_on_rows_of_all_lengths(batch_size):
     tokenizer = tokenized_rows.load_tokenizer(base)
     shipped = base_model.load(base), tokenizer, stop_tokens(tokenizer, base_model.read_config(base))
     texts = [" ".join(row["messages"][1]["content"] for row in make_rows(1 + n % 7, seed=n)) for n in range(24)]
-    some = [cases.of_row(chat_rows.Row(tuple(correction_messages(text, text)), "f:1", str(n)), n) for n, text in
+    some = [cases.case_from_row(chat_rows.Row(tuple(correction_messages(text, text)), "f:1", str(n)), n) for n, text in
             enumerate(texts)]  # fmt: skip
     got = [proposal.text for proposal in ModelEngine(*shipped, batch_size=batch_size).propose(some)]
     assert got == [one_by_one(shipped, case)[0] for case in some]
@@ -126,13 +126,13 @@ def test_an_answer_ends_at_its_limit_or_at_a_stop(loaded, some_cases):
 
 def test_pads_only_are_seen(loaded, some_cases, monkeypatch):
     engine = ModelEngine(*loaded)
-    monkeypatch.setattr(greedy, "answers", lambda *_: [a_pad()])
+    monkeypatch.setattr(greedy, "decode_greedily", lambda *_: [a_pad()])
     [proposal] = engine.propose(some_cases[:1])
     assert proposal.special_only and proposal.text == "" and not proposal.finished
 
 
 def a_pad():
-    answer = greedy.Answer()
+    answer = greedy.DecodedAnswer()
     answer.add(0, -0.5, "length")
     return answer
 
@@ -288,4 +288,4 @@ def test_a_warm_engine_has_read_what_all_prompts_begin_with(loaded, some_cases):
 
 
 def case_of(text):
-    return cases.of_row(chat_rows.Row(tuple(correction_messages(text, text)), "f:1", "r"), 0)
+    return cases.case_from_row(chat_rows.Row(tuple(correction_messages(text, text)), "f:1", "r"), 0)

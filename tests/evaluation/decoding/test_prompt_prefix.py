@@ -11,9 +11,9 @@ from mlx_lm.models.cache import make_prompt_cache
 from random_models import KINDS, VOCABULARY, random_model
 
 from thunder.evaluation.decoding import greedy
-from thunder.evaluation.decoding.prompt_prefix import LONGEST, SHORTEST, PromptPrefix, best
-from thunder.evaluation.decoding.scoring import Scored, log_probabilities
-from thunder.evaluation.engines import nothing
+from thunder.evaluation.decoding.prompt_prefix import LONGEST_PREFIX, SHORTEST_PREFIX, PromptPrefix, best_prefix
+from thunder.evaluation.decoding.scoring import ScoredAnswers, score_answers
+from thunder.evaluation.engines import ignore_progress
 
 pytestmark = pytest.mark.expensive
 
@@ -71,8 +71,8 @@ def check(model, prefix, prompts, batch_size=3, draft=lambda place, answer: []):
     drafts = [[*draft(place, tokens), 1] for place, (tokens, _, _) in enumerate(wanted)]
     covered, count = prefix.covers(prompts), len(prompts)
     told = []
-    asked = greedy.Asked(prompts, covered, [LIMIT] * count, [place // 2 for place in range(count)], drafts)
-    got = greedy.answers(prefix, asked, STOPS, batch_size, told.append)
+    asked = greedy.DecodeRequest(prompts, covered, [LIMIT] * count, [place // 2 for place in range(count)], drafts)
+    got = greedy.decode_greedily(prefix, asked, STOPS, batch_size, told.append)
     assert sum(told) == (count + 1) // 2
     for answer, (found, logprobs, stopped) in zip(got, wanted, strict=True):
         assert (answer.tokens, answer.stopped) == (found, stopped)
@@ -99,7 +99,7 @@ def test_drafts_do_not_change_answers(model, name, draft):
 @pytest.mark.parametrize("prompts", PROMPTS)
 def test_answers_are_those_of_one_prompt_at_a_time(model, prompts):
     prefix = PromptPrefix(model)
-    if prefix.forks and (beginning := best(PROMPTS[prompts])):
+    if prefix.forks and (beginning := best_prefix(PROMPTS[prompts])):
         prefix.keep(beginning)
     check(model, prefix, PROMPTS[prompts])
 
@@ -111,7 +111,7 @@ def test_what_is_kept_serves_all_later_calls_and_stays_as_it_is(model):
     before = [np.array(each) for cache in prefix._caches for each in (cache.keys, cache.values)]
     for name in ("all begin alike", "one", "some begin otherwise", "begin alike for less than a window"):
         check(model, prefix, PROMPTS[name], batch_size=2)
-    Scored(prefix, [SHARED + [5]], [[6, 7]], prefix.covers([SHARED + [5]])).others([0], [[6, 8]], 4)
+    ScoredAnswers(prefix, [SHARED + [5]], [[6, 7]], prefix.covers([SHARED + [5]])).others([0], [[6, 8]], 4)
     assert prefix.tokens == (SHARED if prefix.forks else [])
     after = [np.array(each) for cache in prefix._caches for each in (cache.keys, cache.values)]
     assert all(np.array_equal(old, new) for old, new in zip(before, after, strict=True))
@@ -145,7 +145,7 @@ def test_probabilities_are_those_of_a_pass_for_each(model, name, own, others, wa
     if prefix.forks:
         prefix.keep(SHARED)
     own = own[: len(prompts)]
-    scored = Scored(prefix, prompts, own, prefix.covers(prompts))
+    scored = ScoredAnswers(prefix, prompts, own, prefix.covers(prompts))
     np.testing.assert_allclose(
         scored.totals, [alone(model, *each) for each in zip(prompts, own, strict=True)], atol=1e-5
     )
@@ -154,7 +154,7 @@ def test_probabilities_are_those_of_a_pass_for_each(model, name, own, others, wa
     found = scored.others(rows, answers, 2)
     wanted = [alone(model, prompts[row], answer) for row, answer in zip(rows, answers, strict=True)]
     np.testing.assert_allclose(found, wanted, atol=1e-5)
-    in_batches = log_probabilities(prefix, prompts, own, prefix.covers(prompts), 2)
+    in_batches = score_answers(prefix, prompts, own, prefix.covers(prompts), 2)
     np.testing.assert_allclose(in_batches, scored.totals, atol=1e-5)
 
 
@@ -165,9 +165,9 @@ def saving(prompts, beginning):
 @settings(max_examples=200)
 @given(st.lists(st.lists(st.integers(1, 2), min_size=1, max_size=9), min_size=1, max_size=9))
 def test_the_beginning_that_saves_most_is_found(prompts):
-    every = {tuple(prompt[:length]) for prompt in prompts for length in range(SHORTEST, len(prompt) + 1)}
+    every = {tuple(prompt[:length]) for prompt in prompts for length in range(SHORTEST_PREFIX, len(prompt) + 1)}
     most = max((saving(prompts, list(each)) for each in every), default=0)
-    found = best(prompts)
+    found = best_prefix(prompts)
     assert (saving(prompts, found) if found else 0) == most
 
 
@@ -179,7 +179,7 @@ def test_a_token_is_left_of_each_prompt(prompts):
     for prompt, covered in zip(prompts, prefix.covers(prompts), strict=True):
         assert covered <= min(len(prompt) - 1, len(prefix.tokens))
         assert prompt[:covered] == prefix.tokens[:covered]
-        assert covered == 0 or covered >= SHORTEST
+        assert covered == 0 or covered >= SHORTEST_PREFIX
 
 
 LLAMA = random_model("llama")
@@ -195,7 +195,7 @@ def test_a_pass_of_its_own_has_to_be_worth_it():
 
 def test_no_more_is_kept_than_is_read_in_one_pass():
     prompts = [[*range(1, 300)] * 8 + [end] for end in (1, 2)]
-    assert best(prompts) == prompts[0][:LONGEST]
+    assert best_prefix(prompts) == prompts[0][:LONGEST_PREFIX]
 
 
 def test_models_whose_caches_cannot_be_forked_go_without_by_name():
@@ -231,10 +231,10 @@ def test_memory_does_not_grow():
     for turn in range(30):
         start = SHARED if turn % 3 else OTHER
         prompts = [start + tokens(3 + turn % 5, 10 * turn + seed) for seed in range(3)]
-        asked = greedy.Asked(prompts, prefix.covers(prompts), [3] * 3, [0, 1, 2], [[4, 1], [2, 1], [5, 6, 1]])
-        greedy.answers(prefix, asked, STOPS, 3, nothing)
+        asked = greedy.DecodeRequest(prompts, prefix.covers(prompts), [3] * 3, [0, 1, 2], [[4, 1], [2, 1], [5, 6, 1]])
+        greedy.decode_greedily(prefix, asked, STOPS, 3, ignore_progress)
         own = [[5, 6], [7], [8, 9, 10]]
-        Scored(prefix, prompts, own, prefix.covers(prompts)).others([0, 1], [[5], [7, 8]], 2)
+        ScoredAnswers(prefix, prompts, own, prefix.covers(prompts)).others([0, 1], [[5], [7, 8]], 2)
         mx.synchronize()
         sizes.append(mx.get_active_memory())
     assert max(sizes[15:]) <= max(sizes[:15])

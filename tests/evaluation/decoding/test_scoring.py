@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thunder.evaluation import cases
-from thunder.evaluation.decoding import changes
+from thunder.evaluation.decoding import word_changes
 from thunder.evaluation.decoding.model_engine import ModelEngine, stop_tokens
 from thunder.evaluation.decoding.prompt_prefix import PromptPrefix
-from thunder.evaluation.decoding.scoring import batches as made_of
-from thunder.evaluation.decoding.scoring import log_probabilities
+from thunder.evaluation.decoding.scoring import bucket_by_length as made_of
+from thunder.evaluation.decoding.scoring import score_answers
 from thunder.lora import base_model, tokenized_rows
 from thunder.text.distance import edit_distance
 
@@ -39,7 +39,7 @@ def test_equal_to_one_token_after_another(loaded):
     net, _, _ = loaded
     prompts, answers = [[2, 5, 9, 11], [2, 7], [2, 5, 5, 5, 5, 5]], [[12, 13, 1], [30, 1], [14]]
     prefix = PromptPrefix(net)
-    found = log_probabilities(prefix, prompts, answers, prefix.covers(prompts), batch_size=2)
+    found = score_answers(prefix, prompts, answers, prefix.covers(prompts), batch_size=2)
     for got, prompt, answer in zip(found, prompts, answers, strict=True):
         assert got == pytest.approx(one_by_one(net, prompt, answer), abs=1e-4)
 
@@ -52,7 +52,7 @@ def proposals(loaded, rows, margin, chunk_words=0, **how):
 
 @pytest.fixture
 def rows(tmp_path):
-    return cases.read(write_rows(tmp_path / "rows.jsonl", make_rows(12, seed=7)), 0).cases
+    return cases.read_cases(write_rows(tmp_path / "rows.jsonl", make_rows(12, seed=7)), 0).cases
 
 
 @pytest.mark.parametrize("chunk_words", [0, 2])
@@ -76,22 +76,22 @@ def test_only_small_changes_are_made_on_request(loaded, rows):
         words = row.input.split()
         wanted = [
             change
-            for change in changes.between(row.input, every.text)
+            for change in word_changes.find_changes(row.input, every.text)
             if edit_distance(" ".join(words[change.start : change.end]), " ".join(change.words)) <= 3
         ]
-        assert few.text == changes.applied(row.input, wanted, range(len(wanted)))
+        assert few.text == word_changes.apply_changes(row.input, wanted, range(len(wanted)))
 
 
 @pytest.mark.parametrize("chunk_words", [0, 2])
 def test_a_margin_out_of_reach_leaves_every_text_alone(loaded, tmp_path, chunk_words):
-    rows = cases.read(write_rows(tmp_path / "rows.jsonl", make_rows(6, seed=5)), 0).cases
+    rows = cases.read_cases(write_rows(tmp_path / "rows.jsonl", make_rows(6, seed=5)), 0).cases
     inputs = [row.input for row in rows]
     assert [each.text for each in proposals(loaded, rows, 1e9, chunk_words)] == inputs
     assert [each.text for each in proposals(loaded, rows, None, chunk_words)] != inputs
 
 
 def test_a_margin_that_all_pass_keeps_answers_that_came_to_an_end(loaded, tmp_path):
-    rows = cases.read(write_rows(tmp_path / "rows.jsonl", make_rows(12, seed=6)), 0).cases
+    rows = cases.read_cases(write_rows(tmp_path / "rows.jsonl", make_rows(12, seed=6)), 0).cases
     plain, kept = proposals(loaded, rows, None), proposals(loaded, rows, -1e9)
     for row, before, after in zip(rows, plain, kept, strict=True):
         assert after.text == (before.text if before.finished else row.input)
@@ -99,7 +99,7 @@ def test_a_margin_that_all_pass_keeps_answers_that_came_to_an_end(loaded, tmp_pa
 
 def test_proposals_say_how_much_likelier_they_are(loaded, tmp_path):
     net, tokenizer, config = loaded
-    rows = cases.read(write_rows(tmp_path / "rows.jsonl", make_rows(10, seed=7)), 0).cases
+    rows = cases.read_cases(write_rows(tmp_path / "rows.jsonl", make_rows(10, seed=7)), 0).cases
     engine = ModelEngine(net, tokenizer, stop_tokens(tokenizer, config), 4, margins=True)
     told, plain = list(engine.propose(rows)), proposals(loaded, rows, None)
     assert [each.text for each in told] == [each.text for each in plain]
@@ -116,7 +116,7 @@ def test_proposals_say_how_much_likelier_they_are(loaded, tmp_path):
 
 def test_the_margin_of_pieces_is_that_of_all_of_them(loaded, tmp_path):
     net, tokenizer, config = loaded
-    rows = cases.read(write_rows(tmp_path / "rows.jsonl", make_rows(6, seed=7)), 0).cases
+    rows = cases.read_cases(write_rows(tmp_path / "rows.jsonl", make_rows(6, seed=7)), 0).cases
     # answers of a random model seldom come to an end by themselves
     stops = stop_tokens(tokenizer, config) | set(range(3, 320, 4))
     told = list(ModelEngine(net, tokenizer, stops, 4, 2, margins=True).propose(rows))

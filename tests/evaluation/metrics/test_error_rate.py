@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from thunder.evaluation.metrics.error_rate import scored, summarise
+from thunder.evaluation.metrics.error_rate import score_prediction, summarize_predictions
 
 
 def row(asr="", before="", after="", reference=""):
@@ -15,7 +15,11 @@ def row(asr="", before="", after="", reference=""):
 
 
 def counted(**texts):
-    return {key: value for key, value in scored(row(**texts)).items() if key.startswith(("edits", "reference_chars"))}
+    return {
+        key: value
+        for key, value in score_prediction(row(**texts)).items()
+        if key.startswith(("edits", "reference_chars"))
+    }
 
 
 def test_edits_of_each_text_against_the_reference():
@@ -33,17 +37,17 @@ def test_space_around_a_text_is_not_counted(reference, answer):
 
 def test_space_inside_counts_and_the_row_keeps_its_texts():
     texts = row(asr="a  b ", before="ab", after="a b", reference=" a b")
-    got = scored(texts)
+    got = score_prediction(texts)
     assert (got["edits_asr"], got["edits_before"], got["edits_after"]) == (1, 1, 0)
     assert {key: got[key] for key in texts} == texts
 
 
 def test_the_summary_adds_up_before_it_divides():
     rows = [
-        scored(row(asr="ax", before="ab", after="ab", reference="ab")),
-        scored(row(asr="", before="abc", after="abcdx", reference="abcdef ")),
+        score_prediction(row(asr="ax", before="ab", after="ab", reference="ab")),
+        score_prediction(row(asr="", before="abc", after="abcdx", reference="abcdef ")),
     ]
-    assert summarise(rows) == {
+    assert summarize_predictions(rows) == {
         "rows": 2, "reference_chars": 8, "cer_asr": 7 / 8, "cer_before": 3 / 8, "cer_after": 2 / 8,
         "improved": 1, "unchanged": 1, "worse": 0, "exact_before": 1, "exact_after": 1,
     }  # fmt: skip

@@ -29,12 +29,12 @@ TEXT = "ߊ߬ ߞߊ߬ ߕߊ߯ ߛߏ ߡߐ߱ ߓߘߊ߫ ߣߊ߬ ߟߊ߫ ߦߋ߫"
     ],
 )
 def test_flags(proposal, names):
-    assert proposal_flags.of(proposal, TEXT) == names
+    assert proposal_flags.find_flags(proposal, TEXT) == names
 
 
 def test_a_loop_that_stood_in_the_input_is_not_the_engine_s():
     looped = "ߊ ߞߊ߬ߞߊ߬ߞߊ߬ߞߊ߬ߞߊ߬"
-    assert proposal_flags.of(Proposal(looped), looped) == []
+    assert proposal_flags.find_flags(Proposal(looped), looped) == []
 
 
 @pytest.mark.parametrize("text, loops", [
@@ -42,8 +42,8 @@ def test_a_loop_that_stood_in_the_input_is_not_the_engine_s():
     ("sanunaminaalaminaalaminaalaminaalaminaala", True), ("", False), ("x\n" * 4, True),
 ])  # fmt: skip
 def test_loops(text, loops):
-    assert proposal_flags.loops(text) is loops
+    assert proposal_flags.has_loop(text) is loops
 
 
 def test_long_text_is_searched_in_no_time():
-    assert proposal_flags.loops("".join(chr(0x4E00 + n) for n in range(20_000))) is False
+    assert proposal_flags.has_loop("".join(chr(0x4E00 + n) for n in range(20_000))) is False

@@ -9,14 +9,14 @@ import pytest
 from conftest import REPOSITORY
 
 from thunder.evaluation import cases
-from thunder.evaluation.engines import FromFile, Identity, Oracle, Proposal
+from thunder.evaluation.engines import FileEngine, IdentityEngine, OracleEngine, Proposal
 from thunder.evaluation.metrics import summary
-from thunder.evaluation.metrics.judge import judged
-from thunder.evaluation.metrics.summary import Drawing
+from thunder.evaluation.metrics.judge import judge_proposal
+from thunder.evaluation.metrics.summary import BootstrapSettings
 from thunder.text.normalize import normalize_text
 
 FIXTURES = REPOSITORY / "tests" / "fixtures"
-DRAWING = Drawing(seed=1, resamples=200)
+DRAWING = BootstrapSettings(seed=1, resamples=200)
 
 
 def distance(one, other):
@@ -30,9 +30,9 @@ def distance(one, other):
 
 
 def evaluated(path, engine=None):
-    read = cases.read(path)
-    engine = engine or FromFile(path, read.all_ids)
-    return [judged(case, mine) for case, mine in zip(read.cases, engine.propose(read.cases), strict=True)]
+    read = cases.read_cases(path)
+    engine = engine or FileEngine(path, read.all_ids)
+    return [judge_proposal(case, mine) for case, mine in zip(read.cases, engine.propose(read.cases), strict=True)]
 
 
 @pytest.mark.parametrize("name, chars, before, after, improved, neutral, bound", [
@@ -40,12 +40,12 @@ def evaluated(path, engine=None):
 ])  # fmt: skip
 def test_published_bridge_runs(name, chars, before, after, improved, neutral, bound):
     path = FIXTURES / f"{name}.jsonl"
-    got = summary.summarise(evaluated(path), DRAWING)
+    got = summary.summarize_rows(evaluated(path), DRAWING)
     assert (got["edits_before"], got["edits_after"], got["reference_chars"]) == (before, after, chars)
     assert got["cer_before"] == before / chars and got["cer_after"] == after / chars
     assert (got["improved"], got["neutral"], got["worse"]) == (improved, neutral, 0)
     assert got["worse_upper95"] == pytest.approx(bound, abs=5e-5)
-    rows = [case.fields for case in cases.read(path).cases]
+    rows = [case.fields for case in cases.read_cases(path).cases]
     assert sum(distance(row["asr_text"], row["reference_text"]) for row in rows) == before
     final = [row["proposal"] if row.get("accepted", True) else row["asr_text"] for row in rows]
     assert sum(map(distance, final, (row["reference_text"] for row in rows))) == after
@@ -55,7 +55,7 @@ def test_published_bridge_runs(name, chars, before, after, improved, neutral, bo
 
 
 def test_groups_add_up_to_the_whole():
-    got = summary.summarise(evaluated(FIXTURES / "real.jsonl"), DRAWING)
+    got = summary.summarize_rows(evaluated(FIXTURES / "real.jsonl"), DRAWING)
     assert list(got["by"]["partition"]) == ["stable", "boundary", "uncertain", "novelty"]
     assert list(got["by"]["length"]) == ["over 50 to 100"]
     for groups in got["by"].values():
@@ -65,10 +65,10 @@ def test_groups_add_up_to_the_whole():
 
 
 def test_identity_and_oracle():
-    same = summary.summarise(evaluated(FIXTURES / "synthetic.jsonl", Identity()), DRAWING)
+    same = summary.summarize_rows(evaluated(FIXTURES / "synthetic.jsonl", IdentityEngine()), DRAWING)
     assert (same["neutral"], same["changed"], same["cer_change"]) == (8, 0, 0.0)
     assert same["cer_change_interval95"] == (0.0, 0.0) and same["worse_upper95_of_changed"] == 1.0
-    best = summary.summarise(evaluated(FIXTURES / "synthetic.jsonl", Oracle()), DRAWING)
+    best = summary.summarize_rows(evaluated(FIXTURES / "synthetic.jsonl", OracleEngine()), DRAWING)
     assert (best["improved"], best["exact_before"], best["exact_after"], best["cer_after"]) == (8, 0, 8, 0.0)
 
 
@@ -87,8 +87,8 @@ def test_rates_against_jiwer():
     some = [
         cases.Case(n, str(n), text, wanted, ()) for n, (text, wanted) in enumerate(zip(inputs, references, strict=True))
     ]
-    rows = [judged(case, Proposal(text)) for case, text in zip(some, proposals, strict=True)]
-    got = summary.summarise(rows, DRAWING)
+    rows = [judge_proposal(case, Proposal(text)) for case, text in zip(some, proposals, strict=True)]
+    got = summary.summarize_rows(rows, DRAWING)
     for when, said in (("before", inputs), ("after", proposals)):
         assert got[f"cer_{when}"] == pytest.approx(jiwer.cer(references, said))
         assert got[f"wer_{when}"] == pytest.approx(jiwer.wer(references, said))
@@ -99,12 +99,12 @@ def test_rates_against_jiwer():
 
 def row(text, proposal, reference, base=None, **more):
     case = cases.Case(0, "x", text, reference, (), **more)
-    return judged(case, Proposal(proposal), Proposal(base) if base is not None else None)
+    return judge_proposal(case, Proposal(proposal), Proposal(base) if base is not None else None)
 
 
 def test_units_differ_as_they_should():
     """A lost tone is one code point, one cluster, and nothing where tones are taken away."""
-    got = summary.summarise([row("ߞߊ ߡߌ", "ߞߊ߬ ߡߌ", "ߞߊ߬ ߡߌ")], DRAWING)
+    got = summary.summarize_rows([row("ߞߊ ߡߌ", "ߞߊ߬ ߡߌ", "ߞߊ߬ ߡߌ")], DRAWING)
     assert (got["cer_before"], got["cer_before_grapheme"], got["cer_before_toneless"], got["wer_before"]) == (
         1 / 6, 1 / 5, 0.0, 1 / 2)  # fmt: skip
     assert got["cer_after"] == got["cer_after_grapheme"] == got["cer_after_toneless"] == 0.0
@@ -116,15 +116,15 @@ def test_the_order_of_marks_is_no_edit():
 
 
 def test_empty_references_stand_apart():
-    got = summary.summarise([row("ab", "a", "ab"), row("abc", "abcd", " ")], DRAWING)
+    got = summary.summarize_rows([row("ab", "a", "ab"), row("abc", "abcd", " ")], DRAWING)
     assert (got["rows"], got["edits_after"], got["worse"]) == (1, 1, 1)
     assert got["empty_reference"] == {"rows": 1, "insertions_before": 3, "insertions_after": 4}
-    alone = summary.summarise([row("abc", "", "")], DRAWING)
+    alone = summary.summarize_rows([row("abc", "", "")], DRAWING)
     assert (alone["rows"], alone["cer_change"], alone["cer_change_interval95"]) == (0, None, None)
 
 
 def test_base_beside_adapter():
-    got = summary.summarise([row("axx", "abx", "abc", base="axxx"), row("abd", "abc", "abc", base="abc")], DRAWING)
+    got = summary.summarize_rows([row("axx", "abx", "abc", base="axxx"), row("abd", "abc", "abc", base="abc")], DRAWING)
     assert (got["improved"], got["base"]["improved"], got["base"]["worse"]) == (2, 1, 1)
     assert (got["base"]["edits_before"], got["base"]["edits_after"]) == (3, 3)
     over = got["adapter_over_base"]
@@ -132,7 +132,7 @@ def test_base_beside_adapter():
 
 
 def test_flags_are_counted_by_name():
-    got = summary.summarise([row("abc", "", "abc"), row("abc", "abc", "abc"), row("abc", "<pad>", "abc")], DRAWING)
+    got = summary.summarize_rows([row("abc", "", "abc"), row("abc", "abc", "abc"), row("abc", "<pad>", "abc")], DRAWING)
     assert (got["flags"]["empty"], got["flags"]["pad_only"], got["flags"]["loop"]) == (1, 1, 0)
 
 
@@ -140,4 +140,4 @@ def test_flags_are_counted_by_name():
     (1, "to 20"), (20, "to 20"), (21, "over 20 to 50"), (200, "over 100 to 200"), (201, "over 200"),
 ])  # fmt: skip
 def test_length_bins(chars, name):
-    assert summary.length_of(row("a", "a", "a" * chars)) == name
+    assert summary.length_group(row("a", "a", "a" * chars)) == name

@@ -10,22 +10,24 @@ from pages import read_page, rendered
 
 from thunder.errors import ArtifactError
 from thunder.evaluation import cases, evaluate
-from thunder.evaluation.engines import FromFile, Identity, Proposal
+from thunder.evaluation.engines import FileEngine, IdentityEngine, Proposal
 from thunder.evaluation.evaluation_settings import EvalSettings
 from thunder.evaluation.metrics import summary
-from thunder.evaluation.metrics.judge import judged
-from thunder.evaluation.metrics.summary import Drawing
+from thunder.evaluation.metrics.judge import judge_proposal
+from thunder.evaluation.metrics.summary import BootstrapSettings
 from thunder.report.pages import evaluation_page
 from thunder.report.run_files import Folder
 
 
 def row(text, proposal, reference, row_id="r", **more):
-    case = cases.Case(0, row_id, text, reference, (), script=cases.script_of(reference))
-    return judged(case, Proposal(proposal, **more), Proposal(text))
+    case = cases.Case(0, row_id, text, reference, (), script=cases.script_of_letters(reference))
+    return judge_proposal(case, Proposal(proposal, **more), Proposal(text))
 
 
 def page(rows):
-    results = summary.summarise(rows, Drawing(resamples=100)) | {"ground": {"engine": "x", "rows_sha256": "f" * 64}}
+    results = summary.summarize_rows(rows, BootstrapSettings(resamples=100)) | {
+        "ground": {"engine": "x", "rows_sha256": "f" * 64}
+    }
     return read_page(rendered(evaluation_page.page(rows, results)))
 
 
@@ -52,7 +54,7 @@ def test_a_refused_proposal_is_named_so_and_not_counted():
 
 def test_groups_stand_in_their_own_order_though_json_has_sorted_them():
     rows = [row("ߊ" * n + "ߋ", "ߊ" * n, "ߊ" * n) for n in (10, 60, 300)]
-    results = json.loads(json.dumps(summary.summarise(rows, Drawing(resamples=100)), sort_keys=True))
+    results = json.loads(json.dumps(summary.summarize_rows(rows, BootstrapSettings(resamples=100)), sort_keys=True))
     [table] = [each.table for each in evaluation_page.page(rows, results).sections if each.name == "length"]
     assert [line[0] for line in table.lines] == ["to 20", "over 50 to 100", "over 200"]
 
@@ -62,10 +64,10 @@ def folder(tmp_path):
     """A finished evaluation of some proposals."""
     texts = [("ߊߋߌ", "ߊߋߌ߬", "ߊߋߌ߬"), ("ߞߊ", "ߞߋ", "ߞߊ"), ("ߡߊ", "ߡߊ", "ߡߊ")]
     rows = [{"id": f"p{n}", "before": one, "after": ref} for n, (one, _, ref) in enumerate(texts)]
-    read = cases.read(write_rows(tmp_path / "rows.jsonl", rows))
+    read = cases.read_cases(write_rows(tmp_path / "rows.jsonl", rows))
     said = [{"id": f"p{n}", "proposal": each} for n, (_, each, _) in enumerate(texts)]
-    engine = FromFile(write_rows(tmp_path / "said.jsonl", said), read.all_ids)
-    evaluate.run(read, EvalSettings(rows="rows.jsonl", resamples=100), engine, None, tmp_path / "found")
+    engine = FileEngine(write_rows(tmp_path / "said.jsonl", said), read.all_ids)
+    evaluate.run_evaluation(read, EvalSettings(rows="rows.jsonl", resamples=100), engine, None, tmp_path / "found")
     return tmp_path / "found"
 
 
@@ -95,7 +97,9 @@ def test_without_results_there_is_no_page(folder):
 
 
 def test_the_evaluation_writes_the_page_it_is_given(tmp_path):
-    read = cases.read(write_rows(tmp_path / "rows.jsonl", [{"id": "1", "before": "ߊ", "after": "ߋ"}]))
+    read = cases.read_cases(write_rows(tmp_path / "rows.jsonl", [{"id": "1", "before": "ߊ", "after": "ߋ"}]))
     settings = EvalSettings(rows="rows.jsonl", resamples=100)
-    evaluate.run(read, settings, Identity(), None, tmp_path / "f", page=lambda *found: f"{len(found[0])} {len(found)}")
+    evaluate.run_evaluation(
+        read, settings, IdentityEngine(), None, tmp_path / "f", page=lambda *found: f"{len(found[0])} {len(found)}"
+    )
     assert (tmp_path / "f" / "report.html").read_text() == "1 2"

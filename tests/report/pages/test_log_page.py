@@ -8,7 +8,7 @@ from pages import read_page, rendered
 
 from thunder.bridge.proof.admissibility import text_digest
 from thunder.bridge.proof.keys import DEV_RING
-from thunder.bridge.proof.provenance import Log
+from thunder.bridge.proof.provenance import ProvenanceLog
 from thunder.errors import ArtifactError, UsageError
 from thunder.report.pages import log_page
 
@@ -35,7 +35,7 @@ RECORDS = [
 @pytest.fixture
 def log(tmp_path):
     path = tmp_path / "provenance.jsonl"
-    with Log(path, DEV_RING) as written:
+    with ProvenanceLog(path, DEV_RING) as written:
         written.append(RECORDS)
     return path
 
@@ -93,7 +93,7 @@ def test_texts_that_were_not_decided_on_are_not_compared(log, tmp_path):
 
 def test_a_log_of_digests_alone(tmp_path, rows):
     path = tmp_path / "p.jsonl"
-    with Log(path, DEV_RING) as written:
+    with ProvenanceLog(path, DEV_RING) as written:
         written.append([record(each["row_id"], each["input"], each["proposal"], each["decision"], texts=False)
                         for each in RECORDS])  # fmt: skip
     page = log_page.read(path)
@@ -118,7 +118,7 @@ def test_a_torn_end_is_named(log):
     log.write_bytes(data[:-10])
     page = log_page.read(log)
     assert len(page.rows) == 2 and "torn@3" in page.absent[0]
-    with Log(log, DEV_RING):
+    with ProvenanceLog(log, DEV_RING):
         pass
     assert any("a line was cut off once" in each for each in log_page.read(log).absent)
 

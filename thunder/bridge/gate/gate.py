@@ -8,18 +8,18 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from thunder.bridge.gate import invariants
-from thunder.bridge.gate.gate_rules import Budget, Rulebook, Rules
-from thunder.bridge.gate.invariants import Reason
+from thunder.bridge.gate.gate_rules import GateRules, PartitionBudget, Rulebook
+from thunder.bridge.gate.invariants import BrokenRule
 from thunder.corpora.rows.correction_rows import script_of
 from thunder.evaluation.engines import Proposal
 from thunder.text import distance
 from thunder.text.normalize import normalize_text
 from thunder.text.row_fields import PARTITIONS
 
-Decision = Literal["accept", "reject", "keep"]
+GateDecision = Literal["accept", "reject", "keep"]
 NOVELTY = "novelty"
 # budgets of a partition, after the hard rules; and what is not about the text
-SOFT = {
+SOFT_RULES = {
     "edits": "more edits than the partition allows",
     "ratio": "more edits than the partition allows for the input's length",
     "confidence": "the proposer is not sure enough, or does not say how sure it is",
@@ -27,13 +27,13 @@ SOFT = {
     "withheld": "the proposer takes its proposal back, or has none",
     "breaker": "the batch as a whole was stopped",
 }
-RULES = {**invariants.OF_A_TEXT, **invariants.OF_A_CHANGE, **SOFT}
+ALL_RULES = {**invariants.TEXT_RULES, **invariants.CHANGE_RULES, **SOFT_RULES}
 LARGEST = 1e300
 SCALARS = ("novelty", "uncertainty", "transition_pressure", "commitment")
 
 
 @dataclass(frozen=True)
-class Evidence:
+class GateEvidence:
     """What the gate looks at.
 
     asked: the recognised text. proposal: with its mean log-probability and its margin in nats, where there are any.
@@ -50,7 +50,7 @@ class Evidence:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class GateVerdict:
     """What became of a proposal.
 
     text: the proposal (NFC, trimmed) where it is accepted, else the recognised text as it came. reasons: every rule
@@ -58,9 +58,9 @@ class Verdict:
     person. edits: between both; chars: of the input (code points). confidence: 0 to 1. margin: nats per code point.
     """
 
-    decision: Decision
+    decision: GateDecision
     text: str
-    reasons: tuple[Reason, ...]
+    reasons: tuple[BrokenRule, ...]
     admissible: bool
     partition: str
     partition_source: str
@@ -76,18 +76,18 @@ class Verdict:
         return self.edits / max(1, self.chars)
 
 
-def decide(evidence: Evidence, book: Rulebook) -> Verdict:
+def decide_proposal(evidence: GateEvidence, book: Rulebook) -> GateVerdict:
     """Hold a proposal against the rules.
 
     Unchanged text (but for normal form and the amount of space) is kept; else one broken rule rejects it.
     """
     proposal = evidence.proposal
     asked, text = normalize_text(evidence.asked).strip(), normalize_text(proposal.text).strip()
-    partition, source = partition_of(evidence.partition, evidence.scalars, book.rules)
+    partition, source = resolve_partition(evidence.partition, evidence.scalars, book.rules)
     script, budget = evidence.script or script_of(asked), book.budgets[partition]
     # what is kept goes on as it came, with all that a comparison passes over
-    of_input = tuple(invariants.of_text(normalize_text(evidence.asked), script, book.rules))
-    verdict = Verdict(
+    of_input = tuple(invariants.check_text(normalize_text(evidence.asked), script, book.rules))
+    verdict = GateVerdict(
         decision="keep",
         text=evidence.asked,
         reasons=of_input,
@@ -103,23 +103,23 @@ def decide(evidence: Evidence, book: Rulebook) -> Verdict:
     if proposal.accepted and text.split() == asked.split():
         return verdict
     reasons = [
-        *invariants.of_text(text, script, book.rules),
-        *invariants.of_change(asked, text, script, book.rules),
+        *invariants.check_text(text, script, book.rules),
+        *invariants.check_change(asked, text, script, book.rules),
     ]
     if not proposal.finished:
-        reasons.append(Reason("unfinished", invariants.OF_A_CHANGE["unfinished"]))
+        reasons.append(BrokenRule("unfinished", invariants.CHANGE_RULES["unfinished"]))
     if evidence.spans is not None:
-        spans = _trimmed(evidence.spans, evidence.asked)
-        reasons += invariants.of_spans(asked, text, spans, book.rules.span_slack)
+        spans = _spans_of_trimmed(evidence.spans, evidence.asked)
+        reasons += invariants.check_spans(asked, text, spans, book.rules.span_slack)
     reasons += _over_budget(verdict, budget)
     if not proposal.accepted:
-        reasons.append(Reason("withheld", SOFT["withheld"]))
+        reasons.append(BrokenRule("withheld", SOFT_RULES["withheld"]))
     if reasons:
         return replace(verdict, decision="reject", reasons=tuple(reasons), admissible=False)
     return replace(verdict, decision="accept", text=text, reasons=(), admissible=True)
 
 
-def partition_of(given: str | None, scalars: Mapping[str, Any] | None, rules: Rules) -> tuple[str, str]:
+def resolve_partition(given: str | None, scalars: Mapping[str, Any] | None, rules: GateRules) -> tuple[str, str]:
     """The partition that counts, and why: given, derived (from scalars), unknown (a strange name) or missing."""
     if given is not None:
         return (given, "given") if given in PARTITIONS else (NOVELTY, "unknown")
@@ -134,7 +134,7 @@ def partition_of(given: str | None, scalars: Mapping[str, Any] | None, rules: Ru
     return ("boundary" if moving or said["commitment"] < rules.derived_commitment else "stable"), "derived"
 
 
-def broken(verdicts: Sequence[Verdict], rules: Rules) -> str | None:
+def breaker_reason(verdicts: Sequence[GateVerdict], rules: GateRules) -> str | None:
     """Why a batch must not go on as a whole: too much of it is changed, or rejected; None where it may."""
     rows = len(verdicts)
     if rows < rules.breaker_rows:
@@ -147,30 +147,30 @@ def broken(verdicts: Sequence[Verdict], rules: Rules) -> str | None:
     return None
 
 
-def stopped(verdict: Verdict, asked: str, why: str) -> Verdict:
+def reject_with_batch(verdict: GateVerdict, asked: str, why: str) -> GateVerdict:
     """The verdict on a row of a batch that is broken: nothing of it is changed or admissible."""
-    decision: Decision = "reject" if verdict.decision == "accept" else verdict.decision
-    reasons = (*verdict.reasons, Reason("breaker", why))
+    decision: GateDecision = "reject" if verdict.decision == "accept" else verdict.decision
+    reasons = (*verdict.reasons, BrokenRule("breaker", why))
     return replace(verdict, decision=decision, text=asked, reasons=reasons, admissible=False)
 
 
-def _over_budget(verdict: Verdict, budget: Budget) -> list[Reason]:
+def _over_budget(verdict: GateVerdict, budget: PartitionBudget) -> list[BrokenRule]:
     """Reasons by the partition's budget; a measure that is missing fails a limit that needs it."""
     reasons, name, chars = [], verdict.partition, max(1, verdict.chars)
     most = max(budget.max_edits, chars * budget.max_edits_percent // 100)
     if verdict.edits > most:
-        reasons.append(Reason("edits", f"{verdict.edits} edits; {name} allows {most} here"))
+        reasons.append(BrokenRule("edits", f"{verdict.edits} edits; {name} allows {most} here"))
     if verdict.edits * 100 > budget.max_ratio_percent * chars:
         reasons.append(
-            Reason("ratio", f"{verdict.edits} edits of {chars} code points; {name}: {budget.max_ratio_percent} %")
+            BrokenRule("ratio", f"{verdict.edits} edits of {chars} code points; {name}: {budget.max_ratio_percent} %")
         )
     least = budget.min_confidence
     if least is not None and (verdict.confidence is None or verdict.confidence < least):
-        reasons.append(Reason("confidence", f"{_shown(verdict.confidence)}; {name} needs {least}"))
+        reasons.append(BrokenRule("confidence", f"{_shown(verdict.confidence)}; {name} needs {least}"))
     least = budget.min_margin
     # a limit of 0 is kept by a proposer that does not tell a margin, but not by one that tells a negative one
     if least is not None and (least > 0 if verdict.margin is None else verdict.margin < least):
-        reasons.append(Reason("margin", f"{_shown(verdict.margin)}; {name} needs {least}"))
+        reasons.append(BrokenRule("margin", f"{_shown(verdict.margin)}; {name} needs {least}"))
     return reasons
 
 
@@ -189,7 +189,7 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < LARGEST
 
 
-def _trimmed(spans: Sequence[tuple[int, int]], asked: str) -> list[tuple[int, int]]:
+def _spans_of_trimmed(spans: Sequence[tuple[int, int]], asked: str) -> list[tuple[int, int]]:
     """Spans of a text as spans of it without the space before it."""
     ahead = len(asked) - len(asked.lstrip())
     return [(start - ahead, end - ahead) for start, end in spans]

@@ -12,10 +12,10 @@ from thunder.config import CONFIGS, Settings, SettingsLayer, build_settings, loa
 from thunder.errors import ConfigError
 from thunder.text.row_fields import PARTITIONS
 
-DEFAULT = CONFIGS / "gate" / "agp_rules_v1.yaml"
+DEFAULT_RULES = CONFIGS / "gate" / "agp_rules_v1.yaml"
 
 
-class Budget(Settings):
+class PartitionBudget(Settings):
     """What may be changed in the texts of one partition, and how sure the proposer must be."""
 
     max_edits: int = option(..., "Edits that are always allowed.", ge=0)
@@ -26,7 +26,7 @@ class Budget(Settings):
     review: bool = option(..., "A text that is left alone goes to a person as well.")
 
 
-class Rules(Settings):
+class GateRules(Settings):
     """All thresholds of the gate; a file says every one of them, but for checks that it does without."""
 
     name: str = option(..., "Name of the rules.", pattern=r"^[a-z0-9_]{1,64}$")
@@ -51,8 +51,8 @@ class Rules(Settings):
 class Rulebook:
     """The rules of one file. sha256: of its bytes, as sha256sum prints it."""
 
-    rules: Rules
-    budgets: Mapping[str, Budget]
+    rules: GateRules
+    budgets: Mapping[str, PartitionBudget]
     sha256: str
 
     @property
@@ -61,19 +61,19 @@ class Rulebook:
         return f"{self.rules.name}@{self.sha256}"
 
 
-def read(path: Path = DEFAULT) -> Rulebook:
+def read_gate_rules(path: Path = DEFAULT_RULES) -> Rulebook:
     """Read a file of rules.
 
     Raises ConfigError that lists every key which is unknown, missing or out of range, of the partitions too, or where
     the file changes meanwhile.
     """
-    sha256 = _digest(path)
+    sha256 = _file_digest(path)
     values, faults = load_yaml(path), []
     try:
-        rules, _ = build_settings(Rules, [SettingsLayer(str(path), values)])
+        rules, _ = build_settings(GateRules, [SettingsLayer(str(path), values)])
     except ConfigError as error:
-        rules, faults = None, _faults(error)
-    budgets: dict[str, Budget] = {}
+        rules, faults = None, _fault_lines(error)
+    budgets: dict[str, PartitionBudget] = {}
     partitions = values.get("partitions")
     given = partitions if isinstance(partitions, dict) else {}
     for name in dict.fromkeys([*PARTITIONS, *map(str, given)]):
@@ -84,23 +84,23 @@ def read(path: Path = DEFAULT) -> Rulebook:
             faults.append(f"  {where}: expected keys and values")
         else:
             try:
-                budgets[name] = build_settings(Budget, [SettingsLayer(where, given[name])])[0]
+                budgets[name] = build_settings(PartitionBudget, [SettingsLayer(where, given[name])])[0]
             except ConfigError as error:
-                faults += _faults(error)
+                faults += _fault_lines(error)
     if faults or rules is None:
-        raise ConfigError("\n".join(["the gate's rules cannot be used:", *faults]), fix=f"compare with {DEFAULT}")
-    if _digest(path) != sha256:  # a pipe, or an editor at work: the id would be another file's
+        raise ConfigError("\n".join(["the gate's rules cannot be used:", *faults]), fix=f"compare with {DEFAULT_RULES}")
+    if _file_digest(path) != sha256:  # a pipe, or an editor at work: the id would be another file's
         raise ConfigError(f"{path}: was not the same when it was read again", fix="name a file that stays as it is")
     return Rulebook(rules, budgets, sha256)
 
 
-def _digest(path: Path) -> str:
+def _file_digest(path: Path) -> str:
     try:
         return digest.sha256_file(path)
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror or error}", fix="name a YAML file of rules") from None
 
 
-def _faults(error: ConfigError) -> list[str]:
+def _fault_lines(error: ConfigError) -> list[str]:
     """The lines of an error after its headline."""
     return error.message.splitlines()[1:]

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from thunder.bridge.gate.gate_rules import Rules
+from thunder.bridge.gate.gate_rules import GateRules
 from thunder.evaluation.engines import Proposal
 from thunder.evaluation.metrics import proposal_flags
 from thunder.text import normalize
@@ -17,7 +17,7 @@ from thunder.text.syllables import count_violations
 
 SCRIPTS = ("nko", "latin")
 # what each rule forbids, in the order in which reasons are reported
-OF_A_TEXT = {
+TEXT_RULES = {
     "empty": "no text at all",
     "characters": "control, format, invisible or unassigned characters, bidi overrides, marks without a letter",
     "script": "letters of another script than the row's",
@@ -25,7 +25,7 @@ OF_A_TEXT = {
     "special_token": "pads and other special tokens",
     "prompt_echo": "the prompt's instruction",
 }
-OF_A_CHANGE = {
+CHANGE_RULES = {
     "new_script": "letters of another script that the input lacks",
     "stretching": "lajanyalan that the input lacks",
     "spacing": "space other than single blanks that the input lacks",
@@ -35,7 +35,7 @@ OF_A_CHANGE = {
     "unfinished": "cut off before it came to an end",
     "spans": "edits outside the spans that were given",
 }
-SHOWN = 40  # code points of a text in a reason
+QUOTED_CHARS = 40  # code points of a text in a reason
 _CATEGORIES = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 # marks and letters that nobody sees: joiners, fillers, variation selectors
 _INVISIBLE = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]")
@@ -43,60 +43,60 @@ _SPACING = re.compile(r"\s{2,}|[^\S ]")
 _NO_FAULTS = {"lajanyalan", "not in normal form C"}
 
 
-class Reason(NamedTuple):
+class BrokenRule(NamedTuple):
     """Why a proposal is not taken: the rule's name, and what was found."""
 
     rule: str
     said: str
 
 
-def of_text(text: str, script: str, rules: Rules) -> Iterator[Reason]:
+def check_text(text: str, script: str, rules: GateRules) -> Iterator[BrokenRule]:
     """Reasons against a text (NFC) by itself, whatever it was made from."""
-    held = proposal_flags.of(Proposal(text), "")
+    held = proposal_flags.find_flags(Proposal(text), "")
     if not text.strip():
-        yield Reason("empty", OF_A_TEXT["empty"])
-    if found := _characters(text):
-        yield Reason("characters", found)
+        yield BrokenRule("empty", TEXT_RULES["empty"])
+    if found := _character_faults(text):
+        yield BrokenRule("characters", found)
     if script not in SCRIPTS:
-        yield Reason("script", f"there are no rules for the script '{script}'")
+        yield BrokenRule("script", f"there are no rules for the script '{script}'")
     else:
         letters = _letters(text)
-        own = sum(_is_of(letter, script) for letter in letters)
+        own = sum(_is_letter_of(letter, script) for letter in letters)
         if own * 100 < rules.own_script_percent * len(letters):
             least = f"{rules.own_script_percent} % must be"
-            yield Reason("script", f"{own} of {len(letters)} letters are {script}; {least}")
-    yield from (Reason(rule, OF_A_TEXT[rule]) for rule in ("loop", "special_token", "prompt_echo") if rule in held)
+            yield BrokenRule("script", f"{own} of {len(letters)} letters are {script}; {least}")
+    yield from (BrokenRule(rule, TEXT_RULES[rule]) for rule in ("loop", "special_token", "prompt_echo") if rule in held)
 
 
-def of_change(asked: str, text: str, script: str, rules: Rules) -> Iterator[Reason]:
+def check_change(asked: str, text: str, script: str, rules: GateRules) -> Iterator[BrokenRule]:
     """Reasons against putting a text in another's place (both NFC, trimmed)."""
-    foreign = _foreign(text, script) - _foreign(asked, script)
+    foreign = _foreign_letters(text, script) - _foreign_letters(asked, script)
     if foreign:
-        yield Reason("new_script", f"new: {_codes(''.join(foreign))}")
+        yield BrokenRule("new_script", f"new: {_code_points(''.join(foreign))}")
     if text.count(LAJANYALAN) > asked.count(LAJANYALAN):
-        yield Reason("stretching", OF_A_CHANGE["stretching"])
+        yield BrokenRule("stretching", CHANGE_RULES["stretching"])
     if Counter(_SPACING.findall(text)) - Counter(_SPACING.findall(asked)):
-        yield Reason("spacing", OF_A_CHANGE["spacing"])
-    was, now = _figures(asked, script), _figures(text, script)
+        yield BrokenRule("spacing", CHANGE_RULES["spacing"])
+    was, now = _digits_and_punctuation(asked, script), _digits_and_punctuation(text, script)
     if was != now:
-        yield Reason("figures", f"{_shown(was)} became {_shown(now)}")
-    if fault := _length(len(asked), len(text), rules):
-        yield Reason("length", fault)
+        yield BrokenRule("figures", f"{_quoted(was)} became {_quoted(now)}")
+    if fault := _length_fault(len(asked), len(text), rules):
+        yield BrokenRule("length", fault)
     # words of other scripts have none: rows of Latin pass
     if rules.syllables == "no-worse" and (now := count_violations(text)) > (was := count_violations(asked)):
-        yield Reason("syllables", f"{now} violations of the syllable's structure; the input has {was}")
+        yield BrokenRule("syllables", f"{now} violations of the syllable's structure; the input has {was}")
 
 
-def of_spans(asked: str, text: str, spans: Sequence[tuple[int, int]], slack: int) -> Iterator[Reason]:
+def check_spans(asked: str, text: str, spans: Sequence[tuple[int, int]], slack: int) -> Iterator[BrokenRule]:
     """A reason where a text is changed outside spans of it: code points [start, end), widened by `slack`.
 
     What lies outside must stand in the proposal in its order, which needs no choice among alignments.
     """
-    if not _holds(text, _outside(asked, spans, slack)):
-        yield Reason("spans", f"edits outside the {len(spans)} given spans and {slack} code points around them")
+    if not _contains_in_order(text, _outside_spans(asked, spans, slack)):
+        yield BrokenRule("spans", f"edits outside the {len(spans)} given spans and {slack} code points around them")
 
 
-def _outside(asked: str, spans: Sequence[tuple[int, int]], slack: int) -> list[str]:
+def _outside_spans(asked: str, spans: Sequence[tuple[int, int]], slack: int) -> list[str]:
     """The pieces of a text around its widened spans: one more than there are spans that do not touch."""
     pieces, place = [], 0
     for start, end in sorted((max(0, start - slack), min(len(asked), end + slack)) for start, end in spans):
@@ -106,7 +106,7 @@ def _outside(asked: str, spans: Sequence[tuple[int, int]], slack: int) -> list[s
     return [*pieces, asked[place:]]
 
 
-def _holds(text: str, pieces: Sequence[str]) -> bool:
+def _contains_in_order(text: str, pieces: Sequence[str]) -> bool:
     """Whether a text is these pieces in their order with anything between them."""
     if len(pieces) == 1:
         return text == pieces[0]
@@ -122,12 +122,12 @@ def _holds(text: str, pieces: Sequence[str]) -> bool:
     return True
 
 
-def _characters(text: str) -> str:
+def _character_faults(text: str) -> str:
     """What is wrong with the characters of a text, or nothing."""
     found = [str(fault) for fault in normalize.text_faults(text) if fault.kind not in _NO_FAULTS]
     banned = {each for each in text if unicodedata.category(each) in _CATEGORIES} | set(_INVISIBLE.findall(text))
     if banned:
-        found.append(_codes("".join(sorted(banned))))
+        found.append(_code_points("".join(sorted(banned))))
     return ", ".join(found[:4])
 
 
@@ -136,28 +136,28 @@ def _letters(text: str) -> list[str]:
     return [each for each in text if unicodedata.category(each)[0] == "L" and each not in LATIN_APOSTROPHES]
 
 
-def _is_of(letter: str, script: str) -> bool:
+def _is_letter_of(letter: str, script: str) -> bool:
     if script == "nko":
         return "\u07c0" <= letter <= "\u07ff"
     return unicodedata.name(letter, "").startswith("LATIN")
 
 
-def _foreign(text: str, script: str) -> Counter[str]:
-    return Counter(letter for letter in _letters(text) if not _is_of(letter, script))
+def _foreign_letters(text: str, script: str) -> Counter[str]:
+    return Counter(letter for letter in _letters(text) if not _is_letter_of(letter, script))
 
 
-def _figures(text: str, script: str) -> str:
+def _digits_and_punctuation(text: str, script: str) -> str:
     """Digits, punctuation and signs in their order; in Latin text an apostrophe belongs to its word."""
     apart = LATIN_APOSTROPHES if script == "latin" else ""
     return "".join(each for each in text if unicodedata.category(each)[0] in "NPS" and each not in apart)
 
 
-def _shown(text: str) -> str:
+def _quoted(text: str) -> str:
     """A text as a reason quotes it: whoever proposes a million dots shall not fill the log with them."""
-    return repr(text if len(text) <= SHOWN else text[:SHOWN] + "\u2026")
+    return repr(text if len(text) <= QUOTED_CHARS else text[:QUOTED_CHARS] + "\u2026")
 
 
-def _length(was: int, now: int, rules: Rules) -> str:
+def _length_fault(was: int, now: int, rules: GateRules) -> str:
     if was < rules.short_text:
         fine = abs(now - was) <= rules.short_difference
         return "" if fine else f"{was} code points became {now}; at most {rules.short_difference} more or fewer"
@@ -165,6 +165,6 @@ def _length(was: int, now: int, rules: Rules) -> str:
     return "" if fine else f"{was} code points became {now}; {rules.shortest_percent} to {rules.longest_percent} %"
 
 
-def _codes(characters: str) -> str:
+def _code_points(characters: str) -> str:
     shown = " ".join(f"U+{ord(each):04X}" for each in characters[:8])
     return f"{shown}{' ...' if len(characters) > 8 else ''}"

@@ -12,13 +12,13 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from thunder import digest
-from thunder.bridge.proof.keys import DEV, KeyRing
+from thunder.bridge.proof.keys import DEV_KEY_ID, KeyRing
 
-VERSION = 1
-PREFIX = "tta1"
+TOKEN_VERSION = 1
+TOKEN_PREFIX = "tta1"
 _DOMAIN = b"thunder agp admissibility token 1\0"
-_LONGEST = 8192
-Outcome = Literal["ok", "malformed", "unknown_key", "dev_key", "bad_signature", "mismatch"]
+_LONGEST_TOKEN = 8192
+TokenOutcome = Literal["ok", "malformed", "unknown_key", "dev_key", "bad_signature", "mismatch"]
 # what a token binds of the outside, in the order in which mismatches are looked for
 BOUND_TEXTS = {"input": "input_sha256", "proposal": "proposal_sha256", "output": "output_sha256"}
 BOUND_IDS = {
@@ -32,11 +32,11 @@ BOUND_IDS = {
     "partition": "partition",
     "decision": "decision",
 }
-BOUND = (*BOUND_TEXTS, *BOUND_IDS)
+BOUND_FIELDS = (*BOUND_TEXTS, *BOUND_IDS)
 
 
 @dataclass(frozen=True)
-class Claims:
+class TokenClaims:
     """What a token says. There are no floats: a rate is in millionths, a time in whole seconds.
 
     kid: the key. iat: when it was issued (Unix time). rid: the record of the decision in the provenance log.
@@ -61,16 +61,16 @@ class Claims:
     edits: int
     ratio_e6: int
     conf_e6: int | None
-    v: int = VERSION
+    v: int = TOKEN_VERSION
 
 
 @dataclass(frozen=True)
-class Verification:
+class TokenVerification:
     """What became of a token: its outcome, the first field that does not match, and its claims once they are proven."""
 
-    outcome: Outcome
+    outcome: TokenOutcome
     field: str = ""
-    claims: Claims | None = None
+    claims: TokenClaims | None = None
 
     def __str__(self) -> str:
         return f"{self.outcome}:{self.field}" if self.field else self.outcome
@@ -81,37 +81,39 @@ def text_digest(text: str) -> str:
     return digest.sha256_bytes(text.encode())
 
 
-def issue(claims: Claims, ring: KeyRing) -> str:
+def issue_token(claims: TokenClaims, ring: KeyRing) -> str:
     """`tta1.<claims>.<tag>`: canonical JSON and HMAC-SHA-256 by the active key, both base64url without padding."""
     assert claims.kid == ring.active
     body = _encode(digest.canonical_json(vars(claims)))
-    return f"{PREFIX}.{body}.{_tag(body, ring.keys[claims.kid])}"
+    return f"{TOKEN_PREFIX}.{body}.{_tag(body, ring.keys[claims.kid])}"
 
 
-def verify(token: str, ring: KeyRing, bound: Mapping[str, str | None], *, allow_dev: bool = False) -> Verification:
+def verify_token(
+    token: str, ring: KeyRing, bound: Mapping[str, str | None], *, allow_dev: bool = False
+) -> TokenVerification:
     """Check a token's signature, then what it binds.
 
     bound: what is known of the outside, by names of BOUND: texts for BOUND_TEXTS, values for BOUND_IDS. What is not
     given is not compared. The development key's tokens are refused unless `allow_dev`.
     """
-    body, tag, claims = _parts(token)
+    body, tag, claims = _split_token(token)
     if claims is None:
-        return Verification("malformed")
-    if claims.kid == DEV and not allow_dev:
-        return Verification("dev_key")
+        return TokenVerification("malformed")
+    if claims.kid == DEV_KEY_ID and not allow_dev:
+        return TokenVerification("dev_key")
     key = ring.keys.get(claims.kid)
     if key is None:
-        return Verification("unknown_key")
+        return TokenVerification("unknown_key")
     # the texts are compared, not the bytes: base64 has spare bits that decode to nothing
     if not hmac.compare_digest(_tag(body, key), tag):
-        return Verification("bad_signature")
+        return TokenVerification("bad_signature")
     for name, value in bound.items():
         if not _matches(name, value, claims):
-            return Verification("mismatch", name, claims)
-    return Verification("ok", claims=claims)
+            return TokenVerification("mismatch", name, claims)
+    return TokenVerification("ok", claims=claims)
 
 
-def _matches(name: str, value: str | None, claims: Claims) -> bool:
+def _matches(name: str, value: str | None, claims: TokenClaims) -> bool:
     if name in BOUND_TEXTS:
         assert value is not None
         return hmac.compare_digest(text_digest(value), getattr(claims, BOUND_TEXTS[name]))
@@ -122,10 +124,10 @@ def _tag(body: str, key: bytes) -> str:
     return _encode(hmac.new(key, _DOMAIN + body.encode(), hashlib.sha256).digest())
 
 
-def _parts(token: str) -> tuple[str, str, Claims | None]:
+def _split_token(token: str) -> tuple[str, str, TokenClaims | None]:
     """Body, tag and claims; no claims where the text is no token of ours, written exactly as we would."""
     parts = token.split(".")
-    if len(token) > _LONGEST or not token.isascii() or len(parts) != 3 or parts[0] != PREFIX:
+    if len(token) > _LONGEST_TOKEN or not token.isascii() or len(parts) != 3 or parts[0] != TOKEN_PREFIX:
         return "", "", None
     _, body, tag = parts
     try:
@@ -134,15 +136,15 @@ def _parts(token: str) -> tuple[str, str, Claims | None]:
         canonical = _encode(digest.canonical_json(content)) == body
     except (binascii.Error, ValueError, RecursionError):
         return "", "", None
-    return (body, tag, _claims(content)) if canonical else ("", "", None)
+    return (body, tag, _parse_claims(content)) if canonical else ("", "", None)
 
 
-def _claims(content: Any) -> Claims | None:
-    if not isinstance(content, dict) or set(content) != {field.name for field in fields(Claims)}:
+def _parse_claims(content: Any) -> TokenClaims | None:
+    if not isinstance(content, dict) or set(content) != {field.name for field in fields(TokenClaims)}:
         return None
-    if content["v"] != VERSION or not isinstance(content["kid"], str):
+    if content["v"] != TOKEN_VERSION or not isinstance(content["kid"], str):
         return None
-    return Claims(**content)
+    return TokenClaims(**content)
 
 
 def _encode(data: bytes) -> str:

@@ -16,11 +16,11 @@ from typing import Any
 from thunder import digest
 from thunder.errors import ArtifactError, UsageError
 
-ENVIRONMENT = "THUNDER_AGP_KEY_FILE"
-DEV = "dev"
-LEAST_BYTES = 32
-SHORTEST_SECRET = 16
-_FIX = f"thunder agp key new --file PATH, then {ENVIRONMENT}=PATH"
+KEY_FILE_VARIABLE = "THUNDER_AGP_KEY_FILE"
+DEV_KEY_ID = "dev"
+LEAST_KEY_BYTES = 32
+SHORTEST_TOKEN = 16
+_FIX = f"thunder agp key new --file PATH, then {KEY_FILE_VARIABLE}=PATH"
 
 
 @dataclass(frozen=True)
@@ -36,24 +36,24 @@ class KeyRing:
 
 
 # anybody can know it: for trying things out, and refused by every verification that does not ask for it
-DEV_RING = KeyRing(DEV, MappingProxyType({DEV: hashlib.sha256(b"thunder agp development key").digest()}))
+DEV_RING = KeyRing(DEV_KEY_ID, MappingProxyType({DEV_KEY_ID: hashlib.sha256(b"thunder agp development key").digest()}))
 
 
-def id_of(key: bytes) -> str:
+def key_id(key: bytes) -> str:
     """The id of a key, from which nobody learns the key."""
     return hashlib.sha256(b"thunder agp key id\0" + key).hexdigest()[:16]
 
 
-def new(path: Path) -> KeyRing:
+def add_new_key(path: Path) -> KeyRing:
     """Add a fresh key of 256 bits to the ring in a file, made where there is none; it signs from now on.
 
     Raises as `read` does where the file is there and cannot be used.
     """
     # a link into a place for secrets stays one
     path = path.resolve()
-    held = dict(read(path).keys) if path.exists() else {}
-    key = secrets.token_bytes(LEAST_BYTES)
-    ring = KeyRing(id_of(key), held | {id_of(key): key})
+    held = dict(read_key_file(path).keys) if path.exists() else {}
+    key = secrets.token_bytes(LEAST_KEY_BYTES)
+    ring = KeyRing(key_id(key), held | {key_id(key): key})
     path.parent.mkdir(parents=True, exist_ok=True)
     # whoever could read it in the moment before its mode is set could sign for ever
     before = os.umask(0o177)
@@ -64,7 +64,7 @@ def new(path: Path) -> KeyRing:
     return ring
 
 
-def read(path: Path) -> KeyRing:
+def read_key_file(path: Path) -> KeyRing:
     """The ring of a key file.
 
     Raises UsageError where it is absent or others than its owner may read it, ArtifactError where it is damaged.
@@ -78,12 +78,12 @@ def read(path: Path) -> KeyRing:
     if mode & 0o077:
         raise UsageError(f"{path}: mode {mode:04o} lets others than its owner use the key", fix=f"chmod 600 {path}")
     try:
-        return _ring(json.loads(data))
+        return _parse_ring(json.loads(data))
     except (ValueError, RecursionError) as error:
         raise ArtifactError(f"{path}: {error}", fix="take it from a copy; or move it away, and make a key") from None
 
 
-def secret(path: Path) -> str:
+def read_bearer_token(path: Path) -> str:
     """The bearer token in a file.
 
     Raises UsageError where it is absent or no token, or others than its owner may read it.
@@ -96,13 +96,13 @@ def secret(path: Path) -> str:
         raise UsageError(f"{path}: {error}", fix="name a file that holds the token") from None
     if mode & 0o077:
         raise UsageError(f"{path}: mode {mode:04o} lets others than its owner read it", fix=f"chmod 600 {path}")
-    if len(text) < SHORTEST_SECRET or not text.isprintable() or " " in text:
-        wanted = f"a token has at least {SHORTEST_SECRET} characters and no space"
+    if len(text) < SHORTEST_TOKEN or not text.isprintable() or " " in text:
+        wanted = f"a token has at least {SHORTEST_TOKEN} characters and no space"
         raise UsageError(f"{path}: {wanted}", fix=f"openssl rand -hex 32 > {path}")
     return text
 
 
-def _ring(content: Any) -> KeyRing:
+def _parse_ring(content: Any) -> KeyRing:
     """A ring from JSON. Raises ValueError that says what is wrong and nothing of the keys."""
     if not isinstance(content, dict) or set(content) != {"active", "keys"} or not isinstance(content["keys"], dict):
         raise ValueError("not a key file: expected 'active' and 'keys'")
@@ -111,9 +111,9 @@ def _ring(content: Any) -> KeyRing:
         if not isinstance(text, str) or not set(text) <= set("0123456789abcdef") or len(text) % 2:
             raise ValueError(f"key '{name}' is not hexadecimal")
         key = bytes.fromhex(text)
-        if len(key) < LEAST_BYTES:
-            raise ValueError(f"key '{name}' has {len(key)} bytes, fewer than {LEAST_BYTES}")
-        if id_of(key) != name:
+        if len(key) < LEAST_KEY_BYTES:
+            raise ValueError(f"key '{name}' has {len(key)} bytes, fewer than {LEAST_KEY_BYTES}")
+        if key_id(key) != name:
             raise ValueError(f"key '{name}' is another key than its id says")
         keys[name] = key
     if content["active"] not in keys:
@@ -121,7 +121,7 @@ def _ring(content: Any) -> KeyRing:
     return KeyRing(content["active"], MappingProxyType(keys))
 
 
-def choose(file: str | None, dev: bool, environ: Mapping[str, str] = os.environ) -> KeyRing:
+def choose_key_ring(file: str | None, dev: bool, environ: Mapping[str, str] = os.environ) -> KeyRing:
     """The ring to sign with: of the file that is named, else of the environment's; the development key on request.
 
     Raises UsageError where there is none: nothing is ever signed with a key that nobody chose.
@@ -130,7 +130,7 @@ def choose(file: str | None, dev: bool, environ: Mapping[str, str] = os.environ)
         raise UsageError("both a key file and the development key are asked for", fix="leave one of them out")
     if dev:
         return DEV_RING
-    named = file or environ.get(ENVIRONMENT)
+    named = file or environ.get(KEY_FILE_VARIABLE)
     if not named:
         raise UsageError("there is no key to sign with", fix=f"{_FIX}; for trying things out: --dev-key")
-    return read(Path(named).expanduser())
+    return read_key_file(Path(named).expanduser())

@@ -17,14 +17,14 @@ from thunder import digest
 from thunder.bridge.proof.keys import KeyRing
 from thunder.errors import ArtifactError, UsageError
 
-GENESIS = "0" * 64  # what the first line follows
+GENESIS_DIGEST = "0" * 64  # what the first line follows
 LONGEST_LINE = 1 << 24
 _DOMAIN = b"thunder agp provenance 1\0"
 _KEYS = {"kid", "mac", "prev_sha256", "record", "sha256"}
 
 
 @dataclass(frozen=True)
-class Chain:
+class ChainState:
     """What reading a log found.
 
     lines: whole lines that hold, from the first. head: sha256 of the last of them. fault: what is wrong with the next
@@ -32,7 +32,7 @@ class Chain:
     """
 
     lines: int = 0
-    head: str = GENESIS
+    head: str = GENESIS_DIGEST
     fault: str = ""
     torn: int = 0
     unchecked: int = 0
@@ -43,7 +43,7 @@ class Chain:
         return f"torn@{self.lines + 1}" if self.torn else "ok"
 
 
-def line_of(record: Mapping[str, Any], before: str, ring: KeyRing) -> tuple[bytes, str]:
+def encode_record(record: Mapping[str, Any], before: str, ring: KeyRing) -> tuple[bytes, str]:
     """A line of the log and its sha256, in canonical JSON.
 
     mac: HMAC of key id, sha256 of the line before, and record. sha256: of these and the mac.
@@ -54,13 +54,13 @@ def line_of(record: Mapping[str, Any], before: str, ring: KeyRing) -> tuple[byte
     return digest.canonical_json({**content, "sha256": sha256}) + b"\n", sha256
 
 
-def records(path: Path, ring: KeyRing | None = None) -> Iterator[tuple[Chain, dict[str, Any] | None]]:
+def read_records(path: Path, ring: KeyRing | None = None) -> Iterator[tuple[ChainState, dict[str, Any] | None]]:
     """The chain up to each line with that line's record, and at the end the whole chain with None.
 
     ring: keys that the signatures are checked with; without them the chain alone is. Nothing comes after a fault.
     Raises ArtifactError where the log cannot be read.
     """
-    chain = Chain()
+    chain = ChainState()
     try:
         with path.open("rb") as stream:
             while line := stream.readline(LONGEST_LINE):
@@ -71,27 +71,27 @@ def records(path: Path, ring: KeyRing | None = None) -> Iterator[tuple[Chain, di
                     rest = len(line) + os.fstat(stream.fileno()).st_size - stream.tell()
                     chain = replace(chain, torn=rest)
                     break
-                fault, content = _fault(line, chain.head, ring)
+                fault, content = _check_line(line, chain.head, ring)
                 if fault or content is None:
                     chain = replace(chain, fault=fault)
                     break
                 unchecked = chain.unchecked + (ring is None or content["kid"] not in ring.keys)
-                chain = Chain(chain.lines + 1, content["sha256"], unchecked=unchecked)
+                chain = ChainState(chain.lines + 1, content["sha256"], unchecked=unchecked)
                 yield chain, content["record"]
     except OSError as error:
         raise ArtifactError(f"{path}: {error.strerror or error}", fix="name a provenance.jsonl") from None
     yield chain, None
 
 
-def verify(path: Path, ring: KeyRing | None = None) -> Chain:
+def verify_log(path: Path, ring: KeyRing | None = None) -> ChainState:
     """Read a log to its end or to its first fault. Raises as `records` does."""
-    found = Chain()
-    for chain, _ in records(path, ring):
+    found = ChainState()
+    for chain, _ in read_records(path, ring):
         found = chain
     return found
 
 
-def _fault(line: bytes, before: str, ring: KeyRing | None) -> tuple[str, dict[str, Any] | None]:
+def _check_line(line: bytes, before: str, ring: KeyRing | None) -> tuple[str, dict[str, Any] | None]:
     """What is wrong with a line, or its content."""
     try:
         content = json.loads(line)
@@ -118,7 +118,7 @@ def _mac(content: Mapping[str, Any], key: bytes) -> str:
     return hmac.new(key, _DOMAIN + digest.canonical_json(content), hashlib.sha256).hexdigest()
 
 
-class Log:
+class ProvenanceLog:
     """A log that is written to, by this process alone.
 
     repaired: what opening it did about a line that was cut off, for people; empty where it was whole.
@@ -133,10 +133,10 @@ class Log:
         does not hold.
         """
         self.path, self._ring, self.repaired, self._stuck = path, ring, "", False
-        self._stream = _open(path)
+        self._stream = _open_log(path)
         try:
-            _lock(self._stream, path)
-            chain = verify(path, ring)
+            _lock_log(self._stream, path)
+            chain = verify_log(path, ring)
             if chain.fault:
                 fix = f"mv {path} {path}.broken, look into it, and begin another"
                 raise ArtifactError(f"{path}:{chain.lines + 1}: {chain.fault}", fix)
@@ -165,7 +165,7 @@ class Log:
         self._check_still_there()
         lines, head = [], self.head
         for record in records:
-            line, head = line_of(record, head, self._ring)
+            line, head = encode_record(record, head, self._ring)
             lines.append(line)
         data = b"".join(lines)
         try:
@@ -184,7 +184,7 @@ class Log:
         """Close it, which lets others write to it."""
         self._stream.close()
 
-    def __enter__(self) -> Log:
+    def __enter__(self) -> ProvenanceLog:
         return self
 
     def __exit__(
@@ -200,7 +200,7 @@ class Log:
         if there.st_size != self._size:
             raise OSError(f"{self.path}: has {there.st_size} bytes, {self._size} of them ours: another program wrote")
 
-    def _repair(self, chain: Chain) -> None:
+    def _repair(self, chain: ChainState) -> None:
         """Move the torn end into a file of its own, and write down that it was done."""
         with self.path.open("rb") as stream:
             stream.seek(self._size)
@@ -212,7 +212,7 @@ class Log:
         self.repaired = f"line {chain.lines + 1} was cut off: its {len(torn)} bytes are in {beside.name} now"
 
 
-def _open(path: Path) -> Any:
+def _open_log(path: Path) -> Any:
     """A regular file to add to, made with its folder where there is none. Raises UsageError."""
     fix = "--log FILE, in a folder that can be written to"
     if path.exists() and not path.is_file():
@@ -224,7 +224,7 @@ def _open(path: Path) -> Any:
         raise UsageError(f"{path}: {error.strerror or error}", fix) from None
 
 
-def _lock(stream: BinaryIO | Any, path: Path) -> None:
+def _lock_log(stream: BinaryIO | Any, path: Path) -> None:
     try:
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

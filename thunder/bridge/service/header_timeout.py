@@ -9,7 +9,7 @@ import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 
-def within(seconds: float) -> type[H11Protocol]:
+def protocol_with_header_timeout(seconds: float) -> type[H11Protocol]:
     """uvicorn's protocol, closing connections on which a request's head takes longer than this, or twice as long."""
 
     class Impatient(H11Protocol):

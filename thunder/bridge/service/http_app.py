@@ -24,18 +24,18 @@ from thunder.bridge.bridge_settings import ServeSettings
 from thunder.bridge.gate.gate_rules import Rulebook
 from thunder.bridge.schemas import BadRequest
 from thunder.bridge.service import openapi
-from thunder.bridge.service.worker import Job, NotRecorded, QueueFull, Worker
+from thunder.bridge.service.worker import BridgeJob, BridgeWorker, NotRecorded, QueueFull
 
 LOCAL_NAMES = {"localhost", "127.0.0.1", "::1"}
 
 
-class Service:
+class BridgeService:
     """The endpoints. secret: what a request must bear, or None on loopback."""
 
-    def __init__(self, settings: ServeSettings, worker: Worker, book: Rulebook, secret: str | None) -> None:
+    def __init__(self, settings: ServeSettings, worker: BridgeWorker, book: Rulebook, secret: str | None) -> None:
         self.settings, self.worker, self.book, self.secret = settings, worker, book, secret
         self._began = time.monotonic()
-        self._description = _json(openapi.description(settings))
+        self._description = _encode_json(openapi.openapi_document(settings))
 
     def application(self) -> Starlette:
         """The ASGI application; it starts the worker and, at its end, lets it answer what waits."""
@@ -53,7 +53,11 @@ class Service:
                 Route("/propose", self.propose, methods=["POST"]),
                 Route("/openapi.json", self.description, methods=["GET"]),
             ],
-            exception_handlers={HTTPException: _http_fault, BadRequest: _bad_request, Exception: _own_fault},
+            exception_handlers={
+                HTTPException: _on_http_exception,
+                BadRequest: _on_bad_request,
+                Exception: _on_internal_error,
+            },
             lifespan=lifespan,
         )
         application.router.redirect_slashes = False  # another path is another path
@@ -64,7 +68,7 @@ class Service:
         self._admit(request)
         worker = self.worker
         decider, counts = worker.decider, worker.counts
-        told = schemas.Health(
+        told = schemas.HealthAnswer(
             status=worker.status,
             reason=worker.reason or None,
             version=__version__,
@@ -82,7 +86,7 @@ class Service:
             chain_head=worker.log.head,
             uptime_s=round(time.monotonic() - self._began, 3),
         )
-        return _answer(200 if worker.status == "ok" else 503, told.model_dump())
+        return _json_response(200 if worker.status == "ok" else 503, told.model_dump())
 
     async def description(self, request: Request) -> Response:
         """The OpenAPI document."""
@@ -94,12 +98,14 @@ class Service:
         begun = time.monotonic()
         self._admit(request)
         body = await self._body(request)
-        asked = schemas.parse(body, self.settings)
+        asked = schemas.parse_request(body, self.settings)
         if self.worker.status != "ok":
-            return _fault(503, f"{self.worker.status}: {self.worker.reason or 'the model is not there yet'}", retry=5)
-        together = isinstance(asked, schemas.Batch)
+            return _error_response(
+                503, f"{self.worker.status}: {self.worker.reason or 'the model is not there yet'}", retry=5
+            )
+        together = isinstance(asked, schemas.BatchRequest)
         loop = asyncio.get_running_loop()
-        job = Job(schemas.cases_of(asked), asked.request_id or uuid4().hex, together, loop.create_future())
+        job = BridgeJob(schemas.request_cases(asked), asked.request_id or uuid4().hex, together, loop.create_future())
         limit = self.settings.deadline
         if asked.options and asked.options.deadline_ms:
             limit = min(limit, asked.options.deadline_ms / 1000)
@@ -107,16 +113,18 @@ class Service:
             self.worker.submit(job)
             decisions, breaker = await asyncio.wait_for(job.answer, limit - (time.monotonic() - begun))
         except QueueFull as full:
-            return _fault(429, str(full), retry=full.seconds)
+            return _error_response(429, str(full), retry=full.seconds)
         except TimeoutError:
             job.given_up = True
-            return _fault(504, f"not answered within {limit:g} s")
+            return _error_response(504, f"not answered within {limit:g} s")
         except NotRecorded:
-            return _fault(503, "the decision could not be recorded", retry=5)
+            return _error_response(503, "the decision could not be recorded", retry=5)
         told: dict[str, Any] = {"request_id": job.request_id, "ms": round(1000 * (time.monotonic() - begun), 3)}
         if together:
-            return _answer(200, {**told, "breaker": breaker, "rows": [schemas.decided(each) for each in decisions]})
-        return _answer(200, told | schemas.decided(decisions[0]))
+            return _json_response(
+                200, {**told, "breaker": breaker, "rows": [schemas.row_decision(each) for each in decisions]}
+            )
+        return _json_response(200, told | schemas.row_decision(decisions[0]))
 
     def _admit(self, request: Request) -> None:
         """See that the request may be made. Raises BadRequest."""
@@ -124,7 +132,7 @@ class Service:
             kind, _, borne = request.headers.get("authorization", "").partition(" ")
             if kind.lower() != "bearer" or not hmac.compare_digest(borne.strip().encode(), self.secret.encode()):
                 raise BadRequest(401, "a bearer token is needed", "Authorization")
-        elif _name_of(request.headers.get("host", "")) not in LOCAL_NAMES | {self.settings.host}:
+        elif _host_name(request.headers.get("host", "")) not in LOCAL_NAMES | {self.settings.host}:
             # a page in a browser can reach loopback under a name of its own
             raise BadRequest(421, "this service answers to localhost only", "Host")
 
@@ -159,39 +167,39 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _name_of(host: str) -> str:
+def _host_name(host: str) -> str:
     """A Host header without its port."""
     return host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
 
 
-def _json(content: Any) -> bytes:
+def _encode_json(content: Any) -> bytes:
     return json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
 
-def _answer(status: int, content: Any, headers: dict[str, str] | None = None) -> Response:
-    return Response(_json(content), status, headers, media_type="application/json")
+def _json_response(status: int, content: Any, headers: dict[str, str] | None = None) -> Response:
+    return Response(_encode_json(content), status, headers, media_type="application/json")
 
 
-def _fault(status: int, error: str, field: str | None = None, retry: int | None = None) -> Response:
+def _error_response(status: int, error: str, field: str | None = None, retry: int | None = None) -> Response:
     headers = {} if retry is None else {"Retry-After": str(retry)}
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
-    return _answer(status, {"error": error, "field": field}, headers)
+    return _json_response(status, {"error": error, "field": field}, headers)
 
 
-def _bad_request(_: Request, error: Exception) -> Response:
+def _on_bad_request(_: Request, error: Exception) -> Response:
     assert isinstance(error, BadRequest)
-    return _fault(error.status, error.error, error.field)
+    return _error_response(error.status, error.error, error.field)
 
 
-def _http_fault(_: Request, error: Exception) -> Response:
+def _on_http_exception(_: Request, error: Exception) -> Response:
     """What starlette says itself: no such path, no such method."""
     assert isinstance(error, HTTPException)
-    response = _fault(error.status_code, str(error.detail))
+    response = _error_response(error.status_code, str(error.detail))
     response.headers.update(error.headers or {})
     return response
 
 
-def _own_fault(_: Request, error: Exception) -> Response:
+def _on_internal_error(_: Request, error: Exception) -> Response:
     """A bug of ours, or of the engine's: its trace is in the service's own output."""
-    return _fault(500, "internal error")
+    return _error_response(500, "internal error")

@@ -12,9 +12,9 @@ from thunder.bridge import schemas
 from thunder.bridge.bridge_settings import ServeSettings
 
 _REF = "#/components/schemas/{model}"
-_ASKED = (schemas.Single, schemas.Batch)
-_TOLD = (schemas.Answer, schemas.BatchAnswer, schemas.Health, schemas.Fault)
-FAULTS = {
+_REQUEST_MODELS = (schemas.RowRequest, schemas.BatchRequest)
+_RESPONSE_MODELS = (schemas.RowAnswer, schemas.BatchAnswer, schemas.HealthAnswer, schemas.ErrorAnswer)
+ERROR_STATUSES = {
     400: "the body is not JSON",
     401: "no bearer token, or another",
     408: "the body did not come in time",
@@ -29,32 +29,35 @@ FAULTS = {
 }
 
 
-def description(settings: ServeSettings) -> dict[str, Any]:
+def openapi_document(settings: ServeSettings) -> dict[str, Any]:
     """The whole document."""
     kinds: list[tuple[type[BaseModel], Literal["validation", "serialization"]]] = [
-        *((kind, "validation") for kind in _ASKED),
-        *((kind, "serialization") for kind in _TOLD),
+        *((kind, "validation") for kind in _REQUEST_MODELS),
+        *((kind, "serialization") for kind in _RESPONSE_MODELS),
     ]
     _, found = models_json_schema(kinds, ref_template=_REF)
     components = found["$defs"]
-    components["Row"]["properties"]["asr_text"]["maxLength"] = settings.longest_text
-    components["Batch"]["properties"]["rows"]["maxItems"] = settings.most_rows
-    faults = {str(status): _response(said, schemas.Fault) for status, said in FAULTS.items()}
-    unready = _response("loading or failed", schemas.Health)
+    components["RequestRow"]["properties"]["asr_text"]["maxLength"] = settings.longest_text
+    components["BatchRequest"]["properties"]["rows"]["maxItems"] = settings.most_rows
+    faults = {str(status): _response(said, schemas.ErrorAnswer) for status, said in ERROR_STATUSES.items()}
+    unready = _response("loading or failed", schemas.HealthAnswer)
     common = {status: faults[status] for status in ("401", "421")}
     propose = {
         "operationId": "propose",
         "summary": "Propose a correction for each row, and decide on it.",
-        "requestBody": {"required": True, "content": {"application/json": {"schema": {"anyOf": _refs(*_ASKED)}}}},
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": {"anyOf": _refs(*_REQUEST_MODELS)}}},
+        },
         "responses": {
-            "200": _response("a decision, a rejecting one too", schemas.Answer, schemas.BatchAnswer),
+            "200": _response("a decision, a rejecting one too", schemas.RowAnswer, schemas.BatchAnswer),
             **faults,
         },
     }
     health = {
         "operationId": "health",
         "summary": "What the service is, and whether it can answer.",
-        "responses": {"200": _response("it can", schemas.Health), "503": unready, **common},
+        "responses": {"200": _response("it can", schemas.HealthAnswer), "503": unready, **common},
     }
     document = {
         "operationId": "openapi",

@@ -11,18 +11,18 @@ from typing import Any
 
 from thunder.bridge import proposers
 from thunder.bridge.bridge_settings import ServeSettings
-from thunder.bridge.decisions import Decider
+from thunder.bridge.decisions import ProposalDecider
 from thunder.bridge.gate.gate_rules import Rulebook
 from thunder.bridge.proof import keys
 from thunder.bridge.proof.keys import KeyRing
-from thunder.bridge.proof.provenance import Log
+from thunder.bridge.proof.provenance import ProvenanceLog
 from thunder.errors import ClusterError, Interrupted, UsageError
 
 BACKLOG = 1024
-AT_ONCE = 1024  # rows of an engine without a model: they share no pass, but one write to the log
+ROWS_WITHOUT_MODEL = 1024  # rows of an engine without a model: they share no pass, but one write to the log
 
 
-def secret_of(settings: ServeSettings) -> str | None:
+def required_bearer_token(settings: ServeSettings) -> str | None:
     """The bearer token that requests must have; None on loopback where no file is named.
 
     Raises UsageError where one is needed and there is none, or its file can be read by others.
@@ -36,10 +36,10 @@ def secret_of(settings: ServeSettings) -> str | None:
                 fix="openssl rand -hex 32 > bearer && chmod 600 bearer, then --bearer-file bearer",
             )
         return None
-    return keys.secret(Path(settings.bearer_file).expanduser())
+    return keys.read_bearer_token(Path(settings.bearer_file).expanduser())
 
 
-def listen(host: str, port: int) -> socket.socket:
+def open_listening_socket(host: str, port: int) -> socket.socket:
     """A socket that takes connections from now on. Raises ClusterError where the address or the port cannot be had."""
     try:
         [(family, kind, protocol, _, address), *_] = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -54,8 +54,8 @@ def listen(host: str, port: int) -> socket.socket:
     return listening
 
 
-def serve(
-    settings: ServeSettings, book: Rulebook, ring: KeyRing, log: Log, told: Callable[[dict[str, Any]], None]
+def serve_bridge(
+    settings: ServeSettings, book: Rulebook, ring: KeyRing, log: ProvenanceLog, told: Callable[[dict[str, Any]], None]
 ) -> None:
     """Serve until SIGTERM or SIGINT, then answer what is in flight and return.
 
@@ -66,15 +66,15 @@ def serve(
 
     from thunder.bridge.service import header_timeout
 
-    proposers.check(settings)
-    secret = secret_of(settings)
+    proposers.check_engine_options(settings)
+    secret = required_bearer_token(settings)
     config = uvicorn.Config(
         _application(settings, book, ring, log, secret),
         log_level="warning",
         access_log=False,
         server_header=False,
         loop="asyncio",
-        http=header_timeout.within(settings.deadline),
+        http=header_timeout.protocol_with_header_timeout(settings.deadline),
         ws="none",
         lifespan="on",
         backlog=BACKLOG,
@@ -82,10 +82,13 @@ def serve(
     )
     caught: list[int] = []
     # uvicorn raises the signal that ended it once more; by then it has done what it should
-    before = {number: signal.signal(number, lambda got, _: caught.append(got)) for number in _ENDS}
+    before = {number: signal.signal(number, lambda got, _: caught.append(got)) for number in _END_SIGNALS}
     try:
-        with listen(settings.host, settings.port) as listening:
-            told(_where(settings, listening) | {"rules_id": book.id, "signing": ring.active, "log": str(log.path)})
+        with open_listening_socket(settings.host, settings.port) as listening:
+            told(
+                _describe_service(settings, listening)
+                | {"rules_id": book.id, "signing": ring.active, "log": str(log.path)}
+            )
             uvicorn.Server(config).run(sockets=[listening])
     finally:
         for number, handler in before.items():
@@ -94,26 +97,28 @@ def serve(
         raise Interrupted("stopped after what was in flight was answered")
 
 
-def _application(settings: ServeSettings, book: Rulebook, ring: KeyRing, log: Log, secret: str | None) -> Any:
+def _application(settings: ServeSettings, book: Rulebook, ring: KeyRing, log: ProvenanceLog, secret: str | None) -> Any:
     """The service with its worker, which makes the engine once it is started."""
-    from thunder.bridge.service.http_app import Service
-    from thunder.bridge.service.worker import Worker
+    from thunder.bridge.service.http_app import BridgeService
+    from thunder.bridge.service.worker import BridgeWorker
 
-    worker = Worker(
-        lambda: proposers.engine_of(settings),
-        lambda engine: Decider(engine, book, ring, settings.log_texts),
+    worker = BridgeWorker(
+        lambda: proposers.load_proposer(settings),
+        lambda engine: ProposalDecider(engine, book, ring, settings.log_texts),
         log,
         queue=settings.queue,
-        batch_size=AT_ONCE if settings.engine.partition(":")[0] in ("identity", "file") else settings.batch_size,
+        batch_size=ROWS_WITHOUT_MODEL
+        if settings.engine.partition(":")[0] in ("identity", "file")
+        else settings.batch_size,
         linger=settings.linger_ms / 1000,
     )
-    return Service(settings, worker, book, secret).application()
+    return BridgeService(settings, worker, book, secret).application()
 
 
-_ENDS = (signal.SIGTERM, signal.SIGINT)
+_END_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
-def _where(settings: ServeSettings, listening: socket.socket) -> dict[str, Any]:
+def _describe_service(settings: ServeSettings, listening: socket.socket) -> dict[str, Any]:
     """What whoever started the service needs to know."""
     port = listening.getsockname()[1]
     host = f"[{settings.host}]" if ":" in settings.host else settings.host

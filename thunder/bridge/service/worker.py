@@ -12,13 +12,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from thunder.bridge.decisions import Decider, Decision
-from thunder.bridge.proof.provenance import Log
+from thunder.bridge.decisions import ProposalDecider, SignedDecision
+from thunder.bridge.proof.provenance import ProvenanceLog
 from thunder.errors import ThunderError
 from thunder.evaluation.cases import Case
-from thunder.evaluation.engines import Engine, Proposal
+from thunder.evaluation.engines import Proposal, ProposalEngine
 
-Outcome = tuple[list[Decision], str | None]
+JobOutcome = tuple[list[SignedDecision], str | None]
 
 
 class QueueFull(Exception):
@@ -34,32 +34,32 @@ class NotRecorded(Exception):
 
 
 @dataclass(eq=False)
-class Job:
+class BridgeJob:
     """A request's rows, and where its answer goes. given_up: nobody waits for it any more."""
 
     cases: list[Case]
     request_id: str
     together: bool
-    answer: asyncio.Future[Outcome]
+    answer: asyncio.Future[JobOutcome]
     given_up: bool = False
 
 
 @dataclass
-class Counts:
+class ServiceCounts:
     """What was done since the start."""
 
     requests: int = 0
     decisions: Counter[str] = field(default_factory=Counter)
 
 
-class Worker(threading.Thread):
+class BridgeWorker(threading.Thread):
     """Engine, gate and log behind a queue of rows. status: loading, ok or failed (with a reason)."""
 
     def __init__(
         self,
-        engine: Callable[[], Engine],
-        decider: Callable[[Engine], Decider],
-        log: Log,
+        engine: Callable[[], ProposalEngine],
+        decider: Callable[[ProposalEngine], ProposalDecider],
+        log: ProvenanceLog,
         *,
         queue: int,
         batch_size: int,
@@ -73,16 +73,16 @@ class Worker(threading.Thread):
         super().__init__(name="bridge", daemon=True)
         self._make_engine, self._make_decider, self.log = engine, decider, log
         self._queue, self._batch_size, self._linger = queue, batch_size, linger
-        self._jobs: deque[Job] = deque()
+        self._jobs: deque[BridgeJob] = deque()
         self._change = threading.Condition()
         self._draining = False
         self._seconds_a_row = 0.01
         self.waiting = 0
         self.status, self.reason = "loading", ""
-        self.decider: Decider | None = None
-        self.counts = Counts()
+        self.decider: ProposalDecider | None = None
+        self.counts = ServiceCounts()
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: BridgeJob) -> None:
         """Put a job into the queue; one with more rows than the queue has room for must find it empty.
 
         Raises QueueFull.
@@ -119,16 +119,16 @@ class Worker(threading.Thread):
                 self._answer(engine, self.decider, jobs)
             except Exception as error:  # a bug of ours: these requests fail, and the service goes on
                 traceback.print_exc()
-                _hand_out(jobs, [error] * len(jobs))
+                _deliver(jobs, [error] * len(jobs))
             rows = sum(len(job.cases) for job in jobs)
             self._seconds_a_row += 0.2 * ((time.monotonic() - begun) / rows - self._seconds_a_row)
 
-    def _take(self) -> list[Job]:
+    def _take(self) -> list[BridgeJob]:
         """The jobs to answer next, as many as one batch holds; none once all is drained."""
         with self._change:
             self._change.wait_for(lambda: self._jobs or self._draining)
             self._change.wait_for(lambda: self.waiting >= self._batch_size or self._draining, self._linger)
-            jobs: list[Job] = []
+            jobs: list[BridgeJob] = []
             rows = 0
             while self._jobs and (not jobs or rows + len(self._jobs[0].cases) <= self._batch_size):
                 jobs.append(self._jobs.popleft())
@@ -136,10 +136,10 @@ class Worker(threading.Thread):
             self.waiting -= rows
             return jobs
 
-    def _answer(self, engine: Engine, decider: Decider, jobs: Sequence[Job]) -> None:
+    def _answer(self, engine: ProposalEngine, decider: ProposalDecider, jobs: Sequence[BridgeJob]) -> None:
         jobs = [job for job in jobs if not job.given_up]
-        outcomes: list[Outcome | Exception] = []
-        for job, proposals in zip(jobs, _proposals(engine, jobs), strict=True):
+        outcomes: list[JobOutcome | Exception] = []
+        for job, proposals in zip(jobs, _propose_for_jobs(engine, jobs), strict=True):
             if isinstance(proposals, Exception):
                 outcomes.append(proposals)
             elif job.together:
@@ -155,10 +155,10 @@ class Worker(threading.Thread):
             outcomes = [NotRecorded(str(error)) for _ in outcomes]
         else:
             self.counts.decisions.update(decision.verdict.decision for decision in decisions)
-        _hand_out(jobs, outcomes)
+        _deliver(jobs, outcomes)
 
 
-def _proposals(engine: Engine, jobs: Sequence[Job]) -> list[list[Proposal] | Exception]:
+def _propose_for_jobs(engine: ProposalEngine, jobs: Sequence[BridgeJob]) -> list[list[Proposal] | Exception]:
     """Proposals for each job, of one pass for all; where that fails, of one for each: a row spoils no other's."""
     try:
         made = iter(list(engine.propose([case for job in jobs for case in job.cases])))
@@ -167,16 +167,16 @@ def _proposals(engine: Engine, jobs: Sequence[Job]) -> list[list[Proposal] | Exc
         traceback.print_exc()
         if len(jobs) == 1:
             return [error]
-        return [proposals for job in jobs for proposals in _proposals(engine, [job])]
+        return [proposals for job in jobs for proposals in _propose_for_jobs(engine, [job])]
 
 
-def _hand_out(jobs: Sequence[Job], outcomes: Sequence[Outcome | Exception]) -> None:
+def _deliver(jobs: Sequence[BridgeJob], outcomes: Sequence[JobOutcome | Exception]) -> None:
     """Let the event loop's thread have the answers."""
     if jobs:
-        jobs[0].answer.get_loop().call_soon_threadsafe(_tell, list(zip(jobs, outcomes, strict=True)))
+        jobs[0].answer.get_loop().call_soon_threadsafe(_set_outcomes, list(zip(jobs, outcomes, strict=True)))
 
 
-def _tell(outcomes: Sequence[tuple[Job, Any]]) -> None:
+def _set_outcomes(outcomes: Sequence[tuple[BridgeJob, Any]]) -> None:
     """In the event loop's thread: hand out the answers to those that still wait."""
     for job, outcome in outcomes:
         if not job.answer.done():

@@ -8,29 +8,31 @@ from typing import Any
 
 from thunder.errors import ThunderError
 from thunder.evaluation.claims import memorization, training_table
-from thunder.evaluation.claims.training_table import Table
+from thunder.evaluation.claims.training_table import TrainingTable
 from thunder.runs.bundles import bundle
 from thunder.runs.bundles.bundle_checks import json_object
 from thunder.runs.compare import run_facts
 from thunder.runs.records.registry import PLAN
 from thunder.runs.records.run_record import ENVIRONMENT, RESULTS
 
-FILE = "evidence.json"
-SCHEMA = "thunder.evidence/1"
-RULE = "thunder.memcheck/1"  # which rules made the verdict; another number where a sign or a bound changes
+EVIDENCE_FILE = "evidence.json"
+EVIDENCE_SCHEMA = "thunder.evidence/1"
+MEMORIZATION_RULES = (
+    "thunder.memcheck/1"  # which rules made the verdict; another number where a sign or a bound changes
+)
 
 
-def of_run(folder: Path) -> dict[str, Any]:
+def collect_run_evidence(folder: Path) -> dict[str, Any]:
     """The evidence of a run's folder. `nulls` says of each value that is not there why.
 
     Raises UsageError where the folder is no run of a known kind, ConfigError where its options cannot be read.
     """
-    plan, said = _object(folder / PLAN), _object(folder / ENVIRONMENT)
-    results, known = _object(folder / RESULTS), run_facts.read(folder)
-    table, why = _table(folder)
-    judged = memorization.judge(table) if table else None
+    plan, said = _read_object(folder / PLAN), _read_object(folder / ENVIRONMENT)
+    results, known = _read_object(folder / RESULTS), run_facts.read(folder)
+    table, why = _training_table(folder)
+    judged = memorization.judge_training(table) if table else None
     found: dict[str, Any] = {
-        "schema": SCHEMA,
+        "schema": EVIDENCE_SCHEMA,
         "run_id": folder.name,
         "kind": bundle.kind_of(folder).name,
         "sealed": bundle.sealed(folder),
@@ -42,28 +44,32 @@ def of_run(folder: Path) -> dict[str, Any]:
         "forced": list(known.forced),
         "epochs": [asdict(row) for row in table.rows] if table else None,
         "summary": _summary(table, judged, results),
-        "verdict": {"word": judged.verdict, "rule": RULE, "signs": sorted(judged.names)} if judged else None,
+        "verdict": {"word": judged.verdict, "rule": MEMORIZATION_RULES, "signs": sorted(judged.names)}
+        if judged
+        else None,
         "test": results.get("test"),
     }
     artifacts = bundle.described(folder)["files"]
-    found["artifacts"] = [{"path": name, **each} for name, each in artifacts.items() if name != FILE]
+    found["artifacts"] = [{"path": name, **each} for name, each in artifacts.items() if name != EVIDENCE_FILE]
     return found | {"nulls": dict(_nulls(found, why))}
 
 
-def _object(path: Path) -> dict[str, Any]:
+def _read_object(path: Path) -> dict[str, Any]:
     return json_object(path, []) if path.is_file() else {}
 
 
-def _table(folder: Path) -> tuple[Table | None, str]:
+def _training_table(folder: Path) -> tuple[TrainingTable | None, str]:
     """The run's table of epochs, or why there is none."""
     try:
-        table = training_table.read(folder)
+        table = training_table.read_training_table(folder)
     except ThunderError as error:
         return None, error.message
     return (table, "") if table.rows else (None, "nothing was validated")
 
 
-def _corpus(plan: dict[str, Any], said: dict[str, Any], judged: memorization.Verdict | None) -> dict[str, Any]:
+def _corpus(
+    plan: dict[str, Any], said: dict[str, Any], judged: memorization.MemorizationVerdict | None
+) -> dict[str, Any]:
     data = plan.get("data")
     train = data.get("train") if isinstance(data, dict) else None
     train = train if isinstance(train, dict) else {}
@@ -75,7 +81,9 @@ def _corpus(plan: dict[str, Any], said: dict[str, Any], judged: memorization.Ver
     }
 
 
-def _summary(table: Table | None, judged: memorization.Verdict | None, results: dict[str, Any]) -> dict[str, Any]:
+def _summary(
+    table: TrainingTable | None, judged: memorization.MemorizationVerdict | None, results: dict[str, Any]
+) -> dict[str, Any]:
     """What the epochs come to; nothing is taken from a summary that the run wrote, but for its steps."""
     rows = [row for row in table.rows if row.val is not None] if table else []
     best = min(rows, key=lambda row: row.val or 0.0, default=None)
@@ -90,8 +98,8 @@ def _summary(table: Table | None, judged: memorization.Verdict | None, results: 
     }
 
 
-_AS_THEY_ARE = ("hyperparameters", "test")  # what is null in these was said to be
-_OF_TABLE = ("corpus.wraps", "summary.best_epoch", "summary.best_step", "summary.best_val", "summary.last_val",
+_OPEN_OBJECTS = ("hyperparameters", "test")  # what is null in these was said to be
+_TABLE_FIELDS = ("corpus.wraps", "summary.best_epoch", "summary.best_step", "summary.best_val", "summary.last_val",
              "summary.last_running", "summary.wrap_boundaries")  # fmt: skip
 _REASONS = {
     "sealed": "it is not sealed: thunder bundle seal",
@@ -109,10 +117,10 @@ def _nulls(found: dict[str, Any], why: str) -> dict[str, str]:
     """The place of each null -> why it is one; an option that was not set is none."""
     nulls = {}
     for name, value in found.items():
-        inside = isinstance(value, dict) and name not in _AS_THEY_ARE
+        inside = isinstance(value, dict) and name not in _OPEN_OBJECTS
         places = [f"{name}.{key}" for key, inner in value.items() if inner is None] if inside else []
         for place in [name] if value is None else places:
-            of_table = name not in _REASONS or place in _OF_TABLE
+            of_table = name not in _REASONS or place in _TABLE_FIELDS
             nulls[place] = (why if of_table else "") or _REASONS.get(name, "the logs do not say it")
     if found["commits"]["dirty"] is False:
         nulls["commits.diff"] = "nothing differed from the commit"

@@ -9,17 +9,19 @@ from statistics import median
 from typing import Literal
 
 from thunder.evaluation.claims.overlap import Overlap
-from thunder.evaluation.claims.training_table import Row, Table
+from thunder.evaluation.claims.training_table import TrainingRow, TrainingTable
 
-Word = Literal["healthy", "overfit", "lag_only", "leak_suspected", "leak_confirmed", "invalid_training", "inconclusive"]
-LEAST = 0.02  # nats; less than this between two losses is nothing, however sure one is of them
-ERRORS = 3  # standard errors that make a difference
-CONSTANT = 1e-6  # of a loss: what moves less does not move
-EMPTY_WALL = 0.1  # of the median: an epoch that is over sooner did no work
-LEAST_WALL = 0.5  # seconds; shorter epochs are over by chance
-BY_HEART = 0.7  # of the validation loss: a probe below this is known by heart
+VerdictWord = Literal[
+    "healthy", "overfit", "lag_only", "leak_suspected", "leak_confirmed", "invalid_training", "inconclusive"
+]
+SMALLEST_DIFFERENCE = 0.02  # nats; less than this between two losses is nothing, however sure one is of them
+STANDARD_ERRORS = 3  # standard errors that make a difference
+CONSTANT_LOSS = 1e-6  # of a loss: what moves less does not move
+EMPTY_EPOCH_RATE = 0.1  # of the median: an epoch that is over sooner did no work
+SHORTEST_EPOCH = 0.5  # seconds; shorter epochs are over by chance
+MEMORIZED_LOSS_RATIO = 0.7  # of the validation loss: a probe below this is known by heart
 # what a table must have to be called healthy
-COLUMNS = {
+REQUIRED_COLUMNS = {
     "running": "train_loss_running",
     "probe": "train_probe_loss",
     "val": "val_loss",
@@ -29,11 +31,11 @@ COLUMNS = {
     "grad": "grad_norm",
     "wraps": "tokens_seen and the tokens of the corpus",
 }
-EXIT = {"leak_suspected": 3, "inconclusive": 3, "leak_confirmed": 4, "invalid_training": 4}
+EXIT_CODES = {"leak_suspected": 3, "inconclusive": 3, "leak_confirmed": 4, "invalid_training": 4}
 
 
 @dataclass(frozen=True)
-class Flag:
+class MemorizationSign:
     """One sign, by its number (F1 to F9), with the figures behind it."""
 
     name: str
@@ -41,11 +43,11 @@ class Flag:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class MemorizationVerdict:
     """What a table comes to. wraps: where passes over the rows began, in epochs. best: epoch of the least val loss."""
 
-    verdict: Word
-    flags: tuple[Flag, ...]
+    verdict: VerdictWord
+    flags: tuple[MemorizationSign, ...]
     missing: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     wraps: tuple[float, ...] = ()
@@ -56,7 +58,7 @@ class Verdict:
     @property
     def exit_code(self) -> int:
         """0 healthy, lag or overfit; 3 suspected or not known; 4 confirmed or no training at all."""
-        return EXIT.get(self.verdict, 0)
+        return EXIT_CODES.get(self.verdict, 0)
 
     @property
     def names(self) -> set[str]:
@@ -64,31 +66,31 @@ class Verdict:
         return {flag.name for flag in self.flags}
 
 
-def judge(table: Table, overlap: Overlap | None = None) -> Verdict:
+def judge_training(table: TrainingTable, overlap: Overlap | None = None) -> MemorizationVerdict:
     """Flags and verdict of a table; overlap: what training and validation rows have in common, where it is known.
 
     A missing column never yields 'healthy': without a stronger sign it is 'inconclusive'.
     """
     rows = [row for row in table.rows if row.val is not None]
-    missing = [name for key, name in COLUMNS.items() if any(getattr(row, key) is None for row in table.rows)]
-    missing = missing if table.rows else list(COLUMNS.values())
-    flags = [*_leaks(table.rows, table.before), *_overlaps(overlap), *_placeholder(table.rows)]
-    flags += [*_noise(rows), *_wraps(table), *_by_heart(rows, table.before)]
+    missing = [name for key, name in REQUIRED_COLUMNS.items() if any(getattr(row, key) is None for row in table.rows)]
+    missing = missing if table.rows else list(REQUIRED_COLUMNS.values())
+    flags = [*_leak_signs(table.rows, table.before), *_overlap_signs(overlap), *_placeholder_sign(table.rows)]
+    flags += [*_noise_sign(rows), *_repeated_row_signs(table), *_overfit_sign(rows, table.before)]
     skipped = () if overlap else ("F3 and F4 (rows in common): give --train and --val",)
-    best = _best(rows) if rows else None
-    return Verdict(
-        _word({flag.name for flag in flags}, overlap, missing),
+    best = _best_row(rows) if rows else None
+    return MemorizationVerdict(
+        _verdict_word({flag.name for flag in flags}, overlap, missing),
         tuple(sorted(flags, key=lambda flag: flag.name)),
         tuple(missing),
         tuple(_notes(table.before)),
-        tuple(round(place, 2) for place in boundaries(table.rows)),
+        tuple(round(place, 2) for place in epoch_boundaries(table.rows)),
         best.epoch if best else None,
         table.rows[-1].wraps if table.rows else None,
         skipped,
     )
 
 
-def _word(flags: set[str], overlap: Overlap | None, missing: list[str]) -> Word:
+def _verdict_word(flags: set[str], overlap: Overlap | None, missing: list[str]) -> VerdictWord:
     if "F5" in flags:
         return "invalid_training"
     if "F4" in flags:
@@ -102,130 +104,140 @@ def _word(flags: set[str], overlap: Overlap | None, missing: list[str]) -> Word:
     return "lag_only" if "F2" in flags else "healthy"
 
 
-def _bound(*errors: float | None) -> float:
+def _chance_bound(*errors: float | None) -> float:
     """How far two losses may lie apart by chance; an error that is not known counts as none beyond LEAST."""
-    return max(LEAST, ERRORS * math.hypot(*(error or 0.0 for error in errors)))
+    return max(SMALLEST_DIFFERENCE, STANDARD_ERRORS * math.hypot(*(error or 0.0 for error in errors)))
 
 
-def _leaks(every: Sequence[Row], before: Row | None) -> Iterable[Flag]:
+def _leak_signs(every: Sequence[TrainingRow], before: TrainingRow | None) -> Iterable[MemorizationSign]:
     """F1: validation rows are better known than training rows. F2: only better than the loss met on the way."""
     rows = [row for row in every if row.val is not None]
     if rows and all(row.probe is not None for row in rows):
-        yield from _against_probe(rows, before)
+        yield from _compare_with_probe(rows, before)
     else:
-        yield from _against_running(every)
+        yield from _compare_with_running_loss(every)
 
 
-def _against_probe(rows: list[Row], before: Row | None) -> Iterable[Flag]:
+def _compare_with_probe(rows: list[TrainingRow], before: TrainingRow | None) -> Iterable[MemorizationSign]:
     # rows that were easier before the first update may stay so
-    easier = min(0.0, _gap(before)) if before else 0.0
+    easier = min(0.0, _probe_gap(before)) if before else 0.0
     errors = (before.val_se, before.probe_se) if before and easier else ()
-    worst = min(rows, key=lambda row: _gap(row) + _bound(row.val_se, row.probe_se))
-    bound = _bound(worst.val_se, worst.probe_se, *errors)
-    if _gap(worst) < easier - bound:
+    worst = min(rows, key=lambda row: _probe_gap(row) + _chance_bound(row.val_se, row.probe_se))
+    bound = _chance_bound(worst.val_se, worst.probe_se, *errors)
+    if _probe_gap(worst) < easier - bound:
         text = f"epoch {worst.epoch}: val {worst.val:.4g} < probe {worst.probe:.4g}"
-        yield Flag("F1", f"{text} by more than {bound - easier:.2g}")
-    for row in (rows[-1], _best(rows)):
-        if row.running is not None and _val(row) < row.running:
-            yield Flag("F2", f"epoch {row.epoch}: val {row.val:.4g} < running train {row.running:.4g}: it lags")
+        yield MemorizationSign("F1", f"{text} by more than {bound - easier:.2g}")
+    for row in (rows[-1], _best_row(rows)):
+        if row.running is not None and _validation_loss(row) < row.running:
+            yield MemorizationSign(
+                "F2", f"epoch {row.epoch}: val {row.val:.4g} < running train {row.running:.4g}: it lags"
+            )
             return
 
 
-def _against_running(rows: Sequence[Row]) -> Iterable[Flag]:
-    lags: list[Flag] = []
+def _compare_with_running_loss(rows: Sequence[TrainingRow]) -> Iterable[MemorizationSign]:
+    lags: list[MemorizationSign] = []
     earlier = None
     for row in rows:
         if row.running is None:
             continue
         moved = math.inf if earlier is None else abs(earlier - row.running)
-        bound, below, earlier = _bound(row.val_se) + moved, row.running - _val(row), row.running
+        bound, below, earlier = _chance_bound(row.val_se) + moved, row.running - _validation_loss(row), row.running
         text = f"epoch {row.epoch}: val {row.val} < running train {row.running:.4g} by {below:.3g}"
         if below > bound:
-            yield Flag("F1", f"{text}, more than {bound:.2g} (no probe)")
+            yield MemorizationSign("F1", f"{text}, more than {bound:.2g} (no probe)")
             return
-        lags += [Flag("F2", f"{text}, within {bound:.2g}: it may lag")] if below > 0 else []
+        lags += [MemorizationSign("F2", f"{text}, within {bound:.2g}: it may lag")] if below > 0 else []
     yield from lags[-1:]
 
 
-def _val(row: Row) -> float:
+def _validation_loss(row: TrainingRow) -> float:
     return math.inf if row.val is None else row.val
 
 
-def _best(rows: list[Row]) -> Row:
-    return min(rows, key=_val)
+def _best_row(rows: list[TrainingRow]) -> TrainingRow:
+    return min(rows, key=_validation_loss)
 
 
-def _gap(row: Row) -> float:
+def _probe_gap(row: TrainingRow) -> float:
     return row.val - row.probe if row.val is not None and row.probe is not None else 0.0
 
 
-def _overlaps(overlap: Overlap | None) -> Iterable[Flag]:
+def _overlap_signs(overlap: Overlap | None) -> Iterable[MemorizationSign]:
     if overlap is None:
         return
     if overlap.rows:
-        yield Flag("F4", f"{overlap.rows} validation rows are among the training rows, such as {overlap.example}")
+        yield MemorizationSign(
+            "F4", f"{overlap.rows} validation rows are among the training rows, such as {overlap.example}"
+        )
     if overlap.texts or overlap.near or overlap.audios:
         text = f"{overlap.texts} texts of validation stand in training, {overlap.near} more share a stretch"
-        yield Flag("F3", f"{text}; {overlap.audios} recordings of it do")
+        yield MemorizationSign("F3", f"{text}; {overlap.audios} recordings of it do")
 
 
-def _placeholder(rows: Iterable[Row]) -> Iterable[Flag]:
+def _placeholder_sign(rows: Iterable[TrainingRow]) -> Iterable[MemorizationSign]:
     """F5: a loss that stands still, an epoch that takes no time, a gradient that is nothing."""
     rows = list(rows)
     running = [row.running for row in rows if row.running is not None]
     found = []
-    if len(running) > 1 and max(running) - min(running) <= CONSTANT * max(1.0, abs(running[0])):
+    if len(running) > 1 and max(running) - min(running) <= CONSTANT_LOSS * max(1.0, abs(running[0])):
         found.append(f"the training loss is {running[0]:.6g} in all of {len(running)} epochs")
-    found += _too_soon(rows)
+    found += _first_empty_epoch(rows)
     grads = [row.grad for row in rows if row.grad is not None]
     if grads and max(grads) == 0:
         found.append("every gradient is 0")
     if found:
-        yield Flag("F5", "; ".join(found))
+        yield MemorizationSign("F5", "; ".join(found))
 
 
-def _too_soon(rows: list[Row]) -> list[str]:
+def _first_empty_epoch(rows: list[TrainingRow]) -> list[str]:
     """The first epoch that took far less time for its steps than others; short ones are nothing to go by."""
     walls = [row.wall for row in rows if row.wall is not None]
-    if len(walls) < 3 or median(walls) < LEAST_WALL:
+    if len(walls) < 3 or median(walls) < SHORTEST_EPOCH:
         return []
-    steps = [(row.step or 0) - (before.step or 0) for before, row in zip([Row(0, 0), *rows], rows, strict=False)]
+    steps = [
+        (row.step or 0) - (before.step or 0) for before, row in zip([TrainingRow(0, 0), *rows], rows, strict=False)
+    ]
     rates = [(row, row.wall / max(1, count)) for row, count in zip(rows, steps, strict=True) if row.wall is not None]
     usual = median(rate for _, rate in rates)
-    quick = [row for row, rate in rates if rate < EMPTY_WALL * usual]
+    quick = [row for row, rate in rates if rate < EMPTY_EPOCH_RATE * usual]
     return [f"epoch {row.epoch} took {row.wall:.2g} s where {median(walls):.2g} s are usual" for row in quick[:1]]
 
 
-def _noise(rows: list[Row]) -> Iterable[Flag]:
+def _noise_sign(rows: list[TrainingRow]) -> Iterable[MemorizationSign]:
     """F6: what made the best epoch the best is less than one can be sure of."""
     if len(rows) < 2:
         return
-    best, next_best = sorted(rows, key=_val)[:2]
-    gain = _val(next_best) - _val(best)
+    best, next_best = sorted(rows, key=_validation_loss)[:2]
+    gain = _validation_loss(next_best) - _validation_loss(best)
     if best.val_se is not None and best.val_se > gain:
-        yield Flag("F6", f"epoch {best.epoch} is best by {gain:.2g}, and the standard error is {best.val_se:.2g}")
+        yield MemorizationSign(
+            "F6", f"epoch {best.epoch} is best by {gain:.2g}, and the standard error is {best.val_se:.2g}"
+        )
 
 
-def _wraps(table: Table) -> Iterable[Flag]:
+def _repeated_row_signs(table: TrainingTable) -> Iterable[MemorizationSign]:
     """F7: the best epoch begins the rows anew. F9: there are fewer rows than were planned to be read."""
     rows = table.rows
     known = [row for row in rows if row.val is not None]
     if known:
-        best = _best(known)
+        best = _best_row(known)
         place = list(rows).index(best)
         before = (rows[place - 1].wraps if place else 0.0) or 0.0
-        if best.wraps is not None and (crossed := _crossed(before, best.wraps)):
-            yield Flag("F7", f"the best epoch, {best.epoch}, goes over to pass {crossed[-1] + 1} of the rows")
+        if best.wraps is not None and (crossed := _ends_between(before, best.wraps)):
+            yield MemorizationSign(
+                "F7", f"the best epoch, {best.epoch}, goes over to pass {crossed[-1] + 1} of the rows"
+            )
     if table.planned is not None and table.planned > 1:
-        yield Flag("F9", f"the rows are gone over {table.planned:.2f} times")
+        yield MemorizationSign("F9", f"the rows are gone over {table.planned:.2f} times")
 
 
-def _crossed(before: float, after: float) -> list[int]:
+def _ends_between(before: float, after: float) -> list[int]:
     """The whole passes that end between `before` and `after`, neither included."""
     return list(range(math.floor(before) + 1, math.ceil(after)))
 
 
-def boundaries(rows: Iterable[Row]) -> list[float]:
+def epoch_boundaries(rows: Iterable[TrainingRow]) -> list[float]:
     """Where passes over the rows begin anew, in rows of the table from its start (4.53: within the fifth)."""
     found, before = [], 0.0
     for number, row in enumerate(rows):
@@ -237,18 +249,20 @@ def boundaries(rows: Iterable[Row]) -> list[float]:
     return found
 
 
-def _by_heart(rows: list[Row], before: Row | None) -> Iterable[Flag]:
+def _overfit_sign(rows: list[TrainingRow], before: TrainingRow | None) -> Iterable[MemorizationSign]:
     """F8: the probe far below validation, and validation rising: the true sign of learning by heart."""
     if not rows or rows[-1].probe is None:
         return
-    last, best = rows[-1], _best([before, *rows] if before else rows)
-    risen = _val(last) - _val(best)
-    if rows[-1].probe < BY_HEART * _val(last) and risen > _bound(last.val_se, best.val_se):
+    last, best = rows[-1], _best_row([before, *rows] if before else rows)
+    risen = _validation_loss(last) - _validation_loss(best)
+    if rows[-1].probe < MEMORIZED_LOSS_RATIO * _validation_loss(last) and risen > _chance_bound(
+        last.val_se, best.val_se
+    ):
         text = f"probe {last.probe:.4g}, val {last.val:.4g}"
-        yield Flag("F8", f"{text}, {risen:.3g} above its best ({best.val:.4g} at step {best.step})")
+        yield MemorizationSign("F8", f"{text}, {risen:.3g} above its best ({best.val:.4g} at step {best.step})")
 
 
-def _notes(before: Row | None) -> Iterable[str]:
-    if before is not None and _gap(before) < -_bound(before.val_se, before.probe_se):
+def _notes(before: TrainingRow | None) -> Iterable[str]:
+    if before is not None and _probe_gap(before) < -_chance_bound(before.val_se, before.probe_se):
         text = f"val {before.val:.4g}, probe {before.probe:.4g}"
         yield f"validation was easier than training before the first update: {text}"

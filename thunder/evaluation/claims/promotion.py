@@ -23,19 +23,19 @@ from thunder.runs.records.run_record import CHANGES, ENVIRONMENT, LOG, METRICS, 
 from thunder.runs.tables import table_files
 from thunder.statistics.welch import welch_p_value
 
-SCHEMA = "thunder.claim/1"
-SEEDS = 3
-P = 0.01  # of Welch's test; field practice for training runs
-ADAPTS = {"ttt"}  # parts of a mode that change weights while they are tested
-SOUND = ("healthy", "lag_only", "overfit")
-Find = Callable[[str], Path]
+CLAIM_SCHEMA = "thunder.claim/1"
+REQUIRED_SEEDS = 3
+LARGEST_P = 0.01  # of Welch's test; field practice for training runs
+ADAPTING_PARTS = {"ttt"}  # parts of a mode that change weights while they are tested
+SOUND_VERDICTS = ("healthy", "lag_only", "overfit")
+FindRun = Callable[[str], Path]
 
 
-class Claim(Settings):
+class PublicationClaim(Settings):
     """What is to be said, and everything that it stands on. Runs by id or folder; files from this file's folder."""
 
     id: str = option(..., "Name.", min_length=1)
-    schema_: Literal["thunder.claim/1"] = option(SCHEMA, "Format.", alias="schema")
+    schema_: Literal["thunder.claim/1"] = option(CLAIM_SCHEMA, "Format.", alias="schema")
     kind: Literal["comparison", "repair"] = option(..., "One condition against another, or repair of recognised text.")
     text: str = option(..., "What is to be said.", min_length=1)
     control: list[str] = option([], "Runs of the condition that is compared with (comparison).")
@@ -48,7 +48,7 @@ class Claim(Settings):
 
 
 @dataclass(frozen=True)
-class Criterion:
+class PromotionCriterion:
     """One condition of promotion, and what was found."""
 
     name: str
@@ -60,12 +60,12 @@ class Criterion:
 
 
 @dataclass(frozen=True)
-class Decision:
+class PromotionDecision:
     """The whole judgement; `decision` names the first criterion that does not hold."""
 
     claim: str
     decision: str
-    criteria: tuple[Criterion, ...]
+    criteria: tuple[PromotionCriterion, ...]
     runs: dict[str, str | None]
     datasets: dict[str, str]
     metrics: dict[str, Any]
@@ -77,24 +77,36 @@ class Decision:
         return all(one.holds for one in self.criteria)
 
 
-def judge(path: Path, find: Find) -> Decision:
+def judge_claim(path: Path, find: FindRun) -> PromotionDecision:
     """Read a claim, and judge every criterion. find: run's name -> folder.
 
     Raises ConfigError where the file is no claim, UsageError where it names a run that is not there.
     """
-    claim = spec_file.read(Claim, path)
+    claim = spec_file.read(PublicationClaim, path)
     treated, control = [find(name) for name in claim.runs], [find(name) for name in claim.control]
     everyone = [*treated, *control]
-    criteria = [_sealed(everyone), _memcheck(everyone), _untainted(everyone), _audit(everyone)]
+    criteria = [
+        _sealed_criterion(everyone),
+        _memcheck_criterion(everyone),
+        _untainted_criterion(everyone),
+        _audit_criterion(everyone),
+    ]
     if claim.kind == "comparison":
-        criteria += [_comparable(claim, treated, control), _seeds(treated, control), _shown(claim, treated, control)]
+        criteria += [
+            _comparable_criterion(claim, treated, control),
+            _seeds_criterion(treated, control),
+            _difference_criterion(claim, treated, control),
+        ]
         metrics: dict[str, Any] = {"control": list(map(cer_of, control)), "runs": list(map(cer_of, treated))}
     else:
-        found, metrics = repair_evidence.criteria(path.parent / claim.evaluation if claim.evaluation else None)
-        criteria = [*(Criterion(*one) for one in found), *criteria]
-    criteria += [_hypothesis(claim, path.parent, treated, control), _tables(claim, path.parent, find)]
+        found, metrics = repair_evidence.judge_repair(path.parent / claim.evaluation if claim.evaluation else None)
+        criteria = [*(PromotionCriterion(*one) for one in found), *criteria]
+    criteria += [
+        _hypothesis_criterion(claim, path.parent, treated, control),
+        _tables_criterion(claim, path.parent, find),
+    ]
     failed = next((one for one in criteria if not one.holds), None)
-    return Decision(
+    return PromotionDecision(
         claim.id,
         f"not promoted: {failed}" if failed else "promoted",
         tuple(criteria),
@@ -105,11 +117,11 @@ def judge(path: Path, find: Find) -> Decision:
     )
 
 
-def _first(name: str, faults: Sequence[str], fine: str) -> Criterion:
-    return Criterion(name, not faults, "; ".join(faults[:3]) if faults else fine)
+def _criterion(name: str, faults: Sequence[str], fine: str) -> PromotionCriterion:
+    return PromotionCriterion(name, not faults, "; ".join(faults[:3]) if faults else fine)
 
 
-def _sealed(folders: Sequence[Path]) -> Criterion:
+def _sealed_criterion(folders: Sequence[Path]) -> PromotionCriterion:
     faults = [] if folders else ["no run is named"]
     for folder in folders:
         try:
@@ -119,47 +131,49 @@ def _sealed(folders: Sequence[Path]) -> Criterion:
             continue
         faults += [f"{folder.name}: {fault}" for fault in verdict.faults]
         faults += [] if verdict.sealed else [f"{folder.name} is not sealed"]
-    return _first("sealed", faults, f"{len(folders)} runs are sealed, and whole")
+    return _criterion("sealed", faults, f"{len(folders)} runs are sealed, and whole")
 
 
-def _memcheck(folders: Sequence[Path]) -> Criterion:
+def _memcheck_criterion(folders: Sequence[Path]) -> PromotionCriterion:
     """Judged anew from each run's logs; what was written down of it is not asked."""
     faults, said = [], []
     for folder in folders:
         try:
-            found = memorization.judge(training_table.read(folder))
+            found = memorization.judge_training(training_table.read_training_table(folder))
         except ThunderError as error:
             faults.append(f"{folder.name}: {error.message}")
             continue
         missing = f", not logged: {', '.join(found.missing)}" if found.missing else ""
         said.append(f"{folder.name} {found.verdict}")
-        faults += [] if found.verdict in SOUND else [f"{folder.name}: {found.verdict}{missing}"]
-    return _first("memcheck", faults, ", ".join(said))
+        faults += [] if found.verdict in SOUND_VERDICTS else [f"{folder.name}: {found.verdict}{missing}"]
+    return _criterion("memcheck", faults, ", ".join(said))
 
 
-def _untainted(folders: Sequence[Path]) -> Criterion:
+def _untainted_criterion(folders: Sequence[Path]) -> PromotionCriterion:
     """No run was forced on with another fingerprint, and none says of itself that it saw what it is tested on."""
     faults = []
     for folder in folders:
         faults += [f"{folder.name}: went on by --force ({CHANGES})"] if (folder / CHANGES).exists() else []
         said = [json_object(folder / name, []) for name in (RESULTS, ENVIRONMENT) if (folder / name).is_file()]
         faults += [f"{folder.name}: says that it is tainted"] if any(each.get("tainted") for each in said) else []
-    return _first("untainted", faults, "no run was forced, and none is tainted")
+    return _criterion("untainted", faults, "no run was forced, and none is tainted")
 
 
-def _audit(folders: Sequence[Path]) -> Criterion:
+def _audit_criterion(folders: Sequence[Path]) -> PromotionCriterion:
     """Both stages, in the folder of every run whose weights change while it is tested, bound to its files."""
-    adapting = [folder for folder in folders if matrix_spec.parts_of(options(folder)) & ADAPTS]
+    adapting = [folder for folder in folders if matrix_spec.parts_of(options(folder)) & ADAPTING_PARTS]
     if not adapting:
-        return Criterion("audit", True, "no weight changes in the test")
+        return PromotionCriterion("audit", True, "no weight changes in the test")
     faults = [f"{folder.name}: {why}" for folder in adapting for why in audit_record.refusals(folder)]
-    return _first("audit", faults, f"both stages pass for {', '.join(folder.name for folder in adapting)}")
+    return _criterion("audit", faults, f"both stages pass for {', '.join(folder.name for folder in adapting)}")
 
 
-def _comparable(claim: Claim, treated: Sequence[Path], control: Sequence[Path]) -> Criterion:
+def _comparable_criterion(
+    claim: PublicationClaim, treated: Sequence[Path], control: Sequence[Path]
+) -> PromotionCriterion:
     """Every run of the one against every run of the other; seeds may differ, and the declared factor."""
     if not control or not treated or not claim.factor:
-        return Criterion("comparable", False, "a comparison names runs of both conditions, and the factor")
+        return PromotionCriterion("comparable", False, "a comparison names runs of both conditions, and the factor")
     modal = {"mode", "use_ttt", "reg", "reg_weight"}
     said = known_as(claim.factor.replace("-", "_"))
     allow = {"seed"} | (modal if said in modal or said.startswith("mode") else {said})
@@ -174,52 +188,62 @@ def _comparable(claim: Claim, treated: Sequence[Path], control: Sequence[Path]) 
     parts = [name for name in differ if name.startswith("mode.")]
     if said in modal and len(parts) > 1:
         faults.append(f"the modes differ in {len(parts)} parts: {', '.join(parts)}")
-    return _first("comparable", faults, f"the runs differ in {claim.factor}, as declared")
+    return _criterion("comparable", faults, f"the runs differ in {claim.factor}, as declared")
 
 
-def _seeds(treated: Sequence[Path], control: Sequence[Path]) -> Criterion:
+def _seeds_criterion(treated: Sequence[Path], control: Sequence[Path]) -> PromotionCriterion:
     counts = [len({options(folder).get("seed") for folder in folders}) for folders in (treated, control)]
-    return Criterion("seeds", min(counts) >= SEEDS, f"{counts[0]} and {counts[1]} different seeds, {SEEDS} are needed")
+    return PromotionCriterion(
+        "seeds",
+        min(counts) >= REQUIRED_SEEDS,
+        f"{counts[0]} and {counts[1]} different seeds, {REQUIRED_SEEDS} are needed",
+    )
 
 
-def _shown(claim: Claim, treated: Sequence[Path], control: Sequence[Path]) -> Criterion:
+def _difference_criterion(
+    claim: PublicationClaim, treated: Sequence[Path], control: Sequence[Path]
+) -> PromotionCriterion:
     """The difference goes the claimed way, and chance alone would seldom make it so large."""
     values = [[value for folder in each if (value := cer_of(folder)) is not None] for each in (treated, control)]
     if not all(values):
-        return Criterion("difference", False, "a run has no error rate")
+        return PromotionCriterion("difference", False, "a run has no error rate")
     change = statistics.fmean(values[0]) - statistics.fmean(values[1])
     p = welch_p_value(*values)
     told = f"CER changes by {change:+.4f}, Welch p {'not known' if p is None else f'{p:.3g}'}"
-    return Criterion("difference", p is not None and p < P and (change < 0) == claim.lower and change != 0, told)
+    return PromotionCriterion(
+        "difference", p is not None and p < LARGEST_P and (change < 0) == claim.lower and change != 0, told
+    )
 
 
-def _hypothesis(claim: Claim, here: Path, treated: Sequence[Path], control: Sequence[Path]) -> Criterion:
+def _hypothesis_criterion(
+    claim: PublicationClaim, here: Path, treated: Sequence[Path], control: Sequence[Path]
+) -> PromotionCriterion:
     if not claim.hypothesis:
-        return Criterion("hypothesis", False, "none is named")
+        return PromotionCriterion("hypothesis", False, "none is named")
     path = here / claim.hypothesis
     try:
         said = frozen_hypothesis.read(path)
-        base = control[0] if control else _beside(path, said.control_run)
+        base = control[0] if control else _run_beside(path, said.control_run)
         if base is None or not treated:
-            return Criterion("hypothesis", False, "there are not both a run and a control run")
+            return PromotionCriterion("hypothesis", False, "there are not both a run and a control run")
         found = frozen_hypothesis.evaluate(path, treated[0], base)
     except ThunderError as error:
-        return Criterion("hypothesis", False, error.message)
-    return Criterion("hypothesis", not found.void, found.verdict)
+        return PromotionCriterion("hypothesis", False, error.message)
+    return PromotionCriterion("hypothesis", not found.void, found.verdict)
 
 
-def _beside(path: Path, name: str | None) -> Path | None:
+def _run_beside(path: Path, name: str | None) -> Path | None:
     return path.parent / name if name and (path.parent / name).is_dir() else None
 
 
-def _tables(claim: Claim, here: Path, find: Find) -> Criterion:
+def _tables_criterion(claim: PublicationClaim, here: Path, find: FindRun) -> PromotionCriterion:
     if not claim.tables:
-        return Criterion("tables", False, "none are named")
+        return PromotionCriterion("tables", False, "none are named")
     try:
         count = table_files.check(here / claim.tables, find)
     except ThunderError as error:
-        return Criterion("tables", False, " ".join(error.message.split()))
-    return Criterion("tables", True, f"{count} cells are what their runs say")
+        return PromotionCriterion("tables", False, " ".join(error.message.split()))
+    return PromotionCriterion("tables", True, f"{count} cells are what their runs say")
 
 
 def _datasets(folders: Sequence[Path]) -> dict[str, str]:

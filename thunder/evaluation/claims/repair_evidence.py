@@ -14,27 +14,27 @@ from thunder.text.distance import ErrorCounts
 from thunder.text.row_fields import EVERY_PARTITION
 
 PREDICTIONS = "predictions.jsonl"
-REAL = "real_same_provenance"
+REAL_EVIDENCE = "real_same_provenance"
 ACCEPTED, MOST_HARM = 299, 0.01  # with none worse, 299 accepted are the fewest that bound harm below 1 %
-NAMES = ("evidence_class", "cer_change", "harm", "partitions", "base")
-Found = tuple[str, bool, str]
+CRITERIA = ("evidence_class", "cer_change", "harm", "partitions", "base")
+CriterionResult = tuple[str, bool, str]
 
 
-def criteria(folder: Path | None) -> tuple[list[Found], dict[str, Any]]:
+def judge_repair(folder: Path | None) -> tuple[list[CriterionResult], dict[str, Any]]:
     """(name, whether it holds, what was found) of each criterion, and the figures. folder: of the evaluation."""
     if folder is None or not (folder / PREDICTIONS).is_file():
         where = "none is named" if folder is None else f"{folder}: no {PREDICTIONS}"
-        return [(name, False, f"no evaluation: {where}") for name in NAMES], {}
-    rows, faults = counted_again(folder / PREDICTIONS)
+        return [(name, False, f"no evaluation: {where}") for name in CRITERIA], {}
+    rows, faults = recount_rows(folder / PREDICTIONS)
     if faults or not rows:
         said = "; ".join(faults[:3]) or "it has no rows"
-        return [(name, False, f"{folder.name}: {said}") for name in NAMES], {}
-    found = summary.summarise(rows)
+        return [(name, False, f"{folder.name}: {said}") for name in CRITERIA], {}
+    found = summary.summarize_rows(rows)
     figures = ("rows", "accepted", "worse", "worse_upper95", "cer_before", "cer_after", "cer_change_interval95")
-    return [*_judged(found)], {name: found[name] for name in figures}
+    return [*_judge_summary(found)], {name: found[name] for name in figures}
 
 
-def counted_again(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
+def recount_rows(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
     """The judged rows of a file with their edits counted from the texts, and what does not hold."""
     rows, faults = [], []
     for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
@@ -44,8 +44,8 @@ def counted_again(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
             texts |= {"base": row["proposal_base"]} if "proposal_base" in row else {}
             texts["after"] = row["proposal"] if row["accepted"] else row["input"]
             reference = row["reference"].strip()
-            edits = {f"edits_{name}": _numbers(text.strip(), reference, "edits") for name, text in texts.items()}
-            edits["reference_units"] = _numbers(texts["before"].strip(), reference, "reference_chars")
+            edits = {f"edits_{name}": _count_units(text.strip(), reference, "edits") for name, text in texts.items()}
+            edits["reference_units"] = _count_units(texts["before"].strip(), reference, "reference_chars")
             faults += [
                 f"line {number}: '{key}' is not what its texts say" for key in edits if row.get(key) != edits[key]
             ]
@@ -56,21 +56,21 @@ def counted_again(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
     return rows, faults
 
 
-def _numbers(text: str, reference: str, what: str) -> dict[str, int]:
+def _count_units(text: str, reference: str, what: str) -> dict[str, int]:
     counts = distance.count_all_errors(text, reference)
     return {unit.name: getattr(getattr(counts, unit.name), what) for unit in fields(ErrorCounts)}
 
 
-def _judged(found: dict[str, Any]) -> Iterator[Found]:
+def _judge_summary(found: dict[str, Any]) -> Iterator[CriterionResult]:
     classes, accepted, bound = found["evidence_class"], found["accepted"], found["worse_upper95"]
     said = f"evidence_class={', '.join(classes) or 'not said'}, accepted {accepted}"
-    yield "evidence_class", set(classes) == {REAL}, said + (f" < {ACCEPTED}" if accepted < ACCEPTED else "")
+    yield "evidence_class", set(classes) == {REAL_EVIDENCE}, said + (f" < {ACCEPTED}" if accepted < ACCEPTED else "")
     interval = found["cer_change_interval95"]
     told = "not known" if interval is None else f"{interval[0]:+.4f} to {interval[1]:+.4f}"
     yield "cer_change", interval is not None and interval[1] < 0, f"change of CER, 95 %: {told}"
     harm = f"{found['worse']} of {accepted} accepted are worse, at most {bound:.2%}"
     yield "harm", accepted >= ACCEPTED and bound <= MOST_HARM, f"{harm} (95 % sure; {MOST_HARM:.0%} may be)"
-    worse = [name for name in EVERY_PARTITION if _worse(found["by"]["partition"].get(name))]
+    worse = [name for name in EVERY_PARTITION if _is_worse(found["by"]["partition"].get(name))]
     yield "partitions", not worse, f"worse: {', '.join(worse)}" if worse else "no partition is worse"
     over = found.get("adapter_over_base")
     if over is None:
@@ -84,5 +84,5 @@ def _judged(found: dict[str, Any]) -> Iterator[Found]:
         )
 
 
-def _worse(block: dict[str, Any] | None) -> bool:
+def _is_worse(block: dict[str, Any] | None) -> bool:
     return block is not None and block["edits_after"] > block["edits_before"]

@@ -15,12 +15,14 @@ from thunder.runs.compare import run_facts
 from thunder.runs.records.registry import PLAN
 from thunder.runs.records.run_record import METRICS
 
-EPOCHS = "epochs.jsonl"  # how others write it, a line an epoch
-FORMAT = "{epoch, step, tokens_seen, train_loss_running, train_probe_loss, val_loss, val_se, lr, wall_s, grad_norm}"
+EPOCHS_FILE = "epochs.jsonl"  # how others write it, a line an epoch
+EPOCHS_FORMAT = (
+    "{epoch, step, tokens_seen, train_loss_running, train_probe_loss, val_loss, val_se, lr, wall_s, grad_norm}"
+)
 
 
 @dataclass(frozen=True)
-class Row:
+class TrainingRow:
     """Training up to one validation. None: not logged.
 
     epoch: its number in the logs. running: mean training loss since the row before, as it was met on the way.
@@ -43,30 +45,32 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Table:
+class TrainingTable:
     """The rows in order, and how many passes over the training rows were planned (None: not known).
 
     before: what was measured before the first update, where it was.
     """
 
-    rows: Sequence[Row]
+    rows: Sequence[TrainingRow]
     planned: float | None = None
-    before: Row | None = None
+    before: TrainingRow | None = None
 
 
-def read(folder: Path) -> Table:
+def read_training_table(folder: Path) -> TrainingTable:
     """The table of a run's folder: its epochs.jsonl, or its own metrics.jsonl.
 
     Raises UsageError where it has neither, or a line is none.
     """
-    if (folder / EPOCHS).is_file():
-        return _of_epochs(folder)
+    if (folder / EPOCHS_FILE).is_file():
+        return _table_from_epochs(folder)
     if not (folder / METRICS).is_file():
-        raise UsageError(f"{folder}: neither {METRICS} nor {EPOCHS}", fix=f"write a line an epoch: {FORMAT}")
-    return _of_metrics(folder)
+        raise UsageError(
+            f"{folder}: neither {METRICS} nor {EPOCHS_FILE}", fix=f"write a line an epoch: {EPOCHS_FORMAT}"
+        )
+    return _table_from_metrics(folder)
 
 
-def _lines(path: Path) -> list[dict[str, Any]]:
+def _read_lines(path: Path) -> list[dict[str, Any]]:
     faults: list[str] = []
     lines = [entry for _, entry in scored_rows.json_lines(path, faults)]
     if faults:
@@ -74,15 +78,15 @@ def _lines(path: Path) -> list[dict[str, Any]]:
     return lines
 
 
-def _of_epochs(folder: Path) -> Table:
+def _table_from_epochs(folder: Path) -> TrainingTable:
     """Others' logs: tokens seen against the tokens of the corpus make the wraps."""
-    corpus = _number(_object(folder / "corpus.json").get("tokens"))
-    lines = _lines(folder / EPOCHS)
+    corpus = _number(_read_object(folder / "corpus.json").get("tokens"))
+    lines = _read_lines(folder / EPOCHS_FILE)
     rows = []
     for number, line in enumerate(lines):
         seen = _number(line.get("tokens_seen"))
         rows.append(
-            Row(
+            TrainingRow(
                 epoch=number if (said := run_facts.whole(line.get("epoch"))) is None else said,
                 step=run_facts.whole(line.get("step")),
                 running=_number(line.get("train_loss_running")),
@@ -96,24 +100,24 @@ def _of_epochs(folder: Path) -> Table:
                 wraps=seen / corpus if seen is not None and corpus else None,
             )
         )
-    return Table(rows, rows[-1].wraps if rows else None)
+    return TrainingTable(rows, rows[-1].wraps if rows else None)
 
 
-def _of_metrics(folder: Path) -> Table:
+def _table_from_metrics(folder: Path) -> TrainingTable:
     """Our own logs: reports between validations make a row."""
-    length = _object(folder / PLAN).get("length")
+    length = _read_object(folder / PLAN).get("length")
     length = length if isinstance(length, dict) else {}
     planned, updates = _number(length.get("epochs")), _number(length.get("updates"))
-    rows: list[Row] = []
+    rows: list[TrainingRow] = []
     before, reports, started = None, [], None
-    for line in _lines(folder / METRICS):
+    for line in _read_lines(folder / METRICS):
         if "valid_loss" not in line:
             reports.append(line)
             continue
         step = run_facts.whole(line.get("step")) or 0
         if rows and step <= (rows[-1].step or 0):  # a run that went on says a step again: the later line counts
             rows = [row for row in rows if (row.step or 0) < step]
-        row = _between(rows[-1] if rows else None, len(rows), step, line, reports, started)
+        row = _row_from_reports(rows[-1] if rows else None, len(rows), step, line, reports, started)
         wraps = step / updates * planned if planned and updates else None
         row = replace(row, wraps=wraps)
         if step == 0:
@@ -121,17 +125,17 @@ def _of_metrics(folder: Path) -> Table:
         else:
             rows.append(row)
         reports, started = [], _number(line.get("time"))
-    return Table(rows, planned, before)
+    return TrainingTable(rows, planned, before)
 
 
-def _between(
-    last: Row | None,
+def _row_from_reports(
+    last: TrainingRow | None,
     number: int,
     step: int,
     line: Mapping[str, Any],
     reports: list[dict[str, Any]],
     started: float | None,
-) -> Row:
+) -> TrainingRow:
     """A validation with what was reported since the one before; `started`: when that one ended."""
     after = (last.step or 0) if last else 0
     mine = [one for one in reports if after < (run_facts.whole(one.get("step")) or 0) <= step]
@@ -141,7 +145,7 @@ def _between(
     wall = None
     if now is not None and started is not None and step > after:
         wall = now - spent - started
-    return Row(
+    return TrainingRow(
         epoch=number,
         step=step,
         running=math.fsum(losses) / len(losses) if losses else None,
@@ -155,7 +159,7 @@ def _between(
     )
 
 
-def _object(path: Path) -> dict[str, Any]:
+def _read_object(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:

@@ -11,7 +11,7 @@ from thunder.text.normalize import normalize_text
 _WORD = re.compile(r"\S+")
 
 
-def split(text: str, words: int) -> tuple[list[str], list[str]]:
+def split_words(text: str, words: int) -> tuple[list[str], list[str]]:
     """A text as pieces of at most `words` words, and the gaps around them: one more gap than pieces.
 
     `join` of both is the text again. words: 0 leaves the text whole; so does a text that is short enough.
@@ -26,17 +26,17 @@ def split(text: str, words: int) -> tuple[list[str], list[str]]:
     return pieces, gaps
 
 
-def join(pieces: Sequence[str], gaps: Sequence[str]) -> str:
+def join_chunks(pieces: Sequence[str], gaps: Sequence[str]) -> str:
     """Pieces with the gaps around them as one text."""
     return gaps[0] + "".join(piece + gap for piece, gap in zip(pieces, gaps[1:], strict=True))
 
 
-def prompts(case: Case, words: int) -> tuple[list[list[dict]], list[str], list[str]]:
+def chunk_prompts(case: Case, words: int) -> tuple[list[list[dict]], list[str], list[str]]:
     """The chat messages that ask for each piece, the pieces, and the gaps around them.
 
     A prompt that does not hold the recognised text word for word cannot be asked in pieces: it is asked whole.
     """
-    pieces, gaps = split(normalize_text(case.input), words)
+    pieces, gaps = split_words(normalize_text(case.input), words)
     question = case.messages[-1]["content"]
     if len(pieces) > 1 and question.count(text := normalize_text(case.input)) == 1:
         asked = [[*case.messages[:-1], {"role": "user", "content": question.replace(text, piece)}] for piece in pieces]

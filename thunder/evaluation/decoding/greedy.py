@@ -10,14 +10,14 @@ from mlx_lm.generate import BatchGenerator
 
 from thunder.evaluation.decoding.kv_cache import Caches
 from thunder.evaluation.decoding.prompt_prefix import PromptPrefix
-from thunder.evaluation.decoding.scoring import Scored, together
-from thunder.evaluation.engines import Finished
+from thunder.evaluation.decoding.scoring import ScoredAnswers, bucket_in_order
+from thunder.evaluation.engines import OnFinished
 
-SIGN_OF_LIFE = 16  # decoding steps
+STEPS_BETWEEN_REPORTS = 16  # decoding steps
 
 
 @dataclass
-class Answer:
+class DecodedAnswer:
     """What a model says to a prompt. logprobs: of its tokens, the one that ends it included (nats)."""
 
     tokens: list[int] = field(default_factory=list)
@@ -43,7 +43,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Asked:
+class DecodeRequest:
     """Prompts as tokens, one entry each. covered: tokens of it that the prefix has. limit: tokens of an answer.
 
     owner: the case that it belongs to; a case is finished with the last of its prompts. draft: what the answer may well
@@ -57,17 +57,19 @@ class Asked:
     drafts: list[list[int]] = field(default_factory=list)
 
 
-def answers(prefix: PromptPrefix, asked: Asked, stops: set[int], batch_size: int, finished: Finished) -> list[Answer]:
+def decode_greedily(
+    prefix: PromptPrefix, asked: DecodeRequest, stops: set[int], batch_size: int, finished: OnFinished
+) -> list[DecodedAnswer]:
     """Greedy answers, longest prompts first through one generator that fills up what ends.
 
     Where the model's type allows it, a batch is read with its drafts at once, and the generator goes on where the model
     would have said something else.
     """
-    run = _Run(prefix, asked, stops, batch_size)
+    run = _GreedyDecoder(prefix, asked, stops, batch_size)
     order = sorted(range(len(asked.prompts)), key=lambda place: -len(asked.prompts[place]))
     groups = deque([order] if order else [])
     if run.drafted:
-        groups = deque(together(order, list(map(len, asked.drafts)), batch_size, prefix.places_at_once))
+        groups = deque(bucket_in_order(order, list(map(len, asked.drafts)), batch_size, prefix.places_at_once))
     steps = 0
     try:
         while groups or run.places:
@@ -76,19 +78,19 @@ def answers(prefix: PromptPrefix, asked: Asked, stops: set[int], batch_size: int
             while groups and len(run.places) <= batch_size // 2:
                 ended += run.begin(groups.popleft())
             ended, steps = ended + run.step(), steps + 1
-            if ended or steps % SIGN_OF_LIFE == 0:
+            if ended or steps % STEPS_BETWEEN_REPORTS == 0:
                 finished(ended)
     finally:
         run.generator.close()
     return run.found
 
 
-class _Run:
+class _GreedyDecoder:
     """Answers on their way. places: of the prompts in the generator, by its numbers."""
 
-    def __init__(self, prefix: PromptPrefix, asked: Asked, stops: set[int], batch_size: int) -> None:
+    def __init__(self, prefix: PromptPrefix, asked: DecodeRequest, stops: set[int], batch_size: int) -> None:
         self.prefix, self.asked, self.stops = prefix, asked, stops
-        self.found = [Answer() for _ in asked.prompts]
+        self.found = [DecodedAnswer() for _ in asked.prompts]
         self.places: dict[int, int] = {}
         self._left = Counter(asked.owners)
         self.drafted = prefix.forks
@@ -124,7 +126,7 @@ class _Run:
 
     def _begin_with_drafts(self, places: list[int], prompts: list[list[int]]) -> int:
         drafts = [self.asked.drafts[place] for place in places]
-        scored = Scored(self.prefix, prompts, drafts, [self.asked.covered[place] for place in places])
+        scored = ScoredAnswers(self.prefix, prompts, drafts, [self.asked.covered[place] for place in places])
         ended, rows = 0, []
         for row, place in enumerate(places):
             self.found[place].draft = scored.totals[row]

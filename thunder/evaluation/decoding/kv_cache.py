@@ -13,7 +13,7 @@ Caches = list[Any]
 """One mlx_lm batch cache for each layer that has keys and values of its own: [B, heads, T, D]."""
 
 
-def obstacle(model: nn.Module) -> str | None:
+def unsupported_cache(model: nn.Module) -> str | None:
     """Why rows cannot go on from a place in others: the name of a cache that is not keys and values by position."""
     for cache in make_prompt_cache(model):
         # what a rotating cache always keeps would be lost in mlx_lm's batches
@@ -22,12 +22,12 @@ def obstacle(model: nn.Module) -> str | None:
     return None
 
 
-def empty(model: nn.Module, count: int) -> Caches:
+def empty_caches(model: nn.Module, count: int) -> Caches:
     """Caches of so many rows that have read nothing."""
     return [cache.merge([cache] * count) for cache in make_prompt_cache(model)]
 
 
-def read(model: nn.Module, caches: Caches, rows: Sequence[Sequence[int]]) -> mx.array:
+def extend_caches(model: nn.Module, caches: Caches, rows: Sequence[Sequence[int]]) -> mx.array:
     """Have rows go on by tokens, padded on the right, where a causal model does not look; logits [B, T, V].
 
     The caches hold the rows thereafter, padding behind them: go on from a fork of them.
@@ -37,16 +37,16 @@ def read(model: nn.Module, caches: Caches, rows: Sequence[Sequence[int]]) -> mx.
     return model(mx.array([[*row, *[0] * (width - len(row))] for row in rows]), cache=caches)
 
 
-def fork(caches: Caches, rows: Sequence[int], lengths: Sequence[int]) -> Caches:
+def fork_caches(caches: Caches, rows: Sequence[int], lengths: Sequence[int]) -> Caches:
     """Caches of new rows, each as a given row was after so many of its tokens; the old ones stay as they are.
 
     lengths: tokens, at least as many as the rows had before they read last (a sliding window has let go of earlier
     ones) and at most as many as they have read.
     """
-    return [_fork(cache, rows, lengths) for cache in caches]
+    return [_fork_cache(cache, rows, lengths) for cache in caches]
 
 
-def _fork(cache: Any, rows: Sequence[int], lengths: Sequence[int]) -> Any:
+def _fork_cache(cache: Any, rows: Sequence[int], lengths: Sequence[int]) -> Any:
     slides = isinstance(cache, BatchRotatingKVCache)
     # of as many as a whole window the first is already out of the next token's sight: it need not be there
     width = min(max(lengths), cache.max_size) if slides else max(lengths)

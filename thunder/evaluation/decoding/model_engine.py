@@ -13,24 +13,24 @@ from typing import Any
 import mlx.nn as nn
 
 from thunder.evaluation.cases import Case
-from thunder.evaluation.decoding import changes, chunking, greedy
-from thunder.evaluation.decoding.greedy import Answer, Asked
-from thunder.evaluation.decoding.prompt_prefix import PromptPrefix, length_in_common
-from thunder.evaluation.decoding.scoring import Scored, batches, log_probabilities
-from thunder.evaluation.engines import Finished, Proposal, nothing
+from thunder.evaluation.decoding import chunking, greedy, word_changes
+from thunder.evaluation.decoding.greedy import DecodedAnswer, DecodeRequest
+from thunder.evaluation.decoding.prompt_prefix import PromptPrefix, common_prefix_length
+from thunder.evaluation.decoding.scoring import ScoredAnswers, bucket_by_length, score_answers
+from thunder.evaluation.engines import OnFinished, Proposal, ignore_progress
 from thunder.lora import adapters
 from thunder.text.distance import edit_distance
 
-CHUNK = 8  # batches whose rows are sorted by length together
+BATCHES_PER_CALL = 8  # batches whose rows are sorted by length together
 
 
 @dataclass(frozen=True)
-class _Pieces:
+class _ChunkRequests:
     """What some cases ask about, one entry a piece: its text, the chat messages, and these as a prompt."""
 
     texts: list[str]
     messages: list[list[dict[str, Any]]]
-    asked: Asked
+    asked: DecodeRequest
 
 
 class ModelEngine:
@@ -61,7 +61,7 @@ class ModelEngine:
         """
         self.model, self.tokenizer, self.stops = model, tokenizer, stops
         self.batch_size, self.chunk_words, self.base_only = batch_size, chunk_words, base_only
-        self.chunk = CHUNK * batch_size
+        self.chunk = BATCHES_PER_CALL * batch_size
         self._ground = fingerprint or {}
         self.min_margin, self.margins = min_margin, margins
         self.change_margin, self.change_edits = change_margin, change_edits
@@ -83,13 +83,15 @@ class ModelEngine:
 
     def warm(self, cases: Sequence[Case]) -> None:
         """Read what the prompts of these cases have in common, so that no later call has to."""
-        prompts = [self._prompt(messages) for case in cases for messages in chunking.prompts(case, self.chunk_words)[0]]
-        beginning = reduce(lambda one, other: one[: length_in_common(one, other)], prompts)
+        prompts = [
+            self._prompt(messages) for case in cases for messages in chunking.chunk_prompts(case, self.chunk_words)[0]
+        ]
+        beginning = reduce(lambda one, other: one[: common_prefix_length(one, other)], prompts)
         if self.prefix.forks and beginning:
             with self._as_asked():
                 self.prefix.keep(beginning)
 
-    def propose(self, cases: Sequence[Case], finished: Finished = nothing) -> Iterator[Proposal]:
+    def propose(self, cases: Sequence[Case], finished: OnFinished = ignore_progress) -> Iterator[Proposal]:
         """See Engine; rows of like length go together, `chunk` cases at a time."""
         for start in range(0, len(cases), self.chunk):
             with self._as_asked():
@@ -106,21 +108,21 @@ class ModelEngine:
         finally:
             adapters.switch_on(self.model, kept)
 
-    def _chunk(self, cases: Sequence[Case], finished: Finished) -> list[Proposal]:
+    def _chunk(self, cases: Sequence[Case], finished: OnFinished) -> list[Proposal]:
         """Proposals of cases that are decoded together; each is told the mean of their seconds."""
         begun = time.perf_counter()
-        parts = [chunking.prompts(case, self.chunk_words) for case in cases]
+        parts = [chunking.chunk_prompts(case, self.chunk_words) for case in cases]
         texts = [piece for _, pieces, _ in parts for piece in pieces]
         messages = [each for messages_of_case, _, _ in parts for each in messages_of_case]
         prompts = [self._prompt(each) for each in messages]
         owners = [number for number, (_, pieces, _) in enumerate(parts) for _ in pieces]
-        asked = Asked(prompts, self.prefix.covers(prompts), [self.limit(piece) for piece in texts], owners)
-        pieces = _Pieces(texts, messages, asked)
+        asked = DecodeRequest(prompts, self.prefix.covers(prompts), [self.limit(piece) for piece in texts], owners)
+        pieces = _ChunkRequests(texts, messages, asked)
         if self.prefix.forks:  # corrections mostly begin as what they correct
             asked.drafts.extend(self._as_answer(pieces, at, text) for at, text in enumerate(texts))
-        decoded = greedy.answers(self.prefix, asked, self.stops, self.batch_size, finished)
+        decoded = greedy.decode_greedily(self.prefix, asked, self.stops, self.batch_size, finished)
         if self.change_margin is not None:
-            for places in batches(self._unread(asked), self.batch_size, self.prefix.places_at_once):
+            for places in bucket_by_length(self._unread(asked), self.batch_size, self.prefix.places_at_once):
                 self._make_sure_changes(pieces, places, decoded)
         elif self.min_margin is not None or self.margins:
             self._compare(pieces, decoded)
@@ -129,16 +131,16 @@ class ModelEngine:
         return [self._joined([next(answers) for _ in own], own, gaps, seconds) for _, own, gaps in parts]
 
     @staticmethod
-    def _unread(asked: Asked) -> list[int]:
+    def _unread(asked: DecodeRequest) -> list[int]:
         return [len(prompt) - known for prompt, known in zip(asked.prompts, asked.covered, strict=True)]
 
-    def _compare(self, pieces: _Pieces, answers: list[Answer]) -> None:
+    def _compare(self, pieces: _ChunkRequests, answers: list[DecodedAnswer]) -> None:
         """Say how likely each piece itself is; with `min_margin`, put it where an answer is not so much likelier."""
         asked = pieces.asked
         alone = [answer.draft for answer in answers if answer.draft is not None]
         own = asked.drafts or [self._as_answer(pieces, at, text) for at, text in enumerate(pieces.texts)]
         if not asked.drafts:
-            alone = log_probabilities(self.prefix, asked.prompts, own, asked.covered, self.batch_size)
+            alone = score_answers(self.prefix, asked.prompts, own, asked.covered, self.batch_size)
         for answer, tokens, logprob, text in zip(answers, own, alone, pieces.texts, strict=True):
             answer.alone = logprob
             margin = (sum(answer.logprobs) - logprob) / max(1, len(text))
@@ -146,13 +148,13 @@ class ModelEngine:
             if self.min_margin is not None and (not answer.stopped or margin < self.min_margin):
                 answer.keep(text, tokens, logprob)
 
-    def _make_sure_changes(self, pieces: _Pieces, places: list[int], answers: list[Answer]) -> None:
+    def _make_sure_changes(self, pieces: _ChunkRequests, places: list[int], answers: list[DecodedAnswer]) -> None:
         """Put a piece with those changes of its answer in its place that, one by one, make it likelier."""
         assert self.change_margin is not None
         asked = pieces.asked
         own = [asked.drafts[at] if asked.drafts else self._as_answer(pieces, at, pieces.texts[at]) for at in places]
         prompts, covered = [asked.prompts[at] for at in places], [asked.covered[at] for at in places]
-        scored = Scored(self.prefix, prompts, own, covered)
+        scored = ScoredAnswers(self.prefix, prompts, own, covered)
         found = [self._changes(pieces.texts[at], answers[at]) for at in places]
         numbers = [
             (row, one)
@@ -172,36 +174,36 @@ class ModelEngine:
         tokens, logprobs = self._score(scored, pieces, places, together)
         for (row, every, ones), new, logprob in zip(together, tokens, logprobs, strict=True):
             at = places[row]
-            answers[at].keep(changes.applied(pieces.texts[at], every, ones), new, logprob)
+            answers[at].keep(word_changes.apply_changes(pieces.texts[at], every, ones), new, logprob)
 
-    def _changes(self, text: str, answer: Answer) -> list[changes.Change]:
+    def _changes(self, text: str, answer: DecodedAnswer) -> list[word_changes.WordChange]:
         # an answer that came to no end says nothing of what it would be as a whole
-        return changes.between(text, self._text(answer)) if answer.stopped else []
+        return word_changes.find_changes(text, self._text(answer)) if answer.stopped else []
 
     def _score(
         self,
-        scored: Scored,
-        pieces: _Pieces,
+        scored: ScoredAnswers,
+        pieces: _ChunkRequests,
         places: list[int],
-        wanted: list[tuple[int, list[changes.Change], set[int]]],
+        wanted: list[tuple[int, list[word_changes.WordChange], set[int]]],
     ) -> tuple[list[list[int]], list[float]]:
         """Tokens and log-probability (nats) of the pieces in these rows with these of their changes."""
         told = [
-            self._as_answer(pieces, places[row], changes.applied(pieces.texts[places[row]], every, ones))
+            self._as_answer(pieces, places[row], word_changes.apply_changes(pieces.texts[places[row]], every, ones))
             for row, every, ones in wanted
         ]
         return told, scored.others([row for row, _, _ in wanted], told, self.batch_size)
 
-    def _small(self, piece: str, change: changes.Change) -> bool:
+    def _small(self, piece: str, change: word_changes.WordChange) -> bool:
         old = " ".join(piece.split()[change.start : change.end])
         return self.change_edits is None or edit_distance(old, " ".join(change.words)) <= self.change_edits
 
-    def _text(self, answer: Answer) -> str:
+    def _text(self, answer: DecodedAnswer) -> str:
         if answer.kept is not None:
             return answer.kept
         return self.tokenizer.decode(answer.tokens, skip_special_tokens=True)
 
-    def _as_answer(self, pieces: _Pieces, at: int, text: str) -> list[int]:
+    def _as_answer(self, pieces: _ChunkRequests, at: int, text: str) -> list[int]:
         """The tokens of a text as the model's answer to a piece, with the one that ends it."""
         messages = [*pieces.messages[at], {"role": "assistant", "content": text}]
         whole = self.tokenizer.apply_chat_template(messages, add_generation_prompt=False, return_dict=False)
@@ -216,25 +218,25 @@ class ModelEngine:
         """Tokens that an answer to a text may have, so that a model which loops comes to an end."""
         return 2 * len(self.tokenizer.encode(text, add_special_tokens=False)) + 32
 
-    def _joined(self, answers: list[Answer], pieces: list[str], gaps: list[str], seconds: float) -> Proposal:
+    def _joined(self, answers: list[DecodedAnswer], pieces: list[str], gaps: list[str], seconds: float) -> Proposal:
         """One proposal of the answers to a case's pieces."""
         texts = [self._text(answer) for answer in answers]
         tokens = [token for answer in answers for token in answer.tokens]
         logprobs = [each for answer in answers for each in answer.logprobs]
         mean = sum(logprobs) / len(logprobs)
         return Proposal(
-            texts[0] if len(texts) == 1 else chunking.join([text.strip() for text in texts], gaps),
+            texts[0] if len(texts) == 1 else chunking.join_chunks([text.strip() for text in texts], gaps),
             confidence=mean if math.isfinite(mean) else None,
             seconds=seconds,
             tokens=len(logprobs),
             finished=all(answer.stopped for answer in answers),
             special_only=bool(tokens) and set(tokens) <= set(self.tokenizer.all_special_ids),
             windows=len(answers),
-            margin=_margin(answers, sum(map(len, pieces))),
+            margin=_mean_margin(answers, sum(map(len, pieces))),
         )
 
 
-def _margin(answers: list[Answer], chars: int) -> float | None:
+def _mean_margin(answers: list[DecodedAnswer], chars: int) -> float | None:
     """Nats per code point by which answers are likelier than their pieces; None unless all ended and were compared."""
     alone = [answer.alone for answer in answers if answer.alone is not None and answer.stopped]
     if len(alone) < len(answers):

@@ -14,10 +14,10 @@ from thunder.evaluation.decoding import kv_cache
 from thunder.evaluation.decoding.kv_cache import Caches
 from thunder.lora.engine.full_model_engine import full_logits
 
-LONGEST = 2048  # tokens that are read in one pass
-SHORTEST = 4  # tokens; starting from fewer costs about as much as reading them
-LOGITS_AT_ONCE = 512 * 2**20  # bytes of float32 logits, of all places of answers that are read together
-WORTH = 64  # tokens that a pass of its own has to save: that costs more than its tokens
+LONGEST_PREFIX = 2048  # tokens that are read in one pass
+SHORTEST_PREFIX = 4  # tokens; starting from fewer costs about as much as reading them
+LOGITS_BYTES = 512 * 2**20  # bytes of float32 logits, of all places of answers that are read together
+LEAST_SAVED_TOKENS = 64  # tokens that a pass of its own has to save: that costs more than its tokens
 
 
 class PromptPrefix:
@@ -26,7 +26,7 @@ class PromptPrefix:
     def __init__(self, model: nn.Module, wanted: bool = True) -> None:
         """wanted: whether to keep anything at all."""
         self.model = model
-        lacking = kv_cache.obstacle(model)
+        lacking = kv_cache.unsupported_cache(model)
         self.state = f"off: {lacking} cannot be forked" if lacking else "on" if wanted else "off"
         self.tokens: list[int] = []
         self._caches: Caches = []
@@ -36,7 +36,7 @@ class PromptPrefix:
     def places_at_once(self) -> int:
         """Places of answers, padding included, whose logits may be made together."""
         logits = full_logits(self.model, mx.zeros((1, 1), mx.int32))  # for its shape alone
-        return max(1, LOGITS_AT_ONCE // (4 * logits.shape[-1]))
+        return max(1, LOGITS_BYTES // (4 * logits.shape[-1]))
 
     @property
     def forks(self) -> bool:
@@ -51,35 +51,35 @@ class PromptPrefix:
         if not self.forks:
             return [0] * len(prompts)
         self._forget_other_weights()
-        better = best(prompts)
-        gain = sum(_covered(prompts, better)) - len(better)
-        if gain >= sum(_covered(prompts, self.tokens)) + WORTH:
+        better = best_prefix(prompts)
+        gain = sum(_covered_lengths(prompts, better)) - len(better)
+        if gain >= sum(_covered_lengths(prompts, self.tokens)) + LEAST_SAVED_TOKENS:
             self.keep(better)
-        return _covered(prompts, self.tokens)
+        return _covered_lengths(prompts, self.tokens)
 
     def keep(self, tokens: list[int]) -> None:
         """Read a beginning, in the place of the one that is kept."""
         self._forget_other_weights()
-        caches = kv_cache.empty(self.model, 1)
-        kv_cache.read(self.model, caches, [tokens])
+        caches = kv_cache.empty_caches(self.model, 1)
+        kv_cache.extend_caches(self.model, caches, [tokens])
         mx.eval([cache.state for cache in caches])
         self.tokens, self._caches = tokens, caches
 
     def start(self, lengths: Sequence[int]) -> Caches:
         """Caches of rows that have read so many tokens of what is kept."""
         if not self.tokens:
-            return kv_cache.empty(self.model, len(lengths))
-        return kv_cache.fork(self._caches, [0] * len(lengths), lengths)
+            return kv_cache.empty_caches(self.model, len(lengths))
+        return kv_cache.fork_caches(self._caches, [0] * len(lengths), lengths)
 
     def _forget_other_weights(self) -> None:
         """Keep nothing that was read with other weights: adapters come and go on the same model."""
         weights = [array for _, array in tree_flatten(self.model.parameters())]
-        if not _equal(weights, self._weights):
+        if not _same_weights(weights, self._weights):
             self.tokens, self._caches = [], []
         self._weights = weights
 
 
-def _equal(ones: Sequence[mx.array], others: Sequence[mx.array]) -> bool:
+def _same_weights(ones: Sequence[mx.array], others: Sequence[mx.array]) -> bool:
     """Whether arrays hold the same; only those are looked into that are not the very same."""
     if [one.shape for one in ones] != [other.shape for other in others]:
         return False
@@ -88,12 +88,12 @@ def _equal(ones: Sequence[mx.array], others: Sequence[mx.array]) -> bool:
     return not doubtful or bool(mx.all(mx.stack([mx.array_equal(*pair) for pair in doubtful])).item())
 
 
-def best(prompts: Sequence[list[int]]) -> list[int]:
+def best_prefix(prompts: Sequence[list[int]]) -> list[int]:
     """The beginning that saves the most tokens where those prompts that have it read it once; empty if none does."""
     ordered = sorted(prompts)
-    common = [min(LONGEST, length_in_common(one, other)) for one, other in pairwise(ordered)]
+    common = [min(LONGEST_PREFIX, common_prefix_length(one, other)) for one, other in pairwise(ordered)]
     most, found = 0, []
-    for length in {each for each in common if each >= SHORTEST}:
+    for length in {each for each in common if each >= SHORTEST_PREFIX}:
         place = 0
         for shared, run in groupby(each >= length for each in common):
             count = sum(1 for _ in run)
@@ -103,12 +103,12 @@ def best(prompts: Sequence[list[int]]) -> list[int]:
     return found
 
 
-def length_in_common(one: Sequence[int], other: Sequence[int]) -> int:
+def common_prefix_length(one: Sequence[int], other: Sequence[int]) -> int:
     """How many tokens both begin with."""
     unlike = (place for place, (a, b) in enumerate(zip(one, other, strict=False)) if a != b)
     return next(unlike, min(len(one), len(other)))
 
 
-def _covered(prompts: Sequence[list[int]], beginning: list[int]) -> list[int]:
-    lengths = (min(length_in_common(prompt, beginning), len(prompt) - 1) for prompt in prompts)
-    return [length if length >= SHORTEST else 0 for length in lengths]
+def _covered_lengths(prompts: Sequence[list[int]], beginning: list[int]) -> list[int]:
+    lengths = (min(common_prefix_length(prompt, beginning), len(prompt) - 1) for prompt in prompts)
+    return [length if length >= SHORTEST_PREFIX else 0 for length in lengths]

@@ -9,11 +9,11 @@ import mlx.nn as nn
 
 from thunder.evaluation.decoding import kv_cache
 from thunder.evaluation.decoding.kv_cache import Caches
-from thunder.evaluation.decoding.prompt_prefix import PromptPrefix, length_in_common
+from thunder.evaluation.decoding.prompt_prefix import PromptPrefix, common_prefix_length
 from thunder.lora.engine.full_model_engine import full_logits
 
 
-class Scored:
+class ScoredAnswers:
     """Some prompts with an answer each, and what they leave for other answers: those go on where they differ.
 
     totals: natural log of the probability of each whole answer, the token that ends it included. choices: what is
@@ -29,28 +29,30 @@ class Scored:
         self._caches: Caches = []
         self.choices: list[list[tuple[int, float]]] = []
         if self._forks:
-            self._caches = _after_prompts(prefix, prompts, covered)
-            logits = kv_cache.read(self._model, self._caches, _inputs([prompt[-1:] for prompt in prompts], answers))
-            self._logprobs, self.choices = _log_probabilities(logits, answers), _choices(logits, answers)
+            self._caches = _prompt_caches(prefix, prompts, covered)
+            logits = kv_cache.extend_caches(
+                self._model, self._caches, _scoring_inputs([prompt[-1:] for prompt in prompts], answers)
+            )
+            self._logprobs, self.choices = _token_log_probabilities(logits, answers), _likeliest_tokens(logits, answers)
         else:
-            self._logprobs = _of_whole(self._model, prompts, answers)
+            self._logprobs = _score_whole(self._model, prompts, answers)
         self.totals = [sum(each) for each in self._logprobs]
 
     def after(self, rows: Sequence[int], counts: Sequence[int]) -> Caches:
         """Caches of the prompts at the given places with the tokens of their answers before the last of so many."""
         lengths = [len(self._prompts[row]) - 1 + count for row, count in zip(rows, counts, strict=True)]
-        return kv_cache.fork(self._caches, rows, lengths)
+        return kv_cache.fork_caches(self._caches, rows, lengths)
 
     def others(self, rows: Sequence[int], answers: Sequence[list[int]], batch_size: int) -> list[float]:
         """Log-probability of other answers to the prompts at the given places, so many at once."""
         found = [0.0] * len(rows)
         # where each parts from the answer that was read: from there on it is read itself
-        parts = [length_in_common(self._answers[row], answer) for row, answer in zip(rows, answers, strict=True)]
+        parts = [common_prefix_length(self._answers[row], answer) for row, answer in zip(rows, answers, strict=True)]
         sizes = [len(answer) - (part if self._forks else 0) for part, answer in zip(parts, answers, strict=True)]
-        for places in batches(sizes, batch_size, self._at_once):
+        for places in bucket_by_length(sizes, batch_size, self._at_once):
             chosen, told = [rows[place] for place in places], [answers[place] for place in places]
             if not self._forks:
-                logprobs = _of_whole(self._model, [self._prompts[row] for row in chosen], told)
+                logprobs = _score_whole(self._model, [self._prompts[row] for row in chosen], told)
             else:
                 logprobs = self._from_parting(chosen, told, [parts[place] for place in places])
             for place, each in zip(places, logprobs, strict=True):
@@ -65,12 +67,12 @@ class Scored:
         sequences = [self._prompts[row][-1:] + answer for row, answer in zip(rows, answers, strict=True)]
         last = [sequence[part : part + 1] for sequence, part in zip(sequences, parts, strict=True)]
         rest = [answer[part:] for answer, part in zip(answers, parts, strict=True)]
-        new = _log_probabilities(kv_cache.read(self._model, caches, _inputs(last, rest)), rest)
+        new = _token_log_probabilities(kv_cache.extend_caches(self._model, caches, _scoring_inputs(last, rest)), rest)
         known = (self._logprobs[row][:part] for row, part in zip(rows, parts, strict=True))
         return [[*old, *each] for old, each in zip(known, new, strict=True)]
 
 
-def log_probabilities(
+def score_answers(
     prefix: PromptPrefix,
     prompts: Sequence[list[int]],
     answers: Sequence[list[int]],
@@ -83,20 +85,20 @@ def log_probabilities(
     """
     found = [0.0] * len(prompts)
     sizes = [len(prompt) + len(answer) for prompt, answer in zip(prompts, answers, strict=True)]
-    for places in batches(sizes, batch_size, prefix.places_at_once):
+    for places in bucket_by_length(sizes, batch_size, prefix.places_at_once):
         asked, told = ([each[place] for place in places] for each in (prompts, answers))
-        scored = Scored(prefix, asked, told, [covered[place] for place in places])
+        scored = ScoredAnswers(prefix, asked, told, [covered[place] for place in places])
         for place, total in zip(places, scored.totals, strict=True):
             found[place] = total
     return found
 
 
-def batches(sizes: Sequence[int], batch_size: int, most: int) -> Iterator[list[int]]:
+def bucket_by_length(sizes: Sequence[int], batch_size: int, most: int) -> Iterator[list[int]]:
     """Places of rows, those of like size together. most: tokens of a batch, padding included, where it has two rows."""
-    return together(sorted(range(len(sizes)), key=lambda place: sizes[place]), sizes, batch_size, most)
+    return bucket_in_order(sorted(range(len(sizes)), key=lambda place: sizes[place]), sizes, batch_size, most)
 
 
-def together(order: Sequence[int], sizes: Sequence[int], batch_size: int, most: int) -> Iterator[list[int]]:
+def bucket_in_order(order: Sequence[int], sizes: Sequence[int], batch_size: int, most: int) -> Iterator[list[int]]:
     """Rows in an order, cut into batches as `batches` has them."""
     batch: list[int] = []
     widest = 0
@@ -110,31 +112,31 @@ def together(order: Sequence[int], sizes: Sequence[int], batch_size: int, most: 
         yield batch
 
 
-def _after_prompts(prefix: PromptPrefix, prompts: Sequence[list[int]], covered: Sequence[int]) -> Caches:
+def _prompt_caches(prefix: PromptPrefix, prompts: Sequence[list[int]], covered: Sequence[int]) -> Caches:
     """Caches of prompts but for their last tokens; by itself, since a prompt needs no logits (nor their layers)."""
     caches, before = prefix.start(covered), [len(prompt) - 1 for prompt in prompts]
     rest = [prompt[start:end] for prompt, start, end in zip(prompts, covered, before, strict=True)]
     if any(rest):
-        kv_cache.read(prefix.model, caches, rest)
-        caches = kv_cache.fork(caches, range(len(prompts)), before)
+        kv_cache.extend_caches(prefix.model, caches, rest)
+        caches = kv_cache.fork_caches(caches, range(len(prompts)), before)
         mx.eval([cache.state for cache in caches])
     return caches
 
 
-def _inputs(before: Sequence[list[int]], answers: Sequence[list[int]]) -> list[list[int]]:
+def _scoring_inputs(before: Sequence[list[int]], answers: Sequence[list[int]]) -> list[list[int]]:
     """What is read to know how likely answers are that come after these tokens."""
     return [(first + answer)[: len(answer)] for first, answer in zip(before, answers, strict=True)]
 
 
-def _of_whole(model: nn.Module, prompts: Sequence[list[int]], answers: Sequence[list[int]]) -> list[list[float]]:
+def _score_whole(model: nn.Module, prompts: Sequence[list[int]], answers: Sequence[list[int]]) -> list[list[float]]:
     """Log-probability of each token of answers: prompts and answers in one pass, padded on the right."""
     width = max(len(prompt) + len(answer) for prompt, answer in zip(prompts, answers, strict=True)) - 1
     rows = [[*prompt, *answer][:-1] for prompt, answer in zip(prompts, answers, strict=True)]
     logits = full_logits(model, mx.array([row + [0] * (width - len(row)) for row in rows]))
-    return _log_probabilities(logits, answers, [len(prompt) - 1 for prompt in prompts])
+    return _token_log_probabilities(logits, answers, [len(prompt) - 1 for prompt in prompts])
 
 
-def _log_probabilities(
+def _token_log_probabilities(
     logits: mx.array, answers: Sequence[list[int]], starts: Sequence[int] | None = None
 ) -> list[list[float]]:
     """Log-probability of each token of answers [B], told by logits [B, T, V] from the given positions on (or 0)."""
@@ -149,7 +151,7 @@ def _log_probabilities(
     ]
 
 
-def _choices(logits: mx.array, answers: Sequence[list[int]]) -> list[list[tuple[int, float]]]:
+def _likeliest_tokens(logits: mx.array, answers: Sequence[list[int]]) -> list[list[tuple[int, float]]]:
     """The likeliest token at each place of answers [B] and its log-probability, told by logits [B, T, V]."""
     best = mx.argmax(logits, axis=-1)
     logprobs = mx.max(logits, axis=-1).astype(mx.float32) - mx.logsumexp(logits.astype(mx.float32), axis=-1)

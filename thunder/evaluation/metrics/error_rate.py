@@ -9,7 +9,7 @@ from thunder.text import distance
 from thunder.text.distance import ErrorCount
 
 
-def scored(row: Mapping[str, Any]) -> dict[str, Any]:
+def score_prediction(row: Mapping[str, Any]) -> dict[str, Any]:
     """A row of test_predictions.jsonl: its texts with their edits against the reference.
 
     row: row_id, asr_text, reference_text, prediction_before (of the base), prediction_after (with the adapter).
@@ -28,7 +28,7 @@ def scored(row: Mapping[str, Any]) -> dict[str, Any]:
 TEXTS = {"asr": "asr_text", "before": "prediction_before", "after": "prediction_after"}
 
 
-def summarise(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+def summarize_predictions(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """Micro CER (code points, NFC) of the recognised text, base and adapter, and what became of each row."""
     rows = list(rows)
     totals = {

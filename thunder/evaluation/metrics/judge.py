@@ -15,7 +15,7 @@ from thunder.text.normalize import normalize_text
 UNITS = tuple(each.name for each in fields(ErrorCounts))
 
 
-def judged(case: Case, proposal: Proposal, base: Proposal | None = None) -> dict[str, Any]:
+def judge_proposal(case: Case, proposal: Proposal, base: Proposal | None = None) -> dict[str, Any]:
     """A line of predictions.jsonl.
 
     `edits_before` are those of the input, `edits_proposal` of the proposal, `edits_after` of what is left in the end:
@@ -40,18 +40,18 @@ def judged(case: Case, proposal: Proposal, base: Proposal | None = None) -> dict
         "seconds": round(proposal.seconds, 4),
         "tokens": proposal.tokens,
         "windows": proposal.windows,
-        "flags": proposal_flags.of(proposal, case.input),
-        "reference_units": _numbers(before, "reference_chars"),
-        "edits_before": _numbers(before, "edits"),
-        "edits_proposal": _numbers(of_proposal, "edits"),
-        "edits_after": _numbers(of_proposal if proposal.accepted else before, "edits"),
+        "flags": proposal_flags.find_flags(proposal, case.input),
+        "reference_units": _by_unit(before, "reference_chars"),
+        "edits_before": _by_unit(before, "edits"),
+        "edits_proposal": _by_unit(of_proposal, "edits"),
+        "edits_after": _by_unit(of_proposal if proposal.accepted else before, "edits"),
     }
     if base is not None:
         row["proposal_base"] = base.text
         row["confidence_base"] = base.confidence
         row["changed_base"] = normalize_text(base.text).strip() != normalize_text(case.input).strip()
-        row["flags_base"] = proposal_flags.of(base, case.input)
-        row["edits_base"] = _numbers(distance.count_all_errors(base.text.strip(), reference), "edits")
+        row["flags_base"] = proposal_flags.find_flags(base, case.input)
+        row["edits_base"] = _by_unit(distance.count_all_errors(base.text.strip(), reference), "edits")
     return row
 
 
@@ -60,5 +60,5 @@ def final_text(row: dict[str, Any]) -> str:
     return row["proposal"] if row["accepted"] else row["input"]
 
 
-def _numbers(counts: ErrorCounts, what: str) -> dict[str, int]:
+def _by_unit(counts: ErrorCounts, what: str) -> dict[str, int]:
     return {unit: getattr(getattr(counts, unit), what) for unit in UNITS}

@@ -20,14 +20,14 @@ FLAGS = {
     "longer": "more than 1.25 times as long as the input (and 3 characters longer)",
     "rewritten": "edits in more than half of the input's characters",
 }
-REWRITTEN = 0.5
+REWRITTEN_SHARE = 0.5
 _LONGEST_UNIT = 64
 # a stretch of blanks is one gap, no loop
 _LOOP = re.compile(rf"(?!\s\s)(.{{2,{_LONGEST_UNIT}}}?)\1{{3,}}", re.DOTALL)
 _SPECIAL = re.compile(r"<(?:pad|unk|s|/s|bos|eos|mask|unused\d+|\|?turn\|?|start_of_turn|end_of_turn|0x[0-9A-F]{2})>")
 
 
-def of(proposal: Proposal, asked: str) -> list[str]:
+def find_flags(proposal: Proposal, asked: str) -> list[str]:
     """The names of FLAGS that hold for a proposal to a text; a text's own loop is not held against the proposal."""
     text, input_text = normalize_text(proposal.text).strip(), normalize_text(asked).strip()
     edits = distance.edit_distance(text, input_text)
@@ -35,16 +35,16 @@ def of(proposal: Proposal, asked: str) -> list[str]:
     holds = {
         "empty": not text,
         "pad_only": proposal.special_only or bool(text and not without),
-        "loop": loops(text) and not loops(input_text),
+        "loop": has_loop(text) and not has_loop(input_text),
         "prompt_echo": CORRECTION_INSTRUCTION in text,
         "special_token": without != text,
         "unfinished": not proposal.finished,
         "longer": len(text) > max(1.25 * len(input_text), len(input_text) + 3),
-        "rewritten": edits > REWRITTEN * max(1, len(input_text)),
+        "rewritten": edits > REWRITTEN_SHARE * max(1, len(input_text)),
     }
     return [name for name in FLAGS if holds[name]]
 
 
-def loops(text: str) -> bool:
+def has_loop(text: str) -> bool:
     """Whether a piece of at least two characters stands four times in a row."""
     return bool(_LOOP.search(text))

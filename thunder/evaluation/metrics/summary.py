@@ -17,26 +17,26 @@ from thunder.text.row_fields import EVERY_PARTITION
 
 JudgedRow = dict[str, Any]
 # what an error rate is called beside cer_before and cer_after: in code points, graphemes, tone-free, words
-NAMES = {"codepoint": "cer_{}", "grapheme": "cer_{}_grapheme", "toneless": "cer_{}_toneless", "word": "wer_{}"}
-RATES = (0.0, 0.1, 0.3, 0.6)
+RATE_NAMES = {"codepoint": "cer_{}", "grapheme": "cer_{}_grapheme", "toneless": "cer_{}_toneless", "word": "wer_{}"}
+INPUT_CER_LIMITS = (0.0, 0.1, 0.3, 0.6)
 
 
 @dataclass(frozen=True)
-class Drawing:
+class BootstrapSettings:
     """How the bootstrap draws."""
 
     seed: int = 0
     resamples: int = 2000
 
 
-def summarise(rows: Sequence[JudgedRow], drawing: Drawing = Drawing()) -> dict[str, Any]:
+def summarize_rows(rows: Sequence[JudgedRow], drawing: BootstrapSettings = BootstrapSettings()) -> dict[str, Any]:
     """All of results.json that comes from the rows alone.
 
     Rows whose reference is empty have no error rate; they stand apart under `empty_reference`.
     """
     counted = [row for row in rows if row["reference_units"]["codepoint"]]
     silent = [row for row in rows if not row["reference_units"]["codepoint"]]
-    found = block(counted, drawing)
+    found = summarize_group(counted, drawing)
     if not counted:
         found |= {name: None for name in found if name.startswith(("cer_", "wer_"))}
     found["empty_reference"] = {
@@ -46,18 +46,20 @@ def summarise(rows: Sequence[JudgedRow], drawing: Drawing = Drawing()) -> dict[s
     }
     found["by"] = {
         name: {
-            group: block([row for row in counted if key(row) == group], drawing)
-            for group in sorted({key(row) for row in counted}, key=place)
+            group: summarize_group([row for row in counted if key(row) == group], drawing)
+            for group in sorted({key(row) for row in counted}, key=group_order)
         }
         for name, key in GROUPS.items()
     }
     if counted and "edits_base" in counted[0]:
-        found["base"] = block([of_base(row) for row in counted], drawing)
-        found["adapter_over_base"] = block([row | {"edits_before": row["edits_base"]} for row in counted], drawing)
+        found["base"] = summarize_group([base_as_proposal(row) for row in counted], drawing)
+        found["adapter_over_base"] = summarize_group(
+            [row | {"edits_before": row["edits_base"]} for row in counted], drawing
+        )
     return found
 
 
-def block(rows: Sequence[JudgedRow], drawing: Drawing) -> dict[str, Any]:
+def summarize_group(rows: Sequence[JudgedRow], drawing: BootstrapSettings) -> dict[str, Any]:
     """Counts and rates of some rows.
 
     improved, neutral and worse (by code points) are of the accepted proposals, and worse_upper95 is the exact upper
@@ -75,7 +77,7 @@ def block(rows: Sequence[JudgedRow], drawing: Drawing) -> dict[str, Any]:
         "reference_chars": chars,
         "edits_before": sum(row["edits_before"]["codepoint"] for row in rows),
         "edits_after": sum(row["edits_after"]["codepoint"] for row in rows),
-        **_rates(rows, drawing),
+        **_rates_with_intervals(rows, drawing),
         "cer_blind": ErrorCount(sum(row["edits_proposal"]["codepoint"] for row in rows), chars).rate,
         "cer_oracle": ErrorCount(sum(better), chars).rate,
         "accepted": len(accepted),
@@ -93,7 +95,7 @@ def block(rows: Sequence[JudgedRow], drawing: Drawing) -> dict[str, Any]:
     }
 
 
-def of_base(row: JudgedRow) -> JudgedRow:
+def base_as_proposal(row: JudgedRow) -> JudgedRow:
     """The row as it would be judged had the base's answer been the proposal."""
     return row | {
         "proposal": row["proposal_base"],
@@ -106,15 +108,15 @@ def of_base(row: JudgedRow) -> JudgedRow:
     }
 
 
-def _rates(rows: Sequence[JudgedRow], drawing: Drawing) -> dict[str, Any]:
+def _rates_with_intervals(rows: Sequence[JudgedRow], drawing: BootstrapSettings) -> dict[str, Any]:
     """Micro rates before and after in every unit, and the change of each with its bootstrap interval."""
     before, after, units = (
-        np.array([[row[key][unit] for unit in NAMES] for row in rows], np.int64).reshape(-1, len(NAMES))
+        np.array([[row[key][unit] for unit in RATE_NAMES] for row in rows], np.int64).reshape(-1, len(RATE_NAMES))
         for key in ("edits_before", "edits_after", "reference_units")
     )
     intervals = bootstrap.change_intervals(after - before, units, seed=drawing.seed, resamples=drawing.resamples)
     found: dict[str, Any] = {}
-    for column, (name, interval) in enumerate(zip(NAMES.values(), intervals, strict=True)):
+    for column, (name, interval) in enumerate(zip(RATE_NAMES.values(), intervals, strict=True)):
         of = int(units[:, column].sum())
         rates = [ErrorCount(int(edits[:, column].sum()), of).rate for edits in (before, after)]
         change = int((after - before)[:, column].sum()) / of if of else None
@@ -123,26 +125,28 @@ def _rates(rows: Sequence[JudgedRow], drawing: Drawing) -> dict[str, Any]:
     return found
 
 
-def length_of(row: JudgedRow) -> str:
+def length_group(row: JudgedRow) -> str:
     """The length bin of a row, by the code points of its reference."""
     return row_fields.length_bin(row["reference_units"]["codepoint"])
 
 
-def rate_of(row: JudgedRow) -> str:
+def input_cer_group(row: JudgedRow) -> str:
     """The bin of a row by the CER of its input: above 0.6 there is little left to repair from."""
-    return row_fields.bin_name(row["edits_before"]["codepoint"] / row["reference_units"]["codepoint"], RATES, ".1f")
+    return row_fields.bin_name(
+        row["edits_before"]["codepoint"] / row["reference_units"]["codepoint"], INPUT_CER_LIMITS, ".1f"
+    )
 
 
 GROUPS: dict[str, Callable[[JudgedRow], str]] = {
     "partition": lambda row: row["partition"],
     "script": lambda row: row["script"],
-    "length": length_of,
-    "input_cer": rate_of,
+    "length": length_group,
+    "input_cer": input_cer_group,
 }
 _ORDER = [*EVERY_PARTITION]
 
 
-def place(group: str) -> tuple[int, float, str]:
+def group_order(group: str) -> tuple[int, float, str]:
     """Where a group stands in its table: partitions in their own order, bins by their limits, the rest by name."""
     words = group.split()
     if words[0] in ("to", "over"):

@@ -8,7 +8,7 @@ from thunder.evaluation import cases
 from thunder.evaluation.cases import Case
 from thunder.evaluation.engines import Proposal
 from thunder.evaluation.metrics import proposal_flags, summary
-from thunder.evaluation.metrics.judge import judged
+from thunder.evaluation.metrics.judge import judge_proposal
 from thunder.report.number_format import rate
 from thunder.report.page_model import RowView, Section
 from thunder.report.pages import evaluation_page
@@ -32,7 +32,7 @@ def tested(folder: Folder, lines: list[dict[str, Any]], test: dict[str, Any], ga
         folder.absent.append(f"{PREDICTIONS}: {len(lines) - len(whole)} of {len(lines)} rows lack a text: left out")
     rows = [_judged(row, place) for place, row in enumerate(whole)]
     repair = object_in(test, "repair")
-    results = repair if repair.get("rows") == len(rows) and "by" in repair else summary.summarise(rows)
+    results = repair if repair.get("rows") == len(rows) and "by" in repair else summary.summarize_rows(rows)
     folder.absent += _disagreements(results, test)
     parts: list[Section] = evaluation_page.repair(rows, results, gate)
     views: list[RowView] = [evaluation_page.view(row) for row in rows]
@@ -49,10 +49,10 @@ def _judged(row: dict[str, Any], place: int) -> dict[str, Any]:
         reference,
         (),
         text_in(row, "partition") or UNKNOWN,
-        text_in(row, "script") or cases.script_of(reference),
+        text_in(row, "script") or cases.script_of_letters(reference),
         text_in(row, "evidence_class"),
     )
-    found = judged(case, Proposal(after, number_in(row, "confidence")), Proposal(before))
+    found = judge_proposal(case, Proposal(after, number_in(row, "confidence")), Proposal(before))
     said = row.get("flags")
     if isinstance(said, list):  # of tokens that no longer show in the text
         found["flags"] = [name for name in proposal_flags.FLAGS if name in said]

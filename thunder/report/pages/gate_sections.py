@@ -48,7 +48,7 @@ def _pairs(record: Record) -> list[list[Any]]:
 def _decisions(records: Sequence[Record], notes: Sequence[str]) -> Section:
     """How many were accepted, rejected and kept, by partition."""
     counts = Counter((text_in(record, "partition") or UNKNOWN, str(record["decision"])) for record in records)
-    places = sorted({name for name, _ in counts}, key=lambda name: (summary.place(name), name))
+    places = sorted({name for name, _ in counts}, key=lambda name: (summary.group_order(name), name))
     kinds = list(dict.fromkeys((*DECISIONS, *(kind for _, kind in counts))))
     lines = [[place, *(str(counts[place, kind]) for kind in kinds)] for place in places]
     says = "; ".join(f"{place}: {', '.join(f'{kind} {counts[place, kind]}' for kind in kinds)}" for place in places)

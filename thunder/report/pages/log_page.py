@@ -10,14 +10,14 @@ from typing import Any
 
 from thunder.bridge.proof import provenance
 from thunder.bridge.proof.admissibility import text_digest
-from thunder.bridge.proof.provenance import Chain
+from thunder.bridge.proof.provenance import ChainState
 from thunder.corpora.rows import chat_rows as corpus_rows
 from thunder.errors import UsageError
 from thunder.evaluation import cases
 from thunder.evaluation.cases import Case
 from thunder.evaluation.engines import Proposal
 from thunder.evaluation.metrics import summary
-from thunder.evaluation.metrics.judge import judged
+from thunder.evaluation.metrics.judge import judge_proposal
 from thunder.report import text_diff
 from thunder.report.number_format import fact
 from thunder.report.page_model import Line, Page, RowView
@@ -40,8 +40,8 @@ def read(path: Path, rows: Path | None = None, gate: float | None = None) -> Pag
     Raises ArtifactError where the log cannot be read, UsageError where nothing in it is a decision, CorpusError where
     the rows cannot be read.
     """
-    chain, found = Chain(), []
-    for so_far, record in provenance.records(path):
+    chain, found = ChainState(), []
+    for so_far, record in provenance.read_records(path):
         chain = so_far
         if record is not None:
             found.append(record)
@@ -57,7 +57,7 @@ def read(path: Path, rows: Path | None = None, gate: float | None = None) -> Pag
     return replace(made, facts=[("chain", said), *made.facts])
 
 
-def _not_whole(path: Path, chain: Chain) -> list[str]:
+def _not_whole(path: Path, chain: ChainState) -> list[str]:
     """What is wrong with the chain: nothing after that is shown."""
     if chain.fault:
         return [f"{path.name}: {chain}: line {chain.lines + 1} {chain.fault}; it and what follows are left out"]
@@ -79,7 +79,7 @@ def page(
     cards = [(str(counts[name]), name) for name in dict.fromkeys((*gate_sections.DECISIONS, *counts))]
     parts = gate_sections.parts(records)
     if rows:
-        results = summary.summarise(rows)
+        results = summary.summarize_rows(rows)
         cards += evaluation_page.cards(results)
         parts += evaluation_page.repair(rows, results, gate)
     else:
@@ -142,10 +142,10 @@ def _judged(record: Record, place: int) -> dict[str, Any]:
         reference,
         (),
         partition if partition in PARTITIONS else UNKNOWN,
-        text_in(record, "script") or cases.script_of(reference),
+        text_in(record, "script") or cases.script_of_letters(reference),
         text_in(record, "evidence_class"),
     )
-    return judged(case, Proposal(record["proposal"], accepted=record["decision"] == "accept"))
+    return judge_proposal(case, Proposal(record["proposal"], accepted=record["decision"] == "accept"))
 
 
 def _view(record: Record, place: int) -> RowView:
@@ -164,7 +164,7 @@ def _view(record: Record, place: int) -> RowView:
         if reference is not None and goes_on is not None:
             before, after = (distance.edit_distance(text.strip(), reference.strip()) for text in (asked, goes_on))
     outcome = "no reference" if before is None or after is None else evaluation_page.outcome(before, after)
-    script = text_in(record, "script") or cases.script_of(reference or asked or "")
+    script = text_in(record, "script") or cases.script_of_letters(reference or asked or "")
     return RowView(
         row_id=row_id(record), place=place, lines=lines, outcome=outcome, decision=str(record["decision"]),
         partition=text_in(record, "partition") or UNKNOWN, script=script, before=before, after=after, units=units,

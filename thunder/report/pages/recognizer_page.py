@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from thunder.evaluation.cases import UNKNOWN, script_of
-from thunder.evaluation.metrics.summary import Drawing, place
+from thunder.evaluation.cases import UNKNOWN, script_of_letters
+from thunder.evaluation.metrics.summary import BootstrapSettings, group_order
 from thunder.report import charts, sections, text_diff
 from thunder.report.charts import Dumbbell
 from thunder.report.number_format import rate
@@ -67,7 +67,7 @@ def _with_references(folder: Folder, lines: list[Row]) -> list[Row]:
 
 def _view(row: Row, count: ErrorCounts, number: int) -> RowView:
     reference, edits = row["reference_text"], count.codepoint.edits
-    script = text_in(row, "script") or script_of(reference)
+    script = text_in(row, "script") or script_of_letters(reference)
     return RowView(
         row_id=text_in(row, *IDS) or f"row {number + 1}",
         place=number,
@@ -92,14 +92,14 @@ def _partitions(
     groups: dict[str, list[ErrorCount]] = {}
     for row, count in zip(rows, counts, strict=True):
         groups.setdefault(text_in(row, "partition") or UNKNOWN, []).append(count.codepoint)
-    names = sorted(groups, key=place)
+    names = sorted(groups, key=group_order)
     folder.absent += _disagreements(groups, _stated(content, "partitions") or _stated(content))
     lines = [_Group(f"{name} ({len(groups[name])} rows)", sum(groups[name], ErrorCount()), _interval(groups[name]))
              for name in names]  # fmt: skip
     found = [_section("partition", "CER by partition", lines, [ROWS_NOTE], gate)] if lines else []
     characters = _stated(content, "characters")
     if characters:
-        lines = [_Group(name, characters[name], None) for name in sorted(characters, key=place)]
+        lines = [_Group(name, characters[name], None) for name in sorted(characters, key=group_order)]
         notes = [f"{CHARACTERS_NOTE} Alignment: {content.get('alignment', 'not said')}."]
         found.append(_section("characters", "CER by the partition of each character", lines, notes, gate))
     return found
@@ -153,7 +153,9 @@ def _interval(counts: Sequence[ErrorCount]) -> tuple[float, float] | None:
     edits, units = (np.array([[number] for number in numbers], np.int64).reshape(-1, 1) for numbers in (
         [count.edits for count in counts], [count.reference_chars for count in counts],
     ))  # fmt: skip
-    return bootstrap.change_intervals(edits, units, seed=Drawing().seed, resamples=Drawing().resamples)[0]
+    return bootstrap.change_intervals(
+        edits, units, seed=BootstrapSettings().seed, resamples=BootstrapSettings().resamples
+    )[0]
 
 
 def _rates(total: ErrorCounts) -> Section:

@@ -19,7 +19,7 @@ SURE = {"confidence": -0.05, "margin": 0.2}
 @pytest.fixture(autouse=True)
 def key(tmp_path, monkeypatch, capsys):
     path = tmp_path / "keys.json"
-    monkeypatch.setenv(keys.ENVIRONMENT, str(path))
+    monkeypatch.setenv(keys.KEY_FILE_VARIABLE, str(path))
     monkeypatch.setenv("THUNDER_RUNS", str(tmp_path / "runs"))
     assert main(["agp", "key", "new", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["keys"] == 1
@@ -122,7 +122,7 @@ def test_other_keys(capsys, tmp_path, rows, proposals, key):
 
 
 def test_the_development_key(capsys, tmp_path, rows, proposals, monkeypatch):
-    monkeypatch.delenv(keys.ENVIRONMENT)
+    monkeypatch.delenv(keys.KEY_FILE_VARIABLE)
     assert agp("propose", rows, "--engine", f"file:{proposals}") == 2
     assert "--dev-key" in capsys.readouterr().err
     lines, _ = proposed(capsys, tmp_path, rows, proposals, "--dev-key")
@@ -130,7 +130,7 @@ def test_the_development_key(capsys, tmp_path, rows, proposals, monkeypatch):
     capsys.readouterr()
     assert verified(capsys, "--token", lines[0]["token"], "--allow-dev")["token"] == "ok"
     other = tmp_path / "other.json"
-    keys.new(other)
+    keys.add_new_key(other)
     assert verified(capsys, "--token", lines[0]["token"], "--key-file", other, code=4)["token"] == "dev_key"
 
 

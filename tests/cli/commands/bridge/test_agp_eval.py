@@ -75,7 +75,7 @@ def test_what_it_leaves_behind(capsys, tmp_path, rows):
     results = json.loads((tmp_path / "out" / "results.json").read_text(encoding="utf-8"))
     assert {key: results[key] for key in ("cer_after", "accepted", "gate")} == {
         "cer_after": 0.0, "accepted": 3, "gate": got["gate"]}  # fmt: skip
-    lines, faults = repair_evidence.counted_again(tmp_path / "out" / "predictions.jsonl")
+    lines, faults = repair_evidence.recount_rows(tmp_path / "out" / "predictions.jsonl")
     assert not faults and [line["decision"] for line in lines] == ["accept"] * 3
     assert "Decisions by partition" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert main(["agp", "eval", str(rows), "--out", str(tmp_path / "out")]) == 2
@@ -89,17 +89,17 @@ def test_what_it_leaves_behind(capsys, tmp_path, rows):
 def test_an_oracle_is_no_evidence_whatever_the_rows_say(capsys, tmp_path, rows):
     got = scored(capsys, rows, "--engine", "oracle", "--out", tmp_path / "o")
     assert (got["accepted"], got["cer_after"], got["gate"]["evidence_class"]) == (3, 0.0, "oracle")
-    found = {name: holds for name, holds, _ in repair_evidence.criteria(tmp_path / "o")[0]}
+    found = {name: holds for name, holds, _ in repair_evidence.judge_repair(tmp_path / "o")[0]}
     assert not found["evidence_class"]
     assert main(["eval", "--rows", str(rows), "--engine", "oracle", "--json", "--out", str(tmp_path / "e")]) == 0
     assert json.loads(capsys.readouterr().out)["evidence_class"] == {"oracle": 3}
     got = scored(capsys, rows, "--out", tmp_path / "r")
-    assert {name: holds for name, holds, _ in repair_evidence.criteria(tmp_path / "r")[0]}["evidence_class"]
+    assert {name: holds for name, holds, _ in repair_evidence.judge_repair(tmp_path / "r")[0]}["evidence_class"]
 
 
 def test_smoke_is_not_promoted_and_says_why(capsys, tmp_path):
     scored(capsys, FIXTURES / "smoke.jsonl", "--out", tmp_path / "s")
-    [(name, holds, said), *_] = repair_evidence.criteria(tmp_path / "s")[0]
+    [(name, holds, said), *_] = repair_evidence.judge_repair(tmp_path / "s")[0]
     assert (name, holds, said) == ("evidence_class", False, "evidence_class=smoke, accepted 2 < 299")
 
 
@@ -163,16 +163,16 @@ def test_a_model_with_its_base_beside_the_adapter(capsys, rows, tiny_model, adap
 def test_an_interrupted_one_goes_on(capsys, tmp_path, rows, monkeypatch):
     from thunder.evaluation import engines
 
-    real, calls = engines.Identity.propose, []
+    real, calls = engines.IdentityEngine.propose, []
 
-    def stops(self, cases, finished=engines.nothing):
+    def stops(self, cases, finished=engines.ignore_progress):
         calls.append(len(cases))
         if len(calls) == 2:
             raise KeyboardInterrupt
         return real(self, cases, finished)
 
-    monkeypatch.setattr(engines.Identity, "propose", stops)
-    monkeypatch.setattr(engines.Identity, "chunk", 2)
+    monkeypatch.setattr(engines.IdentityEngine, "propose", stops)
+    monkeypatch.setattr(engines.IdentityEngine, "chunk", 2)
     words = ["agp", "eval", str(rows), "--engine", "identity", "--out", str(tmp_path / "out"), "--json"]
     assert main(words) == 130 and f"--out {tmp_path / 'out'}" in capsys.readouterr().err
     assert main(words) == 0

@@ -14,7 +14,7 @@ import pytest
 from conftest import REPOSITORY, make_rows, write_rows
 
 from thunder.cli.main import main
-from thunder.evaluation.proposal_ledger import PARTIAL
+from thunder.evaluation.proposal_ledger import PARTIAL_FILE
 from thunder.runs.records import registry
 
 FIXTURES = REPOSITORY / "tests" / "fixtures"
@@ -58,7 +58,7 @@ def test_one_json_object_with_the_keys_that_were_asked_for(capsys, runs):
     [folder] = runs.iterdir()
     assert json.loads((folder / "results.json").read_text()) == got
     assert len((folder / "predictions.jsonl").read_text().splitlines()) == 8
-    assert (folder / "report.html").exists() and not (folder / PARTIAL).exists()
+    assert (folder / "report.html").exists() and not (folder / PARTIAL_FILE).exists()
     assert registry.recent(runs) == []  # it is no run that could go on
 
 
@@ -116,7 +116,7 @@ def test_a_finished_folder_is_not_overwritten(capsys, pairs, tmp_path):
 
 
 def test_a_half_done_one_goes_on_by_name_only_and_as_it_was(capsys, pairs, tmp_path, monkeypatch):
-    from thunder.evaluation.engines import Identity
+    from thunder.evaluation.engines import IdentityEngine
 
     out = tmp_path / "o"
     words = ("--rows", pairs, "--engine", "identity", "--out", out)
@@ -125,7 +125,7 @@ def test_a_half_done_one_goes_on_by_name_only_and_as_it_was(capsys, pairs, tmp_p
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Identity, "propose", interrupted)
+        patch.setattr(IdentityEngine, "propose", interrupted)
         assert f"to fix: thunder eval --resume {out}" in refused(capsys, *words, code=130)
     assert "holds a half-done evaluation" in refused(capsys, *words)
     assert "engine was 'identity' and is 'oracle'" in refused(capsys, *words, "--resume", "--engine", "oracle")
@@ -145,7 +145,7 @@ def test_a_model_is_interrupted_and_goes_on(tmp_path, tiny_model, capsys):
     process = subprocess.Popen(command, env=os.environ, stderr=subprocess.PIPE)
     try:
         until = time.monotonic() + 90
-        while not lines(tmp_path / "cut" / PARTIAL) and process.poll() is None:
+        while not lines(tmp_path / "cut" / PARTIAL_FILE) and process.poll() is None:
             assert time.monotonic() < until
             time.sleep(0.02)
         process.send_signal(signal.SIGINT)

@@ -10,7 +10,7 @@ import pytest
 
 from thunder.cli.main import main
 from thunder.config import REPOSITORY
-from thunder.evaluation.claims.promotion import Claim
+from thunder.evaluation.claims.promotion import PublicationClaim
 from thunder.runs.hypotheses import frozen_hypothesis
 from thunder.runs.records import spec_file
 
@@ -43,7 +43,7 @@ def test_the_matrix_of_the_guide_is_fine(tmp_path, monkeypatch, capsys):
 
 def test_the_hypothesis_and_the_claim_of_the_guide_can_be_read(tmp_path):
     assert frozen_hypothesis.read(written(tmp_path, "treatment")).metric == "test.cer"
-    assert spec_file.read(Claim, written(tmp_path, "control")).kind == "comparison"
+    assert spec_file.read(PublicationClaim, written(tmp_path, "control")).kind == "comparison"
 
 
 @pytest.mark.parametrize("words", [

@@ -63,7 +63,7 @@ def feature_store(tmp_path, runs_folder, capsys):
 
 
 def decisions(tmp_path, monkeypatch):
-    monkeypatch.setenv(keys.ENVIRONMENT, str(tmp_path / "keys.json"))
+    monkeypatch.setenv(keys.KEY_FILE_VARIABLE, str(tmp_path / "keys.json"))
     assert main(["agp", "key", "new", "--json"]) == 0
     rows = write_rows(tmp_path / "rows.jsonl", [{"feat_id": "r0", "asr_text": TEXT, "partition": "uncertain"}])
     proposal = {"id": "r0", "proposal": BETTER, "confidence": -0.05, "margin": 0.2}

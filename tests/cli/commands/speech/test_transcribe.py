@@ -24,7 +24,7 @@ def head(sounds, tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def key(tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv(keys.ENVIRONMENT, str(tmp_path / "keys.json"))
+    monkeypatch.setenv(keys.KEY_FILE_VARIABLE, str(tmp_path / "keys.json"))
     monkeypatch.setenv("THUNDER_RUNS", str(tmp_path / "runs"))
     assert cli.main(["agp", "key", "new"]) == 0
     capsys.readouterr()
@@ -85,8 +85,8 @@ def test_what_is_wrong_is_said_before_anything_is_heard(head, sounds, tmp_path, 
     words = ["transcribe", str(sounds), "--run", str(head), "--out", str(tmp_path / "out")]
     assert cli.main([*words, "--engine", "oracle"]) == 2
     assert cli.main([*words, "--engine", "identity", "--gate", str(tmp_path / "none.yaml")]) == 2
-    monkeypatch.delenv(keys.ENVIRONMENT)
+    monkeypatch.delenv(keys.KEY_FILE_VARIABLE)
     assert cli.main([*words, "--engine", "identity"]) != 0
     said = capsys.readouterr().err
-    assert "no such engine" in said and "none.yaml" in said and keys.ENVIRONMENT in said
+    assert "no such engine" in said and "none.yaml" in said and keys.KEY_FILE_VARIABLE in said
     assert not (tmp_path / "out").exists()

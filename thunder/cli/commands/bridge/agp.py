@@ -28,7 +28,7 @@ app.command("eval")(agp_eval.evaluate)
 app.command("report")(report.log_report)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of lines.")]
-LOG = "provenance.jsonl"
+LOG_FILE = "provenance.jsonl"
 
 
 @app.command()
@@ -36,13 +36,13 @@ LOG = "provenance.jsonl"
 def serve(config: ConfigFile = None, as_json: Json = False, *, given: dict[str, Any]) -> None:
     """Serve the bridge over HTTP (GET /health, POST /propose, GET /openapi.json) until SIGTERM."""
     from thunder.bridge import proposers
-    from thunder.bridge.proof.provenance import Log
+    from thunder.bridge.proof.provenance import ProvenanceLog
     from thunder.bridge.service import server
 
-    settings: ServeSettings = _settings(ServeSettings, config, given)
-    proposers.check(settings)
-    book, ring = proposers.rulebook(settings), keys.choose(settings.key_file, settings.dev_key)
-    with Log(_log(settings), ring) as log:
+    settings: ServeSettings = _build_settings(ServeSettings, config, given)
+    proposers.check_engine_options(settings)
+    book, ring = proposers.load_rulebook(settings), keys.choose_key_ring(settings.key_file, settings.dev_key)
+    with ProvenanceLog(_log_path(settings), ring) as log:
 
         def told(where: dict[str, Any]) -> None:
             told_too = where | {"records": log.lines, "repaired": log.repaired or None}
@@ -53,7 +53,7 @@ def serve(config: ConfigFile = None, as_json: Json = False, *, given: dict[str, 
             say(f"{where['url']}: engine {where['engine']}, rules {where['rules_id']}, key {where['signing']}")
             say(f"{log.path}: {log.lines} records; Ctrl-C or SIGTERM ends it when all is answered")
 
-        server.serve(settings, book, ring, log, told)
+        server.serve_bridge(settings, book, ring, log, told)
 
 
 @app.command()
@@ -67,47 +67,47 @@ def propose(
 ) -> None:
     """Take the rows of a file over the bridge, as one batch; exit code 3 where the batch as a whole is stopped."""
     from thunder.bridge import proposers as bridge
-    from thunder.bridge.proof.provenance import Log
-    from thunder.cli.commands.evaluation.eval import Bar
+    from thunder.bridge.proof.provenance import ProvenanceLog
+    from thunder.cli.commands.evaluation.eval import AnswerProgress
     from thunder.digest import write_atomically
     from thunder.evaluation import cases
 
-    settings: ProposeSettings = _settings(ProposeSettings, config, given)
-    bridge.check(settings)
-    book, ring = bridge.rulebook(settings), keys.choose(settings.key_file, settings.dev_key)
-    out = _out(settings, file) if settings.out else None
-    read = cases.read(file.expanduser(), settings.limit, "missing")
-    with Log(_log(settings), ring) as log:
+    settings: ProposeSettings = _build_settings(ProposeSettings, config, given)
+    bridge.check_engine_options(settings)
+    book, ring = bridge.load_rulebook(settings), keys.choose_key_ring(settings.key_file, settings.dev_key)
+    out = _output_file(settings, file) if settings.out else None
+    read = cases.read_cases(file.expanduser(), settings.limit, "missing")
+    with ProvenanceLog(_log_path(settings), ring) as log:
         if log.repaired:
             typer.echo(f"{log.path}: {log.repaired}", err=True)
-        engine = bridge.engine_of(settings, read.all_ids)
-        with Bar(len(read.cases)) as bar:
-            decisions, why = bridge.over_the_bridge(
+        engine = bridge.load_proposer(settings, read.all_ids)
+        with AnswerProgress(len(read.cases)) as bar:
+            decisions, why = bridge.propose_and_decide(
                 read.cases, engine, book, ring, log, texts=settings.log_texts, on_row=bar
             )
-    lines = "".join(json.dumps(bridge.as_line(each), ensure_ascii=False) + "\n" for each in decisions)
+    lines = "".join(json.dumps(bridge.decision_line(each), ensure_ascii=False) + "\n" for each in decisions)
     if out:
         write_atomically(out, lines)
     else:
         say(lines.removesuffix("\n"))
     counts = {kind: sum(each.verdict.decision == kind for each in decisions) for kind in ("accept", "reject", "keep")}
     told = {"rows": len(decisions), **counts, "tokens": sum(bool(each.token) for each in decisions), "breaker": why}
-    typer.echo(json.dumps(told) if as_json else _sentence(told), err=not out)
+    typer.echo(json.dumps(told) if as_json else _summary_line(told), err=not out)
     if why:
         raise GateError(f"the batch was stopped: {why}", fix="look at the proposals before anything of them is taken")
 
 
-def _out(settings: ProposeSettings, rows: Path) -> Path:
+def _output_file(settings: ProposeSettings, rows: Path) -> Path:
     """The file for the decisions: better said before they are made that it cannot be had. Raises UsageError."""
     out = Path(str(settings.out)).expanduser()
     paths.check_writable(out.parent)
     if out.is_dir():
         raise UsageError(f"--out {out}: is a folder", fix="--out FILE")
-    kept = {"the rows": rows.expanduser(), "the log": _log(settings)}
+    kept = {"the rows": rows.expanduser(), "the log": _log_path(settings)}
     kind, _, path_of_engine = settings.engine.partition(":")
     named = {
         "proposals": path_of_engine if kind == "file" else None,
-        "keys": os.environ.get(keys.ENVIRONMENT),
+        "keys": os.environ.get(keys.KEY_FILE_VARIABLE),
         "rules": settings.gate_rules,
         "a token": settings.engine_bearer_file,
     }
@@ -118,7 +118,7 @@ def _out(settings: ProposeSettings, rows: Path) -> Path:
     return out
 
 
-def _sentence(told: dict[str, Any]) -> str:
+def _summary_line(told: dict[str, Any]) -> str:
     return (
         f"{told['rows']} rows: {told['accept']} accepted, {told['reject']} rejected, {told['keep']} kept; "
         f"{told['tokens']} are admissible"
@@ -127,36 +127,40 @@ def _sentence(told: dict[str, Any]) -> str:
 
 @key.command("new")
 def new_key(
-    file: Annotated[Path | None, typer.Option(help=f"Key file (default: the one {keys.ENVIRONMENT} names).")] = None,
+    file: Annotated[
+        Path | None, typer.Option(help=f"Key file (default: the one {keys.KEY_FILE_VARIABLE} names).")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Make a key; in a file that has keys already it signs from now on, and the others still verify."""
-    named = file or (Path(os.environ[keys.ENVIRONMENT]) if os.environ.get(keys.ENVIRONMENT) else None)
+    named = file or (Path(os.environ[keys.KEY_FILE_VARIABLE]) if os.environ.get(keys.KEY_FILE_VARIABLE) else None)
     if named is None:
-        raise UsageError("where shall the key be?", fix=f"--file PATH, or {keys.ENVIRONMENT}=PATH")
-    ring = keys.new(named.expanduser())
+        raise UsageError("where shall the key be?", fix=f"--file PATH, or {keys.KEY_FILE_VARIABLE}=PATH")
+    ring = keys.add_new_key(named.expanduser())
     told = {"file": str(named), "active": ring.active, "keys": len(ring.keys)}
     say(json.dumps(told) if as_json else f"{named}: key {ring.active} signs; {len(ring.keys)} keys verify")
 
 
-Value = Annotated[str | None, typer.Option(help="What the token should bind, where that is known.")]
-Text = Annotated[str | None, typer.Option(help="The text, or @FILE with it (no line end is added or taken away).")]
+BoundValue = Annotated[str | None, typer.Option(help="What the token should bind, where that is known.")]
+BoundText = Annotated[str | None, typer.Option(help="The text, or @FILE with it (no line end is added or taken away).")]
 
 
 @app.command()
 def verify(
     log: Annotated[Path | None, typer.Option(help="Provenance log to read from its first to its last record.")] = None,
     token: Annotated[str | None, typer.Option(help="Token to check, or @FILE with it.")] = None,
-    input: Text = None,
-    proposal: Text = None,
-    output: Text = None,
-    base: Value = None,
-    adapter: Value = None,
-    prompt: Value = None,
-    decoding: Value = None,
-    rules: Value = None,
-    row: Value = None,
-    key_file: Annotated[str | None, typer.Option(help=f"Key file (default: the one {keys.ENVIRONMENT} names).")] = None,
+    input: BoundText = None,
+    proposal: BoundText = None,
+    output: BoundText = None,
+    base: BoundValue = None,
+    adapter: BoundValue = None,
+    prompt: BoundValue = None,
+    decoding: BoundValue = None,
+    rules: BoundValue = None,
+    row: BoundValue = None,
+    key_file: Annotated[
+        str | None, typer.Option(help=f"Key file (default: the one {keys.KEY_FILE_VARIABLE} names).")
+    ] = None,
     allow_dev: Annotated[bool, typer.Option(help="Take the development key's signature too.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -164,22 +168,22 @@ def verify(
 
     Says ok, malformed, bad_signature, unknown_key, dev_key, mismatch:FIELD, chain_broken@LINE or torn@LINE.
     """
-    from thunder.cli.commands.bridge.agp_verify import check
+    from thunder.cli.commands.bridge.agp_verify import check_token_and_log
 
     texts = {"input": input, "proposal": proposal, "output": output}
     ids = {"base": base, "adapter": adapter, "prompt": prompt, "decoding": decoding, "rules": rules, "row": row}
     if token is None and log is None:
         raise UsageError("nothing to check", fix="--token TOKEN, --log LOG or both")
-    found = check(log, token, texts, ids, key_file, allow_dev)
+    found = check_token_and_log(log, token, texts, ids, key_file, allow_dev)
     lines = [f"{name}: {said}" for name, said in found.items()]
     say(json.dumps(found, ensure_ascii=False) if as_json else "\n".join(lines))
     if any(found.get(name, "ok") != "ok" for name in ("log", "token")):
         raise ArtifactError(f"it does not hold: {', '.join(lines)}")
 
 
-def _settings(kind: type[Any], config: Path | None, given: dict[str, Any]) -> Any:
+def _build_settings(kind: type[Any], config: Path | None, given: dict[str, Any]) -> Any:
     return build_settings(kind, file_and_flags(kind, config, given))[0]
 
 
-def _log(settings: BridgeSettings) -> Path:
-    return Path(settings.log).expanduser() if settings.log else job_runner.runs() / "agp" / LOG
+def _log_path(settings: BridgeSettings) -> Path:
+    return Path(settings.log).expanduser() if settings.log else job_runner.runs() / "agp" / LOG_FILE

@@ -22,7 +22,7 @@ from thunder.runs.records import run_record
 from thunder.runs.records.registry import PLAN
 from thunder.units import format_path
 
-OF_ITS_OWN = ("rows", "oracle")  # engines that know the rows' proposals or references
+ROW_ENGINES = ("rows", "oracle")  # engines that know the rows' proposals or references
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON: one object, or a list of them for several files.")]
 Files = Annotated[list[Path], typer.Argument(help="Rows (JSONL), with references as far as there are any.")]
@@ -36,27 +36,27 @@ def evaluate(files: Files, config: ConfigFile = None, as_json: Json = False, *, 
     """
     settings, _ = build_settings(ScoreSettings, file_and_flags(ScoreSettings, config, given))
     from thunder.bridge import proposers
-    from thunder.bridge.gate_score import Scorer
+    from thunder.bridge.gate_score import GateScorer
     from thunder.evaluation import cases
 
-    proposers.check(settings, OF_ITS_OWN)
-    book = proposers.rulebook(settings)
-    folders = _folders(files, settings)
-    read = [cases.read(file.expanduser(), settings.limit, "missing") for file in files]
-    shared = None if _is_of_a_file(settings) else proposers.engines_of(settings)
+    proposers.check_engine_options(settings, ROW_ENGINES)
+    book = proposers.load_rulebook(settings)
+    folders = _output_folders(files, settings)
+    read = [cases.read_cases(file.expanduser(), settings.limit, "missing") for file in files]
+    shared = None if _has_engine_per_file(settings) else proposers.load_proposers(settings)
     found = []
     for each, folder in zip(read, folders, strict=True):
-        results = _scored(each, settings, shared or _engines(settings, each), Scorer(book), folder)
+        results = _score_file(each, settings, shared or _file_engines(settings, each), GateScorer(book), folder)
         found.append({"file": str(each.path), "folder": str(folder), **results})
         if not as_json:
-            say("\n".join([f"{format_path(each.path)}:", *_lines(results, folder)]))
+            say("\n".join([f"{format_path(each.path)}:", *_result_lines(results, folder)]))
     if as_json:
         say(json.dumps(found if len(found) > 1 else found[0], ensure_ascii=False))
     else:
         say(f"rules {book.id}")
 
 
-def _folders(files: Sequence[Path], settings: ScoreSettings) -> list[Path]:
+def _output_folders(files: Sequence[Path], settings: ScoreSettings) -> list[Path]:
     """A folder for each file. Raises UsageError where one holds results, or two files would have the same."""
     twice = [stem for stem, count in Counter(file.stem for file in files).items() if count > 1]
     if twice:
@@ -73,34 +73,36 @@ def _folders(files: Sequence[Path], settings: ScoreSettings) -> list[Path]:
     return folders
 
 
-def _is_of_a_file(settings: ScoreSettings) -> bool:
+def _has_engine_per_file(settings: ScoreSettings) -> bool:
     """Whether each file of rows has an engine of its own."""
-    return settings.engine.partition(":")[0] in (*OF_ITS_OWN, "file")
+    return settings.engine.partition(":")[0] in (*ROW_ENGINES, "file")
 
 
-def _engines(settings: ScoreSettings, read: Any) -> tuple[Any, Any]:
+def _file_engines(settings: ScoreSettings, read: Any) -> tuple[Any, Any]:
     """The engine of one file, and no base beside it."""
     from thunder.bridge import gate_score, proposers
 
     if settings.engine == "rows":
-        return gate_score.recorded(read), None
+        return gate_score.recorded_proposals(read), None
     if settings.engine == "oracle":
-        return gate_score.SureOracle(), None
-    return proposers.engines_of(settings, read.all_ids)
+        return gate_score.CertainOracleEngine(), None
+    return proposers.load_proposers(settings, read.all_ids)
 
 
-def _scored(read: Any, settings: ScoreSettings, engines: tuple[Any, Any], scorer: Any, folder: Path) -> dict[str, Any]:
+def _score_file(
+    read: Any, settings: ScoreSettings, engines: tuple[Any, Any], scorer: Any, folder: Path
+) -> dict[str, Any]:
     """One file's rows proposed for, judged, added up and written."""
-    from thunder.cli.commands.evaluation.eval import Bar
+    from thunder.cli.commands.evaluation.eval import AnswerProgress
     from thunder.evaluation import evaluate
     from thunder.report import html_writer
     from thunder.report.pages import evaluation_page
 
     engine, base = engines[0], engines[1] if settings.compare == "base" else None
     folder.mkdir(parents=True, exist_ok=True)
-    with run_record.locked(folder), Bar(len(read.cases) * (2 if base else 1)) as bar:
+    with run_record.locked(folder), AnswerProgress(len(read.cases) * (2 if base else 1)) as bar:
         try:
-            return evaluate.run(
+            return evaluate.run_evaluation(
                 read, settings, engine, base, folder, bar,
                 lambda *found: html_writer.html(evaluation_page.page(*found)),
                 scorer.judge, scorer.add_up,
@@ -110,9 +112,9 @@ def _scored(read: Any, settings: ScoreSettings, engines: tuple[Any, Any], scorer
             raise Interrupted(f"after {bar.done} of {bar.total} answers", fix=again) from None
 
 
-def _lines(results: dict[str, Any], folder: Path) -> list[str]:
+def _result_lines(results: dict[str, Any], folder: Path) -> list[str]:
     """The result for people."""
-    from thunder.cli.commands.evaluation.eval import headlines
+    from thunder.cli.commands.evaluation.eval import headline_lines
     from thunder.report.number_format import rate
 
     gate = results["gate"]
@@ -120,7 +122,7 @@ def _lines(results: dict[str, Any], folder: Path) -> list[str]:
     reasons = ", ".join(f"{rule} {count}" for rule, count in gate["reasons"].items())
     refused = ", ".join(f"{count} {kind}" for kind, count in gate["refused"].items())
     rates = [
-        *headlines(results),
+        *headline_lines(results),
         f"  every proposal taken: {rate(results['cer_blind'])}; the better of both each time: "
         f"{rate(results['cer_oracle'])}",
     ]
@@ -129,7 +131,10 @@ def _lines(results: dict[str, Any], folder: Path) -> list[str]:
         f"  decisions: {counts}; {gate['admissible']} admissible",
         *([f"  reasons: {reasons}"] if reasons else []),
         *([f"  had the rejected been taken: {refused}"] if any(gate["refused"].values()) else []),
-        *(_partition(name, block, gate["by_partition"][name]) for name, block in results["by"]["partition"].items()),
+        *(
+            _partition_line(name, block, gate["by_partition"][name])
+            for name, block in results["by"]["partition"].items()
+        ),
         *([f"  as one batch it would be stopped: {gate['breaker']}"] if gate["breaker"] else []),
     ]
     if "base" in results:
@@ -140,7 +145,7 @@ def _lines(results: dict[str, Any], folder: Path) -> list[str]:
     return [*lines, f"  evidence: {gate['evidence_class']}", f"  {format_path(folder)}"]
 
 
-def _partition(name: str, block: dict[str, Any], decided: dict[str, int]) -> str:
+def _partition_line(name: str, block: dict[str, Any], decided: dict[str, int]) -> str:
     from thunder.report.number_format import rate
 
     change = f"{rate(block['cer_before'])} -> {rate(block['cer_after'])}"

@@ -93,7 +93,7 @@ def _tell(record: RunRecord, message: str, fix: str, code: int, text: str) -> in
 
 def train(folder: Path, record: RunRecord, ring: World, stop: Callable[[], bool], circumstances: Circumstances) -> None:
     """LoRA training, then the test of base against adapter."""
-    from thunder.evaluation import adapter_test
+    from thunder.evaluation import adapter_comparison
     from thunder.lora import adapter_files, base_model, cache_warmup, datasets, prefix_cache, tokenized_rows
     from thunder.lora.lora_settings import LoraSettings
     from thunder.lora.lora_task import LoraTask
@@ -136,8 +136,11 @@ def train(folder: Path, record: RunRecord, ring: World, stop: Callable[[], bool]
         record.phase("testing", rows=len(prepared.rows.test))
         task.engine.restore_frozen(base)
         faults.at("testing")
-        stops, on_row = adapter_test.stop_tokens(tokenizer, base_model.read_config(base)), _row_counter(record, stop)
-        results["test"] = adapter_test.compare(
+        stops, on_row = (
+            adapter_comparison.stop_tokens(tokenizer, base_model.read_config(base)),
+            _row_counter(record, stop),
+        )
+        results["test"] = adapter_comparison.compare_adapter_with_base(
             loaded, tokenizer, prepared.rows.test, stops, ring, folder, on_row, chunk_words=settings.window
         )
     if record.main and settings.adapter_path and not interrupted:

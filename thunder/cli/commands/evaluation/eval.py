@@ -22,7 +22,7 @@ from thunder.runs.records.registry import PLAN
 from thunder.units import format_path, format_seconds
 
 app = typer.Typer(add_completion=False)
-SAY_EVERY = 10.0  # seconds between lines where there is no terminal
+SECONDS_BETWEEN_LINES = 10.0  # seconds between lines where there is no terminal
 
 
 @app.command(name="eval")
@@ -33,22 +33,22 @@ def evaluate(dry_run: DryRun = False, as_json: AsJson = False, *, given: dict[st
     With no --model and no --adapter-path it is the tiny base that is shipped here, offline. A half-done evaluation is
     gone on with by --resume.
     """
-    settings, folder = _asked(given)
+    settings, folder = _settings_and_folder(given)
     from thunder.evaluation import cases, engine_setup, evaluate
     from thunder.report import html_writer
     from thunder.report.pages import evaluation_page
 
-    _fit(settings)
-    read = cases.read(Path(settings.rows).expanduser(), settings.limit)
+    _check_options(settings)
+    read = cases.read_cases(Path(settings.rows).expanduser(), settings.limit)
     if dry_run:
         found = {"folder": str(folder), "rows": len(read.cases), "settings": settings.resolved()}
         print(json.dumps(found | {"rows_sha256": read.sha256}, ensure_ascii=False, indent=4))
         return
-    engine, base = engine_setup.engines(settings, read)
+    engine, base = engine_setup.load_engines(settings, read)
     folder.mkdir(parents=True, exist_ok=True)
-    with run_record.locked(folder), Bar(len(read.cases) * (2 if base else 1)) as bar:
+    with run_record.locked(folder), AnswerProgress(len(read.cases) * (2 if base else 1)) as bar:
         try:
-            results = evaluate.run(
+            results = evaluate.run_evaluation(
                 read, settings, engine, base, folder, bar, lambda *found: html_writer.html(evaluation_page.page(*found))
             )
         except KeyboardInterrupt:
@@ -59,10 +59,10 @@ def evaluate(dry_run: DryRun = False, as_json: AsJson = False, *, given: dict[st
     if as_json:
         print(json.dumps(results, ensure_ascii=False))
     else:
-        _print(results, folder)
+        _print_results(results, folder)
 
 
-def _asked(given: dict[str, Any]) -> tuple[EvalSettings, Path]:
+def _settings_and_folder(given: dict[str, Any]) -> tuple[EvalSettings, Path]:
     """The settings, and the folder to write to; a resumed evaluation keeps what it was asked for.
 
     Raises UsageError where the folder holds an evaluation, or none that could be gone on with.
@@ -70,35 +70,38 @@ def _asked(given: dict[str, Any]) -> tuple[EvalSettings, Path]:
     from thunder.evaluation import proposal_ledger
 
     if "resume" in given:
-        folder = _resumed(given)
-        layers = [SettingsLayer(str(folder), proposal_ledger.settings_of(folder)), SettingsLayer("command line", given)]
+        folder = _resumed_folder(given)
+        layers = [
+            SettingsLayer(str(folder), proposal_ledger.read_stored_settings(folder)),
+            SettingsLayer("command line", given),
+        ]
         settings, _ = build_settings(EvalSettings, layers)
         return settings, folder
     settings, _ = build_settings(EvalSettings, [SettingsLayer("command line", given)])
     name = Path(settings.adapter_path or settings.model or settings.engine.partition(":")[0]).name
     folder = Path(settings.out).expanduser() if settings.out else run_record.new_name(job_runner.runs(), f"eval-{name}")
-    if (folder / proposal_ledger.PARTIAL).exists():
+    if (folder / proposal_ledger.PARTIAL_FILE).exists():
         raise UsageError(f"{folder}: holds a half-done evaluation", fix=f"--resume {folder}, or another --out")
     if (folder / run_record.RESULTS).exists() or (folder / PLAN).exists():
         raise UsageError(f"{folder}: holds a finished evaluation or run", fix="another --out")
     return settings, folder
 
 
-def _resumed(given: dict[str, Any]) -> Path:
+def _resumed_folder(given: dict[str, Any]) -> Path:
     """The folder that --resume means: the one it names, that of --out, or the newest half-done one."""
-    from thunder.evaluation.proposal_ledger import PARTIAL
+    from thunder.evaluation.proposal_ledger import PARTIAL_FILE
 
     if given["resume"] != "latest":
         return Path(given["resume"]).expanduser()
     if "out" in given:
         return Path(given["out"]).expanduser()
-    half_done = sorted(path.parent for path in job_runner.runs().glob(f"*-eval-*/{PARTIAL}"))
+    half_done = sorted(path.parent for path in job_runner.runs().glob(f"*-eval-*/{PARTIAL_FILE}"))
     if not half_done:
         raise UsageError(f"no half-done evaluation in {job_runner.runs()}", fix="--resume FOLDER")
     return half_done[-1]
 
 
-def _fit(settings: EvalSettings) -> None:
+def _check_options(settings: EvalSettings) -> None:
     """See that the options fit together. Raises UsageError."""
     kind = settings.engine.partition(":")[0]
     if kind not in ("model", "identity", "oracle", "file") or (kind == "file") != (":" in settings.engine):
@@ -117,7 +120,7 @@ def _fit(settings: EvalSettings) -> None:
         raise UsageError("--compare base: there is no adapter to compare with the base", fix="--adapter-path FOLDER")
 
 
-class Bar:
+class AnswerProgress:
     """Answers per second and the time left, on stderr: a bar on a terminal, else a line now and then."""
 
     def __init__(self, total: int) -> None:
@@ -134,7 +137,7 @@ class Bar:
         )
         self._task = self._bar.add_task("answers", total=total, rest="")
 
-    def __enter__(self) -> Bar:
+    def __enter__(self) -> AnswerProgress:
         self._bar.start()
         return self
 
@@ -151,12 +154,12 @@ class Bar:
         speed = (done - self._first) / max(1e-9, now - self._begun)
         left = f"  ETA {format_seconds((total - done) / speed)}" if speed else ""
         self._bar.update(self._task, completed=done, rest=f"{speed:.1f} rows/s{left}")
-        if not talk.is_terminal and now - self._said > SAY_EVERY:
+        if not talk.is_terminal and now - self._said > SECONDS_BETWEEN_LINES:
             self._said = now
             talk.print(f"answered {done}/{total}, {speed:.1f} rows/s{left}", markup=False)
 
 
-def headlines(results: dict[str, Any]) -> list[str]:
+def headline_lines(results: dict[str, Any]) -> list[str]:
     """The first lines of a result for people: rates, and who gained and lost."""
     from thunder.report.number_format import interval, rate
 
@@ -176,11 +179,11 @@ def headlines(results: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _print(results: dict[str, Any], folder: Path) -> None:
+def _print_results(results: dict[str, Any], folder: Path) -> None:
     """The result for people, on stdout."""
     from thunder.report.number_format import rate
 
-    print("\n".join(headlines(results)))
+    print("\n".join(headline_lines(results)))
     if "base" in results:
         base = results["base"]
         print(f"  base alone: {rate(base['cer_after'])}, {base['improved']} improved, {base['worse']} worse")

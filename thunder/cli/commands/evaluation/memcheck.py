@@ -19,10 +19,10 @@ from thunder.runs.bundles import bundle
 from thunder.runs.records import run_record
 
 app = typer.Typer(add_completion=False)
-FILE = "memcheck.json"
-MANY = 8  # places that a line can name
+MEMCHECK_FILE = "memcheck.json"
+MOST_EPOCHS_SHOWN = 8  # places that a line can name
 COLUMNS = ("epoch", "step", "wraps", "running", "probe", "val", "val_se", "lr", "grad", "wall")
-SHOWN = 40  # rows
+MOST_ROWS_SHOWN = 40  # rows
 
 
 @app.command()
@@ -40,27 +40,27 @@ def memcheck(
     if (train is None) != (val is None):
         raise UsageError("--train and --val are compared with each other", fix="give both")
     folder = Path(run).expanduser()
-    if not (folder / training_table.EPOCHS).is_file() and not (folder / run_record.METRICS).is_file():
+    if not (folder / training_table.EPOCHS_FILE).is_file() and not (folder / run_record.METRICS).is_file():
         folder = run_record.find(runs(), run)
-    table = training_table.read(folder)
-    found = memorization.judge(table, overlap.between(train, val) if train and val else None)
+    table = training_table.read_training_table(folder)
+    found = memorization.judge_training(table, overlap.find_overlap(train, val) if train and val else None)
     said = asdict(found) | {"run": folder.name}
     if bundle.sealed(folder) is None:
-        digest.write_json(folder / FILE, said)
+        digest.write_json(folder / MEMCHECK_FILE, said)
     if as_json:
         say(json.dumps(said, ensure_ascii=False, indent=4))
         raise typer.Exit(found.exit_code)
-    say(shown(table))
-    _tell(found)
-    _refuse(folder.name, found)
+    say(format_table(table))
+    _print_verdict(found)
+    _raise_on_verdict(folder.name, found)
 
 
-def shown(table: training_table.Table) -> str:
+def format_table(table: training_table.TrainingTable) -> str:
     """The table that is judged, the last of its rows; - is what was not logged."""
-    cells = [list(COLUMNS)] + [[_cell(getattr(row, name)) for name in COLUMNS] for row in table.rows[-SHOWN:]]
+    cells = [list(COLUMNS)] + [[_cell(getattr(row, name)) for name in COLUMNS] for row in table.rows[-MOST_ROWS_SHOWN:]]
     widths = [max(len(line[at]) for line in cells) for at in range(len(COLUMNS))]
     lines = ["  ".join(f"{cell:>{width}}" for cell, width in zip(line, widths, strict=True)) for line in cells]
-    left = len(table.rows) - SHOWN
+    left = len(table.rows) - MOST_ROWS_SHOWN
     return "\n".join([*([f"{left} rows before these are left out"] if left > 0 else []), *lines])
 
 
@@ -68,27 +68,27 @@ def _cell(value: float | None) -> str:
     return "-" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _tell(found: memorization.Verdict) -> None:
+def _print_verdict(found: memorization.MemorizationVerdict) -> None:
     for flag in found.flags:
         say(f"{flag.name}  {flag.said}")
     for text in (*found.notes, *(f"skipped: {each}" for each in found.skipped)):
         say(f"    {text}")
     if found.missing:
         say(f"    not logged: {', '.join(found.missing)}")
-    places = _places(found.wraps)
+    places = _format_epochs(found.wraps)
     passes = "not known" if found.passes is None else f"{found.passes:.2f}"
     say(f"passes over the rows: {passes}; they begin anew at epoch: {places}; best epoch: {found.best}")
     say(f"verdict: {found.verdict}")
 
 
-def _places(epochs: Sequence[float]) -> str:
+def _format_epochs(epochs: Sequence[float]) -> str:
     said = [f"{place:g}" for place in epochs]
-    if len(said) > MANY:
+    if len(said) > MOST_EPOCHS_SHOWN:
         said = [*said[:3], "...", f"{said[-1]} ({len(said)} times; --json lists them)"]
     return ", ".join(said) or "none"
 
 
-def _refuse(name: str, found: memorization.Verdict) -> None:
+def _raise_on_verdict(name: str, found: memorization.MemorizationVerdict) -> None:
     signs = "; ".join(flag.said for flag in found.flags if flag.name in ("F1", "F3", "F4", "F5"))
     if found.verdict in ("leak_confirmed", "invalid_training"):
         raise ArtifactError(f"{name}: {found.verdict}: {signs}", fix="train again on rows split by id")

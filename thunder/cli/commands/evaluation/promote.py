@@ -17,7 +17,7 @@ from thunder.evaluation.claims import promotion
 from thunder.units import format_path
 
 app = typer.Typer(add_completion=False)
-FILE = "promotion.json"
+PROMOTION_FILE = "promotion.json"
 
 
 @app.command()
@@ -29,9 +29,9 @@ def promote(
 
     No flag passes over a criterion: what does not hold is mended, or not claimed.
     """
-    found = promotion.judge(claim, lambda name: _folder(claim.parent, name))
+    found = promotion.judge_claim(claim, lambda name: _find_folder(claim.parent, name))
     said = asdict(found)
-    beside = claim.with_name(f"{claim.stem}.{FILE}")
+    beside = claim.with_name(f"{claim.stem}.{PROMOTION_FILE}")
     digest.write_json(beside, said)
     if as_json:
         say(json.dumps(said, ensure_ascii=False, indent=4))
@@ -44,5 +44,5 @@ def promote(
         raise GateError(f"{found.claim}: {found.decision}", fix=f"mend what fails: {', '.join(failed)}")
 
 
-def _folder(here: Path, name: str) -> Path:
+def _find_folder(here: Path, name: str) -> Path:
     return (here / name).resolve() if (here / name).is_dir() else run_folder(name)

@@ -105,9 +105,9 @@ def evidence_(name: Annotated[str, typer.Argument(help="A run: id, folder, or 'l
     from thunder.runs.bundles import bundle
 
     folder = run_folder(name)
-    found = evidence.of_run(folder)
+    found = evidence.collect_run_evidence(folder)
     if found["sealed"] is None and not (folder / bundle.MANIFEST).exists():
-        digest.write_json(folder / evidence.FILE, found)
+        digest.write_json(folder / evidence.EVIDENCE_FILE, found)
     say(json.dumps(found, ensure_ascii=False, indent=4, sort_keys=True))
 
 

@@ -25,7 +25,7 @@ from thunder.runs.records import run_record
 from thunder.units import format_path
 
 if TYPE_CHECKING:
-    from thunder.bridge.decisions import Decision
+    from thunder.bridge.decisions import SignedDecision
 
 app = typer.Typer(add_completion=False)
 HEARD, DECIDED, LOG = "transcripts.jsonl", "decisions.jsonl", "provenance.jsonl"
@@ -49,21 +49,21 @@ def transcribe(
         given = given | {"inputs": [*map(str, files), *given.get("inputs", [])]}
     settings, _ = build_settings(SpeechSettings, file_and_flags(SpeechSettings, config, given))
     from thunder.bridge import proposers
-    from thunder.bridge.proof.provenance import Log
+    from thunder.bridge.proof.provenance import ProvenanceLog
     from thunder.evaluation import cases
 
     # what can be wrong without a sound being heard is said first
-    proposers.check(settings)
-    book, ring = proposers.rulebook(settings), keys.choose(settings.key_file, settings.dev_key)
+    proposers.check_engine_options(settings)
+    book, ring = proposers.load_rulebook(settings), keys.choose_key_ring(settings.key_file, settings.dev_key)
     folder = _folder(settings)
     rows = heard(settings)
     spoken = [row for row in rows if row["asr_text"]]
-    with Log(Path(settings.log).expanduser() if settings.log else folder / LOG, ring) as log:
+    with ProvenanceLog(Path(settings.log).expanduser() if settings.log else folder / LOG, ring) as log:
         if log.repaired:
             talk.print(f"{log.path}: {log.repaired}", markup=False)
-        asked = [cases.of_text(row["feat_id"], row["asr_text"], row) for row in spoken]
-        engine = proposers.engine_of(settings, frozenset(case.row_id for case in asked))
-        decisions, why = proposers.over_the_bridge(asked, engine, book, ring, log, texts=settings.log_texts)
+        asked = [cases.case_from_text(row["feat_id"], row["asr_text"], row) for row in spoken]
+        engine = proposers.load_proposer(settings, frozenset(case.row_id for case in asked))
+        decisions, why = proposers.propose_and_decide(asked, engine, book, ring, log, texts=settings.log_texts)
     lines = _lines(rows, decisions)
     results = {
         "kind": "transcribe",
@@ -95,11 +95,11 @@ def _folder(settings: SpeechSettings) -> Path:
     return folder
 
 
-def _lines(rows: Sequence[dict[str, Any]], decisions: Sequence[Decision]) -> list[dict[str, Any]]:
+def _lines(rows: Sequence[dict[str, Any]], decisions: Sequence[SignedDecision]) -> list[dict[str, Any]]:
     """A line for each recording, in their order; where nothing was heard there is nothing to decide."""
     from thunder.bridge import proposers
 
-    decided = {each.case.row_id: proposers.as_line(each) for each in decisions}
+    decided = {each.case.row_id: proposers.decision_line(each) for each in decisions}
     silent = {"asr_text": "", "final_text": "", "decision": SILENT, "token": None}
     return [{"audio": row["audio"]} | (decided.get(row["feat_id"]) or {"id": row["feat_id"]} | silent) for row in rows]
 

@@ -69,7 +69,7 @@ def _asked(survey: weights_survey.Survey, base: str | None) -> weights_survey.Su
         return survey
     from thunder.evaluation import sample_answers
 
-    found = sample_answers.of_adapter(survey.path.parent, base)
+    found = sample_answers.check_sample_answers(survey.path.parent, base)
     return replace(survey, checks=tuple(found if check.what == ANSWERS else check for check in survey.checks))
 
 

@@ -14,18 +14,18 @@ from thunder.corpora.rows.chat_rows import Row
 from thunder.evaluation import cases
 from thunder.evaluation.decoding.model_engine import ModelEngine, stop_tokens
 from thunder.evaluation.metrics import summary
-from thunder.evaluation.metrics.error_rate import scored, summarise
-from thunder.evaluation.metrics.judge import judged
+from thunder.evaluation.metrics.error_rate import score_prediction, summarize_predictions
+from thunder.evaluation.metrics.judge import judge_proposal
 from thunder.parallel import collectives
 from thunder.parallel.world import World
 
-__all__ = ["PREDICTIONS", "compare", "stop_tokens"]
+__all__ = ["PREDICTIONS", "compare_adapter_with_base", "stop_tokens"]
 PREDICTIONS = "test_predictions.jsonl"
 # kept of a judged row: whatever the texts and their edits in code points do not say already
-_KEPT = ("partition", "script", "confidence", "confidence_base", "seconds", "flags", "flags_base")
+_ROW_KEYS = ("partition", "script", "confidence", "confidence_base", "seconds", "flags", "flags_base")
 
 
-def compare(
+def compare_adapter_with_base(
     model: nn.Module,
     tokenizer: Any,
     rows: Sequence[Row],
@@ -42,7 +42,7 @@ def compare(
     Returns the summary that `results.json` holds under `test`, on every rank: before is
     the base and after the adapter there, and `repair` holds input against adapter as `thunder eval` has it.
     """
-    mine = [cases.of_row(row, place) for place, row in enumerate(rows)][world.rank :: world.size]
+    mine = [cases.case_from_row(row, place) for place, row in enumerate(rows)][world.rank :: world.size]
     done = 0
 
     def finished(count: int) -> None:
@@ -54,17 +54,17 @@ def compare(
     for base_only in (True, False):
         engine = ModelEngine(model, tokenizer, stops, batch_size, chunk_words, base_only=base_only)
         proposals.append(list(engine.propose(mine, finished)))
-    answered = [judged(case, after, before) for case, before, after in zip(mine, *proposals, strict=True)]
+    answered = [judge_proposal(case, after, before) for case, before, after in zip(mine, *proposals, strict=True)]
     gathered = [row for part in collectives.gather_json(world, answered) for row in part]
     gathered.sort(key=lambda row: row["place"])
-    predictions = [scored(as_prediction(row)) for row in gathered]
+    predictions = [score_prediction(prediction_row(row)) for row in gathered]
     if world.is_main:
         lines = [json.dumps(row, ensure_ascii=False) for row in predictions]
         digest.write_atomically(folder / PREDICTIONS, "".join(f"{line}\n" for line in lines))
-    return summarise(predictions) | {"repair": summary.summarise(gathered)}
+    return summarize_predictions(predictions) | {"repair": summary.summarize_rows(gathered)}
 
 
-def as_prediction(row: dict[str, Any]) -> dict[str, Any]:
+def prediction_row(row: dict[str, Any]) -> dict[str, Any]:
     """A judged row in the words of test_predictions.jsonl."""
     return {
         "row_id": row["row_id"],
@@ -72,5 +72,5 @@ def as_prediction(row: dict[str, Any]) -> dict[str, Any]:
         "reference_text": row["reference"],
         "prediction_before": row["proposal_base"],
         "prediction_after": row["proposal"],
-        **{name: row[name] for name in _KEPT},
+        **{name: row[name] for name in _ROW_KEYS},
     }

@@ -6,21 +6,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thunder.evaluation.decoding.changes import Change, applied, between
+from thunder.evaluation.decoding.word_changes import WordChange, apply_changes, find_changes
 
 WORDS = st.lists(st.sampled_from(["ߊ߬", "ߓߊ", "ߞߊ߲", "߸", "ߘߋ߲"]), max_size=8).map(" ".join)
 
 
 @given(WORDS, WORDS)
 def test_all_changes_make_the_answer_and_none_the_text(text, answer):
-    changes = between(text, answer)
-    assert applied(text, changes, range(len(changes))).split() == answer.split()
-    assert applied(text, changes, ()) == text
+    changes = find_changes(text, answer)
+    assert apply_changes(text, changes, range(len(changes))).split() == answer.split()
+    assert apply_changes(text, changes, ()) == text
 
 
 @given(WORDS, WORDS)
 def test_changes_lie_apart_and_are_changes(text, answer):
-    changes, words = between(text, answer), text.split()
+    changes, words = find_changes(text, answer), text.split()
     for change in changes:
         assert tuple(words[change.start : change.end]) != change.words
     for before, after in zip(changes, changes[1:], strict=False):
@@ -29,27 +29,27 @@ def test_changes_lie_apart_and_are_changes(text, answer):
 
 @given(WORDS, WORDS, st.data())
 def test_one_change_leaves_the_others_words(text, answer, data):
-    changes = between(text, answer)
+    changes = find_changes(text, answer)
     if not changes:
         assert text.split() == answer.split()
         return
     number = data.draw(st.integers(0, len(changes) - 1))
     start, end, new = changes[number]
     words = text.split()
-    assert applied(text, changes, [number]).split() == [*words[:start], *new, *words[end:]]
+    assert apply_changes(text, changes, [number]).split() == [*words[:start], *new, *words[end:]]
 
 
 @pytest.mark.parametrize(
     ("text", "change", "result"),
     [
-        ("a  b\tc", Change(1, 2, ("x", "y")), "a  x y\tc"),
-        ("a  b\tc", Change(1, 2, ()), "a\tc"),
-        ("a  b\tc", Change(0, 1, ()), "b\tc"),
-        ("a  b\tc", Change(1, 1, ("x",)), "a  x b\tc"),
-        ("a  b\tc ", Change(3, 3, ("x",)), "a  b\tc x "),
-        (" a ", Change(0, 1, ()), "  "),
-        ("", Change(0, 0, ("x",)), "x"),
+        ("a  b\tc", WordChange(1, 2, ("x", "y")), "a  x y\tc"),
+        ("a  b\tc", WordChange(1, 2, ()), "a\tc"),
+        ("a  b\tc", WordChange(0, 1, ()), "b\tc"),
+        ("a  b\tc", WordChange(1, 1, ("x",)), "a  x b\tc"),
+        ("a  b\tc ", WordChange(3, 3, ("x",)), "a  b\tc x "),
+        (" a ", WordChange(0, 1, ()), "  "),
+        ("", WordChange(0, 0, ("x",)), "x"),
     ],
 )
 def test_the_space_around_a_change_stays(text, change, result):
-    assert applied(text, [change], [0]) == result
+    assert apply_changes(text, [change], [0]) == result

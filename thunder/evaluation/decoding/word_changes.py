@@ -11,7 +11,7 @@ from thunder.text.distance import align_texts
 _WORD = re.compile(r"\S+")
 
 
-class Change(NamedTuple):
+class WordChange(NamedTuple):
     """Words from `start` up to `end` of a text, counted from 0, become `words`; either side may be empty."""
 
     start: int
@@ -19,25 +19,25 @@ class Change(NamedTuple):
     words: tuple[str, ...]
 
 
-def between(text: str, answer: str) -> list[Change]:
+def find_changes(text: str, answer: str) -> list[WordChange]:
     """The changes that lead from a text to an answer, in the text's order, each with unchanged words around it.
 
     White space is not compared.
     """
-    found: list[Change] = []
+    found: list[WordChange] = []
     for operation in align_texts(answer, text, unit="word"):
         if operation.kind == "equal":
             continue
         start, new = operation.position, (operation.hypothesis,) if operation.hypothesis else ()
         end = start + (operation.kind != "insertion")
         if found and found[-1].end == start:
-            found[-1] = Change(found[-1].start, end, found[-1].words + new)
+            found[-1] = WordChange(found[-1].start, end, found[-1].words + new)
         else:
-            found.append(Change(start, end, new))
+            found.append(WordChange(start, end, new))
     return found
 
 
-def applied(text: str, changes: Sequence[Change], taken: Collection[int]) -> str:
+def apply_changes(text: str, changes: Sequence[WordChange], taken: Collection[int]) -> str:
     """The text with those of its changes that are taken, by their places in the list; the rest is left to the space."""
     spans = [match.span() for match in _WORD.finditer(text)]
     for number in sorted(taken, reverse=True):  # from the end, so that places before stay true

@@ -11,7 +11,7 @@ from conftest import REPOSITORY, make_rows, write_rows
 
 from thunder.corpora.rows import chat_rows
 from thunder.errors import Interrupted
-from thunder.evaluation import adapter_test
+from thunder.evaluation import adapter_comparison
 from thunder.evaluation.decoding.model_engine import ModelEngine, stop_tokens
 from thunder.lora import adapters, base_model, tokenized_rows
 from thunder.lora.lora_settings import LoraSettings
@@ -40,14 +40,15 @@ def noisy(tiny_model):
 def test_base_and_adapter_on_the_same_rows(tiny_model, some_rows, tmp_path):
     told = []
     trained = noisy(tiny_model)
-    got = adapter_test.compare(
+    got = adapter_comparison.compare_adapter_with_base(
         *trained[:2], some_rows, trained[2], World(), tmp_path, lambda *counts: told.append(counts)
     )
-    lines = [json.loads(line) for line in (tmp_path / adapter_test.PREDICTIONS).read_text().splitlines()]
+    lines = [json.loads(line) for line in (tmp_path / adapter_comparison.PREDICTIONS).read_text().splitlines()]
     assert [line["row_id"] for line in lines] == [row.row_id for row in some_rows]
     plain = ModelEngine(base_model.load(tiny_model), *trained[1:])
     alone = [
-        each.text for each in plain.propose([adapter_test.cases.of_row(row, n) for n, row in enumerate(some_rows)])
+        each.text
+        for each in plain.propose([adapter_comparison.cases.case_from_row(row, n) for n, row in enumerate(some_rows)])
     ]
     assert [line["prediction_before"] for line in lines] == alone
     assert [line["prediction_after"] for line in lines] != alone
@@ -68,22 +69,23 @@ def test_whoever_stops_is_heard_while_rows_are_answered(tiny_model, some_rows, t
 
     trained = noisy(tiny_model)
     with pytest.raises(Interrupted):
-        adapter_test.compare(*trained[:2], some_rows, trained[2], World(), tmp_path, stop)
-    assert not (tmp_path / adapter_test.PREDICTIONS).exists()
+        adapter_comparison.compare_adapter_with_base(*trained[:2], some_rows, trained[2], World(), tmp_path, stop)
+    assert not (tmp_path / adapter_comparison.PREDICTIONS).exists()
 
 
 RANK = """
 import json, sys
 from pathlib import Path
 sys.path[:0] = sys.argv[4:]
-from test_adapter_test import noisy
+from test_adapter_comparison import noisy
 from thunder.corpora.rows import chat_rows
-from thunder.evaluation import adapter_test
+from thunder.evaluation import adapter_comparison
 from thunder.parallel import world
 
 ring = world.join()
 trained = noisy(Path(sys.argv[1]))
-got = adapter_test.compare(*trained[:2], chat_rows.read(Path(sys.argv[2])).rows, trained[2], ring, Path(sys.argv[3]))
+rows = chat_rows.read(Path(sys.argv[2])).rows
+got = adapter_comparison.compare_adapter_with_base(*trained[:2], rows, trained[2], ring, Path(sys.argv[3]))
 print("RESULT" + json.dumps(got, sort_keys=True))
 """
 
@@ -99,7 +101,7 @@ def test_two_ranks_find_what_one_finds(tiny_model, tmp_path, run_ranks):
         ended = run_ranks(size, RANK, str(tiny_model), str(file), str(folder), *here)
         assert all(code == 0 for code, _ in ended), ended
         found += [output.partition("RESULT")[2] for _, output in ended]
-        lines = [json.loads(line) for line in (folder / adapter_test.PREDICTIONS).read_text().splitlines()]
+        lines = [json.loads(line) for line in (folder / adapter_comparison.PREDICTIONS).read_text().splitlines()]
         found.append(
             [{key: line[key] for key in ("row_id", "prediction_before", "prediction_after")} for line in lines]
         )

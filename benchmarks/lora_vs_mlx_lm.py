@@ -262,7 +262,7 @@ def figures(theirs: Side, mine: Side) -> dict[str, float]:
 def take_the_launchers_environment() -> None:
     """Start again with what the launcher gives to ranks on this system, OpenBLAS above all: for both sides alike."""
     system = platform.system()
-    wanted = rank_plan.tuning(system, openblas.find(system), environment.cores(), os.environ)
+    wanted = rank_plan.system_env(system, openblas.find_openblas(system), environment.cores(), os.environ)
     if any(os.environ.get(name) != value for name, value in wanted.items()):
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | wanted)
 

@@ -13,7 +13,7 @@ from version_artifacts import ARTIFACTS, HERE, RENAMED, TINY_HEAD
 from thunder.acoustic.head import ctc_head
 from thunder.cli.main import main
 from thunder.cluster.ranks import oom_fallbacks
-from thunder.rental.rental_ledger import Ledger
+from thunder.rental.rental_ledger import RentalLedger
 from thunder.training.shapes import chips
 
 pytestmark = pytest.mark.expensive
@@ -159,10 +159,12 @@ def test_what_a_machine_remembers_is_still_known(workspace):
     state = DATA / "state"
     ((name, measured),) = chips.remembered(state).items()
     assert chips.known({name: measured})[name].source.startswith("measured on ")
-    shape = oom_fallbacks.Shape(("Apple M4", "Apple M4 Pro"), "a" * 64, 2, 8, 512, False)
-    assert oom_fallbacks.remembered(state, shape) == (1, "20261129-010000-sample-0000")
-    assert [run for run, _ in oom_fallbacks.incidents(state, "Apple M4", "a" * 64)] == ["20261129-010000-sample-0000"]
-    ledger = Ledger(Path("runs"))
+    shape = oom_fallbacks.WorkloadShape(("Apple M4", "Apple M4 Pro"), "a" * 64, 2, 8, 512, False)
+    assert oom_fallbacks.remembered_fallback(state, shape) == (1, "20261129-010000-sample-0000")
+    assert [run for run, _ in oom_fallbacks.chip_incidents(state, "Apple M4", "a" * 64)] == [
+        "20261129-010000-sample-0000"
+    ]
+    ledger = RentalLedger(Path("runs"))
     assert ledger.open() == {} and ledger.spent() == pytest.approx(0.4 * 3000 / 3600)
     (rental,) = ledger.rentals().values()
     assert rental["run"] == "traj" and {"ordered", "created", "started", "synced", "destroyed"} <= rental.keys()

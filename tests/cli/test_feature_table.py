@@ -17,7 +17,7 @@ from fakes.fake_vast import FakeVast
 
 from thunder.cli.commands.records import gpu
 from thunder.cli.main import main
-from thunder.rental.rental_lane import Lane
+from thunder.rental.rental_lane import RentalSession
 from thunder.runs.bundles import bundle
 from thunder.runs.matrix import matrix_spec
 
@@ -206,7 +206,7 @@ def service(tmp_path, monkeypatch):
         monkeypatch.setenv(name, str(value))
     whole = gpu._lane
 
-    def hurried() -> Lane:
+    def hurried() -> RentalSession:
         lane = whole()
         lane.sleep = lambda seconds: None
         return lane

@@ -92,7 +92,8 @@ class Testbed:
         program = (
             "import json, sys; from pathlib import Path; from dataclasses import asdict; "
             "from thunder.cluster.inventory import cluster_file; from thunder.cluster.health import job_survey; "
-            "found, _, _ = job_survey.before_a_run(cluster_file.load(Path(sys.argv[1])), *json.loads(sys.argv[2])); "
+            "cluster = cluster_file.load_cluster(Path(sys.argv[1])); "
+            "found, _, _ = job_survey.check_before_run(cluster, *json.loads(sys.argv[2])); "
             "print(json.dumps([asdict(each) for each in found]))"
         )
         request = {"job": "train", "settings": settings, "ranks": 2}
@@ -169,7 +170,7 @@ def test_a_cut_cable(macs, fault, kind, carrier):
     for pair in ("Mac4 -> Mac5", "Mac5 -> Mac4"):
         assert "link down" in found["link", pair]["found"] and "Thunderbolt cable" in found["link", pair]["fix"]
     assert (("cable", "Mac4") in found) == carrier
-    assert "==  X  ==" in cluster_status.picture(macs.said)[0]
+    assert "==  X  ==" in cluster_status.draw_cluster(macs.said)[0]
 
 
 def test_a_route_over_the_lan(macs, fault):

@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from thunder.cli.main import main
 from thunder.errors import GateError, RunFailed, ThunderError, UsageError
 from thunder.rental import rental_lane, rental_offers
-from thunder.rental.rental_lane import Lane
-from thunder.rental.rental_ledger import Ledger
-from thunder.rental.rental_offers import Order, RentalSettings
-from thunder.rental.vastai import Offer, RentalError, Vast
+from thunder.rental.rental_lane import RentalSession
+from thunder.rental.rental_ledger import RentalLedger
+from thunder.rental.rental_offers import RentalOrder, RentalSettings
+from thunder.rental.vastai import Offer, RentalError, VastClient
 from thunder.runs.bundles import bundle
 
 FAKES = REPOSITORY / "tests" / "support" / "fakes"
@@ -28,17 +28,17 @@ KEY = "secret-0123456789abcdef"
 RUN = "small.traj-s1"
 
 
-class InProcess(Vast):
+class InProcess(VastClient):
     """The program without a process, so that many orders of faults take little time."""
 
     def __init__(self, fake: FakeVast) -> None:
         super().__init__({"VAST_API_KEY": KEY})
         self.fake = fake
 
-    def _said(self, words, timeout):
+    def _run_program(self, words, timeout):
         code, said = self.fake.handle(list(words))
         if code:
-            raise RentalError(self._hidden(f"vastai {words[0]}: exit code {code}: {said}"))
+            raise RentalError(self._redact_key(f"vastai {words[0]}: exit code {code}: {said}"))
         return said
 
 
@@ -66,24 +66,24 @@ def made(tmp_path):
     (tmp_path / "vast" / "made").symlink_to(finished)
     fake, clock, root = FakeVast(tmp_path / "vast"), Clock(), tmp_path / "runs"
     root.mkdir()
-    lane = Lane(
-        InProcess(fake), Ledger(root, clock), root, bundle.verified, lambda text: None, clock.sleep, 30.0, clock
+    lane = RentalSession(
+        InProcess(fake), RentalLedger(root, clock), root, bundle.verified, lambda text: None, clock.sleep, 30.0, clock
     )
     return fake, lane
 
 
-def order(tmp_path, **changes) -> Order:
+def order(tmp_path, **changes) -> RentalOrder:
     payload = tmp_path / "features"
     payload.mkdir(exist_ok=True)
     (payload / "index.json").write_text("{}")
-    said = {"run": RUN, "label": rental_lane.new_label(RUN), "argv": ["./launch.sh", "asr", "train"], "hours": 2.0,
-            "cap_usd": 5.0, "image": "x", "disk_gb": 10, "payload": [str(payload)]}  # fmt: skip
-    return Order(**(said | changes))
+    said = {"run": RUN, "label": rental_lane.new_rental_label(RUN), "argv": ["./launch.sh", "asr", "train"],
+            "hours": 2.0, "cap_usd": 5.0, "image": "x", "disk_gb": 10, "payload": [str(payload)]}  # fmt: skip
+    return RentalOrder(**(said | changes))
 
 
 def launch(lane, tmp_path, *, yes=True, gates=None, **changes):
     (tmp_path / "scratch").mkdir(exist_ok=True)
-    return rental_lane.launch(lane, order(tmp_path, **changes), gates or {}, "query", tmp_path / "scratch", yes)
+    return rental_lane.launch_rental(lane, order(tmp_path, **changes), gates or {}, "query", tmp_path / "scratch", yes)
 
 
 def events(lane):
@@ -96,14 +96,14 @@ def test_the_whole_way(world, tmp_path):
     assert fake.running() == [str(number)] and fake.state["machines"][str(number)]["dph_total"] == 0.60
     assert (tmp_path / "vast/disks" / str(number) / "workspace/in/features/index.json").is_file()
     with pytest.raises(GateError, match="no copy here"):
-        rental_lane.destroy(lane, RUN)
-    assert rental_lane.follow(lane, RUN) == "ended"
+        rental_lane.destroy_rental(lane, RUN)
+    assert rental_lane.follow_rental(lane, RUN) == "ended"
     assert fake.state["machines"] == {} and bundle.verified(lane.root / RUN) == []
     assert events(lane) == ["ordered", "created", "started", "synced", "destroyed"]
     hours = (lane.clock() - 1_000_000) / 3600
-    assert 0 < lane.ledger.spent() <= 0.6 * hours
+    assert 0 < lane.ledger.spent_usd() <= 0.6 * hours
     with pytest.raises(UsageError, match="nothing is rented"):
-        rental_lane.destroy(lane, RUN)
+        rental_lane.destroy_rental(lane, RUN)
 
 
 @pytest.mark.parametrize("gates, yes, changes", [
@@ -226,21 +226,21 @@ def after_any_order(fake, lane, tmp_path):
     begun, said, lost = None, "", watch_destroying(fake, lane)
     try:
         begun = launch(lane, tmp_path, cap_usd=CAP)
-        said = rental_lane.follow(lane, RUN)
+        said = rental_lane.follow_rental(lane, RUN)
     except ThunderError as error:
         said = error.message
         assert KEY not in str(error)
     assert fake.running() == [], said
-    assert lost == [] and lane.ledger.spent() <= CAP
+    assert lost == [] and lane.ledger.spent_usd() <= CAP
     if begun is None or whole(lane):
         assert fake.state["machines"] == {}, "nothing to lose, or nothing lost: it is given back"
-        assert not lane.ledger.path.exists() or lane.ledger.open() == {}
+        assert not lane.ledger.path.exists() or lane.ledger.open_rentals() == {}
     else:
         assert [one["status"] for one in fake.state["machines"].values()] in (["stopped"], ["exited"])
         with pytest.raises(GateError, match="not given back"):
-            rental_lane.destroy(lane, RUN)
+            rental_lane.destroy_rental(lane, RUN)
         fake.state["faults"] = []
-        rental_lane.destroy(lane, RUN, force=True)
+        rental_lane.destroy_rental(lane, RUN, force=True)
         assert fake.state["machines"] == {}
 
 
@@ -249,10 +249,10 @@ def test_what_was_stopped_can_be_copied_later(world, tmp_path):
     launch(lane, tmp_path)
     fake.state["faults"] = [{"command": "copy", "how": "error", "nth": 5, "times": 4}]
     with pytest.raises(GateError, match="not copied"):
-        rental_lane.follow(lane, RUN)
+        rental_lane.follow_rental(lane, RUN)
     assert [one["status"] for one in fake.state["machines"].values()] == ["stopped"]
-    assert rental_lane.sync(lane, RUN) == []
-    rental_lane.destroy(lane, RUN)
+    assert rental_lane.sync_rental(lane, RUN) == []
+    rental_lane.destroy_rental(lane, RUN)
     assert fake.state["machines"] == {} and events(lane)[-3:] == ["stopped", "synced", "destroyed"]
 
 
@@ -261,8 +261,8 @@ def test_a_machine_that_somebody_destroyed(world, tmp_path):
     number = launch(lane, tmp_path)
     fake.state["machines"].clear()
     with pytest.raises(RunFailed, match="the machine is gone"):
-        rental_lane.follow(lane, RUN)
-    assert lane.ledger.open() == {} and number
+        rental_lane.follow_rental(lane, RUN)
+    assert lane.ledger.open_rentals() == {} and number
 
 
 def test_hours_and_money_end_a_run(world, tmp_path):
@@ -270,22 +270,22 @@ def test_hours_and_money_end_a_run(world, tmp_path):
     fake.state["looks"] = 10_000
     launch(lane, tmp_path)
     with pytest.raises(RunFailed, match="its 2 hours are over"):
-        rental_lane.follow(lane, RUN)
+        rental_lane.follow_rental(lane, RUN)
     assert fake.running() == []
 
 
 def test_what_is_asked_for_and_done():
-    assert rental_offers.query(RentalSettings()) == (
+    assert rental_offers.offer_query(RentalSettings()) == (
         "gpu_name=A100 num_gpus=1 inet_down>500 disk_space>500 reliability>0.98 rentable=true"
     )
-    made = Order("r", "l", ["a", "b c"], 1.5, 1.0, "i", 1)
-    assert "timeout 5400 a 'b c' > /workspace/runs/job.out" in rental_offers.onstart(made)
+    made = RentalOrder("r", "l", ["a", "b c"], 1.5, 1.0, "i", 1)
+    assert "timeout 5400 a 'b c' > /workspace/runs/job.out" in rental_offers.onstart_script(made)
     offers = [Offer(1, "A100", 1, 0.5, 1, 1, 1), Offer(2, "A100", 1, 0.4, 1, 1, 1), Offer(3, "A100", 4, 0.1, 1, 1, 1)]
-    assert rental_offers.choose(offers, made, 0.4).id == 2, "0.60 of the 0.60 that are left"
+    assert rental_offers.choose_offer(offers, made, 0.4).id == 2, "0.60 of the 0.60 that are left"
     with pytest.raises(GateError):
-        rental_offers.choose(offers, made, 0.41)
+        rental_offers.choose_offer(offers, made, 0.41)
     with pytest.raises(GateError, match="no machine"):
-        rental_offers.choose(offers[2:], made, 0)
+        rental_offers.choose_offer(offers[2:], made, 0)
 
 
 @pytest.fixture
@@ -358,5 +358,5 @@ def test_a_fault_of_ours_stops_the_machine_too(world, tmp_path):
 
     lane.verify = verify
     with pytest.raises(OSError, match="no space"):
-        rental_lane.follow(lane, RUN)
+        rental_lane.follow_rental(lane, RUN)
     assert [one["status"] for one in fake.state["machines"].values()] == ["stopped"]

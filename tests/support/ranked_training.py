@@ -14,7 +14,7 @@ import json, sys
 from pathlib import Path
 import mlx.core as mx
 from mlx.utils import tree_flatten
-from thunder.config import Layer, build
+from thunder.config import SettingsLayer, build_settings
 from thunder.corpora.rows import chat_rows
 from thunder.lora import base_model, tokenized_rows
 from thunder.lora.lora_settings import EMBEDDED_DATA, EMBEDDED_MODEL, LoraSettings
@@ -33,7 +33,7 @@ record = RunRecord(out / f"host{ring.rank}" if hosts else out, ring.is_main, is_
 faults.arm(fault, record, ring.rank)
 record.log = lambda text: print(text, flush=True)
 circumstances = Circumstances(**how)
-settings, _ = build(LoraSettings, [Layer("test", options)])
+settings, _ = build_settings(LoraSettings, [SettingsLayer("test", options)])
 tokenizer = tokenized_rows.load_tokenizer(base)
 encoded = tokenized_rows.encode(chat_rows.read(data).rows, tokenizer, settings.max_seq_length)
 task = LoraTask(base_model.load(base), circumstances.for_task(settings), encoded.examples[:-6], encoded.examples[-6:])

@@ -58,7 +58,7 @@ def arithmetic() -> dict[str, str]:
     """What decides the last bits of a result on this machine, apart from the code."""
     from thunder.cluster.inventory import openblas
 
-    library = openblas.find(platform.system())
+    library = openblas.find_openblas(platform.system())
     core = "none"
     if library is not None:
         corename = ctypes.CDLL(str(library)).openblas_get_corename

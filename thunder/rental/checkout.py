@@ -10,7 +10,7 @@ from pathlib import Path
 from thunder.errors import UsageError
 
 
-def export(repository: Path, folder: Path) -> None:
+def export_checkout(repository: Path, folder: Path) -> None:
     """Write the files of the last commit into a folder.
 
     Raises UsageError where the project is no git checkout.

@@ -16,154 +16,166 @@ from typing import Any, TypeVar
 from thunder import digest
 from thunder.errors import GateError, Interrupted, RunFailed, ThunderError, UsageError, combined_error
 from thunder.rental import rental_offers
-from thunder.rental.rental_ledger import Ledger
-from thunder.rental.rental_offers import BEAT, ENDED, GO, PAYLOAD, RUNS, TRIAL, Order
-from thunder.rental.vastai import Instance, RentalError, Vast
+from thunder.rental.rental_ledger import RentalLedger
+from thunder.rental.rental_offers import (
+    ENDED_PREFIX,
+    HEARTBEAT_PREFIX,
+    PAYLOAD_FOLDER,
+    RUNS_FOLDER,
+    START_FILE,
+    TRIAL_FILE,
+    RentalOrder,
+)
+from thunder.rental.vastai import Instance, RentalError, VastClient
 from thunder.units import Seconds
 
-TRIES = 4
-UP = Seconds(1800)  # until a machine is up
-STALL = Seconds(900)  # without a new line
-Verify = Callable[[Path], list[str]]
-Say = Callable[[str], None]
-Answer = TypeVar("Answer")
+MAX_TRIES = 4
+START_TIMEOUT = Seconds(1800)  # until a machine is up
+STALL_TIMEOUT = Seconds(900)  # without a new line
+VerifyRun = Callable[[Path], list[str]]
+PrintLine = Callable[[str], None]
+AnswerType = TypeVar("AnswerType")
 
 
 @dataclass
-class Lane:
+class RentalSession:
     """How to reach the service and how to wait. verify: local copy of a run -> its faults. root: folder of runs."""
 
-    vast: Vast
-    ledger: Ledger
+    vast: VastClient
+    ledger: RentalLedger
     root: Path
-    verify: Verify
-    say: Say = lambda text: None
+    verify: VerifyRun
+    print_line: PrintLine = lambda text: None
     sleep: Callable[[float], None] = time.sleep
     poll: float = 30.0
     clock: Callable[[], float] = field(default=time.time)
 
-    def again(self, what: Callable[[], Answer]) -> Answer:
+    def retry(self, what: Callable[[], AnswerType]) -> AnswerType:
         """Ask, and where the service does not answer ask again, each time later."""
-        for attempt in range(TRIES):
+        for attempt in range(MAX_TRIES):
             try:
                 return what()
             except RentalError:
-                if attempt == TRIES - 1:
+                if attempt == MAX_TRIES - 1:
                     raise
                 self.sleep(2.0**attempt * 5)
         raise AssertionError("the last try raises")
 
-    def instance(self, label: str) -> Instance | None:
+    def find_instance(self, label: str) -> Instance | None:
         """The machine of a label; None where there is none."""
-        return next((one for one in self.again(self.vast.instances) if one.label == label), None)
+        return next((one for one in self.retry(self.vast.instances) if one.label == label), None)
 
 
-def new_label(run: str) -> str:
+def new_rental_label(run: str) -> str:
     """A label that no other rental has, by which a machine is found whose number was never told."""
     return f"thunder.{run}.{secrets.token_hex(4)}"
 
 
-def launch(lane: Lane, order: Order, gates: dict[str, str], query: str, scratch: Path, yes: bool = False) -> int | None:
+def launch_rental(
+    lane: RentalSession, order: RentalOrder, gates: dict[str, str], query: str, scratch: Path, yes: bool = False
+) -> int | None:
     """Rent a machine, try an upload, bring the payload there, begin the run; returns the machine's number.
 
     gates: what has to hold before, by name -> why it does not. Without `yes` nothing is rented, and None is returned.
     Raises GateError where a gate or the cap stands against it; every fault after the order gives the machine back.
     """
-    if closed := rental_offers.refusals(gates):
+    if closed := rental_offers.closed_gates(gates):
         raise combined_error(GateError, f"{order.run}: may not be launched:", closed, fix="mend these first")
-    if other := [label for label, one in lane.ledger.open().items() if one.get("run") == order.run]:
+    if other := [label for label, one in lane.ledger.open_rentals().items() if one.get("run") == order.run]:
         raise UsageError(f"{order.run} is rented for already: {other[0]}", fix=f"thunder gpu watch {order.run}")
-    spent = lane.ledger.spent()
-    offer = rental_offers.choose(lane.again(lambda: lane.vast.offers(query)), order, spent)
-    lane.say(
+    spent = lane.ledger.spent_usd()
+    offer = rental_offers.choose_offer(lane.retry(lambda: lane.vast.offers(query)), order, spent)
+    lane.print_line(
         f"{order.run}: offer {offer.id}, {offer.gpu}, {offer.usd_per_hour:.3f} USD/h, at most "
         f"{offer.usd_per_hour * order.hours:.2f} USD in {order.hours:g} h; {spent:.2f} of {order.cap_usd:.2f} are spent"
     )
     if not yes:
-        lane.say("nothing was rented: --yes does")
+        lane.print_line("nothing was rented: --yes does")
         return None
     known = {"run": order.run, "usd_per_hour": offer.usd_per_hour, "hours": order.hours, "cap_usd": order.cap_usd}
     lane.ledger.note("ordered", order.label, **known)
     try:
-        script = rental_offers.onstart(order)
+        script = rental_offers.onstart_script(order)
         number = lane.vast.create(offer.id, order.image, order.disk_gb, order.label, script)
         lane.ledger.note("created", order.label, id=number)
         _wait_until_up(lane, number, order.label)
-        _try_upload(lane, number, scratch)
+        _test_upload(lane, number, scratch)
         for path in order.payload:
-            lane.again(lambda path=path: lane.vast.upload(Path(path), number, f"{PAYLOAD}/{Path(path).name}"))
+            lane.retry(lambda path=path: lane.vast.upload(Path(path), number, f"{PAYLOAD_FOLDER}/{Path(path).name}"))
         go = scratch / "GO"
         go.write_text(order.run + "\n")
-        lane.again(lambda: lane.vast.upload(go, number, GO))
+        lane.retry(lambda: lane.vast.upload(go, number, START_FILE))
         lane.ledger.note("started", order.label)
     except BaseException:
-        lane.say(f"{order.run}: not begun; the machine is given back")
-        give_back(lane, order.label)
+        lane.print_line(f"{order.run}: not begun; the machine is given back")
+        release_machine(lane, order.label)
         raise
     return number
 
 
-def _wait_until_up(lane: Lane, number: int, label: str) -> None:
-    until = lane.clock() + UP
+def _wait_until_up(lane: RentalSession, number: int, label: str) -> None:
+    until = lane.clock() + START_TIMEOUT
     while True:
-        found = lane.instance(label)
+        found = lane.find_instance(label)
         if found is None or not found.is_running:
             raise RentalError(f"machine {number} is {found.status if found else 'gone'} before it was up")
         if found.status == "running":
             return
         if lane.clock() > until:
-            raise RentalError(f"machine {number} is {found.status} after {UP:.0f} s")
+            raise RentalError(f"machine {number} is {found.status} after {START_TIMEOUT:.0f} s")
         lane.sleep(lane.poll)
 
 
-def _try_upload(lane: Lane, number: int, scratch: Path) -> None:
+def _test_upload(lane: RentalSession, number: int, scratch: Path) -> None:
     """A small file there and back: a machine whose copies fail is found before it has cost anything."""
     there, back = scratch / "trial", scratch / "trial-back"
     there.write_bytes(secrets.token_bytes(4096))
-    lane.again(lambda: lane.vast.upload(there, number, TRIAL))
-    lane.again(lambda: lane.vast.download(number, TRIAL, back))
+    lane.retry(lambda: lane.vast.upload(there, number, TRIAL_FILE))
+    lane.retry(lambda: lane.vast.download(number, TRIAL_FILE, back))
     if not back.is_file() or digest.sha256_file(back) != digest.sha256_file(there):
         raise RentalError(f"machine {number}: a trial upload did not come back as it was")
 
 
-def follow(lane: Lane, run: str) -> str:
+def follow_rental(lane: RentalSession, run: str) -> str:
     """Watch a run to its end, copy it, verify the copy, give the machine back; returns how it ended.
 
     Raises RunFailed where the run ended otherwise than well and its copy is not whole, GateError where only the copy is
     not; the machine is then stopped, and not given back. Raises Interrupted where the user stops watching.
     """
-    label, rental = _open(lane, run)
+    label, rental = _open_rental(lane, run)
     try:
-        why = _watch(lane, label, rental)
-        lane.say(f"{run}: {why}")
-        faults = _synced(lane, label, run)
+        why = _watch_rental(lane, label, rental)
+        lane.print_line(f"{run}: {why}")
+        faults = _copy_and_verify(lane, label, run)
     except KeyboardInterrupt:
         text = f"{run} goes on, and costs {rental['usd_per_hour']:.3f} USD an hour"
         raise Interrupted(text, fix=f"thunder gpu watch {run}") from None
     except BaseException:
-        _stop(lane, label, rental)
+        _stop_machine(lane, label, rental)
         raise
     if not faults:
-        give_back(lane, label)
+        release_machine(lane, label)
         return why
-    _stop(lane, label, rental)
+    _stop_machine(lane, label, rental)
     if why != "ended":
-        raise combined_error(RunFailed, f"{run}: {why}; its copy:", faults, fix=_next(run), shown=5)
-    raise combined_error(GateError, f"{run}: ended, and its copy is not whole:", faults, fix=_next(run), shown=5)
+        raise combined_error(RunFailed, f"{run}: {why}; its copy:", faults, fix=_recovery_hint(run), shown=5)
+    raise combined_error(
+        GateError, f"{run}: ended, and its copy is not whole:", faults, fix=_recovery_hint(run), shown=5
+    )
 
 
-def _next(run: str) -> str:
+def _recovery_hint(run: str) -> str:
     return f"thunder gpu sync {run}; or thunder gpu destroy {run} --force, which gives up what is there"
 
 
-def _open(lane: Lane, run: str) -> tuple[str, dict[str, Any]]:
-    found = [(label, one) for label, one in lane.ledger.open().items() if run in (one.get("run"), label)]
+def _open_rental(lane: RentalSession, run: str) -> tuple[str, dict[str, Any]]:
+    found = [(label, one) for label, one in lane.ledger.open_rentals().items() if run in (one.get("run"), label)]
     if not found:
         raise UsageError(f"nothing is rented for {run!r}", fix="thunder gpu watch, without a name, lists all")
     return found[-1]
 
 
-def _watch(lane: Lane, label: str, rental: dict[str, Any]) -> str:
+def _watch_rental(lane: RentalSession, label: str, rental: dict[str, Any]) -> str:
     """Why there is nothing more to wait for: ended, or what went wrong."""
     last, since = "", lane.clock()
     while True:
@@ -173,50 +185,52 @@ def _watch(lane: Lane, label: str, rental: dict[str, Any]) -> str:
                 return "the machine is gone"
             text = lane.vast.logs(found.id) if found.status == "running" else ""
         except RentalError as error:  # a service that does not answer for a while is no reason to stop a run
-            lane.say(f"{label}: {error.message}")
+            lane.print_line(f"{label}: {error.message}")
         else:
             lines = [line for line in text.splitlines() if line.startswith("thunder: ")]
-            if why := _over(found, lines):
+            if why := _end_reason(found, lines):
                 return why
             if lines and lines[-1] != last:
                 last, since = lines[-1], lane.clock()
-                lane.say(last)
-        if lane.clock() - since > STALL:
-            return f"no sign of life for {STALL:.0f} s"
+                lane.print_line(last)
+        if lane.clock() - since > STALL_TIMEOUT:
+            return f"no sign of life for {STALL_TIMEOUT:.0f} s"
         if lane.clock() - rental["ordered"] > rental["hours"] * 3600:
             return f"its {rental['hours']:g} hours are over"
-        if lane.ledger.spent() > rental["cap_usd"]:
-            return f"{lane.ledger.spent():.2f} USD are spent, the cap is {rental['cap_usd']:.2f}"
+        if lane.ledger.spent_usd() > rental["cap_usd"]:
+            return f"{lane.ledger.spent_usd():.2f} USD are spent, the cap is {rental['cap_usd']:.2f}"
         lane.sleep(lane.poll)
 
 
-def _over(found: Instance, lines: list[str]) -> str:
+def _end_reason(found: Instance, lines: list[str]) -> str:
     """Why a run is over, by what its machine says; empty where it goes on."""
-    ended = next((line for line in lines if line.startswith(ENDED)), None)
+    ended = next((line for line in lines if line.startswith(ENDED_PREFIX)), None)
     if ended:
-        code = ended.removeprefix(ENDED).strip()
+        code = ended.removeprefix(ENDED_PREFIX).strip()
         return "ended" if code == "0" else f"the run ended with exit code {code}"
-    if any(not_a_number(line) for line in lines[-3:]):
+    if any(has_nonfinite_loss(line) for line in lines[-3:]):
         return "a loss is not a number"
     return "" if found.is_running else f"the machine is {found.status}"
 
 
-def not_a_number(line: str) -> bool:
+def has_nonfinite_loss(line: str) -> bool:
     """Whether a beat tells of a loss that is NaN or infinite."""
-    return line.startswith(BEAT) and any(f'loss": {word}' in line for word in ("NaN", "Infinity", "-Infinity", "nan"))
+    return line.startswith(HEARTBEAT_PREFIX) and any(
+        f'loss": {word}' in line for word in ("NaN", "Infinity", "-Infinity", "nan")
+    )
 
 
-def sync(lane: Lane, run: str) -> list[str]:
+def sync_rental(lane: RentalSession, run: str) -> list[str]:
     """Copy a run from its machine and verify the copy; what is wrong with it, nothing where it is whole."""
-    return _synced(lane, _open(lane, run)[0], run)
+    return _copy_and_verify(lane, _open_rental(lane, run)[0], run)
 
 
-def _synced(lane: Lane, label: str, run: str) -> list[str]:
+def _copy_and_verify(lane: RentalSession, label: str, run: str) -> list[str]:
     try:
-        found = lane.instance(label)
+        found = lane.find_instance(label)
         if found is None:
             return ["there is no machine any more to copy from"]
-        lane.again(lambda: lane.vast.download(found.id, f"{RUNS}/{run}", lane.root))
+        lane.retry(lambda: lane.vast.download(found.id, f"{RUNS_FOLDER}/{run}", lane.root))
     except ThunderError as error:
         return [f"not copied: {error.message}"]
     if not (lane.root / run).is_dir():
@@ -230,49 +244,51 @@ def _synced(lane: Lane, label: str, run: str) -> list[str]:
     return faults
 
 
-def destroy(lane: Lane, run: str, force: bool = False) -> None:
+def destroy_rental(lane: RentalSession, run: str, force: bool = False) -> None:
     """Give the machine of a run back.
 
     Raises GateError where the run has begun and no whole copy of it is here, unless `force` gives it up.
     """
-    label, rental = _open(lane, run)
+    label, rental = _open_rental(lane, run)
     name = str(rental.get("run", run))
-    if "started" in rental and not force and lane.instance(label) is not None:
+    if "started" in rental and not force and lane.find_instance(label) is not None:
         folder = lane.root / name
         faults = lane.verify(folder) if folder.is_dir() else ["there is no copy here"]
         if faults:
             headline = f"{name}: not given back, its copy here is not whole:"
-            raise combined_error(GateError, headline, faults, _next(name), shown=5)
-    give_back(lane, label)
+            raise combined_error(GateError, headline, faults, _recovery_hint(name), shown=5)
+    release_machine(lane, label)
 
 
-def give_back(lane: Lane, label: str) -> None:
+def release_machine(lane: RentalSession, label: str) -> None:
     """Destroy every machine of a label, and see twice that there is none. Raises RentalError where there still is."""
     empty = 0
     number = lane.ledger.rentals().get(label, {}).get("id")
     if number is not None:  # by its number first: the list may be what does not answer
-        lane.again(lambda: lane.vast.destroy(number))
-    for _ in range(2 * TRIES):
-        there = [one for one in lane.again(lane.vast.instances) if one.label == label]
+        lane.retry(lambda: lane.vast.destroy(number))
+    for _ in range(2 * MAX_TRIES):
+        there = [one for one in lane.retry(lane.vast.instances) if one.label == label]
         # a machine whose order was answered by an error may come into the list late
         empty = 0 if there else empty + 1
         if empty == 2:
             lane.ledger.note("destroyed", label)
             return
         for one in there:
-            lane.again(lambda one=one: lane.vast.destroy(one.id))
+            lane.retry(lambda one=one: lane.vast.destroy(one.id))
         lane.sleep(5)
-    raise RentalError(f"{label}: still there after {2 * TRIES} tries", fix="thunder gpu destroy; or the service's page")
+    raise RentalError(
+        f"{label}: still there after {2 * MAX_TRIES} tries", fix="thunder gpu destroy; or the service's page"
+    )
 
 
-def _stop(lane: Lane, label: str, rental: dict[str, Any]) -> None:
+def _stop_machine(lane: RentalSession, label: str, rental: dict[str, Any]) -> None:
     """Stop a machine that may hold the only copy of something; its disk is paid for until it is given back."""
     number = rental["id"]
     try:
-        lane.again(lambda: lane.vast.stop(number))
+        lane.retry(lambda: lane.vast.stop(number))
     except RentalError:
-        if lane.instance(label) is None:
-            return give_back(lane, label)
+        if lane.find_instance(label) is None:
+            return release_machine(lane, label)
         raise
     lane.ledger.note("stopped", label)
-    lane.say(f"{label}: stopped; its disk is still paid for until it is given back")
+    lane.print_line(f"{label}: stopped; its disk is still paid for until it is given back")

@@ -11,20 +11,20 @@ from typing import Any
 
 from thunder.errors import ArtifactError
 
-FILE = "costs.jsonl"
+LEDGER_FILE = "costs.jsonl"
 # of a rental: asked for; there; its run begun; copied; stopped; given back
-EVENTS = ("ordered", "created", "started", "synced", "stopped", "destroyed")
+LEDGER_EVENTS = ("ordered", "created", "started", "synced", "stopped", "destroyed")
 
 
-class Ledger:
+class RentalLedger:
     """costs.jsonl in the folder of runs. clock: seconds since 1970."""
 
     def __init__(self, root: Path, clock: Callable[[], float] = time.time) -> None:
-        self.path, self.clock = root / FILE, clock
+        self.path, self.clock = root / LEDGER_FILE, clock
 
     def note(self, event: str, label: str, **values: Any) -> None:
         """Add a line, and see that it is on disk."""
-        assert event in EVENTS
+        assert event in LEDGER_EVENTS
         line = {"time": round(self.clock(), 3), "event": event, "label": label, **values}
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("a", encoding="utf-8") as stream:
@@ -52,11 +52,11 @@ class Ledger:
                 ) from None
         return found
 
-    def open(self) -> dict[str, dict[str, Any]]:
+    def open_rentals(self) -> dict[str, dict[str, Any]]:
         """The rentals that were asked for and not given back."""
         return {label: one for label, one in self.rentals().items() if "destroyed" not in one}
 
-    def spent(self, prefix: str = "") -> float:
+    def spent_usd(self, prefix: str = "") -> float:
         """USD of all rentals whose label begins so: from being asked for to being given back, or to now."""
         total = 0.0
         for label, one in self.rentals().items():

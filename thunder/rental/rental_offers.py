@@ -10,29 +10,36 @@ from thunder.config import Settings, option
 from thunder.errors import GateError
 from thunder.rental.vastai import Offer
 
-THERE = "/workspace"
-PAYLOAD, RUNS, GO, TRIAL = f"{THERE}/in", f"{THERE}/runs", f"{THERE}/in/GO", f"{THERE}/in/trial"
-BEAT, ENDED = "thunder: beat", "thunder: ended"
-OFFER, MONEY = "The machine", "Money"
+REMOTE_ROOT = "/workspace"
+PAYLOAD_FOLDER, RUNS_FOLDER, START_FILE, TRIAL_FILE = (
+    f"{REMOTE_ROOT}/in",
+    f"{REMOTE_ROOT}/runs",
+    f"{REMOTE_ROOT}/in/GO",
+    f"{REMOTE_ROOT}/in/trial",
+)
+HEARTBEAT_PREFIX, ENDED_PREFIX = "thunder: beat", "thunder: ended"
+OFFER_PANEL, MONEY_PANEL = "The machine", "Money"
 
 
 class RentalSettings(Settings):
     """Options of `thunder gpu`. There is no default for money: prices change."""
 
-    gpu: str = option("A100", "Model of the GPU, as the service calls it.", panel=OFFER)
-    down_mbps: int = option(500, "Least speed of its downloads.", panel=OFFER, ge=0)
-    disk_gb: int = option(500, "Least disk, which is rented too.", panel=OFFER, ge=1)
-    reliability: float = option(0.98, "Least reliability.", panel=OFFER, ge=0, le=1)
-    image: str = option("nvidia/cuda:12.8.1-cudnn-devel-ubuntu24.04", "Container image.", panel=OFFER)
-    upload: list[str] = option([], "Folders and files that the run needs there, beside the project.", panel=OFFER)
+    gpu: str = option("A100", "Model of the GPU, as the service calls it.", panel=OFFER_PANEL)
+    down_mbps: int = option(500, "Least speed of its downloads.", panel=OFFER_PANEL, ge=0)
+    disk_gb: int = option(500, "Least disk, which is rented too.", panel=OFFER_PANEL, ge=1)
+    reliability: float = option(0.98, "Least reliability.", panel=OFFER_PANEL, ge=0, le=1)
+    image: str = option("nvidia/cuda:12.8.1-cudnn-devel-ubuntu24.04", "Container image.", panel=OFFER_PANEL)
+    upload: list[str] = option([], "Folders and files that the run needs there, beside the project.", panel=OFFER_PANEL)
     hours: float | None = option(
-        None, "Most hours that a run may take (default: the matrix' estimate).", panel=MONEY, gt=0
+        None, "Most hours that a run may take (default: the matrix' estimate).", panel=MONEY_PANEL, gt=0
     )
-    cap: float | None = option(None, "Most USD for all runs together (default: the matrix' budget).", panel=MONEY, gt=0)
+    cap: float | None = option(
+        None, "Most USD for all runs together (default: the matrix' budget).", panel=MONEY_PANEL, gt=0
+    )
 
 
 @dataclass(frozen=True)
-class Order:
+class RentalOrder:
     """One run on one machine with one GPU. run: name of its folder; argv: its command there; payload: what it needs."""
 
     run: str
@@ -45,14 +52,14 @@ class Order:
     payload: Sequence[str] = ()
 
 
-def query(settings: RentalSettings) -> str:
+def offer_query(settings: RentalSettings) -> str:
     """The search: one GPU, since a run has one rank there."""
     gpu = settings.gpu.replace(" ", "_")
     limits = f"inet_down>{settings.down_mbps} disk_space>{settings.disk_gb} reliability>{settings.reliability}"
     return f"gpu_name={gpu} num_gpus=1 {limits} rentable=true"
 
 
-def choose(offers: Sequence[Offer], order: Order, spent_usd: float) -> Offer:
+def choose_offer(offers: Sequence[Offer], order: RentalOrder, spent_usd: float) -> Offer:
     """The cheapest offer that the run fits into what is left of the cap.
 
     Raises GateError where there is none.
@@ -71,20 +78,22 @@ def choose(offers: Sequence[Offer], order: Order, spent_usd: float) -> Offer:
     return best
 
 
-def onstart(order: Order) -> str:
+def onstart_script(order: RentalOrder) -> str:
     """What the machine does when it is up: wait for the payload, run, say every half minute that it lives, say the end.
 
     `timeout` ends the run where nobody watches it any more.
     """
-    folder = f"{RUNS}/{order.run}"
-    command = f"THUNDER_RUNS={RUNS} timeout {int(order.hours * 3600)} {shlex.join(order.argv)}"
-    beat = f'while sleep 30; do echo "{BEAT} $(date +%s) $(tail -n 1 {folder}/metrics.jsonl 2>/dev/null)"; done'
+    folder = f"{RUNS_FOLDER}/{order.run}"
+    command = f"THUNDER_RUNS={RUNS_FOLDER} timeout {int(order.hours * 3600)} {shlex.join(order.argv)}"
+    last_metrics = f"$(tail -n 1 {folder}/metrics.jsonl 2>/dev/null)"
+    heartbeat = f'while sleep 30; do echo "{HEARTBEAT_PREFIX} $(date +%s) {last_metrics}"; done'
+    prepare = f"mkdir -p {PAYLOAD_FOLDER} {RUNS_FOLDER}; until [ -f {START_FILE} ]; do sleep 5; done"
     return (
-        f"mkdir -p {PAYLOAD} {RUNS}; until [ -f {GO} ]; do sleep 5; done; cd {PAYLOAD}/project; "
-        f'({beat}) & {command} > {RUNS}/job.out 2>&1; echo "{ENDED} $?"'
+        f"{prepare}; cd {PAYLOAD_FOLDER}/project; "
+        f'({heartbeat}) & {command} > {RUNS_FOLDER}/job.out 2>&1; echo "{ENDED_PREFIX} $?"'
     )
 
 
-def refusals(gates: dict[str, str]) -> list[str]:
+def closed_gates(gates: dict[str, str]) -> list[str]:
     """What stands against a launch: gate -> why not, empty where it is open."""
     return [f"{name}: {why}" for name, why in gates.items() if why]

@@ -14,10 +14,10 @@ from typing import Any
 from thunder.errors import ClusterError, UsageError
 from thunder.units import Seconds
 
-PROGRAM, KEY = "vastai", "VAST_API_KEY"
-ANSWER, COPY = Seconds(60), Seconds(4 * 3600)
-_GONE = re.compile(r"not found|no such instance|does not exist|404", re.IGNORECASE)
-_HIDDEN = "(key)"
+VAST_PROGRAM, KEY_VARIABLE = "vastai", "VAST_API_KEY"
+ANSWER_TIMEOUT, COPY_TIMEOUT = Seconds(60), Seconds(4 * 3600)
+_NOT_FOUND = re.compile(r"not found|no such instance|does not exist|404", re.IGNORECASE)
+_KEY_PLACEHOLDER = "(key)"
 
 
 @dataclass(frozen=True)
@@ -52,21 +52,22 @@ class RentalError(ClusterError):
     """The rental service or its program did not do what it was asked."""
 
 
-class Vast:
+class VastClient:
     """Each method is one call of the program; raises RentalError where it fails, takes too long or says nonsense."""
 
     def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
         self.environ = dict(environ)
-        if not self.environ.get(KEY):
+        if not self.environ.get(KEY_VARIABLE):
             raise UsageError(
-                f"{KEY} is not set", fix=f"export {KEY}=... (from your account's page); it is never logged"
+                f"{KEY_VARIABLE} is not set",
+                fix=f"export {KEY_VARIABLE}=... (from your account's page); it is never logged",
             )
 
     def offers(self, query: str) -> list[Offer]:
         """What can be rented now, cheapest first."""
         found = self._json(["search", "offers", query, "--order", "dph_total"])
         if not isinstance(found, list):
-            raise RentalError(f"{PROGRAM} search offers: expected a list, found {type(found).__name__}")
+            raise RentalError(f"{VAST_PROGRAM} search offers: expected a list, found {type(found).__name__}")
         try:
             offers = [
                 Offer(
@@ -81,7 +82,7 @@ class Vast:
                 for one in found
             ]
         except (KeyError, TypeError, ValueError) as error:
-            raise RentalError(f"{PROGRAM} search offers: {type(error).__name__}: {error}") from None
+            raise RentalError(f"{VAST_PROGRAM} search offers: {type(error).__name__}: {error}") from None
         return sorted(offers, key=lambda offer: offer.usd_per_hour)
 
     def create(self, offer: int, image: str, disk_gb: int, label: str, onstart: str) -> int:
@@ -89,14 +90,14 @@ class Vast:
         words = ["create", "instance", str(offer), "--image", image, "--disk", str(disk_gb), "--label", label]
         said = self._json([*words, "--ssh", "--direct", "--cancel-unavail", "--onstart-cmd", onstart])
         if not isinstance(said, dict) or not said.get("success") or not isinstance(said.get("new_contract"), int):
-            raise RentalError(f"{PROGRAM} create instance: no machine: {self._hidden(json.dumps(said))[:200]}")
+            raise RentalError(f"{VAST_PROGRAM} create instance: no machine: {self._redact_key(json.dumps(said))[:200]}")
         return said["new_contract"]
 
     def instances(self) -> list[Instance]:
         """Every machine that is rented now."""
         found = self._json(["show", "instances"])
         if not isinstance(found, list) or not all(isinstance(one, dict) and "id" in one for one in found):
-            raise RentalError(f"{PROGRAM} show instances: no list of machines")
+            raise RentalError(f"{VAST_PROGRAM} show instances: no list of machines")
         return [
             Instance(
                 int(one["id"]),
@@ -109,51 +110,51 @@ class Vast:
 
     def logs(self, instance: int, lines: int = 200) -> str:
         """The last lines that a machine wrote."""
-        return self._said(["logs", str(instance), "--tail", str(lines)], ANSWER)
+        return self._run_program(["logs", str(instance), "--tail", str(lines)], ANSWER_TIMEOUT)
 
     def upload(self, path: Path, instance: int, there: str) -> None:
         """Copy a file or folder to a machine."""
-        self._said(["copy", f"local:{path}", f"C.{instance}:{there}"], COPY)
+        self._run_program(["copy", f"local:{path}", f"C.{instance}:{there}"], COPY_TIMEOUT)
 
     def download(self, instance: int, there: str, path: Path) -> None:
         """Copy a file or folder from a machine."""
-        self._said(["copy", f"C.{instance}:{there}", f"local:{path}"], COPY)
+        self._run_program(["copy", f"C.{instance}:{there}", f"local:{path}"], COPY_TIMEOUT)
 
     def stop(self, instance: int) -> None:
         """Stop a machine: its GPU is not paid for any more, its disk is."""
-        self._said(["stop", "instance", str(instance)], ANSWER)
+        self._run_program(["stop", "instance", str(instance)], ANSWER_TIMEOUT)
 
     def destroy(self, instance: int) -> None:
         """Give a machine back, with all that is on it; one that is gone already is fine."""
         try:
-            self._said(["destroy", "instance", str(instance)], ANSWER)
+            self._run_program(["destroy", "instance", str(instance)], ANSWER_TIMEOUT)
         except RentalError as error:
-            if not _GONE.search(error.message):
+            if not _NOT_FOUND.search(error.message):
                 raise
 
     def _json(self, words: Sequence[str]) -> Any:
-        text = self._said([*words, "--raw"], ANSWER)
+        text = self._run_program([*words, "--raw"], ANSWER_TIMEOUT)
         try:
             return json.loads(text)
         except (ValueError, RecursionError):
-            raise RentalError(f"{PROGRAM} {' '.join(words[:2])}: no JSON: {text[:200]}") from None
+            raise RentalError(f"{VAST_PROGRAM} {' '.join(words[:2])}: no JSON: {text[:200]}") from None
 
-    def _said(self, words: Sequence[str], timeout: Seconds) -> str:
-        what = f"{PROGRAM} {' '.join(words[:2])}"
+    def _run_program(self, words: Sequence[str], timeout: Seconds) -> str:
+        what = f"{VAST_PROGRAM} {' '.join(words[:2])}"
         try:
             done = subprocess.run(
-                [PROGRAM, *words], capture_output=True, text=True, timeout=timeout, env=self.environ, check=False,
+                [VAST_PROGRAM, *words], capture_output=True, text=True, timeout=timeout, env=self.environ, check=False,
                 stdin=subprocess.DEVNULL, errors="replace",
             )  # fmt: skip
         except FileNotFoundError:
-            raise UsageError(f"there is no program '{PROGRAM}'", fix=f"uv tool install {PROGRAM}") from None
+            raise UsageError(f"there is no program '{VAST_PROGRAM}'", fix=f"uv tool install {VAST_PROGRAM}") from None
         except subprocess.TimeoutExpired:
             raise RentalError(f"{what}: no answer within {timeout:.0f} s") from None
         if done.returncode:
-            said = self._hidden((done.stderr.strip() or done.stdout.strip())[-500:])
+            said = self._redact_key((done.stderr.strip() or done.stdout.strip())[-500:])
             raise RentalError(f"{what}: exit code {done.returncode}: {said}")
-        return self._hidden(done.stdout)
+        return self._redact_key(done.stdout)
 
-    def _hidden(self, text: str) -> str:
+    def _redact_key(self, text: str) -> str:
         """A text without the key: the service repeats it in some of its errors."""
-        return text.replace(self.environ[KEY], _HIDDEN)
+        return text.replace(self.environ[KEY_VARIABLE], _KEY_PLACEHOLDER)

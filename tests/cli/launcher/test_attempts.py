@@ -9,8 +9,8 @@ from thunder.cli.launcher import attempts
 from thunder.cli.launcher.attempts import Attempts, absent_by, draw_ports, rank_plans, without
 from thunder.cluster.health.finding import Finding
 from thunder.cluster.inventory.cluster_file import Cluster, Host
-from thunder.cluster.ranks.exit_causes import Cause
-from thunder.cluster.ranks.oom_fallbacks import Shape, remembered
+from thunder.cluster.ranks.exit_causes import ExitCause
+from thunder.cluster.ranks.oom_fallbacks import WorkloadShape, remembered_fallback
 from thunder.cluster.ranks.supervisor import Attempt
 from thunder.errors import HangError, RunFailed
 from thunder.training.loop_settings import LoopSettings
@@ -84,7 +84,7 @@ def an_attempt(tmp_path, cluster=DESK, shape=None, **options):
 
 def test_the_global_batch_is_kept_on_every_rung_and_without_a_host(tmp_path):
     made = an_attempt(tmp_path, force=True)
-    made.rungs = attempts.oom_fallbacks.rungs(4, True)
+    made.fallbacks = attempts.oom_fallbacks.fallback_sequence(4, True)
     words = made.arguments(Attempt(2, 1, ("Mac5",)))
     expected = "--planned-ranks 3 --micro-batch-size 2 --grad-checkpoint --force"
     assert words == tuple(expected.split())
@@ -95,14 +95,14 @@ def test_a_job_on_this_machine_misses_nobody(tmp_path):
     assert an_attempt(tmp_path, cluster).missing() == {}
 
 
-SHAPE = Shape(("M4",), "a", 4, 2, 256, False)
-GPU = Cause("gpu timeout", 0, "Mac4", RunFailed("x" * 2000))
+SHAPE = WorkloadShape(("M4",), "a", 4, 2, 256, False)
+GPU = ExitCause("gpu timeout", 0, "Mac4", RunFailed("x" * 2000))
 
 
 def test_an_incident_of_the_gpu_is_remembered_for_the_next_run(tmp_path, monkeypatch):
     monkeypatch.setenv("THUNDER_STATE", str(tmp_path / "state"))
     an_attempt(tmp_path, shape=SHAPE).remember(GPU, 2)
-    assert remembered(tmp_path / "state", SHAPE) == (2, "r")
+    assert remembered_fallback(tmp_path / "state", SHAPE) == (2, "r")
 
 
 def test_a_memory_that_cannot_be_written_stops_no_run(tmp_path, monkeypatch):

@@ -95,9 +95,9 @@ def test_ranks_of_one_host_share_its_memory():
 
 
 def test_a_past_incident_wins_and_a_run_that_starts_lower_is_let_through(state):
-    shape = oom_fallbacks.Shape(tuple(sorted(NAMES)), "abc", 2, 4, 64, False)
+    shape = oom_fallbacks.WorkloadShape(tuple(sorted(NAMES)), "abc", 2, 4, 64, False)
     assert of(batch_size=2, num_layers=4, max_seq_length=64)["verdict"] == "safe"
-    oom_fallbacks.remember(state, shape, 1, run="run-7")
+    oom_fallbacks.record_incident(state, shape, 1, run="run-7")
     found = of(batch_size=2, num_layers=4, max_seq_length=64)
     assert found["verdict"] == "unsafe" and "run-7" in found["reason"]
     with pytest.raises(UsageError, match="run-7"):

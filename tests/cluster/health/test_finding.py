@@ -17,7 +17,7 @@ WORDS = st.text(
 def test_a_path_is_one_word_of_a_shell_and_only_a_leading_tilde_means_home(start, rest):
     path = start + rest
     done = subprocess.run(
-        ["sh", "-c", f"printf '%s\\n' {finding.place(path)}"],
+        ["sh", "-c", f"printf '%s\\n' {finding.quote_path(path)}"],
         env={"HOME": "/h", "PATH": "/usr/bin:/bin"},
         capture_output=True,
         timeout=10,

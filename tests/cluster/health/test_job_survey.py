@@ -9,9 +9,9 @@ import pytest
 
 from thunder.cluster.health import job_survey
 from thunder.cluster.health.finding import Finding
-from thunder.cluster.health.host_report import SURVEY_MARK, Fault, HostSurvey, Reach
-from thunder.cluster.health.job_consistency import copying, survey_findings, translated
-from thunder.cluster.inventory.cluster_file import Cluster, Host, with_local_ranks
+from thunder.cluster.health.host_report import SURVEY_PREFIX, ConnectionFailure, HostSurvey, SurveyError
+from thunder.cluster.health.job_consistency import copy_command, survey_findings, translate_path
+from thunder.cluster.inventory.cluster_file import Cluster, Host, local_cluster
 from thunder.cluster.ssh import client
 from thunder.units import Seconds
 
@@ -96,8 +96,13 @@ def test_two_hosts_that_agree():
         ({"disk_free": int(5e8)}, "disk", "Mac5", "500.0 MB free"),
         ({"memory": int(2e9)}, "memory", "Mac5", "the base model's weights take 3.0 GB, memory is 2.0 GB"),
         ({"unanswered": "No such command 'survey'", "facts": None}, "survey", "Mac5", "No such command"),
-        ({"reach": Reach("refused", "no key", "ssh-copy-id"), "facts": None, "versions": {}}, "ssh", "Mac5", "no key"),
-        ({"reach": Reach("no python", "x"), "facts": None, "versions": {}}, "python", "Mac5", "x"),
+        (
+            {"reach": ConnectionFailure("refused", "no key", "ssh-copy-id"), "facts": None, "versions": {}},
+            "ssh",
+            "Mac5",
+            "no key",
+        ),
+        ({"reach": ConnectionFailure("no python", "x"), "facts": None, "versions": {}}, "python", "Mac5", "x"),
     ],
 )
 def test_a_host_that_is_otherwise(change, check, where, said):
@@ -118,7 +123,7 @@ def test_python_patch_releases_and_smaller_memory_are_warnings():
     [("ModelError", "model"), ("CorpusError", "data"), ("UsageError", "settings"), ("OSError", "settings")],
 )
 def test_an_error_of_one_host_and_where_what_is_missing_can_be_had(kind, check):
-    error = Fault(kind, "it is not there", "its own fix", 2)
+    error = SurveyError(kind, "it is not there", "its own fix", 2)
     (one,) = found(error=error, facts=None)
     assert (one.check, one.state, one.where, one.found) == (check, "failure", "Mac5", "it is not there")
     assert (one.fix == "its own fix") == (check == "settings")
@@ -136,12 +141,12 @@ def test_an_error_of_one_host_and_where_what_is_missing_can_be_had(kind, check):
     ],
 )
 def test_where_a_path_lies_on_the_other_host(path, there):
-    assert translated(path, surveyed("Mac4"), surveyed("Mac5")) == there
+    assert translate_path(path, surveyed("Mac4"), surveyed("Mac5")) == there
 
 
 def test_the_hubs_cache_is_copied_whole():
     path = "/Users/four/.cache/huggingface/hub/models--a--b/snapshots/123"
-    command = copying(HOSTS, surveyed("Mac4", facts=facts("model", path=path)), surveyed("Mac5"), "model")
+    command = copy_command(HOSTS, surveyed("Mac4", facts=facts("model", path=path)), surveyed("Mac5"), "model")
     assert "-C /Users/four/.cache/huggingface/hub -cf - models--a--b" in command
     assert "-C /Users/five/.cache/huggingface/hub -xf -" in command
 
@@ -158,7 +163,7 @@ def test_the_copying_command_copies_whatever_the_path_is(tmp_path):
     (source / "train.jsonl").write_text("rows")
     giver = surveyed("Mac4", home=str(tmp_path / "four"), project="/none", facts=facts("model", path=str(source)))
     taker = surveyed("Mac5", home=str(tmp_path / "five"), project="/none")
-    command = copying(HOSTS, giver, taker, "model")
+    command = copy_command(HOSTS, giver, taker, "model")
     subprocess.run(
         ["sh", "-c", command], check=True, timeout=20, cwd=tmp_path, env={"PATH": f"{fake.parent}:/usr/bin:/bin"}
     )
@@ -170,10 +175,10 @@ class Fake:
     """A connection that answers as told."""
 
     def __init__(self, completed=None, wait=None):
-        self.completed, self.wait, self.asked, self.closed = completed, wait, [], False
+        self.completed, self.wait, self.requests, self.closed = completed, wait, [], False
 
     def run(self, argv, timeout, stdin=""):
-        self.asked.append((argv, json.loads(stdin)))
+        self.requests.append((argv, json.loads(stdin)))
         if self.wait:
             self.wait.wait(60)
         return self.completed
@@ -183,36 +188,36 @@ class Fake:
 
 
 def line(**said):
-    return client.Completed(0, f"Welcome!\n{SURVEY_MARK}{json.dumps(said)}\n", "")
+    return client.CommandResult(0, f"Welcome!\n{SURVEY_PREFIX}{json.dumps(said)}\n", "")
 
 
 def test_what_is_asked():
     fakes = {name: Fake(line(versions={"mlx": "1"}, facts={}, host="liar", newer="field")) for name in HOSTS}
-    said = job_survey.survey(CLUSTER, REQUEST, Seconds(5), lambda host: fakes[host.name])
+    said = job_survey.survey_hosts(CLUSTER, REQUEST, Seconds(5), lambda host: fakes[host.name])
     assert [(each.host, each.versions, each.facts) for each in said] == [(name, {"mlx": "1"}, {}) for name in HOSTS]
-    ((argv, request),) = fakes["Mac4"].asked
+    ((argv, request),) = fakes["Mac4"].requests
     assert argv == ["tt/.venv/bin/python", "-P", "-m", "thunder", "survey"]
     assert request == REQUEST | {"env": {"HF_HOME": "/models"}, "runs": "~/tt/out", "whole": True}
-    assert not fakes["Mac5"].asked[0][1]["whole"], "one host's counts are enough for the plan"
+    assert not fakes["Mac5"].requests[0][1]["whole"], "one host's counts are enough for the plan"
     assert all(fake.closed for fake in fakes.values())
 
 
 @pytest.mark.parametrize(
     "completed, said",
     [
-        (client.Completed(2, "", "x\nNo such command 'survey'.\n"), "exit code 2): No such command"),
-        (client.Completed(0, "", ""), "nothing was printed"),
+        (client.CommandResult(2, "", "x\nNo such command 'survey'.\n"), "exit code 2): No such command"),
+        (client.CommandResult(0, "", ""), "nothing was printed"),
         (line(versions=3), "does not fit the question"),
-        (client.Completed(0, f"{SURVEY_MARK}[1, 2", ""), "does not fit the question"),
-        (client.Completed(0, f"{SURVEY_MARK}[1, 2]", ""), "does not fit the question"),
+        (client.CommandResult(0, f"{SURVEY_PREFIX}[1, 2", ""), "does not fit the question"),
+        (client.CommandResult(0, f"{SURVEY_PREFIX}[1, 2]", ""), "does not fit the question"),
     ],
 )
 def test_no_answer_or_none_that_is_one(completed, said):
-    assert said in job_survey.parsed("Mac4", "python", completed).unanswered
+    assert said in job_survey.parse_survey("Mac4", "python", completed).unanswered
 
 
 def test_no_python():
-    said = job_survey.parsed("Mac4", "tt/python", client.Completed(127, "", "sh: tt/python: not found"))
+    said = job_survey.parse_survey("Mac4", "tt/python", client.CommandResult(127, "", "sh: tt/python: not found"))
     assert said.reach.kind == "no python" and "tt/python cannot be started" in said.reach.message
 
 
@@ -226,10 +231,10 @@ def test_a_host_that_is_not_reached_and_one_that_hangs():
         return Fake(wait=never)
 
     begun = time.monotonic()
-    four, five = job_survey.survey(CLUSTER, REQUEST, Seconds(0.3), connect)
+    four, five = job_survey.survey_hosts(CLUSTER, REQUEST, Seconds(0.3), connect)
     assert time.monotonic() - begun < 30
     never.set()
-    assert four.reach == Reach("refused", "no key", "ssh-copy-id")
+    assert four.reach == ConnectionFailure("refused", "no key", "ssh-copy-id")
     assert five.unanswered == "no answer in time"
 
 
@@ -238,14 +243,14 @@ def test_a_connection_that_is_lost_while_asking():
         def run(self, argv, timeout, stdin=""):
             raise client.SshError("no answer", "the ssh connection was lost")
 
-    assert [each.unanswered for each in job_survey.survey(CLUSTER, REQUEST, Seconds(2), lambda host: Lost())] == [
+    assert [each.unanswered for each in job_survey.survey_hosts(CLUSTER, REQUEST, Seconds(2), lambda host: Lost())] == [
         "the ssh connection was lost"
     ] * 2
 
 
 def test_ranks_on_one_machine_are_asked_once():
     fake, count = Fake(line(facts={})), []
-    said = job_survey.survey(with_local_ranks(3), REQUEST, Seconds(5), lambda host: count.append(host) or fake)
+    said = job_survey.survey_hosts(local_cluster(3), REQUEST, Seconds(5), lambda host: count.append(host) or fake)
     assert [each.host for each in said] == ["local-0", "local-1", "local-2"] and len(count) == 1
 
 
@@ -259,9 +264,11 @@ def test_health_and_survey_in_one():
             if "survey" in argv:
                 return fakes["Mac4"].completed
             asked.append((argv[3], argv[4]))
-            return client.Completed(1, "", "no answer here")
+            return client.CommandResult(1, "", "no answer here")
 
-    every, surveys, read = job_survey.before_a_run(CLUSTER, REQUEST, [20001, 20002], Seconds(5), lambda host: Both())
+    every, surveys, read = job_survey.check_before_run(
+        CLUSTER, REQUEST, [20001, 20002], Seconds(5), lambda host: Both()
+    )
     assert [each.host for each in surveys] == [each.host for each in read] == ["Mac4", "Mac5"]
     assert sorted(json.loads(words)["wanted"] for name, words in asked if name == "ports") == [[20001], [20002]]
     assert {"disk", "probe"} <= {each.check for each in every if each.state == "failure"}
@@ -275,7 +282,7 @@ def test_findings_of_both_are_said_once():
     differs = Finding("software", "failure", "a, b", "mlx differs")
     numpy = Finding("software", "failure", "a, b", "numpy differs")
     again = [replace(disk, found="5.1 GB"), model, differs, numpy]
-    assert job_survey.together([disk, differs], again) == [differs, model, numpy, disk]
+    assert job_survey.merge_findings([disk, differs], again) == [differs, model, numpy, disk]
 
 
 def test_hostile_fields_reach_neither_shell_nor_path(tmp_path, monkeypatch):
@@ -284,7 +291,7 @@ def test_hostile_fields_reach_neither_shell_nor_path(tmp_path, monkeypatch):
     for words in ("; touch PWNED", "$(touch PWNED)", "`touch PWNED`", "' ; touch PWNED ; '", '" ; touch PWNED ; "'):
         host = Host(name=words, ips=["127.0.0.1"], python=words, folder=words, runs=words)
         cluster = Cluster(name=words, hosts=[host], env={"A": words})
-        every, (said,), _ = job_survey.before_a_run(cluster, REQUEST, [20001], Seconds(5))
+        every, (said,), _ = job_survey.check_before_run(cluster, REQUEST, [20001], Seconds(5))
         assert said.reach.kind == "no python"
         assert {each.check for each in every if each.state == "failure"} == {"python"}
         for fix in {each.fix for each in every if each.fix}:
@@ -296,7 +303,7 @@ def test_hostile_fields_reach_neither_shell_nor_path(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_this_machine_answers_for_the_shipped_sample():
-    (one, two) = job_survey.survey(with_local_ranks(2), {"job": "train", "settings": {}, "ranks": 2}, Seconds(60))
+    (one, two) = job_survey.survey_hosts(local_cluster(2), {"job": "train", "settings": {}, "ranks": 2}, Seconds(60))
     assert one.error is None and one.unanswered is None, one
     assert one.facts["data"]["train"]["rows"] == 320 and one.facts == two.facts
-    assert {each.state for each in survey_findings(with_local_ranks(2), [one, two])} <= {"ok", "warning"}
+    assert {each.state for each in survey_findings(local_cluster(2), [one, two])} <= {"ok", "warning"}

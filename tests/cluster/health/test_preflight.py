@@ -5,17 +5,17 @@ import pytest
 
 from thunder.cluster.health import cluster_status, finding, host_report, preflight
 from thunder.cluster.health.host_report import (
-    Clock,
+    ClockOffset,
+    ConnectionFailure,
     Interface,
-    LinkReading,
+    LinkReport,
     Ping,
     Power,
-    RankAtWork,
-    Rdma,
-    Reach,
+    RdmaDevices,
     Resources,
     Route,
-    Tcp,
+    RunningRank,
+    TcpCheck,
 )
 from thunder.cluster.inventory.cluster_file import Cluster, Host
 
@@ -28,8 +28,8 @@ WELL = Ping(True, 3, 3, 0.31, 0.4, None)
 
 
 def link(host, peer):
-    return LinkReading(
-        peer.name, host.ips[0], peer.ips[0], Route("bridge0", None, host.ips[0], None), WELL, Tcp(True, 0.5, None)
+    return LinkReport(
+        peer.name, host.ips[0], peer.ips[0], Route("bridge0", None, host.ips[0], None), WELL, TcpCheck(True, 0.5, None)
     )
 
 
@@ -39,12 +39,12 @@ def reading(host, peer, **more):
         Interface("en0", [f"192.168.1.{host.name[-1]}"], 1500, True),
         Interface("bridge0", list(host.ips), 1500, True),
     ]
-    whole = host_report.Reading(
+    whole = host_report.HostReport(
         host=host.name,
         software=SOFTWARE,
         interfaces=interfaces,
         ports={20001: None, 20002: None},
-        clock=Clock(0.1, 0.2),
+        clock=ClockOffset(0.1, 0.2),
         resources=Resources(int(100e9), int(68.7e9), int(50e9)),
         ranks=[],
         power=Power("AC Power", 0, 10, 0),
@@ -58,7 +58,7 @@ def found(link_change=None, **changes):
     four = reading(FOUR, FIVE, **changes)
     if link_change:
         four = replace(four, links=[replace(four.links[0], **link_change)])
-    every = preflight.findings(CLUSTER, [four, reading(FIVE, FOUR)])
+    every = preflight.cluster_findings(CLUSTER, [four, reading(FIVE, FOUR)])
     return [(each.check, each.state, each.where, each.found, each.fix) for each in every if each.state != "ok"]
 
 
@@ -68,18 +68,20 @@ def only(link_change=None, **changes):
 
 
 def test_two_healthy_hosts():
-    every = preflight.findings(CLUSTER, [reading(FOUR, FIVE), reading(FIVE, FOUR)])
+    every = preflight.cluster_findings(CLUSTER, [reading(FOUR, FIVE), reading(FIVE, FOUR)])
     assert {each.state for each in every} == {"ok"}
     assert [each.where for each in every if each.check == "link"] == ["Mac4 -> Mac5", "Mac5 -> Mac4"]
 
 
 @pytest.mark.parametrize("kind", ["unreachable", "unknown key", "changed key", "refused", "config"])
 def test_a_host_that_ssh_does_not_reach(kind):
-    assert only(reach=Reach(kind, "why", "do this")) == ("ssh", "failure", "Mac4", "why", "do this")
+    assert only(reach=ConnectionFailure(kind, "why", "do this")) == ("ssh", "failure", "Mac4", "why", "do this")
 
 
 def test_no_python():
-    check, state, _, text, fix = only(reach=Reach("no python", "tt/.venv/bin/python cannot be started: not found"))
+    check, state, _, text, fix = only(
+        reach=ConnectionFailure("no python", "tt/.venv/bin/python cannot be started: not found")
+    )
     assert (check, state) == ("python", "failure")
     assert "cannot be started" in text and fix.startswith("ssh -t mac4 'cd ~/tt && ./launch.sh setup'")
 
@@ -164,10 +166,10 @@ def test_a_link_that_loses_packets():
 
 
 def test_ping_goes_but_python_may_not():
-    check, state, _, text, fix = only({"tcp": Tcp(False, None, "No route to host")})
+    check, state, _, text, fix = only({"tcp": TcpCheck(False, None, "No route to host")})
     assert (check, state) == ("local network", "failure")
     assert "No route to host" in text and "Local Network" in fix
-    assert found({"tcp": Tcp(False, None, "timed out")}) == [], (
+    assert found({"tcp": TcpCheck(False, None, "timed out")}) == [], (
         "a firewall that drops says nothing about the permission"
     )
 
@@ -175,7 +177,7 @@ def test_ping_goes_but_python_may_not():
 def test_without_ping_tcp_tells():
     absent = Ping(False, 0, 0, None, None, "ping is not installed")
     assert found({"ping": absent}) == []
-    assert only({"ping": absent, "tcp": Tcp(False, None, "timed out")})[:2] == ("link", "failure")
+    assert only({"ping": absent, "tcp": TcpCheck(False, None, "timed out")})[:2] == ("link", "failure")
 
 
 def test_an_address_that_is_not_on_the_host():
@@ -196,7 +198,7 @@ def test_ports():
     "ahead, within, said", [(1.9, 0, None), (-2.5, 0.6, None), (2.5, 0.1, "2.4 s ahead of"), (-9, 0.1, "8.9 s behind")]
 )
 def test_clocks(ahead, within, said):
-    every = found(clock=Clock(ahead, within))
+    every = found(clock=ClockOffset(ahead, within))
     assert len(every) == (1 if said else 0)
     if said:
         assert every[0][:2] == ("clock", "warning") and said in every[0][3]
@@ -215,8 +217,8 @@ def test_memory():
 
 
 def test_ranks():
-    assert found(ranks=[RankAtWork(7, "python -m thunder rank x", False)]) == []
-    check, state, _, text, fix = only(ranks=[RankAtWork(7, "python -m thunder rank x", True)])
+    assert found(ranks=[RunningRank(7, "python -m thunder rank x", False)]) == []
+    check, state, _, text, fix = only(ranks=[RunningRank(7, "python -m thunder rank x", True)])
     assert (check, state, fix) == ("stale rank", "failure", "ssh -t mac4 'kill 7'")
 
 
@@ -237,11 +239,11 @@ def test_power(power, check):
 
 def test_a_hosts_words_are_quoted_in_fixes():
     hostile = Host(name="x", ssh="mac4", ips=["10.0.5.1"], folder="~/t; touch PWNED", runs="$(id)")
-    assert preflight.on(hostile, "kill 7") == "ssh -t mac4 'kill 7'"
-    (ssh, t, name, remote) = shlex.split(finding.on(hostile, f"cd {finding.place(hostile.folder)}"))
+    assert preflight.host_command(hostile, "kill 7") == "ssh -t mac4 'kill 7'"
+    (ssh, t, name, remote) = shlex.split(finding.host_command(hostile, f"cd {finding.quote_path(hostile.folder)}"))
     assert (ssh, t, name) == ("ssh", "-t", "mac4")
     assert shlex.split(remote) == ["cd", "~/t; touch PWNED"], "one word there as well"
-    full = preflight.of_host(hostile, reading(FOUR, FIVE, resources=Resources(1, int(68e9), None)))
+    full = preflight.host_findings(hostile, reading(FOUR, FIVE, resources=Resources(1, int(68e9), None)))
     (fix,) = [each.fix for each in full if each.check == "disk"]
     assert shlex.split(shlex.split(fix, comments=True)[-1]) == ["du", "-sh", "~/t; touch PWNED/$(id)/*"]
 
@@ -259,12 +261,12 @@ def test_throughput_warns_and_never_fails(rate, fault, state, said):
     four = replace(
         reading(FOUR, FIVE), links=[replace(link(FOUR, FIVE), throughput=host_report.Throughput(rate, fault))]
     )
-    every = preflight.findings(CLUSTER, [four, reading(FIVE, FOUR)])
+    every = preflight.cluster_findings(CLUSTER, [four, reading(FIVE, FOUR)])
     (one,) = [each for each in every if each.check == "throughput"]
     assert (one.state, one.where, one.found) == (state, "Mac4 -> Mac5", said)
     assert bool(one.fix) == (state != "ok")
     assert "failure" not in {each.state for each in every}
-    drawn = cluster_status.picture(cluster_status.report(CLUSTER, [four, reading(FIVE, FOUR)], 1.0))[2]
+    drawn = cluster_status.draw_cluster(cluster_status.status_report(CLUSTER, [four, reading(FIVE, FOUR)], 1.0))[2]
     assert drawn.startswith("  Mac4 -> Mac5    0.31 ms" + (f"  {said.removeprefix('slow: ')}  by" if rate else "  by"))
 
 
@@ -290,33 +292,35 @@ JACCL = Cluster(
     ],
 )
 def test_what_jaccl_needs(change, devices, said):
-    listed = Rdma(devices or [], None if devices else "ibv_devices ended with 127")
+    listed = RdmaDevices(devices or [], None if devices else "ibv_devices ended with 127")
     five = reading(FIVE, FOUR, rdma=listed, software=replace(SOFTWARE, **change))
-    every = preflight.findings(JACCL, [reading(FOUR, FIVE, rdma=Rdma(["rdma_en2"], None)), five])
+    every = preflight.cluster_findings(JACCL, [reading(FOUR, FIVE, rdma=RdmaDevices(["rdma_en2"], None)), five])
     faults = [each for each in every if each.check == "rdma" and each.state == "failure"]
     assert [each.where for each in faults] == (["Mac5"] if said else [])
     assert not said or (faults[0].found.startswith(said) and faults[0].fix)
-    assert not [each for each in preflight.findings(CLUSTER, [five]) if each.check == "rdma"], "only for jaccl"
+    assert not [each for each in preflight.cluster_findings(CLUSTER, [five]) if each.check == "rdma"], "only for jaccl"
 
 
 def test_a_run_needs_every_port_that_it_asks_for():
     ports = {20001: "Address already in use", 20002: None}
     four = reading(FOUR, FIVE, ports=ports)
-    failed = [each for each in preflight.findings(CLUSTER, [four], every_port=True) if each.state == "failure"]
+    failed = [each for each in preflight.cluster_findings(CLUSTER, [four], every_port=True) if each.state == "failure"]
     assert [each.check for each in failed] == ["port"] and "20001 (Address" in failed[0].found
     assert "20002" not in failed[0].found
 
 
 def test_which_findings_are_about_links():
     down = {"ping": Ping(True, 3, 0, None, None, None), "route": Route("en0", None, "x", None)}
-    four = reading(FOUR, FIVE, ranks=[RankAtWork(7, "x", True)], unanswered={"tcp Mac5 10.0.5.2": "late", "clock": "?"})
+    four = reading(
+        FOUR, FIVE, ranks=[RunningRank(7, "x", True)], unanswered={"tcp Mac5 10.0.5.2": "late", "clock": "?"}
+    )
     four = replace(four, links=[replace(four.links[0], **down)])
-    failed = [each for each in preflight.findings(CLUSTER, [four]) if each.state == "failure"]
-    assert {(each.check, each.where) for each in failed if preflight.is_link(each)} == {
+    failed = [each for each in preflight.cluster_findings(CLUSTER, [four]) if each.state == "failure"]
+    assert {(each.check, each.where) for each in failed if finding.is_link_finding(each)} == {
         ("link", "Mac4 -> Mac5"),
         ("route", "Mac4 -> Mac5"),
     }
-    assert {each.check for each in failed if not preflight.is_link(each)} == {"stale rank", "probe"}
+    assert {each.check for each in failed if not finding.is_link_finding(each)} == {"stale rank", "probe"}
 
 
 def test_different_chips_are_mentioned():
@@ -324,34 +328,34 @@ def test_different_chips_are_mentioned():
         reading(FOUR, FIVE, software=replace(SOFTWARE, chip="M4")),
         reading(FIVE, FOUR, software=replace(SOFTWARE, chip="M5")),
     ]
-    (one,) = [each for each in preflight.findings(CLUSTER, two) if each.check == "chip"]
+    (one,) = [each for each in preflight.cluster_findings(CLUSTER, two) if each.check == "chip"]
     assert (one.state, one.found) == ("ok", "Mac4 M4, Mac5 M5: the faster waits for the slower")
 
 
 def test_failures_come_first():
     states = [
         each.state
-        for each in preflight.findings(
-            CLUSTER, [reading(FOUR, FIVE, clock=Clock(9, 0), reach=None, ports={1: "taken"}), reading(FIVE, FOUR)]
+        for each in preflight.cluster_findings(
+            CLUSTER, [reading(FOUR, FIVE, clock=ClockOffset(9, 0), reach=None, ports={1: "taken"}), reading(FIVE, FOUR)]
         )
     ]
     assert states == sorted(states, key=["failure", "warning", "ok"].index)
 
 
 def test_the_picture_is_made_from_the_report():
-    well = cluster_status.report(CLUSTER, [reading(FOUR, FIVE), reading(FIVE, FOUR)], 1.0)
+    well = cluster_status.status_report(CLUSTER, [reading(FOUR, FIVE), reading(FIVE, FOUR)], 1.0)
     assert well["healthy"]
-    assert cluster_status.picture(well)[:3] == [
+    assert cluster_status.draw_cluster(well)[:3] == [
         "[Mac4 10.0.5.1] ========= [Mac5 10.0.5.2]",
         "",
         "  Mac4 -> Mac5    0.31 ms  by bridge0, MTU 1500  to 10.0.5.2",
     ]
     down = replace(link(FOUR, FIVE), ping=Ping(True, 3, 0, None, None, None))
-    cut = cluster_status.report(CLUSTER, [reading(FOUR, FIVE, links=[down]), reading(FIVE, FOUR)], 1.0)
+    cut = cluster_status.status_report(CLUSTER, [reading(FOUR, FIVE, links=[down]), reading(FIVE, FOUR)], 1.0)
     assert not cut["healthy"]
-    assert cluster_status.picture(cut)[0] == "[Mac4 10.0.5.1] ==  X  == [Mac5 10.0.5.2]"
-    off = cluster_status.report(
-        CLUSTER, [host_report.Reading("Mac4", Reach("unreachable", "off")), reading(FIVE, FOUR)], 1.0
+    assert cluster_status.draw_cluster(cut)[0] == "[Mac4 10.0.5.1] ==  X  == [Mac5 10.0.5.2]"
+    off = cluster_status.status_report(
+        CLUSTER, [host_report.HostReport("Mac4", ConnectionFailure("unreachable", "off")), reading(FIVE, FOUR)], 1.0
     )
-    assert cluster_status.picture(off)[0] == "[Mac4 10.0.5.1] ==  ?  == [Mac5 10.0.5.2]"
-    assert "Mac4: not reached" in cluster_status.picture(off)[-1]
+    assert cluster_status.draw_cluster(off)[0] == "[Mac4 10.0.5.1] ==  ?  == [Mac5 10.0.5.2]"
+    assert "Mac4: not reached" in cluster_status.draw_cluster(off)[-1]

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from thunder.cluster.health import cluster_status, host_report, probe, probe_program
-from thunder.cluster.inventory.cluster_file import Cluster, Host, with_local_ranks
+from thunder.cluster.inventory.cluster_file import Cluster, Host, local_cluster
 from thunder.cluster.ssh import client
 from thunder.units import Seconds
 
@@ -41,19 +41,19 @@ VM_STAT += "Pages free:  100.\nPages active: 7.\nPages inactive: 11.\n"
 def mac(monkeypatch, **said):
     """Pretend to be a Mac whose commands say this (written after published samples, not captured from one)."""
     monkeypatch.setattr(probe_program, "MAC", True)
-    monkeypatch.setattr(probe_program, "said_by", lambda *argv, **_: (0, said["_".join(argv[:2]).strip("-")], ""))
+    monkeypatch.setattr(probe_program, "run_command", lambda *argv, **_: (0, said["_".join(argv[:2]).strip("-")], ""))
 
 
 @pytest.mark.parametrize("question", ["ports", "send"])
 def test_the_program_is_plain_python_39(question):
-    tree = ast.parse(probe.program(question), feature_version=(3, 9))
+    tree = ast.parse(probe.probe_source(question), feature_version=(3, 9))
     names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     names |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     assert names <= sys.stdlib_module_names | {"__future__", "importlib"}
 
 
 def test_ifconfig_of_a_mac():
-    assert probe_program.from_ifconfig(IFCONFIG) == [
+    assert probe_program.parse_ifconfig(IFCONFIG) == [
         {"name": "lo0", "addresses": ["127.0.0.1"], "mtu": 16384, "active": None},
         {"name": "en0", "addresses": ["192.168.1.4"], "mtu": 1500, "active": True},
         {"name": "bridge0", "addresses": ["10.0.5.1"], "mtu": 9000, "active": False},
@@ -68,7 +68,7 @@ def test_the_route_of_a_mac(monkeypatch):
 
 @pytest.mark.parametrize("text, received, least", [(PING, 3, 0.261), (LINUX_PING, 2, 0.041), ("", 0, None)])
 def test_what_ping_says(monkeypatch, text, received, least):
-    monkeypatch.setattr(probe_program, "said_by", lambda *argv, **_: (0, text, ""))
+    monkeypatch.setattr(probe_program, "run_command", lambda *argv, **_: (0, text, ""))
     answer = probe_program.ping("10.0.5.2")
     assert (answer["received"], answer["least"]) == (received, least)
 
@@ -79,8 +79,8 @@ def test_power_of_a_mac(monkeypatch):
 
 
 def test_memory_of_a_mac():
-    assert probe_program.from_vm_stat(VM_STAT) == 16384 * 111
-    assert probe_program.from_vm_stat("") is None
+    assert probe_program.parse_vm_stat(VM_STAT) == 16384 * 111
+    assert probe_program.parse_vm_stat("") is None
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_memory_of_a_mac():
 def test_whose_ranks(monkeypatch, parent, orphan):
     number = parent.split()[0]
     lines = f"{parent}\n 9 {number} /x/python -P -m thunder rank /runs/a --job train\n 8 1 grep thunder ranks\n"
-    monkeypatch.setattr(probe_program, "said_by", lambda *argv, **_: (0, lines, ""))
+    monkeypatch.setattr(probe_program, "run_command", lambda *argv, **_: (0, lines, ""))
     assert [(each["pid"], each["orphan"]) for each in probe_program.ranks()] == [(9, orphan)]
 
 
@@ -115,18 +115,20 @@ def test_ports_tcp_and_clock_of_this_machine():
 def test_the_program_answers_by_itself():
     done = subprocess.run(
         [sys.executable, "-I", "-", "ports", json.dumps({"ips": ["127.0.0.1", "192.0.2.77"], "wanted": [20001]})],
-        input=probe.program("ports"),
+        input=probe.probe_source("ports"),
         capture_output=True,
         text=True,
         timeout=30,
     )
-    (line,) = [line for line in done.stdout.splitlines() if line.startswith(probe_program.MARK)]
-    assert "assign" in json.loads(line.removeprefix(probe_program.MARK))["20001"], "one of two addresses is not here"
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith(probe_program.ANSWER_PREFIX)]
+    assert "assign" in json.loads(line.removeprefix(probe_program.ANSWER_PREFIX))["20001"], (
+        "one of two addresses is not here"
+    )
 
 
 @pytest.mark.expensive
 def test_a_local_cluster_is_healthy_but_for_what_this_machine_lacks():
-    said = cluster_status.check(with_local_ranks(2))
+    said = cluster_status.check_cluster(local_cluster(2))
     assert [
         each["found"] for each in said["findings"] if each["state"] == "failure" and "stale" not in each["check"]
     ] == []
@@ -156,19 +158,19 @@ FAR = Cluster(
 
 
 def answered(text, code=0, errors=""):
-    return probe.ask(Fake(client.Completed(code, text, errors)), "python", "clock", {}, Seconds(1))
+    return probe.ask_host(Fake(client.CommandResult(code, text, errors)), "python", "clock", {}, Seconds(1))
 
 
 def test_what_a_login_shell_prints_is_no_answer():
-    assert answered(f"Welcome!\n{probe_program.MARK}1.5\n") == 1.5
-    with pytest.raises(probe.Unanswered, match="nothing was printed"):
+    assert answered(f"Welcome!\n{probe_program.ANSWER_PREFIX}1.5\n") == 1.5
+    with pytest.raises(probe.QuestionFailed, match="nothing was printed"):
         answered("Welcome!")
-    with pytest.raises(probe.Unanswered, match="does not fit the question"):
-        answered(f"{probe_program.MARK}oh")
+    with pytest.raises(probe.QuestionFailed, match="does not fit the question"):
+        answered(f"{probe_program.ANSWER_PREFIX}oh")
 
 
 def test_no_python_there():
-    with pytest.raises(probe.Unanswered) as caught:
+    with pytest.raises(probe.QuestionFailed) as caught:
         answered("", 127, "bash: t/python: No such file or directory\n")
     assert caught.value.reach.kind == "no python"
 
@@ -183,7 +185,7 @@ def test_no_python_there():
     ],
 )
 def test_which_python_is_asked(host, python):
-    assert probe.interpreter(Host(name="a", ssh="a", ips=["10.0.5.1"], **host)) == python
+    assert probe.host_python(Host(name="a", ssh="a", ips=["10.0.5.1"], **host)) == python
 
 
 @pytest.mark.parametrize("stage", ["connect", "answer"])
@@ -196,7 +198,7 @@ def test_a_host_that_hangs_does_not_hang_us(stage):
         return Fake(wait=never)
 
     begun = time.monotonic()
-    read = probe.read_all(FAR, [20001], Seconds(0.5), connect)
+    read = probe.probe_hosts(FAR, [20001], Seconds(0.5), connect)
     assert time.monotonic() - begun < 30
     never.set()
     if stage == "connect":
@@ -209,14 +211,14 @@ def test_a_host_that_ssh_refuses():
     def connect(host):
         raise client.SshError("unknown key", "why", "ssh-keyscan")
 
-    assert [each.reach for each in probe.read_all(FAR, connect=connect)] == [
-        host_report.Reach("unknown key", "why", "ssh-keyscan")
+    assert [each.reach for each in probe.probe_hosts(FAR, connect=connect)] == [
+        host_report.ConnectionFailure("unknown key", "why", "ssh-keyscan")
     ] * 2
 
 
 def test_garbage_from_a_host_is_said_to_be_that():
-    fake = Fake(client.Completed(0, f"{probe_program.MARK}[1]\n", ""))
-    read = probe.read_all(FAR, connect=lambda host: fake)
+    fake = Fake(client.CommandResult(0, f"{probe_program.ANSWER_PREFIX}[1]\n", ""))
+    read = probe.probe_hosts(FAR, connect=lambda host: fake)
     assert all("does not fit the question" in " ".join(each.unanswered.values()) for each in read)
 
 
@@ -232,7 +234,7 @@ IBV = "    device     \t   node GUID\n    ------     \t----------------\n    rdm
     ],
 )
 def test_rdma_devices(monkeypatch, status, text, devices, fault):
-    monkeypatch.setattr(probe_program, "said_by", lambda *argv, **_: (status, text, ""))
+    monkeypatch.setattr(probe_program, "run_command", lambda *argv, **_: (status, text, ""))
     assert probe_program.rdma() == {"devices": devices, "fault": fault}
 
 
@@ -242,8 +244,8 @@ def test_the_chip(monkeypatch):
 
 
 def test_each_host_is_asked_for_its_own_ports():
-    fakes = {host.name: Fake(client.Completed(1, "", "no")) for host in FAR.hosts}
-    probe.read_all(FAR, {"m4": [20001], "m5": [20002]}, Seconds(5), lambda host: fakes[host.name])
+    fakes = {host.name: Fake(client.CommandResult(1, "", "no")) for host in FAR.hosts}
+    probe.probe_hosts(FAR, {"m4": [20001], "m5": [20002]}, Seconds(5), lambda host: fakes[host.name])
     asked = {
         name: [json.loads(argv[-1])["wanted"] for argv in fake.argv if argv[3] == "ports"]
         for name, fake in fakes.items()
@@ -268,10 +270,10 @@ def test_a_measurement_that_hangs_does_not_hang_us(silent):
             if argv[3] == silent:
                 never.wait(60)
             answer = answers.get(argv[3])
-            return client.Completed(0, f"{probe_program.MARK}{json.dumps(answer)}" if answer else "", "")
+            return client.CommandResult(0, f"{probe_program.ANSWER_PREFIX}{json.dumps(answer)}" if answer else "", "")
 
     begun = time.monotonic()
-    read = probe.read_all(FAR, (), Seconds(1), lambda host: Answering())
+    read = probe.probe_hosts(FAR, (), Seconds(1), lambda host: Answering())
     assert time.monotonic() - begun < 30
     never.set()
     assert [[link.throughput for link in each.links] for each in read] == [

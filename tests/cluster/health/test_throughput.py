@@ -18,7 +18,7 @@ TOKEN = secrets.token_hex(16)
 @pytest.fixture
 def receiving(monkeypatch):
     """A receiver in a thread, that waits a second at most; its ports and its answer to come."""
-    monkeypatch.setattr(throughput_program, "PATIENCE", 1.0)
+    monkeypatch.setattr(throughput_program, "ACCEPT_TIMEOUT", 1.0)
     wanted = ports.free_ports(2)
     with ThreadPoolExecutor() as pool:
         yield wanted, pool.submit(throughput_program.receive, HERE, wanted, TOKEN)
@@ -38,7 +38,7 @@ def test_the_count_is_what_was_sent_over_the_time_it_took(receiving):
     pieces, pause = 8, 0.05
     with connected(wanted[0]) as stream:
         stream.sendall(bytes.fromhex(TOKEN))
-        assert throughput_program.exactly(stream, 16) == bytes.fromhex(TOKEN)[::-1]
+        assert throughput_program.receive_exactly(stream, 16) == bytes.fromhex(TOKEN)[::-1]
         begun = time.monotonic()
         for _ in range(pieces):
             stream.sendall(bytes(100_000))
@@ -65,7 +65,7 @@ def test_a_stranger_is_not_counted(receiving):
 
 
 def test_nothing_is_sent_to_a_stranger(monkeypatch):
-    monkeypatch.setattr(throughput_program, "RETRIES", 0.3)
+    monkeypatch.setattr(throughput_program, "CONNECT_TIMEOUT", 0.3)
     got = bytearray()
     with socket.create_server((HERE, 0)) as stranger:
 
@@ -92,7 +92,7 @@ def test_nothing_is_sent_to_a_stranger(monkeypatch):
 def test_nobody_there(receiving, monkeypatch):
     wanted, answer = receiving
     assert "nobody came" in answer.result(5)["fault"]
-    monkeypatch.setattr(throughput_program, "RETRIES", 0.1)
+    monkeypatch.setattr(throughput_program, "CONNECT_TIMEOUT", 0.1)
     assert "refused" in throughput_program.send(HERE, wanted, TOKEN, 0.1)["fault"]
 
 
@@ -103,7 +103,7 @@ def test_no_port_is_free():
 
 
 def test_a_sender_that_says_nothing_more_is_given_up(receiving, monkeypatch):
-    monkeypatch.setattr(throughput_program, "STILL", 0.2)
+    monkeypatch.setattr(throughput_program, "IDLE_TIMEOUT", 0.2)
     wanted, answer = receiving
     with connected(wanted[0]) as stream:
         stream.sendall(bytes.fromhex(TOKEN) + bytes(1000))
@@ -133,7 +133,7 @@ class FakeEnd:
 def test_every_way_is_measured_and_no_host_is_in_two_at_once():
     busy = {}
     ends = [FakeEnd(f"m{number}", busy) for number in range(1, 5)]
-    found = {way: future.result(10) for way, future in throughput.start(ends).items()}
+    found = {way: future.result(10) for way, future in throughput.start_throughput(ends).items()}
     assert set(found) == {(a.host.name, b.host.name, b.host.ips[0]) for a in ends for b in ends if a is not b}
     assert set(found.values()) == {Throughput(5e8, None)}
     words = [word for end in ends for *_, word in end.log]
@@ -142,13 +142,13 @@ def test_every_way_is_measured_and_no_host_is_in_two_at_once():
 
 def test_a_way_that_does_not_answer_is_left_out():
     ends = [FakeEnd("m1", {}), FakeEnd("m2", {}, reached=False)]
-    found = {way[:2]: future.result(5) for way, future in throughput.start(ends).items()}
+    found = {way[:2]: future.result(5) for way, future in throughput.start_throughput(ends).items()}
     assert found == {("m1", "m2"): Throughput(5e8, None), ("m2", "m1"): None}
 
 
 def test_ranks_on_one_machine_have_no_cable():
     ends = [FakeEnd("m1", {}), FakeEnd("x1", {})]
-    assert throughput.start(ends) == {}
+    assert throughput.start_throughput(ends) == {}
 
 
 @pytest.mark.parametrize("question", ["send", "receive"])
@@ -156,8 +156,8 @@ def test_an_end_that_does_not_answer(question):
     class Silent(FakeEnd):
         def ask(self, asked, arguments):
             if asked == question:
-                raise throughput.Unanswered("frozen")
+                raise throughput.NoAnswer("frozen")
             return super().ask(asked, arguments)
 
     ends = [Silent("m1", {}), Silent("m2", {})]
-    assert {future.result(5) for future in throughput.start(ends).values()} == {Throughput(None, "frozen")}
+    assert {future.result(5) for future in throughput.start_throughput(ends).values()} == {Throughput(None, "frozen")}

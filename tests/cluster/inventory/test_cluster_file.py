@@ -29,7 +29,7 @@ def written(folder: Path, name: str, text: str) -> Path:
 
 
 def test_our_yaml(tmp_path):
-    cluster = cluster_file.load(written(tmp_path, "macs.yaml", MACS))
+    cluster = cluster_file.load_cluster(written(tmp_path, "macs.yaml", MACS))
     assert [host.name for host in cluster.hosts] == ["Mac4", "Mac5"]
     assert cluster.hosts[0].memory_gb == 24.0
     assert cluster.env == {"HF_HUB_OFFLINE": "1"}
@@ -37,14 +37,16 @@ def test_our_yaml(tmp_path):
 
 
 def test_the_files_name_is_the_clusters_where_it_says_none(tmp_path):
-    assert cluster_file.load(written(tmp_path, "desk.yaml", "hosts: [{name: a, ips: [127.0.0.1]}]")).name == "desk"
+    assert (
+        cluster_file.load_cluster(written(tmp_path, "desk.yaml", "hosts: [{name: a, ips: [127.0.0.1]}]")).name == "desk"
+    )
 
 
 @pytest.mark.parametrize("in_a_mapping", [False, True])
 def test_both_forms_of_mlx_hostfile(tmp_path, in_a_mapping):
     entries = [{"ssh": "Mac4", "ips": ["10.0.0.1"], "rdma": [None, "rdma_en2"]}, {"ssh": "Mac5", "ips": ["10.0.0.2"]}]
     content = {"backend": "ring", "envs": ["A=1=2"], "hosts": entries} if in_a_mapping else entries
-    cluster = cluster_file.load(written(tmp_path, "hosts.json", json.dumps(content)))
+    cluster = cluster_file.load_cluster(written(tmp_path, "hosts.json", json.dumps(content)))
     assert [(host.name, host.ssh, host.ips) for host in cluster.hosts] == [
         ("Mac4", "Mac4", ["10.0.0.1"]),
         ("Mac5", "Mac5", ["10.0.0.2"]),
@@ -54,26 +56,26 @@ def test_both_forms_of_mlx_hostfile(tmp_path, in_a_mapping):
 
 def test_ranks_that_share_a_host_get_names_of_their_own(tmp_path):
     text = json.dumps([{"ssh": "127.0.0.1", "ips": ["127.0.0.1"]}] * 2)
-    cluster = cluster_file.load(written(tmp_path, "two.json", text))
+    cluster = cluster_file.load_cluster(written(tmp_path, "two.json", text))
     assert [host.name for host in cluster.hosts] == ["127.0.0.1-0", "127.0.0.1-1"]
     assert all(host.is_this_machine for host in cluster.hosts)
 
 
 def test_the_hostfile_we_write_can_be_read_again(tmp_path):
-    cluster = cluster_file.load(written(tmp_path, "macs.yaml", MACS))
+    cluster = cluster_file.load_cluster(written(tmp_path, "macs.yaml", MACS))
     content = cluster_file.to_hostfile(cluster)
     assert content == {
         "backend": "ring",
         "envs": ["HF_HUB_OFFLINE=1"],
         "hosts": [{"ssh": "me@mac4.local", "ips": ["10.0.0.1"]}, {"ssh": "mac5.local", "ips": ["10.0.0.2"]}],
     }
-    again = cluster_file.load(written(tmp_path, "macs.json", json.dumps(content)))
+    again = cluster_file.load_cluster(written(tmp_path, "macs.json", json.dumps(content)))
     assert [host.ips for host in again.hosts] == [host.ips for host in cluster.hosts]
 
 
 def test_mlx_reads_the_hostfile_we_write(tmp_path):
     common = pytest.importorskip("mlx._distributed_utils.common")
-    path = written(tmp_path, "h.json", json.dumps(cluster_file.to_hostfile(cluster_file.with_local_ranks(2))))
+    path = written(tmp_path, "h.json", json.dumps(cluster_file.to_hostfile(cluster_file.local_cluster(2))))
     read = common.Hostfile.from_file(str(path))
     assert [(host.ssh_hostname, host.ips) for host in read.hosts] == [("127.0.0.1", ["127.0.0.1"])] * 2
 
@@ -108,7 +110,7 @@ def test_mlx_reads_the_hostfile_we_write(tmp_path):
 def test_a_fault_names_file_host_value_and_what_was_expected(tmp_path, text, said):
     path = written(tmp_path, "c.yaml", text)
     with pytest.raises(ConfigError) as caught:
-        cluster_file.load(path)
+        cluster_file.load_cluster(path)
     assert str(path) in caught.value.message
     assert said in caught.value.message
 
@@ -116,7 +118,7 @@ def test_a_fault_names_file_host_value_and_what_was_expected(tmp_path, text, sai
 def test_all_faults_are_listed(tmp_path):
     path = written(tmp_path, "c.yaml", "hosts: [{name: a, ips: [x]}, {name: b, ips: [y], tea: no}]")
     with pytest.raises(ConfigError) as caught:
-        cluster_file.load(path)
+        cluster_file.load_cluster(path)
     assert len(caught.value.message.splitlines()) == 4
 
 
@@ -133,28 +135,28 @@ def test_all_faults_are_listed(tmp_path):
 )
 def test_faults_of_a_hostfile(tmp_path, text, said):
     with pytest.raises(ConfigError, match="h.json") as caught:
-        cluster_file.load(written(tmp_path, "h.json", text))
+        cluster_file.load_cluster(written(tmp_path, "h.json", text))
     assert said in caught.value.message
 
 
 def test_a_missing_file(tmp_path):
     for name in ("none.yaml", "none.json"):
         with pytest.raises(ConfigError, match="No such file"):
-            cluster_file.load(tmp_path / name)
+            cluster_file.load_cluster(tmp_path / name)
 
 
 def test_nothing_named_means_two_ranks_here(tmp_path):
-    choice = cluster_file.choose(None, {}, tmp_path)
+    choice = cluster_file.choose_cluster(None, {}, tmp_path)
     assert choice.reason == "no cluster named: two ranks on this machine"
     assert choice.path == cluster_file.CLUSTERS / "local.yaml"
-    assert choice.cluster == cluster_file.with_local_ranks(2), (
+    assert choice.cluster == cluster_file.local_cluster(2), (
         "configs/clusters/local.yaml and the built-in one are the same"
     )
 
 
 def test_local_is_there_without_the_configs_folder(tmp_path):
     for flag in (None, "local"):
-        choice = cluster_file.choose(flag, {}, tmp_path, folder=tmp_path / "none")
+        choice = cluster_file.choose_cluster(flag, {}, tmp_path, folder=tmp_path / "none")
         assert (choice.path, len(choice.cluster.hosts)) == (None, 2)
 
 
@@ -163,7 +165,7 @@ def test_the_first_that_names_one_wins(tmp_path):
     home = tmp_path / "home"
 
     def chosen(flag, environ):
-        choice = cluster_file.choose(flag, environ, home, shipped)
+        choice = cluster_file.choose_cluster(flag, environ, home, shipped)
         return choice.cluster.name, choice.reason
 
     assert chosen(None, {}) == ("local", "no cluster named: two ranks on this machine")
@@ -180,15 +182,15 @@ def test_the_first_that_names_one_wins(tmp_path):
 def test_an_unknown_name_lists_the_known_ones(tmp_path):
     written(tmp_path, ".config/thunder/clusters/minis.yaml", MACS)
     with pytest.raises(ConfigError) as caught:
-        cluster_file.choose("mini{s", {}, tmp_path, folder=tmp_path / "none")
+        cluster_file.choose_cluster("mini{s", {}, tmp_path, folder=tmp_path / "none")
     assert "known: local, minis." in caught.value.message
     assert "Did you mean 'minis'?" in caught.value.message
 
 
 def test_local_ranks():
-    assert [host.name for host in cluster_file.with_local_ranks(3).hosts] == ["local-0", "local-1", "local-2"]
+    assert [host.name for host in cluster_file.local_cluster(3).hosts] == ["local-0", "local-1", "local-2"]
     with pytest.raises(UsageError, match="expected 1 or more"):
-        cluster_file.with_local_ranks(0)
+        cluster_file.local_cluster(0)
 
 
 @pytest.mark.parametrize(
@@ -208,7 +210,7 @@ WHOLE = {"name": "a", "ssh": "a", "ips": ["10.0.0.1"], "python": "p", "folder": 
 def test_control_characters_are_refused_by_host_and_field(tmp_path, field, letter):
     content = json.dumps({"hosts": [WHOLE | {field: f"x{letter}touch PWNED"}]})
     with pytest.raises(ConfigError) as caught:
-        cluster_file.load(written(tmp_path, "h.json", content))
+        cluster_file.load_cluster(written(tmp_path, "h.json", content))
     assert "host 1" in caught.value.message and f"{field}: character 2 is U+{ord(letter):04X}" in caught.value.message
     assert letter not in caught.value.message.replace(":\n  host", "  host"), "and it is not printed as it is"
 
@@ -216,7 +218,7 @@ def test_control_characters_are_refused_by_host_and_field(tmp_path, field, lette
 @pytest.mark.parametrize("text", ['name: "a\\nb"\n', 'env: {A: "x\\ny"}\n', 'env: {"A\\n": x}\n'])
 def test_control_characters_elsewhere(tmp_path, text):
     with pytest.raises(ConfigError, match=r"U\+000A"):
-        cluster_file.load(written(tmp_path, "c.yaml", f"{text}hosts: [{{name: a, ips: [10.0.0.1]}}]\n"))
+        cluster_file.load_cluster(written(tmp_path, "c.yaml", f"{text}hosts: [{{name: a, ips: [10.0.0.1]}}]\n"))
 
 
 @pytest.mark.parametrize("hostile", ["a;touch PWNED", "$(id)", "`id`", "a'b", 'a"b', "a|b", "a&b", "a>b", "a\\b"])
@@ -242,11 +244,11 @@ def test_where_runs_lie(folder, runs, place):
 
 
 def test_rdma_devices_go_into_a_hostfile_and_come_back(tmp_path):
-    cluster = cluster_file.load(written(tmp_path, "j.yaml", JACCL))
+    cluster = cluster_file.load_cluster(written(tmp_path, "j.yaml", JACCL))
     assert (cluster.hosts[0].devices_to(1), cluster.hosts[0].devices_to(0)) == (["rdma_en2"], [])
     content = cluster_file.to_hostfile(cluster)
     assert [host["rdma"] for host in content["hosts"]] == [[None, "rdma_en2"], ["rdma_en3", None]]
-    again = cluster_file.load(written(tmp_path, "j.json", json.dumps(content)))
+    again = cluster_file.load_cluster(written(tmp_path, "j.json", json.dumps(content)))
     assert again.backend == "jaccl" and [host.rdma for host in again.hosts] == [host.rdma for host in cluster.hosts]
     common = pytest.importorskip("mlx._distributed_utils.common")
     assert [host.rdma for host in common.Hostfile.from_file(str(tmp_path / "j.json")).hosts] == [
@@ -257,5 +259,5 @@ def test_rdma_devices_go_into_a_hostfile_and_come_back(tmp_path):
 def test_mlx_names_several_devices_to_one_host_as_a_list(tmp_path):
     hostfile = [{"ssh": "a", "ips": ["10.0.0.1"], "rdma": [None, ["x1", "x2"]]}, {"ssh": "b", "ips": ["10.0.0.2"]}]
     hostfile[1]["rdma"] = []
-    cluster = cluster_file.load(written(tmp_path, "h.json", json.dumps(hostfile)))
+    cluster = cluster_file.load_cluster(written(tmp_path, "h.json", json.dumps(hostfile)))
     assert cluster.hosts[0].devices_to(1) == ["x1", "x2"] and cluster.hosts[1].rdma is None

@@ -26,13 +26,13 @@ def test_where_distributions_put_it(tmp_path, names, machine, found):
         path.touch()
     roots = (tmp_path / "lib64", tmp_path / "lib")
     expected = None if found is None else paths[found]
-    assert openblas.find("Linux", roots, {}, machine) == expected
-    assert openblas.find("Darwin", roots, {}, machine) is None
+    assert openblas.find_openblas("Linux", roots, {}, machine) == expected
+    assert openblas.find_openblas("Darwin", roots, {}, machine) is None
 
 
 def test_one_that_the_user_names(tmp_path):
     mine = tmp_path / "libopenblas.so"
     mine.touch()
-    assert openblas.find("Linux", (), {"THUNDER_OPENBLAS": str(mine)}) == mine
+    assert openblas.find_openblas("Linux", (), {"THUNDER_OPENBLAS": str(mine)}) == mine
     with pytest.raises(ConfigError, match="no such file"):
-        openblas.find("Linux", (), {"THUNDER_OPENBLAS": str(Path("/nowhere/x.so"))})
+        openblas.find_openblas("Linux", (), {"THUNDER_OPENBLAS": str(Path("/nowhere/x.so"))})

@@ -22,7 +22,7 @@ def test_ports_are_different_free_and_below_the_systems_own():
     assert len(set(found)) == 50
     assert all(20000 <= port < 32768 for port in found)
     for port in found:
-        ports.check_free("127.0.0.1", port)
+        ports.check_port_free("127.0.0.1", port)
 
 
 def test_ports_are_random():
@@ -30,7 +30,7 @@ def test_ports_are_random():
 
 
 def test_excluded_ports_are_left_out():
-    everything = set(range(ports.LOWEST, ports.BEYOND))
+    everything = set(range(ports.FIRST_PORT, ports.END_PORT))
     keep = set(ports.free_ports(2))
     assert set(ports.free_ports(2, exclude=everything - keep)) == keep
     with pytest.raises(ClusterError, match="only 2 of 3 ports are free"):
@@ -45,12 +45,12 @@ def test_a_taken_port_is_passed_over(taken, monkeypatch):
 
 def test_a_taken_port_is_named_with_its_holder(taken):
     with pytest.raises(ClusterError) as caught:
-        ports.check_free("127.0.0.1", taken)
+        ports.check_port_free("127.0.0.1", taken)
     assert f"port {taken} on 127.0.0.1 is taken" in caught.value.message
     assert f"(pid {os.getpid()})" in caught.value.message
 
 
 def test_an_address_of_another_machine():
-    for ask in (lambda: ports.check_free("192.0.2.1", 20001), lambda: ports.free_ports(1, ip="192.0.2.1")):
+    for ask in (lambda: ports.check_port_free("192.0.2.1", 20001), lambda: ports.free_ports(1, ip="192.0.2.1")):
         with pytest.raises(ClusterError, match="not an address of this machine"):
             ask()

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from thunder.cluster.inventory.cluster_file import Cluster, Host, with_local_ranks
-from thunder.cluster.inventory.rank_plan import environment_notes, hostfile, plan_ranks
+from thunder.cluster.inventory.cluster_file import Cluster, Host, local_cluster
+from thunder.cluster.inventory.rank_plan import environment_notes, format_hostfile, plan_ranks
 
 BLAS = Path("/usr/lib/x/libopenblas.so.0")
 
@@ -20,11 +20,11 @@ def planned(cluster=None, **changes):
         "system": "Linux",
         "user_environ": {},
     }
-    return plan_ranks(cluster or with_local_ranks(2), **given | changes)
+    return plan_ranks(cluster or local_cluster(2), **given | changes)
 
 
 def local(ranks=2, env=None):
-    return Cluster(name="c", hosts=with_local_ranks(ranks).hosts, env=env or {})
+    return Cluster(name="c", hosts=local_cluster(ranks).hosts, env=env or {})
 
 
 def test_ranks_are_the_hosts_in_order():
@@ -118,7 +118,7 @@ def test_a_host_has_its_own_python_and_folder():
 
 def test_the_rings_file_has_one_address_for_each_cable():
     cluster = Cluster(name="c", hosts=[Host(name=f"h{n}", ips=[f"10.0.0.{n}", f"10.0.1.{n}"]) for n in (1, 2)])
-    assert json.loads(hostfile(planned(cluster))) == [
+    assert json.loads(format_hostfile(planned(cluster))) == [
         ["10.0.0.1:20001", "10.0.1.1:20001"],
         ["10.0.0.2:20002", "10.0.1.2:20002"],
     ]
@@ -130,7 +130,7 @@ def test_a_host_over_ssh_has_its_own_paths_and_tuning():
         Host(name="Mac5", ssh="mac5", ips=["10.0.0.2"], folder="~/tt", runs="~/my runs"),
     ]
     plans = planned(Cluster(name="c", hosts=hosts, env={"A": "1"}), openblas=Path("/blas.so"))
-    assert [plan.is_far for plan in plans] == [True, True]
+    assert [plan.is_remote for plan in plans] == [True, True]
     assert plans[0].argv == ("~/tt/.venv/bin/python", "-m", "thunder", "rank", "~/tt/runs/r")
     assert plans[1].env["MLX_HOSTFILE"] == "~/my runs/r/hostfile.json"
     assert all(plan.env["THUNDER_IS_PRIMARY"] == "1" and plan.env["A"] == "1" for plan in plans)
@@ -151,7 +151,7 @@ def test_jaccl_gets_its_devices_and_coordinator():
         Host(name="Mac5", ssh="mac5", ips=["10.0.0.2"], rdma=["rdma_en5", None]),
     ]
     plans = planned(Cluster(name="c", hosts=hosts, backend="jaccl"))
-    assert json.loads(hostfile(plans)) == [[None, "rdma_en5"], ["rdma_en5", None]]
+    assert json.loads(format_hostfile(plans)) == [[None, "rdma_en5"], ["rdma_en5", None]]
     for plan in plans:
         assert plan.env["MLX_JACCL_COORDINATOR"] == "10.0.0.1:20001" and plan.env["THUNDER_BACKEND"] == "jaccl"
         assert plan.env["MLX_IBV_DEVICES"] == f"{plan.run_folder}/hostfile.json" and "MLX_HOSTFILE" not in plan.env

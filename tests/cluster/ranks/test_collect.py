@@ -8,7 +8,7 @@ import pytest
 
 from thunder.cluster.inventory.cluster_file import Host
 from thunder.cluster.ranks import collect as room
-from thunder.cluster.ranks.collect import collect
+from thunder.cluster.ranks.collect import collect_outputs
 from thunder.cluster.ranks.exit_causes import RankEnd
 from thunder.errors import ArtifactError
 
@@ -46,8 +46,8 @@ def bring(tmp_path, monkeypatch):
         bring.far = Far()
         bring.far.files = {f"/far/r/{name}": data for name, data in (files or {}).items()}
         monkeypatch.setattr(room.client, "connect", lambda name: bring.far)
-        end = RankEnd(0, "Mac5", 0, False, (), Path("/l"), folder="/far/r", left=left)
-        return collect(end, HOST, folder)
+        end = RankEnd(0, "Mac5", 0, False, (), Path("/l"), folder="/far/r", outputs=left)
+        return collect_outputs(end, HOST, folder)
 
     bring.folder = folder
     return bring
@@ -109,10 +109,10 @@ def test_links_that_turn_in_a_circle(bring):
 def test_a_folder_of_runs_may_itself_be_a_link(bring, tmp_path):
     (tmp_path / "link").symlink_to(bring.folder.parent)
     bring.folder.mkdir(exist_ok=True)
-    end = RankEnd(0, "Mac5", 0, False, (), Path("/l"), folder="/far/r", left={"x": sha(b"x")})
+    end = RankEnd(0, "Mac5", 0, False, (), Path("/l"), folder="/far/r", outputs={"x": sha(b"x")})
     bring({})
     bring.far.files = {"/far/r/x": b"x"}
-    assert collect(end, HOST, tmp_path / "link" / "r") == 1 and (bring.folder / "x").read_bytes() == b"x"
+    assert collect_outputs(end, HOST, tmp_path / "link" / "r") == 1 and (bring.folder / "x").read_bytes() == b"x"
 
 
 def test_a_file_where_a_folder_should_be_and_the_other_way_round(bring):

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from thunder.cluster.ranks.exit_causes import Cause, RankEnd, cause, failure, last_lines
+from thunder.cluster.ranks.exit_causes import ExitCause, RankEnd, find_exit_cause, log_tail, run_error
 from thunder.errors import ClusterError, Interrupted, ResourceError, RunFailed, UsageError
 
 LOST = "RuntimeError: [ring] connection to a peer was lost"
@@ -21,8 +21,8 @@ def said(message, code=1, fix=""):
 
 
 def test_all_well():
-    assert failure([end(0, 0), end(1, 0)]) is None
-    assert failure([end(0, 0, told_to_stop=True, interrupted=True)]) is None
+    assert run_error([end(0, 0), end(1, 0)]) is None
+    assert run_error([end(0, 0, told_to_stop=True, interrupted=True)]) is None
 
 
 STOP = {"told_to_stop": True}
@@ -45,12 +45,12 @@ ASKED = {"told_to_stop": True, "interrupted": True}
     ],
 )
 def test_who_is_to_blame(ends, rank):
-    error = failure(ends)
+    error = run_error(ends)
     assert error.message.startswith(f"rank {rank} on host{rank}")
 
 
 def test_a_crash_shows_the_last_lines_and_the_log():
-    error = failure([end(0, 1, ["Traceback ...", KEY_ERROR], first=True)])
+    error = run_error([end(0, 1, ["Traceback ...", KEY_ERROR], first=True)])
     assert type(error) is RunFailed
     assert "ended with exit code 1; the last lines of its log:\n  | Traceback ...\n  | KeyError" in error.message
     assert error.fix == "read /l/rank-0.log"
@@ -61,7 +61,7 @@ def test_a_crash_shows_the_last_lines_and_the_log():
     [(-9, "was killed by SIGKILL (often: out of memory)"), (-11, "was killed by SIGSEGV"), (-63, "signal 63")],
 )
 def test_a_signal_is_named(returncode, manner):
-    error = failure([end(0, returncode, first=True)])
+    error = run_error([end(0, returncode, first=True)])
     assert manner in error.message
     assert "its log is empty" in error.message
 
@@ -70,26 +70,26 @@ def test_a_signal_is_named(returncode, manner):
     "code, kind", [(2, UsageError), (8, ResourceError), (130, Interrupted), (3, RunFailed), (1, RunFailed)]
 )
 def test_our_exit_codes_give_the_error_their_kind(code, kind):
-    assert type(failure([end(0, code, first=True)])) is kind
+    assert type(run_error([end(0, code, first=True)])) is kind
 
 
 def test_an_error_event_speaks_for_the_rank():
-    error = failure([end(1, 8, ["noise"], first=True, error=said("out of memory at step 3", 8, "--batch-size 1"))])
+    error = run_error([end(1, 8, ["noise"], first=True, error=said("out of memory at step 3", 8, "--batch-size 1"))])
     assert (error.exit_code, error.message) == (8, "rank 1 on host1: out of memory at step 3")
     assert error.fix == "--batch-size 1"
 
 
 def test_an_error_event_of_a_bug_comes_with_its_traceback():
-    error = failure([end(0, 1, ["Traceback ...", KEY_ERROR], first=True, error=said(KEY_ERROR))])
+    error = run_error([end(0, 1, ["Traceback ...", KEY_ERROR], first=True, error=said(KEY_ERROR))])
     assert error.message.startswith(f"rank 0 on host0: {KEY_ERROR}; it ended with exit code 1; the last lines")
 
 
 @pytest.mark.parametrize("returncode", [130, -15, -9])
 def test_a_stop_that_the_user_asked_for(returncode):
-    error = failure([end(0, returncode, first=True, **ASKED), end(1, returncode, **ASKED)])
+    error = run_error([end(0, returncode, first=True, **ASKED), end(1, returncode, **ASKED)])
     assert isinstance(error, Interrupted)
     event = said("stopped at step 5, with a checkpoint", 130, "thunder resume latest")
-    error = failure([end(0, 130, first=True, error=event, **ASKED)])
+    error = run_error([end(0, 130, first=True, error=event, **ASKED)])
     assert error.message == "stopped at step 5, with a checkpoint"
 
 
@@ -109,7 +109,7 @@ TRACE = ["Traceback (most recent call last):", '  File "a.py", line 1, in f', " 
     ],
 )
 def test_the_last_lines_prefer_the_python_error(lines, count, expected):
-    assert list(last_lines("\n".join(lines), count)) == expected
+    assert list(log_tail("\n".join(lines), count)) == expected
 
 
 METAL = "[METAL] Command buffer execution failed: "
@@ -139,7 +139,7 @@ CAUSES = {
 
 @pytest.mark.parametrize("ended, kind", CAUSES.values(), ids=CAUSES)
 def test_the_kind_of_a_cause(ended, kind):
-    found = cause([ended, end(1, 0)])
+    found = find_exit_cause([ended, end(1, 0)])
     assert (found.kind, found.rank, found.host) == (kind, 0, "host0")
     assert found.summary and "\n" not in found.summary
 
@@ -150,22 +150,22 @@ def test_the_kind_of_a_cause(ended, kind):
 def test_the_rank_with_the_cause_is_found_beside_its_symptoms(symptom, name, first):
     more = {} if symptom else STOP
     beside = end(1, 1 if symptom else -15, symptom, first=first, **more)
-    found = cause([beside, replace(CAUSES[name][0], first=not first)])
+    found = find_exit_cause([beside, replace(CAUSES[name][0], failed_first=not first)])
     assert (found.kind, found.host) == (CAUSES[name][1], "host0")
 
 
 def test_too_much_for_the_gpu_comes_before_a_rank_that_crashed_of_it():
-    found = cause([end(0, -9, first=True), end(1, -6, [METAL + "Insufficient Memory"])])
+    found = find_exit_cause([end(0, -9, first=True), end(1, -6, [METAL + "Insufficient Memory"])])
     assert (found.kind, found.rank) == ("out of memory", 1)
     assert type(found.error) is ResourceError
 
 
 def test_a_summary_is_a_line_whatever_the_error_says():
-    assert Cause("peer lost", -1, "", ClusterError("")).summary == "peer lost"
-    assert Cause("killed", 0, "a", RunFailed("one\ntwo")).summary == "one"
-    assert cause([end(0, 1, ["x"], first=True)]).summary == "rank 0 on host0 ended with exit code 1"
+    assert ExitCause("peer lost", -1, "", ClusterError("")).summary == "peer lost"
+    assert ExitCause("killed", 0, "a", RunFailed("one\ntwo")).summary == "one"
+    assert find_exit_cause([end(0, 1, ["x"], first=True)]).summary == "rank 0 on host0 ended with exit code 1"
 
 
 def test_a_rank_that_was_ended_before_it_could_save_points_to_resume():
-    error = failure([end(0, -15, **ASKED)])
+    error = run_error([end(0, -15, **ASKED)])
     assert "rank 0 on host0 was ended before it could save" == error.message and "resume" in error.fix

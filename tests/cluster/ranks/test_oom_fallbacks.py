@@ -8,16 +8,24 @@ from hypothesis import strategies as st
 
 from thunder import digest
 from thunder.cluster.ranks import oom_fallbacks
-from thunder.cluster.ranks.oom_fallbacks import MEMORY, Rung, Shape, chips_of, remember, remembered, rungs
+from thunder.cluster.ranks.oom_fallbacks import (
+    INCIDENT_FILE,
+    Fallback,
+    WorkloadShape,
+    distinct_chips,
+    fallback_sequence,
+    record_incident,
+    remembered_fallback,
+)
 
-SHAPE = Shape(("M4", "M5"), "abc", 4, 8, 256, False)
+SHAPE = WorkloadShape(("M4", "M5"), "abc", 4, 8, 256, False)
 
 
 @settings(max_examples=60)
 @given(st.integers(1, 300), st.booleans())
 def test_every_rung_asks_for_less_and_the_batch_can_be_cut_so(batch, grad_checkpoint):
-    steps = rungs(batch, grad_checkpoint)
-    assert steps[0] == Rung(batch, grad_checkpoint=grad_checkpoint)
+    steps = fallback_sequence(batch, grad_checkpoint)
+    assert steps[0] == Fallback(batch, grad_checkpoint=grad_checkpoint)
     sizes = [rung.micro_batch_size for rung in steps]
     assert sizes == sorted(sizes, reverse=True) and sizes[-1] == 1 and len(set(steps)) == len(steps)
     limits = [rung.ops_per_buffer for rung in steps if rung.ops_per_buffer is not None]
@@ -29,26 +37,28 @@ def test_every_rung_asks_for_less_and_the_batch_can_be_cut_so(batch, grad_checkp
 
 @pytest.mark.parametrize("batch", [1, 4, 7])
 def test_nothing_is_recomputed_where_that_would_be_another_function(batch):
-    assert rungs(batch, may_recompute=False) == tuple(rung for rung in rungs(batch) if not rung.grad_checkpoint)
+    assert fallback_sequence(batch, may_recompute=False) == tuple(
+        rung for rung in fallback_sequence(batch) if not rung.grad_checkpoint
+    )
 
 
 def test_what_mlx_and_the_rank_are_told():
-    rung = Rung(2, 10, 20, True)
+    rung = Fallback(2, 10, 20, True)
     assert rung.env == {"MLX_MAX_OPS_PER_BUFFER": "10", "MLX_MAX_MB_PER_BUFFER": "20"}
     assert rung.arguments == ("--micro-batch-size", "2", "--grad-checkpoint")
     assert str(rung) == "micro-batch 2, command buffers of 10 operations, 20 MB, gradient checkpointing"
-    assert Rung(4).env == {} and Rung(4).arguments == ("--micro-batch-size", "4")
+    assert Fallback(4).env == {} and Fallback(4).arguments == ("--micro-batch-size", "4")
 
 
 def test_the_lowest_rung_of_the_same_shape_counts(tmp_path):
     folder = tmp_path / "deep" / "state"
-    assert remembered(folder, SHAPE) == (0, "")
-    remember(folder, SHAPE, 2, run="first", kind="gpu timeout", text="\ud800 ߊ")
-    remember(folder, SHAPE, 1, run="second")
-    assert remembered(folder, SHAPE) == (2, "first")
+    assert remembered_fallback(folder, SHAPE) == (0, "")
+    record_incident(folder, SHAPE, 2, run="first", kind="gpu timeout", text="\ud800 ߊ")
+    record_incident(folder, SHAPE, 1, run="second")
+    assert remembered_fallback(folder, SHAPE) == (2, "first")
     for other in ({"chips": ("M4",)}, {"model": "d"}, {"batch_size": 2}, {"num_layers": 9}, {"max_seq_length": 8}):
-        assert remembered(folder, Shape(**{**SHAPE.__dict__, **other})) == (0, "")
-    assert json.loads((folder / MEMORY).read_text().splitlines()[0])["kind"] == "gpu timeout"
+        assert remembered_fallback(folder, WorkloadShape(**{**SHAPE.__dict__, **other})) == (0, "")
+    assert json.loads((folder / INCIDENT_FILE).read_text().splitlines()[0])["kind"] == "gpu timeout"
 
 
 DAMAGE = [
@@ -62,32 +72,32 @@ DAMAGE = [
 
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_a_line_that_is_damaged_hides_no_other(tmp_path, damage):
-    remember(tmp_path, SHAPE, 1, run="one")
-    with (tmp_path / MEMORY).open("ab") as stream:
+    record_incident(tmp_path, SHAPE, 1, run="one")
+    with (tmp_path / INCIDENT_FILE).open("ab") as stream:
         stream.write(damage)
-    remember(tmp_path, SHAPE, 3, run="three")
-    assert remembered(tmp_path, SHAPE) == (3, "three")
+    record_incident(tmp_path, SHAPE, 3, run="three")
+    assert remembered_fallback(tmp_path, SHAPE) == (3, "three")
 
 
 def test_a_line_that_was_cut_off_does_not_take_the_next_with_it(tmp_path):
-    remember(tmp_path, SHAPE, 1, run="one")
-    text = (tmp_path / MEMORY).read_bytes()
-    (tmp_path / MEMORY).write_bytes(text + text[:20])
-    remember(tmp_path, SHAPE, 2, run="two")
-    assert remembered(tmp_path, SHAPE) == (2, "two")
+    record_incident(tmp_path, SHAPE, 1, run="one")
+    text = (tmp_path / INCIDENT_FILE).read_bytes()
+    (tmp_path / INCIDENT_FILE).write_bytes(text + text[:20])
+    record_incident(tmp_path, SHAPE, 2, run="two")
+    assert remembered_fallback(tmp_path, SHAPE) == (2, "two")
 
 
 def test_chips_in_any_order_and_number():
-    assert chips_of(["M5", "M4", "M5"]) == chips_of(["M4", "M5"]) == ("M4", "M5")
+    assert distinct_chips(["M5", "M4", "M5"]) == distinct_chips(["M4", "M5"]) == ("M4", "M5")
 
 
 def test_incidents_tell_what_went_through_the_model_when_it_was_killed(tmp_path):
-    assert oom_fallbacks.incidents(tmp_path, "M4", "abc") == []
-    remember(tmp_path, SHAPE, 1, run="first")
-    remember(tmp_path, SHAPE, 3, run="second")
-    with (tmp_path / MEMORY).open("a") as stream:
+    assert oom_fallbacks.chip_incidents(tmp_path, "M4", "abc") == []
+    record_incident(tmp_path, SHAPE, 1, run="first")
+    record_incident(tmp_path, SHAPE, 3, run="second")
+    with (tmp_path / INCIDENT_FILE).open("a") as stream:
         stream.write('{"shape_sha256": "x", "run": "torn", "next_rung": 1}\n{"next_rung": 1}\n')
-    remember(tmp_path, Shape(("M4",), "other", 1, 1, 8, False), 1, run="third")
-    found = oom_fallbacks.incidents(tmp_path, "M4", "abc")
+    record_incident(tmp_path, WorkloadShape(("M4",), "other", 1, 1, 8, False), 1, run="third")
+    found = oom_fallbacks.chip_incidents(tmp_path, "M4", "abc")
     assert [(run, shape.batch_size, shape.num_layers) for run, shape in found] == [("first", 4, 8), ("second", 1, 8)]
-    assert oom_fallbacks.incidents(tmp_path, "M1", "abc") == []
+    assert oom_fallbacks.chip_incidents(tmp_path, "M1", "abc") == []

@@ -11,7 +11,7 @@ from thunder.cluster.ranks import orphan_guard
 def test_the_end_of_the_pipe_is_noticed_and_bytes_are_not():
     inner, outer = os.pipe()
     lost = threading.Event()
-    thread = orphan_guard.watch(inner, lost.set)
+    thread = orphan_guard.watch_pipe(inner, lost.set)
     os.write(outer, b"still here")
     assert not lost.wait(0.2)
     os.close(outer)
@@ -21,12 +21,12 @@ def test_the_end_of_the_pipe_is_noticed_and_bytes_are_not():
 
 
 def test_without_a_launcher_there_is_nothing_to_watch():
-    assert orphan_guard.watch_environment({}) is None
+    assert orphan_guard.watch_launcher({}) is None
 
 
 def test_a_descriptor_that_is_not_open_is_refused_at_once():
     with pytest.raises(OSError):
-        orphan_guard.watch(987654)
+        orphan_guard.watch_pipe(987654)
 
 
 @pytest.mark.parametrize("own_session, returncode", [(True, -9), (False, 1)])
@@ -34,7 +34,7 @@ def test_the_process_ends_with_its_group_only_where_that_is_its_own(own_session,
     script = """
 import sys, time
 from thunder.cluster.ranks import orphan_guard
-orphan_guard.watch(int(sys.argv[1]))
+orphan_guard.watch_pipe(int(sys.argv[1]))
 time.sleep(60)
 """
     inner, outer = os.pipe()

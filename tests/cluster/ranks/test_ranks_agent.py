@@ -16,9 +16,9 @@ import pytest
 from thunder.cluster.inventory.cluster_file import Host
 from thunder.cluster.inventory.ports import free_ports
 from thunder.cluster.inventory.rank_plan import RankPlan
-from thunder.cluster.ranks.exit_causes import cause
-from thunder.cluster.ranks.protocol import MARK, PROTOCOL, Reader, line
-from thunder.cluster.ranks.start_ranks import StopRequest, failure, run_ranks
+from thunder.cluster.ranks.exit_causes import find_exit_cause
+from thunder.cluster.ranks.protocol import MESSAGE_PREFIX, PROTOCOL, MessageReader, encode_message
+from thunder.cluster.ranks.start_ranks import StopRequest, run_error, run_ranks
 from thunder.cluster.ranks.watchdog import Deadlines
 from thunder.config import REPOSITORY
 from thunder.digest import sha256_file
@@ -29,8 +29,8 @@ pytestmark = pytest.mark.expensive
 AGENT = """
 import sys
 from thunder.cluster.ranks import agent
-sys.executable, agent.SILENCE = sys.argv[1], float(sys.argv[2])
-sys.exit(agent.serve(0, 1))
+sys.executable, agent.SILENCE_TIMEOUT = sys.argv[1], float(sys.argv[2])
+sys.exit(agent.serve_rank(0, 1))
 """
 RANK_STARTS = """
 import json, os, signal, subprocess, sys, time
@@ -60,10 +60,10 @@ class Launcher:
             bufsize=0,
             env=os.environ | {"THUNDER_JOB_ID": self.job},
         )
-        self.reader, self.heard = Reader(MARK), []
+        self.reader, self.heard = MessageReader(MESSAGE_PREFIX), []
 
     def send(self, *raw: bytes, **message) -> None:
-        for data in raw or (line(message),):
+        for data in raw or (encode_message(message),):
             self.process.stdin.write(data)
 
     def request(self, **changed) -> dict:
@@ -90,7 +90,7 @@ class Launcher:
                     return message
             assert select.select([self.process.stdout], [], [], until - time.monotonic())[0], f"no {say}: {self.heard}"
             data = os.read(self.process.stdout.fileno(), 1 << 16)
-            assert data, f"the agent ended without {say}: {self.heard}, {self.reader.noise}"
+            assert data, f"the agent ended without {say}: {self.heard}, {self.reader.last_unmarked_line}"
             self.heard += self.reader.feed(data)
 
     def start(self, **changed) -> dict:
@@ -436,7 +436,7 @@ class Desk:
 def test_ranks_on_two_hosts_from_one_launcher(launcher, tmp_path):
     desk = Desk(launcher, tmp_path, "print(open(folder + '/hostfile.json').read()); tell(rank=os.environ['RANK'])")
     ends = desk.run()
-    assert [end.returncode for end in ends] == [0, 0] and failure(ends) is None
+    assert [end.returncode for end in ends] == [0, 0] and run_error(ends) is None
     assert sorted(event["rank"] for _, event in desk.events) == ["0", "1"]
     assert json.loads(ends[0].tail[0]) == [list(plan.addresses) for plan in desk.plans]
     assert (desk.logs / "Mac1-rank-1.log").read_text() == (desk.logs / "Mac0-rank-0.log").read_text()
@@ -445,27 +445,31 @@ def test_ranks_on_two_hosts_from_one_launcher(launcher, tmp_path):
 def test_an_agent_that_is_killed_is_a_host_that_is_lost(launcher, tmp_path):
     desk = Desk(launcher, tmp_path, "tell(event='up'); time.sleep(60)")
     ends = desk.run(on_event=lambda rank, event: rank and desk.agents[1].process.kill())
-    assert (cause(ends).kind, cause(ends).host) == ("host lost", "Mac1")
+    assert (find_exit_cause(ends).kind, find_exit_cause(ends).host) == ("host lost", "Mac1")
     assert ends[0].told_to_stop and ends[0].lost == ""
 
 
 def test_a_rank_that_fails_there_takes_the_others_with_it(launcher, tmp_path):
     desk = Desk(launcher, tmp_path, "if os.environ['RANK'] == '0':\n time.sleep(60)\nraise KeyError('messages')")
     ends = desk.run()
-    assert "rank 1 on Mac1 ended with exit code 1" in failure(ends).message
-    assert "KeyError: 'messages'" in failure(ends).message
+    assert "rank 1 on Mac1 ended with exit code 1" in run_error(ends).message
+    assert "KeyError: 'messages'" in run_error(ends).message
 
 
 def test_a_rank_that_is_frozen_there_is_named(launcher, tmp_path):
     script = "tell(event='phase', phase='training')\nif os.environ['RANK'] == '1':\n os.kill(os.getpid(), 19)\n"
     script += "while True:\n tell(event='beat', progress=time.time())\n time.sleep(0.2)"
     ends = Desk(launcher, tmp_path, script).run(deadlines=Deadlines.every(2))
-    assert "no sign of life" in ends[1].stalled and cause(ends).kind == "hang" and cause(ends).host == "Mac1"
+    assert (
+        "no sign of life" in ends[1].stalled
+        and find_exit_cause(ends).kind == "hang"
+        and find_exit_cause(ends).host == "Mac1"
+    )
 
 
 def test_stopping_lets_the_ranks_there_save(launcher, tmp_path):
     stop = StopRequest()
     desk = Desk(launcher, tmp_path, ORDERS)
     ends = desk.run(on_event=lambda rank, event: event["event"] == "up" and rank and stop.ask(), stop=stop)
-    assert isinstance(failure(ends), Interrupted)
+    assert isinstance(run_error(ends), Interrupted)
     assert ends[1].returncode == 130 and (1, {"event": "saved"}) in desk.events

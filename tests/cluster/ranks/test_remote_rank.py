@@ -16,11 +16,11 @@ from thunder.cli.console.plan_and_progress import Screen
 from thunder.cluster.inventory.cluster_file import Host
 from thunder.cluster.inventory.rank_plan import RankPlan
 from thunder.cluster.ranks import remote_rank
-from thunder.cluster.ranks.exit_causes import cause, failure
-from thunder.cluster.ranks.protocol import LONGEST, MARK, line
-from thunder.cluster.ranks.remote_rank import FarRank, prepare
+from thunder.cluster.ranks.exit_causes import find_exit_cause, run_error
+from thunder.cluster.ranks.protocol import MAX_MESSAGE_BYTES, MESSAGE_PREFIX, encode_message
+from thunder.cluster.ranks.remote_rank import RemoteRank, prepare_remote_ranks
 from thunder.cluster.ranks.start_ranks import StopRequest, run_ranks
-from thunder.cluster.ranks.supervisor import Progress
+from thunder.cluster.ranks.supervisor import RunProgress
 from thunder.cluster.ranks.watchdog import Deadlines
 from thunder.errors import ClusterError, HangError, Interrupted, RunFailed, UsageError
 
@@ -38,7 +38,7 @@ def plan(rank=0):
 
 
 def said(say, **values):
-    return line({"say": say, **values}, MARK)
+    return encode_message({"say": say, **values}, MESSAGE_PREFIX)
 
 
 READY = said("ready", folder="/far/runs/r", pid=1)
@@ -87,18 +87,18 @@ def log(tmp_path):
 
 def far(log, *pieces, **more):
     stream = Stream(*pieces, **more)
-    return FarRank(plan(), log, {"config.yaml": "ߊ"}, lambda plan: stream), stream
+    return RemoteRank(plan(), log, {"config.yaml": "ߊ"}, lambda plan: stream), stream
 
 
 def follow(tmp_path, after_go, **more):
     """A run whose one rank is on the host of a made-up agent: (ends, events, seconds)."""
     stream, events, begun = Stream(READY, go=after_go, ends=more.pop("ends", False)), [], time.monotonic()
     with Screen(10, tmp_path) as screen:
-        progress = Progress()
+        progress = RunProgress()
 
         def on_event(rank, event):
             events.append(event)
-            progress.note(event)
+            progress.record_event(event)
             screen.on_event(rank, event)
 
         ends = run_ranks(
@@ -112,10 +112,10 @@ def test_the_whole_of_a_rank(tmp_path):
     after = said("alive") + said("event", event={"event": "step", "step": 1}) + said("log", text="ߊ line")
     ends, events, _ = follow(tmp_path, after + said("ended", returncode=3, tail=["x"], left={"a": "b"}))
     (end,) = ends
-    assert (end.returncode, end.tail, end.left, end.folder) == (3, ("x",), {"a": "b"}, "/far/runs/r")
+    assert (end.returncode, end.tail, end.outputs, end.folder) == (3, ("x",), {"a": "b"}, "/far/runs/r")
     assert events == [{"event": "step", "step": 1}] and end.malformed_events == 0
     assert end.log.read_text(encoding="utf-8") == "ߊ line\n" and end.log.name == "Mac0-rank-0.log"
-    assert failure(ends).message.startswith("rank 0 on Mac0 ended with exit code 3")
+    assert run_error(ends).message.startswith("rank 0 on Mac0 ended with exit code 3")
 
 
 def test_what_it_is_asked(log):
@@ -145,21 +145,24 @@ def test_banners_and_pieces_before_it_is_ready(log, size):
         ([b"bash: python3: command not found\n"], "bash: python3: command not found"),
         ([b"ImportError: no thunder"], "it said nothing"),
         ([said("alive"), b"\x1b]0;bad\x07\n"], "bad"),
-        ([MARK + b"[1]\n", MARK + b"{\n", MARK + b"[" * 100_000 + b"\n"], "it said nothing"),
+        (
+            [MESSAGE_PREFIX + b"[1]\n", MESSAGE_PREFIX + b"{\n", MESSAGE_PREFIX + b"[" * 100_000 + b"\n"],
+            "it said nothing",
+        ),
     ],
 )
 def test_a_channel_that_ends_before_it_is_ready(log, pieces, text):
     stream = Stream(*pieces, ends=True)
     with pytest.raises(ClusterError, match="Mac0: the agent ended before it was ready") as caught:
-        FarRank(plan(), log, {}, lambda plan: stream)
+        RemoteRank(plan(), log, {}, lambda plan: stream)
     assert text in caught.value.message and stream.closed and "setup" in caught.value.fix
 
 
 def test_one_that_never_gets_ready_is_given_up(log, monkeypatch):
-    monkeypatch.setattr(remote_rank, "READY", 0.5)
+    monkeypatch.setattr(remote_rank, "READY_TIMEOUT", 0.5)
     stream = Stream(*[said("alive")] * 20, deaf=True)
     with pytest.raises(ClusterError, match="not ready within 0.5 s"):
-        FarRank(plan(), log, {}, lambda plan: stream)
+        RemoteRank(plan(), log, {}, lambda plan: stream)
     assert stream.closed
 
 
@@ -182,12 +185,12 @@ def test_one_that_never_gets_ready_is_given_up(log, monkeypatch):
 def test_a_refusal_of_any_make(tmp_path, values, kind, text, started):
     if started:
         ends, _, _ = follow(tmp_path, said("refused", **values))
-        error = failure(ends)
-        assert cause(ends).summary
+        error = run_error(ends)
+        assert find_exit_cause(ends).summary
     else:
         stream = Stream(said("refused", **values))
         with pytest.raises(kind) as caught:
-            FarRank(plan(), tmp_path / "log", {}, lambda plan: stream)
+            RemoteRank(plan(), tmp_path / "log", {}, lambda plan: stream)
         error = caught.value
         assert stream.closed
     assert type(error) is kind and text in error.message and len(error.message) < 10_000
@@ -223,27 +226,35 @@ def test_events_of_wrong_types_in_every_field(tmp_path, kind):
 @pytest.mark.parametrize("field", ["tail", "left", "malformed_events", "log"])
 def test_last_messages_of_wrong_types(tmp_path, field, bad):
     ends, _, _ = follow(tmp_path, said("ended", **{"returncode": 1, field: bad}))
-    assert failure(ends).exit_code == 1
-    assert all(isinstance(text, str) for text in (*ends[0].tail, *ends[0].left, *ends[0].left.values()))
+    assert run_error(ends).exit_code == 1
+    assert all(isinstance(text, str) for text in (*ends[0].tail, *ends[0].outputs, *ends[0].outputs.values()))
     assert isinstance(ends[0].malformed_events, int)
 
 
 @pytest.mark.parametrize("bad", [*NOT_NUMBERS, "0", 0.0, 1 << 40])
 def test_an_exit_code_that_is_none_is_no_end(tmp_path, bad):
     ends, _, _ = follow(tmp_path, said("ended", returncode=bad), ends=True)
-    assert ends[0].lost == "the connection to it was lost" and cause(ends).kind == "host lost"
+    assert ends[0].lost == "the connection to it was lost" and find_exit_cause(ends).kind == "host lost"
 
 
 def test_nothing_counts_after_the_last_word(tmp_path):
     more = said("event", event={"event": "step", "step": 9}) + said("ended", returncode=1) + said("refused")
     ends, events, _ = follow(tmp_path, WELL + more, deadlines=Deadlines())
-    assert ends[0].returncode == 0 and events == [] and failure(ends) is None
+    assert ends[0].returncode == 0 and events == [] and run_error(ends) is None
 
 
 def test_noise_and_oversized_messages_are_counted_and_dropped(tmp_path):
-    huge = MARK + b'{"say": "log", "text": "' + b"x" * (LONGEST + 200_000) + b'"}\n'
-    bomb = MARK + b'{"say":' * 50_000 + b"\n"
-    after = b"warning: noise\n" + huge + bomb + MARK + b'"a text"\n' + said("log", text="y" * 100_000) + said("what")
+    huge = MESSAGE_PREFIX + b'{"say": "log", "text": "' + b"x" * (MAX_MESSAGE_BYTES + 200_000) + b'"}\n'
+    bomb = MESSAGE_PREFIX + b'{"say":' * 50_000 + b"\n"
+    after = (
+        b"warning: noise\n"
+        + huge
+        + bomb
+        + MESSAGE_PREFIX
+        + b'"a text"\n'
+        + said("log", text="y" * 100_000)
+        + said("what")
+    )
     ends, _, _ = follow(tmp_path, after + said("event", event={"event": "step", "step": 2}) + WELL)
     assert ends[0].returncode == 0 and ends[0].malformed_events == 3
     assert ends[0].log.stat().st_size < 5000, "a line of a log has an end"
@@ -253,7 +264,7 @@ def test_noise_and_oversized_messages_are_counted_and_dropped(tmp_path):
 @given(st.binary(max_size=200), st.integers(1, 50))
 def test_any_bytes_at_all(tmp_path_factory, data, size):
     log = tmp_path_factory.mktemp("any") / "log"
-    words = data + b"\n" + MARK + data + b"\n" + said("ended", returncode=0)
+    words = data + b"\n" + MESSAGE_PREFIX + data + b"\n" + said("ended", returncode=0)
     rank, stream = far(log, READY, *(words[at : at + size] for at in range(0, len(words), size)), ends=True)
     while rank.read_events(lambda rank, event: None):
         rank.poll(lambda rank, event: None)
@@ -261,23 +272,31 @@ def test_any_bytes_at_all(tmp_path_factory, data, size):
     rank.close()
 
 
-@pytest.mark.parametrize("before", [b"", said("event", event={"event": "step", "step": 1}), MARK + b'{"say": "ended'])
+@pytest.mark.parametrize(
+    "before", [b"", said("event", event={"event": "step", "step": 1}), MESSAGE_PREFIX + b'{"say": "ended']
+)
 def test_a_channel_that_ends_while_the_rank_runs(tmp_path, before):
     ends, _, seconds = follow(tmp_path, before, ends=True)
-    assert ends[0].lost == "the connection to it was lost" and cause(ends).kind == "host lost" and seconds < 15
-    assert isinstance(failure(ends), ClusterError)
+    assert (
+        ends[0].lost == "the connection to it was lost" and find_exit_cause(ends).kind == "host lost" and seconds < 15
+    )
+    assert isinstance(run_error(ends), ClusterError)
 
 
 @pytest.mark.expensive
 def test_a_host_that_falls_silent_is_lost(tmp_path, monkeypatch):
     monkeypatch.setattr(remote_rank, "SILENCE", 1.0)
     ends, _, seconds = follow(tmp_path, said("event", event={"event": "step", "step": 1}))
-    assert "nothing was heard from it for 1 s" in ends[0].lost and cause(ends).kind == "host lost" and seconds < 15
+    assert (
+        "nothing was heard from it for 1 s" in ends[0].lost
+        and find_exit_cause(ends).kind == "host lost"
+        and seconds < 15
+    )
 
 
 @pytest.mark.expensive
 def test_a_rank_that_stalls_there_is_told_to_dump_and_killed(tmp_path, monkeypatch):
-    monkeypatch.setattr(remote_rank, "LAST_WORDS", 0.5)
+    monkeypatch.setattr(remote_rank, "EXIT_TIMEOUT", 0.5)
     stream = Stream(READY)
     alive = threading.Event()
 
@@ -298,12 +317,12 @@ def test_a_rank_that_stalls_there_is_told_to_dump_and_killed(tmp_path, monkeypat
         open_stream=lambda plan: stream,
         deadlines=Deadlines.every(1),
     )
-    assert "made no progress" in ends[0].stalled and isinstance(failure(ends), HangError)
+    assert "made no progress" in ends[0].stalled and isinstance(run_error(ends), HangError)
     assert [each["do"] for each in stream.heard[1:] if each["do"] != "ping"][:3] == ["go", "dump", "kill"]
 
 
 def test_one_that_takes_no_orders_is_left_in_time(tmp_path, monkeypatch):
-    monkeypatch.setattr(remote_rank, "LAST_WORDS", 0.3)
+    monkeypatch.setattr(remote_rank, "EXIT_TIMEOUT", 0.3)
     rank, stream = far(tmp_path / "log", READY)
     stream.deaf = True
     begun = time.monotonic()
@@ -323,16 +342,16 @@ def test_signs_of_life_are_sent_while_nothing_happens(log, monkeypatch):
 
 
 def test_one_host_that_cannot_be_prepared_lets_go_of_the_others(tmp_path, monkeypatch):
-    monkeypatch.setattr(remote_rank, "LAST_WORDS", 0.3)
+    monkeypatch.setattr(remote_rank, "EXIT_TIMEOUT", 0.3)
     streams = [Stream(READY), Stream(said("refused", message="full", exit_code=6)), Stream(b"no\n", ends=True)]
     with pytest.raises(ClusterError, match="full"):
-        prepare([plan(rank) for rank in range(3)], tmp_path, {}, lambda plan: streams[plan.rank])
+        prepare_remote_ranks([plan(rank) for rank in range(3)], tmp_path, {}, lambda plan: streams[plan.rank])
     assert all(stream.closed for stream in streams)
     assert {"do": "kill"} in streams[0].heard and {"do": "go"} not in streams[0].heard
 
 
 def test_a_host_that_cannot_be_reached_lets_go_of_the_others(tmp_path, monkeypatch):
-    monkeypatch.setattr(remote_rank, "LAST_WORDS", 0.3)
+    monkeypatch.setattr(remote_rank, "EXIT_TIMEOUT", 0.3)
     stream = Stream(READY)
 
     def opened(plan):
@@ -341,13 +360,13 @@ def test_a_host_that_cannot_be_reached_lets_go_of_the_others(tmp_path, monkeypat
         return stream
 
     with pytest.raises(ClusterError, match="unreachable"):
-        prepare([plan(0), plan(1)], tmp_path, {}, opened)
-    assert stream.closed and prepare([], tmp_path, {}, opened) == []
+        prepare_remote_ranks([plan(0), plan(1)], tmp_path, {}, opened)
+    assert stream.closed and prepare_remote_ranks([], tmp_path, {}, opened) == []
 
 
 def test_a_host_whose_name_is_a_path_has_its_log_in_the_folder(tmp_path):
     there = RankPlan(**{**plan().__dict__, "host": Host(name="../../up", ssh="x", ips=["10.0.0.1"])})
-    (rank,) = prepare([there], tmp_path / "logs", {}, lambda plan: Stream(READY, ends=True))
+    (rank,) = prepare_remote_ranks([there], tmp_path / "logs", {}, lambda plan: Stream(READY, ends=True))
     assert Path(os.path.normpath(rank.log)).parent == tmp_path / "logs"
     rank.close()
 
@@ -387,4 +406,4 @@ def test_interrupted_by_the_user_there(tmp_path):
         open_stream=lambda plan: stream,
         stop=stop,
     )
-    assert isinstance(failure(ends), Interrupted) and failure(ends).message == "at step 3"
+    assert isinstance(run_error(ends), Interrupted) and run_error(ends).message == "at step 3"

@@ -16,10 +16,10 @@ import psutil
 import pytest
 
 from thunder.cluster.inventory import openblas
-from thunder.cluster.inventory.cluster_file import with_local_ranks
+from thunder.cluster.inventory.cluster_file import local_cluster
 from thunder.cluster.inventory.ports import free_ports
 from thunder.cluster.inventory.rank_plan import plan_ranks
-from thunder.cluster.ranks.start_ranks import StopRequest, failure, run_ranks
+from thunder.cluster.ranks.start_ranks import StopRequest, run_error, run_ranks
 from thunder.errors import ClusterError, Interrupted, RunFailed, UsageError
 
 pytestmark = pytest.mark.expensive
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.expensive
 RANK_STARTS = """
 import json, os, signal, subprocess, sys, time
 from thunder.cluster.ranks import orphan_guard
-orphan_guard.watch_environment()
+orphan_guard.watch_launcher()
 rank = int(os.environ["THUNDER_RANK"])
 events = os.fdopen(int(os.environ["THUNDER_EVENTS_FD"]), "w", buffering=1)
 def tell(**event):
@@ -45,14 +45,14 @@ def stop_with(code):
 LAUNCHER = """
 import json, sys
 from pathlib import Path
-from thunder.cluster.ranks.start_ranks import failure, run_ranks
+from thunder.cluster.ranks.start_ranks import run_error, run_ranks
 from thunder.cluster.inventory.rank_plan import RankPlan
 from thunder.cluster.inventory.cluster_file import Host
 plans = [RankPlan(**{**each, "host": Host(**each["host"])}) for each in json.loads(Path(sys.argv[1]).read_text())]
 def show(rank, event):
     print(json.dumps([rank, event]), flush=True)
 ends = run_ranks(plans, log_folder=Path(sys.argv[2]), on_event=show, grace=float(sys.argv[3]))
-error = failure(ends)
+error = run_error(ends)
 print(json.dumps([[end.returncode, end.interrupted] for end in ends]), flush=True)
 sys.exit(error.exit_code if error else 0)
 """
@@ -71,13 +71,13 @@ class Ranks:
         path = self.folder / "rank.py"
         path.write_text(RANK_STARTS + script, encoding="utf-8")
         return plan_ranks(
-            with_local_ranks(ranks),
+            local_cluster(ranks),
             command=(sys.executable, str(path)),
             ports=free_ports(ranks),
             job_id=self.job,
             run_folder=self.folder / "run",
             cores=ranks,
-            openblas=openblas.find(sys.platform.capitalize()),
+            openblas=openblas.find_openblas(sys.platform.capitalize()),
             system=sys.platform.capitalize(),
             user_environ=os.environ,
         )
@@ -158,7 +158,7 @@ def test_all_ranks_end_well(ranks):
     ends = ranks.run("print('hello from', rank); tell(event='step', step=rank)", ranks=3)
     assert codes(ends) == [0, 0, 0]
     assert failure(ends) is None
-    assert not any(end.first or end.told_to_stop or end.interrupted for end in ends)
+    assert not any(end.failed_first or end.told_to_stop or end.interrupted for end in ends)
     assert sorted(ranks.events, key=str) == [(rank, {"event": "step", "step": rank}) for rank in range(3)]
     assert [end.tail for end in ends] == [(f"hello from {rank}",) for rank in range(3)]
     assert (
@@ -185,16 +185,16 @@ def test_a_rank_that_fails_takes_the_others_with_it(ranks):
     started = time.monotonic()
     ends = ranks.run("if rank == 1:\n wait_for_mark(); sys.exit(3)\nstop_with(130); mark(); time.sleep(60)")
     assert codes(ends) == [130, 3]
-    assert [end.first for end in ends] == [False, True]
+    assert [end.failed_first for end in ends] == [False, True]
     assert [end.told_to_stop for end in ends] == [True, False]
     assert time.monotonic() - started < 40
-    error = failure(ends)
+    error = run_error(ends)
     assert type(error) is RunFailed and "rank 1 on local-1 ended with exit code 3" in error.message
 
 
 def test_a_traceback_at_start_is_quoted(ranks):
     ends = ranks.run("import no_such_module", ranks=1)
-    error = failure(ends)
+    error = run_error(ends)
     assert codes(ends) == [1]
     assert "ModuleNotFoundError: No module named 'no_such_module'" in error.message
     assert error.fix == f"read {ranks.logs}/rank-0.log"
@@ -246,7 +246,7 @@ time.sleep(0.5)
 raise KeyError("messages")
 """
     ends = ranks.run(script)
-    assert [end.first for end in ends] == [True, False]
+    assert [end.failed_first for end in ends] == [True, False]
     assert failure(ends).message.startswith("rank 1 on local-1")
     assert "KeyError: 'messages'" in failure(ends).message
 
@@ -326,10 +326,10 @@ def test_requests_at_the_same_moment_are_one():
     stop = StopRequest()
     stop.ask()
     stop.ask()
-    assert stop.times == 1
+    assert stop.count == 1
     time.sleep(0.35)
     stop.ask()
-    assert stop.times == 2
+    assert stop.count == 2
 
 
 def test_it_runs_outside_the_main_thread_too(ranks):
@@ -438,7 +438,7 @@ def test_two_real_ranks_add_up(ranks):
     pytest.importorskip("mlx.core")
     ends = ranks.run(MLX_RANK)
     assert codes(ends) == [0, 0], failure(ends)
-    blas = openblas.find(sys.platform.capitalize()) is not None
+    blas = openblas.find_openblas(sys.platform.capitalize()) is not None
     assert sorted(ranks.events, key=lambda pair: pair[0]) == [
         (rank, {"rank": rank, "size": 2, "total": 3.0, "openblas": blas}) for rank in (0, 1)
     ]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from thunder.cli.launcher import attempts
 from thunder.cluster.inventory.cluster_file import Cluster, Host
 from thunder.cluster.ranks.protocol import PROTOCOL
-from thunder.cluster.ranks.start_request import read
+from thunder.cluster.ranks.start_request import parse_start_request
 from thunder.errors import UsageError
 
 GOOD = {
@@ -35,7 +35,7 @@ def test_what_the_launcher_plans_is_a_request(monkeypatch):
             said = {"protocol": PROTOCOL, "rank": plan.rank, "host": plan.host.name, "folder": plan.run_folder}
             said |= {"argv": list(plan.argv), "env": plan.env, "addresses": list(plan.addresses)}
             files = dict.fromkeys((*attempts.SENT, "hostfile.json"), "")
-            request = read(json.loads(json.dumps(said | {"files": files, "transient": kind == "smoke"})))
+            request = parse_start_request(json.loads(json.dumps(said | {"files": files, "transient": kind == "smoke"})))
             assert request.folder == "runs/r" and request.argv[0] == sys.executable
 
 
@@ -72,9 +72,9 @@ REFUSED = {
 
 @pytest.mark.parametrize("changed, text", REFUSED.values(), ids=REFUSED)
 def test_a_request_that_cannot_be_used_is_refused_by_name(changed, text):
-    assert read(GOOD).rank == 0
+    assert parse_start_request(GOOD).rank == 0
     with pytest.raises(UsageError) as caught:
-        read(GOOD | changed)
+        parse_start_request(GOOD | changed)
     assert text in caught.value.message and len(caught.value.message) < 1000
 
 
@@ -90,7 +90,7 @@ JSON = st.recursive(
 @given(st.dictionaries(st.sampled_from(sorted(GOOD)), JSON, min_size=1, max_size=3))
 def test_whatever_is_sent_is_a_rank_or_a_refusal(changed):
     try:
-        request = read(GOOD | changed)
+        request = parse_start_request(GOOD | changed)
     except UsageError:
         return
     assert request.argv[1:5] == ["-P", "-m", "thunder", "rank"] and request.argv[5] == request.folder

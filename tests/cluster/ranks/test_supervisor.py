@@ -11,9 +11,9 @@ import pytest
 
 from thunder.cluster.inventory.cluster_file import Host
 from thunder.cluster.ranks import supervisor
-from thunder.cluster.ranks.exit_causes import Cause, RankEnd
-from thunder.cluster.ranks.oom_fallbacks import rungs
-from thunder.cluster.ranks.supervisor import Supervisor, decide
+from thunder.cluster.ranks.exit_causes import ExitCause, RankEnd
+from thunder.cluster.ranks.oom_fallbacks import fallback_sequence
+from thunder.cluster.ranks.supervisor import Supervisor, decide_restart
 from thunder.errors import ArtifactError, ClusterError, HangError, Interrupted, ResourceError, RunFailed
 
 HOSTS = [Host(name=name, ssh=name.lower(), ips=[f"10.0.0.{number}"]) for number, name in enumerate(("Mac4", "Mac5"))]
@@ -56,7 +56,7 @@ def lost(rank):
     ],
 )
 def test_what_is_decided(kind, rung, left, action, error):
-    decision = decide(Cause(kind, 0, "Mac4", RunFailed("the words", "the fix")), rung, 3, left)
+    decision = decide_restart(ExitCause(kind, 0, "Mac4", RunFailed("the words", "the fix")), rung, 3, left)
     assert decision.action == action
     assert decision.error is None if error is None else type(decision.error) is error
     assert decision.error is None or "the words" in decision.error.message
@@ -71,10 +71,10 @@ class Script:
         self.supervisor = Supervisor(
             start=self.start,
             folder=folder,
-            ladder=rungs(4),
+            fallbacks=fallback_sequence(4),
             hosts=HOSTS,
-            missing=lambda: self.away(),
-            say=self.said.append,
+            find_missing=lambda: self.away(),
+            print_line=self.said.append,
             **more,
         )
 
@@ -106,15 +106,15 @@ class Script:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    monkeypatch.setattr(supervisor, "LOOK_AGAIN", 0.05)
+    monkeypatch.setattr(supervisor, "HOST_POLL_INTERVAL", 0.05)
 
 
 def saves(step, ends):
     """An attempt in which a checkpoint is made, and one more step."""
 
     def now(supervisor):
-        supervisor.progress.note({"event": "checkpoint", "step": step})
-        supervisor.progress.note({"event": "step", "step": step + 1})
+        supervisor.progress.record_event({"event": "checkpoint", "step": step})
+        supervisor.progress.record_event({"event": "step", "step": step + 1})
         return ends
 
     return now
@@ -173,14 +173,14 @@ def test_a_cluster_that_cannot_be_started_is_tried_again(tmp_path, text):
 def test_down_the_ladder_and_nothing_is_taken_from_the_budget(tmp_path):
     learned = []
     faults = [GPU, KILLED, GPU, KILLED, KILLED, WELL]
-    script = Script(tmp_path, *faults, on_step_down=lambda found, rung: learned.append((found.kind, rung))).run()
-    assert [each.rung for each in script.attempts] == [0, 1, 1, 2, 2, 2]
+    script = Script(tmp_path, *faults, on_fallback=lambda found, rung: learned.append((found.kind, rung))).run()
+    assert [each.fallback for each in script.attempts] == [0, 1, 1, 2, 2, 2]
     assert learned == [("gpu timeout", 1), ("gpu timeout", 2)]
     assert script.said[0] == "gpu timeout on Mac4: going on with micro-batch 2, the same global batch"
 
 
 def test_at_the_foot_of_the_ladder(tmp_path):
-    script = Script(tmp_path, GPU, rung=len(rungs(4)) - 1)
+    script = Script(tmp_path, GPU, rung=len(fallback_sequence(4)) - 1)
     error = script.fails(ResourceError)
     assert error.exit_code == 8 and "no smaller shape" in error.message
 
@@ -193,21 +193,21 @@ def test_it_waits_for_a_host_and_says_so_once(tmp_path):
 
 
 def test_a_host_that_stays_away_ends_the_run(tmp_path):
-    script = Script(tmp_path, lost(1), away=lambda: {"Mac5": "no answer"}, wait=0.3)
+    script = Script(tmp_path, lost(1), away=lambda: {"Mac5": "no answer"}, max_wait=0.3)
     error = script.fails(ClusterError)
     assert "Mac5: no answer" in error.message and "resume" in error.fix
 
 
 def test_nobody_goes_on_alone_where_all_are_gone(tmp_path):
     gone = {"Mac4": "off", "Mac5": "off"}
-    Script(tmp_path, lost(1), away=lambda: gone, wait=0.3, solo_after=0.0).fails(ClusterError)
+    Script(tmp_path, lost(1), away=lambda: gone, max_wait=0.3, solo_after=0.0).fails(ClusterError)
 
 
 def until_asked(supervisor):
     """Solo: makes a checkpoint and trains on until it is asked to stop."""
-    supervisor.progress.note({"event": "checkpoint", "step": supervisor.progress.checkpoint + 5})
+    supervisor.progress.record_event({"event": "checkpoint", "step": supervisor.progress.checkpoint + 5})
     until = time.monotonic() + 60
-    while not supervisor.stop.times:
+    while not supervisor.stop.count:
         assert time.monotonic() < until, "it was never asked to regroup"
         time.sleep(0.01)
     return STOPPED[:1]
@@ -236,7 +236,7 @@ def test_it_joins_only_after_a_checkpoint(tmp_path):
     def solo(supervisor):
         back.set()
         time.sleep(0.4)
-        assert supervisor.stop.times == 0, "there is nothing new to join with"
+        assert supervisor.stop.count == 0, "there is nothing new to join with"
         return WELL[:1]
 
     Script(tmp_path, lost(1), solo, away=lambda: {} if back.is_set() else {"Mac5": "off"}, solo_after=0.0).run()
@@ -251,7 +251,7 @@ def test_a_fault_that_is_quicker_than_the_regrouping_leaves_no_request_behind(tm
         return (end(-9),)
 
     def together(supervisor):
-        assert supervisor.stop.times == 0, "it would be stopped as soon as it started"
+        assert supervisor.stop.count == 0, "it would be stopped as soon as it started"
         return WELL
 
     away = lambda: {} if back.is_set() else {"Mac5": "off"}  # noqa: E731
@@ -295,6 +295,6 @@ def test_ctrl_c_while_it_waits_for_a_host(tmp_path):
     "event", [{}, {"step": "x"}, {"event": "checkpoint", "step": 1.5}, {"event": ["step"], "step": 3}, {"step": None}]
 )
 def test_events_that_say_nothing_of_progress(event):
-    progress = supervisor.Progress()
-    progress.note(event)
+    progress = supervisor.RunProgress()
+    progress.record_event(event)
     assert (progress.step, progress.checkpoint) == (0, -1)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from thunder.cluster.ranks.watchdog import ABSENT, Deadlines, Watch
+from thunder.cluster.ranks.watchdog import MAX_POLL_GAP, Deadlines, Watchdog
 
 
 def beat(progress, **more):
@@ -22,10 +22,10 @@ class Clock:
     """Ranks that beat every second; `run` looks every second as the launcher does."""
 
     def __init__(self, ranks=1, deadlines=None):
-        self.now, self.watch, self.beating = 1000.0, Watch(range(ranks), 1000.0, deadlines), set(range(ranks))
+        self.now, self.watch, self.beating = 1000.0, Watchdog(range(ranks), 1000.0, deadlines), set(range(ranks))
 
     def say(self, event, rank=0):
-        self.watch.note(rank, event, self.now)
+        self.watch.record_event(rank, event, self.now)
 
     def run(self, seconds):
         """(seconds until a rank was overdue, the stall), or None."""
@@ -66,7 +66,7 @@ def test_ten_median_steps_or_the_least(median, limit):
             clock.say(beat("still"))
             assert clock.watch.overdue(clock.now) is None
         clock.say(STEP)
-    assert clock.watch.limit(0) == limit
+    assert clock.watch.time_limit(0) == limit
     clock.say(beat("still"))
     assert clock.run(2000)[0] == pytest.approx(limit, abs=1)
 
@@ -77,7 +77,7 @@ def test_one_step_of_an_hour_does_not_move_the_median():
     for seconds in [1, 1, 1, 3600, 1, 1, 1]:
         clock.now += seconds
         clock.say(STEP)
-    assert clock.watch.limit(0) == 30
+    assert clock.watch.time_limit(0) == 30
 
 
 def test_a_phase_between_two_steps_is_no_step():
@@ -92,7 +92,7 @@ def test_a_phase_between_two_steps_is_no_step():
     clock.say(STEP)
     clock.now += 2
     clock.say(STEP)
-    assert clock.watch.limit(0) == 30, "two steps of 2 s"
+    assert clock.watch.time_limit(0) == 30, "two steps of 2 s"
 
 
 def test_a_phase_that_is_long_by_the_steps_may_take_ten_of_them():
@@ -102,7 +102,7 @@ def test_a_phase_that_is_long_by_the_steps_may_take_ten_of_them():
         clock.say(STEP)
         clock.now += 50
     clock.say(phase("validating"))
-    assert clock.watch.limit(0) == 500
+    assert clock.watch.time_limit(0) == 500
 
 
 def test_beats_that_count_are_progress_and_beats_that_stand_still_are_not():
@@ -155,7 +155,7 @@ def test_a_rank_that_has_said_nothing_yet_is_given_its_start():
     assert clock.run(500)[0] == 121
 
 
-@pytest.mark.parametrize("absent", [ABSENT + 1, 40, 100_000])
+@pytest.mark.parametrize("absent", [MAX_POLL_GAP + 1, 40, 100_000])
 def test_a_caller_that_was_away_starts_to_watch_anew(absent):
     clock = Clock(ranks=2)
     for rank in range(2):
@@ -168,7 +168,7 @@ def test_a_caller_that_was_away_starts_to_watch_anew(absent):
     assert clock.watch.overdue(clock.now) is None
     clock.say(STEP)
     clock.say(STEP, 1)
-    assert clock.watch.limit(0) == 30, "the time away is no step"
+    assert clock.watch.time_limit(0) == 30, "the time away is no step"
     clock.say(beat("still"))
     clock.beating = {0}
     assert clock.run(100)[1].rank == 1
@@ -176,12 +176,12 @@ def test_a_caller_that_was_away_starts_to_watch_anew(absent):
 
 def test_a_rank_that_has_ended_is_not_watched_nor_heard():
     clock = Clock(ranks=2)
-    clock.watch.ended(0)
-    clock.watch.ended(0)
+    clock.watch.mark_ended(0)
+    clock.watch.mark_ended(0)
     clock.say(STEP, 0)
     clock.beating = set()
     assert clock.run(500)[1].rank == 1
-    clock.watch.ended(1)
+    clock.watch.mark_ended(1)
     assert clock.run(2000) is None
 
 

@@ -80,26 +80,26 @@ def server(tmp_path):
 
 def refused(name, home, **more):
     with pytest.raises(client.SshError) as caught:
-        client.connect(name, home, **more)
+        client.connect_ssh(name, home, **more)
     assert isinstance(caught.value, ClusterError) and caught.value.exit_code == 6
     return caught.value
 
 
 def test_a_command_its_input_and_how_it_ended(server):
-    with client.connect("mac9", server["home"]) as connection:
+    with client.connect_ssh("mac9", server["home"]) as connection:
         done = connection.run(["sh", "-c", "cat; echo bad >&2; exit 3"], Seconds(10), stdin="given")
-    assert done == client.Completed(3, "given", "bad\n")
+    assert done == client.CommandResult(3, "given", "bad\n")
 
 
 def test_words_arrive_as_they_are(server, tmp_path):
-    with client.connect("mac9", server["home"]) as connection:
+    with client.connect_ssh("mac9", server["home"]) as connection:
         done = connection.run(["printf", "%s\\0", *HOSTILE], Seconds(10))
     assert done.stdout.split("\0")[:-1] == HOSTILE
     assert shlex.split(shlex.join(HOSTILE)) == HOSTILE
 
 
 def test_a_command_that_does_not_end_is_given_up(server):
-    with client.connect("mac9", server["home"]) as connection:
+    with client.connect_ssh("mac9", server["home"]) as connection:
         begun = time.monotonic()
         with pytest.raises(client.SshError, match="no answer within 0.3 s"):
             connection.run(["sleep", "8"], Seconds(0.3))
@@ -108,8 +108,8 @@ def test_a_command_that_does_not_end_is_given_up(server):
 
 
 def test_a_flood_is_cut(server, monkeypatch):
-    monkeypatch.setattr(client, "LIMIT", 1000)
-    with client.connect("mac9", server["home"]) as connection:
+    monkeypatch.setattr(client, "MAX_OUTPUT_BYTES", 1000)
+    with client.connect_ssh("mac9", server["home"]) as connection:
         done = connection.run(["sh", "-c", "head -c 3000000 /dev/zero | tr '\\0' x"], Seconds(20))
     assert done.stdout == "x" * 1000
 
@@ -119,7 +119,7 @@ def test_an_unknown_key_is_refused_and_not_added(server):
     known.write_text("")
     error = refused("mac9", server["home"])
     assert error.kind == "unknown key"
-    assert client.fingerprint(server["key"]) in error.message
+    assert client.key_fingerprint(server["key"]) in error.message
     assert error.fix.startswith(f"ssh-keyscan -p {server['port']} 127.0.0.1 >> {known}")
     assert known.read_text() == ""
 
@@ -139,7 +139,7 @@ def test_a_key_alias_counts_alone(server):
     assert refused("mac9", server["home"]).kind == "unknown key"
     known = server["folder"] / "known_hosts"
     known.write_text(known.read_text().replace("127.0.0.1", "desk"))
-    client.connect("mac9", server["home"]).close()
+    client.connect_ssh("mac9", server["home"]).close()
 
 
 def test_our_key_is_refused(server):
@@ -175,12 +175,12 @@ def test_where_a_name_leads(tmp_path):
         "Host Mac4\n HostName 10.1.1.4\n Port 2222\n User me\n IdentityFile ~/.ssh/own\n"
         " UserKnownHostsFile ~/.ssh/theirs\n ProxyJump door\n"
     )
-    target = client.resolve("Mac4", tmp_path)
+    target = client.resolve_ssh_target("Mac4", tmp_path)
     assert (target.address, target.port, target.user, target.jump) == ("10.1.1.4", 2222, "me", "door")
     assert target.known_hosts == (tmp_path / ".ssh" / "theirs",)
     assert target.known_as == "[10.1.1.4]:2222"
-    assert client.resolve("you@Mac4", tmp_path).user == "you"
-    plain = client.resolve("mac5.local", tmp_path)
+    assert client.resolve_ssh_target("you@Mac4", tmp_path).user == "you"
+    plain = client.resolve_ssh_target("mac5.local", tmp_path)
     assert (plain.address, plain.port, plain.known_as) == ("mac5.local", 22, "mac5.local")
     assert plain.known_hosts[0] == tmp_path / ".ssh" / "known_hosts"
 
@@ -193,8 +193,8 @@ def test_a_config_that_would_be_misread(tmp_path, line):
 
 
 def test_this_machine_needs_no_ssh():
-    here = client.ThisMachine()
-    assert here.run(["cat"], Seconds(5), stdin="x") == client.Completed(0, "x", "")
+    here = client.LocalConnection()
+    assert here.run(["cat"], Seconds(5), stdin="x") == client.CommandResult(0, "x", "")
     assert here.run(["/no/such/program"], Seconds(5)).returncode == 127
     with pytest.raises(client.SshError, match="no answer within"):
         here.run(["sleep", "5"], Seconds(0.2))

@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from thunder.cluster.ssh import remote_digests
-from thunder.cluster.ssh.client import ThisMachine
+from thunder.cluster.ssh.client import LocalConnection
 from thunder.errors import ClusterError
 
 
@@ -27,7 +27,7 @@ def expected(folder):
 
 def test_each_file_and_none_that_is_not_there(folder):
     names = [*expected(folder), "missing", "inner"]
-    assert remote_digests.of_files(ThisMachine(), str(folder), names) == expected(folder)
+    assert remote_digests.remote_file_digests(LocalConnection(), str(folder), names) == expected(folder)
 
 
 @pytest.mark.skipif(not shutil.which("shasum"), reason="no shasum (perl) here")
@@ -39,9 +39,9 @@ def test_a_machine_without_sha256sum(folder, tmp_path, monkeypatch):
             (tools / name).symlink_to(shutil.which(name))
     monkeypatch.setenv("PATH", str(tools))
     assert shutil.which("sha256sum") is None
-    assert remote_digests.of_files(ThisMachine(), str(folder), expected(folder)) == expected(folder)
+    assert remote_digests.remote_file_digests(LocalConnection(), str(folder), expected(folder)) == expected(folder)
 
 
 def test_no_such_folder(tmp_path):
     with pytest.raises(ClusterError, match="nowhere"):
-        remote_digests.of_files(ThisMachine(), str(tmp_path / "nowhere"), ["x"])
+        remote_digests.remote_file_digests(LocalConnection(), str(tmp_path / "nowhere"), ["x"])

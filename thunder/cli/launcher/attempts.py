@@ -20,10 +20,10 @@ from thunder.cluster.inventory import openblas, ports, rank_plan
 from thunder.cluster.inventory.cluster_file import Cluster, Host
 from thunder.cluster.inventory.rank_plan import RankPlan
 from thunder.cluster.ranks import oom_fallbacks, start_ranks
-from thunder.cluster.ranks.collect import collect
-from thunder.cluster.ranks.exit_causes import Cause, RankEnd
+from thunder.cluster.ranks.collect import collect_outputs
+from thunder.cluster.ranks.exit_causes import ExitCause, RankEnd
 from thunder.cluster.ranks.start_ranks import StopRequest
-from thunder.cluster.ranks.supervisor import Attempt, Progress, Supervisor
+from thunder.cluster.ranks.supervisor import Attempt, RunProgress, Supervisor
 from thunder.cluster.ranks.watchdog import Deadlines
 from thunder.errors import HangError, ResourceError, ThunderError
 from thunder.runs.records import environment, incident, registry, run_record
@@ -45,7 +45,7 @@ def rank_plans(
         job_id=job_id,
         run_folder=folder,
         cores=environment.cores(),
-        openblas=openblas.find(platform.system()),
+        openblas=openblas.find_openblas(platform.system()),
         system=platform.system(),
         user_environ=os.environ,
     )
@@ -59,28 +59,30 @@ class Attempts:
     cluster: Cluster
     folder: Path
     screen: Screen
-    shape: oom_fallbacks.Shape | None
-    progress: Progress = field(default_factory=Progress)
+    shape: oom_fallbacks.WorkloadShape | None
+    progress: RunProgress = field(default_factory=RunProgress)
 
     def run(self) -> None:
         """To the job's end; raises what it failed with, after a bundle was made where it hung or found no shape."""
         settings: LoopSettings = self.job.settings
-        self.rungs = oom_fallbacks.rungs(settings.batch_size, settings.grad_checkpoint, settings.may_recompute)
-        first, taught_by = oom_fallbacks.remembered(state_folder(), self.shape) if self.shape else (0, "")
-        first = min(first, len(self.rungs) - 1)
+        self.fallbacks = oom_fallbacks.fallback_sequence(
+            settings.batch_size, settings.grad_checkpoint, settings.may_recompute
+        )
+        first, taught_by = oom_fallbacks.remembered_fallback(state_folder(), self.shape) if self.shape else (0, "")
+        first = min(first, len(self.fallbacks) - 1)
         if first:
-            self.screen.say(f"starting with {self.rungs[first]}: more was too much for this chip in {taught_by}")
+            self.screen.say(f"starting with {self.fallbacks[first]}: more was too much for this chip in {taught_by}")
         supervisor = Supervisor(
             start=self.start,
             folder=self.folder,
-            ladder=self.rungs,
+            fallbacks=self.fallbacks,
             hosts=self.cluster.hosts,
-            missing=self.missing,
-            say=self.screen.say,
+            find_missing=self.missing,
+            print_line=self.screen.say,
             solo_after=None if settings.allow_solo is None else Seconds(settings.allow_solo),
-            wait=Seconds(settings.wait_for_hosts),
-            rung=first,
-            on_step_down=self.remember,
+            max_wait=Seconds(settings.wait_for_hosts),
+            fallback=first,
+            on_fallback=self.remember,
             progress=self.progress,
         )
         try:
@@ -102,7 +104,7 @@ class Attempts:
         cluster = without(self.cluster, attempt.absent)
         drawn = draw_ports(cluster)
         plans = rank_plans(self.job.kind, cluster, self.folder, secrets.token_hex(3), drawn, self.arguments(attempt))
-        plans = tuple(_with_env(each, self.rungs[attempt.rung].env) for each in plans)
+        plans = tuple(_with_env(each, self.fallbacks[attempt.fallback].env) for each in plans)
 
         def on_event(rank: int, event: dict[str, Any]) -> None:
             self.progress.note(event)
@@ -122,35 +124,35 @@ class Attempts:
     def arguments(self, attempt: Attempt) -> tuple[str, ...]:
         """What a rank is told beside its folder: circumstances, none of which changes what is computed."""
         forced = ("--force",) if self.job.settings.force else ()
-        return ("--planned-ranks", str(len(self.cluster.hosts)), *self.rungs[attempt.rung].arguments, *forced)
+        return ("--planned-ranks", str(len(self.cluster.hosts)), *self.fallbacks[attempt.fallback].arguments, *forced)
 
     def missing(self) -> dict[str, str]:
         """See supervise.Missing; a job on this machine alone misses nobody."""
         if all(host.is_this_machine for host in self.cluster.hosts):
             return {}
-        found = preflight.findings(self.cluster, probe.read_all(self.cluster, (), RESTART_LOOK))
+        found = preflight.cluster_findings(self.cluster, probe.probe_hosts(self.cluster, (), RESTART_LOOK))
         return absent_by(self.cluster.hosts, found, self.job.settings.skip_link_check)
 
-    def remember(self, cause: Cause, rung: int) -> None:
+    def remember(self, cause: ExitCause, rung: int) -> None:
         """So that the next run on this chip starts where this one could go on."""
         if self.shape:
             incident_said = {"run": self.folder.name, "kind": cause.kind, "text": cause.error.message[:500]}
             try:
-                oom_fallbacks.remember(state_folder(), self.shape, rung, **incident_said)
+                oom_fallbacks.record_incident(state_folder(), self.shape, rung, **incident_said)
             except OSError as error:
                 self.screen.say(f"the next run will not know of this: {error.filename}: {error.strerror}")
 
     def _collect(self, hosts: Sequence[Host], ends: Sequence[RankEnd]) -> None:
         for host, end in zip(hosts, ends, strict=True):
-            if end.left and not host.is_this_machine:
-                collect(end, host, self.folder)
+            if end.outputs and not host.is_this_machine:
+                collect_outputs(end, host, self.folder)
 
 
 def draw_ports(cluster: Cluster) -> list[int]:
     """A port for each rank: free, where the rank is on this machine; an agent looks at its own before it is ready."""
     here = sum(host.is_this_machine for host in cluster.hosts)
     near = ports.free_ports(here) if here else []
-    far = iter(ports.some_ports(len(cluster.hosts) - here, exclude=near))
+    far = iter(ports.random_ports(len(cluster.hosts) - here, exclude=near))
     return [near.pop() if host.is_this_machine else next(far) for host in cluster.hosts]
 
 

@@ -50,6 +50,6 @@ def choose_place(settings: LoopSettings) -> Place:
                 f"--ranks {settings.ranks} runs on this machine, --cluster {settings.cluster} names the hosts",
                 fix="give one of them",
             )
-        return Place(cluster_file.with_local_ranks(settings.ranks), f"--ranks {settings.ranks}")
-    choice = cluster_file.choose(settings.cluster, os.environ, Path.home())
+        return Place(cluster_file.local_cluster(settings.ranks), f"--ranks {settings.ranks}")
+    choice = cluster_file.choose_cluster(settings.cluster, os.environ, Path.home())
     return Place(choice.cluster, choice.reason)

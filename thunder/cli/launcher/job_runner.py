@@ -52,7 +52,7 @@ def describe(job: Job, place: Place, plans: tuple[RankPlan, ...], folder: Path) 
         "environment": list(
             rank_plan.environment_notes(
                 system=platform.system(),
-                openblas=openblas.find(platform.system()),
+                openblas=openblas.find_openblas(platform.system()),
                 cores=environment.cores(),
                 ranks=place.ranks,
                 user_environ=os.environ,
@@ -122,14 +122,14 @@ def run(job: Job, place: Place, *, dry_run: bool, as_json: bool) -> int:
     return 0
 
 
-def gpu_shape(job: Job) -> oom_fallbacks.Shape | None:
+def gpu_shape(job: Job) -> oom_fallbacks.WorkloadShape | None:
     """What an incident of the GPU is remembered by; None where the job has no base model to speak of."""
     model = job.facts.get("model")
     if not model:
         return None
     settings = job.settings
-    return oom_fallbacks.Shape(
-        chips=oom_fallbacks.chips_of(job.facts.get("chips") or [environment.chip()]),
+    return oom_fallbacks.WorkloadShape(
+        chips=oom_fallbacks.distinct_chips(job.facts.get("chips") or [environment.chip()]),
         model=str(model.get("sha256")),
         batch_size=settings.batch_size,
         num_layers=int(settings.resolved().get("num_layers", 0)),

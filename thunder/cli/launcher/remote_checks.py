@@ -14,7 +14,7 @@ from thunder.cli.console.plan_and_progress import talk
 from thunder.cli.launcher import attempts
 from thunder.cli.launcher.job import Place
 from thunder.cluster.health import job_survey
-from thunder.cluster.health.finding import Finding, is_link
+from thunder.cluster.health.finding import Finding, is_link_finding
 from thunder.cluster.inventory.cluster_file import Cluster
 from thunder.cluster.ranks import start_ranks
 from thunder.errors import ClusterError, HangError, UsageError, combined_error
@@ -32,7 +32,7 @@ def surveyed(kind: str, settings: LoopSettings, place: Place) -> dict[str, Any]:
     """
     talk.print(f"asking {', '.join(host.name for host in place.cluster.hosts)} ...", markup=False)
     request = {"job": kind, "settings": settings.resolved(), "ranks": place.ranks}
-    found, surveys, _ = job_survey.before_a_run(place.cluster, request)
+    found, surveys, _ = job_survey.check_before_run(place.cluster, request)
     skipped = refuse_failures(found, settings.skip_link_check)
     for finding in found:
         if finding.state == "warning":
@@ -48,13 +48,17 @@ def refuse_failures(found: Sequence[Finding], skip_links: bool) -> list[str]:
     Raises ClusterError, or UsageError where only the job is at fault, that lists every other failure with its fix.
     """
     bad = [each for each in found if each.state == "failure"]
-    skipped = [each for each in bad if skip_links and is_link(each)]
+    skipped = [each for each in bad if skip_links and is_link_finding(each)]
     fatal = [each for each in bad if each not in skipped]
     if fatal:
         ours = all(each.check in OF_THE_JOB for each in fatal)
         fixes = [f"\n    to fix: {each.fix}" if each.fix else "" for each in fatal]
         lines = [f"{each.check} {each.where}: {each.found}{fix}" for each, fix in zip(fatal, fixes, strict=True)]
-        hint = "--skip-link-check starts all the same" if any(map(is_link, fatal)) else "thunder_status shows all of it"
+        hint = (
+            "--skip-link-check starts all the same"
+            if any(map(is_link_finding, fatal))
+            else "thunder_status shows all of it"
+        )
         raise combined_error(UsageError if ours else ClusterError, "the run cannot be started:", lines, fix=hint)
     return [f"{each.check} {each.where}: {each.found}" for each in skipped]
 
@@ -66,7 +70,7 @@ def smoke(cluster: Cluster, deadline: Seconds) -> dict[str, Any]:
     """
     told: dict[str, Any] = {}
     stop = start_ranks.StopRequest()
-    late = [threading.Timer(after, stop.ask) for after in (deadline, deadline + 2 * start_ranks.ONE_REQUEST)]
+    late = [threading.Timer(after, stop.ask) for after in (deadline, deadline + 2 * start_ranks.REQUEST_DEBOUNCE)]
 
     def on_event(rank: int, event: dict[str, Any]) -> None:
         if event.get("event") == "smoke" and rank == 0:
@@ -82,11 +86,11 @@ def smoke(cluster: Cluster, deadline: Seconds) -> dict[str, Any]:
         ends = start_ranks.run_ranks(plans, log_folder=run / "logs", on_event=on_event, stop=stop)
         for timer in late:
             timer.cancel()
-    if stop.times and not told:
+    if stop.count and not told:
         raise HangError(
             f"no sum within {deadline:.0f} s", fix="thunder_status again; on a busy machine it takes longer"
         )
-    error = start_ranks.failure(ends)
+    error = start_ranks.run_error(ends)
     if error is not None and not told:
         raise error
     return told

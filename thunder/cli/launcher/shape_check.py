@@ -68,7 +68,7 @@ def past(chip: str, model: str) -> list[Incident]:
     """What this chip could not do with a model, as the ladder of shapes remembers it."""
     return [
         Incident(run, each.batch_size, each.num_layers, each.max_seq_length, each.grad_checkpoint)
-        for run, each in oom_fallbacks.incidents(state_folder(), chip, model)
+        for run, each in oom_fallbacks.chip_incidents(state_folder(), chip, model)
     ]
 
 
@@ -91,7 +91,9 @@ def of_job(job: Job, place: Place) -> dict[str, Any]:
         for each in found
     ]
     machine, worst = max(told, key=lambda each: (shape_safety.ORDER.index(each[1].verdict), each[1].buffer_seconds))
-    remembered = (exact := job_runner.gpu_shape(job)) is not None and oom_fallbacks.remembered(state_folder(), exact)[0]
+    remembered = (exact := job_runner.gpu_shape(job)) is not None and oom_fallbacks.remembered_fallback(
+        state_folder(), exact
+    )[0]
     if machine.name == machine.chip.name and machine.chip.has_watchdog and not (settings.unsafe_shape or remembered):
         refuse_unsafe(shape, worst, machine.name)
     return asdict(worst) | {"chip": machine.chip.name, "figures": machine.chip.source}

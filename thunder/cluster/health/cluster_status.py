@@ -8,48 +8,56 @@ from dataclasses import asdict
 from typing import Any
 
 from thunder.cluster.health import links, preflight, probe
-from thunder.cluster.health.host_report import Reading
+from thunder.cluster.health.host_report import HostReport
 from thunder.cluster.inventory.cluster_file import Cluster
-from thunder.cluster.inventory.ports import some_ports
+from thunder.cluster.inventory.ports import random_ports
 from thunder.units import Seconds, format_bytes
 
-PORTS = 3  # drawn at random: one of them may be in use by chance, all of them hardly
+PORT_COUNT = 3  # drawn at random: one of them may be in use by chance, all of them hardly
 
 
-def check(cluster: Cluster, deadline: Seconds = probe.ALL, connect: probe.Connect = probe.connect) -> dict[str, Any]:
+def check_cluster(
+    cluster: Cluster, deadline: Seconds = probe.PROBE_TIMEOUT, connect: probe.ConnectHost = probe.connect_host
+) -> dict[str, Any]:
     """Ask all hosts and judge; ends soon after the deadline whatever is broken."""
     begun = time.monotonic()
-    readings = probe.read_all(cluster, some_ports(PORTS), deadline, connect)
-    return report(cluster, readings, time.monotonic() - begun)
+    readings = probe.probe_hosts(cluster, random_ports(PORT_COUNT), deadline, connect)
+    return status_report(cluster, readings, time.monotonic() - begun)
 
 
-def report(cluster: Cluster, readings: Sequence[Reading], seconds: float) -> dict[str, Any]:
+def status_report(cluster: Cluster, readings: Sequence[HostReport], seconds: float) -> dict[str, Any]:
     """What is known, ready for JSON. Pure."""
-    found = preflight.findings(cluster, readings)
+    found = preflight.cluster_findings(cluster, readings)
     bad = {each.where for each in found if each.state == "failure"}
     return {
         "cluster": cluster.name,
         "healthy": not bad,
         "seconds": round(seconds, 2),
         "hosts": [
-            {"name": host.name, "ssh": host.ssh, "ips": host.ips, "healthy": host.name not in bad, **_said(reading)}
+            {
+                "name": host.name,
+                "ssh": host.ssh,
+                "ips": host.ips,
+                "healthy": host.name not in bad,
+                **_host_values(reading),
+            }
             for host, reading in zip(cluster.hosts, readings, strict=True)
         ],
-        "links": [each for reading in readings for each in _links(reading, bad)],
+        "links": [each for reading in readings for each in _link_values(reading, bad)],
         "findings": [asdict(each) for each in found],
     }
 
 
-def _said(reading: Reading) -> dict[str, Any]:
+def _host_values(reading: HostReport) -> dict[str, Any]:
     """What a host answered, but for its links."""
     values = asdict(reading)
     values["ports"] = values["ports"] and {str(port): fault for port, fault in values["ports"].items()}
     return {key: values[key] for key in values if key not in ("host", "links", "unanswered")}
 
 
-def _links(reading: Reading, bad: set[str]) -> Iterator[dict[str, Any]]:
+def _link_values(reading: HostReport, bad: set[str]) -> Iterator[dict[str, Any]]:
     for link in reading.links:
-        holder = links.own_interface(reading, link)
+        holder = links.local_interface(reading, link)
         mtu = next((each.mtu for each in reading.interfaces or [] if each.name == holder), None)
         yield {
             "from": reading.host,
@@ -66,7 +74,7 @@ def _links(reading: Reading, bad: set[str]) -> Iterator[dict[str, Any]]:
         }
 
 
-def picture(said: dict[str, Any]) -> list[str]:
+def draw_cluster(said: dict[str, Any]) -> list[str]:
     """Hosts in a row, the cables between neighbours (X: not well, ?: not known), and what each direction says."""
     broken = {frozenset((each["from"], each["to"])) for each in said["links"] if not each["healthy"]}
     unheard = {each["name"] for each in said["hosts"] if each["reach"]}

@@ -9,7 +9,7 @@ from typing import Literal
 
 from thunder.cluster.inventory.cluster_file import Host
 
-State = Literal["ok", "warning", "failure"]
+FindingState = Literal["ok", "warning", "failure"]
 LINK_CHECKS = frozenset({"link", "cable", "route", "throughput", "local network"})
 
 
@@ -18,28 +18,28 @@ class Finding:
     """What one check found. where: a host, or 'Mac4 -> Mac5'. fix: a command that can be copied."""
 
     check: str
-    state: State
+    state: FindingState
     where: str
     found: str
     fix: str = ""
 
 
-def is_link(finding: Finding) -> bool:
+def is_link_finding(finding: Finding) -> bool:
     """Whether a finding is about the way between two hosts, and not about what a rank needs on its own."""
     return finding.check in LINK_CHECKS
 
 
 def failures_first(found: Iterable[Finding]) -> list[Finding]:
     """Failures, warnings, the rest; each in its own order."""
-    order: dict[State, int] = {"failure": 0, "warning": 1, "ok": 2}
+    order: dict[FindingState, int] = {"failure": 0, "warning": 1, "ok": 2}
     return sorted(found, key=lambda each: order[each.state])
 
 
-def on(host: Host, command: str) -> str:
+def host_command(host: Host, command: str) -> str:
     """A command as it is typed on the launching machine."""
     return command if host.is_this_machine else shlex.join(["ssh", "-t", host.ssh or host.name, command])
 
 
-def place(path: str) -> str:
+def quote_path(path: str) -> str:
     """A path of a host as a word of its shell, where a leading ~ still means its home."""
     return f"~/{shlex.quote(path[2:])}" if path.startswith("~/") and path[2:] else shlex.quote(path)

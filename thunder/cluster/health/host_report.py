@@ -9,7 +9,7 @@ from pydantic import TypeAdapter
 
 
 @dataclass(frozen=True)
-class Reach:
+class ConnectionFailure:
     """How a host could not be reached; kind as in ssh.SshError, or 'no python'."""
 
     kind: str
@@ -62,7 +62,7 @@ class Ping:
 
 
 @dataclass(frozen=True)
-class Tcp:
+class TcpCheck:
     """Whether Python there may reach the address by TCP, to port 22; a refusal counts as an answer."""
 
     answered: bool
@@ -79,7 +79,7 @@ class Throughput:
 
 
 @dataclass(frozen=True)
-class Rdma:
+class RdmaDevices:
     """The RDMA devices that a host lists; fault: why it lists none."""
 
     devices: list[str]
@@ -96,7 +96,7 @@ class Resources:
 
 
 @dataclass(frozen=True)
-class RankAtWork:
+class RunningRank:
     """A rank of ours that runs there; orphan: whoever started it is gone."""
 
     pid: int
@@ -115,7 +115,7 @@ class Power:
 
 
 @dataclass(frozen=True)
-class Clock:
+class ClockOffset:
     """Seconds by which a host's clock is ahead of the launcher's, give or take `within`."""
 
     ahead: float
@@ -123,7 +123,7 @@ class Clock:
 
 
 @dataclass(frozen=True)
-class LinkReading:
+class LinkReport:
     """What a host says about its way to one of a peer's addresses. own: its own address on the same cable."""
 
     peer: str
@@ -131,30 +131,30 @@ class LinkReading:
     address: str
     route: Route | None = None
     ping: Ping | None = None
-    tcp: Tcp | None = None
+    tcp: TcpCheck | None = None
     throughput: Throughput | None = None
 
 
 @dataclass(frozen=True)
-class Reading:
+class HostReport:
     """All that was read about a host. What is None was not answered; `unanswered` says why."""
 
     host: str
-    reach: Reach | None = None
+    reach: ConnectionFailure | None = None
     software: Software | None = None
     interfaces: list[Interface] | None = None
     ports: dict[int, str | None] | None = None
-    clock: Clock | None = None
+    clock: ClockOffset | None = None
     resources: Resources | None = None
-    ranks: list[RankAtWork] | None = None
+    ranks: list[RunningRank] | None = None
     power: Power | None = None
-    rdma: Rdma | None = None
-    links: list[LinkReading] = field(default_factory=list)
+    rdma: RdmaDevices | None = None
+    links: list[LinkReport] = field(default_factory=list)
     unanswered: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class Fault:
+class SurveyError:
     """A mistake of the user's that showed on a host; kind: the name of its class in thunder.errors."""
 
     kind: str
@@ -163,7 +163,7 @@ class Fault:
     exit_code: int
 
 
-SURVEY_MARK = "THUNDER-SURVEY "  # before a survey's answer
+SURVEY_PREFIX = "THUNDER-SURVEY "  # before a survey's answer
 
 
 @dataclass(frozen=True)
@@ -175,9 +175,9 @@ class HostSurvey:
     """
 
     host: str
-    reach: Reach | None = None
+    reach: ConnectionFailure | None = None
     unanswered: str | None = None
-    error: Fault | None = None
+    error: SurveyError | None = None
     facts: dict[str, Any] | None = None
     versions: dict[str, str] = field(default_factory=dict)
     lock: str | None = None
@@ -190,18 +190,18 @@ class HostSurvey:
     measured: dict[str, Any] | None = None
 
 
-ANSWERS: dict[str, TypeAdapter[Any]] = {
+ANSWER_TYPES: dict[str, TypeAdapter[Any]] = {
     "software": TypeAdapter(Software),
     "interfaces": TypeAdapter(list[Interface]),
     "route": TypeAdapter(Route),
     "ping": TypeAdapter(Ping),
-    "tcp": TypeAdapter(Tcp),
+    "tcp": TypeAdapter(TcpCheck),
     "ports": TypeAdapter(dict[int, str | None]),
     "clock": TypeAdapter(float),
     "resources": TypeAdapter(Resources),
-    "ranks": TypeAdapter(list[RankAtWork]),
+    "ranks": TypeAdapter(list[RunningRank]),
     "power": TypeAdapter(Power | None),
-    "rdma": TypeAdapter(Rdma),
+    "rdma": TypeAdapter(RdmaDevices),
     "receive": TypeAdapter(Throughput),
     "send": TypeAdapter(Throughput),
 }

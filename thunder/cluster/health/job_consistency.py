@@ -6,30 +6,30 @@ from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
-from thunder.cluster.health.finding import Finding, failures_first, on, place
-from thunder.cluster.health.host_report import HostSurvey, Reading, Resources
-from thunder.cluster.health.preflight import differences, room
+from thunder.cluster.health.finding import Finding, failures_first, host_command, quote_path
+from thunder.cluster.health.host_report import HostReport, HostSurvey, Resources
+from thunder.cluster.health.preflight import capacity_findings, version_findings
 from thunder.cluster.inventory.cluster_file import Cluster, Host
 from thunder.units import format_bytes
 
-CHECKS = {"ModelError": "model", "CorpusError": "data"}  # of an error's kind; the others are about the settings
+ERROR_CHECKS = {"ModelError": "model", "CorpusError": "data"}  # of an error's kind; the others are about the settings
 
 
 def survey_findings(cluster: Cluster, surveys: Sequence[HostSurvey]) -> list[Finding]:
     """Everything that the surveys say, failures first."""
     hosts = {host.name: host for host in cluster.hosts}
     whole = [each for each in surveys if each.facts is not None]
-    found = [finding for each in surveys for finding in of_host(hosts, each, whole)]
+    found = [finding for each in surveys for finding in host_survey_findings(hosts, each, whole)]
     answered = [each for each in surveys if each.versions]
     names = {name: None for each in answered for name in each.versions}
     rows = {name: {each.host: each.versions.get(name) for each in answered} for name in names}
     rows["requirements.lock"] = {each.host: each.lock for each in answered}
-    found += differences("software", ", ".join(each.host for each in answered), rows)
-    found += same_files(hosts, whole)
+    found += version_findings("software", ", ".join(each.host for each in answered), rows)
+    found += file_findings(hosts, whole)
     return failures_first(found)
 
 
-def of_host(hosts: dict[str, Host], survey: HostSurvey, whole: Sequence[HostSurvey]) -> Iterator[Finding]:
+def host_survey_findings(hosts: dict[str, Host], survey: HostSurvey, whole: Sequence[HostSurvey]) -> Iterator[Finding]:
     """One host by itself; whole: the surveys of those that have all that the job needs."""
     host = hosts[survey.host]
     if survey.reach:
@@ -37,33 +37,35 @@ def of_host(hosts: dict[str, Host], survey: HostSurvey, whole: Sequence[HostSurv
         yield Finding(check, "failure", host.name, survey.reach.message, survey.reach.fix)
         return
     if survey.unanswered:
-        fix = on(host, f"cd {place(host.folder or 'thunder-train')} && git pull && ./launch.sh setup")
+        fix = host_command(host, f"cd {quote_path(host.folder or 'thunder-train')} && git pull && ./launch.sh setup")
         yield Finding("survey", "failure", host.name, survey.unanswered, fix)
         return
     if survey.error:
-        check = CHECKS.get(survey.error.kind, "settings")
-        fix = copying(hosts, whole[0], survey, check) if check != "settings" and whole else ""
+        check = ERROR_CHECKS.get(survey.error.kind, "settings")
+        fix = copy_command(hosts, whole[0], survey, check) if check != "settings" and whole else ""
         yield Finding(check, "failure", host.name, survey.error.message, fix or survey.error.fix)
     if survey.disk_free is not None and survey.memory is not None:
-        yield from room(host, Reading(host.name, resources=Resources(survey.disk_free, survey.memory, None)))
-    weights = _of(survey, "model").get("bytes") or 0
+        yield from capacity_findings(
+            host, HostReport(host.name, resources=Resources(survey.disk_free, survey.memory, None))
+        )
+    weights = _facts_part(survey, "model").get("bytes") or 0
     if survey.memory is not None and weights > survey.memory:
         text = f"the base model's weights take {format_bytes(weights)}, memory is {format_bytes(survey.memory)}"
         yield Finding("memory", "failure", host.name, text, "a smaller or quantised --model")
 
 
-def same_files(hosts: dict[str, Host], whole: Sequence[HostSurvey]) -> Iterator[Finding]:
+def file_findings(hosts: dict[str, Host], whole: Sequence[HostSurvey]) -> Iterator[Finding]:
     """Base model and rows, by their digests."""
-    models = {each.host: _of(each, "model").get("sha256") for each in whole}
-    yield from _same("model", "the base model", models, hosts, whole)
-    parts = {part: None for each in whole for part in _of(each, "data").get("sha256", {})}
+    models = {each.host: _facts_part(each, "model").get("sha256") for each in whole}
+    yield from _compare_digests("model", "the base model", models, hosts, whole)
+    parts = {part: None for each in whole for part in _facts_part(each, "data").get("sha256", {})}
     for part in parts:
-        digests = {each.host: _of(each, "data").get("sha256", {}).get(part) for each in whole}
-        files = (_of(each, "data").get("files", {}).get(part) for each in whole)
-        yield from _same("data", next((str(file) for file in files if file), part), digests, hosts, whole)
+        digests = {each.host: _facts_part(each, "data").get("sha256", {}).get(part) for each in whole}
+        files = (_facts_part(each, "data").get("files", {}).get(part) for each in whole)
+        yield from _compare_digests("data", next((str(file) for file in files if file), part), digests, hosts, whole)
 
 
-def _same(
+def _compare_digests(
     check: str, what: str, digests: dict[str, str | None], hosts: dict[str, Host], whole: Sequence[HostSurvey]
 ) -> Iterator[Finding]:
     """One file or model on every host; the first host that has it is the one that counts."""
@@ -74,44 +76,44 @@ def _same(
     odd = [each for each in whole if digests[each.host] != wanted]
     if odd:
         shown = ", ".join(f"{host} {digest[:12] if digest else '(none)'}" for host, digest in digests.items())
-        fix = " ; ".join(copying(hosts, first, each, check) for each in odd)
+        fix = " ; ".join(copy_command(hosts, first, each, check) for each in odd)
         yield Finding(check, "failure", ", ".join(digests), f"{what} differs: {shown}", fix)
     else:
         yield Finding(check, "ok", ", ".join(digests), f"{what} {wanted[:12]}")
 
 
-def _of(survey: HostSurvey, part: str) -> dict[str, Any]:
+def _facts_part(survey: HostSurvey, part: str) -> dict[str, Any]:
     """A part of the facts; whatever a host sent, a mapping."""
     said = (survey.facts or {}).get(part)
     return said if isinstance(said, dict) else {}
 
 
-def copying(hosts: dict[str, Host], giver: HostSurvey, taker: HostSurvey, check: str) -> str:
+def copy_command(hosts: dict[str, Host], giver: HostSurvey, taker: HostSurvey, check: str) -> str:
     """The command that brings a host what another one has; typed on the launching machine, which reaches both."""
     if check == "model":
-        paths = [str(_of(giver, "model").get("path") or "")]
+        paths = [str(_facts_part(giver, "model").get("path") or "")]
         if PurePosixPath(paths[0]).parent.name == "snapshots":  # the hub's cache: its links lead up and over
             paths = [str(PurePosixPath(paths[0]).parents[1])]
     else:
-        paths = [str(path) for path in _of(giver, "data").get("files", {}).values()]
+        paths = [str(path) for path in _facts_part(giver, "data").get("files", {}).values()]
     commands = []
     for path in filter(None, paths):
         folder, name = PurePosixPath(path).parent, PurePosixPath(path).name
-        there = place(translated(str(folder), giver, taker))
-        give = f"tar -C {place(str(folder))} -cf - {place(name)}"
+        there = quote_path(translate_path(str(folder), giver, taker))
+        give = f"tar -C {quote_path(str(folder))} -cf - {quote_path(name)}"
         take = f"mkdir -p {there} && tar -C {there} -xf -"
-        commands.append(f"{_over(hosts[giver.host], give)} | {_over(hosts[taker.host], take)}")
+        commands.append(f"{_pipe_command(hosts[giver.host], give)} | {_pipe_command(hosts[taker.host], take)}")
     return " && ".join(commands)
 
 
-def _over(host: Host, command: str) -> str:
+def _pipe_command(host: Host, command: str) -> str:
     """A part of a pipe, where ssh's terminal would change the bytes."""
     if host.is_this_machine:
         return f"({command})" if "&&" in command else command
-    return on(host, command).replace("ssh -t ", "ssh ", 1)
+    return host_command(host, command).replace("ssh -t ", "ssh ", 1)
 
 
-def translated(path: str, giver: HostSurvey, taker: HostSurvey) -> str:
+def translate_path(path: str, giver: HostSurvey, taker: HostSurvey) -> str:
     """A path of one host where the other has it: below its project, its home, or the same."""
     for own, other in ((giver.project, taker.project), (giver.home, taker.home)):
         if own and other and PurePosixPath(path).is_relative_to(own):

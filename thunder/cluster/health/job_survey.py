@@ -14,36 +14,36 @@ from pydantic import TypeAdapter, ValidationError
 
 from thunder.cluster.health import preflight, probe
 from thunder.cluster.health.finding import Finding, failures_first
-from thunder.cluster.health.host_report import SURVEY_MARK, HostSurvey, Reach, Reading
+from thunder.cluster.health.host_report import SURVEY_PREFIX, ConnectionFailure, HostReport, HostSurvey
 from thunder.cluster.health.job_consistency import survey_findings
 from thunder.cluster.inventory.cluster_file import Cluster, Host
 from thunder.cluster.ssh import client
 from thunder.units import Seconds
 
-ALL = Seconds(120)  # a first digest of gigabytes takes long; later ones are remembered
-COMMAND = ("-P", "-m", "thunder", "survey")
-_ANSWER = TypeAdapter(HostSurvey)
-T = TypeVar("T")
+SURVEY_TIMEOUT = Seconds(120)  # a first digest of gigabytes takes long; later ones are remembered
+SURVEY_COMMAND = ("-P", "-m", "thunder", "survey")
+_SURVEY_TYPE = TypeAdapter(HostSurvey)
+ResultType = TypeVar("ResultType")
 
 
-def before_a_run(
+def check_before_run(
     cluster: Cluster,
     request: dict[str, Any],
     ports: Sequence[int] = (),
-    deadline: Seconds = ALL,
-    connect: probe.Connect = probe.connect,
-) -> tuple[list[Finding], list[HostSurvey], list[Reading]]:
+    deadline: Seconds = SURVEY_TIMEOUT,
+    connect: probe.ConnectHost = probe.connect_host,
+) -> tuple[list[Finding], list[HostSurvey], list[HostReport]]:
     """Ask for the cluster's health and for what the job needs, both at once; ports: one for each rank, or none."""
     assert not ports or len(ports) == len(cluster.hosts), f"{len(ports)} ports for {len(cluster.hosts)} ranks"
     wanted = {host.name: [port] for host, port in zip(cluster.hosts, ports, strict=False)}
-    surveyed = _beside(lambda: survey(cluster, request, deadline, connect))
-    readings = probe.read_all(cluster, wanted, connect=connect)
+    surveyed = _run_in_thread(lambda: survey_hosts(cluster, request, deadline, connect))
+    readings = probe.probe_hosts(cluster, wanted, connect=connect)
     surveys = surveyed.result()
-    found = preflight.findings(cluster, readings, every_port=True)
-    return together(found, survey_findings(cluster, surveys)), surveys, readings
+    found = preflight.cluster_findings(cluster, readings, every_port=True)
+    return merge_findings(found, survey_findings(cluster, surveys)), surveys, readings
 
 
-def together(found: Sequence[Finding], more: Sequence[Finding]) -> list[Finding]:
+def merge_findings(found: Sequence[Finding], more: Sequence[Finding]) -> list[Finding]:
     """Findings of both, each said once: what is well, and what fails in the same words. Pure."""
     said = {(each.check, each.where, each.found) for each in found}
     known = {(each.check, each.where) for each in found}
@@ -56,8 +56,11 @@ def together(found: Sequence[Finding], more: Sequence[Finding]) -> list[Finding]
     return failures_first([*found, *new])
 
 
-def survey(
-    cluster: Cluster, request: dict[str, Any], deadline: Seconds = ALL, connect: probe.Connect = probe.connect
+def survey_hosts(
+    cluster: Cluster,
+    request: dict[str, Any],
+    deadline: Seconds = SURVEY_TIMEOUT,
+    connect: probe.ConnectHost = probe.connect_host,
 ) -> list[HostSurvey]:
     """Ask all hosts at once; one that has not answered by the deadline is left unanswered.
 
@@ -69,19 +72,19 @@ def survey(
     asked: dict[tuple[str | None, str, str | None], Future[HostSurvey]] = {}
     futures = []
     for host in cluster.hosts:
-        key = (None if host.is_this_machine else host.ssh, probe.interpreter(host), host.runs_folder)
+        key = (None if host.is_this_machine else host.ssh, probe.host_python(host), host.runs_folder)
         if key not in asked:
             # the plan needs one host's counts; of the others, the digests tell whether theirs would be the same
             whole = {"env": cluster.env, "runs": host.runs_folder, "whole": not asked}
             text = json.dumps(request | whole, ensure_ascii=False)
-            asked[key] = _beside(lambda host=host, text=text: _ask(host, text, until, connect))
+            asked[key] = _run_in_thread(lambda host=host, text=text: _survey_host(host, text, until, connect))
         futures.append(asked[key])
-    return [_answer(host, future, until) for host, future in zip(cluster.hosts, futures, strict=True)]
+    return [_survey_result(host, future, until) for host, future in zip(cluster.hosts, futures, strict=True)]
 
 
-def _beside(work: Callable[[], T]) -> Future[T]:
+def _run_in_thread(work: Callable[[], ResultType]) -> Future[ResultType]:
     """Do it in a thread, which is left behind if it does not end."""
-    future: Future[T] = Future()
+    future: Future[ResultType] = Future()
 
     def do() -> None:
         try:
@@ -93,37 +96,37 @@ def _beside(work: Callable[[], T]) -> Future[T]:
     return future
 
 
-def _ask(host: Host, text: str, until: float, connect: probe.Connect) -> HostSurvey:
+def _survey_host(host: Host, text: str, until: float, connect: probe.ConnectHost) -> HostSurvey:
     connection = connect(host)
     try:
         left = Seconds(max(0.1, until - time.monotonic()))
-        done = connection.run([probe.interpreter(host), *COMMAND], left, stdin=text)
+        done = connection.run([probe.host_python(host), *SURVEY_COMMAND], left, stdin=text)
     except client.SshError as error:
         return HostSurvey(host.name, unanswered=error.message)
     finally:
         connection.close()
-    return parsed(host.name, probe.interpreter(host), done)
+    return parse_survey(host.name, probe.host_python(host), done)
 
 
-def parsed(host: str, python: str, done: client.Completed) -> HostSurvey:
+def parse_survey(host: str, python: str, done: client.CommandResult) -> HostSurvey:
     """What a host answered; a login shell may have printed something of its own before. Pure."""
-    answers = [line for line in done.stdout.splitlines() if line.startswith(SURVEY_MARK)]
+    answers = [line for line in done.stdout.splitlines() if line.startswith(SURVEY_PREFIX)]
     if not answers:
         last = (done.stderr.strip().splitlines() or ["nothing was printed"])[-1][:300]
         if done.returncode in (126, 127):
-            return HostSurvey(host, Reach("no python", f"{python} cannot be started: {last}"))
+            return HostSurvey(host, ConnectionFailure("no python", f"{python} cannot be started: {last}"))
         return HostSurvey(host, unanswered=f"it gave no answer (exit code {done.returncode}): {last}")
     try:
-        return _ANSWER.validate_python({**json.loads(answers[-1].removeprefix(SURVEY_MARK)), "host": host})
+        return _SURVEY_TYPE.validate_python({**json.loads(answers[-1].removeprefix(SURVEY_PREFIX)), "host": host})
     except (ValueError, TypeError, ValidationError):
         return HostSurvey(host, unanswered=f"the answer does not fit the question: {answers[-1][:100]}")
 
 
-def _answer(host: Host, future: Future[HostSurvey], until: float) -> HostSurvey:
+def _survey_result(host: Host, future: Future[HostSurvey], until: float) -> HostSurvey:
     try:
         said = future.result(max(0.0, until + 0.5 - time.monotonic()))
     except client.SshError as error:
-        return HostSurvey(host.name, Reach(error.kind, error.message, error.fix))
+        return HostSurvey(host.name, ConnectionFailure(error.kind, error.message, error.fix))
     except TimeoutError:
         return HostSurvey(host.name, unanswered="no answer in time")
     return replace(said, host=host.name)

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from thunder.cluster.health.finding import Finding, on
-from thunder.cluster.health.host_report import LinkReading, Reading, Throughput
+from thunder.cluster.health.finding import Finding, host_command
+from thunder.cluster.health.host_report import HostReport, LinkReport, Throughput
 from thunder.cluster.inventory.cluster_file import Host
 from thunder.units import format_bytes
 
-SLOW_LINK = 2.0  # milliseconds there and back; Thunderbolt takes 0.26 to 0.5, Wi-Fi 5 to 30
-SLOW_CABLE = 300e6  # bytes a second; Thunderbolt carries 1 GB/s and more, Wi-Fi and USB less than this
+SLOW_LINK_MS = 2.0  # milliseconds there and back; Thunderbolt takes 0.26 to 0.5, Wi-Fi 5 to 30
+SLOW_LINK_BYTES = 300e6  # bytes a second; Thunderbolt carries 1 GB/s and more, Wi-Fi and USB less than this
 
 
-def of_link(host: Host, peer: Host, reading: Reading, link: LinkReading) -> Iterator[Finding]:
+def link_findings(host: Host, peer: Host, reading: HostReport, link: LinkReport) -> Iterator[Finding]:
     """One direction of one cable, as the host at its beginning sees it."""
     where = f"{host.name} -> {peer.name}"
     cable = f"plug in the Thunderbolt cable between {host.name} and {peer.name}, see that {peer.name} is on"
-    cable += f", then: {on(host, f'ping -c 3 {link.address}')}"
-    own = own_interface(reading, link)
+    cable += f", then: {host_command(host, f'ping -c 3 {link.address}')}"
+    own = local_interface(reading, link)
     if link.route:
-        yield from _route(host, where, link, own, reading)
+        yield from _route_findings(host, where, link, own, reading)
     if link.ping is None:
         return
     by = f" by {link.route.interface}" if link.route and link.route.interface else ""
@@ -38,18 +38,20 @@ def of_link(host: Host, peer: Host, reading: Reading, link: LinkReading) -> Iter
         fix = f"on {host.name}: System Settings, Privacy & Security, Local Network; or start it over ssh"
         yield Finding("local network", "failure", where, text, fix)
     else:
-        yield from _quality(where, link, by, cable)
+        yield from _latency_finding(where, link, by, cable)
     if link.throughput:
-        yield from _throughput(where, link.throughput, on(host, f"ping -c 3 {link.address}"))
+        yield from _throughput_finding(where, link.throughput, host_command(host, f"ping -c 3 {link.address}"))
 
 
-def own_interface(reading: Reading, link: LinkReading) -> str | None:
+def local_interface(reading: HostReport, link: LinkReport) -> str | None:
     """The interface of the cable: the one that holds the host's own address on it."""
     holders = [each.name for each in reading.interfaces or [] if link.own in each.addresses]
     return holders[0] if holders else None
 
 
-def _route(host: Host, where: str, link: LinkReading, own: str | None, reading: Reading) -> Iterator[Finding]:
+def _route_findings(
+    host: Host, where: str, link: LinkReport, own: str | None, reading: HostReport
+) -> Iterator[Finding]:
     route = link.route
     assert route is not None
     if route.interface is None:
@@ -63,30 +65,30 @@ def _route(host: Host, where: str, link: LinkReading, own: str | None, reading: 
         )
         via = f" over {route.gateway}" if route.gateway else ""
         text = f"packets to {link.address} go out by {route.interface}{via}, not by {own}, which has {link.own}"
-        yield Finding("route", "failure", where, text, on(host, f"sudo {change}"))
+        yield Finding("route", "failure", where, text, host_command(host, f"sudo {change}"))
 
 
-def _quality(where: str, link: LinkReading, by: str, cable: str) -> Iterator[Finding]:
+def _latency_finding(where: str, link: LinkReport, by: str, cable: str) -> Iterator[Finding]:
     said = link.ping
     assert said is not None
     took = said.least if said.least is not None else 0.0
     text = f"{took:.2f} ms there and back (mean {said.mean or took:.2f}){by}"
     if said.received < said.sent:
         yield Finding("link", "warning", where, f"{said.received} of {said.sent} pings answered; {text}", cable)
-    elif took > SLOW_LINK:
+    elif took > SLOW_LINK_MS:
         fix = "is this the Thunderbolt address? Thunderbolt takes 0.26 to 0.5 ms; look at `ips` and at the route"
         yield Finding("link", "warning", where, f"slow: {text}", fix)
     else:
         yield Finding("link", "ok", where, text)
 
 
-def _throughput(where: str, said: Throughput, look: str) -> Iterator[Finding]:
+def _throughput_finding(where: str, said: Throughput, look: str) -> Iterator[Finding]:
     """How much the cable carries; never a failure, since a run on a slow one is only slow."""
     if said.bytes_per_second is None:
         yield Finding("throughput", "warning", where, f"not measured: {said.fault}", look)
         return
     text = f"{format_bytes(said.bytes_per_second)}/s"
-    if said.bytes_per_second < SLOW_CABLE:
+    if said.bytes_per_second < SLOW_LINK_BYTES:
         fix = (
             "Thunderbolt carries 1 GB/s and more; is this Wi-Fi or a USB cable? look at `ips`, the route and the cable"
         )

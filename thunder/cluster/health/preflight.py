@@ -4,49 +4,51 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from thunder.cluster.health.finding import Finding, State, failures_first, on, place
-from thunder.cluster.health.finding import is_link as is_link
-from thunder.cluster.health.host_report import Reading
-from thunder.cluster.health.links import of_link
+from thunder.cluster.health.finding import Finding, FindingState, failures_first, host_command, quote_path
+from thunder.cluster.health.host_report import HostReport
+from thunder.cluster.health.links import link_findings
 from thunder.cluster.inventory.cluster_file import Cluster, Host
 from thunder.units import format_bytes
 
-CLOCKS = 2.0  # seconds; timestamps in the logs of two hosts are compared by people
-DISK_WANTED, DISK_NEEDED = 5e9, 1e9  # bytes; a 4-bit gemma-4-e2b takes the first, a small run's checkpoints the other
-MEMORY_WANTED = 2e9  # bytes free; below, macOS starts to swap
-RDMA_SINCE = (26, 2)  # of macOS
-MEMORY_SAID = 0.85  # share of the cluster file's memory_gb that must be there; decimal GB and GiB differ by 7 %
+MAX_CLOCK_OFFSET = 2.0  # seconds; timestamps in the logs of two hosts are compared by people
+DISK_RECOMMENDED, DISK_REQUIRED = (
+    5e9,
+    1e9,
+)  # bytes; a 4-bit gemma-4-e2b takes the first, a small run's checkpoints the other
+MEMORY_RECOMMENDED = 2e9  # bytes free; below, macOS starts to swap
+RDMA_MIN_MACOS = (26, 2)  # of macOS
+MEMORY_TOLERANCE = 0.85  # share of the cluster file's memory_gb that must be there; decimal GB and GiB differ by 7 %
 
 
-def findings(cluster: Cluster, readings: Sequence[Reading], *, every_port: bool = False) -> list[Finding]:
+def cluster_findings(cluster: Cluster, readings: Sequence[HostReport], *, every_port: bool = False) -> list[Finding]:
     """Everything that the readings say, failures first. every_port: all ports that were asked for are needed."""
     hosts = {host.name: host for host in cluster.hosts}
-    found = [each for reading in readings for each in of_host(hosts[reading.host], reading, every_port)]
-    found += same_software(readings)
-    found += chips(readings)
+    found = [each for reading in readings for each in host_findings(hosts[reading.host], reading, every_port)]
+    found += software_findings(readings)
+    found += chip_findings(readings)
     found += [
         each
         for reading in readings
         if cluster.backend == "jaccl" and reading.reach is None
-        for each in rdma(hosts[reading.host], reading)
+        for each in rdma_findings(hosts[reading.host], reading)
     ]
     found += [
         each
         for reading in readings
         if reading.reach is None
         for link in reading.links
-        for each in of_link(hosts[reading.host], hosts[link.peer], reading, link)
+        for each in link_findings(hosts[reading.host], hosts[link.peer], reading, link)
     ]
     return failures_first(found)
 
 
-def of_host(host: Host, reading: Reading, every_port: bool = False) -> Iterator[Finding]:
+def host_findings(host: Host, reading: HostReport, every_port: bool = False) -> Iterator[Finding]:
     """One host by itself."""
     if reading.reach:
         fix = reading.reach.fix
         if reading.reach.kind == "no python":
             fix = (
-                on(host, f"cd {place(host.folder or 'thunder-train')} && ./launch.sh setup")
+                host_command(host, f"cd {quote_path(host.folder or 'thunder-train')} && ./launch.sh setup")
                 + "   # or correct `python`"
             )
         check = "python" if reading.reach.kind == "no python" else "ssh"
@@ -58,15 +60,15 @@ def of_host(host: Host, reading: Reading, every_port: bool = False) -> Iterator[
         where = f"{host.name} -> {way.rpartition(' ')[0]}" if way else host.name
         check = "link" if way else "probe"
         yield Finding(check, "failure", where, f"{kind}: {why}", "thunder_status   # again")
-    yield from own_addresses(host, reading)
-    yield from taken_ports(host, reading, every_port)
-    yield from clock(host, reading)
-    yield from room(host, reading)
-    yield from stale_ranks(host, reading)
-    yield from power(host, reading)
+    yield from address_findings(host, reading)
+    yield from port_findings(host, reading, every_port)
+    yield from clock_findings(host, reading)
+    yield from capacity_findings(host, reading)
+    yield from stale_rank_findings(host, reading)
+    yield from power_findings(host, reading)
 
 
-def own_addresses(host: Host, reading: Reading) -> Iterator[Finding]:
+def address_findings(host: Host, reading: HostReport) -> Iterator[Finding]:
     """The addresses that the cluster file gives a host must be on it."""
     if reading.interfaces is None:
         return
@@ -75,7 +77,7 @@ def own_addresses(host: Host, reading: Reading) -> Iterator[Finding]:
         if holder is None:
             held = ", ".join(f"{a} ({each.name})" for each in reading.interfaces for a in each.addresses)
             # a Mac's service for the cable has this name unless its owner changed it
-            fix = on(host, f"sudo networksetup -setmanual 'Thunderbolt Bridge' {ip} 255.255.255.0")
+            fix = host_command(host, f"sudo networksetup -setmanual 'Thunderbolt Bridge' {ip} 255.255.255.0")
             if reading.software and reading.software.system != "Darwin":
                 fix = f"give {host.name} the address {ip}, or correct `ips` in the cluster file"
             yield Finding("address", "failure", host.name, f"{ip} is on no interface there; it has {held}", fix)
@@ -87,7 +89,7 @@ def own_addresses(host: Host, reading: Reading) -> Iterator[Finding]:
             yield Finding("address", "ok", host.name, f"{ip} on {holder.name}{mtu}")
 
 
-def taken_ports(host: Host, reading: Reading, every_port: bool = False) -> Iterator[Finding]:
+def port_findings(host: Host, reading: HostReport, every_port: bool = False) -> Iterator[Finding]:
     """Ports to listen on: of those of status any will do, of those of a run (every_port) each is needed."""
     ports = reading.ports or {}
     taken = {port: fault for port, fault in ports.items() if fault}
@@ -95,58 +97,65 @@ def taken_ports(host: Host, reading: Reading, every_port: bool = False) -> Itera
         return
     if taken and (every_port or len(taken) == len(ports)):
         text = f"cannot be listened on at {host.ips[0]}: " + ", ".join(f"{port} ({why})" for port, why in taken.items())
-        yield Finding("port", "failure", host.name, text, on(host, f"lsof -nP -iTCP:{min(taken)}"))
+        yield Finding("port", "failure", host.name, text, host_command(host, f"lsof -nP -iTCP:{min(taken)}"))
     elif ports and not taken:
         yield Finding("port", "ok", host.name, f"free at {host.ips[0]}")
 
 
-def clock(host: Host, reading: Reading) -> Iterator[Finding]:
+def clock_findings(host: Host, reading: HostReport) -> Iterator[Finding]:
     """The clock against the launcher's, as far as the way there lets it be told."""
     if reading.clock is None:
         return
     off = abs(reading.clock.ahead) - reading.clock.within
-    if off > CLOCKS:
+    if off > MAX_CLOCK_OFFSET:
         side = "ahead of" if reading.clock.ahead > 0 else "behind"
         mac = reading.software is None or reading.software.system == "Darwin"
-        fix = on(host, "sudo sntp -sS time.apple.com" if mac else "sudo timedatectl set-ntp true")
+        fix = host_command(host, "sudo sntp -sS time.apple.com" if mac else "sudo timedatectl set-ntp true")
         yield Finding("clock", "warning", host.name, f"{off:.1f} s {side} this machine's", fix)
     else:
         yield Finding("clock", "ok", host.name, f"within {abs(reading.clock.ahead) + reading.clock.within:.1f} s")
 
 
-def room(host: Host, reading: Reading) -> Iterator[Finding]:
+def capacity_findings(host: Host, reading: HostReport) -> Iterator[Finding]:
     """Disk and memory."""
     if reading.resources is None:
         return
     disk, free, total = reading.resources.disk_free, reading.resources.memory_free, reading.resources.memory
-    if disk < DISK_WANTED:
-        state: State = "failure" if disk < DISK_NEEDED else "warning"
-        fix = on(host, f"du -sh {place(host.runs_folder or '~/thunder-train/runs')}/*") + "   # delete old ones"
-        yield Finding("disk", state, host.name, f"{format_bytes(disk)} free, {format_bytes(DISK_WANTED)} wanted", fix)
+    if disk < DISK_RECOMMENDED:
+        state: FindingState = "failure" if disk < DISK_REQUIRED else "warning"
+        fix = (
+            host_command(host, f"du -sh {quote_path(host.runs_folder or '~/thunder-train/runs')}/*")
+            + "   # delete old ones"
+        )
+        yield Finding(
+            "disk", state, host.name, f"{format_bytes(disk)} free, {format_bytes(DISK_RECOMMENDED)} wanted", fix
+        )
     else:
         yield Finding("disk", "ok", host.name, f"{format_bytes(disk)} free")
-    if host.memory_gb and total < host.memory_gb * 1e9 * MEMORY_SAID:
+    if host.memory_gb and total < host.memory_gb * 1e9 * MEMORY_TOLERANCE:
         text = f"{format_bytes(total)} in all, not the {host.memory_gb:g} GB of the cluster file"
         yield Finding("memory", "warning", host.name, text, "correct `memory_gb` in the cluster file")
-    elif free is not None and free < MEMORY_WANTED:
+    elif free is not None and free < MEMORY_RECOMMENDED:
         text = f"{format_bytes(free)} of {format_bytes(total)} free"
-        yield Finding("memory", "warning", host.name, text, on(host, "top -o mem") + "   # and close what is large")
+        yield Finding(
+            "memory", "warning", host.name, text, host_command(host, "top -o mem") + "   # and close what is large"
+        )
     else:
         said = f"{format_bytes(free)} of " if free is not None else ""
         yield Finding("memory", "ok", host.name, f"{said}{format_bytes(total)}{' free' if said else ''}")
 
 
-def stale_ranks(host: Host, reading: Reading) -> Iterator[Finding]:
+def stale_rank_findings(host: Host, reading: HostReport) -> Iterator[Finding]:
     """Ranks that an earlier run left behind; those of a run that goes on are only mentioned."""
     for rank in reading.ranks or []:
         if rank.orphan:
             text = f"pid {rank.pid} is left over from an earlier run: {rank.command}"
-            yield Finding("stale rank", "failure", host.name, text, on(host, f"kill {rank.pid}"))
+            yield Finding("stale rank", "failure", host.name, text, host_command(host, f"kill {rank.pid}"))
         else:
             yield Finding("rank", "ok", host.name, f"a run is at work (pid {rank.pid})")
 
 
-def power(host: Host, reading: Reading) -> Iterator[Finding]:
+def power_findings(host: Host, reading: HostReport) -> Iterator[Finding]:
     """Of a Mac: what would send it to sleep in the middle of a run, or lets its display take the GPU's time."""
     said = reading.power
     if said is None:
@@ -156,15 +165,15 @@ def power(host: Host, reading: Reading) -> Iterator[Finding]:
         yield Finding("power", "warning", host.name, "on battery", f"plug {host.name} into the mains")
     if said.sleep:
         text = f"sleeps after {said.sleep} idle minutes, in which a rank stands still"
-        yield Finding("sleep", "warning", host.name, text, on(host, "sudo pmset -a sleep 0"))
+        yield Finding("sleep", "warning", host.name, text, host_command(host, "sudo pmset -a sleep 0"))
     if said.displaysleep == 0:
         text = "the display never sleeps; while it is on, macOS may kill long GPU work"
-        yield Finding("display", "warning", host.name, text, on(host, "sudo pmset -a displaysleep 5"))
+        yield Finding("display", "warning", host.name, text, host_command(host, "sudo pmset -a displaysleep 5"))
     if not before:
         yield Finding("sleep", "ok", host.name, said.source or "never")
 
 
-def same_software(readings: Sequence[Reading]) -> Iterator[Finding]:
+def software_findings(readings: Sequence[HostReport]) -> Iterator[Finding]:
     """Both halves of a run must compute the same."""
     read = {each.host: each.software for each in readings if each.software}
     packages = sorted({name for said in read.values() for name in said.packages})
@@ -172,15 +181,15 @@ def same_software(readings: Sequence[Reading]) -> Iterator[Finding]:
     rows["requirements.lock"] = {host: said.lock for host, said in read.items() if said.lock is not None}
     rows["python"] = {host: said.python for host, said in read.items()}
     rows["system"] = {host: f"{said.system} {said.release}" for host, said in read.items()}
-    yield from differences("software", ", ".join(read), rows)
+    yield from version_findings("software", ", ".join(read), rows)
 
 
-def differences(check: str, where: str, rows: Mapping[str, Mapping[str, str | None]]) -> Iterator[Finding]:
+def version_findings(check: str, where: str, rows: Mapping[str, Mapping[str, str | None]]) -> Iterator[Finding]:
     """What is not there or not the same on every host, and in one line what is. rows: name -> host -> version."""
     fix = "in the project's folder on each host: git pull && ./launch.sh setup"
     fine = []
     for name, versions in rows.items():
-        shown = ", ".join(f"{host} {_short(version)}" for host, version in versions.items())
+        shown = ", ".join(f"{host} {_short_version(version)}" for host, version in versions.items())
         absent = [host for host, version in versions.items() if version is None or version.startswith("(")]
         if absent:
             yield Finding(check, "failure", ", ".join(absent), f"{name} is not there: {shown}", fix)
@@ -189,18 +198,18 @@ def differences(check: str, where: str, rows: Mapping[str, Mapping[str, str | No
             slight = name == "system" or (name == "python" and len(minor) == 1)
             yield Finding(check, "warning" if slight else "failure", where, f"{name} differs: {shown}", fix)
         elif versions:
-            fine.append(f"{name} {_short(next(iter(versions.values())))}")
+            fine.append(f"{name} {_short_version(next(iter(versions.values())))}")
     if fine:
         yield Finding(check, "ok", where, ", ".join(fine))
 
 
-def _short(version: str | None) -> str:
+def _short_version(version: str | None) -> str:
     if version is None:
         return "(not installed)"
     return version[:12] if len(version) == 64 else version
 
 
-def chips(readings: Sequence[Reading]) -> Iterator[Finding]:
+def chip_findings(readings: Sequence[HostReport]) -> Iterator[Finding]:
     """Different processors are no fault, but the faster one waits for the slower at every step."""
     read = {each.host: each.software.chip for each in readings if each.software and each.software.chip}
     if read:
@@ -209,23 +218,23 @@ def chips(readings: Sequence[Reading]) -> Iterator[Finding]:
         yield Finding("chip", "ok", ", ".join(read), text if same else f"{text}: the faster waits for the slower")
 
 
-def rdma(host: Host, reading: Reading) -> Iterator[Finding]:
+def rdma_findings(host: Host, reading: HostReport) -> Iterator[Finding]:
     """What JACCL needs: macOS 26.2 or later, and the devices that the cluster file names."""
     said = reading.software
     if said and said.system != "Darwin":
         text = f"{said.system}: JACCL needs RDMA over Thunderbolt, which only a Mac has"
         yield Finding("rdma", "failure", host.name, text, "write `backend: ring` in the cluster file")
         return
-    if said and tuple(int(part) for part in said.release.split(".")[:2] if part.isdigit()) < RDMA_SINCE:
-        text = f"macOS {said.release}: RDMA over Thunderbolt needs {'.'.join(map(str, RDMA_SINCE))} or later"
-        yield Finding("rdma", "failure", host.name, text, on(host, "softwareupdate -l"))
+    if said and tuple(int(part) for part in said.release.split(".")[:2] if part.isdigit()) < RDMA_MIN_MACOS:
+        text = f"macOS {said.release}: RDMA over Thunderbolt needs {'.'.join(map(str, RDMA_MIN_MACOS))} or later"
+        yield Finding("rdma", "failure", host.name, text, host_command(host, "softwareupdate -l"))
     if reading.rdma is None:
         return
     wanted = {name: None for number in range(len(host.rdma or [])) for name in host.devices_to(number)}
     absent = [name for name in wanted if name not in reading.rdma.devices]
     if absent:
         why = reading.rdma.fault or f"it lists {', '.join(reading.rdma.devices) or 'none'}"
-        fix = f"start {host.name} into Recovery, there: rdma_ctl enable; then: {on(host, 'ibv_devices')}"
+        fix = f"start {host.name} into Recovery, there: rdma_ctl enable; then: {host_command(host, 'ibv_devices')}"
         yield Finding("rdma", "failure", host.name, f"no device {', '.join(absent)}: {why}", fix)
     else:
         yield Finding("rdma", "ok", host.name, ", ".join(wanted))

@@ -17,12 +17,12 @@ import subprocess
 import sys
 import time
 
-MARK = "THUNDER-ANSWER "
+ANSWER_PREFIX = "THUNDER-ANSWER "
 MAC = platform.system() == "Darwin"
 PACKAGES = ("mlx", "mlx-lm", "thunder-train")
 
 
-def said_by(*argv: str, seconds: float = 4) -> tuple[int, str, str]:
+def run_command(*argv: str, seconds: float = 4) -> tuple[int, str, str]:
     """Exit status, stdout and stderr of a command; 127 where it is not installed, 124 where it does not end."""
     path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/bin", "/bin", "/usr/sbin", "/sbin"])
     environ = {**os.environ, "LC_ALL": "C", "PATH": path}
@@ -68,7 +68,7 @@ def software(folder: str | None) -> dict:
 def chip() -> str | None:
     """The processor's name."""
     if MAC:
-        return said_by("sysctl", "-n", "machdep.cpu.brand_string")[1].strip() or None
+        return run_command("sysctl", "-n", "machdep.cpu.brand_string")[1].strip() or None
     try:
         with open("/proc/cpuinfo") as stream:
             found = re.search(r"^model name\s*: *(.+)$", stream.read(), re.M)
@@ -79,7 +79,7 @@ def chip() -> str | None:
 
 def rdma() -> dict:
     """The RDMA devices that this machine lists."""
-    status, text, complaint = said_by("ibv_devices")
+    status, text, complaint = run_command("ibv_devices")
     rows = [line.split() for line in text.splitlines()]
     names = [words[0] for words in rows if len(words) == 2 and re.fullmatch(r"[0-9a-fA-F]{16}", words[1])]
     return {"devices": names, "fault": (complaint or f"ibv_devices ended with {status}") if status else None}
@@ -88,11 +88,11 @@ def rdma() -> dict:
 def interfaces() -> list:
     """Name, IPv4 addresses, MTU and carrier (None: unknown) of every interface."""
     if MAC:
-        return from_ifconfig(said_by("ifconfig", "-a")[1])
+        return parse_ifconfig(run_command("ifconfig", "-a")[1])
     return [linux_interface(name) for _, name in socket.if_nameindex()]
 
 
-def from_ifconfig(text: str) -> list:
+def parse_ifconfig(text: str) -> list:
     """What ifconfig of macOS says: a heading per interface, its lines indented."""
     found: list = []
     for line in text.splitlines():
@@ -119,7 +119,7 @@ def linux_interface(name: str) -> dict:
             return None
 
     carrier = number("carrier")
-    status, text, _ = said_by("ip", "-o", "-4", "addr", "show", "dev", name)
+    status, text, _ = run_command("ip", "-o", "-4", "addr", "show", "dev", name)
     addresses = re.findall(r" inet ([\d.]+)", text) if status == 0 else first_address(name)
     return {
         "name": name,
@@ -152,10 +152,10 @@ def route(peer: str) -> dict:
         except OSError as error:
             answer["fault"] = error.strerror
     if MAC:
-        text = said_by("route", "-n", "get", peer)[1]
+        text = run_command("route", "-n", "get", peer)[1]
         patterns = {"interface": r"interface: (\S+)", "gateway": r"gateway: ([\d.]+)"}
     else:
-        text = said_by("ip", "-o", "route", "get", peer)[1]
+        text = run_command("ip", "-o", "route", "get", peer)[1]
         patterns = {"interface": r" dev (\S+)", "gateway": r" via ([\d.]+)"}
     for key, pattern in patterns.items():
         found = re.search(pattern, text)
@@ -169,7 +169,7 @@ def route(peer: str) -> dict:
 def ping(peer: str) -> dict:
     """Three packets: how many were answered, the least and the mean round trip in milliseconds."""
     patience = ("-W", "1000", "-t", "4") if MAC else ("-W", "1")
-    status, text, complaint = said_by("ping", "-n", "-c", "3", "-i", "0.2", *patience, peer, seconds=6)
+    status, text, complaint = run_command("ping", "-n", "-c", "3", "-i", "0.2", *patience, peer, seconds=6)
     counts = re.search(r"(\d+) packets transmitted, (\d+) (?:packets )?received", text)
     times = re.search(r"= ([\d.]+)/([\d.]+)/", text)
     return {
@@ -224,7 +224,7 @@ def resources(folder: str | None) -> dict:
         place = os.path.dirname(place)
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if MAC:
-        free = from_vm_stat(said_by("vm_stat")[1])
+        free = parse_vm_stat(run_command("vm_stat")[1])
     else:
         with open("/proc/meminfo") as stream:
             found = re.search(r"MemAvailable: +(\d+) kB", stream.read())
@@ -232,7 +232,7 @@ def resources(folder: str | None) -> dict:
     return {"disk_free": shutil.disk_usage(place or "/").free, "memory": total, "memory_free": free}
 
 
-def from_vm_stat(text: str) -> int | None:
+def parse_vm_stat(text: str) -> int | None:
     """Bytes that macOS could give to a new process at once."""
     size = re.search(r"page size of (\d+) bytes", text)
     counts = re.findall(r"Pages (?:free|inactive|speculative|purgeable): +(\d+)\.", text)
@@ -241,7 +241,7 @@ def from_vm_stat(text: str) -> int | None:
 
 def ranks() -> list:
     """Ranks of ours at work here, each with its parent; one that the first process adopted was left behind."""
-    text = said_by("ps", "-axo", "pid=,ppid=,command=")[1]
+    text = run_command("ps", "-axo", "pid=,ppid=,command=")[1]
     lines = [line.split(None, 2) for line in text.splitlines()]
     all_of_them = {int(words[0]): (int(words[1]), words[2]) for words in lines if len(words) == 3}
     found = []
@@ -257,8 +257,8 @@ def power() -> dict | None:
     """Power source and minutes to sleep (0: never) of a Mac."""
     if not MAC:
         return None
-    source = re.search(r"drawing from '([^']+)'", said_by("pmset", "-g", "batt")[1])
-    settings = dict(re.findall(r"^ *(sleep|displaysleep|disksleep) +(\d+)", said_by("pmset", "-g")[1], re.M))
+    source = re.search(r"drawing from '([^']+)'", run_command("pmset", "-g", "batt")[1])
+    settings = dict(re.findall(r"^ *(sleep|displaysleep|disksleep) +(\d+)", run_command("pmset", "-g")[1], re.M))
     return {"source": source[1] if source else None, **{key: int(value) for key, value in settings.items()}}
 
 
@@ -269,7 +269,7 @@ def main() -> None:
     """Answer the question on the command line."""
     question, arguments = sys.argv[1], json.loads(sys.argv[2])
     answer = {each.__name__: each for each in QUESTIONS}[question](**arguments)
-    print(f"\n{MARK}{json.dumps(answer)}", flush=True)
+    print(f"\n{ANSWER_PREFIX}{json.dumps(answer)}", flush=True)
 
 
 if __name__ == "__main__":

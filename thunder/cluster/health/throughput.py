@@ -10,21 +10,21 @@ from itertools import combinations
 from typing import Any, Protocol
 
 from thunder.cluster.health.host_report import Throughput
-from thunder.cluster.health.throughput_program import WORD
+from thunder.cluster.health.throughput_program import TOKEN_BYTES
 from thunder.cluster.inventory.cluster_file import Host
-from thunder.cluster.inventory.ports import some_ports
+from thunder.cluster.inventory.ports import random_ports
 from thunder.units import Seconds
 
-SENDING = Seconds(0.3)
-PORTS = 3  # drawn at random: one of them may be in use by chance, all of them hardly
-Way = tuple[str, str, str]  # from host, to host, to its address
+SEND_DURATION = Seconds(0.3)
+PORT_COUNT = 3  # drawn at random: one of them may be in use by chance, all of them hardly
+LinkDirection = tuple[str, str, str]  # from host, to host, to its address
 
 
-class Unanswered(Exception):
+class NoAnswer(Exception):
     """A question that got no answer."""
 
 
-class End(Protocol):
+class ProbeEndpoint(Protocol):
     """A host that can be asked."""
 
     host: Host
@@ -38,13 +38,13 @@ class End(Protocol):
         ...
 
 
-def start(ends: Sequence[End]) -> dict[Way, Future[Throughput | None]]:
+def start_throughput(ends: Sequence[ProbeEndpoint]) -> dict[LinkDirection, Future[Throughput | None]]:
     """Begin to measure between all hosts; None where an address does not answer at all.
 
     Both directions come one after the other, and no host takes part in two measurements at once.
     """
     busy = {end.host.name: threading.Lock() for end in ends}
-    found: dict[Way, Future[Throughput | None]] = {}
+    found: dict[LinkDirection, Future[Throughput | None]] = {}
     for one, other in combinations(ends, 2):
         ways = [
             way
@@ -54,12 +54,12 @@ def start(ends: Sequence[End]) -> dict[Way, Future[Throughput | None]]:
         ]
         futures = [found.setdefault((s.host.name, r.host.name, address), Future()) for s, r, address in ways]
         locks = busy[one.host.name], busy[other.host.name]
-        threading.Thread(target=_measure, args=(ways, futures, locks), daemon=True).start()
+        threading.Thread(target=_measure_directions, args=(ways, futures, locks), daemon=True).start()
     return found
 
 
-def _measure(
-    ways: Sequence[tuple[End, End, str]],
+def _measure_directions(
+    ways: Sequence[tuple[ProbeEndpoint, ProbeEndpoint, str]],
     futures: Sequence[Future[Throughput | None]],
     locks: tuple[threading.Lock, threading.Lock],
 ) -> None:
@@ -70,16 +70,16 @@ def _measure(
                 future.set_result(None)
                 continue
             with locks[0], locks[1]:
-                future.set_result(_one_way(sender, receiver, address))
-        except Unanswered as error:
+                future.set_result(_measure_direction(sender, receiver, address))
+        except NoAnswer as error:
             future.set_result(Throughput(None, str(error)))
         except BaseException as error:
             future.set_exception(error)
 
 
-def _one_way(sender: End, receiver: End, address: str) -> Throughput:
+def _measure_direction(sender: ProbeEndpoint, receiver: ProbeEndpoint, address: str) -> Throughput:
     """Bytes a second from one host to an address of the other."""
-    meeting = {"ports": some_ports(PORTS), "token": secrets.token_hex(WORD)}
+    meeting = {"ports": random_ports(PORT_COUNT), "token": secrets.token_hex(TOKEN_BYTES)}
     counted: Future[Throughput] = Future()
 
     def listen() -> None:
@@ -89,7 +89,7 @@ def _one_way(sender: End, receiver: End, address: str) -> Throughput:
             counted.set_exception(error)
 
     threading.Thread(target=listen, daemon=True).start()
-    sent: Throughput = sender.ask("send", {"peer": address, "seconds": SENDING, **meeting})
+    sent: Throughput = sender.ask("send", {"peer": address, "seconds": SEND_DURATION, **meeting})
     if sent.fault and not counted.done():
         return sent  # the receiver would wait for nobody
     return counted.result()

@@ -25,7 +25,7 @@ SUFFIXES = (".yaml", ".yml", ".json")
 _RDMA_FORM = "one device for each host in the list's order, null for the host itself"
 
 
-def ring_address(text: str) -> str:
+def check_ring_address(text: str) -> str:
     """The ring resolves no names and reads 'ip:port' up to the first colon, so IPv6 is out as well (tried: 0.32.4)."""
     try:
         ipaddress.IPv4Address(text)
@@ -34,30 +34,36 @@ def ring_address(text: str) -> str:
     return text
 
 
-def _plain(text: str) -> str:
+def _check_plain_text(text: str) -> str:
     """Text of one line: what a shell, a path or a known_hosts line would take for its end has no place in it."""
     for place, letter in enumerate(text):
-        if unicodedata.category(letter) in _CONTROLS:
+        if unicodedata.category(letter) in _CONTROL_CATEGORIES:
             raise ValueError(f"character {place + 1} is U+{ord(letter):04X}: expected text without control characters")
     return text
 
 
-def _ssh_name(text: str) -> str:
+def _check_ssh_name(text: str) -> str:
     """A name that neither ssh can take for an option nor a shell for more than a word."""
     host = text.rpartition("@")[2]
-    if text.startswith("-") or host.startswith("-") or not host or set(text) & _SHELL or text.split() != [text]:
+    if (
+        text.startswith("-")
+        or host.startswith("-")
+        or not host
+        or set(text) & _SHELL_CHARACTERS
+        or text.split() != [text]
+    ):
         raise ValueError("expected a host name or user@host")
     return text
 
 
-def _devices(said: str | list[str] | None) -> str | list[str] | None:
+def _check_device_names(said: str | list[str] | None) -> str | list[str] | None:
     for name in [said] if isinstance(said, str) else said or []:
         if not name.isascii() or not name.replace("_", "").isalnum():
             raise ValueError("expected a device such as rdma_en2, or null")
     return said
 
 
-def variables(values: dict[str, str]) -> dict[str, str]:
+def check_env_names(values: dict[str, str]) -> dict[str, str]:
     """Environment variables whose names any shell takes; raises ValueError."""
     faults = [key for key in values if not (key.isidentifier() and key.isascii())]
     if faults:
@@ -65,10 +71,15 @@ def variables(values: dict[str, str]) -> dict[str, str]:
     return values
 
 
-_CONTROLS = {"Cc", "Cs", "Zl", "Zp"}  # Unicode's categories of controls, half characters, and ends of line or paragraph
-_SHELL = set("'\"`$\\;&<>|(){}*?!#~")
-Plain = Annotated[str, Field(min_length=1), AfterValidator(_plain)]
-Value = Annotated[str, AfterValidator(_plain)]
+_CONTROL_CATEGORIES = {
+    "Cc",
+    "Cs",
+    "Zl",
+    "Zp",
+}  # Unicode's categories of controls, half characters, and ends of line or paragraph
+_SHELL_CHARACTERS = set("'\"`$\\;&<>|(){}*?!#~")
+PlainText = Annotated[str, Field(min_length=1), AfterValidator(_check_plain_text)]
+EnvValue = Annotated[str, AfterValidator(_check_plain_text)]
 
 
 class Host(Settings):
@@ -78,13 +89,13 @@ class Host(Settings):
     rdma: for JACCL, the device (or devices) that lead to each host of the cluster, None for the host itself.
     """
 
-    name: Plain
-    ssh: Annotated[Plain, AfterValidator(_ssh_name)] | None = None
-    ips: list[Annotated[str, AfterValidator(ring_address)]] = Field(min_length=1)
-    python: Plain | None = None
-    folder: Plain | None = None
-    runs: Plain | None = None
-    rdma: list[Annotated[str | list[str] | None, AfterValidator(_devices)]] | None = None
+    name: PlainText
+    ssh: Annotated[PlainText, AfterValidator(_check_ssh_name)] | None = None
+    ips: list[Annotated[str, AfterValidator(check_ring_address)]] = Field(min_length=1)
+    python: PlainText | None = None
+    folder: PlainText | None = None
+    runs: PlainText | None = None
+    rdma: list[Annotated[str | list[str] | None, AfterValidator(_check_device_names)]] | None = None
     memory_gb: float | None = Field(None, gt=0)
 
     @property
@@ -109,10 +120,10 @@ class Host(Settings):
 class Cluster(Settings):
     """The hosts of a run; a rank's number is its host's place in the list. env goes to every rank."""
 
-    name: Plain
+    name: PlainText
     backend: Literal["ring", "jaccl"] = "ring"
     hosts: list[Host] = Field(min_length=1)
-    env: Annotated[dict[Plain, Value], AfterValidator(variables)] = {}
+    env: Annotated[dict[PlainText, EnvValue], AfterValidator(check_env_names)] = {}
 
     @model_validator(mode="after")
     def _fits_together(self) -> Cluster:
@@ -129,10 +140,10 @@ class Cluster(Settings):
                     "the ring needs the same number on each"
                 )
         if self.backend == "jaccl":
-            self._check_devices()
+            self._check_rdma_devices()
         return self
 
-    def _check_devices(self) -> None:
+    def _check_rdma_devices(self) -> None:
         """JACCL has no ring to go around: each host needs a device to every other one."""
         count = len(self.hosts)
         for place, host in enumerate(self.hosts):
@@ -154,7 +165,7 @@ class Cluster(Settings):
 
 
 @dataclass(frozen=True)
-class Choice:
+class ClusterChoice:
     """A cluster, the file it comes from (None: built in) and why it is this one, in words for the plan."""
 
     cluster: Cluster
@@ -162,7 +173,7 @@ class Choice:
     reason: str
 
 
-def with_local_ranks(ranks: int) -> Cluster:
+def local_cluster(ranks: int) -> Cluster:
     """So many ranks on this machine, over loopback.
 
     Raises UsageError where that is less than one.
@@ -172,17 +183,17 @@ def with_local_ranks(ranks: int) -> Cluster:
     return Cluster(name=LOCAL, hosts=[Host(name=f"{LOCAL}-{rank}", ips=[LOOPBACK]) for rank in range(ranks)])
 
 
-def load(path: Path) -> Cluster:
+def load_cluster(path: Path) -> Cluster:
     """Read a cluster file: our YAML, or mlx's hostfile (.json) as a list of hosts or as a mapping with `hosts`.
 
     Raises ConfigError that lists every fault with its host, the value and what was expected.
     """
-    content = hostfile.read(path) if path.suffix == ".json" else load_yaml(path)
+    content = hostfile.read_hostfile(path) if path.suffix == ".json" else load_yaml(path)
     content = {"name": path.stem, **content}
     try:
         return Cluster.model_validate(content)
     except ValidationError as error:
-        faults = list(_faults(error, content))
+        faults = list(_validation_faults(error, content))
     raise combined_error(ConfigError, f"{path}: this cluster cannot be used:", faults, fix=f"correct {path}")
 
 
@@ -198,7 +209,7 @@ def to_hostfile(cluster: Cluster) -> dict[str, Any]:
     }
 
 
-def choose(flag: str | None, environ: Mapping[str, str], home: Path, folder: Path = CLUSTERS) -> Choice:
+def choose_cluster(flag: str | None, environ: Mapping[str, str], home: Path, folder: Path = CLUSTERS) -> ClusterChoice:
     """The cluster of a run, from the first of these that names one.
 
     1. `--cluster`: a name (NAME.yaml in configs/clusters, then in ~/.config/thunder/clusters) or a path;
@@ -210,12 +221,15 @@ def choose(flag: str | None, environ: Mapping[str, str], home: Path, folder: Pat
     """
     name = flag or environ.get("THUNDER_CLUSTER")
     if name:
-        path, reason = _find(name, home, folder), f"--cluster {name}" if flag else f"THUNDER_CLUSTER={name}"
+        path, reason = (
+            _find_cluster_file(name, home, folder),
+            f"--cluster {name}" if flag else f"THUNDER_CLUSTER={name}",
+        )
     elif (home / USER_DEFAULT).exists():
         path, reason = home / USER_DEFAULT, f"~/{USER_DEFAULT}"
     else:
-        path, reason = _find(LOCAL, home, folder), "no cluster named: two ranks on this machine"
-    return Choice(load(path) if path else with_local_ranks(2), path, reason)
+        path, reason = _find_cluster_file(LOCAL, home, folder), "no cluster named: two ranks on this machine"
+    return ClusterChoice(load_cluster(path) if path else local_cluster(2), path, reason)
 
 
 def _is_loopback(text: str) -> bool:
@@ -225,7 +239,7 @@ def _is_loopback(text: str) -> bool:
         return False
 
 
-def _find(name: str, home: Path, folder: Path) -> Path | None:
+def _find_cluster_file(name: str, home: Path, folder: Path) -> Path | None:
     """The file of a named cluster; None for `local` where configs/ is not there, as in an installed package."""
     if "/" in name or name.endswith(SUFFIXES):
         return home / name[2:] if name.startswith("~/") else Path(name)
@@ -243,7 +257,7 @@ def _find(name: str, home: Path, folder: Path) -> Path | None:
     )
 
 
-def _faults(error: ValidationError, content: Mapping[str, Any]) -> Iterator[str]:
+def _validation_faults(error: ValidationError, content: Mapping[str, Any]) -> Iterator[str]:
     """Each fault as 'host 2 (Mac5): ips[0]: expected ..., not 'x''."""
     for fault in error.errors():
         place = list(fault["loc"])

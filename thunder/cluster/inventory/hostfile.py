@@ -9,7 +9,7 @@ from typing import Any
 from thunder.errors import ConfigError
 
 
-def read(path: Path) -> dict[str, Any]:
+def read_hostfile(path: Path) -> dict[str, Any]:
     """A hostfile in our keys: a list of hosts, or a mapping with `hosts`; what is in them is checked by who asked.
 
     Raises ConfigError where the file cannot be read or has another form.
@@ -29,7 +29,7 @@ def read(path: Path) -> dict[str, Any]:
     if nowhere:
         raise ConfigError(f"{path}: host {nowhere[0]} has no 'ssh'", fix="write 127.0.0.1 if it is this machine")
     values = {key: value for key, value in content.items() if key != "envs"}
-    values["hosts"] = [_renamed(host, rank, content["hosts"]) for rank, host in enumerate(content["hosts"])]
+    values["hosts"] = [_named_host(host, rank, content["hosts"]) for rank, host in enumerate(content["hosts"])]
     envs = content.get("envs", [])
     given = envs if isinstance(envs, list) else [envs]
     wrong = [each for each in given if not isinstance(each, str) or "=" not in each]
@@ -38,7 +38,7 @@ def read(path: Path) -> dict[str, Any]:
     return values | {"env": dict(each.split("=", 1) for each in given)}
 
 
-def _renamed(host: Any, rank: int, hosts: list[Any]) -> Any:
+def _named_host(host: Any, rank: int, hosts: list[Any]) -> Any:
     """One host of mlx's hostfile; it has no name, so its ssh name serves, numbered where several ranks share it."""
     if not isinstance(host, dict):
         return host

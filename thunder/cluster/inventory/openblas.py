@@ -9,10 +9,10 @@ from pathlib import Path
 
 from thunder.errors import ConfigError
 
-ROOTS = (Path("/usr/lib64"), Path("/usr/lib"))
+LIBRARY_ROOTS = (Path("/usr/lib64"), Path("/usr/lib"))
 INSTALL_HINT = "apt-get install libopenblas0-pthread (Fedora: dnf install openblas-threads)"
 # The build with pthreads first: MLX calls it from threads of its own, where the one with OpenMP starts a pool for each.
-NAMES = (
+LIBRARY_NAMES = (
     "{triplet}/openblas-pthread/libopenblas.so.0",
     "libopenblasp.so.0",
     "{triplet}/libopenblas.so.0",
@@ -20,9 +20,9 @@ NAMES = (
 )
 
 
-def find(
+def find_openblas(
     system: str,
-    roots: Sequence[Path] = ROOTS,
+    roots: Sequence[Path] = LIBRARY_ROOTS,
     environ: Mapping[str, str] = os.environ,
     machine: str | None = None,
 ) -> Path | None:
@@ -38,5 +38,5 @@ def find(
             raise ConfigError(f"THUNDER_OPENBLAS={named}: there is no such file", fix="unset THUNDER_OPENBLAS")
         return Path(named)
     triplet = f"{machine or platform.machine()}-linux-gnu"
-    candidates = (root / name.format(triplet=triplet) for name in NAMES for root in roots)
+    candidates = (root / name.format(triplet=triplet) for name in LIBRARY_NAMES for root in roots)
     return next((path for path in candidates if path.is_file()), None)

@@ -13,7 +13,7 @@ from thunder.errors import ClusterError
 
 LOOPBACK = "127.0.0.1"
 # Outgoing connections get 32768 and up on Linux, 49152 and up on macOS; one in TIME_WAIT makes the ring's bind fail.
-LOWEST, BEYOND = 20000, 32768
+FIRST_PORT, END_PORT = 20000, 32768
 
 
 def free_ports(count: int, exclude: Collection[int] = (), ip: str = LOOPBACK) -> list[int]:
@@ -23,37 +23,37 @@ def free_ports(count: int, exclude: Collection[int] = (), ip: str = LOOPBACK) ->
     Raises ClusterError where the address is not of this machine, or too few ports are free.
     """
     found: list[int] = []
-    for port in some_ports(BEYOND - LOWEST, exclude):
+    for port in random_ports(END_PORT - FIRST_PORT, exclude):
         if len(found) == count:
             break
-        fault = _bind_fault(ip, port)
+        fault = _bind_error(ip, port)
         if fault is None:
             found.append(port)
         elif fault.errno != errno.EADDRINUSE:
-            check_free(ip, port)
+            check_port_free(ip, port)
     if len(found) < count:
-        raise ClusterError(f"{ip}: only {len(found)} of {count} ports are free between {LOWEST} and {BEYOND - 1}")
+        raise ClusterError(f"{ip}: only {len(found)} of {count} ports are free between {FIRST_PORT} and {END_PORT - 1}")
     return found
 
 
-def some_ports(count: int, exclude: Collection[int] = ()) -> list[int]:
+def random_ports(count: int, exclude: Collection[int] = ()) -> list[int]:
     """So many different random ports of those that runs use, whether free or not."""
-    candidates = [port for port in range(LOWEST, BEYOND) if port not in exclude]
+    candidates = [port for port in range(FIRST_PORT, END_PORT) if port not in exclude]
     # not the shared generator of `random`, which a run may have seeded
     secrets.SystemRandom().shuffle(candidates)
     return candidates[:count]
 
 
-def check_free(ip: str, port: int) -> None:
+def check_port_free(ip: str, port: int) -> None:
     """See that a rank on this machine could listen there.
 
     Raises ClusterError that names the port and, where the system tells, the process that holds it.
     """
-    fault = _bind_fault(ip, port)
+    fault = _bind_error(ip, port)
     if fault is None:
         return
     if fault.errno == errno.EADDRINUSE:
-        holder = _holder(port)
+        holder = _port_owner(port)
         raise ClusterError(
             f"port {port} on {ip} is taken{f' by {holder}' if holder else ''}",
             fix="end that process if it is left over from an earlier run, or start again for other ports",
@@ -63,7 +63,7 @@ def check_free(ip: str, port: int) -> None:
     raise ClusterError(f"{ip}:{port} cannot be listened on: {fault.strerror}")
 
 
-def _bind_fault(ip: str, port: int) -> OSError | None:
+def _bind_error(ip: str, port: int) -> OSError | None:
     """Bind without SO_REUSEPORT: with it, as the ring binds, a port that another run listens on looks free."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         try:
@@ -73,7 +73,7 @@ def _bind_fault(ip: str, port: int) -> OSError | None:
     return None
 
 
-def _holder(port: int) -> str | None:
+def _port_owner(port: int) -> str | None:
     """'python (pid 123)'; None where only another user or the administrator may know."""
     try:
         for each in psutil.net_connections("tcp"):

@@ -11,21 +11,21 @@ from thunder.cluster.inventory.cluster_file import Cluster, Host
 from thunder.cluster.inventory.openblas import INSTALL_HINT
 
 HOSTFILE = "hostfile.json"
-FAST_SYNCH = "MLX_METAL_FAST_SYNCH"
+FAST_SYNCH_VARIABLE = "MLX_METAL_FAST_SYNCH"
 # whether a rank is the first on its host, and keeps checkpoints there
 IS_PRIMARY = "THUNDER_IS_PRIMARY"
 # what the tests let go wrong in a rank
-FAULTS = "THUNDER_FAULTS"
-BACKEND = "THUNDER_BACKEND"
+FAULTS_VARIABLE = "THUNDER_FAULTS"
+BACKEND_VARIABLE = "THUNDER_BACKEND"
 THIS_MACHINE = "this machine"
-RELAXED_WATCHDOG = "AGX_RELAX_CDM_CTXSTORE_TIMEOUT"
+RELAXED_WATCHDOG_VARIABLE = "AGX_RELAX_CDM_CTXSTORE_TIMEOUT"
 # Says who a rank is. Never inherited: a leftover in the user's shell would send a rank into another run's ring.
-IDENTITY = (
+IDENTITY_VARIABLES = (
     "MLX_RANK",
     "MLX_HOSTFILE",
     "MLX_IBV_DEVICES",
     "MLX_JACCL_COORDINATOR",
-    BACKEND,
+    BACKEND_VARIABLE,
     "THUNDER_RANK",
     "THUNDER_WORLD_SIZE",
     "THUNDER_JOB_ID",
@@ -33,15 +33,15 @@ IDENTITY = (
     "THUNDER_LIFELINE_FD",
     IS_PRIMARY,
 )
-FORCED = {
+FORCED_ENV = {
     "PYTHONUNBUFFERED": "1",
     # 1 can leave the GPU busy until the Mac is started anew, and the ranks must not differ
-    FAST_SYNCH: "0",
+    FAST_SYNCH_VARIABLE: "0",
 }
 
 
 # glibc gives freed arrays back to the system at once and gets them again page by page: a third of a step's time
-KEPT_MEMORY = {"MALLOC_TRIM_THRESHOLD_": str(2**30), "MALLOC_MMAP_THRESHOLD_": str(2**25)}
+MALLOC_ENV = {"MALLOC_TRIM_THRESHOLD_": str(2**30), "MALLOC_MMAP_THRESHOLD_": str(2**25)}
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class RankPlan:
     devices: tuple[str | list[str] | None, ...] = ()
 
     @property
-    def is_far(self) -> bool:
+    def is_remote(self) -> bool:
         """Whether it runs on another host, under that host's agent."""
         return not self.host.is_this_machine
 
@@ -75,7 +75,7 @@ class RankPlan:
 
     def environment(self, inherited: Mapping[str, str]) -> dict[str, str]:
         """The whole environment of the rank's process."""
-        return {key: value for key, value in inherited.items() if key not in IDENTITY} | self.env
+        return {key: value for key, value in inherited.items() if key not in IDENTITY_VARIABLES} | self.env
 
 
 def plan_ranks(
@@ -100,16 +100,16 @@ def plan_ranks(
     assert len(ports) == world, f"{len(ports)} ports for {world} ranks"
     assert int(job_id, 16) >= 0
     here = sum(host.is_this_machine for host in cluster.hosts)
-    tuned = tuning(system, openblas, max(1, cores // max(1, here)), user_environ)
+    tuned = system_env(system, openblas, max(1, cores // max(1, here)), user_environ)
     seen: set[str] = set()
     plans = []
     for rank, (host, port) in enumerate(zip(cluster.hosts, ports, strict=True)):
-        folder = str(run_folder.absolute()) if host.is_this_machine else far_folder(host, run_folder.name)
+        folder = str(run_folder.absolute()) if host.is_this_machine else remote_run_folder(host, run_folder.name)
         place = THIS_MACHINE if host.is_this_machine else f"ssh {host.ssh}"
         shared = (tuned if host.is_this_machine else {}) | cluster.env
-        shared = {key: value for key, value in shared.items() if key not in IDENTITY} | FORCED
+        shared = {key: value for key, value in shared.items() if key not in IDENTITY_VARIABLES} | FORCED_ENV
         said = {IS_PRIMARY: "0" if place in seen else "1"}
-        said |= {FAULTS: user_environ[FAULTS]} if FAULTS in user_environ else {}
+        said |= {FAULTS_VARIABLE: user_environ[FAULTS_VARIABLE]} if FAULTS_VARIABLE in user_environ else {}
         seen.add(place)
         words = (folder if word == str(run_folder) else word for word in command[1:])
         plans.append(
@@ -117,7 +117,7 @@ def plan_ranks(
                 rank=rank,
                 host=host,
                 argv=(host.python or command[0], *words),
-                env=shared | said | _identity(rank, world, job_id) | _backend(cluster, rank, ports, folder),
+                env=shared | said | _identity_env(rank, world, job_id) | _backend_env(cluster, rank, ports, folder),
                 cwd=Path(host.folder) if host.folder else None,
                 addresses=tuple(f"{ip}:{port}" for ip in host.ips),
                 run_folder=folder,
@@ -127,12 +127,12 @@ def plan_ranks(
     return tuple(plans)
 
 
-def far_folder(host: Host, run: str) -> str:
+def remote_run_folder(host: Host, run: str) -> str:
     """Where a run lies on another host: `runs` of the cluster file, else runs/ in its project folder."""
     return f"{(host.runs_folder or 'runs').rstrip('/')}/{run}"
 
 
-def hostfile(plans: Sequence[RankPlan]) -> str:
+def format_hostfile(plans: Sequence[RankPlan]) -> str:
     """The file that MLX reads: every rank's addresses, in order; for JACCL, every rank's devices towards each other."""
     return json.dumps([list(plan.devices or plan.addresses) for plan in plans]) + "\n"
 
@@ -151,39 +151,39 @@ def environment_notes(
     if system == "Linux" and openblas is None:
         notes.append(f"OpenBLAS not found: training is 10-50 times slower; {INSTALL_HINT}")
     elif system == "Linux":
-        chosen = {**tuning(system, openblas, max(1, cores // ranks), user_environ or {}), **(cluster_env or {})}
+        chosen = {**system_env(system, openblas, max(1, cores // ranks), user_environ or {}), **(cluster_env or {})}
         threads = chosen["OPENBLAS_NUM_THREADS"]
         notes.append(f"OpenBLAS preloaded, {threads} thread{'' if threads == '1' else 's'} a rank")
     for key, value in (cluster_env or {}).items():
-        if key in IDENTITY or FORCED.get(key, value) != value:
+        if key in IDENTITY_VARIABLES or FORCED_ENV.get(key, value) != value:
             notes.append(f"{key}={value} of the cluster file is not passed on: the launcher decides it")
     return tuple(notes)
 
 
-def _identity(rank: int, world: int, job_id: str) -> dict[str, str]:
+def _identity_env(rank: int, world: int, job_id: str) -> dict[str, str]:
     return {"THUNDER_RANK": str(rank), "THUNDER_WORLD_SIZE": str(world), "THUNDER_JOB_ID": job_id}
 
 
-def _backend(cluster: Cluster, rank: int, ports: Sequence[int], folder: str) -> dict[str, str]:
+def _backend_env(cluster: Cluster, rank: int, ports: Sequence[int], folder: str) -> dict[str, str]:
     """What MLX reads to find its peers; nothing for a world of one."""
     if len(cluster.hosts) == 1:
         return {}
-    said = {"MLX_RANK": str(rank), BACKEND: cluster.backend}
+    said = {"MLX_RANK": str(rank), BACKEND_VARIABLE: cluster.backend}
     if cluster.backend == "jaccl":
         coordinator = f"{cluster.hosts[0].ips[0]}:{ports[0]}"
         return said | {"MLX_IBV_DEVICES": f"{folder}/{HOSTFILE}", "MLX_JACCL_COORDINATOR": coordinator}
     return said | {"MLX_HOSTFILE": f"{folder}/{HOSTFILE}"}
 
 
-def tuning(system: str, openblas: Path | None, threads: int, user: Mapping[str, str]) -> dict[str, str]:
+def system_env(system: str, openblas: Path | None, threads: int, user: Mapping[str, str]) -> dict[str, str]:
     """Variables that make this system run well; what the user set stays, said again so that it reaches every host."""
     if system == "Darwin":
         # without it macOS kills long GPU work while a display is on
-        return {RELAXED_WATCHDOG: user.get(RELAXED_WATCHDOG, "1")}
+        return {RELAXED_WATCHDOG_VARIABLE: user.get(RELAXED_WATCHDOG_VARIABLE, "1")}
     if system != "Linux" or openblas is None:
         return {}
     preloaded = user.get("LD_PRELOAD", "")
     if "openblas" not in preloaded:
         preloaded = f"{preloaded}:{openblas}" if preloaded else str(openblas)
-    ours = {"OPENBLAS_NUM_THREADS": str(threads), "OMP_NUM_THREADS": str(threads), **KEPT_MEMORY}
+    ours = {"OPENBLAS_NUM_THREADS": str(threads), "OMP_NUM_THREADS": str(threads), **MALLOC_ENV}
     return {"LD_PRELOAD": preloaded} | {name: user.get(name, value) for name, value in ours.items()}

@@ -20,187 +20,193 @@ from typing import Any
 from thunder import digest
 from thunder.cluster.inventory import openblas, ports
 from thunder.cluster.inventory.cluster_file import Host
-from thunder.cluster.inventory.rank_plan import RankPlan, tuning
+from thunder.cluster.inventory.rank_plan import RankPlan, system_env
 from thunder.cluster.ranks import start_request
-from thunder.cluster.ranks.local_rank import RankProcess
-from thunder.cluster.ranks.protocol import EVERY, MARK, SILENCE, Reader, line
-from thunder.cluster.ranks.start_request import FILES, Request
+from thunder.cluster.ranks.local_rank import LocalRank
+from thunder.cluster.ranks.protocol import (
+    HEARTBEAT_INTERVAL,
+    MESSAGE_PREFIX,
+    SILENCE_TIMEOUT,
+    MessageReader,
+    encode_message,
+)
+from thunder.cluster.ranks.start_request import RUN_FILES, StartRequest
 from thunder.config import REPOSITORY
 from thunder.errors import ClusterError, ThunderError
 
-CHUNK = 1 << 16
-READS_AT_ONCE = 16
+CHUNK_BYTES = 1 << 16
+MAX_READS = 16
 # What waits to be sent; beyond it lines of the log and signs of life are left out, and the ranks never wait. Of what
 # cannot be dispensed with, such as checkpoints made, more may wait; only the last message always does.
-MOST_WAITING = 4 << 20
-MOST_EVENTS = 4 * MOST_WAITING
-LONGEST_LOG_LINE = 4000
+MAX_QUEUED_BYTES = 4 << 20
+MAX_QUEUED_EVENT_BYTES = 4 * MAX_QUEUED_BYTES
+MAX_LOG_LINE = 4000
 
 
-def serve(source: int, sink: int, environ: Mapping[str, str] = os.environ) -> int:
+def serve_rank(source: int, sink: int, environ: Mapping[str, str] = os.environ) -> int:
     """Run one rank for the launcher at the other end of two descriptors; returns the agent's exit code."""
-    link = Link(source, sink)
+    link = LauncherChannel(source, sink)
     try:
         try:
-            with _prepared(link.first_request(), environ) as plan:
-                _run(plan, link, environ)
+            with _prepare_run_folder(link.receive_request(), environ) as plan:
+                _run_rank(plan, link, environ)
         except (ThunderError, OSError) as error:  # such as a log that cannot be read back
             named = error if isinstance(error, ThunderError) else ClusterError(f"the agent: {error}")
-            link.say("refused", message=named.message, fix=named.fix, exit_code=named.exit_code)
+            link.send_message("refused", message=named.message, fix=named.fix, exit_code=named.exit_code)
             link.flush()
             return named.exit_code
-    except LauncherGone:
+    except LauncherLost:
         return 1
     return 0
 
 
-def _run(plan: RankPlan, link: Link, environ: Mapping[str, str]) -> None:
+def _run_rank(plan: RankPlan, link: LauncherChannel, environ: Mapping[str, str]) -> None:
     """The rank, from the launcher's `go` to its last words; raises LauncherGone."""
-    link.say("ready", folder=plan.run_folder, pid=os.getpid())
-    if not link.wait_for("go"):
+    link.send_message("ready", folder=plan.run_folder, pid=os.getpid())
+    if not link.wait_for_order("go"):
         return
-    rank = RankProcess(plan, Path(plan.run_folder) / "logs" / f"rank-{plan.rank}.log", environ)
+    rank = LocalRank(plan, Path(plan.run_folder) / "logs" / f"rank-{plan.rank}.log", environ)
     try:
-        _follow(rank, link)
+        _relay_rank(rank, link)
     finally:
         rank.close()
-    link.say_the_end(rank)
+    link.send_rank_end(rank)
 
 
-class LauncherGone(Exception):
+class LauncherLost(Exception):
     """The channel has ended, or nothing has come through it for too long."""
 
 
-class Link:
+class LauncherChannel:
     """The agent's end of the channel: nothing here ever waits for a launcher that does not read."""
 
     def __init__(self, source: int, sink: int) -> None:
         self.source, self._sink = source, sink
         os.set_blocking(source, False)
         os.set_blocking(sink, False)
-        self._reader = Reader()
-        self._waiting = b""
-        self._left_out = 0
-        self._heard = self._said = time.monotonic()
+        self._reader = MessageReader()
+        self._queued = b""
+        self._dropped = 0
+        self._last_received = self._last_sent = time.monotonic()
 
-    def say(self, kind: str, *, dispensable: bool = False, **values: Any) -> None:
+    def send_message(self, kind: str, *, dispensable: bool = False, **values: Any) -> None:
         """Send a message; one that can be dispensed with is left out where too much waits already."""
-        most = MOST_WAITING if dispensable else MOST_EVENTS
-        if len(self._waiting) > most and kind != "ended":
-            self._left_out += 1
+        most = MAX_QUEUED_BYTES if dispensable else MAX_QUEUED_EVENT_BYTES
+        if len(self._queued) > most and kind != "ended":
+            self._dropped += 1
             return
-        self._waiting += line({"say": kind, **values}, MARK)
-        self.send_on()
+        self._queued += encode_message({"say": kind, **values}, MESSAGE_PREFIX)
+        self.send_queued()
 
-    def send_on(self) -> None:
+    def send_queued(self) -> None:
         """Send what waits, as far as the channel takes it; raises LauncherGone where it is closed."""
         try:
-            while self._waiting:
-                self._waiting = self._waiting[os.write(self._sink, self._waiting[:CHUNK]) :]
+            while self._queued:
+                self._queued = self._queued[os.write(self._sink, self._queued[:CHUNK_BYTES]) :]
         except BlockingIOError:
             pass
         except OSError:
-            raise LauncherGone from None
+            raise LauncherLost from None
 
     def flush(self, seconds: float = 5) -> None:
         """Send all that waits, for so long at most."""
         until = time.monotonic() + seconds
-        with contextlib.suppress(LauncherGone):
-            self.send_on()
-            while self._waiting and time.monotonic() < until:
+        with contextlib.suppress(LauncherLost):
+            self.send_queued()
+            while self._queued and time.monotonic() < until:
                 time.sleep(0.02)
-                self.send_on()
+                self.send_queued()
 
-    def hear(self) -> list[dict[str, Any]]:
+    def receive_messages(self) -> list[dict[str, Any]]:
         """The messages that have come; raises LauncherGone."""
         found: list[dict[str, Any]] = []
         now = time.monotonic()
         try:
             # one that never stops talking is heard in parts
-            for _ in range(READS_AT_ONCE):
-                data = os.read(self.source, CHUNK)
+            for _ in range(MAX_READS):
+                data = os.read(self.source, CHUNK_BYTES)
                 if not data:
-                    raise LauncherGone
-                self._heard = now
+                    raise LauncherLost
+                self._last_received = now
                 found += self._reader.feed(data)
         except BlockingIOError:
             pass
         except OSError:
-            raise LauncherGone from None
-        if now - self._heard > SILENCE:
-            raise LauncherGone
+            raise LauncherLost from None
+        if now - self._last_received > SILENCE_TIMEOUT:
+            raise LauncherLost
         return found
 
-    def alive(self) -> None:
+    def send_heartbeat(self) -> None:
         """A sign of life, now and then."""
         now = time.monotonic()
-        if now - self._said > EVERY:
-            self._said = now
-            self.say("alive", dispensable=True, left_out=self._left_out)
-        self.send_on()
+        if now - self._last_sent > HEARTBEAT_INTERVAL:
+            self._last_sent = now
+            self.send_message("alive", dispensable=True, left_out=self._dropped)
+        self.send_queued()
 
-    def wait_for(self, order: str) -> bool:
+    def wait_for_order(self, order: str) -> bool:
         """Until the launcher gives an order: True for this one, False for any other."""
         while True:
-            for message in self.hear():
+            for message in self.receive_messages():
                 if message.get("do") in (order, "kill", "terminate"):
                     return message["do"] == order
-            self.alive()
+            self.send_heartbeat()
             time.sleep(0.02)
 
-    def first_request(self) -> Request:
+    def receive_request(self) -> StartRequest:
         """What the launcher asks for; raises UsageError where that cannot be understood."""
         while True:
-            for message in self.hear():
+            for message in self.receive_messages():
                 if message.get("do") != "ping":
-                    return start_request.read(message)
+                    return start_request.parse_start_request(message)
             time.sleep(0.01)
 
-    def say_the_end(self, rank: RankProcess) -> None:
+    def send_rank_end(self, rank: LocalRank) -> None:
         """The last message."""
         end = rank.end()
-        self.say(
+        self.send_message(
             "ended",
             returncode=end.returncode,
-            tail=[text[:LONGEST_LOG_LINE] for text in end.tail],
+            tail=[text[:MAX_LOG_LINE] for text in end.tail],
             malformed_events=end.malformed_events,
             log=str(end.log),
-            left=_left_behind(Path(rank.plan.run_folder)) if rank.plan.rank == 0 else {},
+            left=_output_digests(Path(rank.plan.run_folder)) if rank.plan.rank == 0 else {},
         )
         self.flush()
 
 
 # What the launcher has already, or what only a rank on this host can use.
-STAYS = ("checkpoints", "logs", "faults", *FILES)
+NOT_COLLECTED = ("checkpoints", "logs", "faults", *RUN_FILES)
 
 
-def _left_behind(folder: Path) -> dict[str, str]:
+def _output_digests(folder: Path) -> dict[str, str]:
     """Path inside the run's folder -> SHA-256, of what the run made."""
     files = (path for path in sorted(folder.rglob("*")) if path.is_file())
     inside = {str(path.relative_to(folder)): path for path in files}
     return {
         name: digest.sha256_file(path)
         for name, path in inside.items()
-        if not any(part.startswith(".") for part in Path(name).parts) and Path(name).parts[0] not in STAYS
+        if not any(part.startswith(".") for part in Path(name).parts) and Path(name).parts[0] not in NOT_COLLECTED
     }
 
 
 @contextlib.contextmanager
-def _prepared(asked: Request, environ: Mapping[str, str]) -> Any:
+def _prepare_run_folder(asked: StartRequest, environ: Mapping[str, str]) -> Any:
     """The run's folder with its files, held for this rank alone; yields the plan as this host means it.
 
     The folder of a run that leaves nothing behind is removed, if it was made here.
     """
     for address in asked.addresses:
         ip, _, port = address.rpartition(":")
-        ports.check_free(ip, int(port))
+        ports.check_port_free(ip, int(port))
     with contextlib.ExitStack() as held:
         try:
             folder = (REPOSITORY / Path(asked.folder).expanduser()).absolute()
             if asked.transient and not folder.exists():
                 held.callback(shutil.rmtree, folder, ignore_errors=True)
             (folder / "logs").mkdir(parents=True, exist_ok=True)
-            held.enter_context(_alone(folder, asked))
+            held.enter_context(_rank_lock(folder, asked))
             for name, text in asked.files.items():
                 digest.write_atomically(folder / name, text)
         except (OSError, RuntimeError, ValueError) as error:  # no such user's home; half a character
@@ -209,16 +215,16 @@ def _prepared(asked: Request, environ: Mapping[str, str]) -> Any:
                 f"{asked.host}: {asked.folder} cannot be made or written: {why}",
                 fix="correct `runs` in the cluster file, or make room on that host's disk",
             ) from None
-        yield _plan(asked, folder, environ)
+        yield _local_plan(asked, folder, environ)
 
 
 @contextlib.contextmanager
-def _alone(folder: Path, asked: Request) -> Any:
+def _rank_lock(folder: Path, asked: StartRequest) -> Any:
     """Wait until the rank of an agent that lost its launcher has ended, as it does within seconds."""
     import fcntl
 
     with (folder / f".rank-{asked.rank}.lock").open("a") as stream:
-        until = time.monotonic() + SILENCE + 10
+        until = time.monotonic() + SILENCE_TIMEOUT + 10
         while True:
             try:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -233,11 +239,11 @@ def _alone(folder: Path, asked: Request) -> Any:
         yield
 
 
-def _plan(asked: Request, folder: Path, environ: Mapping[str, str]) -> RankPlan:
+def _local_plan(asked: StartRequest, folder: Path, environ: Mapping[str, str]) -> RankPlan:
     """The rank's plan with this host's paths and what tunes this system."""
     here = platform.system()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    tuned = tuning(here, openblas.find(here), cores, environ)
+    tuned = system_env(here, openblas.find_openblas(here), cores, environ)
 
     def local(text: str) -> str:
         inside = text == asked.folder or text.startswith(asked.folder + "/")
@@ -254,15 +260,15 @@ def _plan(asked: Request, folder: Path, environ: Mapping[str, str]) -> RankPlan:
     )
 
 
-def _follow(rank: RankProcess, link: Link) -> None:
+def _relay_rank(rank: LocalRank, link: LauncherChannel) -> None:
     """Until the rank has ended: pass its events and its log on, and do what the launcher says; raises LauncherGone."""
     orders = {"terminate": rank.terminate, "kill": rank.kill, "dump": rank.dump}
 
     def on_event(number: int, event: dict[str, Any]) -> None:
-        link.say("event", dispensable=event.get("event") in ("beat", "step"), event=event)
+        link.send_message("event", dispensable=event.get("event") in ("beat", "step"), event=event)
 
     def on_line(number: int, text: str) -> None:
-        link.say("log", dispensable=True, text=text[:LONGEST_LOG_LINE])
+        link.send_message("log", dispensable=True, text=text[:MAX_LOG_LINE])
 
     with selectors.DefaultSelector() as selector:
         selector.register(link.source, selectors.EVENT_READ)
@@ -271,9 +277,9 @@ def _follow(rank: RankProcess, link: Link) -> None:
             for key, _ in selector.select(0.1):
                 if key.fd == rank.events and not rank.read_events(on_event):
                     selector.unregister(rank.events)
-            for message in link.hear():
+            for message in link.receive_messages():
                 if order := orders.get(str(message.get("do"))):
                     order()
             rank.read_lines(on_line)
-            link.alive()
+            link.send_heartbeat()
     rank.read_lines(on_line)

@@ -6,28 +6,28 @@ from pathlib import Path, PurePosixPath
 
 from thunder import digest
 from thunder.cluster.inventory.cluster_file import Host
-from thunder.cluster.ranks.agent import STAYS
+from thunder.cluster.ranks.agent import NOT_COLLECTED
 from thunder.cluster.ranks.exit_causes import RankEnd
 from thunder.cluster.ssh import client
 from thunder.errors import ArtifactError
 
 # What the launcher itself writes into the folder.
-OURS = ("incidents.jsonl", "changes.jsonl", "end.json", "train.log")
+LAUNCHER_FILES = ("incidents.jsonl", "changes.jsonl", "end.json", "train.log")
 
 
-def collect(end: RankEnd, host: Host, folder: Path) -> int:
+def collect_outputs(end: RankEnd, host: Host, folder: Path) -> int:
     """Copy what a rank left behind into the run's folder here; files that are here already stay. Returns how many came.
 
     Raises SshError where the host cannot be reached, ArtifactError where a file did not arrive as it was announced,
     or is announced where none may be written.
     """
-    for name in end.left:
-        if not _may_be_written(name, folder):
+    for name in end.outputs:
+        if not _is_allowed_output(name, folder):
             raise ArtifactError(f"{end.host} announced a file where none may come from another host: {name[:200]!r}")
-    wanted = {name: told for name, told in end.left.items() if not _is_here(folder / name, told)}
+    wanted = {name: told for name, told in end.outputs.items() if not _has_digest(folder / name, told)}
     if not wanted:
         return 0
-    with client.connect(host.ssh or host.name) as connection:
+    with client.connect_ssh(host.ssh or host.name) as connection:
         for name, told in wanted.items():
             near = folder / name
             try:
@@ -35,7 +35,7 @@ def collect(end: RankEnd, host: Host, folder: Path) -> int:
             except (FileExistsError, NotADirectoryError):
                 raise ArtifactError(f"{near.parent} is a file, and {end.host} announced one inside of it") from None
             connection.fetch(f"{end.folder}/{name}", near)
-            if not _is_here(near, told):
+            if not _has_digest(near, told):
                 near.unlink()
                 raise ArtifactError(
                     f"{end.host}:{end.folder}/{name}: it arrived with another SHA-256 than it left with",
@@ -44,10 +44,15 @@ def collect(end: RankEnd, host: Host, folder: Path) -> int:
     return len(wanted)
 
 
-def _may_be_written(name: str, folder: Path) -> bool:
+def _is_allowed_output(name: str, folder: Path) -> bool:
     """Whether a name means a file inside the run's folder, links followed, that is not the launcher's own."""
     parts = PurePosixPath(name).parts
-    if not parts or parts[0] in (*STAYS, *OURS) or any(part.startswith(".") for part in parts) or "\0" in name:
+    if (
+        not parts
+        or parts[0] in (*NOT_COLLECTED, *LAUNCHER_FILES)
+        or any(part.startswith(".") for part in parts)
+        or "\0" in name
+    ):
         return False
     try:
         # an absolute name takes the place of the folder
@@ -57,5 +62,5 @@ def _may_be_written(name: str, folder: Path) -> bool:
         return False
 
 
-def _is_here(path: Path, told: str) -> bool:
+def _has_digest(path: Path, told: str) -> bool:
     return path.is_file() and digest.sha256_file(path) == told

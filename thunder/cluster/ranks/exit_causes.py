@@ -21,14 +21,14 @@ from thunder.errors import (
 )
 
 TAIL_LINES = 15
-LOG_FOLLOWS = "; the last lines of its log:"
-KINDS: dict[int, type[ThunderError]] = {
+LOG_HEADING = "; the last lines of its log:"
+ERRORS_BY_EXIT_CODE: dict[int, type[ThunderError]] = {
     kind.exit_code: kind for kind in (UsageError, ArtifactError, ClusterError, HangError, ResourceError, Interrupted)
 }
 # What a rank says when another one is gone: a symptom, never the cause.
 PEER_GONE = re.compile(r"connection to a peer was lost|\[ring\] Couldn't connect")
 # What a rank that was told to stop ends with, if nothing else went wrong.
-STOPPED = (0, Interrupted.exit_code, -signal.SIGTERM, -signal.SIGKILL)
+STOPPED_EXIT_CODES = (0, Interrupted.exit_code, -signal.SIGTERM, -signal.SIGKILL)
 # What Metal and the allocators say where a shape is too large for the machine.
 GPU_TIMEOUT = re.compile(
     r"kIOGPUCommandBufferCallbackError(Timeout|ImpactingInteractivity|SubmissionsIgnored)"
@@ -56,7 +56,7 @@ class RankEnd:
     rank: int
     host: str
     returncode: int
-    first: bool
+    failed_first: bool
     tail: tuple[str, ...]
     log: Path
     error: Mapping[str, Any] | None = None
@@ -66,27 +66,29 @@ class RankEnd:
     lost: str = ""
     stalled: str = ""
     folder: str = ""
-    left: Mapping[str, str] = field(default_factory=dict)
+    outputs: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def is_consequence(self) -> bool:
         """Whether it ended because of another rank or of the launcher."""
         if self.lost or self.stalled:
             return False
-        if self.told_to_stop and self.returncode in STOPPED:
+        if self.told_to_stop and self.returncode in STOPPED_EXIT_CODES:
             return True
         said = str(self.error.get("message", "")) if self.error else "\n".join(self.tail)
         return bool(PEER_GONE.search(said))
 
 
-Kind = Literal["interrupted", "gpu timeout", "out of memory", "hang", "host lost", "killed", "peer lost", "own error"]
+CauseKind = Literal[
+    "interrupted", "gpu timeout", "out of memory", "hang", "host lost", "killed", "peer lost", "own error"
+]
 
 
 @dataclass(frozen=True)
-class Cause:
+class ExitCause:
     """Why a run ended before its time. rank, host: the one to blame; error: what to show if nothing is tried again."""
 
-    kind: Kind
+    kind: CauseKind
     rank: int
     host: str
     error: ThunderError
@@ -94,10 +96,10 @@ class Cause:
     @property
     def summary(self) -> str:
         """The error in a line."""
-        return (self.error.message.partition(LOG_FOLLOWS)[0].splitlines() or [self.kind])[0]
+        return (self.error.message.partition(LOG_HEADING)[0].splitlines() or [self.kind])[0]
 
 
-def cause(ends: Sequence[RankEnd]) -> Cause | None:
+def find_exit_cause(ends: Sequence[RankEnd]) -> ExitCause | None:
     """Why a run failed, or None where every rank ended with 0.
 
     It blames the rank that failed by itself, first among those; ranks that only lost a peer come last.
@@ -106,31 +108,35 @@ def cause(ends: Sequence[RankEnd]) -> Cause | None:
     failed = [end for end in ends if end.returncode != 0]
     if not failed:
         return None
-    culprit = min(failed, key=lambda end: (end.is_consequence, _too_much(end) is None, not end.first, end.rank))
-    kind, error = _judged(culprit)
-    return Cause(kind, culprit.rank, culprit.host, error)
+    culprit = min(
+        failed, key=lambda end: (end.is_consequence, _resource_kind(end) is None, not end.failed_first, end.rank)
+    )
+    kind, error = _classify_exit(culprit)
+    return ExitCause(kind, culprit.rank, culprit.host, error)
 
 
-def failure(ends: Sequence[RankEnd]) -> ThunderError | None:
+def run_error(ends: Sequence[RankEnd]) -> ThunderError | None:
     """The error to show for a run, or None where every rank ended with 0; see `cause`."""
-    found = cause(ends)
+    found = find_exit_cause(ends)
     return found.error if found else None
 
 
-def _judged(end: RankEnd) -> tuple[Kind, ThunderError]:
+def _classify_exit(end: RankEnd) -> tuple[CauseKind, ThunderError]:
     who = f"rank {end.rank} on {end.host}"
     if end.interrupted and end.is_consequence:
         if end.error:
-            return "interrupted", Interrupted(*_words(end, "was stopped as you asked"))
+            return "interrupted", Interrupted(*_message_and_fix(end, "was stopped as you asked"))
         return "interrupted", Interrupted(f"{who} was ended before it could save", fix="./launch.sh resume")
     if end.lost:
         return "host lost", ClusterError(f"{who}: {end.lost}", fix="thunder_status")
     if end.stalled:
         return "hang", HangError(f"{who} {end.stalled}", fix=f"read the stacks in {end.log}; then ./launch.sh resume")
-    error = KINDS.get(end.returncode, RunFailed)(*_words(end, _manner(end.returncode)))
+    error = ERRORS_BY_EXIT_CODE.get(end.returncode, RunFailed)(
+        *_message_and_fix(end, _describe_exit_code(end.returncode))
+    )
     if end.returncode == Interrupted.exit_code:
         return "interrupted", error
-    too_much = _too_much(end)
+    too_much = _resource_kind(end)
     if too_much:
         return too_much, ResourceError(error.message, error.fix)
     if end.is_consequence or end.returncode == ClusterError.exit_code or JOIN_TIMEOUT.search("\n".join(end.tail)):
@@ -138,7 +144,7 @@ def _judged(end: RankEnd) -> tuple[Kind, ThunderError]:
     return ("killed" if end.returncode < 0 else "own error"), error
 
 
-def _too_much(end: RankEnd) -> Literal["gpu timeout", "out of memory"] | None:
+def _resource_kind(end: RankEnd) -> Literal["gpu timeout", "out of memory"] | None:
     """Whether a rank died of a shape that its machine cannot do, by what it said."""
     if end.returncode == 0 or end.lost or end.stalled:
         return None
@@ -148,7 +154,7 @@ def _too_much(end: RankEnd) -> Literal["gpu timeout", "out of memory"] | None:
     return "out of memory" if OUT_OF_MEMORY.search(said) else None
 
 
-def last_lines(log: str, count: int = TAIL_LINES) -> tuple[str, ...]:
+def log_tail(log: str, count: int = TAIL_LINES) -> tuple[str, ...]:
     """The last lines of a log, or those up to the last Python error where more than that came after it."""
     lines = log.splitlines()
     starts = [number for number, line in enumerate(lines) if PYTHON_ERROR.match(line)]
@@ -162,21 +168,21 @@ def last_lines(log: str, count: int = TAIL_LINES) -> tuple[str, ...]:
     return tuple(lines[max(0, end - count) : end])
 
 
-def _words(end: RankEnd, manner: str) -> tuple[str, str]:
+def _message_and_fix(end: RankEnd, manner: str) -> tuple[str, str]:
     """(message, fix) about one rank."""
     who, fix = f"rank {end.rank} on {end.host}", f"read {end.log}"
     if end.error:
         said, advice = str(end.error.get("message", "")), str(end.error.get("fix") or "")
         if end.returncode == Interrupted.exit_code:  # what the user asked for is no rank's fault
             return said, advice or fix
-        if end.returncode in KINDS or advice:
+        if end.returncode in ERRORS_BY_EXIT_CODE or advice:
             return f"{who}: {said}", advice or fix
         who += f": {said}; it"
     quoted = "".join(f"\n  | {line}" for line in end.tail)
-    return f"{who} {manner}" + (f"{LOG_FOLLOWS}{quoted}" if quoted else "; its log is empty"), fix
+    return f"{who} {manner}" + (f"{LOG_HEADING}{quoted}" if quoted else "; its log is empty"), fix
 
 
-def _manner(returncode: int) -> str:
+def _describe_exit_code(returncode: int) -> str:
     if returncode >= 0:
         return f"ended with exit code {returncode}"
     try:

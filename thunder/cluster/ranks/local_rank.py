@@ -14,24 +14,24 @@ from typing import Any
 
 from thunder.cluster.inventory.rank_plan import RankPlan
 from thunder.cluster.ranks import orphan_guard
-from thunder.cluster.ranks.exit_causes import RankEnd, last_lines
+from thunder.cluster.ranks.exit_causes import RankEnd, log_tail
 from thunder.errors import ClusterError
 
-EVENTS = "THUNDER_EVENTS_FD"
+EVENTS_VARIABLE = "THUNDER_EVENTS_FD"
 OnEvent = Callable[[int, dict[str, Any]], None]
 OnLine = Callable[[int, str], None]
 
-CHUNK = 1 << 16
-LONGEST_EVENT = 1 << 20
+CHUNK_BYTES = 1 << 16
+MAX_EVENT_BYTES = 1 << 20
 # How much of a log is read at a time for the screen; what a rank writes faster is left out there, not in its log.
-LINES_AT_ONCE = 1 << 18
+MAX_LOG_READ_BYTES = 1 << 18
 # of events that are none; the others are counted
-MOST_WARNINGS = 3
+MAX_WARNINGS = 3
 
 logger = logging.getLogger(__name__)
 
 
-class RankProcess:
+class LocalRank:
     """A rank that was started. Its owner calls `read_events`, `read_lines` and `poll` again and again, then `close`."""
 
     def __init__(self, plan: RankPlan, log: Path, environ: Mapping[str, str]) -> None:
@@ -44,7 +44,7 @@ class RankProcess:
         """
         self.plan, self.log = plan, log
         self.returncode: int | None = None
-        self.first = self.told_to_stop = self.interrupted = False
+        self.failed_first = self.told_to_stop = self.interrupted = False
         self.error: dict[str, Any] | None = None
         self.stalled = ""
         self.malformed_events = 0
@@ -65,7 +65,10 @@ class RankProcess:
             os.close(lifeline_in)
 
     def _start(self, environ: Mapping[str, str], events_out: int, lifeline_in: int) -> None:
-        env = self.plan.environment(environ) | {EVENTS: str(events_out), orphan_guard.VARIABLE: str(lifeline_in)}
+        env = self.plan.environment(environ) | {
+            EVENTS_VARIABLE: str(events_out),
+            orphan_guard.LIFELINE_VARIABLE: str(lifeline_in),
+        }
         # a file, not a pipe: a rank that prints a lot must not stand still when nobody reads
         with self.log.open("ab") as stream:
             self._log_start = self._log_shown = stream.tell()
@@ -80,7 +83,7 @@ class RankProcess:
                 start_new_session=True,
             )
         try:
-            self._guard = orphan_guard.guard(self.process.pid, lifeline_in, env["THUNDER_JOB_ID"])
+            self._guard = orphan_guard.start_guard(self.process.pid, lifeline_in, env["THUNDER_JOB_ID"])
         except OSError:
             self.kill()
             self.process.wait()
@@ -125,13 +128,13 @@ class RankProcess:
     def read_events(self, on_event: OnEvent) -> bool:
         """Pass on the events that have come; False when there is nothing more to read now."""
         try:
-            data = os.read(self.events, CHUNK)
+            data = os.read(self.events, CHUNK_BYTES)
         except BlockingIOError:
             data = None
         if data:
             *lines, self._event_bytes = (self._event_bytes + data).split(b"\n")
-            if len(self._event_bytes) > LONGEST_EVENT:
-                lines, self._event_bytes = [*lines, self._event_bytes[:CHUNK]], b""
+            if len(self._event_bytes) > MAX_EVENT_BYTES:
+                lines, self._event_bytes = [*lines, self._event_bytes[:CHUNK_BYTES]], b""
         else:
             # at the end a line without its newline is a line too, if it is whole
             ended = data is not None or self.returncode is not None
@@ -150,7 +153,7 @@ class RankProcess:
         if not isinstance(event, dict):
             self.malformed_events += 1
             # an agent's stderr is a channel that may not be read: what fills it stops the agent, and then the rank
-            if self.malformed_events <= MOST_WARNINGS:
+            if self.malformed_events <= MAX_WARNINGS:
                 logger.warning("rank %d sent an event that is not a JSON object: %r", self.plan.rank, line[:200])
             return
         if event.get("event") == "error":
@@ -161,8 +164,8 @@ class RankProcess:
         """Pass on the lines that its log has gained since the last time."""
         with self.log.open("rb") as stream:
             behind = stream.seek(0, os.SEEK_END) - self._log_shown
-            if behind > 2 * LINES_AT_ONCE:
-                skipped = behind - LINES_AT_ONCE
+            if behind > 2 * MAX_LOG_READ_BYTES:
+                skipped = behind - MAX_LOG_READ_BYTES
                 self._log_shown, self._line_bytes = self._log_shown + skipped, b""
                 on_line(self.plan.rank, f"... {skipped} bytes left out, see {self.log}")
             stream.seek(self._log_shown)
@@ -170,7 +173,7 @@ class RankProcess:
         self._log_shown += len(data)
         *lines, self._line_bytes = (self._line_bytes + data).split(b"\n")
         # a line that never ends is passed on in pieces
-        if self._line_bytes and (self.returncode is not None or len(self._line_bytes) > LINES_AT_ONCE):
+        if self._line_bytes and (self.returncode is not None or len(self._line_bytes) > MAX_LOG_READ_BYTES):
             lines, self._line_bytes = [*lines, self._line_bytes], b""
         for line in lines:
             on_line(self.plan.rank, line.decode("utf-8", "replace").rstrip("\r"))
@@ -195,14 +198,14 @@ class RankProcess:
         """What there is to say about it, once it has ended."""
         assert self.returncode is not None
         with self.log.open("rb") as stream:
-            stream.seek(max(self._log_start, stream.seek(0, os.SEEK_END) - CHUNK))
+            stream.seek(max(self._log_start, stream.seek(0, os.SEEK_END) - CHUNK_BYTES))
             log = stream.read().decode("utf-8", "replace")
         return RankEnd(
             rank=self.plan.rank,
             host=self.plan.host.name,
             returncode=self.returncode,
-            first=self.first,
-            tail=last_lines(log),
+            failed_first=self.failed_first,
+            tail=log_tail(log),
             log=self.log,
             error=self.error,
             told_to_stop=self.told_to_stop,

@@ -11,13 +11,13 @@ from typing import Any
 
 from thunder import digest
 
-MEMORY = "gpu_incidents.jsonl"
+INCIDENT_FILE = "gpu_incidents.jsonl"
 # MLX's own limits are 20 to 50 operations and 40 to 50 MB, by device; shorter buffers give the watchdog less to time.
 SHORTER_BUFFERS = ((10, 20), (4, 10))
 
 
 @dataclass(frozen=True)
-class Rung:
+class Fallback:
     """How one rank computes its share of an update.
 
     micro_batch_size: rows that go through the model at once. ops_per_buffer, mb_per_buffer: limits of a Metal command
@@ -51,12 +51,14 @@ class Rung:
         return ", ".join(parts + (["gradient checkpointing"] if self.grad_checkpoint else []))
 
 
-def rungs(batch_size: int, grad_checkpoint: bool = False, may_recompute: bool = True) -> tuple[Rung, ...]:
+def fallback_sequence(
+    batch_size: int, grad_checkpoint: bool = False, may_recompute: bool = True
+) -> tuple[Fallback, ...]:
     """The ladder of a batch size per rank: micro-batch halved, then shorter command buffers, then recomputation.
 
     may_recompute: whether activations can be computed again with the same result.
     """
-    steps = [Rung(batch_size, grad_checkpoint=grad_checkpoint)]
+    steps = [Fallback(batch_size, grad_checkpoint=grad_checkpoint)]
     while steps[-1].micro_batch_size > 1:
         steps.append(replace(steps[-1], micro_batch_size=steps[-1].micro_batch_size // 2))
     for operations, megabytes in SHORTER_BUFFERS:
@@ -67,7 +69,7 @@ def rungs(batch_size: int, grad_checkpoint: bool = False, may_recompute: bool = 
 
 
 @dataclass(frozen=True)
-class Shape:
+class WorkloadShape:
     """What an incident is remembered by: chips of the hosts, base model, and the shape that was wanted."""
 
     chips: tuple[str, ...]
@@ -78,26 +80,26 @@ class Shape:
     grad_checkpoint: bool
 
 
-def remembered(folder: Path, shape: Shape) -> tuple[int, str]:
+def remembered_fallback(folder: Path, shape: WorkloadShape) -> tuple[int, str]:
     """(rung to start at, the run that taught so) for a shape; (0, "") where nothing went wrong with it so far.
 
     A line that cannot be read is skipped: the memory is a hint, and the ladder finds its way without it.
     """
     rung, run = 0, ""
     wanted = digest.sha256_json(asdict(shape))
-    for said in _lines(folder):
+    for said in _read_incidents(folder):
         if said["shape_sha256"] == wanted and said["next_rung"] > rung:
             rung, run = said["next_rung"], str(said["run"])
     return rung, run
 
 
-def incidents(folder: Path, chip: str, model: str) -> list[tuple[str, Shape]]:
+def chip_incidents(folder: Path, chip: str, model: str) -> list[tuple[str, WorkloadShape]]:
     """(run, shape) of what a chip could not do with a model; its batch is what went through the model at once."""
     found = []
-    for said in _lines(folder):
+    for said in _read_incidents(folder):
         try:
-            shape = Shape(**{field.name: said[field.name] for field in fields(Shape)})
-            cut = rungs(shape.batch_size, shape.grad_checkpoint)[max(0, said["next_rung"] - 1) :][0]
+            shape = WorkloadShape(**{field.name: said[field.name] for field in fields(WorkloadShape)})
+            cut = fallback_sequence(shape.batch_size, shape.grad_checkpoint)[max(0, said["next_rung"] - 1) :][0]
         except (KeyError, TypeError, IndexError):
             continue
         if chip in shape.chips and shape.model == model:
@@ -105,10 +107,10 @@ def incidents(folder: Path, chip: str, model: str) -> list[tuple[str, Shape]]:
     return found
 
 
-def _lines(folder: Path) -> Iterator[dict[str, Any]]:
+def _read_incidents(folder: Path) -> Iterator[dict[str, Any]]:
     """What is remembered, but for lines that cannot be read."""
     try:
-        lines = (folder / MEMORY).read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = (folder / INCIDENT_FILE).read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return
     for line in lines:
@@ -120,17 +122,17 @@ def _lines(folder: Path) -> Iterator[dict[str, Any]]:
             continue
 
 
-def remember(folder: Path, shape: Shape, next_rung: int, **incident: Any) -> None:
+def record_incident(folder: Path, shape: WorkloadShape, next_rung: int, **incident: Any) -> None:
     """Add one incident; the file is there for people to read and to remove."""
     folder.mkdir(parents=True, exist_ok=True)
     said = {**incident, "next_rung": next_rung, **asdict(shape), "shape_sha256": digest.sha256_json(asdict(shape))}
-    with (folder / MEMORY).open("ab+") as stream:
+    with (folder / INCIDENT_FILE).open("ab+") as stream:
         # a line that was cut off shall not take this one with it
         torn = stream.tell() and (stream.seek(-1, os.SEEK_END), stream.read(1))[1] != b"\n"
         text = "\n" * bool(torn) + json.dumps(said, ensure_ascii=False) + "\n"
         stream.write(text.encode(errors="backslashreplace"))
 
 
-def chips_of(names: Sequence[str]) -> tuple[str, ...]:
+def distinct_chips(names: Sequence[str]) -> tuple[str, ...]:
     """The different chips of a cluster, in an order that does not depend on the hosts'."""
     return tuple(sorted(set(names)))

@@ -14,7 +14,7 @@ import subprocess
 import threading
 from collections.abc import Callable, Mapping
 
-VARIABLE = "THUNDER_LIFELINE_FD"
+LIFELINE_VARIABLE = "THUNDER_LIFELINE_FD"
 EXIT_CODE = 1
 
 
@@ -26,7 +26,7 @@ def end_process_group() -> None:
     os._exit(EXIT_CODE)
 
 
-def watch(fd: int, on_lost: Callable[[], None] = end_process_group) -> threading.Thread:
+def watch_pipe(fd: int, on_lost: Callable[[], None] = end_process_group) -> threading.Thread:
     """Call `on_lost`, in a daemon thread, when the other end of a pipe is closed.
 
     Raises OSError where `fd` is not open.
@@ -43,16 +43,16 @@ def watch(fd: int, on_lost: Callable[[], None] = end_process_group) -> threading
     return thread
 
 
-def watch_environment(environ: Mapping[str, str] = os.environ) -> threading.Thread | None:
+def watch_launcher(environ: Mapping[str, str] = os.environ) -> threading.Thread | None:
     """Watch the launcher that started this rank; None where no launcher did.
 
     Raises OSError where THUNDER_LIFELINE_FD names a descriptor that is not open.
     """
-    number = environ.get(VARIABLE)
-    return watch(int(number)) if number else None
+    number = environ.get(LIFELINE_VARIABLE)
+    return watch_pipe(int(number)) if number else None
 
 
-def guard(group: int, fd: int, job_id: str) -> subprocess.Popen[bytes]:
+def start_guard(group: int, fd: int, job_id: str) -> subprocess.Popen[bytes]:
     """Start a shell that kills a process group when the other end of a pipe is closed; kill it once the group is gone.
 
     job_id: carried in its environment, as the ranks carry it, so that all processes of a run can be found.

@@ -9,28 +9,28 @@ from typing import Any
 from thunder.units import Seconds
 
 # Agents print it before each message: a login shell may print something of its own, which is no message.
-MARK = b"THUNDER-AGENT "
+MESSAGE_PREFIX = b"THUNDER-AGENT "
 PROTOCOL = 1
-LONGEST = 4 << 20
+MAX_MESSAGE_BYTES = 4 << 20
 # Both sides speak at least every so often, and one that has not been heard for SILENCE is taken to be gone: a host that
 # loses power closes no connection. The ring does not need the LAN, so a LAN that is away for seconds stops nothing.
-EVERY = Seconds(1)
-SILENCE = Seconds(20)
+HEARTBEAT_INTERVAL = Seconds(1)
+SILENCE_TIMEOUT = Seconds(20)
 
 
-def line(message: dict[str, Any], mark: bytes = b"") -> bytes:
+def encode_message(message: dict[str, Any], mark: bytes = b"") -> bytes:
     """A message as it travels."""
     # half a character, as a file's name may hold, becomes JSON's own escape for it
     return mark + json.dumps(message, ensure_ascii=False).encode(errors="backslashreplace") + b"\n"
 
 
-class Reader:
+class MessageReader:
     """Cuts what arrives into messages; what is none is counted, and one that never ends is dropped in pieces."""
 
     def __init__(self, mark: bytes = b"") -> None:
         self.mark = mark
         self.malformed = 0
-        self.noise = b""  # the last unmarked line: often says why there is no message
+        self.last_unmarked_line = b""  # the last unmarked line: often says why there is no message
         self._rest = b""
         self._dropping = False
 
@@ -39,7 +39,7 @@ class Reader:
         *lines, self._rest = (self._rest + data).split(b"\n")
         if lines and self._dropping:
             lines, self._dropping = lines[1:], False
-        if len(self._rest) > LONGEST:
+        if len(self._rest) > MAX_MESSAGE_BYTES:
             self.malformed += not self._dropping
             self._rest, self._dropping = b"", True
         for each in lines:
@@ -48,7 +48,7 @@ class Reader:
 
     def _message(self, each: bytes) -> dict[str, Any] | None:
         if not each.startswith(self.mark):
-            self.noise = each.strip()[:500] or self.noise
+            self.last_unmarked_line = each.strip()[:500] or self.last_unmarked_line
             return None
         try:
             message = json.loads(each[len(self.mark) :])
@@ -60,17 +60,17 @@ class Reader:
         return message
 
 
-def whole(value: Any) -> int | None:
+def whole_number(value: Any) -> int | None:
     """A whole number that the other side sent, if it is one that a process can end with or be counted by."""
     return value if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 31 else None
 
 
-def texts(value: Any, most: int, longest: int) -> tuple[str, ...]:
+def text_lines(value: Any, most: int, longest: int) -> tuple[str, ...]:
     """The last lines that the other side sent, so many and so long at most."""
     return tuple(str(text)[:longest] for text in value[-most:]) if isinstance(value, list) else ()
 
 
-def digests(value: Any) -> dict[str, str]:
+def file_digests(value: Any) -> dict[str, str]:
     """Name -> SHA-256 as the other side sent it; what is no text is left out."""
     said = value.items() if isinstance(value, dict) else ()
     return {name: told for name, told in said if isinstance(told, str)}

@@ -12,21 +12,31 @@ from typing import Any, Protocol
 
 from thunder.cluster.health import probe
 from thunder.cluster.inventory.rank_plan import RankPlan
-from thunder.cluster.ranks.exit_causes import KINDS, TAIL_LINES, RankEnd
+from thunder.cluster.ranks.exit_causes import ERRORS_BY_EXIT_CODE, TAIL_LINES, RankEnd
 from thunder.cluster.ranks.local_rank import OnEvent, OnLine
-from thunder.cluster.ranks.protocol import EVERY, MARK, PROTOCOL, SILENCE, Reader, digests, line, texts, whole
+from thunder.cluster.ranks.protocol import (
+    HEARTBEAT_INTERVAL,
+    MESSAGE_PREFIX,
+    PROTOCOL,
+    SILENCE_TIMEOUT,
+    MessageReader,
+    encode_message,
+    file_digests,
+    text_lines,
+    whole_number,
+)
 from thunder.cluster.ssh import client
 from thunder.errors import ClusterError, Interrupted, RunFailed, ThunderError
 from thunder.units import Seconds
 
-READY = Seconds(60)  # to start Python there, and for the rank of a launcher that was lost to end
-LAST_WORDS = Seconds(3)
-CHUNK = 1 << 16
-LONGEST_LINE = 4000
-MOST_LINES = 1000  # that wait to be shown; the log has them all
+READY_TIMEOUT = Seconds(60)  # to start Python there, and for the rank of a launcher that was lost to end
+EXIT_TIMEOUT = Seconds(3)
+CHUNK_BYTES = 1 << 16
+MAX_LINE = 4000
+MAX_QUEUED_LINES = 1000  # that wait to be shown; the log has them all
 
 
-class Stream(Protocol):
+class AgentStream(Protocol):
     """Bytes to and from an agent. `receive` never waits: None when nothing is there, b"" at the end."""
 
     def fileno(self) -> int:
@@ -46,12 +56,12 @@ class Stream(Protocol):
         ...
 
 
-class SshStream:
+class SshAgentStream:
     """A command on another host: the channel of an ssh connection that is its alone."""
 
     def __init__(self, host: str, argv: Sequence[str]) -> None:
         """Raises SshError where the host cannot be reached."""
-        self._connection = client.connect(host)
+        self._connection = client.connect_ssh(host)
         self._channel = self._connection.start(argv)
 
     def fileno(self) -> int:
@@ -61,7 +71,7 @@ class SshStream:
     def receive(self) -> bytes | None:
         """See Stream."""
         try:
-            return self._channel.recv(CHUNK)
+            return self._channel.recv(CHUNK_BYTES)
         except TimeoutError:
             return None
 
@@ -75,13 +85,13 @@ class SshStream:
         self._connection.close()
 
 
-def open_stream(plan: RankPlan) -> Stream:
+def open_agent_stream(plan: RankPlan) -> AgentStream:
     """Start the agent of a plan's host."""
     host = plan.host
-    return SshStream(host.ssh or host.name, [probe.interpreter(host), "-P", "-m", "thunder", "agent"])
+    return SshAgentStream(host.ssh or host.name, [probe.host_python(host), "-P", "-m", "thunder", "agent"])
 
 
-class FarRank:
+class RemoteRank:
     """A rank that an agent prepares; `go` starts it. Otherwise it is used as RankProcess is."""
 
     def __init__(
@@ -89,7 +99,7 @@ class FarRank:
         plan: RankPlan,
         log: Path,
         files: Mapping[str, str],
-        opened: Callable[[RankPlan], Stream] = open_stream,
+        opened: Callable[[RankPlan], AgentStream] = open_agent_stream,
         stopped: Callable[[], bool] = lambda: False,
     ) -> None:
         """Start the agent and hand it the plan; returns once it is ready.
@@ -98,15 +108,15 @@ class FarRank:
         """
         self.plan, self.log = plan, log
         self.returncode: int | None = None
-        self.first = self.told_to_stop = self.interrupted = False
+        self.failed_first = self.told_to_stop = self.interrupted = False
         self.error: dict[str, Any] | None = None
         self.lost = self.stalled = ""
-        self._lines: deque[str] = deque(maxlen=MOST_LINES)
+        self._lines: deque[str] = deque(maxlen=MAX_QUEUED_LINES)
         self._end: dict[str, Any] = {}
         self._folder = ""
-        self._reader = Reader(MARK)
+        self._reader = MessageReader(MESSAGE_PREFIX)
         self._stream = opened(plan)
-        self._heard = self._said = time.monotonic()
+        self._last_received = self._last_sent = time.monotonic()
         try:
             self._send(
                 protocol=PROTOCOL,
@@ -134,15 +144,15 @@ class FarRank:
 
     def read_events(self, on_event: OnEvent) -> bool:
         """Take in what the agent has said; False when the channel has ended."""
-        self._send_sign_of_life()
+        self._send_heartbeat()
         data = self._stream.receive()
         if data is None:
             return True
-        self._heard = time.monotonic()
+        self._last_received = time.monotonic()
         for message in self._reader.feed(data):
-            self._take(message, on_event)
+            self._handle_message(message, on_event)
         if not data and self.returncode is None:
-            self._lose("the connection to it was lost")
+            self._mark_lost("the connection to it was lost")
         return bool(data)
 
     def read_lines(self, on_line: OnLine) -> None:
@@ -153,9 +163,11 @@ class FarRank:
 
     def poll(self, on_event: OnEvent) -> int | None:
         """Its exit code once it has ended; a host that has said nothing for too long is given up."""
-        self._send_sign_of_life()
-        if self.returncode is None and time.monotonic() - self._heard > SILENCE:
-            self._lose(f"nothing was heard from it for {SILENCE:g} s: it is off, frozen, or its LAN is away")
+        self._send_heartbeat()
+        if self.returncode is None and time.monotonic() - self._last_received > SILENCE_TIMEOUT:
+            self._mark_lost(
+                f"nothing was heard from it for {SILENCE_TIMEOUT:g} s: it is off, frozen, or its LAN is away"
+            )
         return self.returncode
 
     def terminate(self) -> None:
@@ -176,12 +188,12 @@ class FarRank:
         """End it if it still runs, and the connection with it."""
         if self.returncode is None:
             self.kill()
-            until = time.monotonic() + LAST_WORDS
+            until = time.monotonic() + EXIT_TIMEOUT
             while self.returncode is None and time.monotonic() < until:
                 self.read_events(lambda rank, event: None)
                 time.sleep(0.02)
             if self.returncode is None:
-                self._lose("it did not say that its rank has ended")
+                self._mark_lost("it did not say that its rank has ended")
         self._stream.close()
 
     def end(self) -> RankEnd:
@@ -191,20 +203,20 @@ class FarRank:
             rank=self.plan.rank,
             host=self.plan.host.name,
             returncode=self.returncode,
-            first=self.first,
-            tail=texts(self._end.get("tail"), TAIL_LINES, LONGEST_LINE),
+            failed_first=self.failed_first,
+            tail=text_lines(self._end.get("tail"), TAIL_LINES, MAX_LINE),
             log=self.log,
             error=self.error,
             told_to_stop=self.told_to_stop,
             interrupted=self.interrupted,
-            malformed_events=(whole(self._end.get("malformed_events")) or 0) + self._reader.malformed,
+            malformed_events=(whole_number(self._end.get("malformed_events")) or 0) + self._reader.malformed,
             lost=self.lost,
             stalled=self.stalled,
             folder=self._folder,
-            left=digests(self._end.get("left")),
+            outputs=file_digests(self._end.get("left")),
         )
 
-    def _take(self, message: dict[str, Any], on_event: OnEvent) -> None:
+    def _handle_message(self, message: dict[str, Any], on_event: OnEvent) -> None:
         kind = message.get("say")
         if self.returncode is not None:
             return  # the last word was said
@@ -213,71 +225,73 @@ class FarRank:
                 self.error = event
             on_event(self.plan.rank, event)
         elif kind == "log":
-            text = str(message.get("text"))[:LONGEST_LINE]
+            text = str(message.get("text"))[:MAX_LINE]
             self._lines.append(text)
             # a disk that is full here shall not end a run there; that host keeps its log too
             with contextlib.suppress(OSError), self.log.open("a", encoding="utf-8", errors="replace") as stream:
                 stream.write(text + "\n")
-        elif kind == "ended" and (code := whole(message.get("returncode"))) is not None:
+        elif kind == "ended" and (code := whole_number(message.get("returncode"))) is not None:
             self._end, self.returncode = message, code
         elif kind == "refused":
-            refused = _refusal(message)
+            refused = _refusal_error(message)
             self.error = {"message": refused.message, "fix": refused.fix}
             self.returncode = refused.exit_code
 
     def _wait_until_ready(self, stopped: Callable[[], bool]) -> None:
-        until = time.monotonic() + READY
+        until = time.monotonic() + READY_TIMEOUT
         where = f"{self.plan.host.name}: the agent"
         while time.monotonic() < until:
             data = self._stream.receive()
             for message in self._reader.feed(data or b""):
-                self._heard = time.monotonic()
+                self._last_received = time.monotonic()
                 if message.get("say") == "ready":
                     self._folder = str(message.get("folder"))
                     return
                 if message.get("say") == "refused":
-                    raise _refusal(message)
+                    raise _refusal_error(message)
             if data == b"":
-                said = self._reader.noise.decode(errors="replace")
-                raise ClusterError(f"{where} ended before it was ready: {said or 'it said nothing'}", fix=self._fix())
+                said = self._reader.last_unmarked_line.decode(errors="replace")
+                raise ClusterError(
+                    f"{where} ended before it was ready: {said or 'it said nothing'}", fix=self._setup_hint()
+                )
             if stopped():
                 raise Interrupted("before all ranks were ready", fix="./launch.sh resume")
-            self._send_sign_of_life()
+            self._send_heartbeat()
             time.sleep(0.01)
-        raise ClusterError(f"{where} was not ready within {READY:g} s", fix=self._fix())
+        raise ClusterError(f"{where} was not ready within {READY_TIMEOUT:g} s", fix=self._setup_hint())
 
-    def _fix(self) -> str:
+    def _setup_hint(self) -> str:
         return f"ssh {self.plan.host.ssh} and run ./launch.sh setup in the project there; then thunder_status"
 
-    def _send_sign_of_life(self) -> None:
+    def _send_heartbeat(self) -> None:
         now = time.monotonic()
-        if now - self._said > EVERY:
-            self._said = now
+        if now - self._last_sent > HEARTBEAT_INTERVAL:
+            self._last_sent = now
             self._send(do="ping")
 
     def _send(self, **message: Any) -> None:
         # that the channel is closed is said when it is read
         with contextlib.suppress(OSError):
-            self._stream.send(line(message))
+            self._stream.send(encode_message(message))
 
-    def _lose(self, why: str) -> None:
+    def _mark_lost(self, why: str) -> None:
         self.lost, self.returncode = why, -9
         self._stream.close()
 
 
-def _refusal(message: dict[str, Any]) -> ThunderError:
+def _refusal_error(message: dict[str, Any]) -> ThunderError:
     """The error that an agent sent."""
-    code, said = whole(message.get("exit_code")), str(message.get("message") or "the agent gave no reason")
-    return KINDS.get(code or 1, RunFailed)(said[:LONGEST_LINE], str(message.get("fix") or "")[:LONGEST_LINE])
+    code, said = whole_number(message.get("exit_code")), str(message.get("message") or "the agent gave no reason")
+    return ERRORS_BY_EXIT_CODE.get(code or 1, RunFailed)(said[:MAX_LINE], str(message.get("fix") or "")[:MAX_LINE])
 
 
-def prepare(
+def prepare_remote_ranks(
     plans: Sequence[RankPlan],
     log_folder: Path,
     files: Mapping[str, str],
-    opened: Callable[[RankPlan], Stream] = open_stream,
+    opened: Callable[[RankPlan], AgentStream] = open_agent_stream,
     stopped: Callable[[], bool] = lambda: False,
-) -> list[FarRank]:
+) -> list[RemoteRank]:
     """The ranks on other hosts, all prepared at once; where one cannot be, none is left waiting.
 
     Raises what FarRank raises, for the first of them.
@@ -286,7 +300,7 @@ def prepare(
         return []
     with ThreadPoolExecutor(len(plans)) as pool:
         logs = [log_folder / f"{plan.host.name.replace('/', '_')}-rank-{plan.rank}.log" for plan in plans]
-        futures = [pool.submit(FarRank, *each, files, opened, stopped) for each in zip(plans, logs, strict=True)]
+        futures = [pool.submit(RemoteRank, *each, files, opened, stopped) for each in zip(plans, logs, strict=True)]
     faults = [future.exception() for future in futures]
     for fault in faults:
         if fault is not None:

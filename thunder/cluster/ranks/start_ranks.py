@@ -14,30 +14,30 @@ from types import FrameType
 from typing import Any
 
 from thunder import digest
-from thunder.cluster.inventory.ports import check_free
-from thunder.cluster.inventory.rank_plan import HOSTFILE, RankPlan, hostfile
-from thunder.cluster.ranks.exit_causes import RankEnd, failure
-from thunder.cluster.ranks.local_rank import OnEvent, OnLine, RankProcess
-from thunder.cluster.ranks.remote_rank import FarRank, Stream, open_stream, prepare
-from thunder.cluster.ranks.watchdog import Deadlines, Watch
+from thunder.cluster.inventory.ports import check_port_free
+from thunder.cluster.inventory.rank_plan import HOSTFILE, RankPlan, format_hostfile
+from thunder.cluster.ranks.exit_causes import RankEnd, run_error
+from thunder.cluster.ranks.local_rank import LocalRank, OnEvent, OnLine
+from thunder.cluster.ranks.remote_rank import AgentStream, RemoteRank, open_agent_stream, prepare_remote_ranks
+from thunder.cluster.ranks.watchdog import Deadlines, Watchdog
 from thunder.units import Seconds
 
-__all__ = ["RankEnd", "StopRequest", "failure", "run_ranks"]
+__all__ = ["RankEnd", "StopRequest", "run_error", "run_ranks"]
 
-Rank = RankProcess | FarRank
+Rank = LocalRank | RemoteRank
 
-GRACE = Seconds(30)
+STOP_GRACE = Seconds(30)
 # Between looks at the ranks, where no event comes.
-POLL = Seconds(0.1)
+POLL_INTERVAL = Seconds(0.1)
 # A dying rank takes its peers with it within milliseconds, and may itself be the slower one to end: only after this
 # are the others told to stop, so that a rank's own error is not cut short, nor mistaken for our signal.
-SETTLE = Seconds(1.0)
+SETTLE_TIME = Seconds(1.0)
 # A rank whose peer has failed has nothing more to save, and may hang in a collective, where it answers no SIGTERM.
-AFTER_FAILURE = Seconds(5)
+GRACE_AFTER_FAILURE = Seconds(5)
 # For the stacks of a stalled rank to be written before it is killed.
-DUMP = Seconds(1.0)
+STACK_DUMP_TIME = Seconds(1.0)
 # Requests closer than this are one: a Ctrl-C reaches the terminal's whole group, and a wrapper may pass it on again.
-ONE_REQUEST = Seconds(0.3)
+REQUEST_DEBOUNCE = Seconds(0.3)
 
 
 class StopRequest:
@@ -47,20 +47,20 @@ class StopRequest:
     """
 
     def __init__(self) -> None:
-        self.asked = 0
+        self.user_requests = 0
         self.regrouping = False
         self._last = float("-inf")
 
     @property
-    def times(self) -> int:
+    def count(self) -> int:
         """How often it was asked; once where the ranks are to regroup."""
-        return max(self.asked, int(self.regrouping))
+        return max(self.user_requests, int(self.regrouping))
 
     def ask(self) -> None:
         """Ask once more."""
         now = time.monotonic()
-        if now - self._last >= ONE_REQUEST:
-            self.asked += 1
+        if now - self._last >= REQUEST_DEBOUNCE:
+            self.user_requests += 1
             self._last = now
 
 
@@ -70,12 +70,12 @@ def run_ranks(
     log_folder: Path,
     on_event: OnEvent,
     on_line: OnLine | None = None,
-    grace: Seconds = GRACE,
+    grace: Seconds = STOP_GRACE,
     stop: StopRequest | None = None,
     environ: Mapping[str, str] = os.environ,
     files: Mapping[str, str] | None = None,
     deadlines: Deadlines | None = None,
-    open_stream: Callable[[RankPlan], Stream] = open_stream,
+    open_stream: Callable[[RankPlan], AgentStream] = open_agent_stream,
 ) -> tuple[RankEnd, ...]:
     """Run every rank to its end and say how each ended; `failure` makes an error of that.
 
@@ -92,40 +92,40 @@ def run_ranks(
     """
     stop = stop or StopRequest()
     log_folder.mkdir(parents=True, exist_ok=True)
-    here, far = [plan for plan in plans if not plan.is_far], [plan for plan in plans if plan.is_far]
-    addresses = hostfile(plans)
-    _prepare_ring(here, addresses)
+    here, far = [plan for plan in plans if not plan.is_remote], [plan for plan in plans if plan.is_remote]
+    addresses = format_hostfile(plans)
+    _write_ring_hostfile(here, addresses)
     ranks: list[Rank] = []
-    with signals_ask(stop):
+    with stop_on_signals(stop):
         try:
             sent = {**(files or {}), HOSTFILE: addresses}
-            agents = prepare(far, log_folder, sent, open_stream, lambda: stop.asked > 0)
+            agents = prepare_remote_ranks(far, log_folder, sent, open_stream, lambda: stop.user_requests > 0)
             ranks += agents
             for agent in agents:
                 agent.go()
             for plan in here:
-                ranks.append(RankProcess(plan, log_folder / f"rank-{plan.rank}.log", environ))
+                ranks.append(LocalRank(plan, log_folder / f"rank-{plan.rank}.log", environ))
             ranks.sort(key=lambda rank: rank.plan.rank)
-            _Supervision(ranks, grace, stop, deadlines).run(on_event, on_line)
+            _RankMonitor(ranks, grace, stop, deadlines).run(on_event, on_line)
         finally:
             for rank in ranks:
                 rank.close()
     return tuple(rank.end() for rank in ranks)
 
 
-def _prepare_ring(plans: Sequence[RankPlan], addresses: str) -> None:
+def _write_ring_hostfile(plans: Sequence[RankPlan], addresses: str) -> None:
     """Write the file that MLX_HOSTFILE names, after a last look that no other run has taken the addresses here."""
     for path in {Path(plan.run_folder) / HOSTFILE for plan in plans if "MLX_RANK" in plan.env}:
         for plan in plans:
             for address in plan.addresses:
                 ip, _, port = address.rpartition(":")
-                check_free(ip, int(port))
+                check_port_free(ip, int(port))
         path.parent.mkdir(parents=True, exist_ok=True)
         digest.write_atomically(path, addresses)
 
 
 @contextlib.contextmanager
-def signals_ask(stop: StopRequest) -> Generator[None]:
+def stop_on_signals(stop: StopRequest) -> Generator[None]:
     """Turn signals into requests, and put the handlers back; only the main thread may set any."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -145,7 +145,7 @@ def signals_ask(stop: StopRequest) -> Generator[None]:
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
-class _Supervision:
+class _RankMonitor:
     """Watches ranks until all have ended, and decides when they are told to stop and when they are killed."""
 
     def __init__(
@@ -154,21 +154,21 @@ class _Supervision:
         self.ranks, self.grace, self.stop = ranks, grace, stop
         self.terminate_at = self.kill_at = float("inf")
         numbers = [rank.plan.rank for rank in ranks]
-        self.watch = Watch(numbers, time.monotonic(), deadlines) if deadlines else None
+        self.watch = Watchdog(numbers, time.monotonic(), deadlines) if deadlines else None
 
     def run(self, on_event: OnEvent, on_line: OnLine | None) -> None:
         """Until every rank has ended."""
 
         def noted(rank: int, event: dict[str, Any]) -> None:
             if self.watch and event.get("event") != "error":
-                self.watch.note(rank, event, time.monotonic())
+                self.watch.record_event(rank, event, time.monotonic())
             on_event(rank, event)
 
         with selectors.DefaultSelector() as selector:
             for rank in self.ranks:
                 selector.register(rank.fileno(), selectors.EVENT_READ, rank)
             while any(rank.returncode is None for rank in self.ranks):
-                for key, _ in selector.select(POLL):
+                for key, _ in selector.select(POLL_INTERVAL):
                     # an empty read is a rank that closed its pipe, often just before it ends
                     if not key.data.read_events(noted):
                         selector.unregister(key.fd)
@@ -185,11 +185,11 @@ class _Supervision:
         for rank in self.ranks:
             # one on another host may have said its end among its events, before it was asked here
             code = rank.poll(on_event) if rank.returncode is None else rank.returncode
-            if code and not any(other.first for other in self.ranks):
-                rank.first = True
-                self.terminate_at = min(self.terminate_at, time.monotonic() + SETTLE)
+            if code and not any(other.failed_first for other in self.ranks):
+                rank.failed_first = True
+                self.terminate_at = min(self.terminate_at, time.monotonic() + SETTLE_TIME)
             if rank.returncode is not None and self.watch:
-                self.watch.ended(rank.plan.rank)
+                self.watch.mark_ended(rank.plan.rank)
 
     def _note_stalls(self, now: float) -> None:
         """The first rank that is overdue ends the attempt: nothing that it or its peers compute is waited for."""
@@ -200,21 +200,23 @@ class _Supervision:
             for rank in self.ranks:
                 rank.dump()
                 if rank.plan.rank == stall.rank and rank.returncode is None:
-                    rank.stalled, rank.first = stall.text, True
+                    rank.stalled, rank.failed_first = stall.text, True
                 rank.told_to_stop = rank.told_to_stop or rank.returncode is None
-            self.terminate_at = self.kill_at = now + DUMP
+            self.terminate_at = self.kill_at = now + STACK_DUMP_TIME
 
     def _stop_those_left(self, now: float) -> None:
         running = [rank for rank in self.ranks if rank.returncode is None]
-        if self.stop.times:
+        if self.stop.count:
             for rank in running:
                 rank.interrupted = True
             self.terminate_at = min(self.terminate_at, now)
         if now >= self.terminate_at:
-            self.kill_at = min(self.kill_at, now + (self.grace if self.stop.times else min(self.grace, AFTER_FAILURE)))
+            self.kill_at = min(
+                self.kill_at, now + (self.grace if self.stop.count else min(self.grace, GRACE_AFTER_FAILURE))
+            )
             for rank in running:
                 if not rank.told_to_stop:
                     rank.terminate()
-        if now >= self.kill_at or self.stop.times > 1:
+        if now >= self.kill_at or self.stop.count > 1:
             for rank in running:
                 rank.kill()

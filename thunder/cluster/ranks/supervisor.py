@@ -14,16 +14,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 from thunder.cluster.inventory.cluster_file import Host
-from thunder.cluster.ranks.exit_causes import Cause, RankEnd, cause
-from thunder.cluster.ranks.oom_fallbacks import Rung
-from thunder.cluster.ranks.start_ranks import StopRequest, signals_ask
+from thunder.cluster.ranks.exit_causes import ExitCause, RankEnd, find_exit_cause
+from thunder.cluster.ranks.oom_fallbacks import Fallback
+from thunder.cluster.ranks.start_ranks import StopRequest, stop_on_signals
 from thunder.errors import ClusterError, HangError, Interrupted, ResourceError, ThunderError
 from thunder.units import Seconds
 
 INCIDENTS = "incidents.jsonl"
-RESTARTS = 3  # without a new checkpoint in between
-LOOK_AGAIN = Seconds(5)  # between questions whether a host is back
-WAIT = Seconds(600)  # for a host that is gone
+MAX_RESTARTS = 3  # without a new checkpoint in between
+HOST_POLL_INTERVAL = Seconds(5)  # between questions whether a host is back
+MAX_HOST_WAIT = Seconds(600)  # for a host that is gone
 
 
 @dataclass
@@ -31,12 +31,12 @@ class Attempt:
     """What the ranks are started with. absent: hosts that the run goes on without."""
 
     number: int
-    rung: int = 0
+    fallback: int = 0
     absent: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
-class Incident:
+class RunIncident:
     """Something that ended an attempt: a line of incidents.jsonl. checkpoint: the newest at that time."""
 
     time: float
@@ -52,13 +52,13 @@ class Incident:
 
 
 @dataclass
-class Progress:
+class RunProgress:
     """Where the ranks are, by their events."""
 
     step: int = 0
     checkpoint: int = -1
 
-    def note(self, event: dict[str, Any]) -> None:
+    def record_event(self, event: dict[str, Any]) -> None:
         """One event of any rank."""
         step = event.get("step")
         if isinstance(step, int):
@@ -69,36 +69,36 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class Decision:
+class RestartDecision:
     """What follows from the end of an attempt."""
 
     action: Literal["stop", "restart", "step down"]
     error: ThunderError | None = None
 
 
-def decide(found: Cause, rung: int, rungs: int, restarts_left: int) -> Decision:
+def decide_restart(found: ExitCause, rung: int, rungs: int, restarts_left: int) -> RestartDecision:
     """Stop, start again, or start again one rung lower on the ladder of shapes.
 
     Only what may go better the next time is tried again: a program's own error comes back every time.
     """
     if found.kind in ("interrupted", "own error"):
-        return Decision("stop", found.error)
+        return RestartDecision("stop", found.error)
     if found.kind in ("gpu timeout", "out of memory"):
         if rung + 1 < rungs:
-            return Decision("step down")
+            return RestartDecision("step down")
         text = f"{found.summary}; and there is no smaller shape with this global batch"
-        return Decision("stop", ResourceError(text, fix="lower --max-seq-length or --num-layers"))
+        return RestartDecision("stop", ResourceError(text, fix="lower --max-seq-length or --num-layers"))
     if restarts_left > 0:
-        return Decision("restart")
-    text = f"{RESTARTS} restarts without a new checkpoint; the last end: {found.error.message}"
-    return Decision("stop", HangError(text, found.error.fix))
+        return RestartDecision("restart")
+    text = f"{MAX_RESTARTS} restarts without a new checkpoint; the last end: {found.error.message}"
+    return RestartDecision("stop", HangError(text, found.error.fix))
 
 
 # Starts the ranks of an attempt, returns when all have ended, also when asked to stop; raises ClusterError where they
 # cannot be started.
-Start = Callable[[Attempt, StopRequest], Sequence[RankEnd]]
+StartAttempt = Callable[[Attempt, StopRequest], Sequence[RankEnd]]
 # Which hosts cannot take part now, each with why; asked between attempts.
-Missing = Callable[[], dict[str, str]]
+FindMissingHosts = Callable[[], dict[str, str]]
 
 
 @dataclass
@@ -109,17 +109,17 @@ class Supervisor:
     the others go on alone (None: never), and are joined again at the next checkpoint. say: a line for people.
     """
 
-    start: Start
+    start: StartAttempt
     folder: Path
-    ladder: Sequence[Rung]
+    fallbacks: Sequence[Fallback]
     hosts: Sequence[Host]
-    missing: Missing
-    say: Callable[[str], None]
+    find_missing: FindMissingHosts
+    print_line: Callable[[str], None]
     solo_after: Seconds | None = None
-    wait: Seconds = WAIT
-    rung: int = 0
-    on_step_down: Callable[[Cause, int], None] = lambda cause, rung: None
-    progress: Progress = field(default_factory=Progress)
+    max_wait: Seconds = MAX_HOST_WAIT
+    fallback: int = 0
+    on_fallback: Callable[[ExitCause, int], None] = lambda cause, rung: None
+    progress: RunProgress = field(default_factory=RunProgress)
     stop: StopRequest = field(default_factory=StopRequest)
 
     def run(self) -> None:
@@ -128,60 +128,62 @@ class Supervisor:
         Raises what the run failed with: HangError once restarts are used up, ResourceError at the ladder's foot,
         ClusterError where a host stays away, Interrupted.
         """
-        attempt, left, known = Attempt(1, self.rung), RESTARTS, self.progress.checkpoint
-        with signals_ask(self.stop):
+        attempt, left, known = Attempt(1, self.fallback), MAX_RESTARTS, self.progress.checkpoint
+        with stop_on_signals(self.stop):
             while True:
-                found = self._attempt(attempt)
+                found = self._run_attempt(attempt)
                 # asked for too late, where a fault was quicker: the next attempt is made of all hosts anyway
                 regrouped, self.stop.regrouping = self.stop.regrouping, False
                 if found is None:
                     return
                 if self.progress.checkpoint > known:
-                    known, left = self.progress.checkpoint, RESTARTS
-                if not (found.kind == "interrupted" and regrouped and not self.stop.asked):
-                    attempt, left = self._after(found, attempt, left)
-                attempt = Attempt(attempt.number + 1, attempt.rung, self._who_is_absent())
+                    known, left = self.progress.checkpoint, MAX_RESTARTS
+                if not (found.kind == "interrupted" and regrouped and not self.stop.user_requests):
+                    attempt, left = self._apply_decision(found, attempt, left)
+                attempt = Attempt(attempt.number + 1, attempt.fallback, self._wait_for_hosts())
 
-    def _attempt(self, attempt: Attempt) -> Cause | None:
+    def _run_attempt(self, attempt: Attempt) -> ExitCause | None:
         """One attempt; a cluster that cannot be started is an end like others."""
         over = threading.Event()
         if attempt.absent:
-            threading.Thread(target=self._join_again, args=(attempt.absent, over), daemon=True).start()
+            threading.Thread(target=self._request_rejoin, args=(attempt.absent, over), daemon=True).start()
         try:
-            return cause(self.start(attempt, self.stop))
+            return find_exit_cause(self.start(attempt, self.stop))
         except ClusterError as error:
-            return Cause("peer lost", -1, "", error)
+            return ExitCause("peer lost", -1, "", error)
         finally:
             over.set()
 
-    def _join_again(self, absent: Sequence[str], over: threading.Event) -> None:
+    def _request_rejoin(self, absent: Sequence[str], over: threading.Event) -> None:
         """Once there is a new checkpoint and nobody is missing any more, ask the ranks to stop and start together."""
         since = self.progress.checkpoint
-        while not over.wait(LOOK_AGAIN):
-            if self.progress.checkpoint > since and not set(absent) & self.missing().keys():
+        while not over.wait(HOST_POLL_INTERVAL):
+            if self.progress.checkpoint > since and not set(absent) & self.find_missing().keys():
                 if not over.is_set():
-                    self.say(f"{', '.join(absent)}: back; joining again")
+                    self.print_line(f"{', '.join(absent)}: back; joining again")
                     self.stop.regrouping = True
                 return
 
-    def _after(self, found: Cause, attempt: Attempt, left: int) -> tuple[Attempt, int]:
+    def _apply_decision(self, found: ExitCause, attempt: Attempt, left: int) -> tuple[Attempt, int]:
         """Note what happened and go on, or raise."""
-        decision = decide(found, attempt.rung, len(self.ladder), left)
-        self._note(found, attempt, decision.action)
+        decision = decide_restart(found, attempt.fallback, len(self.fallbacks), left)
+        self._record_incident(found, attempt, decision.action)
         if decision.action == "stop":
             assert decision.error is not None
             raise decision.error
         if decision.action == "step down":
-            below = attempt.rung + 1
-            self.on_step_down(found, below)
-            self.say(f"{found.kind} on {found.host}: going on with {self.ladder[below]}, the same global batch")
+            below = attempt.fallback + 1
+            self.on_fallback(found, below)
+            self.print_line(
+                f"{found.kind} on {found.host}: going on with {self.fallbacks[below]}, the same global batch"
+            )
             return Attempt(attempt.number, below, attempt.absent), left
-        self.say(f"{found.summary}: starting again ({left - 1} of {RESTARTS} restarts left)")
+        self.print_line(f"{found.summary}: starting again ({left - 1} of {MAX_RESTARTS} restarts left)")
         return attempt, left - 1
 
-    def _note(self, found: Cause, attempt: Attempt, action: str) -> None:
+    def _record_incident(self, found: ExitCause, attempt: Attempt, action: str) -> None:
         newest = max(0, self.progress.checkpoint)
-        incident = Incident(
+        incident = RunIncident(
             time=round(time.time(), 3),
             attempt=attempt.number,
             kind=found.kind,
@@ -199,29 +201,29 @@ class Supervisor:
             with (self.folder / INCIDENTS).open("a", encoding="utf-8", errors="backslashreplace") as stream:
                 stream.write(json.dumps(asdict(incident), ensure_ascii=False) + "\n")
         except OSError as error:  # a full disk is often what happened: it shall not hide that
-            self.say(f"{INCIDENTS} cannot be written: {error.strerror}")
+            self.print_line(f"{INCIDENTS} cannot be written: {error.strerror}")
 
-    def _who_is_absent(self) -> tuple[str, ...]:
+    def _wait_for_hosts(self) -> tuple[str, ...]:
         """Wait until all hosts are there, or long enough to go on without those that are not."""
         begun, said = time.monotonic(), ""
-        while gone := self.missing():
+        while gone := self.find_missing():
             waited = time.monotonic() - begun
             there = [host.name for host in self.hosts if host.name not in gone]
             if self.solo_after is not None and waited >= self.solo_after and there:
-                self.say(f"going on without {', '.join(gone)}, with the same global batch")
+                self.print_line(f"going on without {', '.join(gone)}, with the same global batch")
                 return tuple(gone)
             why = "; ".join(f"{name}: {text}" for name, text in gone.items())
-            if waited >= self.wait:
+            if waited >= self.max_wait:
                 raise ClusterError(f"waited {waited:.0f} s for {why}", fix=f"./launch.sh resume {self.folder.name}")
             if why != said:
-                self.say(f"waiting for {why}")
+                self.print_line(f"waiting for {why}")
                 said = why
-            self._sleep(LOOK_AGAIN)
+            self._sleep(HOST_POLL_INTERVAL)
         return ()
 
     def _sleep(self, seconds: float) -> None:
         until = time.monotonic() + seconds
         while time.monotonic() < until:
-            if self.stop.times:
+            if self.stop.count:
                 raise Interrupted("while it waited for hosts", fix=f"./launch.sh resume {self.folder.name}")
             time.sleep(0.1)

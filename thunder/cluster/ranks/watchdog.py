@@ -51,68 +51,70 @@ class Stall:
 
 
 @dataclass
-class _Rank:
-    progressed: float
-    beaten: float | None = None
+class _RankState:
+    last_progress: float
+    last_heartbeat: float | None = None
     phase: str = "starting"
     counter: Any = None
-    stepped: float | None = None
-    times: deque[float] = field(default_factory=lambda: deque(maxlen=51))
+    last_step: float | None = None
+    step_times: deque[float] = field(default_factory=lambda: deque(maxlen=51))
 
 
 # In these the interpreter's lock may be held for long, so that no sign of life can be given: joining the ring, imports.
-SILENT = ("starting", "joining")
+PHASES_WITHOUT_HEARTBEAT = ("starting", "joining")
 # A caller that was itself stopped for longer than this has not been watching, and its clock is no witness.
-ABSENT = Seconds(5)
+MAX_POLL_GAP = Seconds(5)
 
 
-class Watch:
+class Watchdog:
     """Takes the events of all ranks with the time they came at, and says which rank is overdue."""
 
     def __init__(self, ranks: Iterable[int], now: float, deadlines: Deadlines | None = None) -> None:
         self.deadlines = deadlines or Deadlines()
-        self._ranks = {rank: _Rank(progressed=now) for rank in ranks}
+        self._ranks = {rank: _RankState(last_progress=now) for rank in ranks}
         self._looked = now
 
-    def note(self, rank: int, event: dict[str, Any], now: float) -> None:
+    def record_event(self, rank: int, event: dict[str, Any], now: float) -> None:
         """One event of one rank; whatever it is, it is a sign of life, unless the rank has ended."""
         state, kind = self._ranks.get(rank), event.get("event")
         if state is None:
             return
-        state.beaten = now
+        state.last_heartbeat = now
         if kind == "beat":
             if event.get("progress") == state.counter:
                 return
             state.counter = event.get("progress")
         if kind == "phase":
-            state.phase, state.stepped = str(event.get("phase")), None
+            state.phase, state.last_step = str(event.get("phase")), None
         if kind == "step":
-            if state.stepped is not None:
-                state.times.append(now - state.stepped)
-            state.stepped = now
-        state.progressed = now
+            if state.last_step is not None:
+                state.step_times.append(now - state.last_step)
+            state.last_step = now
+        state.last_progress = now
 
-    def ended(self, rank: int) -> None:
+    def mark_ended(self, rank: int) -> None:
         """A rank that has ended is not overdue."""
         self._ranks.pop(rank, None)
 
     def overdue(self, now: float) -> Stall | None:
         """The rank to blame where one is overdue: a frozen one before one that merely waits, as its peers do for it."""
-        if now - self._looked > ABSENT:
+        if now - self._looked > MAX_POLL_GAP:
             self._shift(now - self._looked)
         self._looked = now
         frozen = [
-            (rank, now - state.beaten)
+            (rank, now - state.last_heartbeat)
             for rank, state in self._ranks.items()
-            if state.beaten is not None and state.phase not in SILENT and now - state.beaten > self.deadlines.beat
+            if state.last_heartbeat is not None
+            and state.phase not in PHASES_WITHOUT_HEARTBEAT
+            and now - state.last_heartbeat > self.deadlines.beat
         ]
         if frozen:
             rank, silent = max(frozen, key=lambda pair: pair[1])
             return Stall(rank, True, f"gave no sign of life for {silent:.0f} s (frozen, or its machine asleep)")
         late = [
-            (rank, state, now - state.progressed)
+            (rank, state, now - state.last_progress)
             for rank, state in self._ranks.items()
-            if now - state.progressed > self.limit(rank)
+            if now - state.last_progress > self.time_limit(rank)
         ]
         if late:
             rank, state, waited = max(late, key=lambda each: each[2])
@@ -120,15 +122,15 @@ class Watch:
             return Stall(
                 rank,
                 False,
-                f"made no progress for {waited:.0f} s ({doing}, limit {self.limit(rank):.0f} s) while it gave signs of "
-                "life: a link that is cut, or a collective that hangs",
+                f"made no progress for {waited:.0f} s ({doing}, limit {self.time_limit(rank):.0f} s) while it sent "
+                "heartbeats: a link is cut, or a collective operation hangs",
             )
         return None
 
-    def limit(self, rank: int) -> float:
+    def time_limit(self, rank: int) -> float:
         """Seconds that a rank may now take without progress."""
         state, limits = self._ranks[rank], self.deadlines
-        typical = statistics.median(state.times) if state.times else None
+        typical = statistics.median(state.step_times) if state.step_times else None
         if state.phase == "training":
             if typical is None:
                 return limits.first_step
@@ -141,6 +143,6 @@ class Watch:
 
     def _shift(self, absent: float) -> None:
         for state in self._ranks.values():
-            state.progressed += absent
-            state.beaten = state.beaten and state.beaten + absent
-            state.stepped = None
+            state.last_progress += absent
+            state.last_heartbeat = state.last_heartbeat and state.last_heartbeat + absent
+            state.last_step = None

@@ -20,17 +20,17 @@ from typing import NoReturn, Protocol
 
 import paramiko
 
-from thunder.cluster.ssh.ssh_config import SshError, Target, resolve
+from thunder.cluster.ssh.ssh_config import SshError, SshTarget, resolve_ssh_target
 from thunder.units import Seconds
 
-CONNECT = Seconds(5)
-LIMIT = 1_000_000  # bytes kept of each stream: a host that floods us must not fill our memory
+CONNECT_TIMEOUT = Seconds(5)
+MAX_OUTPUT_BYTES = 1_000_000  # bytes kept of each stream: a host that floods us must not fill our memory
 SYSTEM_KNOWN_HOSTS = Path("/etc/ssh/ssh_known_hosts")
-_SILENCE = logging.NullHandler()  # else paramiko's tracebacks land on stderr; what they say, we say
+_NULL_HANDLER = logging.NullHandler()  # else paramiko's tracebacks land on stderr; what they say, we say
 
 
 @dataclass(frozen=True)
-class Completed:
+class CommandResult:
     """A command that ended."""
 
     returncode: int
@@ -41,7 +41,7 @@ class Completed:
 class Connection(Protocol):
     """A host where commands can be run."""
 
-    def run(self, argv: Sequence[str], timeout: Seconds, stdin: str = "") -> Completed:
+    def run(self, argv: Sequence[str], timeout: Seconds, stdin: str = "") -> CommandResult:
         """Run a command to its end; raises SshError where that takes longer."""
         ...
 
@@ -50,26 +50,26 @@ class Connection(Protocol):
         ...
 
 
-def connect(name: str, home: Path | None = None, timeout: Seconds = CONNECT) -> SshConnection:
+def connect_ssh(name: str, home: Path | None = None, timeout: Seconds = CONNECT_TIMEOUT) -> SshConnection:
     """Open a connection to a host; each stage (TCP, banner, keys, log-in) gets `timeout`.
 
     Raises SshError that says in which way it failed, with the command that mends it.
     """
-    logging.getLogger("paramiko").addHandler(_SILENCE)
-    target = resolve(name, home)
+    logging.getLogger("paramiko").addHandler(_NULL_HANDLER)
+    target = resolve_ssh_target(name, home)
     client = paramiko.SSHClient()
-    client.set_missing_host_key_policy(_Refuse(target))
+    client.set_missing_host_key_policy(_RejectUnknownKey(target))
     jumped = None
     try:
         for path in (SYSTEM_KNOWN_HOSTS, *target.known_hosts):
             if path.is_file():
                 client.get_host_keys().load(str(path))
         if target.alias:
-            _file_under_address(client, target)
+            _register_alias_keys(client, target)
         if target.jump:
             if "," in target.jump:
                 raise SshError("config", f"{name}: ProxyJump over several hosts is not supported here")
-            jumped = connect(target.jump, home, timeout)
+            jumped = connect_ssh(target.jump, home, timeout)
         client.connect(
             target.address,
             target.port,
@@ -88,15 +88,15 @@ def connect(name: str, home: Path | None = None, timeout: Seconds = CONNECT) -> 
         client.close()
         if jumped:
             jumped.close()
-        _explain(error, target, timeout, greeted)
+        _raise_ssh_error(error, target, timeout, greeted)
     return SshConnection(target, client, jumped)
 
 
 class SshConnection:
     """An open connection; each command has a channel of its own, so several may run at once."""
 
-    def __init__(self, target: Target, client: paramiko.SSHClient, jumped: SshConnection | None = None) -> None:
-        self.target, self._client, self._jumped = target, client, jumped
+    def __init__(self, target: SshTarget, client: paramiko.SSHClient, jumped: SshConnection | None = None) -> None:
+        self.target, self._client, self._jump_connection = target, client, jumped
 
     def __enter__(self) -> SshConnection:
         return self
@@ -109,14 +109,14 @@ class SshConnection:
     def close(self) -> None:
         """End the connection, and with it what still runs on it."""
         self._client.close()
-        if self._jumped:
-            self._jumped.close()
+        if self._jump_connection:
+            self._jump_connection.close()
 
     def tunnel(self, address: str, port: int, timeout: Seconds) -> paramiko.Channel:
         """A channel to somewhere that this host can reach."""
         return self._transport().open_channel("direct-tcpip", (address, port), ("127.0.0.1", 0), timeout=timeout)
 
-    def run(self, argv: Sequence[str], timeout: Seconds, stdin: str = "") -> Completed:
+    def run(self, argv: Sequence[str], timeout: Seconds, stdin: str = "") -> CommandResult:
         """Run a command to its end. Its words reach the remote shell quoted, whatever is in them.
 
         Raises SshError where it does not end in time or the connection is lost.
@@ -128,13 +128,13 @@ class SshConnection:
                 channel.exec_command(shlex.join(argv))
                 channel.sendall(stdin.encode())
                 channel.shutdown_write()
-                kept = _drain(channel, until)
-                return Completed(channel.recv_exit_status(), *(text.decode(errors="replace") for text in kept))
+                kept = _read_streams(channel, until)
+                return CommandResult(channel.recv_exit_status(), *(text.decode(errors="replace") for text in kept))
         except (TimeoutError, EOFError, OSError, paramiko.SSHException) as error:
             why = f"no answer within {timeout:g} s" if isinstance(error, TimeoutError) else str(error) or "lost"
             raise SshError("no answer", f"{self.target.name}: {shlex.join(argv)[:80]}: {why}") from None
 
-    def start(self, argv: Sequence[str], timeout: Seconds = CONNECT) -> paramiko.Channel:
+    def start(self, argv: Sequence[str], timeout: Seconds = CONNECT_TIMEOUT) -> paramiko.Channel:
         """Start a command and return its channel, which gives what the command prints and takes its input.
 
         Reading from it never waits (TimeoutError), and writing to it for `timeout` at most.
@@ -171,43 +171,47 @@ class SshConnection:
         return transport
 
 
-class ThisMachine:
+class LocalConnection:
     """The machine we are on, where no ssh is needed."""
 
-    def run(self, argv: Sequence[str], timeout: Seconds, stdin: str = "") -> Completed:
+    def run(self, argv: Sequence[str], timeout: Seconds, stdin: str = "") -> CommandResult:
         """Run a command to its end."""
         try:
             done = subprocess.run(argv, input=stdin.encode(), capture_output=True, timeout=timeout, check=False)
         except subprocess.TimeoutExpired:
             raise SshError("no answer", f"{argv[0]}: no answer within {timeout:g} s") from None
         except OSError as error:
-            return Completed(127, "", f"{argv[0]}: {error.strerror}")
-        return Completed(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
+            return CommandResult(127, "", f"{argv[0]}: {error.strerror}")
+        return CommandResult(
+            done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
+        )
 
     def close(self) -> None:
         """Nothing is open."""
 
 
-class _Refuse(paramiko.MissingHostKeyPolicy):
+class _RejectUnknownKey(paramiko.MissingHostKeyPolicy):
     """An unknown key ends the connection, with what is needed to make it known."""
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: SshTarget) -> None:
         self.target = target
 
     def missing_host_key(self, client: paramiko.SSHClient, hostname: str, key: paramiko.PKey) -> NoReturn:
         raise SshError(
             "unknown key",
-            f"{self.target.name}: its key {fingerprint(key)} is not in {_file(self.target)} as {self.target.known_as}",
-            fix=f"{_keyscan(self.target)}   # after comparing: on it, ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub",
+            f"{self.target.name}: its key {key_fingerprint(key)} is not in {_known_hosts_file(self.target)} "
+            f"as {self.target.known_as}",
+            fix=f"{_keyscan_command(self.target)}   # first compare, on that host: "
+            "ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub",
         )
 
 
-def fingerprint(key: paramiko.PKey) -> str:
+def key_fingerprint(key: paramiko.PKey) -> str:
     """As `ssh-keygen -l` prints it: 'SHA256:...'."""
     return "SHA256:" + base64.b64encode(hashlib.sha256(key.asbytes()).digest()).decode().rstrip("=")
 
 
-def _drain(channel: paramiko.Channel, until: float) -> tuple[bytes, bytes]:
+def _read_streams(channel: paramiko.Channel, until: float) -> tuple[bytes, bytes]:
     """What a command writes on stdout and stderr, to its end; past LIMIT it is read and dropped."""
     kept = bytearray(), bytearray()
     while True:
@@ -221,7 +225,7 @@ def _drain(channel: paramiko.Channel, until: float) -> tuple[bytes, bytes]:
         ):
             while ready() and time.monotonic() < until:
                 data, quiet = read(65536), False
-                stream += data[: LIMIT - len(stream)]
+                stream += data[: MAX_OUTPUT_BYTES - len(stream)]
         if ended and quiet:
             return bytes(kept[0]), bytes(kept[1])
         if channel.closed and quiet:
@@ -232,7 +236,7 @@ def _drain(channel: paramiko.Channel, until: float) -> tuple[bytes, bytes]:
             time.sleep(0.01)
 
 
-def _file_under_address(client: paramiko.SSHClient, target: Target) -> None:
+def _register_alias_keys(client: paramiko.SSHClient, target: SshTarget) -> None:
     """HostKeyAlias: only the keys under that name count, and paramiko looks for them under the address."""
     keys = client.get_host_keys()
     known = dict(keys.lookup(target.known_as) or {})
@@ -241,16 +245,16 @@ def _file_under_address(client: paramiko.SSHClient, target: Target) -> None:
         keys.add(target.address if target.port == 22 else f"[{target.address}]:{target.port}", kind, key)
 
 
-def _file(target: Target) -> Path:
+def _known_hosts_file(target: SshTarget) -> Path:
     return target.known_hosts[0] if target.known_hosts else Path("~/.ssh/known_hosts")
 
 
-def _keyscan(target: Target) -> str:
+def _keyscan_command(target: SshTarget) -> str:
     port = ["-p", str(target.port)] if target.port != 22 else []
-    return f"{shlex.join(['ssh-keyscan', *port, target.address])} >> {shlex.quote(str(_file(target)))}"
+    return f"{shlex.join(['ssh-keyscan', *port, target.address])} >> {shlex.quote(str(_known_hosts_file(target)))}"
 
 
-def _explain(error: BaseException, target: Target, timeout: Seconds, greeted: bool) -> NoReturn:
+def _raise_ssh_error(error: BaseException, target: SshTarget, timeout: Seconds, greeted: bool) -> NoReturn:
     """Raise what a failed connection means to its user; what is no failure of the connection goes on as it is.
 
     greeted: the host's key was exchanged, so that what failed is the log-in, or a key file of ours on the way to it.
@@ -259,13 +263,13 @@ def _explain(error: BaseException, target: Target, timeout: Seconds, greeted: bo
     if isinstance(error, SshError):
         raise error
     if isinstance(error, paramiko.BadHostKeyException):
-        offered = fingerprint(error.key)
-        forget = shlex.join(["ssh-keygen", "-f", str(_file(target)), "-R", target.known_as])
+        offered = key_fingerprint(error.key)
+        forget = shlex.join(["ssh-keygen", "-f", str(_known_hosts_file(target)), "-R", target.known_as])
         raise SshError(
             "changed key",
-            f"{target.name}: its key is {offered}, another than in {_file(target)}: it was installed anew, "
+            f"{target.name}: its key is {offered}, another than in {_known_hosts_file(target)}: it was installed anew, "
             "or it is another machine",
-            fix=f"{forget} && {_keyscan(target)}   # only if you know why it changed",
+            fix=f"{forget} && {_keyscan_command(target)}   # only if you know why it changed",
         ) from None
     if isinstance(error, paramiko.SSHException) and greeted:
         raise SshError(
@@ -274,7 +278,7 @@ def _explain(error: BaseException, target: Target, timeout: Seconds, greeted: bo
             fix=f"{shlex.join(['ssh-copy-id', target.name])}   # with a passphrase: ssh-add first",
         ) from None
     if isinstance(error, paramiko.SSHException | OSError | EOFError):
-        raise SshError("unreachable", f"{where}: {_reason(error, timeout)}", _reach_fix(error, target)) from None
+        raise SshError("unreachable", f"{where}: {_reason(error, timeout)}", _connection_fix(error, target)) from None
     raise error
 
 
@@ -290,7 +294,7 @@ def _reason(error: BaseException, timeout: Seconds) -> str:
     return str(error) or "the connection was closed"
 
 
-def _reach_fix(error: BaseException, target: Target) -> str:
+def _connection_fix(error: BaseException, target: SshTarget) -> str:
     ssh = shlex.join(["ssh", "-v", target.name, "true"])
     if isinstance(error, socket.gaierror):
         return f"give {target.name} a HostName in ~/.ssh/config, then: {ssh}"

@@ -8,7 +8,7 @@ from thunder.cluster.ssh.client import Connection
 from thunder.errors import ClusterError
 from thunder.units import Seconds
 
-LIMIT = Seconds(600)  # weights of several GB are read there
+DIGEST_TIMEOUT = Seconds(600)  # weights of several GB are read there
 # a Mac has shasum, Linux sha256sum; names come line by line, so that any number of them fits
 _PROGRAM = """cd "$1" || exit 9
 if command -v sha256sum >/dev/null; then sum() { sha256sum; }; else sum() { shasum -a 256; }; fi
@@ -17,7 +17,9 @@ while IFS= read -r name; do
 done"""
 
 
-def of_files(connection: Connection, folder: str, names: Iterable[str], timeout: Seconds = LIMIT) -> dict[str, str]:
+def remote_file_digests(
+    connection: Connection, folder: str, names: Iterable[str], timeout: Seconds = DIGEST_TIMEOUT
+) -> dict[str, str]:
     """Name -> SHA-256 (hex) of the files below a folder there; those that are not there are left out.
 
     Raises ClusterError where there is no such folder, SshError where the host does not answer.

@@ -13,19 +13,19 @@ import paramiko
 
 from thunder.errors import ClusterError
 
-Kind = Literal["unreachable", "unknown key", "changed key", "refused", "config", "no answer"]
+SshErrorKind = Literal["unreachable", "unknown key", "changed key", "refused", "config", "no answer"]
 
 
 class SshError(ClusterError):
     """A host that cannot be reached by ssh, or does not answer there. kind: in which way."""
 
-    def __init__(self, kind: Kind, message: str, fix: str = "") -> None:
+    def __init__(self, kind: SshErrorKind, message: str, fix: str = "") -> None:
         super().__init__(message, fix)
-        self.kind: Kind = kind
+        self.kind: SshErrorKind = kind
 
 
 @dataclass(frozen=True)
-class Target:
+class SshTarget:
     """Where a name leads by the user's ssh config."""
 
     name: str
@@ -50,7 +50,7 @@ def passwd_home() -> Path:
     return Path(pwd.getpwuid(os.getuid()).pw_dir)
 
 
-def resolve(name: str, home: Path | None = None) -> Target:
+def resolve_ssh_target(name: str, home: Path | None = None) -> SshTarget:
     """Look a name (`host` or `user@host`) up in ~/.ssh/config; a name that is not in it stands for itself.
 
     Raises SshError where the config cannot be read, or has something that would be ignored here to the user's harm.
@@ -70,19 +70,19 @@ def resolve(name: str, home: Path | None = None) -> Target:
         raise SshError("config", f"{path}: Port {port!r} for {host!r} is not a number", fix=f"correct {path}")
     files = shlex.split(said.get("userknownhostsfile", "~/.ssh/known_hosts ~/.ssh/known_hosts2"))
     jump = said.get("proxyjump", "none")
-    return Target(
+    return SshTarget(
         name=name,
         address=said.get("hostname", host),
         port=int(port),
         user=user or said.get("user"),
-        identities=tuple(str(_expanded(each, home)) for each in said.get("identityfile", [])),
-        known_hosts=tuple(_expanded(each, home) for each in files),
+        identities=tuple(str(_expand_home(each, home)) for each in said.get("identityfile", [])),
+        known_hosts=tuple(_expand_home(each, home) for each in files),
         jump=None if jump == "none" else jump,
         only_identities=said.get("identitiesonly", "no") == "yes",
         alias=said.get("hostkeyalias"),
     )
 
 
-def _expanded(path: str, home: Path) -> Path:
+def _expand_home(path: str, home: Path) -> Path:
     """A path of the config, with ~ as OpenSSH means it."""
     return home / path[2:] if path.startswith("~/") else Path(path)

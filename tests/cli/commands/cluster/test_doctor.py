@@ -32,7 +32,7 @@ def test_a_missing_model_is_a_failure(monkeypatch, tmp_path, capsys):
 
 def test_no_openblas_on_linux_is_a_warning_only(monkeypatch, capsys):
     monkeypatch.setattr(doctor.platform, "system", lambda: "Linux")
-    monkeypatch.setattr(doctor.openblas, "find", lambda system: None)
+    monkeypatch.setattr(doctor.openblas, "find_openblas", lambda system: None)
     assert cli.main(["doctor", "--json"]) == 0
     found = {each["check"]: each for each in json.loads(capsys.readouterr().out)}
     assert found["BLAS"]["state"] == "warning" and "libopenblas" in found["BLAS"]["fix"]

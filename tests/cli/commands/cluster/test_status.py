@@ -5,13 +5,13 @@ import pytest
 from thunder.cli import main as cli
 from thunder.cli.launcher import remote_checks
 from thunder.cluster.health import cluster_status
-from thunder.cluster.health.host_report import Reach, Reading
-from thunder.cluster.inventory.cluster_file import with_local_ranks
+from thunder.cluster.health.host_report import ConnectionFailure, HostReport
+from thunder.cluster.inventory.cluster_file import local_cluster
 from thunder.errors import HangError, ThunderError
 from thunder.runs.records import run_record
 
-HERE = with_local_ranks(2)
-WELL = (Reading("local-0"), Reading("local-1"))
+HERE = local_cluster(2)
+WELL = (HostReport("local-0"), HostReport("local-1"))
 
 
 @pytest.fixture(autouse=True)
@@ -27,16 +27,18 @@ def report(monkeypatch):
     """What the hosts are pretended to have said."""
 
     def pretend(*readings):
-        monkeypatch.setattr(cluster_status, "check", lambda cluster: cluster_status.report(HERE, readings, 0.5))
+        monkeypatch.setattr(
+            cluster_status, "check_cluster", lambda cluster: cluster_status.status_report(HERE, readings, 0.5)
+        )
 
     return pretend
 
 
 def test_healthy_is_0_and_sick_is_6(report, capsys):
-    report(Reading("local-0"), Reading("local-1"))
+    report(HostReport("local-0"), HostReport("local-1"))
     assert cli.main(["status", "--cluster", "local"]) == 0
     assert "healthy; asked for 0.5 s" in capsys.readouterr().out
-    report(Reading("local-0"), Reading("local-1", Reach("unreachable", "[off]", "turn it on")))
+    report(HostReport("local-0"), HostReport("local-1", ConnectionFailure("unreachable", "[off]", "turn it on")))
     assert cli.main(["status"]) == 6
     said = capsys.readouterr().out
     assert "failure  ssh           local-1: [off]\n" in said
@@ -45,7 +47,7 @@ def test_healthy_is_0_and_sick_is_6(report, capsys):
 
 
 def test_json_has_the_same(report, capsys):
-    report(Reading("local-0"), Reading("local-1", Reach("unreachable", "off", "turn it on")))
+    report(HostReport("local-0"), HostReport("local-1", ConnectionFailure("unreachable", "off", "turn it on")))
     assert cli.main(["status", "--json"]) == 6
     said = json.loads(capsys.readouterr().out)
     assert said["healthy"] is False
@@ -59,7 +61,7 @@ def test_json_has_the_same(report, capsys):
 
 
 def test_watching_goes_on_until_ctrl_c(report, capsys, monkeypatch):
-    report(Reading("local-0"), Reading("local-1"))
+    report(HostReport("local-0"), HostReport("local-1"))
     naps = iter([None, None])
 
     def sleep(seconds):
@@ -80,9 +82,11 @@ def test_an_unknown_cluster_is_a_mistake_of_use(capsys):
 def test_the_shipped_example_can_be_read(monkeypatch):
     seen = []
     monkeypatch.setattr(
-        cluster_status, "check", lambda cluster: seen.append(cluster) or cluster_status.report(HERE, [], 0)
+        cluster_status,
+        "check_cluster",
+        lambda cluster: seen.append(cluster) or cluster_status.status_report(HERE, [], 0),
     )
-    monkeypatch.setattr(cluster_status, "report", lambda *_: {"healthy": True})
+    monkeypatch.setattr(cluster_status, "status_report", lambda *_: {"healthy": True})
     assert cli.main(["status", "--json", "--cluster", "mac4-mac5"]) == 0
     assert [(host.name, host.ssh, host.ips) for host in seen[0].hosts] == [
         ("Mac4", "Mac4", ["10.0.5.1"]),
@@ -161,7 +165,7 @@ def test_smoke(report, smoke, capsys, outcome, code, said):
 
 def test_no_smoke_where_something_fails_or_nobody_asked(report, smoke, capsys):
     started = smoke({"right": True, "ranks": 2, "seconds": 1.0})
-    report(Reading("local-0"), Reading("local-1", Reach("unreachable", "off", "")))
+    report(HostReport("local-0"), HostReport("local-1", ConnectionFailure("unreachable", "off", "")))
     assert cli.main(["status", "--smoke"]) == 6
     report(*WELL)
     assert cli.main(["status"]) == 0

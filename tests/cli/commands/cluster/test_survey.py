@@ -8,7 +8,7 @@ import pytest
 from thunder import digest
 from thunder.cli import main as cli
 from thunder.cli.commands.cluster import survey
-from thunder.cluster.health.host_report import SURVEY_MARK as MARK
+from thunder.cluster.health.host_report import SURVEY_PREFIX as MARK
 from thunder.config import REPOSITORY
 
 

@@ -13,8 +13,8 @@ app = typer.Typer(add_completion=False)
 
 
 @app.command(name="agent")
-def serve() -> None:
+def agent_command() -> None:
     """Start one rank here for a launcher at the other end of stdin and stdout."""
     # a closed terminal is noticed as the end of stdin; the rank is ended first, then the agent
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    raise typer.Exit(agent.serve(sys.stdin.fileno(), sys.stdout.fileno()))
+    raise typer.Exit(agent.serve_rank(sys.stdin.fileno(), sys.stdout.fileno()))

@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 
 from thunder.cli.console.plan_and_progress import print_findings
-from thunder.cluster.health.preflight import Finding, State
+from thunder.cluster.health.preflight import Finding, FindingState
 from thunder.cluster.inventory import cluster_file, openblas, ports
 from thunder.config import REPOSITORY
 from thunder.errors import ClusterError, ThunderError
@@ -26,22 +26,24 @@ from thunder.runs.records import environment
 from thunder.units import format_bytes, format_path
 
 app = typer.Typer(add_completion=False)
-DISK = 5e9  # bytes; a small run needs far less, a 4-bit gemma-4-e2b about this
+DISK_RECOMMENDED = 5e9  # bytes; a small run needs far less, a 4-bit gemma-4-e2b about this
 
 
-HERE = platform.node() or "this machine"
+HOST_NAME = platform.node() or "this machine"
 
 
-def finding(check: str, state: State, found: str, fix: str = "") -> Finding:
+def local_finding(check: str, state: FindingState, found: str, fix: str = "") -> Finding:
     """What one check found on this machine."""
-    return Finding(check, state, HERE, found, fix)
+    return Finding(check, state, HOST_NAME, found, fix)
 
 
 def check_python() -> Finding:
     """Python 3.11 or newer."""
     found = f"{platform.python_version()} ({format_path(Path(sys.executable))})"
     fine = sys.version_info >= (3, 11)
-    return finding("python", "ok" if fine else "failure", found, "" if fine else "rm -rf .venv && ./launch.sh setup")
+    return local_finding(
+        "python", "ok" if fine else "failure", found, "" if fine else "rm -rf .venv && ./launch.sh setup"
+    )
 
 
 def check_packages() -> Finding:
@@ -49,18 +51,20 @@ def check_packages() -> Finding:
     versions = environment.versions()
     absent = [name for name, version in versions.items() if version.startswith("(")]
     if absent:
-        return finding("packages", "failure", f"not installed: {', '.join(absent)}", "./launch.sh setup")
-    return finding("packages", "ok", ", ".join(f"{name} {version}" for name, version in versions.items()))
+        return local_finding("packages", "failure", f"not installed: {', '.join(absent)}", "./launch.sh setup")
+    return local_finding("packages", "ok", ", ".join(f"{name} {version}" for name, version in versions.items()))
 
 
 def check_openblas() -> Finding:
     """OpenBLAS, on Linux."""
     if platform.system() != "Linux":
-        return finding("BLAS", "ok", "macOS brings its own")
-    path = openblas.find(platform.system())
+        return local_finding("BLAS", "ok", "macOS brings its own")
+    path = openblas.find_openblas(platform.system())
     if path is None:
-        return finding("BLAS", "warning", "OpenBLAS not found: training is 10-50 times slower", openblas.INSTALL_HINT)
-    return finding("BLAS", "ok", str(path))
+        return local_finding(
+            "BLAS", "warning", "OpenBLAS not found: training is 10-50 times slower", openblas.INSTALL_HINT
+        )
+    return local_finding("BLAS", "ok", str(path))
 
 
 def check_model() -> Finding:
@@ -68,10 +72,10 @@ def check_model() -> Finding:
     try:
         files = base_model.weight_files(EMBEDDED_MODEL)
     except ThunderError as error:
-        return finding("tiny model", "failure", error.message, "git checkout -- data")
+        return local_finding("tiny model", "failure", error.message, "git checkout -- data")
     if not (EMBEDDED_DATA / "train.jsonl").is_file():
-        return finding("sample rows", "failure", f"{EMBEDDED_DATA}: no train.jsonl", "git checkout -- data")
-    return finding(
+        return local_finding("sample rows", "failure", f"{EMBEDDED_DATA}: no train.jsonl", "git checkout -- data")
+    return local_finding(
         "tiny model", "ok", f"{format_path(EMBEDDED_MODEL)}, {format_bytes(sum(p.stat().st_size for p in files))}"
     )
 
@@ -79,10 +83,10 @@ def check_model() -> Finding:
 def check_cluster() -> Finding:
     """The cluster that a command would use."""
     try:
-        choice = cluster_file.choose(None, os.environ, Path.home())
+        choice = cluster_file.choose_cluster(None, os.environ, Path.home())
     except ThunderError as error:
-        return finding("cluster", "failure", error.message, error.fix)
-    return finding("cluster", "ok", f"{choice.cluster.name}, {len(choice.cluster.hosts)} ranks ({choice.reason})")
+        return local_finding("cluster", "failure", error.message, error.fix)
+    return local_finding("cluster", "ok", f"{choice.cluster.name}, {len(choice.cluster.hosts)} ranks ({choice.reason})")
 
 
 def check_ports() -> Finding:
@@ -90,15 +94,15 @@ def check_ports() -> Finding:
     try:
         ports.free_ports(2)
     except ClusterError as error:
-        return finding("ports", "failure", error.message, error.fix)
-    return finding("ports", "ok", "free ones on loopback")
+        return local_finding("ports", "failure", error.message, error.fix)
+    return local_finding("ports", "ok", "free ones on loopback")
 
 
 def check_disk() -> Finding:
     """Room for runs."""
     free = shutil.disk_usage(REPOSITORY).free
-    fine = free > DISK
-    return finding(
+    fine = free > DISK_RECOMMENDED
+    return local_finding(
         "disk", "ok" if fine else "warning", f"{format_bytes(free)} free", "" if fine else "delete old folders in runs/"
     )
 
@@ -114,7 +118,7 @@ CHECKS: tuple[Callable[[], Finding], ...] = (
 )
 
 
-def findings() -> Iterator[Finding]:
+def run_checks() -> Iterator[Finding]:
     """Every check's finding, one after the other."""
     for check in CHECKS:
         yield check()
@@ -123,7 +127,7 @@ def findings() -> Iterator[Finding]:
 @app.command()
 def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False) -> None:
     """Check this machine; exit code 6 where something must be mended first."""
-    found = list(findings())
+    found = list(run_checks())
     if as_json:
         print(json.dumps([asdict(each) for each in found], ensure_ascii=False, indent=4))
     else:

@@ -55,7 +55,7 @@ def rank(
     faulthandler.enable()
     # whoever watches the ranks asks for their stacks so; it works while MLX blocks
     faulthandler.register(signal.SIGUSR1, all_threads=True)
-    orphan_guard.watch_environment()
+    orphan_guard.watch_launcher()
     number = int(os.environ.get("THUNDER_RANK", "0"))
     record = RunRecord.of_rank(folder, main=number == 0)
     record.start_heartbeat()

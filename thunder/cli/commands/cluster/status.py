@@ -22,12 +22,12 @@ from thunder.runs.records import registry
 from thunder.units import Seconds, format_path, format_seconds
 
 app = typer.Typer(add_completion=False)
-RUNS = 5
-LIMIT = Seconds(15)  # for all of it, with the trial that --smoke asks for
+RUNS_SHOWN = 5
+STATUS_TIMEOUT = Seconds(15)  # for all of it, with the trial that --smoke asks for
 
 
 @app.command(name="status")
-def show(
+def show_status(
     cluster: Annotated[str | None, typer.Option("--cluster", help="A cluster's name, or a cluster file.")] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print all that was read, and the findings, as JSON.")
@@ -45,20 +45,20 @@ def show(
     """Ask every host how it and its links are; ends within 15 s, with exit code 6 where anything fails."""
     if smoke and watch:
         raise UsageError("--smoke starts ranks and --watch looks again and again", fix="leave one of them out")
-    choice = cluster_file.choose(cluster, os.environ, Path.home())
+    choice = cluster_file.choose_cluster(cluster, os.environ, Path.home())
     if hostfile:
         digest.write_json(hostfile, cluster_file.to_hostfile(choice.cluster))
     said: dict[str, Any] | None = None
     try:
         while True:
-            said = cluster_status.check(choice.cluster)
-            said["runs"] = [asdict(run) for run in registry.recent(job_runner.runs(), RUNS)]
+            said = cluster_status.check_cluster(choice.cluster)
+            said["runs"] = [asdict(run) for run in registry.recent(job_runner.runs(), RUNS_SHOWN)]
             if smoke and said["healthy"]:
-                said["smoke"] = smoke_test(choice.cluster, Seconds(LIMIT - said["seconds"] - 1))
+                said["smoke"] = smoke_test(choice.cluster, Seconds(STATUS_TIMEOUT - said["seconds"] - 1))
             if as_json:  # one line a look while watching
                 print(json.dumps(said, ensure_ascii=False, indent=None if watch else 4), flush=True)
             else:
-                draw(said, choice.reason, clear=bool(watch))
+                print_status(said, choice.reason, clear=bool(watch))
             if not watch:
                 break
             time.sleep(watch)
@@ -77,13 +77,13 @@ def smoke_test(cluster: cluster_file.Cluster, deadline: Seconds) -> dict[str, An
         return {"right": False, "fault": error.message, "fix": error.fix}
 
 
-def draw(said: dict[str, Any], reason: str, clear: bool = False) -> None:
+def print_status(said: dict[str, Any], reason: str, clear: bool = False) -> None:
     """The report for people, on stdout."""
     console = Console(highlight=False)
     if clear and console.is_terminal:
         console.clear()
     console.print(f"cluster {said['cluster']} ({reason})\n", markup=False, soft_wrap=True)
-    for line in cluster_status.picture(said):
+    for line in cluster_status.draw_cluster(said):
         console.print(line, markup=False, soft_wrap=True)
     console.print()
     print_findings(console, said["findings"])

@@ -13,7 +13,7 @@ import typer
 
 from thunder import digest
 from thunder.cli.parsing import paths
-from thunder.cluster.health.host_report import SURVEY_MARK
+from thunder.cluster.health.host_report import SURVEY_PREFIX
 from thunder.config import REPOSITORY, SettingsLayer, build_settings
 from thunder.errors import ThunderError, UsageError
 from thunder.runs.records import environment
@@ -27,12 +27,12 @@ def survey() -> None:
     """Read {"job", "settings", "ranks"} on stdin; print the job's facts here, or what is wrong with it."""
     # a survey looks, it does not fetch gigabytes: a model that is not here is said to be missing
     os.environ["HF_HUB_OFFLINE"] = "1"
-    said: dict[str, Any] = of_host(None)
+    said: dict[str, Any] = host_facts(None)
     code = 0
     try:
-        request = read_request(sys.stdin.read())
+        request = parse_survey_request(sys.stdin.read())
         os.environ.update(request.get("env") or {})
-        said = of_host(request.get("runs"))
+        said = host_facts(request.get("runs"))
         said["facts"] = JOBS[request["job"]](
             request["settings"], int(request["ranks"]), bool(request.get("whole", True))
         )
@@ -42,11 +42,11 @@ def survey() -> None:
     except OSError as error:
         code, text = ThunderError.exit_code, f"{error.filename or 'input or output'}: {error.strerror or error}"
         said["error"] = {"kind": "OSError", "message": text, "fix": "", "exit_code": code}
-    print(f"\n{SURVEY_MARK}{json.dumps(said, ensure_ascii=False)}", flush=True)
+    print(f"\n{SURVEY_PREFIX}{json.dumps(said, ensure_ascii=False)}", flush=True)
     raise typer.Exit(code)
 
 
-def read_request(text: str) -> dict[str, Any]:
+def parse_survey_request(text: str) -> dict[str, Any]:
     """The request.
 
     Raises UsageError where it is not of the form.
@@ -61,9 +61,9 @@ def read_request(text: str) -> dict[str, Any]:
     raise UsageError(f"the request is not of the form {form}: {text[:100]!r}", fix="the same version on every host")
 
 
-def of_host(runs: str | None) -> dict[str, Any]:
+def host_facts(runs: str | None) -> dict[str, Any]:
     """Versions and means of this host. runs: where runs lie here, where free disk is looked for."""
-    folder = below_project(runs or "runs")
+    folder = resolve_project_path(runs or "runs")
     while not folder.is_dir():
         folder = folder.parent
     lock = REPOSITORY / "requirements.lock"
@@ -80,12 +80,12 @@ def of_host(runs: str | None) -> dict[str, Any]:
     }
 
 
-def below_project(path: str) -> Path:
+def resolve_project_path(path: str) -> Path:
     """A path of the request on this host: ~ is its home, and what is relative lies in the project's folder."""
     return REPOSITORY / Path(path).expanduser()
 
 
-def of_train(settings: dict[str, Any], ranks: int, whole: bool) -> dict[str, Any]:
+def train_facts(settings: dict[str, Any], ranks: int, whole: bool) -> dict[str, Any]:
     """What the plan of `thunder train` says (whole), or what hosts are compared by; and of which files. No MLX."""
     from thunder.cli.launcher import plan_facts
     from thunder.lora import base_model, datasets
@@ -98,7 +98,7 @@ def of_train(settings: dict[str, Any], ranks: int, whole: bool) -> dict[str, Any
     return found
 
 
-def of_pretrain(settings: dict[str, Any], ranks: int, whole: bool) -> dict[str, Any]:
+def pretrain_facts(settings: dict[str, Any], ranks: int, whole: bool) -> dict[str, Any]:
     """The digest of the text, as the ranks agree on it."""
     from thunder.lora import open_text
     from thunder.lora.lora_settings import PretrainSettings
@@ -115,7 +115,7 @@ def of_pretrain(settings: dict[str, Any], ranks: int, whole: bool) -> dict[str, 
     }
 
 
-def of_asr(settings: dict[str, Any], ranks: int, whole: bool) -> dict[str, Any]:
+def asr_facts(settings: dict[str, Any], ranks: int, whole: bool) -> dict[str, Any]:
     """What the plan of `thunder asr train` says: features, labels and split of this host."""
     from thunder.acoustic.acoustic_settings import AcousticSettings
     from thunder.cli.commands.speech import asr_train
@@ -123,4 +123,4 @@ def of_asr(settings: dict[str, Any], ranks: int, whole: bool) -> dict[str, Any]:
     return asr_train.facts(paths.placed(build_settings(AcousticSettings, [SettingsLayer("the job", settings)])[0]))
 
 
-JOBS = {"train": of_train, "pretrain": of_pretrain, "asr": of_asr}
+JOBS = {"train": train_facts, "pretrain": pretrain_facts, "asr": asr_facts}

@@ -88,9 +88,9 @@ def _unlike(folder: Path, remote: str) -> list[str]:
     files = bundle.read_manifest(folder)["files"]
     ours = {name: said["sha256"] for name, said in files.items()}
     ours[bundle.MANIFEST] = str(bundle.sealed(folder))
-    connection: client.Connection = client.ThisMachine() if host == "localhost" else client.connect(host)
+    connection: client.Connection = client.LocalConnection() if host == "localhost" else client.connect_ssh(host)
     try:
-        theirs = remote_digests.of_files(connection, path, ours)
+        theirs = remote_digests.remote_file_digests(connection, path, ours)
     finally:
         connection.close()
     return [

@@ -19,10 +19,10 @@ from thunder.cli.parsing.flags import flags
 from thunder.config import REPOSITORY, SettingsLayer, build_settings
 from thunder.errors import UsageError
 from thunder.rental import checkout, rental_lane, rental_offers
-from thunder.rental.rental_lane import Lane
-from thunder.rental.rental_ledger import Ledger
-from thunder.rental.rental_offers import PAYLOAD, Order, RentalSettings
-from thunder.rental.vastai import Vast
+from thunder.rental.rental_lane import RentalSession
+from thunder.rental.rental_ledger import RentalLedger
+from thunder.rental.rental_offers import PAYLOAD_FOLDER, RentalOrder, RentalSettings
+from thunder.rental.vastai import VastClient
 from thunder.runs.bundles import bundle
 from thunder.runs.bundles.bundle_checks import json_object
 from thunder.runs.hypotheses.frozen_hypothesis import FROZEN
@@ -42,17 +42,17 @@ PATHS = ("features", "split", "start_from", "hypothesis")  # options that name f
 def plan(file: File, as_json: AsJson = False, *, given: dict[str, Any]) -> None:
     """What each run would take, and what is spent; asks nobody."""
     settings, whole = _settings(given), matrices.read(file)
-    ledger = Ledger(runs())
+    ledger = RentalLedger(runs())
     lines = [{"run": matrices.folder_name(whole, cell), "hours": _hours(settings, whole, cell)}
              for cell in matrices.cells(whole)]  # fmt: skip
-    cap, spent = settings.cap or whole.budget.usd, ledger.spent()
+    cap, spent = settings.cap or whole.budget.usd, ledger.spent_usd()
     if as_json:
-        found = {"runs": lines, "cap_usd": cap, "spent_usd": spent, "query": rental_offers.query(settings)}
+        found = {"runs": lines, "cap_usd": cap, "spent_usd": spent, "query": rental_offers.offer_query(settings)}
         return say(json.dumps(found, indent=4))
     for line in lines:
         estimate = "no estimate" if line["hours"] is None else f"{line['hours']:g} h"
         say(f"{line['run']:48} {estimate}")
-    say(f"search: {rental_offers.query(settings)}")
+    say(f"search: {rental_offers.offer_query(settings)}")
     say(f"spent {spent:.2f} USD, cap {'none said: give --cap' if cap is None else f'{cap:.2f} USD'}")
 
 
@@ -60,7 +60,7 @@ def plan(file: File, as_json: AsJson = False, *, given: dict[str, Any]) -> None:
 @flags(RentalSettings)
 def search(as_json: AsJson = False, *, given: dict[str, Any]) -> None:
     """What is offered now, cheapest first."""
-    offers = Vast(os.environ).offers(rental_offers.query(_settings(given)))
+    offers = VastClient(os.environ).offers(rental_offers.offer_query(_settings(given)))
     if as_json:
         return say(json.dumps([asdict(offer) for offer in offers], indent=4))
     for offer in offers[:20]:
@@ -93,8 +93,8 @@ def launch(
         order = _order(settings, whole, cell, hours, cap, Path(scratch) / "project")
         gates = _gates(file, whole, cell)
         if yes and not any(gates.values()):
-            checkout.export(REPOSITORY, Path(scratch) / "project")
-        number = rental_lane.launch(lane, order, gates, rental_offers.query(settings), Path(scratch), yes)
+            checkout.export_checkout(REPOSITORY, Path(scratch) / "project")
+        number = rental_lane.launch_rental(lane, order, gates, rental_offers.offer_query(settings), Path(scratch), yes)
     if number is not None:
         say(f"{order.run}: begun on machine {number}; next: thunder gpu watch {order.run}")
 
@@ -105,12 +105,12 @@ def watch(
 ) -> None:
     """Follow a run to its end, copy it, verify the copy, give the machine back. Ctrl-C stops watching, not the run."""
     if run is not None:
-        return say(f"{run}: {rental_lane.follow(_lane(), run)}; copied, whole, the machine is given back")
-    ledger = Ledger(runs())
-    for label, one in ledger.open().items():
+        return say(f"{run}: {rental_lane.follow_rental(_lane(), run)}; copied, whole, the machine is given back")
+    ledger = RentalLedger(runs())
+    for label, one in ledger.open_rentals().items():
         state = "stopped" if "stopped" in one else "begun" if "started" in one else "ordered"
         say(f"{one.get('run', '?'):48} {state:8} machine {one.get('id', '?')}  {label}")
-    say(f"{len(ledger.open())} rented, {ledger.spent():.2f} USD spent in all")
+    say(f"{len(ledger.open_rentals())} rented, {ledger.spent_usd():.2f} USD spent in all")
 
 
 @app.command()
@@ -118,7 +118,7 @@ def sync(run: RunName) -> None:
     """Copy a run from its machine, and verify the copy; exit code 4 where it is not whole."""
     from thunder.errors import ArtifactError, combined_error
 
-    if faults := rental_lane.sync(_lane(), run):
+    if faults := rental_lane.sync_rental(_lane(), run):
         raise combined_error(
             ArtifactError, f"{run}: the copy is not whole:", faults, "again when the run has ended", shown=5
         )
@@ -131,7 +131,7 @@ def destroy(
     force: Annotated[bool, typer.Option("--force", help="Give up what is there and was not copied.")] = False,
 ) -> None:
     """Give a run's machine back; refused while no whole copy of the run is here."""
-    rental_lane.destroy(_lane(), run, force)
+    rental_lane.destroy_rental(_lane(), run, force)
     say(f"{run}: the machine is given back, and none of its label is left")
 
 
@@ -139,8 +139,8 @@ def _settings(given: dict[str, Any]) -> RentalSettings:
     return build_settings(RentalSettings, [SettingsLayer("command line", given)])[0]
 
 
-def _lane() -> Lane:
-    return Lane(Vast(os.environ), Ledger(runs()), runs(), bundle.verified, say)
+def _lane() -> RentalSession:
+    return RentalSession(VastClient(os.environ), RentalLedger(runs()), runs(), bundle.verified, say)
 
 
 def _hours(settings: RentalSettings, whole: Matrix, cell: Cell) -> float | None:
@@ -159,17 +159,17 @@ def _gates(file: Path, whole: Matrix, cell: Cell) -> dict[str, str]:
     }
 
 
-def _order(settings: RentalSettings, whole: Matrix, cell: Cell, hours: float, cap: float, project: Path) -> Order:
+def _order(settings: RentalSettings, whole: Matrix, cell: Cell, hours: float, cap: float, project: Path) -> RentalOrder:
     """The run's command there: paths are those of the payload."""
     name, options, payload = matrices.folder_name(whole, cell), dict(cell.options), [str(project), *settings.upload]
     for key in PATHS:
         if value := options.get(key):
-            options[key] = _each(value, lambda path: f"{PAYLOAD}/{Path(path).name}")
+            options[key] = _each(value, lambda path: f"{PAYLOAD_FOLDER}/{Path(path).name}")
             payload += [value] if isinstance(value, str) else list(value)
             payload += [value + FROZEN] if key == "hypothesis" else []
     argv = ["./launch.sh", "asr", "train", *matrices.arguments(options), "--run-name", name, "--ranks", "1"]
-    label = rental_lane.new_label(name)
-    return Order(name, label, argv, hours, cap, settings.image, settings.disk_gb, tuple(payload))
+    label = rental_lane.new_rental_label(name)
+    return RentalOrder(name, label, argv, hours, cap, settings.image, settings.disk_gb, tuple(payload))
 
 
 def _each(value: Any, change: Callable[[str], str]) -> Any:

@@ -155,7 +155,7 @@ def places(name: str | None, across: bool, folder: Path | None) -> list[Place]:
     """Where runs go: each host by itself, with a cluster file of one written into `folder`, or all hosts together."""
     from thunder.cluster.inventory import cluster_file
 
-    choice = cluster_file.choose(name, os.environ, Path.home())
+    choice = cluster_file.choose_cluster(name, os.environ, Path.home())
     if across:
         where = ("--cluster", str(choice.path)) if choice.path else ("--ranks", str(len(choice.cluster.hosts)))
         return [Place(choice.cluster.name, where)]

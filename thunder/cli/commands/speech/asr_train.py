@@ -38,8 +38,8 @@ def start(config: Path | None, given: dict[str, Any], *, dry_run: bool = False, 
             AcousticSettings, file_and_flags(AcousticSettings, config, given)
         )
     place = choose_place(settings)
-    settings = paths.portable(settings) if place.is_far else settings
-    found = surveyed("asr", settings, place) if place.is_far else facts(settings)
+    settings = paths.portable(settings) if place.is_remote else settings
+    found = surveyed("asr", settings, place) if place.is_remote else facts(settings)
     name = f"asr-{settings.script}-{settings.mode_name}"
     return job_runner.run(Job("asr", name, settings, sources, found, notes), place, dry_run=dry_run, as_json=as_json)
 

@@ -42,7 +42,7 @@ def start(config: Path | None, given: dict[str, Any], *, dry_run: bool = False, 
     if settings.out:
         paths.check_writable(Path(settings.out))
     place = choose_place(settings)
-    settings = paths.portable(settings) if place.is_far else settings
-    found = surveyed("pretrain", settings, place) if place.is_far else {}
+    settings = paths.portable(settings) if place.is_remote else settings
+    found = surveyed("pretrain", settings, place) if place.is_remote else {}
     job = Job("pretrain", "tiny-base", settings, sources, found, notes)
     return job_runner.run(job, place, dry_run=dry_run, as_json=as_json)

@@ -44,9 +44,9 @@ def start(config: Path | None, given: dict[str, Any], *, dry_run: bool = False, 
         if settings.model and Path(settings.model).expanduser().exists():  # else it names a repository
             settings = settings.model_copy(update={"model": job_runner.absolute(settings.model)})
     place = choose_place(settings)
-    settings = paths.portable(settings) if place.is_far else settings
+    settings = paths.portable(settings) if place.is_remote else settings
     name = Path(settings.model or EMBEDDED_MODEL).name if settings.model or own_rows(settings) else "sample"
-    found = surveyed("train", settings, place) if place.is_far else plan_facts.of_train(settings, place.ranks)
+    found = surveyed("train", settings, place) if place.is_remote else plan_facts.of_train(settings, place.ranks)
     settings, sources = balanced(settings, sources, found.get("chips", ()))
     job = Job("train", name, settings, sources, found, notes)
     found["shape"] = shape_check.of_job(job, place)

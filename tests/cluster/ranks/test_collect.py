@@ -45,7 +45,7 @@ def bring(tmp_path, monkeypatch):
     def bring(left, files=None):
         bring.far = Far()
         bring.far.files = {f"/far/r/{name}": data for name, data in (files or {}).items()}
-        monkeypatch.setattr(room.client, "connect", lambda name: bring.far)
+        monkeypatch.setattr(room.client, "connect_ssh", lambda name: bring.far)
         end = RankEnd(0, "Mac5", 0, False, (), Path("/l"), folder="/far/r", outputs=left)
         return collect_outputs(end, HOST, folder)
 

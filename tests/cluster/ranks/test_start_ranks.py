@@ -157,7 +157,7 @@ def codes(ends):
 def test_all_ranks_end_well(ranks):
     ends = ranks.run("print('hello from', rank); tell(event='step', step=rank)", ranks=3)
     assert codes(ends) == [0, 0, 0]
-    assert failure(ends) is None
+    assert run_error(ends) is None
     assert not any(end.failed_first or end.told_to_stop or end.interrupted for end in ends)
     assert sorted(ranks.events, key=str) == [(rank, {"event": "step", "step": rank}) for rank in range(3)]
     assert [end.tail for end in ends] == [(f"hello from {rank}",) for rank in range(3)]
@@ -207,7 +207,7 @@ def test_a_rank_that_is_killed_is_named_with_its_signal(ranks):
 
     ends = ranks.run("tell(pid=os.getpid()); time.sleep(60)", on_event=on_event)
     assert codes(ends) == [-15, -9]
-    assert "rank 1 on local-1 was killed by SIGKILL" in failure(ends).message
+    assert "rank 1 on local-1 was killed by SIGKILL" in run_error(ends).message
 
 
 def test_a_rank_that_ignores_sigterm_is_killed_after_the_grace(ranks):
@@ -221,7 +221,7 @@ time.sleep(60)
 """
     ends = ranks.run(script, grace=1)
     assert codes(ends) == [-9, 4]
-    assert failure(ends).exit_code == 4
+    assert run_error(ends).exit_code == 4
 
 
 def test_a_frozen_rank_is_killed_too(ranks):
@@ -247,13 +247,13 @@ raise KeyError("messages")
 """
     ends = ranks.run(script)
     assert [end.failed_first for end in ends] == [True, False]
-    assert failure(ends).message.startswith("rank 1 on local-1")
-    assert "KeyError: 'messages'" in failure(ends).message
+    assert run_error(ends).message.startswith("rank 1 on local-1")
+    assert "KeyError: 'messages'" in run_error(ends).message
 
 
 def test_an_error_event_gives_text_and_exit_code(ranks):
     script = "tell(event='error', message='no rows left', fix='lower --max-seq-length', exit_code=2); os._exit(2)"
-    error = failure(ranks.run(script, ranks=1))
+    error = run_error(ranks.run(script, ranks=1))
     assert isinstance(error, UsageError)
     assert (error.message, error.fix) == ("rank 0 on local-0: no rows left", "lower --max-seq-length")
 
@@ -319,7 +319,7 @@ def test_a_stop_from_another_thread(ranks):
     stop = StopRequest()
     ends = ranks.run("stop_with(130); tell(up=1); time.sleep(60)", on_event=lambda *_: stop.ask(), stop=stop)
     assert all(end.interrupted for end in ends)
-    assert isinstance(failure(ends), Interrupted)
+    assert isinstance(run_error(ends), Interrupted)
 
 
 def test_requests_at_the_same_moment_are_one():
@@ -437,7 +437,7 @@ with open("/proc/self/maps") if sys.platform == "linux" else open(os.devnull) as
 def test_two_real_ranks_add_up(ranks):
     pytest.importorskip("mlx.core")
     ends = ranks.run(MLX_RANK)
-    assert codes(ends) == [0, 0], failure(ends)
+    assert codes(ends) == [0, 0], run_error(ends)
     blas = openblas.find_openblas(sys.platform.capitalize()) is not None
     assert sorted(ranks.events, key=lambda pair: pair[0]) == [
         (rank, {"rank": rank, "size": 2, "total": 3.0, "openblas": blas}) for rank in (0, 1)
@@ -449,5 +449,5 @@ def test_a_real_rank_that_dies_is_blamed_by_its_peer_which_waits_in_a_collective
     dies = MLX_RANK + "\nif rank == 1: raise ValueError('the cause')\n"
     dies += "mx.eval(mx.distributed.all_sum(mx.array([1.0]), group=group, stream=mx.cpu)); time.sleep(60)"
     ends = ranks.run(dies, grace=2)
-    assert "ValueError: the cause" in failure(ends).message
-    assert failure(ends).message.startswith("rank 1 on local-1 ended with exit code 1")
+    assert "ValueError: the cause" in run_error(ends).message
+    assert run_error(ends).message.startswith("rank 1 on local-1 ended with exit code 1")

@@ -26,7 +26,7 @@ PROGRAMS = {
 }
 OF_LAUNCH_SH = {"setup": (), "test": None, "docs": ("--serve",)}  # None: the rest goes to pytest
 EVERYWHERE = {"--help", "--version"}
-FOREIGN = {"--serve", "--quick"}  # flags of launch.sh and of the tests
+FOREIGN = {"--serve", "--quick", "--pdb"}  # flags of launch.sh and of pytest
 PLACES = ".github|benchmarks|configs|data/(?:models|sample|eval_only)|docs|examples|scripts|tests|thunder"
 PATH = re.compile(rf"(?<![\w/~.$-])((?:{PLACES})/[\w./{{}},*-]+)")
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*")

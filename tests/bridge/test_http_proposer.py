@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import math
+import socket
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -178,11 +180,11 @@ def test_a_text_that_is_too_long_for_it_is_left_alone_and_no_other_row(fake, ref
     ((302, {"Location": "http://127.0.0.1:9/x"}, b""), ClusterError, "not followed"),
     ((500, {}, {"error": "internal error", "field": None}), ClusterError, "row 'r0': 500"),
     ((404, {}, b"<html>"), ClusterError, "not an answer of a bridge"),
-    ((200, {}, b"{}"), RunFailed, "no answer of a bridge"),
-    ((200, {}, b"\xff\x00"), RunFailed, "no answer of a bridge"),
+    ((200, {}, b"{}"), RunFailed, "not an answer of a bridge"),
+    ((200, {}, b"\xff\x00"), RunFailed, "not an answer of a bridge"),
     ((503, {}, {"error": "failed: no weights", "field": None}), ClusterError, "no weights"),
-    (lambda body: decided({"rows": [body["rows"][0] | {"feat_id": "x"}]}), RunFailed, "other rows"),
-    (lambda body: decided({"rows": body["rows"] * 2}), RunFailed, "other rows"),
+    (lambda body: decided({"rows": [body["rows"][0] | {"feat_id": "x"}]}), RunFailed, "other rows than the request"),
+    (lambda body: decided({"rows": body["rows"] * 2}), RunFailed, "other rows than the request"),
 ])  # fmt: skip
 def test_answers_that_are_none(fake, answer, kind, said):
     fake.answers = [answer]
@@ -206,7 +208,7 @@ def test_other_weights_in_the_middle_are_noticed(fake):
     proposals = bridge.propose(asked(TEXT, TEXT))
     assert next(proposals).text == BETTER
     fake.health["base_digest"] = "c" * 64
-    with pytest.raises(RunFailed, match="another model or engine"):
+    with pytest.raises(RunFailed, match="the model or engine of the bridge has changed"):
         next(proposals)
 
 
@@ -232,10 +234,64 @@ def test_proxies_of_the_environment_are_not_asked(fake, monkeypatch):
     assert len(made(http_proposer.HttpProposer(fake.where, bearer="x" * 16), asked(TEXT))) == 1
 
 
+def test_an_answer_is_bounded_as_it_is_sent(fake, monkeypatch):
+    """A compressed answer is not unpacked, and a longer one than any answer of a bridge is not read to its end."""
+    fake.answers = [(200, {"Content-Encoding": "gzip"}, gzip.compress(b" " * (1 << 20)))]
+    bridge = http_proposer.HttpProposer(fake.where)
+    with pytest.raises(RunFailed, match="not an answer of a bridge"):
+        made(bridge, asked(TEXT))
+    assert {headers["Accept-Encoding"] for _, headers, _ in fake.asked} == {"identity"}
+    fake.answers = [(200, {}, b" " * (1 << 20) + json.dumps(decided({"rows": []})[2]).encode())]
+    monkeypatch.setattr(http_proposer, "LARGEST_ANSWER", 1 << 16)
+    with pytest.raises(RunFailed, match="not an answer of a bridge"):
+        made(bridge, asked(TEXT))
+
+
+def test_every_request_has_a_connection_of_its_own_and_no_cookies(fake):
+    fake.answers = [lambda body: (*decided(body)[:1], {"Set-Cookie": "a=b"}, decided(body)[2])]
+    assert len(made(http_proposer.HttpProposer(fake.where, chunk=1), asked(TEXT, TEXT))) == 2
+    assert {headers["Connection"] for _, headers, _ in fake.asked} == {"close"}
+    assert not any("Cookie" in headers for _, headers, _ in fake.asked)
+
+
+def test_an_answer_that_trickles_in_has_an_end(fake, monkeypatch):
+    monkeypatch.setattr(http_proposer, "ANSWER", 0.3)
+    bridge = http_proposer.HttpProposer(fake.where)
+    with socket.socket() as slow:
+        slow.bind(("127.0.0.1", 0))
+        slow.listen()
+        ended = threading.Event()
+        threading.Thread(target=trickle, args=(slow, ended), daemon=True).start()
+        bridge.address = http_proposer.BridgeAddress("http", "127.0.0.1", slow.getsockname()[1], "")
+        begun = time.monotonic()
+        with pytest.raises(ClusterError, match="not complete after 0.3 s"):
+            made(bridge, asked(TEXT))
+        assert time.monotonic() - begun < 5
+        ended.set()
+
+
+def trickle(server, ended):
+    """Answer each request with a body of a byte every 0.05 s."""
+    while not ended.is_set():
+        connection, _ = server.accept()
+        with connection:
+            connection.recv(1 << 16)
+            try:
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+                while not ended.wait(0.05):
+                    connection.sendall(b" ")
+            except OSError:
+                continue
+
+
+@pytest.mark.parametrize("host", ["::1", "::1%lo"])
+def test_an_address_of_ipv6(host):
+    with pytest.raises(ClusterError, match="no answer: "):
+        http_proposer.HttpProposer(http_proposer.BridgeAddress("http", host, 9, ""))
+
+
 @pytest.mark.expensive
 def test_nobody_there_and_somebody_who_never_answers(capsys, tmp_path):
-    import socket
-
     with socket.socket() as mute:
         mute.bind(("127.0.0.1", 0))
         port = mute.getsockname()[1]

@@ -1,16 +1,18 @@
-"""Another bridge as the proposer: its POST /propose over HTTP, with patience where it is busy."""
+"""Proposals of another bridge, which the proposer asks over HTTP; a busy bridge is asked again."""
 
 from __future__ import annotations
 
 import json
 import math
+import ssl
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from functools import cached_property
 from typing import Any
 from urllib.parse import urlsplit
 
+import httpx
 from pydantic import ValidationError
 
 from thunder import digest
@@ -19,16 +21,16 @@ from thunder.errors import ClusterError, RunFailed, ThunderError, UsageError
 from thunder.evaluation.cases import Case
 from thunder.evaluation.engines import OnFinished, Proposal, ignore_progress
 
-CONNECT, ANSWER, PATIENCE = 5.0, 60.0, 30.0  # seconds: to be let in, for one answer, for a bridge that is busy
+CONNECT, ANSWER, PATIENCE = 5.0, 60.0, 30.0  # seconds: to connect, for one answer, for a busy bridge
 FIRST_PAUSE, LONGEST_PAUSE = 0.25, 5.0
-LARGEST_BODY, LARGEST_ANSWER = 60_000, 1 << 24  # bytes; a bridge takes 65,536 unless it was told otherwise
+LARGEST_BODY, LARGEST_ANSWER = 60_000, 1 << 24  # bytes; a bridge takes 65,536 by default
 BUSY_STATUSES = (429, 503)
-SPLIT_STATUSES = (413, 422, 500, 504)  # what fewer rows at once can help against
+SPLIT_STATUSES = (413, 422, 500, 504)  # a request of fewer rows may succeed
 
 
 @dataclass(frozen=True)
 class BridgeAddress:
-    """Where a bridge is. prefix: of its paths, without the last slash."""
+    """The address of a bridge. prefix: of its paths, without the last slash."""
 
     scheme: str
     host: str
@@ -48,144 +50,167 @@ def parse_address(engine: str) -> BridgeAddress:
         parts = urlsplit(text)
         port = parts.port or {"http": 80, "https": 443}[parts.scheme]
     except (ValueError, KeyError) as error:
-        raise UsageError(f"--engine {engine}: no address ({error})", fix) from None
+        raise UsageError(f"--engine {engine}: not an address ({error})", fix) from None
     if parts.username is not None or parts.password is not None:
-        # it would stand in logs, and be sent as something else than what a bridge asks for
-        raise UsageError("--engine: a name or password stands in the address", fix="--engine-bearer-file FILE")
+        # logs would show it, and a bridge asks for a bearer token, not for a name and a password
+        raise UsageError("--engine: the address holds a name or a password", fix="--engine-bearer-file FILE")
     if not parts.hostname or parts.query or parts.fragment or not text.isprintable() or " " in text:
-        raise UsageError(f"--engine {engine}: no address of a bridge", fix)
+        raise UsageError(f"--engine {engine}: not an address of a bridge", fix)
     return BridgeAddress(parts.scheme, parts.hostname, port, parts.path.rstrip("/"))
 
 
 class HttpProposer:
-    """Proposals of another bridge; see Engine. What that one decides is not taken over: the gate here decides again."""
+    """Proposals of another bridge; see ProposalEngine. Its decisions do not count: the gate here decides again."""
 
-    def __init__(self, where: BridgeAddress, bearer: str | None = None, chunk: int = 16) -> None:
-        """Ask it what it is. bearer: sent to this address alone; nothing is ever followed to another.
+    def __init__(self, address: BridgeAddress, bearer: str | None = None, chunk: int = 16) -> None:
+        """Ask the bridge for its model. bearer: a token that this address alone receives; no redirect is followed.
 
-        Raises ClusterError where it cannot be reached, has no model or is no bridge, UsageError where it wants a token.
+        Raises ClusterError where the bridge cannot be reached, has no model or is no bridge, UsageError where it
+        requires a token.
         """
-        self.where, self.chunk, self._bearer = where, chunk, bearer
-        self._is: dict[str, Any] = {}
-        self._is = self._what_it_is()
+        self.address, self.chunk, self._bearer = address, chunk, bearer
+        self._identity: dict[str, Any] = {}
+        self._identity = self._read_identity()
 
     def propose(self, cases: Sequence[Case], finished: OnFinished = ignore_progress) -> Iterator[Proposal]:
-        """See Engine. Raises ClusterError and RunFailed where there are no answers, or other weights than before."""
+        """See ProposalEngine.
+
+        Raises ClusterError and RunFailed where the bridge does not answer, or where its model has changed.
+        """
         for start in range(0, len(cases), self.chunk):
             part = cases[start : start + self.chunk]
-            asked = [case for case in part if case.input.strip()]
-            answers = iter([proposal for each in _split_by_size(asked) for proposal in self._answers(each)])
-            if self._what_it_is() != self._is:
+            requested = [case for case in part if case.input.strip()]
+            proposals = iter([one for group in _split_by_size(requested) for one in self._request_proposals(group)])
+            if self._read_identity() != self._identity:
                 raise RunFailed(
-                    f"{self.where}: another model or engine proposes there now", fix="start again, from the first row"
+                    f"{self.address}: the model or engine of the bridge has changed",
+                    fix="start again, from the first row",
                 )
-            # nothing can be asked of no text
-            yield from [next(answers) if case.input.strip() else Proposal(case.input) for case in part]
+            # a bridge takes no empty text
+            yield from [next(proposals) if case.input.strip() else Proposal(case.input) for case in part]
             finished(len(part))
 
     def describe(self) -> dict[str, Any]:
-        """See Engine; what the other bridge says of itself."""
-        return {"engine": "http", **self._is}
+        """See ProposalEngine; the values are those that the other bridge reports."""
+        return {"engine": "http", **self._identity}
 
-    def _what_it_is(self) -> dict[str, Any]:
-        """What decides the proposals of the other bridge, as it says itself."""
-        status, data = self._patiently("GET", "/health", None)
+    def _read_identity(self) -> dict[str, Any]:
+        """The digests, engine and version that the other bridge reports."""
+        status, data = self._request_with_retries("GET", "/health", None)
         try:
-            told = schemas.HealthAnswer.model_validate_json(data)
+            health = schemas.HealthAnswer.model_validate_json(data)
         except ValidationError:
-            raise self._fault(status, data) from None
-        if told.status != "ok":
-            raise ClusterError(f"{self.where}: {told.status}: {told.reason}", fix="look at the output of that service")
-        names = {"base_sha256": told.base_digest, "adapter_sha256": told.adapter_digest}
-        return {**names, "of": told.engine, "version": told.version}
+            raise self._error(status, data) from None
+        if health.status != "ok":
+            raise ClusterError(
+                f"{self.address}: {health.status}: {health.reason}", fix="read the output of that service"
+            )
+        digests = {"base_sha256": health.base_digest, "adapter_sha256": health.adapter_digest}
+        return {**digests, "of": health.engine, "version": health.version}
 
-    def _answers(self, cases: Sequence[Case]) -> list[Proposal]:
-        """A proposal for each of some rows, asked for at once; in halves where that is too much."""
+    def _request_proposals(self, cases: Sequence[Case]) -> list[Proposal]:
+        """A proposal for each of some rows, in one request, or in two requests of half the rows where that fails."""
         if not cases:
             return []
-        status, data = self._patiently("POST", "/propose", _request_body(cases))
+        status, data = self._request_with_retries("POST", "/propose", _request_body(cases))
         if status == 200:
-            return self._read(cases, data)
+            return self._parse_proposals(cases, data)
         if status in SPLIT_STATUSES and len(cases) > 1:
             middle = len(cases) // 2
-            return [*self._answers(cases[:middle]), *self._answers(cases[middle:])]
+            return [*self._request_proposals(cases[:middle]), *self._request_proposals(cases[middle:])]
         if status == 413 or (status == 422 and (_stated_error(data).field or "").endswith("asr_text")):
-            return [Proposal(cases[0].input, accepted=False)]  # longer than the texts that it takes
-        raise self._fault(status, data, cases[0].row_id)
+            return [Proposal(cases[0].input, accepted=False)]  # the text is longer than the bridge allows
+        raise self._error(status, data, cases[0].row_id)
 
-    def _read(self, cases: Sequence[Case], data: bytes) -> list[Proposal]:
+    def _parse_proposals(self, cases: Sequence[Case], data: bytes) -> list[Proposal]:
         try:
             rows = schemas.BatchAnswer.model_validate_json(data).rows
         except ValidationError as error:
-            raise RunFailed(f"{self.where}: no answer of a bridge: {error.errors()[0]['msg']}", fix=_FIX) from None
+            raise RunFailed(
+                f"{self.address}: not an answer of a bridge: {error.errors()[0]['msg']}", fix=_FIX
+            ) from None
         if [row.feat_id for row in rows] != [_request_id(case) for case in cases]:
-            raise RunFailed(f"{self.where}: answers to other rows than were asked for", fix=_FIX)
+            raise RunFailed(f"{self.address}: the answer is for other rows than the request", fix=_FIX)
         return [_proposal(row) for row in rows]
 
-    def _patiently(self, method: str, path: str, body: bytes | None) -> tuple[int, bytes]:
-        """Status and body of an answer, asked for again while the bridge is busy, or gone that was there before.
+    def _request_with_retries(self, method: str, path: str, body: bytes | None) -> tuple[int, bytes]:
+        """Status and body of an answer. A busy bridge is asked again, as is one that answered before.
 
         Raises ClusterError.
         """
-        until, pause = time.monotonic() + PATIENCE, FIRST_PAUSE
+        deadline, pause = time.monotonic() + PATIENCE, FIRST_PAUSE
         while True:
             try:
-                status, data, again = self._ask(method, path, body)
+                status, data, retry_after = self._request(method, path, body)
                 if status not in BUSY_STATUSES or _states_failure(data):
                     return status, data
-                said, fix = f"busy ({status}: {_stated_error(data).error})", "ask again later"
-            except (OSError, HTTPException, UnicodeError) as error:
-                said, again = f"no answer: {error or type(error).__name__}", 0.0
-                fix = f"is it running there? curl {self.where}/health"
-            pause = min(LONGEST_PAUSE, max(2 * pause, again))
-            if not self._is and said.startswith("no answer") or time.monotonic() + pause > until:
-                raise ClusterError(f"{self.where}: {said}", fix)
+                answered = True
+                fault, fix = f"busy ({status}: {_stated_error(data).error})", "ask again later"
+            except (httpx.HTTPError, httpx.InvalidURL, OSError, UnicodeError) as error:
+                answered, retry_after = False, 0.0
+                fault = f"no answer: {str(error) or type(error).__name__}"
+                fix = f"check that it runs: curl {self.address}/health"
+            pause = min(LONGEST_PAUSE, max(2 * pause, retry_after))
+            if (not answered and not self._identity) or time.monotonic() + pause > deadline:
+                raise ClusterError(f"{self.address}: {fault}", fix)
             time.sleep(pause)
 
-    def _ask(self, method: str, path: str, body: bytes | None) -> tuple[int, bytes, float]:
-        """Status, body, and after how many seconds it may be asked again, on a connection of its own."""
-        where, until = self.where, time.monotonic() + ANSWER
-        kind = HTTPSConnection if where.scheme == "https" else HTTPConnection
-        headers = {"Content-Type": "application/json", "Connection": "close"}
+    def _request(self, method: str, path: str, body: bytes | None) -> tuple[int, bytes, float]:
+        """Status, body and the seconds of Retry-After (0: none), on a connection of its own.
+
+        Neither proxies nor credentials of the environment are used, no redirect is followed, and no content encoding
+        is requested or undone, so that LARGEST_ANSWER bounds the memory.
+        """
+        headers = {"Content-Type": "application/json", "Connection": "close", "Accept-Encoding": "identity"}
         headers |= {"Authorization": f"Bearer {self._bearer}"} if self._bearer else {}
-        connection, data = kind(where.host, where.port, timeout=CONNECT), b""
-        try:
-            connection.connect()
-            connection.sock.settimeout(ANSWER)
-            connection.request(method, where.prefix + path, body, headers)
-            answer = connection.getresponse()
-            while (part := answer.read1(LARGEST_ANSWER)) and len(data) < LARGEST_ANSWER:
+        deadline, data = time.monotonic() + ANSWER, bytearray()
+        with httpx.stream(
+            method,
+            f"{self.address}{path}",
+            content=body,
+            headers=headers,
+            timeout=httpx.Timeout(ANSWER, connect=CONNECT),
+            follow_redirects=False,
+            trust_env=False,
+            verify=self._tls,
+        ) as response:
+            for part in response.iter_raw():
                 data += part
-                if time.monotonic() > until:
-                    raise TimeoutError(f"not whole after {ANSWER:g} s")
-            again = answer.headers.get("Retry-After", "")
-            return answer.status, data, float(again) if again.isdecimal() else 0.0
-        finally:
-            connection.close()
+                if time.monotonic() > deadline:
+                    raise httpx.ReadTimeout(f"not complete after {ANSWER:g} s")
+                if len(data) >= LARGEST_ANSWER:
+                    break
+            retry_after = response.headers.get("Retry-After", "")
+            return response.status_code, bytes(data), float(retry_after) if retry_after.isdecimal() else 0.0
 
-    def _fault(self, status: int, data: bytes, row_id: str = "") -> ThunderError:
-        """The error for an answer that is none."""
-        about = f"row '{row_id}': " if row_id else ""
-        said = f"{self.where}: {about}{status}: {_stated_error(data).error}"
+    @cached_property
+    def _tls(self) -> ssl.SSLContext:
+        """The certificate authorities that the system trusts, those that SSL_CERT_FILE names included."""
+        return ssl.create_default_context()
+
+    def _error(self, status: int, data: bytes, row_id: str = "") -> ThunderError:
+        """The error for an answer without proposals."""
+        row = f"row '{row_id}': " if row_id else ""
+        text = f"{self.address}: {row}{status}: {_stated_error(data).error}"
         if status == 401:
-            return UsageError(said, fix="--engine-bearer-file FILE with its token (mode 0600)")
+            return UsageError(text, fix="--engine-bearer-file FILE with its token (mode 0600)")
         if 300 <= status < 400:
-            return ClusterError(f"{said} (it sends on to elsewhere, which is not followed)", fix=_FIX)
-        return ClusterError(said, fix=_FIX)
+            return ClusterError(f"{text} (a redirect, which is not followed)", fix=_FIX)
+        return ClusterError(text, fix=_FIX)
 
 
-_FIX = "name the address of a `thunder agp serve`, of this version"
+_FIX = "name the address of a `thunder agp serve` of this version"
 
 
 def _split_by_size(cases: Sequence[Case]) -> Iterator[list[Case]]:
-    """The cases in their order, in parts whose requests a bridge takes."""
-    part: list[Case] = []
+    """The cases in their order, in groups whose requests have at most LARGEST_BODY bytes."""
+    group: list[Case] = []
     for case in cases:
-        if part and len(_request_body([*part, case])) > LARGEST_BODY:
-            yield part
-            part = []
-        part.append(case)
-    yield part
+        if group and len(_request_body([*group, case])) > LARGEST_BODY:
+            yield group
+            group = []
+        group.append(case)
+    yield group
 
 
 def _request_body(cases: Sequence[Case]) -> bytes:
@@ -193,22 +218,24 @@ def _request_body(cases: Sequence[Case]) -> bytes:
 
 
 def _request_row(case: Case) -> dict[str, Any]:
-    """A row as it goes out: its text, and what of its description a bridge takes."""
-    said = {name: case.fields.get(name) for name in ("partition", "script")}
-    kept = {name: text for name, text in said.items() if isinstance(text, str) and 0 < len(text) <= schemas.LONGEST_ID}
-    return {"feat_id": _request_id(case), "asr_text": case.input, **kept}
+    """A row as it is sent: its text, and those of its fields that a bridge takes."""
+    fields = {name: case.fields.get(name) for name in ("partition", "script")}
+    valid = {
+        name: text for name, text in fields.items() if isinstance(text, str) and 0 < len(text) <= schemas.LONGEST_ID
+    }
+    return {"feat_id": _request_id(case), "asr_text": case.input, **valid}
 
 
 def _request_id(case: Case) -> str:
-    """The id of a row, or its digest where a bridge does not take an id so long."""
+    """The id of a row, or its digest where the id is longer than a bridge takes."""
     return case.row_id if len(case.row_id) <= schemas.LONGEST_ID else digest.sha256_bytes(case.row_id.encode())
 
 
 def _proposal(row: schemas.RowDecision) -> Proposal:
-    rules, sure = {reason.rule for reason in row.reasons}, row.metrics.confidence
+    rules, confidence = {reason.rule for reason in row.reasons}, row.metrics.confidence
     return Proposal(
         row.proposal,
-        math.log(sure) if sure and sure > 0 else None,
+        math.log(confidence) if confidence and confidence > 0 else None,
         finished="unfinished" not in rules,
         accepted="withheld" not in rules,
         margin=row.metrics.margin,
@@ -224,9 +251,11 @@ def _stated_error(data: bytes) -> schemas.ErrorAnswer:
 
 
 def _states_failure(data: bytes) -> bool:
-    """Whether a bridge says that it will never answer: its model cannot be loaded."""
+    """Whether a bridge reports a model that cannot be loaded: it will never answer."""
     try:
-        told = json.loads(data)
+        answer = json.loads(data)
     except (ValueError, RecursionError):
         return False
-    return isinstance(told, dict) and (told.get("status") == "failed" or str(told.get("error")).startswith("failed:"))
+    return isinstance(answer, dict) and (
+        answer.get("status") == "failed" or str(answer.get("error")).startswith("failed:")
+    )

@@ -279,7 +279,7 @@ def test_an_adapter_switched_off_and_on_between_calls(adapted, some_cases):
 
 def test_a_warm_engine_has_read_what_all_prompts_begin_with(loaded, some_cases):
     engine = ModelEngine(*loaded)
-    engine.warm([case_of(text) for text in ("ߊ", "ߓ")])
+    engine.cache_shared_prefix([case_of(text) for text in ("ߊ", "ߓ")])
     read = engine.prefix.tokens
     prompts = [engine._prompt(list(case.messages)) for case in map(case_of, ("ߞߊ߬ ߕߊ߯", "ߛߏ ߞߊ߬", "ߡߎ߰ߛߏ"))]
     assert all(prompt[: len(read)] == read for prompt in prompts) and len(read) > 4

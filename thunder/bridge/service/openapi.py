@@ -1,11 +1,15 @@
-"""The OpenAPI description of the service, made from the models of the wire."""
+"""The OpenAPI document of the service, derived from its routes and its schemas."""
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
+from starlette.routing import Route
+from starlette.schemas import EndpointInfo, SchemaGenerator
 
 from thunder import __version__
 from thunder.bridge import schemas
@@ -16,8 +20,8 @@ _REQUEST_MODELS = (schemas.RowRequest, schemas.BatchRequest)
 _RESPONSE_MODELS = (schemas.RowAnswer, schemas.BatchAnswer, schemas.HealthAnswer, schemas.ErrorAnswer)
 ERROR_STATUSES = {
     400: "the body is not JSON",
-    401: "no bearer token, or another",
-    408: "the body did not come in time",
+    401: "no bearer token, or a wrong one",
+    408: "the body did not arrive in time",
     413: "the body is too large",
     415: "the body is not application/json",
     421: "the host named is not this one",
@@ -27,60 +31,90 @@ ERROR_STATUSES = {
     503: "the model is not loaded, or the decision could not be recorded",
     504: "the deadline has passed",
 }
+_COMMON_STATUSES = (401, 421)
 
 
-def openapi_document(settings: ServeSettings) -> dict[str, Any]:
-    """The whole document."""
+def openapi_document(routes: Sequence[Route], settings: ServeSettings) -> dict[str, Any]:
+    """The document: an operation for each route, with the name of the route and the summary of its endpoint.
+
+    Raises KeyError for a route whose requests and answers are not described here.
+    """
+    components = _component_schemas(settings)
+    generator = SchemaGenerator(
+        {
+            "openapi": "3.1.0",
+            "info": {"title": "Thunder Train bridge", "version": __version__},
+            "paths": {},
+            "components": {"schemas": components, "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}}},
+            **({"security": [{"bearer": []}]} if settings.bearer_file else {}),
+        }
+    )
+    bodies = {
+        "/health": {"responses": _health_responses()},
+        "/propose": {"requestBody": _propose_body(), "responses": _propose_responses()},
+        "/openapi.json": {"responses": _document_responses()},
+    }
+    names = {route.path: route.name for route in routes}
+    paths: dict[str, Any] = {}
+    for endpoint in generator.get_endpoints(list(routes)):
+        operation = {"operationId": names[endpoint.path], "summary": _summary(endpoint), **bodies[endpoint.path]}
+        paths.setdefault(endpoint.path, {})[endpoint.http_method] = operation
+    return generator.base_schema | {"paths": paths}
+
+
+def _component_schemas(settings: ServeSettings) -> dict[str, Any]:
+    """JSON schemas of the requests and answers, with this service's limits."""
     kinds: list[tuple[type[BaseModel], Literal["validation", "serialization"]]] = [
         *((kind, "validation") for kind in _REQUEST_MODELS),
         *((kind, "serialization") for kind in _RESPONSE_MODELS),
     ]
-    _, found = models_json_schema(kinds, ref_template=_REF)
-    components = found["$defs"]
-    components["RequestRow"]["properties"]["asr_text"]["maxLength"] = settings.longest_text
-    components["BatchRequest"]["properties"]["rows"]["maxItems"] = settings.most_rows
-    faults = {str(status): _response(said, schemas.ErrorAnswer) for status, said in ERROR_STATUSES.items()}
-    unready = _response("loading or failed", schemas.HealthAnswer)
-    common = {status: faults[status] for status in ("401", "421")}
-    propose = {
-        "operationId": "propose",
-        "summary": "Propose a correction for each row, and decide on it.",
-        "requestBody": {
-            "required": True,
-            "content": {"application/json": {"schema": {"anyOf": _refs(*_REQUEST_MODELS)}}},
-        },
-        "responses": {
-            "200": _response("a decision, a rejecting one too", schemas.RowAnswer, schemas.BatchAnswer),
-            **faults,
-        },
-    }
-    health = {
-        "operationId": "health",
-        "summary": "What the service is, and whether it can answer.",
-        "responses": {"200": _response("it can", schemas.HealthAnswer), "503": unready, **common},
-    }
-    document = {
-        "operationId": "openapi",
-        "summary": "This document.",
-        "responses": {
-            "200": {"description": "it", "content": {"application/json": {"schema": {"type": "object"}}}},
-            **common,
-        },
-    }
+    _, document = models_json_schema(kinds, ref_template=_REF)
+    components = document["$defs"]
+    components[schemas.RequestRow.__name__]["properties"]["asr_text"]["maxLength"] = settings.longest_text
+    components[schemas.BatchRequest.__name__]["properties"]["rows"]["maxItems"] = settings.most_rows
+    return components
+
+
+def _summary(endpoint: EndpointInfo) -> str:
+    """The first line of the docstring of an endpoint."""
+    documentation = inspect.getdoc(endpoint.func)
+    assert documentation
+    return documentation.splitlines()[0]
+
+
+def _health_responses() -> dict[str, Any]:
+    common = {str(status): _error_response(status) for status in _COMMON_STATUSES}
     return {
-        "openapi": "3.1.0",
-        "info": {"title": "Thunder Train bridge", "version": __version__},
-        "paths": {"/health": {"get": health}, "/propose": {"post": propose}, "/openapi.json": {"get": document}},
-        "components": {"schemas": components, "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}}},
-        **({"security": [{"bearer": []}]} if settings.bearer_file else {}),
+        "200": _response("the service can answer", schemas.HealthAnswer),
+        "503": _response("the model is loading, or could not be loaded", schemas.HealthAnswer),
+        **common,
     }
 
 
-def _refs(*kinds: type[BaseModel]) -> list[dict[str, str]]:
+def _propose_body() -> dict[str, Any]:
+    return {"required": True, "content": {"application/json": {"schema": {"anyOf": _references(*_REQUEST_MODELS)}}}}
+
+
+def _propose_responses() -> dict[str, Any]:
+    errors = {str(status): _error_response(status) for status in ERROR_STATUSES}
+    return {"200": _response("a decision: accept, reject or keep", schemas.RowAnswer, schemas.BatchAnswer), **errors}
+
+
+def _document_responses() -> dict[str, Any]:
+    common = {str(status): _error_response(status) for status in _COMMON_STATUSES}
+    document = {"description": "this document", "content": {"application/json": {"schema": {"type": "object"}}}}
+    return {"200": document, **common}
+
+
+def _error_response(status: int) -> dict[str, Any]:
+    return _response(ERROR_STATUSES[status], schemas.ErrorAnswer)
+
+
+def _references(*kinds: type[BaseModel]) -> list[dict[str, str]]:
     return [{"$ref": _REF.format(model=kind.__name__)} for kind in kinds]
 
 
-def _response(said: str, *kinds: type[BaseModel]) -> dict[str, Any]:
-    references = _refs(*kinds)
+def _response(description: str, *kinds: type[BaseModel]) -> dict[str, Any]:
+    references = _references(*kinds)
     schema = references[0] if len(references) == 1 else {"anyOf": references}
-    return {"description": said, "content": {"application/json": {"schema": schema}}}
+    return {"description": description, "content": {"application/json": {"schema": schema}}}

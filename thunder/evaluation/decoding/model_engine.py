@@ -81,7 +81,7 @@ class ModelEngine:
             "prefix_cache": self.prefix.state,
         }
 
-    def warm(self, cases: Sequence[Case]) -> None:
+    def cache_shared_prefix(self, cases: Sequence[Case]) -> None:
         """Read what the prompts of these cases have in common, so that no later call has to."""
         prompts = [
             self._prompt(messages) for case in cases for messages in chunking.chunk_prompts(case, self.chunk_words)[0]

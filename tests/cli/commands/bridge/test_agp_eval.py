@@ -138,9 +138,11 @@ def test_files_of_one_name_and_several_folders(capsys, tmp_path, rows):
 
 @pytest.mark.parametrize("words, fault", [
     (("--engine", "gpt"), "no such engine"), (("--engine", "rows:x"), "no such engine"),
-    (("--engine", "identity", "--model", "x"), "uses no model"), (("--engine", "http://"), "no address of a bridge"),
-    (("--engine", "http://user:pw@host:1"), "name or password"), (("--engine", "file:none"), "No such file"),
-    (("--engine", "identity", "--engine-bearer-file", "x"), "wants no token"), (("--rules", "none.yaml"), "No such"),
+    (("--engine", "identity", "--model", "x"), "uses no model"),
+    (("--engine", "http://"), "not an address of a bridge"),
+    (("--engine", "http://user:pw@host:1"), "a name or a password"), (("--engine", "file:none"), "No such file"),
+    (("--engine", "identity", "--engine-bearer-file", "x"), "takes no token"),
+    (("--gate-rules", "none.yaml"), "No such"),
 ])  # fmt: skip
 def test_what_cannot_be_done(capsys, rows, words, fault):
     assert main(["agp", "eval", str(rows), *words]) == 2

@@ -42,7 +42,7 @@ from mlx_lm.tuner import trainer
 from mlx_lm.tuner.callbacks import TrainingCallback
 
 from thunder.cluster.inventory import openblas, rank_plan
-from thunder.corpora.rows.chat_rows import Row
+from thunder.corpora.rows.chat_rows import ChatRow
 from thunder.lora import adapters, cache_warmup, tokenized_rows
 from thunder.lora.engine.full_model_engine import full_logits
 from thunder.lora.lora_settings import LoraSettings
@@ -96,7 +96,7 @@ def make_examples(count: int, seed: int = 3) -> list[Example]:
     for _ in range(count):
         prompt = [*system, *tokens(int(draw.integers(34, 95)))]
         ids = [*prompt, *tokens(int(draw.integers(20, 61)))]
-        examples.append(Example(np.array(ids, np.int32) + 5, len(prompt), Row((), "made", "made")))
+        examples.append(Example(np.array(ids, np.int32) + 5, len(prompt), ChatRow((), "made", "made")))
     return examples
 
 
@@ -262,7 +262,7 @@ def figures(theirs: Side, mine: Side) -> dict[str, float]:
 def take_the_launchers_environment() -> None:
     """Start again with what the launcher gives to ranks on this system, OpenBLAS above all: for both sides alike."""
     system = platform.system()
-    wanted = rank_plan.system_env(system, openblas.find_openblas(system), environment.cores(), os.environ)
+    wanted = rank_plan.system_env(system, openblas.find_openblas(system), environment.core_count(), os.environ)
     if any(os.environ.get(name) != value for name, value in wanted.items()):
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | wanted)
 

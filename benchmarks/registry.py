@@ -70,12 +70,12 @@ def main(count: int) -> None:
     with tempfile.TemporaryDirectory() as place:
         root = Path(place)
         make(root, count)
-        timed("first look (reads every folder)", lambda: run_index.listed(root))
-        wanted = [conditions.parse(text) for text in ("mode=trajectory", "lr<5e-4", "cer<0.3")]
+        timed("first look (reads every folder)", lambda: run_index.list_runs(root))
+        wanted = [conditions.parse_condition(text) for text in ("mode=trajectory", "lr<5e-4", "cer<0.3")]
         for _ in range(2):
-            timed("list", lambda: run_index.listed(root))
-            timed("filter (mode, lr, cer), sorted by cer", lambda: run_index.listed(root, wanted, sort="cer"))
-            timed("newest 20", lambda: run_index.listed(root, limit=20))
+            timed("list", lambda: run_index.list_runs(root))
+            timed("filter (mode, lr, cer), sorted by cer", lambda: run_index.list_runs(root, wanted, sort="cer"))
+            timed("newest 20", lambda: run_index.list_runs(root, limit=20))
         for name, words in COMMANDS.items():
             wall, cpu = whole(root, words)
             print(f"thunder runs {name:31} {wall:19.3f} s wall  {cpu:7.3f} s CPU")

@@ -28,7 +28,7 @@ from thunder.lora.lora_settings import LoraSettings, PretrainSettings
 from thunder.rental.rental_offers import RentalSettings
 from thunder.report.report_settings import ReportSettings
 from thunder.runs.hypotheses.frozen_hypothesis import Hypothesis
-from thunder.runs.matrix.matrix_spec import Matrix, Run
+from thunder.runs.matrix.matrix_spec import Matrix, MatrixRun
 from thunder.runs.tables.table_spec import TablesSpec
 
 SETTINGS: dict[str, type[Settings]] = {
@@ -39,7 +39,7 @@ SETTINGS: dict[str, type[Settings]] = {
     "agp eval": ScoreSettings, "gate rules": GateRules, "eval": EvalSettings, "claim": PublicationClaim,
     "report": ReportSettings,
     "corpus build": BuildSettings, "corpus synthetic": SyntheticSettings, "cluster": Cluster, "host": Host,
-    "gpu": RentalSettings, "matrix": Matrix, "matrix run": Run, "hypothesis": Hypothesis, "tables": TablesSpec,
+    "gpu": RentalSettings, "matrix": Matrix, "matrix run": MatrixRun, "hypothesis": Hypothesis, "tables": TablesSpec,
 }  # fmt: skip
 TRAINING = {"train": LoraSettings, "pretrain": PretrainSettings, "asr-train": AcousticSettings}
 # read by people's shells and service files, or by ranks of the same version

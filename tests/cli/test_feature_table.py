@@ -81,7 +81,7 @@ def changed_at(path: Path, place: int) -> None:
 def test_ckpt_verify_names_the_tensor_of_a_flipped_bit(tmp_path, monkeypatch, asked):
     monkeypatch.setenv("THUNDER_RUNS", str(tmp_path))
     run = planted_runs.recogniser_run(tmp_path)
-    bundle.seal(run)
+    bundle.seal_bundle(run)
     for sealed, place in ((run / "best.safetensors", 400), (trained(tmp_path), 1000)):
         assert asked("ckpt", "verify", sealed)[0] == 0
         assert sealed.stat().st_size > place
@@ -150,7 +150,7 @@ def test_bundle_verify_names_the_row_that_was_tampered_with(tmp_path, monkeypatc
 def test_tables_check_names_the_cell_of_a_hand_edit(tmp_path, monkeypatch, asked):
     monkeypatch.setenv("THUNDER_RUNS", str(tmp_path / "runs"))
     run = planted_runs.recogniser_run(tmp_path / "runs")
-    bundle.seal(run)
+    bundle.seal_bundle(run)
     (tmp_path / "tables.yaml").write_text(
         f"out: tables\nruns:\n  nko: [{run.name}]\ntables:\n  - {{name: paper4, rows: [nko], columns: [cer, wer]}}\n"
         "prose:\n  - {source: paper.md.in, target: paper.md}\n"
@@ -225,7 +225,7 @@ def test_vast_launches_nothing_unchecked_and_destroys_only_after_verify(service,
     assert code == 3 and "not its 11 rows" in said and not (service / "state.json").exists(), "nobody was asked"
     file.write_text(json.dumps(SMALL))
     assert asked("vast", "plan", file)[0] == 0
-    (cell,) = matrix_spec.cells(matrix_spec.read(file))
+    (cell,) = matrix_spec.matrix_cells(matrix_spec.read_matrix(file))
     note = tmp_path / "runs/matrix-small/rehearsals" / f"{cell.condition[:16]}.json"
     note.parent.mkdir(parents=True)
     note.write_text(json.dumps({"condition": cell.condition}))

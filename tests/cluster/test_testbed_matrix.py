@@ -14,7 +14,7 @@ from test_testbed import CABLE_OF_4, CABLE_OF_5, MACS, REPOSITORY, fault, macs, 
 from thunder.cli.main import main
 from thunder.runs.bundles import bundle
 from thunder.runs.matrix import matrix_spec
-from thunder.runs.matrix.matrix_status import Ledger
+from thunder.runs.matrix.matrix_status import MatrixLedger
 
 __all__ = ["fault", "macs", "pytestmark"]
 
@@ -44,9 +44,9 @@ def desk(macs, tmp_path, monkeypatch):
 @pytest.mark.timeout(900)
 def test_a_matrix_survives_its_driver_and_a_host(desk, macs, fault, tmp_path):
     file = tones.matrix_file(tmp_path, seeds=(1, 2), iters=90)
-    plan = matrix_spec.read(file)
-    ledger = Ledger(tmp_path / "runs", plan)
-    folders = {cell.id: ledger.run_folder(cell) for cell in matrix_spec.cells(plan)}
+    plan = matrix_spec.read_matrix(file)
+    ledger = MatrixLedger(tmp_path / "runs", plan)
+    folders = {cell.id: ledger.run_folder(cell) for cell in matrix_spec.matrix_cells(plan)}
     driver = desk("matrix", "run", str(file))
     until = time.monotonic() + 400
     try:
@@ -71,7 +71,7 @@ def test_a_matrix_survives_its_driver_and_a_host(desk, macs, fault, tmp_path):
     finally:
         again.kill()
     for folder in folders.values():
-        assert bundle.verified(folder) == [] and bundle.sealed(folder)
+        assert bundle.bundle_faults(folder) == [] and bundle.manifest_digest(folder)
     assert {json.loads((folder / "launcher.json").read_text())["place"] for folder in folders.values()} == places
 
     spec = tmp_path / "tables.yaml"

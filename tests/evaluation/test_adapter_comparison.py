@@ -23,7 +23,9 @@ KEYS = {"rows", "reference_chars", "cer_asr", "cer_before", "cer_after", "improv
 
 @pytest.fixture(scope="module")
 def some_rows(tmp_path_factory):
-    return chat_rows.read(write_rows(tmp_path_factory.mktemp("rows") / "r.jsonl", make_rows(5, seed=1, longest=4))).rows
+    return chat_rows.read_rows(
+        write_rows(tmp_path_factory.mktemp("rows") / "r.jsonl", make_rows(5, seed=1, longest=4))
+    ).rows
 
 
 def noisy(tiny_model):
@@ -84,7 +86,7 @@ from thunder.parallel import world
 
 ring = world.join()
 trained = noisy(Path(sys.argv[1]))
-rows = chat_rows.read(Path(sys.argv[2])).rows
+rows = chat_rows.read_rows(Path(sys.argv[2])).rows
 got = adapter_comparison.compare_adapter_with_base(*trained[:2], rows, trained[2], ring, Path(sys.argv[3]))
 print("RESULT" + json.dumps(got, sort_keys=True))
 """

@@ -6,14 +6,14 @@ import json
 
 import pytest
 
-from thunder.corpora.rows.chat_rows import Row
+from thunder.corpora.rows.chat_rows import ChatRow
 from thunder.errors import CorpusError
 from thunder.evaluation import cases
 from thunder.evaluation.engines import FileEngine, IdentityEngine, OracleEngine, Proposal
 from thunder.text.chat import correction_messages
 
 CASES = [
-    cases.case_from_row(Row(tuple(correction_messages(text, wanted)), f"f:{place}", f"id{place}"), place)
+    cases.case_from_row(ChatRow(tuple(correction_messages(text, wanted)), f"f:{place}", f"id{place}"), place)
     for place, (text, wanted) in enumerate([("ߊ", "ߋ"), ("ߌ", "ߌ"), ("ߍ", "ߎ")])
 ]
 IDS = frozenset(case.row_id for case in CASES)

@@ -177,7 +177,7 @@ def test_a_name_that_no_repository_can_have(name):
 @pytest.fixture
 def trained(tiny_model, tmp_path):
     """An adapter folder with weights that matter, the task it came from, and the whole model that it is on."""
-    rows = corpus_rows.read(write_rows(tmp_path / "rows.jsonl", make_rows(4))).rows
+    rows = corpus_rows.read_rows(write_rows(tmp_path / "rows.jsonl", make_rows(4))).rows
     settings = LoraSettings(num_layers=2, lora_rank=4, lora_scale=10.0)
     whole = base_model.load(tiny_model)
     task = LoraTask(

@@ -28,7 +28,7 @@ OPTIONS = {"num_layers": 2, "lora_rank": 4, "batch_size": 3, "learning_rate": 1e
 
 @pytest.fixture(scope="module")
 def examples(tiny_model, tmp_path_factory):
-    rows = corpus_rows.read(
+    rows = corpus_rows.read_rows(
         write_rows(tmp_path_factory.mktemp("rows") / "rows.jsonl", make_rows(ROWS + 4, seed=9))
     ).rows
     return tokenized_rows.encode(rows, tokenized_rows.load_tokenizer(tiny_model), 256).examples

@@ -14,7 +14,7 @@ import json, resource, sys
 from pathlib import Path
 import mlx.core as mx
 import numpy as np
-from thunder.corpora.rows.chat_rows import Row
+from thunder.corpora.rows.chat_rows import ChatRow
 from thunder.lora import base_model, cache_warmup
 from thunder.lora.tokenized_rows import Example
 from thunder.lora.lora_settings import LoraSettings
@@ -28,7 +28,8 @@ draw = np.random.default_rng(0)
 examples = []
 for _ in range(20_000):
     prompt, answer = int(draw.integers(8, 30)), int(draw.integers(4, 16))
-    examples.append(Example(draw.integers(7, 300, prompt + answer).astype(np.int32), prompt, Row((), "made", "made")))
+    ids = draw.integers(7, 300, prompt + answer).astype(np.int32)
+    examples.append(Example(ids, prompt, ChatRow((), "made", "made")))
 settings = LoraSettings(num_layers=2, lora_rank=4, batch_size=4, iters=10_000, prefix_cache=budget, probe_rows=0)
 task = LoraTask(base_model.load(base), settings, examples)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

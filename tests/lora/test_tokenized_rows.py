@@ -22,7 +22,7 @@ def tokenizer(tiny_model):
 def test_ids_and_offsets_equal_mlx_lm(tokenizer, tmp_path, mask_prompt):
     raw = make_rows(20)
     raw[3]["messages"] = [{"role": "system", "content": "x"}, *raw[3]["messages"], *make_rows(1, 5)[0]["messages"]]
-    rows = corpus_rows.read(write_rows(tmp_path / "rows.jsonl", raw)).rows
+    rows = corpus_rows.read_rows(write_rows(tmp_path / "rows.jsonl", raw)).rows
     theirs = ChatDataset(raw, tokenizer, mask_prompt=mask_prompt)
     for example, row in zip(tokenized_rows.encode(rows, tokenizer, 512, mask_prompt).examples, raw, strict=True):
         ids, offset = theirs.process(row)
@@ -30,7 +30,7 @@ def test_ids_and_offsets_equal_mlx_lm(tokenizer, tmp_path, mask_prompt):
 
 
 def test_a_row_whose_completion_is_cut_away_is_left_out_and_named(tokenizer, tmp_path):
-    rows = corpus_rows.read(write_rows(tmp_path / "rows.jsonl", make_rows(40))).rows
+    rows = corpus_rows.read_rows(write_rows(tmp_path / "rows.jsonl", make_rows(40))).rows
     whole = tokenized_rows.encode(rows, tokenizer, 512).examples
     limit = sorted(example.offset for example in whole)[30]
     encoded = tokenized_rows.encode(rows, tokenizer, limit)
@@ -47,7 +47,7 @@ def test_a_row_whose_completion_is_cut_away_is_left_out_and_named(tokenizer, tmp
 
 
 def test_padding_is_never_supervised(tokenizer, tmp_path):
-    rows = corpus_rows.read(write_rows(tmp_path / "rows.jsonl", make_rows(7))).rows
+    rows = corpus_rows.read_rows(write_rows(tmp_path / "rows.jsonl", make_rows(7))).rows
     examples = tokenized_rows.encode(rows, tokenizer, 512).examples
     ids, spans = tokenized_rows.pad(examples)
     assert ids.shape[1] % tokenized_rows.PAD_TO == 1
@@ -107,7 +107,7 @@ def test_a_generation_prompt_that_is_no_prefix_supervises_the_whole_answer(token
 
     from thunder.text.chat import GEMMA_TEMPLATE
 
-    rows = corpus_rows.read(write_rows(tmp_path / "rows.jsonl", make_rows(5))).rows
+    rows = corpus_rows.read_rows(write_rows(tmp_path / "rows.jsonl", make_rows(5))).rows
     plain = tokenized_rows.encode(rows, tokenizer, 512)
     other = copy.deepcopy(tokenizer)
     other.chat_template = GEMMA_TEMPLATE[: GEMMA_TEMPLATE.index("{%- if add_generation_prompt")] + THINKING

@@ -104,7 +104,7 @@ def test_a_sealed_run_names_the_tensor(tmp_path):
         assert states(weights_survey.of_path(run), "digests") == [state]
     results["checkpoint_sha256"] = digest.sha256_file(path)
     (run / "results.json").write_text(json.dumps(results))
-    bundle.seal(run)
+    bundle.seal_bundle(run)
     assert states(weights_survey.of_path(path), "digests") == ["ok"]
     data = bytearray(path.read_bytes())
     data[-200] ^= 16

@@ -67,7 +67,14 @@ def made(tmp_path):
     fake, clock, root = FakeVast(tmp_path / "vast"), Clock(), tmp_path / "runs"
     root.mkdir()
     lane = RentalSession(
-        InProcess(fake), RentalLedger(root, clock), root, bundle.verified, lambda text: None, clock.sleep, 30.0, clock
+        InProcess(fake),
+        RentalLedger(root, clock),
+        root,
+        bundle.bundle_faults,
+        lambda text: None,
+        clock.sleep,
+        30.0,
+        clock,
     )
     return fake, lane
 
@@ -98,7 +105,7 @@ def test_the_whole_way(world, tmp_path):
     with pytest.raises(GateError, match="no copy here"):
         rental_lane.destroy_rental(lane, RUN)
     assert rental_lane.follow_rental(lane, RUN) == "ended"
-    assert fake.state["machines"] == {} and bundle.verified(lane.root / RUN) == []
+    assert fake.state["machines"] == {} and bundle.bundle_faults(lane.root / RUN) == []
     assert events(lane) == ["ordered", "created", "started", "synced", "destroyed"]
     hours = (lane.clock() - 1_000_000) / 3600
     assert 0 < lane.ledger.spent_usd() <= 0.6 * hours
@@ -168,7 +175,7 @@ CAP = 1.25  # USD; two hours of the machine that is chosen are 1.20
 
 
 def whole(lane) -> bool:
-    return (lane.root / RUN).is_dir() and not bundle.verified(lane.root / RUN)
+    return (lane.root / RUN).is_dir() and not bundle.bundle_faults(lane.root / RUN)
 
 
 def watch_destroying(fake, lane) -> list[str]:
@@ -337,7 +344,7 @@ def test_the_rehearsed_run_is_only_named_without_yes(program, tmp_path, capsys):
 
     file = tmp_path / "m.json"
     file.write_text(json.dumps(MATRIX))
-    (cell,) = matrix_spec.cells(matrix_spec.read(file))
+    (cell,) = matrix_spec.matrix_cells(matrix_spec.read_matrix(file))
     note = tmp_path / "runs/matrix-small/rehearsals" / f"{cell.condition[:16]}.json"
     note.parent.mkdir(parents=True)
     note.write_text(json.dumps({"condition": cell.condition}))

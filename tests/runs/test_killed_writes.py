@@ -40,16 +40,16 @@ def test_sealing_is_all_or_nothing(tmp_path):
     run = planted_runs.recogniser_run(tmp_path / "from")
     before, copy = content_of(run), tmp_path / "at" / run.name
     copied(run, copy)
-    bundle.seal(copy)
+    bundle.seal_bundle(copy)
     after, states = content_of(copy), []
-    for _ in killed.at_each_act(lambda: bundle.seal(copy), lambda: copied(run, copy)):
+    for _ in killed.at_each_act(lambda: bundle.seal_bundle(copy), lambda: copied(run, copy)):
         found = content_of(copy)
         assert found in (before, after)
         states.append(found == after)
-        assert bundle.verified(copy) == [] and (bundle.sealed(copy) is not None) == (found == after)
+        assert bundle.bundle_faults(copy) == [] and (bundle.manifest_digest(copy) is not None) == (found == after)
         if len(states) % 5 == 0:
-            bundle.seal(copy)
-            assert content_of(copy) == after and bundle.inspect(copy).notes == []
+            bundle.seal_bundle(copy)
+            assert content_of(copy) == after and bundle.inspect_bundle(copy).notes == []
             assert not list(copy.glob(".manifest*")), "what was left half done is gone"
     assert len(states) > 40 and states == sorted(states) and {True, False} == set(states), "one moment, in the middle"
 
@@ -71,7 +71,7 @@ def tables(tmp_path):
     """A folder with sealed runs and tables of two digits; with three they are to be made anew."""
     root = tmp_path / "tables"
     for seed in (1, 2):
-        bundle.seal(planted_runs.recogniser_run(root, f"run-{seed}", seed=seed))
+        bundle.seal_bundle(planted_runs.recogniser_run(root, f"run-{seed}", seed=seed))
     (root / "paper.md.in").write_text("It is {{cer:a}} %.\n")
     (root / "tables.yaml").write_text(SPEC.format(digits=2))
     build(root)
@@ -79,12 +79,12 @@ def tables(tmp_path):
 
 
 def build(root: Path) -> None:
-    table_files.build(root / "tables.yaml", lambda name: root / name)
+    table_files.build_table_files(root / "tables.yaml", lambda name: root / name)
 
 
 def clean(root: Path) -> bool:
     try:
-        table_files.check(root / "tables.yaml", lambda name: root / name)
+        table_files.check_table_files(root / "tables.yaml", lambda name: root / name)
     except GateError:
         return False
     return True
@@ -124,11 +124,13 @@ def test_freezing_is_all_or_nothing(tmp_path):
     said = {"id": "h", "treatment": {"key": "lr", "before": 1, "after": 2}, "outcomes": [
         {"when": "x < 0", "verdict": "lower"}, {"when": "otherwise", "verdict": "undetermined"}]}  # fmt: skip
     planted_runs.write_json(path, said)
-    frozen_hypothesis.freeze(path, now=1)
+    frozen_hypothesis.freeze_hypothesis(path, now=1)
     before = log.read_bytes()
     planted_runs.write_json(path, said | {"id": "another"})
     states = []
-    for _ in killed.at_each_act(lambda: frozen_hypothesis.freeze(path, now=2), lambda: log.write_bytes(before)):
+    for _ in killed.at_each_act(
+        lambda: frozen_hypothesis.freeze_hypothesis(path, now=2), lambda: log.write_bytes(before)
+    ):
         states.append(log.read_bytes().count(b"\n"))
         assert log.read_bytes().startswith(before) and log.read_bytes().endswith(b"}\n")
     assert set(states) == {1, 2}
@@ -143,18 +145,18 @@ def runs(tmp_path):
 
 
 def test_the_index_says_what_the_folders_say_wherever_its_making_is_killed(runs):
-    wanted = run_index.listed(runs)
+    wanted = run_index.list_runs(runs)
     assert len(wanted) == 5
-    place = runs / run_index.NAME
+    place = runs / run_index.INDEX_FILE
     count = 0
-    for count in killed.at_each_act(lambda: run_index.rebuild(runs), lambda: run_index.listed(runs)):  # noqa: B007
-        assert run_index.listed(runs) == wanted
+    for count in killed.at_each_act(lambda: run_index.rebuild_index(runs), lambda: run_index.list_runs(runs)):  # noqa: B007
+        assert run_index.list_runs(runs) == wanted
     assert count > 5 * 4 and place.is_file()
 
 
 def test_the_index_is_right_after_being_killed_at_any_time(runs):
-    wanted, still = run_index.listed(runs), 0
+    wanted, still = run_index.list_runs(runs), 0
     for turn in range(24):
-        still += killed.after(turn * 0.001, lambda: run_index.rebuild(runs))
-        assert run_index.listed(runs) == wanted
+        still += killed.after(turn * 0.001, lambda: run_index.rebuild_index(runs))
+        assert run_index.list_runs(runs) == wanted
     assert still > 3, "it was killed while it was at it"

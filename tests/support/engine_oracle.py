@@ -11,7 +11,7 @@ from mlx import nn
 from mlx.utils import tree_flatten
 from mlx_lm.tuner.trainer import default_loss
 
-from thunder.corpora.rows.chat_rows import Row
+from thunder.corpora.rows.chat_rows import ChatRow
 from thunder.lora import adapters, tokenized_rows
 from thunder.lora.lora_settings import LoraSettings
 from thunder.lora.tokenized_rows import Example
@@ -33,7 +33,7 @@ def trainable(network: nn.Module, layers: int, dropout: float = 0.0) -> nn.Modul
 def random_example(draw: np.random.Generator, beginning: list[int], prompt: int, answer: int) -> Example:
     """Random tokens with the answer supervised."""
     ids = [*beginning, *draw.integers(1, VOCABULARY, prompt + answer)]
-    return Example(np.array(ids, np.int32), len(beginning) + prompt, Row((), "test", "test"))
+    return Example(np.array(ids, np.int32), len(beginning) + prompt, ChatRow((), "test", "test"))
 
 
 def mlx_lm_loss_and_gradient(

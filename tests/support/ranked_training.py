@@ -35,7 +35,7 @@ record.log = lambda text: print(text, flush=True)
 circumstances = Circumstances(**how)
 settings, _ = build_settings(LoraSettings, [SettingsLayer("test", options)])
 tokenizer = tokenized_rows.load_tokenizer(base)
-encoded = tokenized_rows.encode(chat_rows.read(data).rows, tokenizer, settings.max_seq_length)
+encoded = tokenized_rows.encode(chat_rows.read_rows(data).rows, tokenizer, settings.max_seq_length)
 task = LoraTask(base_model.load(base), circumstances.for_task(settings), encoded.examples[:-6], encoded.examples[-6:])
 state = loop.train(task, settings, ring, record, fingerprint={"data": "same"}, circumstances=circumstances)
 if not ring.is_main:

@@ -134,7 +134,7 @@ def test_a_resumed_run_is_byte_identical(run_ranks, trained_once, tmp_path):
 def test_loss_and_gradient_equal_mlx_lm(tmp_path, batch, mask_prompt):
     """With the shipped model: of random weights, rounding alone makes more than 1e-5 of the largest gradient."""
     settings = LoraSettings(num_layers=4, lora_rank=4, batch_size=batch, seed=3, mask_prompt=mask_prompt)
-    rows = corpus_rows.read(write_rows(tmp_path / "rows.jsonl", make_rows(batch, seed=9))).rows
+    rows = corpus_rows.read_rows(write_rows(tmp_path / "rows.jsonl", make_rows(batch, seed=9))).rows
     examples = tokenized_rows.encode(rows, tokenized_rows.load_tokenizer(EMBEDDED_MODEL), 256, mask_prompt).examples
     network = base_model.load(EMBEDDED_MODEL)
     task = LoraTask(network, settings, examples)
@@ -178,7 +178,7 @@ def test_other_bases_learn_and_give_mlx_lms_loss(tiny_model, tmp_path, kind, tol
     else:
         network.set_dtype(mx.bfloat16)
     settings = LoraSettings(num_layers=4, lora_rank=4, learning_rate=1e-3, iters=12, batch_size=4)
-    rows = corpus_rows.read(write_rows(tmp_path / "rows.jsonl", make_rows(4, seed=9))).rows
+    rows = corpus_rows.read_rows(write_rows(tmp_path / "rows.jsonl", make_rows(4, seed=9))).rows
     examples = tokenized_rows.encode(rows, tokenized_rows.load_tokenizer(tiny_model), 256).examples
     task = LoraTask(network, settings, examples)
     ids = mx.array(tokenized_rows.pad(examples)[0])

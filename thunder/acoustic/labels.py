@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from thunder.corpora.rows.correction_rows import script_of
+from thunder.corpora.rows.correction_rows import row_script
 from thunder.errors import CorpusError, combined_error
 from thunder.text.alphabet import LATIN, NKO, Alphabet
 from thunder.text.normalize import normalize_text
@@ -22,7 +22,7 @@ def target(text: str, extra: Mapping[str, Any], script: str, drop: str = "") -> 
     own = extra.get(f"text_{script}")
     if isinstance(own, str) and own.strip():
         text = own
-    elif script_of(text) == {"nko": "latin", "latin": "nko"}[script]:
+    elif row_script(text) == {"nko": "latin", "latin": "nko"}[script]:
         text = (to_nko if script == "nko" else to_latin)(text, "none").text
     kept = normalize_text(text).translate({ord(character): " " for character in drop})
     return normalize_text(ALPHABETS[script].prepare(kept))

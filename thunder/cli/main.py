@@ -113,8 +113,7 @@ class Lazy(TyperGroup):
         command = get_command(importlib.import_module(module).app)
         command.name = cmd_name
         if cmd_name == "launch":
-            own_help = command.format_help
-            command.format_help = lambda ctx, formatter: (_print_overview(), own_help(ctx, formatter))
+            _show_overview_first(command)
         return command
 
     def format_help(self, ctx: typer.Context, formatter: Any) -> None:
@@ -124,6 +123,17 @@ class Lazy(TyperGroup):
             super().format_help(ctx, formatter)
         finally:
             self.listing = False
+
+
+def _show_overview_first(command: Any) -> None:
+    """Put the list of all commands before the options in a command's help."""
+    format_options = command.format_help
+
+    def format_help(ctx: Any, formatter: Any) -> None:
+        _print_overview()
+        format_options(ctx, formatter)
+
+    command.format_help = format_help
 
 
 def _print_overview() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import mlx.nn as nn
 
 from thunder import digest
-from thunder.corpora.rows.chat_rows import Row
+from thunder.corpora.rows.chat_rows import ChatRow
 from thunder.evaluation import cases
 from thunder.evaluation.decoding.model_engine import ModelEngine, stop_tokens
 from thunder.evaluation.metrics import summary
@@ -28,7 +28,7 @@ _ROW_KEYS = ("partition", "script", "confidence", "confidence_base", "seconds", 
 def compare_adapter_with_base(
     model: nn.Module,
     tokenizer: Any,
-    rows: Sequence[Row],
+    rows: Sequence[ChatRow],
     stops: set[int],
     world: World,
     folder: Path,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from thunder.corpora.rows import chat_rows as corpus_rows
-from thunder.corpora.rows.chat_rows import Row
+from thunder.corpora.rows.chat_rows import ChatRow
 from thunder.errors import CorpusError, combined_error
 from thunder.text.chat import correction_prompt
 from thunder.text.row_fields import PARTITIONS, UNKNOWN
@@ -51,7 +51,7 @@ def read_cases(path: Path, limit: int = 0, references: corpus_rows.References = 
 
     Raises CorpusError that lists the lines which cannot be used, or the ids that stand more than once.
     """
-    corpus = corpus_rows.read(path, references)
+    corpus = corpus_rows.read_rows(path, references)
     numbers = Counter(row.row_id for row in corpus.rows)
     twice = [f"id '{row_id}' stands {count} times" for row_id, count in numbers.items() if count > 1]
     if twice:
@@ -66,7 +66,7 @@ def read_cases(path: Path, limit: int = 0, references: corpus_rows.References = 
     return EvaluationSet(path, corpus.sha256, cases, frozenset(numbers), dict(strange))
 
 
-def case_from_row(row: Row, place: int) -> Case:
+def case_from_row(row: ChatRow, place: int) -> Case:
     """A corpus row as a case."""
     partition, script, evidence = (row.fields.get(key) for key in ("partition", "script", "evidence_class"))
     return Case(

@@ -56,10 +56,18 @@ def cache_fingerprint(task: LoraTask, base_digest: str) -> str:
     """SHA-256 of everything but the row that decides an entry: weights, quantization, tokenizer, layers, arithmetic."""
     engine = task.engine
     assert isinstance(engine, FrozenPrefixEngine)
-    machine = [environment.chip(), str(mx.default_device()), environment.blas(), mx.__version__]
+    machine = [environment.chip_name(), str(mx.default_device()), environment.blas_name(), mx.__version__]
     layout = [[spec.name, spec.positions, list(spec.shape), str(spec.dtype)] for spec in engine.split.cached_tensors]
     return digest.sha256_json(
-        [FORMAT, base_digest, task.layers, layout, engine.prefix.shared_ids.tolist(), machine, environment.versions()]
+        [
+            FORMAT,
+            base_digest,
+            task.layers,
+            layout,
+            engine.prefix.shared_ids.tolist(),
+            machine,
+            environment.package_versions(),
+        ]
     )
 
 

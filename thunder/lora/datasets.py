@@ -11,7 +11,7 @@ from typing import Any
 from thunder import digest
 from thunder.corpora.rows import chat_rows as corpus_rows
 from thunder.corpora.rows import row_pieces
-from thunder.corpora.rows.chat_rows import Row
+from thunder.corpora.rows.chat_rows import ChatRow
 from thunder.corpora.splits import split_by_reference
 from thunder.errors import CorpusError
 from thunder.lora import tokenized_rows
@@ -22,9 +22,9 @@ from thunder.lora.lora_settings import EMBEDDED_DATA, LoraSettings
 class Rows:
     """Rows by part, how each part came about, and the digest of the files behind them."""
 
-    train: tuple[Row, ...]
-    valid: tuple[Row, ...]
-    test: tuple[Row, ...]
+    train: tuple[ChatRow, ...]
+    valid: tuple[ChatRow, ...]
+    test: tuple[ChatRow, ...]
     files: dict[str, str]
     notes: tuple[str, ...]
 
@@ -57,15 +57,15 @@ def read(settings: LoraSettings) -> Rows:
     Raises CorpusError that lists the faults of all files, and where nothing is left to train on.
     """
     named = files(settings)
-    corpora = dict(zip(named, corpus_rows.read_all(named.values()), strict=True))
+    corpora = dict(zip(named, corpus_rows.read_row_files(named.values()), strict=True))
     notes = [corpus.describe() for corpus in corpora.values()]
-    train: Sequence[Row] = corpora["train"].rows
-    parts: dict[str, Sequence[Row]] = {}
+    train: Sequence[ChatRow] = corpora["train"].rows
+    parts: dict[str, Sequence[ChatRow]] = {}
     for part in ("valid", "test"):
         if part in corpora:
             parts[part] = corpora[part].rows
         else:
-            train, parts[part] = split_by_reference.holdout(train, settings.holdout, part)
+            train, parts[part] = split_by_reference.hold_out(train, settings.holdout, part)
             notes.append(
                 f"{part}: {len(parts[part])} rows held out of the training rows, by hash of the reference text"
             )
@@ -102,8 +102,8 @@ class Prepared:
         }
 
 
-def _cut(rows: Sequence[Row], window: int) -> list[Row]:
-    return [piece for row in rows for piece in row_pieces.of_row(row, window)] if window else list(rows)
+def _cut(rows: Sequence[ChatRow], window: int) -> list[ChatRow]:
+    return [piece for row in rows for piece in row_pieces.pieces_of_row(row, window)] if window else list(rows)
 
 
 def prepare(settings: LoraSettings, tokenizer: Any, ranks: int) -> Prepared:

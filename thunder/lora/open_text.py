@@ -81,6 +81,6 @@ def _forbidden(names: Sequence[str]) -> tuple[set[str], set[str]]:
     for name in names:
         path = Path(name)
         for file in sorted(path.glob("*.jsonl")) if path.is_dir() else [path]:
-            for row in correction_rows.read(file).rows:
+            for row in correction_rows.read_rows(file).rows:
                 texts |= {normalize_text(text).strip() for text in (row.asr_text, row.reference)}
     return texts, {text[i : i + WINDOW] for text in texts for i in range(0, len(text) - WINDOW + 1, WINDOW)}

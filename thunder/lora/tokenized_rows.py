@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from thunder.corpora.rows.chat_rows import Row
+from thunder.corpora.rows.chat_rows import ChatRow
 from thunder.errors import ModelError
 from thunder.text.chat import GEMMA3_TEMPLATE, GEMMA_TEMPLATE
 
@@ -26,7 +26,7 @@ class Example:
 
     ids: np.ndarray
     offset: int
-    row: Row
+    row: ChatRow
 
     @property
     def supervised(self) -> int:
@@ -67,7 +67,7 @@ class Encoded:
         }
 
 
-def encode(rows: Sequence[Row], tokenizer: Any, max_seq_length: int, mask_prompt: bool = True) -> Encoded:
+def encode(rows: Sequence[ChatRow], tokenizer: Any, max_seq_length: int, mask_prompt: bool = True) -> Encoded:
     """Rows -> examples, with the ids and the offset of mlx_lm's ChatDataset.
 
     tokenizer: a transformers tokenizer with a chat template.

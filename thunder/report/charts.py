@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from thunder.corpora.channels.confusions import shown_as
+from thunder.corpora.channels.confusions import display_character
 from thunder.report.loss_curve import TRAIN, VALID, Course, Point
 from thunder.report.text_diff import Confusion
 from thunder.text.normalize import escape_hidden
@@ -142,7 +142,9 @@ def confusions(found: Sequence[Confusion]) -> dict[str, Any]:
 
 def pair_of(each: Confusion) -> str:
     """What was wanted, an arrow, what came; isolates keep right-to-left signs from turning the arrow's sense around."""
-    wanted, heard = (f"\u2068{escape_hidden(shown_as(text))}\u2069" for text in (each.reference, each.hypothesis))
+    wanted, heard = (
+        f"\u2068{escape_hidden(display_character(text))}\u2069" for text in (each.reference, each.hypothesis)
+    )
     return f"{wanted} → {heard}"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from thunder.corpora.channels.confusions import shown_as
+from thunder.corpora.channels.confusions import display_character
 from thunder.evaluation.metrics.proposal_flags import FLAGS
 from thunder.evaluation.metrics.summary import group_order
 from thunder.report import charts
@@ -137,8 +137,8 @@ def confusions(found: Sequence[Confusion]) -> list[Section]:
     top = found[:TOP]
     both = top[0].after is not None
     lines = [
-        [Cell(shown_as(each.reference), letter=True), Cell(shown_as(each.hypothesis), letter=True), KINDS[each.kind],
-         str(each.before), *([str(each.after), change(each.before, each.after or 0)] if both else [])]
+        [Cell(display_character(each.reference), letter=True), Cell(display_character(each.hypothesis), letter=True),
+         KINDS[each.kind], str(each.before), *([str(each.after), change(each.before, each.after or 0)] if both else [])]
         for each in top
     ]  # fmt: skip
     head = ("wanted", "taken for", "kind", *(("before", "after", "change") if both else ("times",)))

@@ -47,7 +47,7 @@ def broken(recogniser, parts, said=None, **options) -> dict[str, str]:
 def test_a_legal_head_passes_every_condition(legal):
     recogniser, parts, _ = legal
     found = eval_stage.stage(recogniser, parts.features, parts.test, reported(recogniser, parts), 3)
-    assert audit_record.verdict(found) == "pass"
+    assert audit_record.audit_verdict(found) == "pass"
     assert [one.name for one in found] == ["repeat", "distribution", "labels", "rate 0", "read before learning",
                                            "reset", "neighbours", "reported", "slow weights"]  # fmt: skip
     assert all(one.probes for one in found)

@@ -12,7 +12,7 @@ from thunder.acoustic.inference import edits_by_partition, result_files
 from thunder.acoustic.inference.recognizer import Recogniser
 from thunder.corpora.builders.real_corpus import build_agp_nko_correction_chatml
 from thunder.corpora.corpus_settings import BuildSettings
-from thunder.corpora.rows.correction_rows import FIELDS, PARTITIONS, Reader
+from thunder.corpora.rows.correction_rows import FIELDS, PARTITIONS, CorrectionReader
 from thunder.text import distance
 
 
@@ -86,7 +86,7 @@ def test_counts_by_partition_add_up(toy):
 
 def test_the_correction_corpus_takes_them_as_they_are(toy, tmp_path: Path):
     result_files.write(tmp_path, toy[1])
-    reader = Reader(run_id=None)
+    reader = CorrectionReader(run_id=None)
     joined = list(reader.joined(tmp_path / result_files.PREDICTIONS, tmp_path / result_files.REFERENCES))
     reader.finish()
     assert [row["feat_id"] for row in joined] == [row["feat_id"] for row in toy[1]]

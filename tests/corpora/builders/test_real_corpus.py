@@ -9,10 +9,10 @@ from thunder import digest
 from thunder.corpora.builders import corpus_folder
 from thunder.corpora.builders.real_corpus import build_agp_nko_correction_chatml
 from thunder.corpora.corpus_settings import BuildSettings
-from thunder.corpora.rows.chat_rows import read
-from thunder.corpora.rows.chatml import messages, prompt
+from thunder.corpora.rows.chat_rows import read_rows
+from thunder.corpora.rows.chatml import chatml_messages, chatml_prompt
 from thunder.corpora.splits import eval_only, near_duplicates
-from thunder.corpora.splits.split_by_reference import Ties, mark_of, part_of
+from thunder.corpora.splits.split_by_reference import LinkedRows, part_of_mark, text_mark
 from thunder.errors import ArtifactError, CorpusError, UsageError
 from thunder.text.chat import correction_messages
 
@@ -48,7 +48,7 @@ def test_parts_are_what_training_reads_and_nothing_is_lost(make):
     out, manifest = make(pairs(300), test_share=0.2, valid_share=0.1)
     parts = {part: rows_of(out, part) for part in ("train", "valid", "test")}
     for part, rows in parts.items():
-        corpus = read(out / f"{part}.jsonl")
+        corpus = read_rows(out / f"{part}.jsonl")
         assert [row.reference for row in corpus.rows] == [row["reference_text"] for row in rows]
         assert corpus.errors_before.edits == manifest["parts"][part]["edits"]
         assert all(row["split"] == part for row in rows)
@@ -87,14 +87,14 @@ def test_one_reference_is_never_in_two_parts_and_recordings_stay_together(make):
 
 def planted(rows, salt="thunder"):
     """Rows with 20 more, each a training reference that holds 20 characters of a test reference."""
-    where = [part_of(mark_of(near_duplicates.comparable_key(row["after"])), salt, 0.05, 0.1) for row in rows]
+    where = [part_of_mark(text_mark(near_duplicates.comparable_key(row["after"])), salt, 0.05, 0.1) for row in rows]
     test = [row for row, part in zip(rows, where, strict=True) if part == "test" and len(row["after"]) > 24]
     more = []
     for number in range(1000):
         base = pairs(1, seed=1000 + number)[0]
         donor = test[number % len(test)]["after"]
         reference = f"{base['after']} {near_duplicates.comparable_key(donor)[2:22]} ߓߊ"
-        if part_of(mark_of(near_duplicates.comparable_key(reference)), salt, 0.05, 0.1) == "train":
+        if part_of_mark(text_mark(near_duplicates.comparable_key(reference)), salt, 0.05, 0.1) == "train":
             more.append({"id": f"planted-{len(more)}", "before": base["before"], "after": reference})
         if len(more) == 20:
             return rows + more
@@ -118,7 +118,7 @@ def test_the_error_model_knows_nothing_of_held_out_rows(make):
     rows = pairs(200)
     for row in rows:
         key = near_duplicates.comparable_key(row["after"])
-        if part_of(mark_of(key), "thunder", 0.05, 0.1) != "train":
+        if part_of_mark(text_mark(key), "thunder", 0.05, 0.1) != "train":
             row["before"] = row["after"].replace("ߊ", "ߐ")
     out, manifest = make(rows)
     model = json.loads((out / "confusions.json").read_text(encoding="utf-8"))
@@ -167,22 +167,22 @@ def test_a_corpus_is_replaced_whole(make):
     out, manifest = make(pairs(60), valid_share=0.0, test_share=0.0)
     assert {path.name for path in out.iterdir()} == {*manifest["files"], "manifest.json"}
     assert not (out / "valid.jsonl").exists()
-    corpus_folder.verify(out)
+    corpus_folder.verify_corpus(out)
 
 
 @pytest.mark.parametrize("name", ["train.jsonl", "confusions.svg", "README.md"])
 def test_verify_names_the_damaged_file(make, name):
     out, _ = make(pairs(60))
-    corpus_folder.verify(out)
+    corpus_folder.verify_corpus(out)
     content = bytearray((out / name).read_bytes())
     content[len(content) // 2] ^= 1
     (out / name).write_bytes(content)
     with pytest.raises(ArtifactError, match=f"{name}: sha256 is") as caught:
-        corpus_folder.verify(out)
+        corpus_folder.verify_corpus(out)
     assert caught.value.exit_code == 4
     (out / name).unlink()
     with pytest.raises(ArtifactError, match=f"{name}: is missing"):
-        corpus_folder.verify(out)
+        corpus_folder.verify_corpus(out)
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"schema": "thunder.corpus/1", "files": {"a": 1}}', b"\xff"])
@@ -190,14 +190,14 @@ def test_verify_of_a_damaged_manifest(make, content):
     out, _ = make(pairs(20))
     (out / "manifest.json").write_bytes(content)
     with pytest.raises(ArtifactError):
-        corpus_folder.verify(out)
+        corpus_folder.verify_corpus(out)
 
 
 def test_without_a_manifest_a_corpus_is_not_complete(make):
     out, _ = make(pairs(20))
     (out / "manifest.json").unlink()
     with pytest.raises(ArtifactError, match="not complete"):
-        corpus_folder.verify(out)
+        corpus_folder.verify_corpus(out)
 
 
 # benchmarks
@@ -208,7 +208,7 @@ def benchmark(monkeypatch):
     """Make some references sentences of a benchmark."""
 
     def mark(*references):
-        marks = {int(eval_only.line_for(reference), 16) for reference in references}
+        marks = {int(eval_only.digest_line(reference), 16) for reference in references}
         monkeypatch.setattr(eval_only, "_sentences", lambda: frozenset(marks))
 
     return mark
@@ -246,9 +246,11 @@ def lines_of_flores_are_known(text):
     source = text / "flores200_nqo_bam_dyu_eng_EVAL_ONLY.tsv"
     lines = source.read_text(encoding="utf-8").splitlines()[1:]
     sentences = [cell for line in lines for cell in line.split("\t")[1:4] if cell.strip()]
-    assert all(eval_only.contains(mark_of(near_duplicates.comparable_key(sentence))) for sentence in sentences)
+    assert all(eval_only.is_eval_only(text_mark(near_duplicates.comparable_key(sentence))) for sentence in sentences)
     others = (text / "wikipedia_nqo.tsv").read_text(encoding="utf-8").splitlines()[1:]
-    assert not any(eval_only.contains(mark_of(near_duplicates.comparable_key(line.split("\t")[1]))) for line in others)
+    assert not any(
+        eval_only.is_eval_only(text_mark(near_duplicates.comparable_key(line.split("\t")[1]))) for line in others
+    )
     return source, len(sentences), len(others)
 
 
@@ -268,17 +270,17 @@ def test_every_line_of_flores_is_known():
 
 def test_a_row_of_which_only_the_text_is_known_gets_the_short_prompt():
     row = {"asr_text": "ߓߊ", "reference_text": "ߓߊ߬", "partition": "unknown", "trajectory_scalars": {}}
-    assert messages(row) == correction_messages("ߓߊ", "ߓߊ߬")
+    assert chatml_messages(row) == correction_messages("ߓߊ", "ߓߊ߬")
 
 
 def test_what_is_known_of_a_row_stands_before_its_text():
     row = {"asr_text": "ߓߊ", "reference_text": "ߓߊ߬", "partition": "boundary", "sigils": ["ߛ", "ߜ"]}
     row["trajectory_scalars"] = {"novelty": 0.25, "commitment": 1}
-    assert prompt(row) == (
+    assert chatml_prompt(row) == (
         "Partition: boundary\nSigils: ߛ ߜ\nTrajectory: commitment 1, novelty 0.25\n"
         f"{correction_messages('ߓߊ', '')[0]['content']}"
     )
-    assert messages(row)[0]["content"] == prompt(row)
+    assert chatml_messages(row)[0]["content"] == chatml_prompt(row)
 
 
 def test_ties_do_not_depend_on_the_order():
@@ -289,7 +291,7 @@ def test_ties_do_not_depend_on_the_order():
     edges += [(edge[0], f"audio-{draw.randrange(30)}") for edge in edges[:20]]
 
     def components(order):
-        ties = Ties()
+        ties = LinkedRows()
         nodes = {edge: ties.add(*edge) for edge in order}
         return {edge: ties.mark(node) for edge, node in nodes.items()}
 
@@ -306,7 +308,7 @@ def test_ties_do_not_depend_on_the_order():
 
 def test_shares_that_leave_nothing_to_train_on():
     with pytest.raises(UsageError, match="leave no training rows"):
-        part_of(1, "salt", 0.5, 0.5)
+        part_of_mark(1, "salt", 0.5, 0.5)
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ from conftest import REPOSITORY
 
 from thunder import digest
 from thunder.corpora.builders import sample_corpus
-from thunder.corpora.rows.chat_rows import read
+from thunder.corpora.rows.chat_rows import read_rows
 from thunder.errors import CorpusError, UsageError
 from thunder.text import distance
 from thunder.text.chat import correction_messages
@@ -19,7 +19,7 @@ SPLITS = ("train", "valid", "test")
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sample")
-    sample_corpus.write(folder, sample_corpus.SEED)
+    sample_corpus.write_sample_corpus(folder, sample_corpus.SEED)
     return folder
 
 
@@ -37,14 +37,14 @@ def test_what_is_shipped_is_what_the_generator_makes(made, name):
 @pytest.mark.parametrize("split", SPLITS)
 def test_the_readme_has_each_files_digest_and_error_rate(split):
     readme = (SHIPPED / "README.md").read_text(encoding="utf-8")
-    corpus = read(SHIPPED / f"{split}.jsonl")
+    corpus = read_rows(SHIPPED / f"{split}.jsonl")
     assert digest.sha256_file(corpus.path) == corpus.sha256
     row = f"| {split}.jsonl | {len(corpus.rows)} | {corpus.errors_before.rate:.4f} | `{corpus.sha256}` |"
     assert row in readme
 
 
 def test_the_counts(rows):
-    assert [len(read(SHIPPED / f"{split}.jsonl").rows) for split in SPLITS] == [320, 40, 60]
+    assert [len(read_rows(SHIPPED / f"{split}.jsonl").rows) for split in SPLITS] == [320, 40, 60]
     assert len({row["id"] for row in rows}) == 420
 
 
@@ -62,7 +62,7 @@ def test_the_fields_agree_with_one_another(rows):
 
 @pytest.mark.parametrize("split", SPLITS)
 def test_the_error_rate_is_that_of_a_weak_recogniser(split):
-    assert 0.18 <= read(SHIPPED / f"{split}.jsonl").errors_before.rate <= 0.25
+    assert 0.18 <= read_rows(SHIPPED / f"{split}.jsonl").errors_before.rate <= 0.25
 
 
 def test_about_one_row_in_ten_is_right_already(rows):
@@ -97,12 +97,12 @@ def test_references_are_in_normal_form(rows):
 
 
 def test_another_seed_makes_other_rows_and_a_shorter_run_is_a_beginning():
-    assert sample_corpus.generate(1, 20) != sample_corpus.generate(2, 20)
-    assert sample_corpus.generate(1, 20)[:5] == sample_corpus.generate(1, 5)
+    assert sample_corpus.generate_samples(1, 20) != sample_corpus.generate_samples(2, 20)
+    assert sample_corpus.generate_samples(1, 20)[:5] == sample_corpus.generate_samples(1, 5)
 
 
 def test_other_counts_are_said_in_the_readme(tmp_path):
-    (file,) = sample_corpus.write(tmp_path, 3, {"train": 5})
+    (file,) = sample_corpus.write_sample_corpus(tmp_path, 3, {"train": 5})
     assert (file.rows, file.path) == (5, tmp_path / "train.jsonl")
     assert "--seed 3 --train 5`" in (tmp_path / "README.md").read_text(encoding="utf-8")
 
@@ -110,10 +110,10 @@ def test_other_counts_are_said_in_the_readme(tmp_path):
 def test_more_rows_than_the_grammar_has_are_refused(monkeypatch):
     monkeypatch.setattr(sample_corpus, "TEMPLATES", ("{after} ߸ {pronoun} {eat}",))
     with pytest.raises(UsageError, match="only 6 different sentences"):
-        sample_corpus.generate(1, 7)
+        sample_corpus.generate_samples(1, 7)
 
 
 def test_a_folder_that_is_a_file(tmp_path):
     (tmp_path / "taken").write_text("")
     with pytest.raises(CorpusError, match="taken"):
-        sample_corpus.write(tmp_path / "taken", 1, {"train": 1})
+        sample_corpus.write_sample_corpus(tmp_path / "taken", 1, {"train": 1})

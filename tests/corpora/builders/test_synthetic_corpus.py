@@ -10,11 +10,11 @@ from thunder import digest
 from thunder.corpora.builders import clean_texts
 from thunder.corpora.builders.synthetic_corpus import build_nko_synthetic_asr_correction_chatml
 from thunder.corpora.channels import confusions
-from thunder.corpora.channels.error_channel import learn
-from thunder.corpora.channels.hand_written import hand_written
+from thunder.corpora.channels.error_channel import learn_error_channel
+from thunder.corpora.channels.hand_written import hand_written_channel
 from thunder.corpora.corpus_settings import SyntheticSettings
 from thunder.corpora.splits import eval_only, near_duplicates
-from thunder.corpora.splits.split_by_reference import mark_of, part_of
+from thunder.corpora.splits.split_by_reference import part_of_mark, text_mark
 from thunder.errors import CorpusError
 from thunder.text import distance
 
@@ -87,7 +87,7 @@ def test_parts_share_no_stretch(tmp_path, clean):
 def test_errors_are_learned_from_training_rows_only(tmp_path, clean):
     pairs = [{"before": text, "after": text} for text in sentences(200)]
     for row in pairs:
-        held = part_of(mark_of(near_duplicates.comparable_key(row["after"])), "thunder", 0.05, 0.1) != "train"
+        held = part_of_mark(text_mark(near_duplicates.comparable_key(row["after"])), "thunder", 0.05, 0.1) != "train"
         row["before"] = row["before"].replace("\u07ec", "\u07ef" if held else "\u07eb")
     source = write_rows(tmp_path / "rows.jsonl", pairs)
     manifest, rows = make(tmp_path / "out", learn_from=[str(source)], text=[str(clean)], rows=100, target_cer=0.1)
@@ -125,14 +125,14 @@ def test_too_little_text_is_said(tmp_path, clean):
 
 
 def choose(path, column="nqo", most=1000):
-    return clean_texts.choose([path], column, most, 0, (3, 60))
+    return clean_texts.choose_texts([path], column, most, 0, (3, 60))
 
 
 def test_why_lines_are_left_out_is_counted(tmp_path, monkeypatch):
     path = tmp_path / "lines.txt"
     lines = ["ߓߊ߬ ߓߏ߲", " ߓߊ߬ ߓߏ߲ ", "ߓ", "ߓ" * 61, "ߓaߊ ߓߊ", "ߞߊ߬ ߕߊ߯"]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    monkeypatch.setattr(eval_only, "_sentences", lambda: frozenset({int(eval_only.line_for("ߞߊ߬ ߕߊ߯"), 16)}))
+    monkeypatch.setattr(eval_only, "_sentences", lambda: frozenset({int(eval_only.digest_line("ߞߊ߬ ߕߊ߯"), 16)}))
     found = choose(path)
     assert [(text.text, text.source) for text in found.chosen] == [("ߓߊ߬ ߓߏ߲", "lines.txt:1")]
     assert found.left_out == {
@@ -142,7 +142,9 @@ def test_why_lines_are_left_out_is_counted(tmp_path, monkeypatch):
 
 def test_a_benchmark_is_no_clean_text_even_in_other_bytes(tmp_path, monkeypatch):
     lines = sentences(10)
-    monkeypatch.setattr(eval_only, "_sentences", lambda: frozenset(int(eval_only.line_for(one), 16) for one in lines))
+    monkeypatch.setattr(
+        eval_only, "_sentences", lambda: frozenset(int(eval_only.digest_line(one), 16) for one in lines)
+    )
     path = tmp_path / "renamed.txt"
     path.write_text("\r\n".join(f"  {line}" for line in lines), encoding="utf-8")
     with pytest.raises(CorpusError, match="10 of 10 texts are of FLORES-200"):
@@ -155,7 +157,7 @@ def test_each_text_has_the_same_chance(tmp_path):
     path.write_text("".join(f"line {number:03}\n" for number in range(200)), encoding="utf-8")
     times = dict.fromkeys(range(200), 0)
     for seed in range(200):
-        chosen = [int(text.text[5:]) for text in clean_texts.choose([path], "", 50, seed, (3, 60)).chosen]
+        chosen = [int(text.text[5:]) for text in clean_texts.choose_texts([path], "", 50, seed, (3, 60)).chosen]
         assert len(chosen) == 50 and all(one < other for one, other in pairwise(chosen))
         for number in chosen:
             times[number] += 1
@@ -184,14 +186,16 @@ def test_files_that_are_no_clean_text(tmp_path, name, content, said):
 
 
 def test_the_table_holds_what_was_counted():
-    table = confusions.table(learn([("ߓߋ ߓߋ", "ߓߊ ߓߊ"), ("ߓߊ", "ߓߊ߬"), ("ߓߊߓߊ", "ߓߊ ߓߊ"), ("ߓ ߊ", "ߓߊ")]))
+    table = confusions.confusion_table(
+        learn_error_channel([("ߓߋ ߓߋ", "ߓߊ ߓߊ"), ("ߓߊ", "ߓߊ߬"), ("ߓߊߓߊ", "ߓߊ ߓߊ"), ("ߓ ߊ", "ߓߊ")])
+    )
     assert [(one.wanted, one.heard, one.times, one.kind) for one in table] == [
         ("ߊ", "ߋ", 2, "letter swapped"),
         ("", " ", 1, "word split"),
         (" ", "", 1, "words merged"),
         ("\u07ec", "", 1, "tone mark lost"),
     ]
-    assert confusions.by_class(table)["letter swapped"] == 2
+    assert confusions.confusions_by_class(table)["letter swapped"] == 2
 
 
 @pytest.mark.parametrize(
@@ -208,7 +212,7 @@ def test_classes(wanted, heard, kind):
 def test_marks_stand_on_a_dotted_circle_each_in_its_own_text(tmp_path):
     import xml.etree.ElementTree as tree
 
-    root = tree.fromstring(confusions.picture(hand_written()))
+    root = tree.fromstring(confusions.confusion_picture(hand_written_channel()))
     signs = [text.text for text in root.iter("{http://www.w3.org/2000/svg}text") if text.get("direction") == "rtl"]
     assert "\u25cc\u07eb" in signs and "\u2423" in signs and "\u2205" in signs
     assert not any(sign[0] in "\u07eb\u07ec\u07f2" for sign in signs)
@@ -218,6 +222,6 @@ def test_marks_stand_on_a_dotted_circle_each_in_its_own_text(tmp_path):
 
 @pytest.mark.skipif(not shutil.which("rsvg-convert"), reason="needs rsvg-convert")
 def test_the_picture_can_be_drawn(tmp_path):
-    (tmp_path / "a.svg").write_text(confusions.picture(hand_written()), encoding="utf-8")
+    (tmp_path / "a.svg").write_text(confusions.confusion_picture(hand_written_channel()), encoding="utf-8")
     subprocess.run(["rsvg-convert", "a.svg", "-o", "a.png"], cwd=tmp_path, check=True, timeout=60)
     assert (tmp_path / "a.png").stat().st_size > 10_000

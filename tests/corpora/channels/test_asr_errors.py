@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thunder.corpora.channels.asr_errors import CONFUSIONS, corrupt
+from thunder.corpora.channels.asr_errors import CONFUSIONS, corrupt_by_hand
 from thunder.text.distance import edit_distance
 from thunder.text.normalize import normalize_text
 
@@ -42,7 +42,7 @@ EXAMPLES = {
 def test_each_kind_of_mistake_can_happen(kind):
     text, wanted = EXAMPLES[kind.name]
     # of a thousand single mistakes even the rarest kind has its share
-    made = {corrupt(text, 1, random.Random(seed)) for seed in range(1000)}
+    made = {corrupt_by_hand(text, 1, random.Random(seed)) for seed in range(1000)}
     assert wanted <= made
 
 
@@ -52,21 +52,21 @@ def test_each_kind_has_an_example():
 
 @given(NKO, st.integers(0, 40), st.integers(0, 1000))
 def test_it_is_repeatable_and_in_normal_form(text, mistakes, seed):
-    damaged = corrupt(text, mistakes, random.Random(seed))
-    assert damaged == corrupt(text, mistakes, random.Random(seed))
+    damaged = corrupt_by_hand(text, mistakes, random.Random(seed))
+    assert damaged == corrupt_by_hand(text, mistakes, random.Random(seed))
     assert damaged == normalize_text(damaged)
 
 
 def test_no_mistake_changes_nothing():
-    assert corrupt(SENTENCE, 0, random.Random(1)) == SENTENCE
+    assert corrupt_by_hand(SENTENCE, 0, random.Random(1)) == SENTENCE
 
 
 def test_mistakes_do_not_undo_one_another():
-    distances = [edit_distance(corrupt(SENTENCE, 5, random.Random(seed)), SENTENCE) for seed in range(50)]
+    distances = [edit_distance(corrupt_by_hand(SENTENCE, 5, random.Random(seed)), SENTENCE) for seed in range(50)]
     assert min(distances) >= 3
     assert 4.5 < sum(distances) / 50 < 7
 
 
 def test_where_there_is_no_place_for_a_mistake_none_is_made():
-    assert corrupt("123", 5, random.Random(1)) == "123"
-    assert corrupt("", 5, random.Random(1)) == ""
+    assert corrupt_by_hand("123", 5, random.Random(1)) == "123"
+    assert corrupt_by_hand("", 5, random.Random(1)) == ""

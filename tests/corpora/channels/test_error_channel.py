@@ -6,8 +6,8 @@ from conftest import shipped_and_whole
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thunder.corpora.channels.error_channel import END, SEEN_OFTEN, START, from_json, learn
-from thunder.corpora.channels.hand_written import CHANGES, hand_written
+from thunder.corpora.channels.error_channel import END, SEEN_OFTEN, START, channel_from_json, learn_error_channel
+from thunder.corpora.channels.hand_written import CHANGES, hand_written_channel
 from thunder.errors import CorpusError
 from thunder.text import distance
 from thunder.text.alphabet import character_kind
@@ -18,7 +18,7 @@ TEXT = st.text(st.sampled_from("ߊߓߟ߲߬ "), max_size=12)
 
 def test_each_error_is_counted_where_it_was_made():
     reference, hypothesis = "ߓߊ߬ ߟߏ ߞߋ ߡߌ", "ߓߊ ߟߏߞߋ ߡߍ߫"
-    channel = learn([(hypothesis, reference)] * SEEN_OFTEN)
+    channel = learn_error_channel([(hypothesis, reference)] * SEEN_OFTEN)
     assert channel.changes["\u07ec"] == {"\u07ec": 0, "": 20}  # low tone lost
     assert channel.changes["\u07ca\u07ec "] == {"\u07ec": 0, "": 20}  # between a and a space
     assert channel.changes[" "] == {" ": 40, "": 20}  # two words of four merged
@@ -33,7 +33,7 @@ def test_each_error_is_counted_where_it_was_made():
 
 
 def test_what_is_lost_together_is_one_loss_with_its_length():
-    channel = learn([("ߓߊ", "ߓߊ ߟߏ߬ߞߋ")] * SEEN_OFTEN)
+    channel = learn_error_channel([("ߓߊ", "ߓߊ ߟߏ߬ߞߋ")] * SEEN_OFTEN)
     assert channel.runs == {"space": {"6": 20}}
     assert channel.changes[" "] == {" ": 0, "": 20}
     # the five others went with it: they neither stayed nor were lost by themselves
@@ -53,7 +53,7 @@ def test_what_is_lost_together_is_one_loss_with_its_length():
     ],
 )
 def test_repeated_text_is_a_loop_and_other_text_is_not(hypothesis, reference, loops):
-    channel = learn([(hypothesis, reference)] * SEEN_OFTEN, worst_cer=5)
+    channel = learn_error_channel([(hypothesis, reference)] * SEEN_OFTEN, worst_cer=5)
     assert channel.loops == loops
     if not loops:
         assert channel.insertions["ߊߟ"] == {"": 0, "ߞߌ": 20}
@@ -65,9 +65,9 @@ def test_every_code_point_and_every_gap_is_counted_once(pairs):
     used = [(one, other) for one, other in pairs if other and distance.edit_distance(one, other) <= 3 * len(other)]
     if sum(distance.edit_distance(*pair) for pair in used) == 0:
         with pytest.raises(CorpusError):
-            learn(pairs, worst_cer=3.0)
+            learn_error_channel(pairs, worst_cer=3.0)
         return
-    channel = learn(pairs, worst_cer=3.0)
+    channel = learn_error_channel(pairs, worst_cer=3.0)
     together = sum((int(size) - 1) * n for row in channel.runs.values() for size, n in row.items())
     counted = sum(n for context, row in channel.changes.items() if len(context) == 1 for n in row.values())
     assert counted + together == sum(len(reference) for _, reference in used)
@@ -85,7 +85,7 @@ def test_every_code_point_and_every_gap_is_counted_once(pairs):
 
 
 def test_losses_are_begun_as_often_as_runs_are():
-    channel = learn([("ߊ", "ߊ߬ߓߊ߬"), ("ߓ", "ߓߊ ")] * 30, worst_cer=5)
+    channel = learn_error_channel([("ߊ", "ߊ߬ߓߊ߬"), ("ߓ", "ߓߊ ")] * 30, worst_cer=5)
     begun = Counter()
     for context, row in channel.changes.items():
         if len(context) == 1:
@@ -95,7 +95,7 @@ def test_losses_are_begun_as_often_as_runs_are():
 
 def test_pairs_that_teach_nothing_are_left_out_and_counted():
     pairs = [("ߓߊ", "ߓߊ߬"), ("ߓߊ", ""), ("ߓߊߓߊߓߊߓߊ", "ߟ"), ("ߟ", "ߟ")]
-    found = learn(iter(pairs), {"file": "rows.jsonl"}).provenance
+    found = learn_error_channel(iter(pairs), {"file": "rows.jsonl"}).provenance
     assert found == {
         "file": "rows.jsonl",
         "pairs": 2,
@@ -110,12 +110,12 @@ def test_pairs_that_teach_nothing_are_left_out_and_counted():
 
 def test_without_an_error_there_is_no_channel():
     with pytest.raises(CorpusError, match="no pair with an error among 1 "):
-        learn([("ߓߊ", "ߓߊ"), ("ߞ", "")])
+        learn_error_channel([("ߓߊ", "ߓߊ"), ("ߞ", "")])
 
 
 def test_severities_are_even_parts_of_the_rows_and_their_mean_is_one():
     rows = [("ߓ" * (100 - wrong), "ߓ" * 100) for wrong in range(1, 41)]
-    severities = learn(rows).severities
+    severities = learn_error_channel(rows).severities
     assert len(severities) == 20
     assert severities == tuple(sorted(severities))
     assert sum(severities) / 20 == pytest.approx(1)
@@ -123,9 +123,9 @@ def test_severities_are_even_parts_of_the_rows_and_their_mean_is_one():
 
 
 def test_a_channel_survives_its_file():
-    channel = learn([("ߓߊ\u2028", "ߓߊ߬ ")] * 3)
-    assert from_json(channel.to_json(), "c.json") == channel
-    assert from_json(hand_written().to_json(), "c.json") == hand_written()
+    channel = learn_error_channel([("ߓߊ\u2028", "ߓߊ߬ ")] * 3)
+    assert channel_from_json(channel.to_json(), "c.json") == channel
+    assert channel_from_json(hand_written_channel().to_json(), "c.json") == hand_written_channel()
 
 
 @pytest.mark.parametrize(
@@ -145,22 +145,22 @@ def test_a_channel_survives_its_file():
     ],
 )
 def test_a_damaged_file_is_refused_by_name(damage):
-    text = json.dumps(damage(json.loads(hand_written().to_json())))
+    text = json.dumps(damage(json.loads(hand_written_channel().to_json())))
     with pytest.raises(CorpusError, match="c.json"):
-        from_json(text, "c.json")
+        channel_from_json(text, "c.json")
     with pytest.raises(CorpusError, match="no JSON"):
-        from_json(text[:-1], "c.json")
+        channel_from_json(text[:-1], "c.json")
 
 
 @pytest.mark.parametrize(
     ("path", "share"), shipped_and_whole("rows/nqo_human_edits_v1_to_v4.jsonl", 0.08, whole=(1.0,))
 )
 def test_the_hand_written_channel_says_so_and_has_the_direction_of_the_real_edits(path, share):
-    channel = hand_written()
+    channel = hand_written_channel()
     assert channel.name == "hand-written"
     assert channel.provenance["learned_from_recogniser_output"] is False
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    learned = learn(((row["before"], row["after"]) for row in rows), worst_cer=0.3)
+    learned = learn_error_channel(((row["before"], row["after"]) for row in rows), worst_cer=0.3)
     assert round(learned.provenance["reference_chars"] / channel.gaps, 6) == share
     for heard, (_, errors) in CHANGES.items():
         for instead, times in errors.items():

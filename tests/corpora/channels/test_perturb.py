@@ -6,9 +6,9 @@ from conftest import make_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from thunder.corpora.channels.error_channel import SEEN_OFTEN, Channel, from_json, learn
-from thunder.corpora.channels.hand_written import hand_written
-from thunder.corpora.channels.perturb import Perturber, corrupt, corrupt_all
+from thunder.corpora.channels.error_channel import SEEN_OFTEN, ErrorChannel, channel_from_json, learn_error_channel
+from thunder.corpora.channels.hand_written import hand_written_channel
+from thunder.corpora.channels.perturb import Perturber, corrupt_text, corrupt_texts
 from thunder.errors import UsageError
 from thunder.text.distance import ErrorCount, count_errors
 from thunder.text.normalize import normalize_text
@@ -16,9 +16,9 @@ from thunder.text.normalize import normalize_text
 TEXTS = [normalize_text(row["messages"][1]["content"]) for row in make_rows(600, seed=3, longest=12)]
 
 
-def planted() -> Channel:
+def planted() -> ErrorChannel:
     """Errors that an alignment cannot take for others: each at its own code point, at a known rate."""
-    return Channel(
+    return ErrorChannel(
         name="planted",
         provenance={},
         changes={
@@ -34,12 +34,12 @@ def planted() -> Channel:
     )
 
 
-def rate(channel: Channel, context: str, heard: str) -> float:
+def rate(channel: ErrorChannel, context: str, heard: str) -> float:
     row = channel.changes[context]
     return row.get(heard, 0) / sum(row.values())
 
 
-def rate_of_insertion(channel: Channel, context: str, inserted: str) -> float:
+def rate_of_insertion(channel: ErrorChannel, context: str, inserted: str) -> float:
     row = channel.insertions[context]
     return row.get(inserted, 0) / sum(row.values())
 
@@ -54,12 +54,12 @@ def micro_cer(damaged: list[str], texts: list[str]) -> float:
     [("hand-written", 0.05), ("hand-written", 0.4), ("learned", 0.05), ("learned", 0.4), ("planted", 0.1)],
 )
 def test_a_set_of_texts_meets_its_target(which, target):
-    channel = {"hand-written": hand_written, "planted": planted, "learned": lambda: learned_again(0.3)}[which]()
-    assert micro_cer(corrupt_all(channel, TEXTS, 5, target), TEXTS) == pytest.approx(target, rel=0.1)
+    channel = {"hand-written": hand_written_channel, "planted": planted, "learned": lambda: learned_again(0.3)}[which]()
+    assert micro_cer(corrupt_texts(channel, TEXTS, 5, target), TEXTS) == pytest.approx(target, rel=0.1)
 
 
-def learned_again(target: float) -> Channel:
-    return learn(zip(corrupt_all(hand_written(), TEXTS, 1, target), TEXTS, strict=True))
+def learned_again(target: float) -> ErrorChannel:
+    return learn_error_channel(zip(corrupt_texts(hand_written_channel(), TEXTS, 1, target), TEXTS, strict=True))
 
 
 @pytest.mark.expensive
@@ -77,7 +77,7 @@ def test_a_channel_that_is_learned_from_its_own_texts_has_its_rates():
     flat = Perturber(planted(), natural)
     flat._scale = lambda *_: 1.0
     source = random.Random(2)
-    again = learn(((flat.corrupt(text, source), text) for text in texts), worst_cer=10)
+    again = learn_error_channel(((flat.corrupt(text, source), text) for text in texts), worst_cer=10)
     for context, heard in [("\u07eb", ""), ("\u07ec", "\u07eb"), ("\u07df", "\u07e0"), (" ", "")]:
         wanted, seen = rate(planted(), context, heard), sum(again.changes[context].values())
         deviation = (wanted * (1 - wanted) / seen) ** 0.5
@@ -88,7 +88,7 @@ def test_a_channel_that_is_learned_from_its_own_texts_has_its_rates():
 
 @pytest.mark.expensive
 def test_with_a_target_the_errors_keep_their_proportions():
-    again = learn(zip(corrupt_all(planted(), TEXTS * 4, 2, 0.05), TEXTS * 4, strict=True))
+    again = learn_error_channel(zip(corrupt_texts(planted(), TEXTS * 4, 2, 0.05), TEXTS * 4, strict=True))
     ratio = rate(again, "\u07eb", "") / rate(again, "\u07ec", "\u07eb")
     assert 1.5 < ratio < 2.5
 
@@ -96,14 +96,14 @@ def test_with_a_target_the_errors_keep_their_proportions():
 def test_an_error_that_depends_on_its_neighbours_is_made_there_only():
     # l after a nasal is heard as l where na woloso is right, and nowhere else
     pairs = [("ߓߊ߲ߟߊ ߓߊߟߊ", "ߓߊ߲ߠߊ ߓߊߟߊ"), ("ߓߊ߲ߟߊ ߓߊߠߊ", "ߓߊ߲ߠߊ ߓߊߠߊ")] * SEEN_OFTEN
-    damaged = corrupt_all(learn(pairs), ["ߓߊ߲ߠߊ ߓߊߠߊ ߓߊߟߊ"] * 50, 1, 0.06)
+    damaged = corrupt_texts(learn_error_channel(pairs), ["ߓߊ߲ߠߊ ߓߊߠߊ ߓߊߟߊ"] * 50, 1, 0.06)
     assert {text.split()[0] for text in damaged} == {"ߓߊ߲ߠߊ", "ߓߊ߲ߟߊ"}
     assert {text.split(maxsplit=1)[1] for text in damaged} == {"ߓߊߠߊ ߓߊߟߊ"}
 
 
 def test_loops_are_made_as_they_were_counted():
     channel = replace(planted(), changes={"ߏ": {"ߏ": 1}}, insertions={"": {"": 1}}, loops={"2x3": 1}, gaps=20)
-    damaged = {corrupt(channel, "ߓߊߟߏ", random.Random(seed), 0.5) for seed in range(60)}
+    damaged = {corrupt_text(channel, "ߓߊߟߏ", random.Random(seed), 0.5) for seed in range(60)}
     assert {"ߓߊߟߏߟߏߟߏߟߏ", "ߓߊߓߊߓߊߓߊߟߏ", "ߓߊߟߊߟߊߟߊߟߏ", "ߓߊߟߏ"} & damaged == {
         "ߓߊߟߏߟߏߟߏߟߏ",
         "ߓߊߓߊߓߊߓߊߟߏ",
@@ -113,14 +113,14 @@ def test_loops_are_made_as_they_were_counted():
 
 
 def test_rows_differ_in_severity_as_those_learned_from():
-    channel = replace(hand_written(), severities=(0.0, 2.0))
-    damaged = corrupt_all(channel, TEXTS, 1, 0.2)
+    channel = replace(hand_written_channel(), severities=(0.0, 2.0))
+    damaged = corrupt_texts(channel, TEXTS, 1, 0.2)
     untouched = sum(text == wanted for text, wanted in zip(damaged, TEXTS, strict=True)) / len(TEXTS)
     assert 0.45 < untouched < 0.65
 
 
 def test_severities_that_no_text_could_bear_are_cut_and_the_mean_is_kept():
-    channel = replace(hand_written(), severities=(0.0,) * 5 + (1.0,) * 10 + (2.0,) * 5)
+    channel = replace(hand_written_channel(), severities=(0.0,) * 5 + (1.0,) * 10 + (2.0,) * 5)
     severities = Perturber(channel, 0.6)._severities
     assert max(severities) <= 0.9 / 0.6 + 1e-9
     assert sum(severities) / 20 == pytest.approx(1, abs=1e-4)
@@ -128,28 +128,28 @@ def test_severities_that_no_text_could_bear_are_cut_and_the_mean_is_kept():
 
 
 def test_a_seed_gives_the_same_texts_and_another_gives_others():
-    first = corrupt_all(hand_written(), TEXTS[:50], 1, 0.2)
-    assert first == corrupt_all(hand_written(), TEXTS[:50], 1, 0.2)
-    assert first != corrupt_all(hand_written(), TEXTS[:50], 2, 0.2)
+    first = corrupt_texts(hand_written_channel(), TEXTS[:50], 1, 0.2)
+    assert first == corrupt_texts(hand_written_channel(), TEXTS[:50], 1, 0.2)
+    assert first != corrupt_texts(hand_written_channel(), TEXTS[:50], 2, 0.2)
 
 
 def test_a_channel_from_its_file_damages_alike():
     channel = learned_again(0.2)
-    again = from_json(channel.to_json(), "c.json")
-    assert corrupt_all(again, TEXTS[:50], 1, 0.2) == corrupt_all(channel, TEXTS[:50], 1, 0.2)
+    again = channel_from_json(channel.to_json(), "c.json")
+    assert corrupt_texts(again, TEXTS[:50], 1, 0.2) == corrupt_texts(channel, TEXTS[:50], 1, 0.2)
 
 
 @settings(max_examples=50)
 @given(st.text(max_size=20), st.integers(0, 100))
 def test_no_text_breaks_it(text, seed):
-    damaged = corrupt(hand_written(), text, random.Random(seed), 0.3)
+    damaged = corrupt_text(hand_written_channel(), text, random.Random(seed), 0.3)
     assert damaged == normalize_text(damaged).strip()
 
 
 @pytest.mark.parametrize("target", [0.0, -0.1, 0.9, float("nan")])
 def test_a_target_that_cannot_be_is_refused(target):
     with pytest.raises(UsageError, match="target"):
-        Perturber(hand_written(), target)
+        Perturber(hand_written_channel(), target)
 
 
 def test_a_channel_that_makes_no_error_is_refused():

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from conftest import TEST_DATA, shipped_and_whole
 
-from thunder.corpora.rows.chat_rows import PAIRS, read, read_all
+from thunder.corpora.rows.chat_rows import PAIRS, read_row_files, read_rows
 from thunder.errors import CorpusError
 from thunder.text.chat import CORRECTION_INSTRUCTION, correction_messages
 
@@ -35,7 +35,7 @@ def write(tmp_path):
 
 def refusal(path: Path) -> str:
     with pytest.raises(CorpusError) as caught:
-        read(path)
+        read_rows(path)
     assert caught.value.exit_code == 2
     assert caught.value.fix
     return caught.value.message
@@ -43,7 +43,7 @@ def refusal(path: Path) -> str:
 
 def test_chat_rows_are_read_with_their_fields(write):
     path = write(GOOD | {"id": "one", "cer_edits": 1, "origin": "synthetic"})
-    corpus = read(path)
+    corpus = read_rows(path)
     (row,) = corpus.rows
     assert (row.row_id, row.source) == ("one", "rows.jsonl:1")
     assert row.fields == {"id": "one", "cer_edits": 1, "origin": "synthetic"}
@@ -54,25 +54,25 @@ def test_chat_rows_are_read_with_their_fields(write):
 
 
 def test_the_field_asr_text_wins_over_the_prompt(write):
-    (row,) = read(write(GOOD | {"asr_text": "ߓߌ"})).rows
+    (row,) = read_rows(write(GOOD | {"asr_text": "ߓߌ"})).rows
     assert row.asr_text == "ߓߌ"
 
 
 def test_a_prompt_without_the_instruction_is_the_text_as_it_is(write):
-    (row,) = read(write(turns(("system", ""), ("user", "ߓߊ"), ("assistant", "ߓߊ߬")))).rows
+    (row,) = read_rows(write(turns(("system", ""), ("user", "ߓߊ"), ("assistant", "ߓߊ߬")))).rows
     assert row.asr_text == "ߓߊ"
     assert not row.is_correction
 
 
 def test_the_last_of_several_turns_is_the_answer(write):
     said = (("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d"))
-    (row,) = read(write(turns(*said))).rows
+    (row,) = read_rows(write(turns(*said))).rows
     assert (row.asr_text, row.reference, len(row.prompt_messages)) == ("c", "d", 3)
 
 
 @pytest.mark.parametrize("question, answer", PAIRS)
 def test_known_pairs_become_messages(write, question, answer):
-    corpus = read(write({question: "ߓߊ", answer: "ߓߊ߬", "n": 1}))
+    corpus = read_rows(write({question: "ߓߊ", answer: "ߓߊ߬", "n": 1}))
     (row,) = corpus.rows
     assert corpus.mapping == f"{question} -> user, {answer} -> assistant"
     assert row.asr_text == "ߓߊ"
@@ -84,42 +84,42 @@ def test_known_pairs_become_messages(write, question, answer):
 
 def test_pairs_are_tried_in_order_and_messages_win(write):
     pairs = {"hyp": "a", "ref": "b", "before": "c", "after": "d"}
-    assert read(write(pairs)).mapping == "before -> user, after -> assistant"
-    assert read(write(GOOD | pairs)).mapping is None
+    assert read_rows(write(pairs)).mapping == "before -> user, after -> assistant"
+    assert read_rows(write(GOOD | pairs)).mapping is None
 
 
 @pytest.mark.parametrize("name", ["id", "feat_id", "row_id"])
 def test_a_row_is_named_by_its_id_field(write, name):
-    assert read(write(GOOD | {name: "x"})).rows[0].row_id == "x"
+    assert read_rows(write(GOOD | {name: "x"})).rows[0].row_id == "x"
 
 
 def test_a_row_without_a_name_is_named_by_its_line(write):
-    corpus = read(write("", GOOD, GOOD | {"id": 7}))
+    corpus = read_rows(write("", GOOD, GOOD | {"id": 7}))
     assert [row.row_id for row in corpus.rows] == ["rows-2", "rows-3"]
 
 
 def test_blank_lines_are_skipped_and_counted(write):
-    corpus = read(write("", GOOD, "  \t", GOOD, ""))
+    corpus = read_rows(write("", GOOD, "  \t", GOOD, ""))
     assert (len(corpus.rows), corpus.blank_lines) == (2, 3)
 
 
 def test_duplicates_are_kept_and_counted(write):
-    corpus = read(write(GOOD | {"id": "a"}, GOOD | {"id": "b"}, turns(("user", "x"), ("assistant", "y"))))
+    corpus = read_rows(write(GOOD | {"id": "a"}, GOOD | {"id": "b"}, turns(("user", "x"), ("assistant", "y"))))
     assert (len(corpus.rows), corpus.duplicates) == (3, 1)
 
 
 def test_a_byte_order_mark_and_crlf_are_accepted(write):
     line = json.dumps(GOOD).encode()
-    corpus = read(write(b"\xef\xbb\xbf" + line + b"\r", line + b"\r"))
+    corpus = read_rows(write(b"\xef\xbb\xbf" + line + b"\r", line + b"\r"))
     assert (len(corpus.rows), corpus.blank_lines) == (2, 0)
 
 
 def test_a_whole_last_line_needs_no_line_end(write):
-    assert len(read(write(GOOD, GOOD, end=b"")).rows) == 2
+    assert len(read_rows(write(GOOD, GOOD, end=b"")).rows) == 2
 
 
 def test_the_summary_has_the_error_rate_of_the_corrections(write):
-    corpus = read(write(GOOD, turns(("user", "x"), ("assistant", "y"))))
+    corpus = read_rows(write(GOOD, turns(("user", "x"), ("assistant", "y"))))
     assert corpus.summary() | {"path": "", "sha256": ""} == {
         "path": "",
         "rows": 2,
@@ -133,7 +133,7 @@ def test_the_summary_has_the_error_rate_of_the_corrections(write):
 
 
 def test_without_corrections_there_is_no_error_rate(write):
-    assert read(write(turns(("user", "x"), ("assistant", "y")))).summary()["cer"] is None
+    assert read_rows(write(turns(("user", "x"), ("assistant", "y")))).summary()["cer"] is None
 
 
 def test_a_missing_file(tmp_path):
@@ -275,7 +275,7 @@ def test_a_pair_with_a_value_that_is_no_use(write, value, reason):
 @pytest.mark.parametrize("question, answer", [pair for pair in PAIRS if pair[0] != "prompt"])
 @pytest.mark.parametrize("heard", ["", " "])
 def test_a_recogniser_may_have_heard_nothing(write, question, answer, heard):
-    corpus = read(write({question: heard, answer: "ߓߊ"}))
+    corpus = read_rows(write({question: heard, answer: "ߓߊ"}))
     (row,) = corpus.rows
     assert (row.asr_text, row.reference, row.is_correction) == (heard, "ߓߊ", True)
     assert row.messages[0]["content"] == f"{CORRECTION_INSTRUCTION}\n{heard}"
@@ -305,14 +305,14 @@ def test_all_faults_are_listed_at_once(write):
 
 def test_the_faults_of_all_files_are_listed_at_once(write, tmp_path):
     with pytest.raises(CorpusError) as caught:
-        read_all([tmp_path / "none.jsonl", write("{")])
+        read_row_files([tmp_path / "none.jsonl", write("{")])
     assert "none.jsonl" in caught.value.message
     assert "rows.jsonl:1" in caught.value.message
 
 
 @pytest.mark.parametrize(("path", "rows"), shipped_and_whole("rows/nqo_human_edits_v1_to_v4.jsonl", 372, whole=(4459,)))
 def test_real_human_edits_are_read_as_they_are(path, rows):
-    corpus = read(path)
+    corpus = read_rows(path)
     assert len(corpus.rows) == rows
     assert corpus.mapping == "before -> user, after -> assistant"
     assert corpus.rows[0].row_id == "nllb-0000"
@@ -320,7 +320,7 @@ def test_real_human_edits_are_read_as_they_are(path, rows):
 
 def test_a_real_recognisers_log_is_read_as_it_is():
     """One of its hypotheses is empty."""
-    corpus = read(TEST_DATA / "rows" / "bam_asr_hyp_ref_nemo_log.jsonl")
+    corpus = read_rows(TEST_DATA / "rows" / "bam_asr_hyp_ref_nemo_log.jsonl")
     assert len(corpus.rows) == 1352
     assert corpus.mapping == "hyp -> user, ref -> assistant"
     assert [row.row_id for row in corpus.rows if not row.asr_text] == ["nemo-0356"]
@@ -333,5 +333,5 @@ def test_an_empty_answer_is_read_only_where_it_is_asked_for(tmp_path, row):
     path = tmp_path / "r.jsonl"
     path.write_text(json.dumps(row) + "\n")
     with pytest.raises(CorpusError, match="empty"):
-        read(path)
-    assert not read(path, references="empty").rows[0].reference.strip()
+        read_rows(path)
+    assert not read_rows(path, references="empty").rows[0].reference.strip()

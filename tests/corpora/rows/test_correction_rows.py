@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from thunder.corpora.rows import correction_rows
 from thunder.corpora.rows import jsonl_lines as lines_module
-from thunder.corpora.rows.correction_rows import FIELDS, Reader, script_of
+from thunder.corpora.rows.correction_rows import FIELDS, CorrectionReader, row_script
 from thunder.errors import CorpusError
 from thunder.text.normalize import text_faults
 
@@ -22,7 +22,7 @@ GOOD = {
 
 
 def read(path, **options):
-    reader = Reader(**options)
+    reader = CorrectionReader(**options)
     rows = list(reader.file(path))
     reader.finish()
     return rows, reader
@@ -154,7 +154,7 @@ def test_scripts_mixed_in_a_word_and_nothing_recognised_are_counted(file):
 
 @pytest.mark.parametrize(("text", "script"), [("ߓߊ a", "nko"), ("bɔ ߓ", "latin"), ("12 !", "other")])
 def test_the_script_of_a_text(text, script):
-    assert script_of(text) == script
+    assert row_script(text) == script
 
 
 def test_the_first_twenty_faults_and_a_count(file):
@@ -166,14 +166,14 @@ def test_garbage_is_refused_in_bounded_memory(tmp_path, monkeypatch):
     monkeypatch.setattr(lines_module, "LONGEST_LINE", 1 << 12)
     path = tmp_path / "garbage.jsonl"
     path.write_bytes(random.Random(0).randbytes(200_000) + b"\n" + b"x" * 100_000 + b"\n" + json.dumps(GOOD).encode())
-    reader = Reader()
+    reader = CorrectionReader()
     assert [row["feat_id"] for row in reader.file(path)] == ["f1"]
     assert reader.faults.count > 100 and len(reader.faults.first) == 20
     assert any("is 100001 bytes long" in fault for fault in _all_faults(path))
 
 
 def _all_faults(path):
-    reader = Reader()
+    reader = CorrectionReader()
     reader.faults.first = _Endless()
     list(reader.file(path))
     return list(reader.faults.first)
@@ -194,7 +194,7 @@ def test_a_line_of_200_mb_is_never_held(tmp_path):
             stream.write(b"x" * 1_000_000)
         stream.write(b"\n" + json.dumps(GOOD).encode() + b"\n")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    reader = Reader()
+    reader = CorrectionReader()
     assert len(list(reader.file(path))) == 1
     assert "is 200000001 bytes long" in reader.faults.first[0]
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000
@@ -248,7 +248,7 @@ def halves(tmp_path):
 
 
 def join(paths):
-    reader = Reader()
+    reader = CorrectionReader()
     rows = list(reader.joined(*paths))
     reader.finish()
     return rows, reader

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from thunder.corpora.splits.near_duplicates import Held, comparable_key, hashes
+from thunder.corpora.splits.near_duplicates import HeldOutHashes, comparable_key, stretch_hashes
 
 TEXTS = st.lists(st.text("abߊ", max_size=12), min_size=1, max_size=6)
 
@@ -17,7 +17,7 @@ def shares(one, other, size):
 @settings(max_examples=150)
 @given(TEXTS, TEXTS, st.integers(1, 6))
 def test_as_brute_force_finds_them(held_texts, others, size):
-    held = Held(size)
+    held = HeldOutHashes(size)
     for number, text in enumerate(held_texts):
         held.add([number], [text])
     for text, answer in zip(others, held.shared_with(others), strict=True):
@@ -28,8 +28,8 @@ def test_as_brute_force_finds_them(held_texts, others, size):
 @settings(max_examples=60)
 @given(TEXTS, st.integers(1, 6))
 def test_hashes_are_those_of_each_text_by_itself(texts, size):
-    found, numbers = hashes(texts, size)
-    alone = [(code, at) for at, text in enumerate(texts) for code in hashes([text], size)[0].tolist()]
+    found, numbers = stretch_hashes(texts, size)
+    alone = [(code, at) for at, text in enumerate(texts) for code in stretch_hashes([text], size)[0].tolist()]
     assert list(zip(found.tolist(), numbers.tolist(), strict=True)) == alone
     assert len(set(found.tolist())) == len(
         {text[at : at + size] for text in texts for at in range(len(text) - size + 1)}
@@ -39,7 +39,7 @@ def test_hashes_are_those_of_each_text_by_itself(texts, size):
 def test_twenty_planted_are_twenty_found():
     draw = random.Random(5)
     words = ["".join(draw.choices("ߊߋߌߍߓߕߞߟ\u07eb", k=60)) for _ in range(2000)]
-    held, others = Held(20), words[200:]
+    held, others = HeldOutHashes(20), words[200:]
     held.add(range(200), words[:200])
     planted = draw.sample(range(len(others)), 20)
     owners = draw.sample(range(200), 20)
@@ -52,7 +52,7 @@ def test_twenty_planted_are_twenty_found():
 
 
 def test_nothing_held_shares_with_nothing():
-    assert Held(3).shared_with(["abcdef"]) == [None]
+    assert HeldOutHashes(3).shared_with(["abcdef"]) == [None]
 
 
 @pytest.mark.parametrize("other", ["BƐ  Ala", "bɛ ala\n", "\ufeffbɛ a\u07fala"])

@@ -66,7 +66,7 @@ def test_the_command_writes_it_but_not_into_a_sealed_run(run, capsys):
     assert main(["runs", "evidence", run.name]) == 0
     assert json.loads(capsys.readouterr().out) == said, "it is no evidence of itself"
     (run / evidence.EVIDENCE_FILE).unlink()
-    sha256 = bundle.seal(run)
+    sha256 = bundle.seal_bundle(run)
     assert main(["runs", "evidence", run.name]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["sealed"] == sha256 and not (run / evidence.EVIDENCE_FILE).exists() and "sealed" not in found["nulls"]

@@ -58,7 +58,7 @@ def run(root: Path, kind: str, seed: int, *, leak: bool = False, seal: bool = Tr
     )
     planted_runs.write_json(folder / "plan.json", {"job": "asr", "length": {"updates": 400, "epochs": 0.8}})
     if seal:
-        bundle.seal(folder)
+        bundle.seal_bundle(folder)
     return folder
 
 
@@ -72,9 +72,9 @@ def sound_files(tmp_path_factory):
         "id": "trajectory", "treatment": {"key": "mode", "before": "baseline", "after": "trajectory"},
         "manipulation_check": {"trace": "scale"}, "metric": "test.cer", "measure": "treated - control",
         "outcomes": [{"when": "x < 0", "verdict": "lower"}, {"when": "otherwise", "verdict": "none"}]})  # fmt: skip
-    frozen_hypothesis.freeze(root / "h.json", now=1000)
+    frozen_hypothesis.freeze_hypothesis(root / "h.json", now=1000)
     (root / "tables.yaml").write_text(TABLES)
-    table_files.build(root / "tables.yaml", lambda name: root / name)
+    table_files.build_table_files(root / "tables.yaml", lambda name: root / name)
     return root
 
 
@@ -107,7 +107,7 @@ def test_a_sound_comparison_is_promoted(root, capsys):
     assert main(["promote", "--claim", str(claim(root)), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["decision"] == "promoted" and len(found["criteria"]) == 9
-    assert found["runs"]["traj-1"] == bundle.sealed(root / "traj-1") and len(found["commands"]) == 6
+    assert found["runs"]["traj-1"] == bundle.manifest_digest(root / "traj-1") and len(found["commands"]) == 6
     assert json.loads((root / "claim.promotion.json").read_text()) == found
 
 
@@ -163,7 +163,7 @@ def test_unsound_comparisons_are_refused_by_their_criterion(root, capsys, name):
     if change:
         change(root)
         if criterion not in ("tables", "sealed"):  # the tables are made anew, so that only one thing is wrong
-            table_files.build(root / "tables.yaml", lambda name: root / name)
+            table_files.build_table_files(root / "tables.yaml", lambda name: root / name)
     path = claim(root, **said)
     wrong = failing(path)
     assert criterion in wrong
@@ -177,7 +177,7 @@ def test_unsound_comparisons_are_refused_by_their_criterion(root, capsys, name):
 def passed(run: Path, **states: str) -> None:
     """An audit of a run as `thunder audit` writes it; states: of a stage, where it is not ok."""
     stages = {stage: [audit_record.Condition("labels", states.get(stage, "ok"), "x")] for stage in audit_record.STAGES}
-    audit_record.write(run, stages, dict.fromkeys(audit_record.STAGES, "of a test"))
+    audit_record.write_audit(run, stages, dict.fromkeys(audit_record.STAGES, "of a test"))
 
 
 @pytest.mark.expensive

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from thunder.corpora.rows.chat_rows import Row
+from thunder.corpora.rows.chat_rows import ChatRow
 from thunder.evaluation import cases
 from thunder.evaluation.decoding import chunking
 from thunder.text.chat import correction_messages
@@ -25,7 +25,7 @@ def test_pieces_and_gaps_are_the_text_again(text, words):
 
 
 def case(question="ߊ ߋ ߌ ߍ ߎ", reference="ߊ"):
-    return cases.case_from_row(Row(tuple(correction_messages(question, reference)), "f:1", "one"), 0)
+    return cases.case_from_row(ChatRow(tuple(correction_messages(question, reference)), "f:1", "one"), 0)
 
 
 def test_each_piece_is_asked_for_in_the_words_of_the_whole():
@@ -35,7 +35,7 @@ def test_each_piece_is_asked_for_in_the_words_of_the_whole():
 
 
 def test_a_prompt_without_the_text_word_for_word_is_asked_whole():
-    row = Row(({"role": "user", "content": "say it"}, {"role": "assistant", "content": "b"}), "f:1", "one",
+    row = ChatRow(({"role": "user", "content": "say it"}, {"role": "assistant", "content": "b"}), "f:1", "one",
               {"asr_text": "a b c d"})  # fmt: skip
     asked, pieces, gaps = chunking.chunk_prompts(cases.case_from_row(row, 0), 2)
     assert asked == [[{"role": "user", "content": "say it"}]] and pieces == ["a b c d"] and gaps == ["", ""]

@@ -36,7 +36,7 @@ def loaded(tiny_model):
 def some_cases(tmp_path_factory):
     """Prompts from far below to far above the sliding window of 16 tokens."""
     path = write_rows(tmp_path_factory.mktemp("rows") / "r.jsonl", make_rows(COUNT, seed=5, longest=11))
-    return [cases.case_from_row(row, place) for place, row in enumerate(chat_rows.read(path).rows)]
+    return [cases.case_from_row(row, place) for place, row in enumerate(chat_rows.read_rows(path).rows)]
 
 
 def one_by_one(loaded, case):
@@ -101,8 +101,8 @@ def test_the_shipped_model_on_rows_of_all_lengths(batch_size):
     tokenizer = tokenized_rows.load_tokenizer(base)
     shipped = base_model.load(base), tokenizer, stop_tokens(tokenizer, base_model.read_config(base))
     texts = [" ".join(row["messages"][1]["content"] for row in make_rows(1 + n % 7, seed=n)) for n in range(24)]
-    some = [cases.case_from_row(chat_rows.Row(tuple(correction_messages(text, text)), "f:1", str(n)), n) for n, text in
-            enumerate(texts)]  # fmt: skip
+    rows = [chat_rows.ChatRow(tuple(correction_messages(text, text)), "f:1", str(n)) for n, text in enumerate(texts)]
+    some = [cases.case_from_row(row, n) for n, row in enumerate(rows)]
     got = [proposal.text for proposal in ModelEngine(*shipped, batch_size=batch_size).propose(some)]
     assert got == [one_by_one(shipped, case)[0] for case in some]
 
@@ -288,4 +288,4 @@ def test_a_warm_engine_has_read_what_all_prompts_begin_with(loaded, some_cases):
 
 
 def case_of(text):
-    return cases.case_from_row(chat_rows.Row(tuple(correction_messages(text, text)), "f:1", "r"), 0)
+    return cases.case_from_row(chat_rows.ChatRow(tuple(correction_messages(text, text)), "f:1", "r"), 0)

@@ -107,7 +107,7 @@ def sample(count: int) -> list[Example]:
     from thunder.corpora.rows import chat_rows
     from thunder.lora.lora_settings import EMBEDDED_DATA
 
-    chosen = chat_rows.read(EMBEDDED_DATA / "train.jsonl").rows[:count]
+    chosen = chat_rows.read_rows(EMBEDDED_DATA / "train.jsonl").rows[:count]
     return list(tokenized_rows.encode(chosen, tokenized_rows.load_tokenizer(EMBEDDED_MODEL), 256).examples)
 
 

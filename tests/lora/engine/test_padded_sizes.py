@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from thunder.corpora.rows.chat_rows import Row
+from thunder.corpora.rows.chat_rows import ChatRow
 from thunder.lora.engine.padded_sizes import PaddedSizes, best_padded_sizes, round_up, supervised_span
 from thunder.lora.tokenized_rows import Example
 
@@ -44,7 +44,7 @@ def test_a_batch_fits_its_size_and_there_are_few(lengths, seed):
 
 def test_the_supervised_span_of_a_row():
     """The first token has no predecessor to be predicted from, so a span never starts before position 0."""
-    row, ids = Row((), "test", "test"), np.arange(9, dtype=np.int32)
+    row, ids = ChatRow((), "test", "test"), np.arange(9, dtype=np.int32)
     span = supervised_span(Example(ids, 5, row))
     assert (span.start, span.inputs, span.count) == (4, 8, 4) and span.count == Example(ids, 5, row).supervised
     assert supervised_span(Example(ids, 0, row)) == supervised_span(Example(ids, 1, row))

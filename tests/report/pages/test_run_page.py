@@ -11,7 +11,7 @@ from pages import read_page, rendered
 from thunder.errors import UsageError
 from thunder.report.pages import run_page
 from thunder.report.run_files import Folder
-from thunder.runs.records.run_record import locked
+from thunder.runs.records.run_record import lock_run
 from thunder.text import distance
 
 METRICS = [
@@ -163,7 +163,7 @@ def test_why_a_run_ended_is_told(adapter):
 
 def test_a_run_that_goes_on_is_not_called_ended(adapter):
     (adapter / "results.json").unlink()
-    with locked(adapter):
+    with lock_run(adapter):
         assert read(adapter).absent == ["results.json is missing: the run is going on"]
 
 

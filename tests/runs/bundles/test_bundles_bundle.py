@@ -30,12 +30,12 @@ def edit(path: Path, change) -> None:
 
 
 def only_fault(folder: Path) -> str:
-    (fault,) = bundle.verified(folder)
+    (fault,) = bundle.bundle_faults(folder)
     return fault
 
 
 def test_a_whole_run(run):
-    verdict = bundle.inspect(run)
+    verdict = bundle.inspect_bundle(run)
     assert (verdict.faults, verdict.kind, verdict.rows, verdict.sealed) == ([], "recogniser", 12, None)
     assert verdict.skipped == ["digests: it is not sealed"], "what did not run is said"
 
@@ -47,7 +47,7 @@ def test_a_whole_run(run):
 )
 def test_each_artifact_is_required(run, name):
     (run / name).unlink()
-    verdict = bundle.inspect(run)
+    verdict = bundle.inspect_bundle(run)
     (fault,) = verdict.faults
     assert name in fault and "missing" in fault
     assert any("not counted again" in text for text in verdict.skipped)
@@ -57,7 +57,7 @@ def test_what_others_call_these_files(run):
     (run / "best.safetensors").rename(run / "best.pt")
     (run / "config.yaml").rename(run / "config.resolved.json")
     (run / "config.resolved.json").write_text("{}")
-    assert bundle.verified(run) == []
+    assert bundle.bundle_faults(run) == []
 
 
 def one_more_edit(rows):
@@ -115,7 +115,7 @@ PARTS = "test_metrics_by_partition.json"
 )  # fmt: skip
 def test_a_planted_fault_is_named(run, name, change, words):
     edit(run / name, change)
-    faults = bundle.verified(run)
+    faults = bundle.bundle_faults(run)
     assert any(all(word in fault for word in words) for fault in faults), faults
 
 
@@ -128,7 +128,7 @@ def test_a_row_too_many_is_missing_from_the_split(run):
     assert "'forgotten'" in only_fault(run)
     with (run / "config.yaml").open("a") as stream:
         stream.write("test_rows: 12\n")
-    assert bundle.verified(run) == [], "a run that was asked to test fewer"
+    assert bundle.bundle_faults(run) == [], "a run that was asked to test fewer"
 
 
 def test_what_was_left_out_has_to_be_said(run):
@@ -140,7 +140,7 @@ def test_what_was_left_out_has_to_be_said(run):
     assert "12 rows, the split has 14 to test; missing is 'too long' (and 1 more)" in only_fault(run)
     left_out = {"are too long": {"rows": 1, "ids": ["too long"]}, "have no text": {"rows": 1, "ids": ["without text"]}}
     edit(run / RESULTS, lambda said: said.update(data={"test_rows": 12, "left_out": left_out}))
-    assert bundle.verified(run) == []
+    assert bundle.bundle_faults(run) == []
     left_out.pop("have no text")
     edit(run / RESULTS, lambda said: said.update(data={"test_rows": 12, "left_out": left_out}))
     assert "12 test rows of 14 in split.json, and 1 said to be left out" in only_fault(run)
@@ -148,7 +148,7 @@ def test_what_was_left_out_has_to_be_said(run):
 
 def test_a_rate_to_the_last_digit_but_a_few(run):
     edit(run / RESULTS, lambda said: said["test"].update(cer=said["test"]["cer"] + 5e-10))
-    assert bundle.verified(run) == []
+    assert bundle.bundle_faults(run) == []
 
 
 def test_marks_in_another_order_are_no_edits(run):
@@ -159,19 +159,19 @@ def test_marks_in_another_order_are_no_edits(run):
 
     edit(run / PREDICTIONS, change)
     edit(run / REFERENCES, lambda rows: rows[0].update(reference_text="ߊ߲߫"))
-    assert not [fault for fault in bundle.verified(run) if "cer_edits" in fault and "utterance-0000" in fault]
+    assert not [fault for fault in bundle.bundle_faults(run) if "cer_edits" in fault and "utterance-0000" in fault]
 
 
 def test_an_unknown_partition_is_counted_apart(run):
     edit(run / PREDICTIONS, lambda rows: rows[0].update(partition="weird"))
-    faults = bundle.verified(run)
+    faults = bundle.bundle_faults(run)
     assert any("'unknown' is missing, 1 rows" in fault for fault in faults), faults
 
 
 @pytest.mark.parametrize("text", [b"{", b"[1]\n", b"\xff\n", b'{"feat_id": "a"}', b""])
 def test_whatever_stands_in_the_rows_it_is_a_fault(run, text):
     (run / PREDICTIONS).write_bytes(text)
-    assert bundle.verified(run)
+    assert bundle.bundle_faults(run)
 
 
 @pytest.mark.parametrize("name", ["config.yaml", "environment.json"])
@@ -183,11 +183,11 @@ def test_what_says_how_a_run_came_about_can_be_read(run, name):
 def test_weights_that_are_none_are_not_sealed(run):
     (run / "best.safetensors").write_bytes(b"x" * 100)
     with pytest.raises(ArtifactError, match="best.safetensors: no whole"):
-        bundle.seal(run)
+        bundle.seal_bundle(run)
 
 
 def test_a_file_that_changes_while_it_is_sealed_is_found(run, monkeypatch):
-    real = bundle.inspect
+    real = bundle.inspect_bundle
 
     def slow(folder):
         verdict = real(folder)
@@ -195,8 +195,8 @@ def test_a_file_that_changes_while_it_is_sealed_is_found(run, monkeypatch):
         return verdict
 
     with monkeypatch.context() as patched:
-        patched.setattr(bundle, "inspect", slow)
-        bundle.seal(run)
+        patched.setattr(bundle, "inspect_bundle", slow)
+        bundle.seal_bundle(run)
     assert "train.log" in only_fault(run)
 
 
@@ -208,13 +208,13 @@ def test_a_link_is_no_artifact(run, tmp_path):
 
 def test_no_run_at_all(tmp_path):
     with pytest.raises(UsageError, match="no run of a known kind"):
-        bundle.inspect(tmp_path)
+        bundle.inspect_bundle(tmp_path)
 
 
 def test_five_faults_are_named_and_the_rest_counted(run):
     edit(run / PREDICTIONS, lambda rows: [row.update(cer_edits=99) for row in rows])
     with pytest.raises(ArtifactError) as error:
-        bundle.refuse_faults(bundle.inspect(run))
+        bundle.refuse_bundle_faults(bundle.inspect_bundle(run))
     assert error.value.message.count("'cer_edits'") == 5 and "7 more" in error.value.message
     assert error.value.exit_code == 4
 
@@ -223,12 +223,12 @@ def test_five_faults_are_named_and_the_rest_counted(run):
 
 
 def test_a_sealed_run(run):
-    sha256 = bundle.seal(run)
-    verdict = bundle.inspect(run)
-    assert verdict.sealed == sha256 == digest.sha256_file(run / "manifest.json") == bundle.sealed(run)
+    sha256 = bundle.seal_bundle(run)
+    verdict = bundle.inspect_bundle(run)
+    assert verdict.sealed == sha256 == digest.sha256_file(run / "manifest.json") == bundle.manifest_digest(run)
     assert (verdict.faults, verdict.skipped, verdict.notes) == ([], [], [])
     assert all(not path.stat().st_mode & 0o222 for path in run.iterdir() if not path.name.startswith("."))
-    assert bundle.seal(run) == sha256, "sealing again changes nothing"
+    assert bundle.seal_bundle(run) == sha256, "sealing again changes nothing"
     with pytest.raises(UsageError, match="sealed"):
         bundle.refuse_sealed(run)
 
@@ -236,13 +236,13 @@ def test_a_sealed_run(run):
 def test_a_faulty_run_is_not_sealed(run):
     edit(run / PREDICTIONS, one_more_edit)
     with pytest.raises(ArtifactError, match="utterance-0003"):
-        bundle.seal(run)
-    assert not (run / "manifest.json").exists() and bundle.sealed(run) is None
+        bundle.seal_bundle(run)
+    assert not (run / "manifest.json").exists() and bundle.manifest_digest(run) is None
 
 
 def test_a_run_that_goes_on_is_not_sealed(run):
-    with run_record.locked(run), pytest.raises(UsageError, match="going on"):
-        bundle.seal(run)
+    with run_record.lock_run(run), pytest.raises(UsageError, match="going on"):
+        bundle.seal_bundle(run)
     assert not (run / "manifest.json").exists()
 
 
@@ -252,7 +252,7 @@ def rewrite(path: Path, data: bytes) -> None:
 
 
 def test_one_flipped_bit_names_file_and_tensor(run):
-    bundle.seal(run)
+    bundle.seal_bundle(run)
     data = bytearray((run / "best.safetensors").read_bytes())
     data[-1] ^= 1
     rewrite(run / "best.safetensors", bytes(data))
@@ -261,21 +261,21 @@ def test_one_flipped_bit_names_file_and_tensor(run):
 
 @pytest.mark.parametrize("name", ["train.log", "vocab.json", "best.safetensors"])
 def test_what_is_taken_away_or_cut_after_the_seal(run, name):
-    bundle.seal(run)
+    bundle.seal_bundle(run)
     data = (run / name).read_bytes()
     rewrite(run / name, data[:-1])
-    assert any(f"{name}: {len(data) - 1} bytes" in fault for fault in bundle.verified(run))
+    assert any(f"{name}: {len(data) - 1} bytes" in fault for fault in bundle.bundle_faults(run))
     (run / name).unlink()
-    assert any(f"{name}: missing" in fault for fault in bundle.verified(run))
+    assert any(f"{name}: missing" in fault for fault in bundle.bundle_faults(run))
 
 
 @pytest.mark.parametrize("at", range(0, 900, 60))
 def test_a_changed_byte_in_the_manifest(run, at):
-    bundle.seal(run)
+    bundle.seal_bundle(run)
     data = bytearray((run / "manifest.json").read_bytes())
     data[at] = data[at] % 120 + 1
     rewrite(run / "manifest.json", bytes(data))
-    assert "manifest.json" in only_fault(run) and bundle.sealed(run) is None
+    assert "manifest.json" in only_fault(run) and bundle.manifest_digest(run) is None
     with pytest.raises(UsageError, match="sealed"):
         bundle.refuse_sealed(run)
 
@@ -285,17 +285,19 @@ def test_bins_of_lengths_are_counted_again(run):
     counted = planted_runs.totals(rows)  # none is longer than 20
     by_partition = run / "test_metrics_by_partition.json"
     edit(by_partition, lambda said: said.update(lengths={"to 20": counted}))
-    assert bundle.verified(run) == []
+    assert bundle.bundle_faults(run) == []
     edit(by_partition, lambda said: said["lengths"]["to 20"].update(cer_edits=0))
     assert "'to 20': 'cer_edits' is 0" in only_fault(run)
     edit(by_partition, lambda said: said.update(lengths={}))
-    assert all("'to 20'" in fault and "missing" in fault for fault in bundle.verified(run)) and bundle.verified(run)
+    assert all(
+        "'to 20'" in fault and "missing" in fault for fault in bundle.bundle_faults(run)
+    ) and bundle.bundle_faults(run)
 
 
 def test_what_comes_later_is_said(run):
-    bundle.seal(run)
+    bundle.seal_bundle(run)
     (run / "report.html").write_text("x")
-    verdict = bundle.inspect(run)
+    verdict = bundle.inspect_bundle(run)
     assert verdict.faults == [] and "report.html" in verdict.notes[0]
 
 
@@ -308,10 +310,10 @@ def adapter_run(tmp_path):
 
 
 def test_an_adapter_run(adapter_run):
-    verdict = bundle.inspect(adapter_run)
+    verdict = bundle.inspect_bundle(adapter_run)
     assert (verdict.kind, verdict.rows, verdict.faults) == ("adapter", 10, [])
-    bundle.seal(adapter_run)
-    assert bundle.verified(adapter_run) == []
+    bundle.seal_bundle(adapter_run)
+    assert bundle.bundle_faults(adapter_run) == []
 
 
 @pytest.mark.parametrize(
@@ -328,7 +330,7 @@ def test_an_adapter_run(adapter_run):
 )
 def test_a_planted_fault_in_an_adapter_run(adapter_run, name, change, words):
     edit(adapter_run / name, change)
-    faults = bundle.verified(adapter_run)
+    faults = bundle.bundle_faults(adapter_run)
     assert any(all(word in fault for word in words) for fault in faults), faults
 
 
@@ -336,7 +338,7 @@ def test_a_test_without_its_rows_is_a_fault(adapter_run):
     (adapter_run / PREDICTIONS).unlink()
     assert "no test_predictions.jsonl" in only_fault(adapter_run)
     edit(adapter_run / RESULTS, lambda said: said.pop("test"))
-    assert bundle.verified(adapter_run) == [], "a run that was asked for no test"
+    assert bundle.bundle_faults(adapter_run) == [], "a run that was asked for no test"
 
 
 # an evaluation
@@ -348,10 +350,10 @@ def evaluation(tmp_path):
 
 
 def test_an_evaluation(evaluation):
-    verdict = bundle.inspect(evaluation)
+    verdict = bundle.inspect_bundle(evaluation)
     assert (verdict.kind, verdict.rows, verdict.faults) == ("evaluation", 11, [])
-    bundle.seal(evaluation)
-    assert bundle.verified(evaluation) == []
+    bundle.seal_bundle(evaluation)
+    assert bundle.bundle_faults(evaluation) == []
 
 
 @pytest.mark.parametrize(
@@ -372,7 +374,7 @@ def test_an_evaluation(evaluation):
 )
 def test_a_planted_fault_in_an_evaluation(evaluation, name, change, words):
     edit(evaluation / name, change)
-    faults = bundle.verified(evaluation)
+    faults = bundle.bundle_faults(evaluation)
     assert any(all(word in fault for word in words) for fault in faults), faults
 
 
@@ -384,6 +386,6 @@ def test_a_real_evaluation(tmp_path, file):
     rows = REPOSITORY / "tests" / "fixtures" / f"{file}.jsonl"
     out = tmp_path / "e"
     assert main(["eval", "--engine", "oracle", "--rows", str(rows), "--out", str(out)]) == 0
-    assert bundle.verified(out) == []
-    bundle.seal(out)
-    assert bundle.inspect(out).notes == []
+    assert bundle.bundle_faults(out) == []
+    bundle.seal_bundle(out)
+    assert bundle.inspect_bundle(out).notes == []

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from thunder.errors import UsageError
 from thunder.runs.compare import drift_report, run_facts
-from thunder.runs.compare.run_facts import Done, Facts
+from thunder.runs.compare.run_facts import ObservedTraining, RunFacts
 from thunder.runs.records import option_names, run_record
 
 NOTE = REPOSITORY / "tests" / "fixtures" / "note000"
@@ -18,7 +18,7 @@ BASE = {"lr": 3e-4, "patience": 10, "mode": "baseline", "seed": 1, "updates": 10
 
 
 def make(name="a", done=None, identity=None, environment=None, **options):
-    return Facts(name, BASE | options, identity, environment or {}, Done(**(done or {})))
+    return RunFacts(name, BASE | options, identity, environment or {}, ObservedTraining(**(done or {})))
 
 
 def names(found, *kinds):
@@ -26,7 +26,9 @@ def names(found, *kinds):
 
 
 def test_the_published_pair_cannot_be_compared():
-    found = drift_report.compare(run_facts.read(NOTE / "anchor"), run_facts.read(NOTE / "safe"))
+    found = drift_report.compare_runs(
+        run_facts.read_run_facts(NOTE / "anchor"), run_facts.read_run_facts(NOTE / "safe")
+    )
     assert found.verdict == "not_comparable"
     assert {"lr", "patience", "use_ttt"} <= {finding.name for finding in found.factors}
     assert "lr (0.0003 vs 0.0001)" in found.sentence and "cannot attribute" in found.sentence
@@ -37,61 +39,67 @@ def test_the_published_pair_cannot_be_compared():
 
 def test_the_published_pair_declared_in_full():
     allow = ["lr", "patience", "use_ttt", "mode"]
-    found = drift_report.compare(run_facts.read(NOTE / "anchor"), run_facts.read(NOTE / "safe"), allow)
+    found = drift_report.compare_runs(
+        run_facts.read_run_facts(NOTE / "anchor"), run_facts.read_run_facts(NOTE / "safe"), allow
+    )
     assert found.verdict == "comparable_with_warnings" and "as declared" in found.sentence
-    less = drift_report.compare(run_facts.read(NOTE / "anchor"), run_facts.read(NOTE / "safe"), allow[:-1])
+    less = drift_report.compare_runs(
+        run_facts.read_run_facts(NOTE / "anchor"), run_facts.read_run_facts(NOTE / "safe"), allow[:-1]
+    )
     assert [finding.name for finding in less.factors] == ["mode"]
 
 
 def test_the_same_configuration_twice(tmp_path):
-    a, b = (run_facts.read(planted_runs.recogniser_run(tmp_path, name)) for name in "ab")
-    found = drift_report.compare(a, b)
+    a, b = (run_facts.read_run_facts(planted_runs.recogniser_run(tmp_path, name)) for name in "ab")
+    found = drift_report.compare_runs(a, b)
     assert (found.verdict, found.findings) == ("comparable", ())
     assert found.sentence == "a and b do not differ"
 
 
 def test_a_cluster_goes_by_its_name_wherever_its_file_lies():
     paths = ("/home/a/Mac4.yaml", "elsewhere/Mac4.yaml", "/home/a/Mac5.yaml")
-    asked = [option_names.renamed({"cluster": path}) for path in paths]
+    asked = [option_names.with_canonical_names({"cluster": path}) for path in paths]
     assert asked == [{"cluster": "Mac4"}, {"cluster": "Mac4"}, {"cluster": "Mac5"}]
-    assert option_names.renamed({"cluster": None}) == {"cluster": None}
-    assert option_names.renamed({"cluster": "lab.a"}) == {"cluster": "lab.a"}
+    assert option_names.with_canonical_names({"cluster": None}) == {"cluster": None}
+    assert option_names.with_canonical_names({"cluster": "lab.a"}) == {"cluster": "lab.a"}
 
 
 def test_another_seed_has_to_be_declared(tmp_path):
-    a, b = (run_facts.read(planted_runs.recogniser_run(tmp_path, f"run-{seed}", seed=seed)) for seed in (1, 2))
-    assert [finding.name for finding in drift_report.compare(a, b).factors] == ["seed"]
-    assert drift_report.compare(a, b, ["seed"]).verdict == "comparable"
+    a, b = (
+        run_facts.read_run_facts(planted_runs.recogniser_run(tmp_path, f"run-{seed}", seed=seed)) for seed in (1, 2)
+    )
+    assert [finding.name for finding in drift_report.compare_runs(a, b).factors] == ["seed"]
+    assert drift_report.compare_runs(a, b, ["seed"]).verdict == "comparable"
 
 
 @pytest.mark.parametrize("name", ["learning_rate", "learning-rate", "lr", " lr"])
 def test_an_option_may_be_declared_by_any_of_its_names(name):
-    assert drift_report.compare(make(), make("b", lr=1e-4), [name]).verdict == "comparable"
+    assert drift_report.compare_runs(make(), make("b", lr=1e-4), [name]).verdict == "comparable"
 
 
 def test_a_misspelt_declaration_is_the_users_mistake():
     with pytest.raises(UsageError, match="Did you mean 'patience'"):
-        drift_report.refuse_unknown(["seed", "patiense"], make(), make("b"))
-    drift_report.refuse_unknown(["learning-rate", "split"], make(identity={"split": "s"}), make("b"))
+        drift_report.refuse_unknown_factors(["seed", "patiense"], make(), make("b"))
+    drift_report.refuse_unknown_factors(["learning-rate", "split"], make(identity={"split": "s"}), make("b"))
 
 
 @settings(max_examples=40)
 @given(st.sampled_from([*BASE, "brand_new_option", "script", "test_rows"]), st.integers(2, 9))
 def test_no_single_difference_gets_through(name, value):
     """Also one in an option that nobody has classified."""
-    found = drift_report.compare(make(), make("b", **{name: value}))
+    found = drift_report.compare_runs(make(), make("b", **{name: value}))
     assert [finding.name for finding in found.factors] == [name]
-    assert drift_report.compare(make(), make("b", **{name: value}), [name]).verdict == "comparable"
+    assert drift_report.compare_runs(make(), make("b", **{name: value}), [name]).verdict == "comparable"
 
 
 @pytest.mark.parametrize("name", ["save_every", "steps_per_report", "features", "adapter_path", "stall_after"])
 def test_what_decides_nothing_is_ignored(name):
-    assert drift_report.compare(make(**{name: "x"}), make("b", **{name: "y"})).findings == ()
+    assert drift_report.compare_runs(make(**{name: "x"}), make("b", **{name: "y"})).findings == ()
 
 
 def test_a_whole_number_that_is_written_as_a_fraction():
-    assert drift_report.compare(make(lora_scale=20), make("b", lora_scale=20.0)).findings == ()
-    assert drift_report.compare(make(flag=1), make("b", flag=True)).factors
+    assert drift_report.compare_runs(make(lora_scale=20), make("b", lora_scale=20.0)).findings == ()
+    assert drift_report.compare_runs(make(flag=1), make("b", flag=True)).factors
 
 
 # identity
@@ -99,37 +107,38 @@ def test_a_whole_number_that_is_written_as_a_fraction():
 
 def test_other_data_cannot_be_allowed_by_accident():
     one, other = {"data.test": "a" * 64, "split": "s"}, {"data.test": "b" * 64, "split": "s"}
-    found = drift_report.compare(make(identity=one), make("b", identity=other))
+    found = drift_report.compare_runs(make(identity=one), make("b", identity=other))
     assert [(finding.name, finding.kind) for finding in found.factors] == [("data.test", "identity")]
     assert "aaaaaaaaaaaa vs bbbbbbbbbbbb" in found.sentence
 
 
 def test_what_only_one_run_records_is_a_difference_and_what_neither_does_a_warning():
-    found = drift_report.compare(make(identity={"split": "s"}), make("b", identity={}))
+    found = drift_report.compare_runs(make(identity={"split": "s"}), make("b", identity={}))
     assert found.verdict == "not_comparable" and "not recorded" in found.sentence
-    found = drift_report.compare(make(identity={}), make("b", identity={}))
+    found = drift_report.compare_runs(make(identity={}), make("b", identity={}))
     assert found.verdict == "comparable_with_warnings" and "neither run records digests" in found.sentence
-    assert drift_report.compare(make(), make("b")).verdict == "comparable", "two configurations, not yet run"
+    assert drift_report.compare_runs(make(), make("b")).verdict == "comparable", "two configurations, not yet run"
 
 
 def test_split_and_labels_are_known_by_what_they_hold(tmp_path):
     a = planted_runs.recogniser_run(tmp_path, "a")
     b = planted_runs.recogniser_run(tmp_path, "b", rows=8)
     (b / "vocab.json").write_text('{"labels": ["x"]}')
-    found = drift_report.compare(run_facts.read(a), run_facts.read(b))
+    found = drift_report.compare_runs(run_facts.read_run_facts(a), run_facts.read_run_facts(b))
     assert [finding.name for finding in found.factors] == ["split", "vocab"]
 
 
 def test_how_a_split_was_come_by_decides_nothing_where_its_ids_are_known():
     same = {"split": "s"}
     assert (
-        drift_report.compare(make(identity=same, test_ids=["x"]), make("b", identity=same, test_ids=[])).findings == ()
+        drift_report.compare_runs(make(identity=same, test_ids=["x"]), make("b", identity=same, test_ids=[])).findings
+        == ()
     )
-    assert drift_report.compare(make(test_ids=["x"]), make("b", test_ids=[])).factors
+    assert drift_report.compare_runs(make(test_ids=["x"]), make("b", test_ids=[])).factors
 
 
 def test_the_environment_is_a_warning():
-    found = drift_report.compare(make(environment={"chip": "M4"}), make("b", environment={"chip": "M5"}))
+    found = drift_report.compare_runs(make(environment={"chip": "M4"}), make("b", environment={"chip": "M5"}))
     assert found.verdict == "comparable_with_warnings" and "chip (M4 vs M5)" in found.sentence
 
 
@@ -147,8 +156,8 @@ def test_the_batch_is_counted_over_ranks_and_accumulation(tmp_path):
                                                     "length": {"updates": 100}})  # fmt: skip
         results = {"steps": 100, "global_batch_size": ranks}
         planted_runs.write_json(run / "results.json", results)
-        made.append(run_facts.read(run))
-    found = drift_report.compare(*made)
+        made.append(run_facts.read_run_facts(run))
+    found = drift_report.compare_runs(*made)
     assert found.factors == () and names(found, "conflict") == [] and names(found, "environment") == ["ranks"]
     assert made[0].options["batch"] == made[1].options["batch"] == 2
     assert made[0].options["updates_per_eval"] == made[1].options["updates_per_eval"] == 10
@@ -162,23 +171,23 @@ def rates(value, steps=range(10, 101, 10)):
 
 
 def test_a_rate_that_was_not_the_one_asked_for():
-    found = drift_report.compare(make(done={"rates": rates(3e-4)}), make("b", done={"rates": rates(1e-4)}))
+    found = drift_report.compare_runs(make(done={"rates": rates(3e-4)}), make("b", done={"rates": rates(1e-4)}))
     assert found.verdict == "not_comparable" and [finding.name for finding in found.factors] == ["lr, logged"]
     assert names(found, "conflict") == ["lr, logged"], "and b's log is not what b was asked for"
-    high = drift_report.compare(make(done={"rates": rates(4e-4)}), make("b", done={"rates": rates(4e-4)}))
+    high = drift_report.compare_runs(make(done={"rates": rates(4e-4)}), make("b", done={"rates": rates(4e-4)}))
     assert high.verdict == "comparable_with_warnings" and "0.0003 asked for" in high.sentence
 
 
 def test_two_rates_were_asked_for_and_one_was_used():
     """The treatment was declared, and never applied."""
     a, b = make(done={"rates": rates(3e-4)}), make("b", lr=1e-3, done={"rates": rates(3e-4)})
-    found = drift_report.compare(a, b, ["lr"])
+    found = drift_report.compare_runs(a, b, ["lr"])
     assert found.verdict == "comparable_with_warnings" and "one and the same" in found.sentence
 
 
 def test_a_warmup_that_was_never_passed_is_no_conflict():
     early = {5: 1e-5, 10: 2e-5}
-    found = drift_report.compare(*(make(name, warmup=200, updates=1000, done={"rates": early}) for name in "ab"))
+    found = drift_report.compare_runs(*(make(name, warmup=200, updates=1000, done={"rates": early}) for name in "ab"))
     assert found.findings == ()
 
 
@@ -186,32 +195,35 @@ def test_a_cosine_is_no_conflict():
     import math
 
     curve = {step: 3e-4 * (0.1 + 0.9 * (1 + math.cos(math.pi * step / 100)) / 2) for step in range(0, 101, 7)}
-    assert drift_report.compare(*(make(name, done={"rates": curve}) for name in "ab")).findings == ()
+    assert drift_report.compare_runs(*(make(name, done={"rates": curve}) for name in "ab")).findings == ()
 
 
 @pytest.mark.parametrize("waited, conflict", [(10, False), (8, True)])
 def test_patience_as_it_worked(waited, conflict):
     done = {"stopped_early": True, "waited": waited}
-    found = drift_report.compare(make(done=done), make("b", done=done))
+    found = drift_report.compare_runs(make(done=done), make("b", done=done))
     assert bool(names(found, "conflict")) == conflict
-    other = drift_report.compare(make(done=done), make("b"))
+    other = drift_report.compare_runs(make(done=done), make("b"))
     assert ("patience" in [finding.name for finding in other.factors]) == conflict
 
 
 def test_waiting_is_counted_in_validations(tmp_path):
     metrics = [{"step": step, "valid_loss": loss} for step, loss in ((1, 3.0), (2, 1.0), (3, 2.0), (4, 2.5), (4, 1.5))]
     run = planted_runs.recogniser_run(tmp_path, metrics=metrics, patience=2)
-    assert run_facts.read(run).done.waited == 2
+    assert run_facts.read_run_facts(run).done.waited == 2
     planted_runs.write_json(run / "results.json", {"steps": 4, "stopped_early": "no better validation loss"})
-    assert drift_report.compare(run_facts.read(run), run_facts.read(run)).findings == ()
+    assert drift_report.compare_runs(run_facts.read_run_facts(run), run_facts.read_run_facts(run)).findings == ()
 
 
 def test_a_run_that_was_forced_to_go_on_otherwise(tmp_path):
     a, b = (planted_runs.recogniser_run(tmp_path, name) for name in "ab")
     run_record.note_changes(b, ["learning_rate: 0.0003 in the run, 0.0001 now"])
-    found = drift_report.compare(run_facts.read(a), run_facts.read(b))
+    found = drift_report.compare_runs(run_facts.read_run_facts(a), run_facts.read_run_facts(b))
     assert [finding.name for finding in found.factors] == ["forced"] and "0.0001 now" in found.sentence
-    assert drift_report.compare(run_facts.read(b), run_facts.read(b)).verdict == "comparable_with_warnings"
+    assert (
+        drift_report.compare_runs(run_facts.read_run_facts(b), run_facts.read_run_facts(b)).verdict
+        == "comparable_with_warnings"
+    )
 
 
 @settings(max_examples=40)
@@ -219,26 +231,26 @@ def test_a_run_that_was_forced_to_go_on_otherwise(tmp_path):
          "patience": st.integers(7, 10), "ranks": st.integers(1, 2)})] * 2)  # fmt: skip
 def test_neither_run_is_the_first(one, other):
     there, back = (
-        drift_report.compare(make(**one), make("b", **other)),
-        drift_report.compare(make("b", **other), make(**one)),
+        drift_report.compare_runs(make(**one), make("b", **other)),
+        drift_report.compare_runs(make("b", **other), make(**one)),
     )
     assert there.verdict == back.verdict and {each.name for each in there.factors} == {e.name for e in back.factors}
 
 
 def test_a_batch_and_an_end_other_than_planned():
     done = {"batch": 64, "steps": 50}
-    found = drift_report.compare(make(batch=32, done=done), make("b", batch=32, done=done))
+    found = drift_report.compare_runs(make(batch=32, done=done), make("b", batch=32, done=done))
     assert names(found, "conflict") == ["batch, logged", "updates, logged"] * 2
 
 
 def test_shares_of_traces():
-    assert run_facts.share_apart({1: 1.0, 2: 1.0, 3: 1.0}, {2: 1.04, 3: 1.2, 4: 9.0}) == 0.5
-    assert run_facts.share_apart({1: 1.0}, {2: 1.0}) is None
-    assert run_facts.share_apart({1: 0.0}, {1: 0.0}) == 0
+    assert run_facts.share_of_differing_steps({1: 1.0, 2: 1.0, 3: 1.0}, {2: 1.04, 3: 1.2, 4: 9.0}) == 0.5
+    assert run_facts.share_of_differing_steps({1: 1.0}, {2: 1.0}) is None
+    assert run_facts.share_of_differing_steps({1: 0.0}, {1: 0.0}) == 0
 
 
 @pytest.mark.parametrize("name", ["results.json", "plan.json", "environment.json", "metrics.jsonl", "vocab.json"])
 def test_damaged_files_leave_facts_out(tmp_path, name):
     run = planted_runs.recogniser_run(tmp_path)
     (run / name).write_bytes(b"[\xff")
-    run_facts.read(run)
+    run_facts.read_run_facts(run)

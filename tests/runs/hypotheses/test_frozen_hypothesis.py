@@ -49,7 +49,7 @@ CASES = [
 
 @pytest.mark.parametrize("conditions, wrong", CASES, ids=lambda value: " | ".join(value))
 def test_outcomes_are_disjoint_and_leave_nothing_out(conditions, wrong):
-    found = outcomes.faults(conditions)
+    found = outcomes.interval_faults(conditions)
     assert len(found) == len(wrong)
     assert all(said in fault for said, fault in zip(wrong, found, strict=True))
 
@@ -67,12 +67,12 @@ def test_conditions_that_were_cut_from_a_line_cover_it_once(places, closed):
         pieces.append(f"{low} {signs[number][1]} x {signs[number + 1][0]} {high}")
     last = len(places) - 1
     pieces.append(f"x {'>' if signs[last][1] == '<' else '>='} {places[last]}")
-    assert outcomes.faults(pieces) == []
+    assert outcomes.interval_faults(pieces) == []
     for half in range(-10, 11):
-        holding = [number for number, text in enumerate(pieces) if outcomes.parse(text).holds(half / 2)]
-        assert len(holding) == 1 and outcomes.which(pieces, half / 2) == holding[0]
-    assert len(outcomes.faults(pieces[1:])) == 1
-    assert outcomes.faults([*pieces, f"x == {places[0]}"]) != []
+        holding = [number for number, text in enumerate(pieces) if outcomes.parse_interval(text).holds(half / 2)]
+        assert len(holding) == 1 and outcomes.matching_outcome(pieces, half / 2) == holding[0]
+    assert len(outcomes.interval_faults(pieces[1:])) == 1
+    assert outcomes.interval_faults([*pieces, f"x == {places[0]}"]) != []
 
 
 def pair(tmp_path, **treated):
@@ -98,10 +98,10 @@ def written(tmp_path, **changes) -> Path:
 def test_an_outcome(tmp_path):
     treated, control = pair(tmp_path)
     path = written(tmp_path)
-    sha256 = frozen_hypothesis.freeze(path, now=1000)
-    assert frozen_hypothesis.freeze(path, now=2000) == sha256
+    sha256 = frozen_hypothesis.freeze_hypothesis(path, now=1000)
+    assert frozen_hypothesis.freeze_hypothesis(path, now=2000) == sha256
     assert len((tmp_path / "h.json.frozen.jsonl").read_text().splitlines()) == 1
-    found = frozen_hypothesis.evaluate(path, treated, control)
+    found = frozen_hypothesis.evaluate_hypothesis(path, treated, control)
     assert (found.verdict, found.x, found.void) == ("not lower", 0.0, ())
     assert len(found.skipped) == 1 and "logs no hypothesis" in found.skipped[0]
 
@@ -110,15 +110,15 @@ def test_the_digest_that_the_run_logged_before_it_began_has_to_be_the_same(tmp_p
     treated, control = pair(tmp_path)
     path = written(tmp_path)
     with pytest.raises(UsageError, match="never frozen"):
-        frozen_hypothesis.to_be_tested(path)
-    frozen_hypothesis.freeze(path, now=1000)
-    logged = frozen_hypothesis.to_be_tested(path)
+        frozen_hypothesis.frozen_reference(path)
+    frozen_hypothesis.freeze_hypothesis(path, now=1000)
+    logged = frozen_hypothesis.frozen_reference(path)
     assert logged["frozen"] == 1000
     planned(treated, logged)
-    assert frozen_hypothesis.evaluate(path, treated, control).skipped == ()
+    assert frozen_hypothesis.evaluate_hypothesis(path, treated, control).skipped == ()
     planned(treated, logged | {"sha256": "0" * 64})
     with pytest.raises(ArtifactError, match="is not the hypothesis that .* was started under"):
-        frozen_hypothesis.evaluate(path, treated, control)
+        frozen_hypothesis.evaluate_hypothesis(path, treated, control)
 
 
 def planned(run, logged):
@@ -154,8 +154,8 @@ def test_a_run_logs_it_in_its_plan_and_none_that_is_not_frozen(tmp_path, monkeyp
 def test_what_makes_it_void(tmp_path, changes, options, said):
     treated, control = pair(tmp_path, **options)
     path = written(tmp_path, **changes)
-    frozen_hypothesis.freeze(path, now=1000)
-    found = frozen_hypothesis.evaluate(path, treated, control)
+    frozen_hypothesis.freeze_hypothesis(path, now=1000)
+    found = frozen_hypothesis.evaluate_hypothesis(path, treated, control)
     assert found.verdict.startswith("void: ") and any(each.startswith(said) for each in found.void)
 
 
@@ -163,20 +163,20 @@ def test_editing_it_after_the_run_is_found(tmp_path, capsys):
     treated, control = pair(tmp_path)
     path = written(tmp_path)
     with pytest.raises(UsageError, match="never frozen"):
-        frozen_hypothesis.evaluate(path, treated, control)
-    frozen_hypothesis.freeze(path, now=1000)
+        frozen_hypothesis.evaluate_hypothesis(path, treated, control)
+    frozen_hypothesis.freeze_hypothesis(path, now=1000)
     path.write_text(path.read_text().replace("x < 0", "x <= 0").replace("x >= 0", "x > 0"))
     runs = ["--treated", str(treated), "--control", str(control)]
     assert main(["hypothesis", "eval", str(path), *runs]) == 4
     assert "changed since it was frozen" in capsys.readouterr().err
-    frozen_hypothesis.freeze(path, now=9000)  # freezing what was changed does not help: the run is older
+    frozen_hypothesis.freeze_hypothesis(path, now=9000)  # freezing what was changed does not help: the run is older
     assert main(["hypothesis", "eval", str(path), *runs]) == 4
     assert "after the treated run had begun" in capsys.readouterr().err
     written(tmp_path)  # put back, it is what was frozen first
     assert main(["hypothesis", "eval", str(path), *runs]) == 0
     (tmp_path / "h.json.frozen.jsonl").write_text('{"sha256": 1}\n')
     with pytest.raises(ArtifactError, match="damaged"):
-        frozen_hypothesis.evaluate(path, treated, control)
+        frozen_hypothesis.evaluate_hypothesis(path, treated, control)
 
 
 @pytest.mark.parametrize("changes, said", [
@@ -187,4 +187,4 @@ def test_editing_it_after_the_run_is_found(tmp_path, capsys):
 ])  # fmt: skip
 def test_what_cannot_be_frozen(tmp_path, changes, said):
     with pytest.raises(ConfigError, match=said.replace("?", "\\?")):
-        frozen_hypothesis.freeze(written(tmp_path, **changes))
+        frozen_hypothesis.freeze_hypothesis(written(tmp_path, **changes))

@@ -39,13 +39,16 @@ def root(tmp_path):
 
 
 def names(root, *texts, **words):
-    return [run["name"][-1] for run in run_index.listed(root, [conditions.parse(text) for text in texts], **words)]
+    return [
+        run["name"][-1]
+        for run in run_index.list_runs(root, [conditions.parse_condition(text) for text in texts], **words)
+    ]
 
 
 def test_newest_first_with_columns_and_options(root):
-    found = run_index.listed(root)
+    found = run_index.list_runs(root)
     assert [run["name"][-1] for run in found] == ["2", "1", "0"]
-    line = registry.line(root / found[0]["name"], running=False)
+    line = registry.run_line(root / found[0]["name"], running=False)
     for column in ("state", "step", "steps", "loss", "cer", "started", "why"):
         assert found[0][column] == getattr(line, column)
     assert (found[0]["job"], found[0]["sealed"], found[0]["options"]["lr"]) == ("asr", None, 1e-4)
@@ -89,14 +92,14 @@ def test_conditions_on_numbers_are_pythons(tmp_path_factory, sign, value):
 def test_sorting_and_limits(root):
     assert names(root, sort="lr") == ["2", "1", "0"] and names(root, sort="-lr") == ["1", "0", "2"]
     assert names(root, limit=1) == ["2"]
-    by_cer = [run["cer"] for run in run_index.listed(root, sort="cer")]
+    by_cer = [run["cer"] for run in run_index.list_runs(root, sort="cer")]
     assert by_cer == sorted(by_cer)
 
 
 @pytest.mark.parametrize("text", ["", "mode", "=3", "a b=3", "lr<fast", "cer<nan"])
 def test_what_is_no_condition(text):
     with pytest.raises(UsageError):
-        conditions.parse(text)
+        conditions.parse_condition(text)
 
 
 def test_what_no_run_has(root):
@@ -116,36 +119,36 @@ def test_what_changes_is_seen(root):
     results = json.loads((folder / "results.json").read_text())
     results["test"]["cer"] = 0.125
     run_record.RunRecord(folder).finish(results)
-    assert run_index.listed(root, [conditions.parse("cer=0.125")])[0]["name"] == folder.name
+    assert run_index.list_runs(root, [conditions.parse_condition("cer=0.125")])[0]["name"] == folder.name
     shutil.rmtree(root / "20260102-120000-run-0001")
     planted_runs.recogniser_run(root, "20260109-120000-run-0009")
     assert names(root) == ["9", "2", "0"]
-    bundle.seal(root / "20260109-120000-run-0009")
-    assert run_index.listed(root)[0]["sealed"] == bundle.sealed(root / "20260109-120000-run-0009")
+    bundle.seal_bundle(root / "20260109-120000-run-0009")
+    assert run_index.list_runs(root)[0]["sealed"] == bundle.manifest_digest(root / "20260109-120000-run-0009")
 
 
 def test_a_run_that_goes_on_is_read_each_time(root):
     folder = root / "20260101-120000-run-0000"
-    with run_record.locked(folder):
+    with run_record.lock_run(folder):
         age(folder)
-        assert run_index.listed(root, [conditions.parse("state=running")])[0]["step"] == 400
+        assert run_index.list_runs(root, [conditions.parse_condition("state=running")])[0]["step"] == 400
         with (folder / "metrics.jsonl").open("a") as stream:
             stream.write('{"step": 401, "loss": 1.0}\n')
         age(folder)
-        assert run_index.listed(root, [conditions.parse("state=running")])[0]["step"] == 401
+        assert run_index.list_runs(root, [conditions.parse_condition("state=running")])[0]["step"] == 401
     assert names(root, "state=running") == []
 
 
 def test_only_what_changed_is_read_again(root, monkeypatch):
-    run_index.listed(root)
+    run_index.list_runs(root)
     read = []
     real = run_index._row
     monkeypatch.setattr(run_index, "_row", lambda folder: (read.append(folder.name), real(folder))[1])
-    run_index.listed(root)
+    run_index.list_runs(root)
     assert read == []
     (root / "20260101-120000-run-0000" / "new").touch()
-    run_index.listed(root)
-    run_index.listed(root)
+    run_index.list_runs(root)
+    run_index.list_runs(root)
     assert read == ["20260101-120000-run-0000"] * 2, "twice, for it may have changed in the same tick of the clock"
 
 
@@ -153,16 +156,16 @@ def test_only_what_changed_is_read_again(root, monkeypatch):
 
 
 def test_lost(root):
-    before = run_index.listed(root)
-    (root / run_index.NAME).unlink()
-    assert run_index.listed(root) == before
+    before = run_index.list_runs(root)
+    (root / run_index.INDEX_FILE).unlink()
+    assert run_index.list_runs(root) == before
 
 
 @pytest.mark.parametrize("seed", range(12))
 def test_damaged(root, seed):
-    before = run_index.listed(root)
+    before = run_index.list_runs(root)
     draw = random.Random(seed)
-    path = root / run_index.NAME
+    path = root / run_index.INDEX_FILE
     data = bytearray(path.read_bytes())
     if seed < 4:
         data = data[: draw.randrange(len(data))]
@@ -172,38 +175,38 @@ def test_damaged(root, seed):
         for _ in range(3000):
             data[draw.randrange(100, len(data))] = draw.randrange(256)
     path.write_bytes(bytes(data))
-    assert run_index.listed(root) == before
+    assert run_index.list_runs(root) == before
 
 
 def test_of_another_version(root):
-    before = run_index.listed(root)
-    connection = sqlite3.connect(root / run_index.NAME)
+    before = run_index.list_runs(root)
+    connection = sqlite3.connect(root / run_index.INDEX_FILE)
     with connection:
         connection.execute("DROP TABLE runs")
         connection.execute("CREATE TABLE runs (something)")
         connection.execute("PRAGMA user_version = 99")
     connection.close()
-    assert run_index.listed(root) == before
+    assert run_index.list_runs(root) == before
 
 
 def test_where_it_cannot_be_written(root):
-    (root / run_index.NAME).mkdir()
+    (root / run_index.INDEX_FILE).mkdir()
     assert names(root, "mode=trajectory") == ["2", "1"]
 
 
 def test_while_another_holds_it(root, monkeypatch):
-    monkeypatch.setattr(run_index, "PATIENCE", 0.05)
-    run_index.listed(root)
-    connection = sqlite3.connect(root / run_index.NAME)
+    monkeypatch.setattr(run_index, "LOCK_TIMEOUT", 0.05)
+    run_index.list_runs(root)
+    connection = sqlite3.connect(root / run_index.INDEX_FILE)
     connection.execute("BEGIN EXCLUSIVE")
     assert names(root) == ["2", "1", "0"]
     connection.rollback()
     connection.close()
-    assert (root / run_index.NAME).exists()
+    assert (root / run_index.INDEX_FILE).exists()
 
 
 def test_rebuilt(root):
-    assert run_index.rebuild(root) == 3
+    assert run_index.rebuild_index(root) == 3
 
 
 @pytest.mark.parametrize("text", ['{"settings": {"x": 1e999}}', '{"settings": []}', "[", '{"settings": {"a\\"b": 1}}'])
@@ -211,13 +214,13 @@ def test_plans_of_every_kind(tmp_path, text):
     folder = tmp_path / "20260101-120000-x"
     folder.mkdir()
     (folder / "plan.json").write_text(text)
-    assert len(run_index.listed(tmp_path)) == 1 and names(tmp_path, "state=damaged") in (["x"], [])
+    assert len(run_index.list_runs(tmp_path)) == 1 and names(tmp_path, "state=damaged") in (["x"], [])
 
 
 @pytest.mark.parametrize("only", [[], ["lr"], ["use_ttt"], ["mode", "learning_rate", "use_ttt", "no_such"]])
 def test_only_some_options_are_what_all_of_them_have(root, only):
-    whole = run_index.listed(root)
-    for run, all_ in zip(run_index.listed(root, only=only), whole, strict=True):
+    whole = run_index.list_runs(root)
+    for run, all_ in zip(run_index.list_runs(root, only=only), whole, strict=True):
         known = {"learning_rate": "lr"}
         assert run["options"] == {name: all_["options"].get(known.get(name, name)) for name in only}
         assert {**run, "options": 0} == {**all_, "options": 0}

@@ -20,9 +20,9 @@ from thunder.cli.main import main
 from thunder.errors import ConfigError, GateError, RunFailed
 from thunder.runs.bundles import bundle
 from thunder.runs.matrix import matrix_check, matrix_driver, matrix_page, matrix_spec
-from thunder.runs.matrix.matrix_driver import How, Place
+from thunder.runs.matrix.matrix_driver import DriverOptions, HostSlot
 from thunder.runs.matrix.matrix_spec import Matrix
-from thunder.runs.matrix.matrix_status import CellState, Ledger
+from thunder.runs.matrix.matrix_status import CellState, MatrixLedger
 from thunder.runs.records import spec_file
 
 TESTS = REPOSITORY / "tests"
@@ -49,11 +49,11 @@ DEFINITIONS = "## trajectory\nwhat it is\n"
 
 
 def fine(**changes) -> Matrix:
-    return spec_file.checked(Matrix, copy.deepcopy(FINE) | changes, "test")
+    return spec_file.validate_spec(Matrix, copy.deepcopy(FINE) | changes, "test")
 
 
 def found(plan, definitions=DEFINITIONS):
-    return [(one.rule, one.said, one.proposal) for one in matrix_check.check(plan, resolve, definitions)]
+    return [(one.rule, one.said, one.proposal) for one in matrix_check.check_matrix(plan, resolve, definitions)]
 
 
 def test_the_published_hole_is_found_before_anything_is_run(capsys):
@@ -66,13 +66,13 @@ def test_the_published_hole_is_found_before_anything_is_run(capsys):
     plan = json.loads(SAFE.read_text())
     plan["runs"].append(one["proposal"])
     plan["comparisons"][0]["a"] = one["proposal"]["id"]
-    assert found(spec_file.checked(Matrix, plan, "mended"), "") == [], "with what is proposed, the rule holds"
+    assert found(spec_file.validate_spec(Matrix, plan, "mended"), "") == [], "with what is proposed, the rule holds"
 
 
 def test_a_fine_matrix():
     assert found(fine()) == []
-    assert matrix_check.hours(fine()) == 18
-    assert [cell.id for cell in matrix_spec.cells(fine())][:4] == ["plain-s1", "plain-s2", "plain-s3", "traj-s1"]
+    assert matrix_check.estimated_hours(fine()) == 18
+    assert [cell.id for cell in matrix_spec.matrix_cells(fine())][:4] == ["plain-s1", "plain-s2", "plain-s3", "traj-s1"]
 
 
 def runs(*changes):
@@ -119,24 +119,24 @@ def test_flags_and_what_cannot_be_read(tmp_path):
         "seed": 3,
     }
     wanted = "--features a --features b --learning-rate 0.0001 --seed 3 --no-ttt-cap --use-ttt"
-    assert matrix_spec.arguments(options) == wanted.split()
+    assert matrix_spec.cell_arguments(options) == wanted.split()
     path = tmp_path / "m.json"
     path.write_text(json.dumps(FINE | {"id": "../up", "comparison": []}))
     with pytest.raises(ConfigError, match="unknown key 'comparison'. Did you mean 'comparisons'"):
-        matrix_spec.read(path)
+        matrix_spec.read_matrix(path)
     path.write_text(json.dumps(FINE | {"id": "../up"}))
     with pytest.raises(ConfigError, match="'../up'"):
-        matrix_spec.read(path)
+        matrix_spec.read_matrix(path)
     path.write_text('{"id": "a", "id": "b"}')
     with pytest.raises(ConfigError, match="stands twice"):
-        matrix_spec.read(path)
+        matrix_spec.read_matrix(path)
 
 
-def how(root: Path, hosts: int = 2, seconds: float = 0.0, **more) -> How:
-    places = [Place(f"host{n}", ("--cluster", f"host{n}.yaml")) for n in range(hosts)]
+def how(root: Path, hosts: int = 2, seconds: float = 0.0, **more) -> DriverOptions:
+    places = [HostSlot(f"host{n}", ("--cluster", f"host{n}.yaml")) for n in range(hosts)]
     environ = dict(os.environ) | {"THUNDER_RUNS": str(root), "FAKE_SECONDS": str(seconds)}
     environ["PYTHONPATH"] = os.pathsep.join(SEARCHED)
-    return How((sys.executable, str(TESTS / "support" / "fake_asr_train.py")), places, environ, **more)
+    return DriverOptions((sys.executable, str(TESTS / "support" / "fake_asr_train.py")), places, environ, **more)
 
 
 def calls(root: Path) -> list[dict]:
@@ -152,11 +152,11 @@ def little(**changes) -> Matrix:
 
 
 def test_runs_are_placed_one_a_host():
-    states = [CellState(cell, "waiting", Path("x")) for cell in matrix_spec.cells(fine())]
+    states = [CellState(cell, "waiting", Path("x")) for cell in matrix_spec.matrix_cells(fine())]
 
     def placed(tried=()):
-        places = [Place("a"), Place("b")]
-        return [f"{cell.id} {place.name}" for cell, place in matrix_driver.assign(states, places, tried)]
+        places = [HostSlot("a"), HostSlot("b")]
+        return [f"{cell.id} {place.name}" for cell, place in matrix_driver.assign_hosts(states, places, tried)]
 
     assert placed() == ["plain-s1 a", "plain-s2 b"]
     states[0] = CellState(states[0].cell, "running", Path("x"), place="b")
@@ -169,8 +169,8 @@ def test_runs_are_placed_one_a_host():
 
 @pytest.mark.expensive
 def test_a_matrix_is_run_sealed_and_shown(tmp_path):
-    ledger = Ledger(tmp_path, little())
-    states = matrix_driver.run(ledger, how(tmp_path))
+    ledger = MatrixLedger(tmp_path, little())
+    states = matrix_driver.run_matrix(ledger, how(tmp_path))
     assert [one.state for one in states] == ["sealed"] * 4
     real = [call for call in calls(tmp_path) if "rehearsal" not in call["name"]]
     assert sorted(call["cluster"] for call in real) == ["host0", "host0", "host1", "host1"]
@@ -180,11 +180,16 @@ def test_a_matrix_is_run_sealed_and_shown(tmp_path):
     launcher = json.loads((tmp_path / "small.traj-s2" / "launcher.json").read_text())
     (ran,) = [call["argv"] for call in real if call["name"] == "small.traj-s2"]
     assert launcher["argv"][2:] == ran and launcher["cell"] == "traj-s2"
-    assert bundle.verified(tmp_path / "small.traj-s2") == []
+    assert bundle.bundle_faults(tmp_path / "small.traj-s2") == []
     assert len(launcher["sha256"]) == 64
     before = len(calls(tmp_path))
-    assert matrix_driver.run(ledger, how(tmp_path)) == states and len(calls(tmp_path)) == before, "nothing is run again"
-    page, text = matrix_page.html(ledger.plan, states, ledger.folder), matrix_page.markdown(ledger.plan, states)
+    assert matrix_driver.run_matrix(ledger, how(tmp_path)) == states and len(calls(tmp_path)) == before, (
+        "nothing is run again"
+    )
+    page, text = (
+        matrix_page.matrix_html(ledger.plan, states, ledger.folder),
+        matrix_page.matrix_markdown(ledger.plan, states),
+    )
     assert 'href="../small.plain-s1"' in page and page.count("<svg") == 4 and "Not comparable" not in page
     assert "comparable: small.plain-s1 and small.traj-s1 differ in mode (baseline vs trajectory), as declared" in page
     assert "| trajectory: plain → traj | mode | 2 |" in text
@@ -196,9 +201,12 @@ def test_what_may_not_be_compared_stands_apart(tmp_path):
         {"id": "slow", "script": "nko", "mode": "trajectory", "flags": {"dropout": 0.5}},
     ]
     comparisons = [{"name": "both", "a": "plain", "b": "slow", "factor": "mode"}]
-    ledger = Ledger(tmp_path, little(runs=made, comparisons=comparisons))
-    states = matrix_driver.run(ledger, how(tmp_path, rehearse=False))
-    for page in (matrix_page.html(ledger.plan, states, ledger.folder), matrix_page.markdown(ledger.plan, states)):
+    ledger = MatrixLedger(tmp_path, little(runs=made, comparisons=comparisons))
+    states = matrix_driver.run_matrix(ledger, how(tmp_path, rehearse=False))
+    for page in (
+        matrix_page.matrix_html(ledger.plan, states, ledger.folder),
+        matrix_page.matrix_markdown(ledger.plan, states),
+    ):
         assert "Not comparable" in page and "Comparisons</h2>" not in page and "## Comparisons" not in page
         assert "not stated" in page and "dropout (0.1 vs 0.5)" in page
 
@@ -207,35 +215,35 @@ def test_what_may_not_be_compared_stands_apart(tmp_path):
 def test_a_run_without_predictions_is_found_before_the_long_ones(tmp_path):
     (tmp_path / "no-dump").touch()
     with pytest.raises(GateError, match="test_predictions.jsonl"):
-        matrix_driver.run(Ledger(tmp_path, little()), how(tmp_path))
+        matrix_driver.run_matrix(MatrixLedger(tmp_path, little()), how(tmp_path))
     assert all("rehearsal" in call["name"] for call in calls(tmp_path)) and len(calls(tmp_path)) == 1
     (tmp_path / "no-dump").unlink()
-    assert len(matrix_driver.run(Ledger(tmp_path, little()), how(tmp_path))) == 4
+    assert len(matrix_driver.run_matrix(MatrixLedger(tmp_path, little()), how(tmp_path))) == 4
 
 
 def test_other_data_than_the_snapshot_is_found_before_the_long_runs(tmp_path):
     snapshot = {"name": "s", "rows": 42, "split": {"train": 29, "val": 1, "test": 12}}
     with pytest.raises(GateError, match="30 rows in train, the snapshot has 29"):
-        matrix_driver.run(Ledger(tmp_path, little(snapshot=snapshot)), how(tmp_path))
+        matrix_driver.run_matrix(MatrixLedger(tmp_path, little(snapshot=snapshot)), how(tmp_path))
     assert len(calls(tmp_path)) == 1
 
 
 @pytest.mark.expensive
 def test_a_run_that_fails_is_named_and_the_others_go_on(tmp_path):
     (tmp_path / "fails-small.plain-s2").touch()
-    ledger = Ledger(tmp_path, little())
+    ledger = MatrixLedger(tmp_path, little())
     with pytest.raises(RunFailed, match="plain-s2: failed: this run is told to fail"):
-        matrix_driver.run(ledger, how(tmp_path))
+        matrix_driver.run_matrix(ledger, how(tmp_path))
     assert [one.state for one in ledger.states()] == ["sealed", "failed", "sealed", "sealed"]
     (tmp_path / "fails-small.plain-s2").unlink()
-    assert [one.state for one in matrix_driver.run(ledger, how(tmp_path))] == ["sealed"] * 4
+    assert [one.state for one in matrix_driver.run_matrix(ledger, how(tmp_path))] == ["sealed"] * 4
 
 
 def test_a_matrix_that_changed_after_its_runs_is_refused(tmp_path):
-    matrix_driver.run(Ledger(tmp_path, little()), how(tmp_path, rehearse=False, only=["plain-s1"]))
+    matrix_driver.run_matrix(MatrixLedger(tmp_path, little()), how(tmp_path, rehearse=False, only=["plain-s1"]))
     other = little(regime=FINE["regime"] | {"learning_rate": 1.0})
     with pytest.raises(GateError, match="plain-s1 was started with other options"):
-        Ledger(tmp_path, other).states()
+        MatrixLedger(tmp_path, other).states()
 
 
 DRIVER = """
@@ -244,9 +252,9 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 import test_matrices as tests
 from thunder.runs.matrix import matrix_driver
-from thunder.runs.matrix.matrix_status import Ledger
+from thunder.runs.matrix.matrix_status import MatrixLedger
 root = Path(sys.argv[1])
-matrix_driver.run(Ledger(root, tests.little()), tests.how(root, seconds=3.0, rehearse=False), print)
+matrix_driver.run_matrix(MatrixLedger(root, tests.little()), tests.how(root, seconds=3.0, rehearse=False), print)
 """
 
 
@@ -264,7 +272,7 @@ def test_kill_9_and_resume(tmp_path, kill_runs):
     code.write_text(DRIVER)
     environ = dict(os.environ) | {"PYTHONPATH": os.pathsep.join(SEARCHED)}
     driver = subprocess.Popen([sys.executable, str(code), str(tmp_path), str(Path(__file__).parent)], env=environ)
-    ledger = Ledger(tmp_path, little())
+    ledger = MatrixLedger(tmp_path, little())
     try:
         begun = lambda: all((tmp_path / f"small.plain-s{seed}" / "config.yaml").is_file() for seed in (1, 2))  # noqa: E731
         wait_for(begun)
@@ -275,11 +283,11 @@ def test_kill_9_and_resume(tmp_path, kill_runs):
     if kill_runs:
         for call in calls(tmp_path):
             os.kill(call["pid"], signal.SIGKILL)
-        wait_for(lambda: not any(ledger.is_running(cell) for cell in matrix_spec.cells(ledger.plan)))
+        wait_for(lambda: not any(ledger.is_running(cell) for cell in matrix_spec.matrix_cells(ledger.plan)))
         assert [one.state for one in ledger.states()][:2] != ["running"] * 2
     else:
         assert [one.state for one in ledger.states()] == ["running", "running", "waiting", "waiting"]
-    states = matrix_driver.run(ledger, how(tmp_path, rehearse=False))
+    states = matrix_driver.run_matrix(ledger, how(tmp_path, rehearse=False))
     assert [one.state for one in states] == ["sealed"] * 4
     names = [(call["name"], call["resume"]) for call in calls(tmp_path)]
     again = [("small.plain-s1", True), ("small.plain-s2", True)] if kill_runs else []
@@ -314,7 +322,7 @@ def test_ctrl_c_reaches_the_runs(tmp_path):
     environ = dict(os.environ) | {"PYTHONPATH": os.pathsep.join(SEARCHED)}
     command = [sys.executable, str(code), str(tmp_path), str(Path(__file__).parent)]
     driver = subprocess.Popen(command, env=environ, stderr=subprocess.PIPE, text=True)
-    ledger = Ledger(tmp_path, little())
+    ledger = MatrixLedger(tmp_path, little())
     try:
         wait_for(lambda: len(calls(tmp_path)) == 2)
         wait_for(lambda: all((tmp_path / f"small.plain-s{seed}" / "config.yaml").is_file() for seed in (1, 2)))
@@ -324,4 +332,4 @@ def test_ctrl_c_reaches_the_runs(tmp_path):
         driver.kill()
         driver.wait()
     assert "its runs saved what they had" in said
-    assert not any(ledger.is_running(cell) for cell in matrix_spec.cells(ledger.plan))
+    assert not any(ledger.is_running(cell) for cell in matrix_spec.matrix_cells(ledger.plan))

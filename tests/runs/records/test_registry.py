@@ -32,7 +32,7 @@ METRICS = [{"step": 10, "loss": 2.5}, {"step": 20, "loss": 2.25}, {"step": 20, "
 
 
 def only(root):
-    (one,) = registry.recent(root)
+    (one,) = registry.recent_runs(root)
     return one
 
 
@@ -47,12 +47,12 @@ def test_a_run_that_is_done(tmp_path):
 def test_running_is_who_holds_the_lock(tmp_path):
     folder = make(tmp_path, plan=PLAN, metrics=METRICS, results={"steps": 3})
     assert only(tmp_path).state == "done"
-    with run_record.locked(folder):
+    with run_record.lock_run(folder):
         one = only(tmp_path)
         assert (one.state, one.step, one.steps, one.loss) == ("running", 20, 400, 2.25)
         assert (folder / run_record.LOCK).read_text().strip() == str(os.getpid()), "and it is not disturbed"
     assert only(tmp_path).state == "done"
-    with run_record.locked(folder):
+    with run_record.lock_run(folder):
         pass
 
 
@@ -75,7 +75,7 @@ def test_looking_lets_go_of_the_lock_and_makes_none(tmp_path):
 )
 def test_how_a_run_ended(tmp_path, error, state, why):
     folder = make(tmp_path, plan=PLAN, metrics=METRICS)
-    registry.note_end(folder, error)
+    registry.write_end(folder, error)
     one = only(tmp_path)
     assert (one.state, one.why, one.step) == (state, why, 20)
     (folder / "results.json").write_text('{"steps": 400}')
@@ -147,15 +147,15 @@ def test_the_newest_and_all_that_go_on(tmp_path):
     (tmp_path / ".hidden").mkdir()
     make(tmp_path, "by-hand", plan=PLAN, config_yaml="")
     os.utime(tmp_path / "by-hand" / "config.yaml", (1, 1))
-    with run_record.locked(first):
-        lines = registry.recent(tmp_path, 3)
+    with run_record.lock_run(first):
+        lines = registry.recent_runs(tmp_path, 3)
     assert [each.name[6:8] for each in lines] == ["01", "08", "07", "06"]
     assert [each.state for each in lines] == ["running", "done", "done", "done"]
-    assert "by-hand" in [each.name for each in registry.recent(tmp_path, 100)]
+    assert "by-hand" in [each.name for each in registry.recent_runs(tmp_path, 100)]
 
 
 def test_no_runs(tmp_path):
-    assert registry.recent(tmp_path / "none") == registry.recent(tmp_path) == []
+    assert registry.recent_runs(tmp_path / "none") == registry.recent_runs(tmp_path) == []
 
 
 json_values = st.recursive(

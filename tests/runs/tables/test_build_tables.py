@@ -42,23 +42,23 @@ def root(tmp_path):
         for seed in range(1, {"base": 4, "traj": 3, "fast": 2}[name]):
             harm = {"base": 0.4, "traj": 0.2, "fast": 0.1}[name]
             run = planted_runs.recogniser_run(tmp_path, f"{name}-{seed}", seed=seed, harm=harm, rows=20, **options)
-            bundle.seal(run)
+            bundle.seal_bundle(run)
     (tmp_path / "tables.yaml").write_text(SPEC, encoding="utf-8")
     (tmp_path / "paper.md.in").write_text(PROSE, encoding="utf-8")
     return tmp_path
 
 
 def find(root):
-    return lambda name: run_record.find(root, name)
+    return lambda name: run_record.find_run(root, name)
 
 
 def build(root):
-    return table_files.build(root / "tables.yaml", find(root))
+    return table_files.build_table_files(root / "tables.yaml", find(root))
 
 
 def faults(root):
     with pytest.raises(GateError) as error:
-        table_files.check(root / "tables.yaml", find(root))
+        table_files.check_table_files(root / "tables.yaml", find(root))
     return error.value.message
 
 
@@ -114,7 +114,7 @@ def test_a_warning_is_a_footnote(root):
         (run / name).unlink()
     planted_runs.write_json(run / "environment.json", {"versions": {"thunder": "0.2.0"}, "chip": "x",
                             "commit": "c" * 40, "data_sha256": {"features": "f" * 64}})  # fmt: skip
-    assert said["run"] == run.name and bundle.seal(run)
+    assert said["run"] == run.name and bundle.seal_bundle(run)
     build(root)
     text = (root / "out" / "paper.md").read_text()
     assert "| traj [1] [2] |" in text.partition("Not comparable")[0] and "version of thunder (0.1.0 vs 0.2.0)" in text
@@ -124,7 +124,7 @@ def test_a_second_build_is_the_same_to_the_last_byte(root):
     first = {path: path.read_bytes() for path in build(root)}
     assert len(first) == 5
     assert {path: path.read_bytes() for path in build(root)} == first
-    assert table_files.check(root / "tables.yaml", find(root)) == len(cells(root))
+    assert table_files.check_table_files(root / "tables.yaml", find(root)) == len(cells(root))
 
 
 def digits_of(path):
@@ -192,11 +192,11 @@ def test_a_damaged_run_is_named_with_its_cells(root):
 def test_a_run_that_is_another_now_is_stale(root):
     build(root)
     shutil.rmtree(root / "fast-1")
-    bundle.seal(planted_runs.recogniser_run(root, "fast-1", seed=1, harm=0.5, rows=20, learning_rate=1e-3))
+    bundle.seal_bundle(planted_runs.recogniser_run(root, "fast-1", seed=1, harm=0.5, rows=20, learning_rate=1e-3))
     said = faults(root)
     assert "paper/fast/cer: fast-1 is not the run that it was" in said and "paper/fast/cer: stale: was" in said
     build(root)
-    assert table_files.check(root / "tables.yaml", find(root))
+    assert table_files.check_table_files(root / "tables.yaml", find(root))
 
 
 def test_only_sealed_runs_are_evidence(root):
@@ -210,7 +210,7 @@ def test_only_sealed_runs_are_evidence(root):
 def test_one_run_twice_is_no_two_seeds(root):
     shutil.copytree(root / "fast-1", root / "copy-1")
     (root / "copy-1" / "manifest.json").unlink()
-    bundle.seal(root / "copy-1")
+    bundle.seal_bundle(root / "copy-1")
     (root / "tables.yaml").write_text(SPEC.replace("[fast-1]", "[fast-1, copy-1]"))
     with pytest.raises(GateError, match="the same answers to the same rows"):
         build(root)
@@ -218,7 +218,7 @@ def test_one_run_twice_is_no_two_seeds(root):
 
 def test_two_seeds_with_the_same_answers_are_two_runs(root):
     for seed in (7, 8):
-        bundle.seal(planted_runs.recogniser_run(root, f"right-{seed}", seed=seed, harm=0, rows=20))
+        bundle.seal_bundle(planted_runs.recogniser_run(root, f"right-{seed}", seed=seed, harm=0, rows=20))
     (root / "tables.yaml").write_text(SPEC.replace("[fast-1]", "[right-7, right-8]"))
     build(root)
     assert cells(root)["paper/fast/cer"]["text"] == "0.00 ± 0.00"
@@ -255,7 +255,7 @@ def test_never_built(root):
 def test_faults_of_a_spec(root, old, new, words):
     (root / "tables.yaml").write_text(SPEC.replace(old, new))
     with pytest.raises(ConfigError) as error:
-        table_spec.read(root / "tables.yaml")
+        table_spec.read_table_spec(root / "tables.yaml")
     assert words in error.value.message
 
 
@@ -277,7 +277,7 @@ def test_places_in_prose_that_mean_nothing(root):
 
 def test_a_correctors_rows_have_their_own_metrics(tmp_path):
     run = planted_runs.adapter_run(tmp_path)
-    bundle.seal(run)
+    bundle.seal_bundle(run)
     columns = "[cer_before, cer_after, cer, cer@novelty]"
     spec = f"runs:\n  a: [{run.name}]\ntables:\n  - {{name: t, rows: [a], columns: {columns}}}\n"
     (tmp_path / "tables.yaml").write_text(spec)
@@ -291,5 +291,5 @@ def test_a_correctors_rows_have_their_own_metrics(tmp_path):
 
 @pytest.mark.parametrize("text", ["a_b & 50% #1 {x} ~^\\", "±"])
 def test_latex_signs(text):
-    escaped = render_tables.escaped(text)
+    escaped = render_tables.escape_latex(text)
     assert not any(sign in escaped.replace("\\" + sign, "") for sign in "&%#_")

@@ -21,7 +21,7 @@ from thunder.acoustic.decoding.beam_search import greedy
 from thunder.acoustic.head.ctc_head import frames_out
 from thunder.acoustic.head.ttt import FastWeights
 from thunder.acoustic.inference.recognizer import Recogniser
-from thunder.runs.bundles.audit_record import Condition, State
+from thunder.runs.bundles.audit_record import Condition, ConditionState
 
 NOISY = 1e-3  # nats; where the same thing twice differs by more, nothing can be told
 MARGIN = 8  # of the difference between the same thing twice
@@ -82,7 +82,7 @@ class Probe:
                 if apart > self.tolerance or text != wanted:
                     where = where or each
                 worst = max(worst, apart)
-        state: State = "violation" if where else "ok"
+        state: ConditionState = "violation" if where else "ok"
         told = f"{what}: largest difference {worst:.3g} nats, {self.tolerance:.3g} is as exact as it is here"
         return Condition(name, state, told, probes, worst, where)
 
@@ -244,5 +244,5 @@ def _reported(heard: Heard, reported: Mapping[str, str], same_machine: bool) -> 
 
 
 def _untouched(before: str, after: str) -> Condition:
-    state: State = "ok" if before == after else "violation"
+    state: ConditionState = "ok" if before == after else "violation"
     return Condition("slow weights", state, "the checkpoint's own weights before all of this and after it", 1)

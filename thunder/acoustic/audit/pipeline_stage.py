@@ -24,7 +24,7 @@ from thunder.acoustic.trajectory import training_statistics as of_training
 from thunder.acoustic.trajectory.training_statistics import Tables
 from thunder.corpora.splits.split_by_reference import PARTS
 from thunder.parallel.world import World
-from thunder.runs.bundles.audit_record import Condition, State
+from thunder.runs.bundles.audit_record import Condition, ConditionState
 from thunder.runs.records.run_record import RunRecord
 from thunder.training import loop
 
@@ -125,7 +125,7 @@ def _end_to_end(real: Trained, disturbed: Trained, updates: int) -> Condition:
     """With the test as noise and without its texts, the same weights to the last bit."""
     same = real.weights == disturbed.weights and _unlike(real.tables, disturbed.tables) is None
     told = f"weights and tables after {updates} updates, with the test as it is and as noise without texts: "
-    state: State = "ok" if same else "violation"
+    state: ConditionState = "ok" if same else "violation"
     return Condition("end to end", state, told + ("the same" if same else "not the same"), 2)
 
 

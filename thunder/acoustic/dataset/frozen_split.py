@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from thunder import digest
 from thunder.acoustic.acoustic_settings import AcousticSettings
-from thunder.corpora.splits.split_by_reference import PARTS, mark_of, part_of, place_of, reference_key
+from thunder.corpora.splits.split_by_reference import PARTS, part_of_mark, position_of_mark, reference_key, text_mark
 from thunder.errors import ArtifactError, CorpusError, combined_error
 
 if TYPE_CHECKING:
@@ -148,14 +148,14 @@ def _held_out(rest: Sequence[Utterance], share: float, wanted: Sequence[str]) ->
     """Whole speakers for each wanted part, at least one; by text where speakers are too few or not all known."""
     speakers = {one.speaker for one in rest}
     if None not in speakers and len(speakers) >= FEWEST_SPEAKERS:
-        order = sorted(speakers, key=lambda name: place_of(mark_of(str(name)), 0))
+        order = sorted(speakers, key=lambda name: position_of_mark(text_mark(str(name)), 0))
         count = max(1, round(share * len(order)))
         chosen = {name: part for at, part in enumerate(wanted) for name in order[at * count : (at + 1) * count]}
         found = {one.id: chosen[one.speaker] for one in rest if one.speaker in chosen}
         return found, f"{' and '.join(wanted)}: {count} of {len(order)} speakers each, by hash"
     found = {}
     for one in rest:
-        part = part_of(mark_of(reference_key(one.text or one.id)), "acoustic", share, share)
+        part = part_of_mark(text_mark(reference_key(one.text or one.id)), "acoustic", share, share)
         if part in wanted:
             found[one.id] = part
     return found, f"{' and '.join(wanted)}: a share of {share:g} of the texts each, by hash (speakers are too few)"

@@ -12,8 +12,8 @@ from thunder.acoustic.decoding import arpa
 from thunder.acoustic.decoding.ngram import Fit, estimate, fit
 from thunder.config import Settings, option
 from thunder.corpora.builders import clean_texts
-from thunder.corpora.rows.jsonl_lines import Fault, Faults, Lines, Progress, json_object
-from thunder.corpora.splits.split_by_reference import mark_of, part_of
+from thunder.corpora.rows.jsonl_lines import JsonLines, LineFault, LineFaults, Progress, json_object
+from thunder.corpora.splits.split_by_reference import part_of_mark, text_mark
 from thunder.errors import CorpusError
 from thunder.text.alphabet import LATIN, NKO, Alphabet
 from thunder.text.normalize import spoken_form
@@ -72,7 +72,7 @@ def make(settings: NgramSettings, progress: Progress | None = None) -> Made:
     Raises CorpusError for files that cannot be read or are a benchmark, and where no text is left.
     """
     alphabet, column = ALPHABETS[settings.script], settings.column or COLUMNS[settings.script]
-    found = clean_texts.choose([Path(path) for path in settings.text], column, 1 << 62, 0, (1, LONGEST), progress)
+    found = clean_texts.choose_texts([Path(path) for path in settings.text], column, 1 << 62, 0, (1, LONGEST), progress)
     excluded = _texts_of([Path(path) for path in settings.exclude], alphabet)
     left_out, kept, heldout = Counter(found.left_out), [], []
     for text in found.chosen:
@@ -83,7 +83,7 @@ def make(settings: NgramSettings, progress: Progress | None = None) -> Made:
         if heard in excluded:
             left_out[EXCLUDED] += 1
             continue
-        part = part_of(mark_of(text.key), "ngram", 0.0, settings.holdout)
+        part = part_of_mark(text_mark(text.key), "ngram", 0.0, settings.holdout)
         (heldout if part == "test" else kept).append(alphabet.encode(heard))
     if not kept:
         reasons = ", ".join(f"{reason}: {times}" for reason, times in left_out.items()) or "the files are empty"
@@ -110,15 +110,15 @@ def _texts_of(paths: list[Path], alphabet: Alphabet) -> set[str]:
     """What the rows of files say, as it is heard. Raises CorpusError naming lines that are no rows or say nothing."""
     said: set[str] = set()
     for path in paths:
-        bad = Faults()
-        for number, line in Lines(path, bad):
+        bad = LineFaults()
+        for number, line in JsonLines(path, bad):
             try:
                 row = json_object(line)
                 texts_here = [row[name] for name in SAID if isinstance(row.get(name), str)]
                 if not texts_here:
-                    raise Fault(f"has none of {', '.join(SAID)}")
+                    raise LineFault(f"has none of {', '.join(SAID)}")
                 said.update(spoken_form(text, alphabet) for text in texts_here)
-            except Fault as fault:
+            except LineFault as fault:
                 bad.add(f"{path}:{number}: {fault}")
         if bad:
             raise bad.error(f"{path} cannot be used:", fix="give JSONL rows with a text, such as a metadata.jsonl")

@@ -14,7 +14,7 @@ from thunder.acoustic.features.feature_settings import FeatureSettings
 from thunder.acoustic.features.recordings import Reader, Recording, input_digest
 from thunder.acoustic.features.store_index import Utterance
 from thunder.acoustic.features.store_writer import StoreWriter
-from thunder.corpora.rows.jsonl_lines import Faults
+from thunder.corpora.rows.jsonl_lines import LineFaults
 from thunder.errors import CorpusError
 
 _FIX = "mend these, or leave them out with --keep-going"
@@ -30,7 +30,7 @@ class Work:
     inputs: str
     part: tuple[int, int]
     folder: Path
-    faults: Faults
+    faults: LineFaults
 
 
 @dataclass
@@ -85,7 +85,7 @@ def extract(settings: FeatureSettings, work: Work, progress: Progress | None = N
         left_out = writer.left_out
         if left_out and not settings.keep_going:
             writer.close()
-            faults = Faults()
+            faults = LineFaults()
             for _, fault in left_out:
                 faults.add(fault)
             raise faults.error(f"{len(left_out)} of {len(work.recordings)} recordings cannot be used:", _FIX)

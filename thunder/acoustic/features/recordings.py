@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from thunder.acoustic.features.audio import SUFFIXES
-from thunder.corpora.rows.jsonl_lines import Fault, Faults, Lines, kind_of_value, sound_object
+from thunder.corpora.rows.jsonl_lines import JsonLines, LineFault, LineFaults, kind_of_value, sound_object
 from thunder.errors import CorpusError
 
 METADATA = "metadata.jsonl"
@@ -44,7 +44,7 @@ class Reader:
     """Reads recordings; what cannot be used is a fault, collected in `faults`."""
 
     def __init__(self) -> None:
-        self.faults = Faults()
+        self.faults = LineFaults()
         self._seen: dict[str, str] = {}
 
     def read(self, inputs: Sequence[Path]) -> list[Recording]:
@@ -72,10 +72,10 @@ class Reader:
 
     def _rows(self, path: Path) -> list[Recording]:
         found = []
-        for number, line in Lines(path, self.faults):
+        for number, line in JsonLines(path, self.faults):
             try:
                 one = _recording(sound_object(line), path, f"{path}:{number}")
-            except Fault as fault:
+            except LineFault as fault:
                 self.faults.add(f"{path}:{number}: {fault}")
             else:
                 found.append(self._kept(one))
@@ -97,10 +97,10 @@ def _recording(fields: dict[str, Any], path: Path, where: str) -> Recording:
     """One row. Raises Fault."""
     values = {name: _text(fields, aliases) for name, aliases in _ALIASES.items()}
     if not values["audio"]:
-        raise Fault(f"names no recording: expected one of {', '.join(map(repr, _ALIASES['audio']))}")
+        raise LineFault(f"names no recording: expected one of {', '.join(map(repr, _ALIASES['audio']))}")
     file = path.parent / values["audio"]
     if values["id"] == "":
-        raise Fault("its id is empty")
+        raise LineFault("its id is empty")
     return Recording(
         values["id"] or Path(values["audio"]).with_suffix("").as_posix(), file, where, values["text"],
         values["speaker"], values["split"], values["sha256"], fields,
@@ -114,7 +114,7 @@ def _text(fields: dict[str, Any], names: Iterable[str]) -> str | None:
             if isinstance(value, int) and not isinstance(value, bool) and name in _MAY_BE_NUMBERS:
                 return str(value)
             if not isinstance(value, str):
-                raise Fault(f"'{name}' is {kind_of_value(value)}, expected a text")
+                raise LineFault(f"'{name}' is {kind_of_value(value)}, expected a text")
             return value
     return None
 

@@ -22,7 +22,7 @@ from thunder.acoustic.synthesis import espeak
 from thunder.acoustic.synthesis.pronunciation import phonemes
 from thunder.config import Settings, option
 from thunder.corpora.builders import clean_texts
-from thunder.corpora.splits.split_by_reference import mark_of, part_of
+from thunder.corpora.splits.split_by_reference import part_of_mark, text_mark
 from thunder.errors import CorpusError
 from thunder.text.alphabet import LATIN, NKO
 from thunder.text.normalize import modernize_bambara, spoken_form
@@ -81,7 +81,7 @@ def choose(settings: SynthesisSettings) -> tuple[list[Sentence], dict[str, int],
     """The sentences, why others were left out, and the sources. Raises CorpusError where none can be spoken."""
     paths = [Path(path) for path in settings.text]
     # more than are wanted, since not all can be spoken
-    found = clean_texts.choose(
+    found = clean_texts.choose_texts(
         paths, settings.column, 3 * settings.sentences, settings.seed, (settings.shortest, settings.longest)
     )
     left_out, chosen = Counter(found.left_out), {}
@@ -94,7 +94,7 @@ def choose(settings: SynthesisSettings) -> tuple[list[Sentence], dict[str, int],
         elif latin in chosen:
             left_out["said already"] += 1
         elif len(chosen) < settings.sentences:
-            part = part_of(mark_of(latin), "synthetic speech", settings.valid_share, settings.test_share)
+            part = part_of_mark(text_mark(latin), "synthetic speech", settings.valid_share, settings.test_share)
             chosen[latin] = Sentence(latin, nko, said, text.source, part)
     if not chosen:
         raise CorpusError(f"no sentence of {', '.join(settings.text)} can be spoken: {dict(left_out)}", "give Bambara")

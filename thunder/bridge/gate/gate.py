@@ -10,7 +10,7 @@ from typing import Any, Literal
 from thunder.bridge.gate import invariants
 from thunder.bridge.gate.gate_rules import GateRules, PartitionBudget, Rulebook
 from thunder.bridge.gate.invariants import BrokenRule
-from thunder.corpora.rows.correction_rows import script_of
+from thunder.corpora.rows.correction_rows import row_script
 from thunder.evaluation.engines import Proposal
 from thunder.text import distance
 from thunder.text.normalize import normalize_text
@@ -84,7 +84,7 @@ def decide_proposal(evidence: GateEvidence, book: Rulebook) -> GateVerdict:
     proposal = evidence.proposal
     asked, text = normalize_text(evidence.asked).strip(), normalize_text(proposal.text).strip()
     partition, source = resolve_partition(evidence.partition, evidence.scalars, book.rules)
-    script, budget = evidence.script or script_of(asked), book.budgets[partition]
+    script, budget = evidence.script or row_script(asked), book.budgets[partition]
     # what is kept goes on as it came, with all that a comparison passes over
     of_input = tuple(invariants.check_text(normalize_text(evidence.asked), script, book.rules))
     verdict = GateVerdict(

@@ -44,7 +44,7 @@ def rank_plans(
         ports=chosen_ports,
         job_id=job_id,
         run_folder=folder,
-        cores=environment.cores(),
+        cores=environment.core_count(),
         openblas=openblas.find_openblas(platform.system()),
         system=platform.system(),
         user_environ=os.environ,
@@ -89,11 +89,11 @@ class Attempts:
             supervisor.run()
         except ThunderError as error:
             with contextlib.suppress(OSError):  # a disk that is full shall not hide what happened
-                registry.note_end(self.folder, error)
+                registry.write_end(self.folder, error)
             if not isinstance(error, HangError | ResourceError):
                 raise
             try:
-                said = f"logs, stacks and versions: {format_path(incident.pack(self.folder))}"
+                said = f"logs, stacks and versions: {format_path(incident.pack_incident(self.folder))}"
             except OSError as fault:
                 said = f"logs and stacks could not be bundled: {fault.strerror}"
             error.fix = f"{error.fix}\n  {said}".strip()

@@ -53,7 +53,7 @@ def describe(job: Job, place: Place, plans: tuple[RankPlan, ...], folder: Path) 
             rank_plan.environment_notes(
                 system=platform.system(),
                 openblas=openblas.find_openblas(platform.system()),
-                cores=environment.cores(),
+                cores=environment.core_count(),
                 ranks=place.ranks,
                 user_environ=os.environ,
                 cluster_env=place.cluster.env,
@@ -81,14 +81,14 @@ def _hypothesis(settings: LoopSettings) -> dict[str, Any]:
         frozen_hypothesis,
     )  # reads logs of runs: nothing that other plans have to wait for
 
-    return frozen_hypothesis.to_be_tested(Path(str(placed(settings).hypothesis)))
+    return frozen_hypothesis.frozen_reference(Path(str(placed(settings).hypothesis)))
 
 
 def run(job: Job, place: Place, *, dry_run: bool, as_json: bool) -> int:
     """Plan, show, start, follow, report. Returns the exit code; raises ThunderError where the run failed."""
     resumed, named = job.settings.resume, job.settings.run_name
-    folder = runs() / named if named else run_record.new_name(runs(), job.name)
-    folder = run_record.find(runs(), resumed) if resumed else folder
+    folder = runs() / named if named else run_record.new_run_name(runs(), job.name)
+    folder = run_record.find_run(runs(), resumed) if resumed else folder
     if resumed or named:
         from thunder.runs.bundles import bundle  # reads rows of text: nothing that a plan has to wait for
 
@@ -108,7 +108,7 @@ def run(job: Job, place: Place, *, dry_run: bool, as_json: bool) -> int:
         raise UsageError(
             f"{folder} cannot be made: {error.strerror}", fix="THUNDER_RUNS=FOLDER names another place for runs"
         ) from None
-    with run_record.locked(folder):
+    with run_record.lock_run(folder):
         _write_plan(job, folder, shown)
         run_record.note_changes(folder, changed)
         print_plan(shown)
@@ -129,7 +129,7 @@ def gpu_shape(job: Job) -> oom_fallbacks.WorkloadShape | None:
         return None
     settings = job.settings
     return oom_fallbacks.WorkloadShape(
-        chips=oom_fallbacks.distinct_chips(job.facts.get("chips") or [environment.chip()]),
+        chips=oom_fallbacks.distinct_chips(job.facts.get("chips") or [environment.chip_name()]),
         model=str(model.get("sha256")),
         batch_size=settings.batch_size,
         num_layers=int(settings.resolved().get("num_layers", 0)),
@@ -146,7 +146,7 @@ def _write_plan(job: Job, folder: Path, shown: dict[str, Any]) -> None:
     of_job = {"data_sha256": job.facts.get("data", {}).get("sha256"), "base": job.facts.get("model")}
     if chips := job.facts.get("chips"):  # those that compute, not the launcher's
         of_job["chip"] = ", ".join(dict.fromkeys(chips))
-    digest.write_json(folder / run_record.ENVIRONMENT, environment.describe(REPOSITORY) | of_job)
+    digest.write_json(folder / run_record.ENVIRONMENT, environment.describe_environment(REPOSITORY) | of_job)
     (folder / run_record.RESULTS).unlink(missing_ok=True)
     run_record.point_latest(folder)
 
@@ -232,7 +232,7 @@ def resumed_settings(
         raise UsageError(
             f"--resume keeps the run's own configuration, and -c {config} names another", fix="leave -c out"
         )
-    folder = run_record.find(runs(), given["resume"])
+    folder = run_record.find_run(runs(), given["resume"])
     stored = load_yaml(folder / run_record.CONFIG)
     own, _ = build_settings(kind, [SettingsLayer(str(folder / run_record.CONFIG), stored)])
     changed = changed_options(own.resolved(), {name: value for name, value in given.items() if name != "resume"})

@@ -22,4 +22,4 @@ def run_folder(name: str) -> Path:
     for folder in (runs() / name, Path(name).expanduser()):
         if (folder / run_record.RESULTS).is_file():
             return folder.resolve()
-    return run_record.find(runs(), name)
+    return run_record.find_run(runs(), name)

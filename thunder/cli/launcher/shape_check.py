@@ -52,9 +52,9 @@ def shape_of(settings: LoraSettings, layers: int, facts: dict[str, Any]) -> Shap
 def machines(job: Job, place: Place) -> list[Machine]:
     """The machines of a job, each once."""
     ranks = Counter(host.ssh for host in place.cluster.hosts)
-    measured = chips.remembered(state_folder()).get(environment.chip())
+    measured = chips.remembered(state_folder()).get(environment.chip_name())
     here: dict[str, Any] = {"memory": memory_here(), "measured": measured}
-    names = job.facts.get("chips") or [environment.chip()] * place.ranks
+    names = job.facts.get("chips") or [environment.chip_name()] * place.ranks
     told = job.facts.get("machines") or [here] * place.ranks
     found = {}
     for host, name, said in zip(place.cluster.hosts, names, told, strict=True):

@@ -8,17 +8,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from thunder.corpora.rows.correction_rows import Source
-from thunder.corpora.rows.jsonl_lines import Fault, Faults, Lines, Progress, json_object
+from thunder.corpora.rows.correction_rows import RowSource
+from thunder.corpora.rows.jsonl_lines import JsonLines, LineFault, LineFaults, Progress, json_object
 from thunder.corpora.splits import eval_only
 from thunder.corpora.splits.near_duplicates import comparable_key
-from thunder.corpora.splits.split_by_reference import mark_of
+from thunder.corpora.splits.split_by_reference import text_mark
 from thunder.errors import CorpusError
 from thunder.text.normalize import normalize_text, text_faults
 
 
 @dataclass(frozen=True)
-class Text:
+class CleanText:
     """A clean text (NFC, trimmed) and where it was found."""
 
     text: str
@@ -31,23 +31,23 @@ class Text:
 
 
 @dataclass(frozen=True)
-class Texts:
+class ChosenTexts:
     """The texts chosen, in the order of the files, how many there were, and why others were left out."""
 
-    chosen: list[Text]
+    chosen: list[CleanText]
     found: int
-    sources: list[Source]
+    sources: list[RowSource]
     left_out: dict[str, int]
 
 
-def choose(
+def choose_texts(
     paths: Sequence[Path],
     column: str,
     most: int,
     seed: int,
     lengths: tuple[int, int],
     progress: Progress | None = None,
-) -> Texts:
+) -> ChosenTexts:
     """Choose at most so many different texts, each with the same chance.
 
     Left out and counted: those outside the lengths (code points), with faults such as mixed scripts, said already, or
@@ -55,20 +55,20 @@ def choose(
     """
     draw = random.Random(f"{seed}/texts")
     left_out: Counter[str] = Counter()
-    kept: list[tuple[int, Text]] = []
+    kept: list[tuple[int, CleanText]] = []
     seen: set[int] = set()
-    sources: list[Source] = []
+    sources: list[RowSource] = []
     found = 0
     for path in paths:
-        bad = Faults()
-        lines = Lines(path, bad, progress)
+        bad = LineFaults()
+        lines = JsonLines(path, bad, progress)
         rows = of_benchmark = 0
         for number, text in _column(lines, column, bad):
             text, rows = normalize_text(text).strip(), rows + 1
             key = comparable_key(text)
             reason = _unfit(text, key, lengths)
             of_benchmark += reason == "sentences of a benchmark"
-            if not reason and (mark := mark_of(key)) in seen:
+            if not reason and (mark := text_mark(key)) in seen:
                 reason = "said already"
             if reason:
                 left_out[reason] += 1
@@ -78,24 +78,24 @@ def choose(
             # reservoir sampling: of all texts so far each has the same chance to be kept
             place = len(kept) if len(kept) < most else int(draw.random() * found)
             if place < most:
-                kept[place : place + 1] = [(found, Text(text, f"{path.name}:{number}"))]
+                kept[place : place + 1] = [(found, CleanText(text, f"{path.name}:{number}"))]
         if bad:
             raise bad.error(f"{path} cannot be used:", fix="correct these lines")
-        eval_only.refuse_file(path, lines.sha256, rows, of_benchmark)
-        sources.append(Source(path, lines.sha256, lines.bytes, rows, f"text, {path.suffix.lstrip('.') or 'lines'}"))
-    return Texts([text for _, text in sorted(kept, key=lambda one: one[0])], found, sources, dict(left_out))
+        eval_only.refuse_eval_only_file(path, lines.sha256, rows, of_benchmark)
+        sources.append(RowSource(path, lines.sha256, lines.bytes, rows, f"text, {path.suffix.lstrip('.') or 'lines'}"))
+    return ChosenTexts([text for _, text in sorted(kept, key=lambda one: one[0])], found, sources, dict(left_out))
 
 
 def _unfit(text: str, key: str, lengths: tuple[int, int]) -> str:
     """Why a text is not used, or nothing."""
     if not lengths[0] <= len(text) <= lengths[1]:
         return "too short or too long"
-    if eval_only.contains(mark_of(key)):
+    if eval_only.is_eval_only(text_mark(key)):
         return "sentences of a benchmark"
     return "with faults" if text_faults(text) else ""
 
 
-def _column(lines: Lines, column: str, bad: Faults) -> Iterator[tuple[int, str]]:
+def _column(lines: JsonLines, column: str, bad: LineFaults) -> Iterator[tuple[int, str]]:
     """(line number, text) of a tab-separated file with a header, a JSONL file, or a file of plain lines."""
     kind = lines.path.suffix.lower()
     place = None
@@ -104,7 +104,7 @@ def _column(lines: Lines, column: str, bad: Faults) -> Iterator[tuple[int, str]]
             if kind == ".jsonl":
                 value = json_object(line).get(column)
                 if not isinstance(value, str):
-                    raise Fault(f"no text '{column}'")
+                    raise LineFault(f"no text '{column}'")
                 value.encode()
                 yield number, value
                 continue
@@ -118,10 +118,10 @@ def _column(lines: Lines, column: str, bad: Faults) -> Iterator[tuple[int, str]]
                     raise CorpusError(f"{lines.path}: no column '{column}'", fix=f"--column {' | '.join(cells)[:200]}")
                 place = cells.index(column)
             elif len(cells) <= place:
-                raise Fault(f"has {len(cells)} cells, so no '{column}'")
+                raise LineFault(f"has {len(cells)} cells, so no '{column}'")
             else:
                 yield number, cells[place]
         except UnicodeError:
             bad.add(f"{lines.path}:{number}: is not UTF-8")
-        except Fault as fault:
+        except LineFault as fault:
             bad.add(f"{lines.path}:{number}: {fault}")

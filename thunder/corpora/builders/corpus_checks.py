@@ -8,59 +8,59 @@ from typing import Any
 
 from thunder.corpora.builders.corpus_folder import CONFUSIONS
 from thunder.corpora.channels import error_channel as channels
-from thunder.corpora.channels.error_channel import Channel
-from thunder.corpora.rows.chat_rows import Corpus
-from thunder.corpora.rows.correction_rows import Reader
-from thunder.corpora.rows.jsonl_lines import Faults, Lines, json_object
+from thunder.corpora.channels.error_channel import ErrorChannel
+from thunder.corpora.rows.chat_rows import RowFile
+from thunder.corpora.rows.correction_rows import CorrectionReader
+from thunder.corpora.rows.jsonl_lines import JsonLines, LineFaults, json_object
 from thunder.corpora.splits import near_duplicates
 from thunder.corpora.splits.near_duplicates import comparable_key
 from thunder.corpora.splits.split_by_reference import PARTS
 from thunder.errors import ArtifactError, CorpusError
 
 
-def correction_notes(corpus: Corpus, recompute: bool) -> dict[str, int]:
+def correction_notes(corpus: RowFile, recompute: bool) -> dict[str, int]:
     """What is odd about a file's correction rows, counted; nothing where it has none. Raises CorpusError as a build."""
     if not any("feat_id" in row.fields for row in corpus.rows):
         return {}
-    reader = Reader(recompute=recompute)
+    reader = CorrectionReader(recompute=recompute)
     for _ in reader.file(corpus.path):
         pass
     reader.finish()
     return dict(sorted(reader.notes.items()))
 
 
-def channel_of(source: Path) -> Channel:
+def learn_channel(source: Path) -> ErrorChannel:
     """The error channel of a corpus folder, of a confusions.json, or of a file of rows, learned now."""
     path = source / CONFUSIONS if source.is_dir() else source
     if not path.is_file():
         raise CorpusError(f"{path}: no such file", fix=f"give a folder with {CONFUSIONS}, or a file of rows")
     if path.suffix == ".json":
-        return channels.from_json(path.read_text(encoding="utf-8", errors="replace"), str(path))
-    reader = Reader(recompute=True)
+        return channels.channel_from_json(path.read_text(encoding="utf-8", errors="replace"), str(path))
+    reader = CorrectionReader(recompute=True)
     try:
-        return channels.learn((row["asr_text"], row["reference_text"]) for row in reader.file(path))
+        return channels.learn_error_channel((row["asr_text"], row["reference_text"]) for row in reader.file(path))
     finally:
         reader.finish()
 
 
-def leaks(folder: Path, manifest: Mapping[str, Any]) -> dict[str, int]:
+def count_leaks(folder: Path, manifest: Mapping[str, Any]) -> dict[str, int]:
     """Count rows of training and validation that share a stretch of text with a part that is held out from them.
 
     Raises ArtifactError where a reference text stands in two parts, which no setting allows.
     """
     settings = manifest.get("settings", {})
-    held = near_duplicates.Held(settings.get("near_duplicate_chars", near_duplicates.SIZE))
+    held = near_duplicates.HeldOutHashes(settings.get("near_duplicate_chars", near_duplicates.SIZE))
     where: dict[str, str] = {}
     whole: list[str] = []
     near = 0
     for part in reversed(PARTS):
-        for keys in near_duplicates.batches(_keys(folder / f"{part}.jsonl")):
+        for keys in near_duplicates.batch_by_length(_keys(folder / f"{part}.jsonl")):
             if part != "test":
                 near += sum(other is not None for other in held.shared_with(keys))
             whole += [f"{key[:60]!r} is in {where[key]} and in {part}" for key in keys if where.get(key, part) != part]
             where |= {key: part for key in keys if part != "train"}
         if part != "train":
-            for keys in near_duplicates.batches(_keys(folder / f"{part}.jsonl")):
+            for keys in near_duplicates.batch_by_length(_keys(folder / f"{part}.jsonl")):
                 held.add(range(len(keys)), keys)
     if whole:
         raise ArtifactError("\n  ".join([f"{folder}: reference texts in two parts:", *whole[:20]]), "build it again")
@@ -70,5 +70,5 @@ def leaks(folder: Path, manifest: Mapping[str, Any]) -> dict[str, int]:
 def _keys(path: Path) -> Iterator[str]:
     """The comparable key of each reference text of a file."""
     if path.is_file():
-        for _, line in Lines(path, Faults()):
+        for _, line in JsonLines(path, LineFaults()):
             yield comparable_key(json_object(line)["reference_text"])

@@ -11,17 +11,17 @@ from types import TracebackType
 from typing import Any, BinaryIO
 
 from thunder import __version__, digest
-from thunder.corpora.builders.totals import Totals, counts_of, kinds_of
+from thunder.corpora.builders.totals import PartTotals, edit_counts, row_kinds
 from thunder.corpora.splits.split_by_reference import PARTS
 from thunder.errors import ArtifactError, CorpusError, combined_error
 
 SCHEMA = "thunder.corpus/1"
 MANIFEST, README, CONFUSIONS, PICTURE = "manifest.json", "README.md", "confusions.json", "confusions.svg"
 _ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
-OURS = (*(f"{part}.jsonl" for part in PARTS), README, CONFUSIONS, PICTURE)
+CORPUS_FILES = (*(f"{part}.jsonl" for part in PARTS), README, CONFUSIONS, PICTURE)
 
 
-class Writer:
+class CorpusWriter:
     """A corpus in the making, in a hidden folder beside its place; `finish` moves it there.
 
     Left without `finish`, by an error, nothing remains of it and what was in the place before stays.
@@ -31,11 +31,11 @@ class Writer:
     def __init__(self, out: Path) -> None:
         self.out = out
         self.stage = out.parent / f".{out.name}.{os.getpid()}.tmp"
-        self.totals = {part: Totals() for part in PARTS}
+        self.totals = {part: PartTotals() for part in PARTS}
         self._files: dict[str, BinaryIO] = {}
 
-    def __enter__(self) -> Writer:
-        refuse_other(self.out)
+    def __enter__(self) -> CorpusWriter:
+        refuse_foreign_folder(self.out)
         try:
             self.stage.mkdir(parents=True)
         except OSError as error:
@@ -49,8 +49,8 @@ class Writer:
 
     def add(self, part: str, row: Mapping[str, Any]) -> None:
         """Write one row."""
-        counts = counts_of(row["asr_text"], row["reference_text"])
-        self.add_line(part, line_of(row), (row["cer_edits"], row["reference_chars"]), kinds_of(row), counts)
+        counts = edit_counts(row["asr_text"], row["reference_text"])
+        self.add_line(part, encode_row(row), (row["cer_edits"], row["reference_chars"]), row_kinds(row), counts)
 
     def add_line(
         self, part: str, line: bytes, edits: tuple[int, int], kinds: tuple[str, ...], counts: Sequence[int] | None
@@ -78,7 +78,7 @@ class Writer:
         }
         self.out.mkdir(parents=True, exist_ok=True)
         (self.out / MANIFEST).unlink(missing_ok=True)
-        for name in OURS:
+        for name in CORPUS_FILES:
             if name in manifest["files"]:
                 os.replace(self.stage / name, self.out / name)
             else:
@@ -87,12 +87,12 @@ class Writer:
         return manifest
 
 
-def line_of(row: Mapping[str, Any]) -> bytes:
+def encode_row(row: Mapping[str, Any]) -> bytes:
     """A row as a line of JSON, UTF-8; its split is put in where it is written."""
     return _ENCODER.encode(row).encode() + b"\n"
 
 
-def refuse_other(out: Path) -> None:
+def refuse_foreign_folder(out: Path) -> None:
     """Raise CorpusError if a folder holds anything that is not a corpus of ours."""
     if not out.exists():
         return
@@ -122,7 +122,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def verify(folder: Path) -> dict[str, Any]:
+def verify_corpus(folder: Path) -> dict[str, Any]:
     """Recompute every file's digest; returns the manifest. Raises ArtifactError that names each damaged file."""
     manifest = read_manifest(folder)
     faults = []
@@ -134,7 +134,7 @@ def verify(folder: Path) -> dict[str, Any]:
             faults.append(f"{path}: sha256 is {found[:16]}..., the manifest says {file['sha256'][:16]}...")
     faults += [
         f"{folder / name}: the manifest does not know it"
-        for name in OURS
+        for name in CORPUS_FILES
         if name not in manifest["files"] and (folder / name).exists()
     ]
     if faults:

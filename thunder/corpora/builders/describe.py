@@ -6,17 +6,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from thunder.corpora.builders.corpus_folder import CONFUSIONS, PICTURE
-from thunder.corpora.builders.totals import Totals
-from thunder.corpora.channels.confusions import by_class, picture, table
-from thunder.corpora.channels.error_channel import Channel
+from thunder.corpora.builders.totals import PartTotals
+from thunder.corpora.channels.confusions import confusion_picture, confusion_table, confusions_by_class
+from thunder.corpora.channels.error_channel import ErrorChannel
 
 
-def learned_files(channel: Channel | None) -> dict[str, str]:
+def error_model_files(channel: ErrorChannel | None) -> dict[str, str]:
     """The error model as `confusions.json`, which `--channel` takes, and its picture; none without one."""
-    return {} if channel is None else {CONFUSIONS: channel.to_json(), PICTURE: picture(channel)}
+    return {} if channel is None else {CONFUSIONS: channel.to_json(), PICTURE: confusion_picture(channel)}
 
 
-def describe(manifest: Mapping[str, Any], totals: Mapping[str, Totals]) -> str:
+def corpus_readme(manifest: Mapping[str, Any], totals: Mapping[str, PartTotals]) -> str:
     """README.md of a corpus, from its manifest and the totals of its parts."""
     synthetic = "synthetic" in manifest["builder"]
     lines = [
@@ -62,7 +62,7 @@ def _errors(manifest: Mapping[str, Any]) -> list[str]:
     return [*said, f"(`{CONFUSIONS}`).", "", f"![how often which character becomes which]({PICTURE})"]
 
 
-def error_classes(channel: Channel) -> dict[str, Any]:
+def error_classes(channel: ErrorChannel) -> dict[str, Any]:
     """For the manifest: the classes of error and the most frequent confusions."""
-    confusions = table(channel)
-    return {"classes": by_class(confusions), "most_frequent": [one.as_dict() for one in confusions[:30]]}
+    confusions = confusion_table(channel)
+    return {"classes": confusions_by_class(confusions), "most_frequent": [one.as_dict() for one in confusions[:30]]}

@@ -10,21 +10,21 @@ from pathlib import Path
 from typing import Any
 
 from thunder.corpora.builders import clean_texts
-from thunder.corpora.builders.clean_texts import Text
-from thunder.corpora.builders.corpus_folder import Writer
-from thunder.corpora.builders.describe import describe, error_classes, learned_files
-from thunder.corpora.builders.spool import Spool
-from thunder.corpora.builders.synthetic_corpus import Code, damaged, portable, target_of
-from thunder.corpora.builders.totals import counts_of
+from thunder.corpora.builders.clean_texts import CleanText
+from thunder.corpora.builders.corpus_folder import CorpusWriter
+from thunder.corpora.builders.describe import corpus_readme, error_classes, error_model_files
+from thunder.corpora.builders.spool import RowSpool
+from thunder.corpora.builders.synthetic_corpus import Code, corrupted_rows, portable_settings, target_error_rate
+from thunder.corpora.builders.totals import edit_counts
 from thunder.corpora.channels import error_channel as channels
-from thunder.corpora.channels.error_channel import Channel
-from thunder.corpora.channels.hand_written import hand_written
+from thunder.corpora.channels.error_channel import ErrorChannel
+from thunder.corpora.channels.hand_written import hand_written_channel
 from thunder.corpora.corpus_settings import BuildSettings
-from thunder.corpora.rows.chatml import messages
-from thunder.corpora.rows.correction_rows import UNKNOWN, Reader, Source
-from thunder.corpora.rows.jsonl_lines import Faults, Progress
+from thunder.corpora.rows.chatml import chatml_messages
+from thunder.corpora.rows.correction_rows import UNKNOWN, CorrectionReader, RowSource
+from thunder.corpora.rows.jsonl_lines import LineFaults, Progress
 from thunder.corpora.splits import eval_only, near_duplicates
-from thunder.corpora.splits.split_by_reference import PARTS, part_of, place_of
+from thunder.corpora.splits.split_by_reference import PARTS, part_of_mark, position_of_mark
 from thunder.errors import CorpusError
 
 LEFT_OUT = "left out"
@@ -32,12 +32,12 @@ BEYOND, NEAR, BENCHMARK = "beyond --max-cer", "near duplicates of held-out rows"
 
 
 @dataclass
-class Build:
+class RealCorpusBuild:
     """A corpus on its way: what was decided so far, and what is counted for the manifest."""
 
     settings: BuildSettings
-    spool: Spool
-    sources: list[Source] = field(default_factory=list)
+    spool: RowSpool
+    sources: list[RowSource] = field(default_factory=list)
     notes: Counter[str] = field(default_factory=Counter)
     left_out: Counter[str] = field(default_factory=Counter)
     parts: list[str] = field(default_factory=list)
@@ -56,16 +56,16 @@ def build_agp_nko_correction_chatml(
     real rows first. The error model is learned from real training rows only.
     Raises CorpusError that lists every faulty line, or the rows that leak where those are refused.
     """
-    with Writer(Path(settings.out)) as writer:
-        spool = Spool(writer.stage)
+    with CorpusWriter(Path(settings.out)) as writer:
+        spool = RowSpool(writer.stage)
         try:
-            build = Build(settings, spool)
+            build = RealCorpusBuild(settings, spool)
             _read(build, progress)
             build.parts = _divide(build)
             _part_near_duplicates(build)
             channel = _learned(build)
             _write(build, writer)
-            train = Training(build, channel, progress)
+            train = TrainingRows(build, channel, progress)
             for more in (train.identity, train.synthetic):
                 for row in more(writer.totals["train"].rows):
                     writer.add("train", row)
@@ -74,15 +74,15 @@ def build_agp_nko_correction_chatml(
         finally:
             spool.remove()
         manifest = _manifest(build, channel, train.used, code)
-        extras = learned_files(channel)
-        extras["README.md"] = describe(manifest, writer.totals)
+        extras = error_model_files(channel)
+        extras["README.md"] = corpus_readme(manifest, writer.totals)
         return writer.finish(manifest, extras)
 
 
-def _read(build: Build, progress: Progress | None) -> None:
+def _read(build: RealCorpusBuild, progress: Progress | None) -> None:
     """Check and spool every row of the inputs."""
     settings = build.settings
-    reader = Reader(settings.recompute, settings.run_id, settings.evidence_class, progress)
+    reader = CorrectionReader(settings.recompute, settings.run_id, settings.evidence_class, progress)
     if not settings.inputs and not settings.predictions:
         raise CorpusError("no rows are named", fix="thunder corpus build ROWS.jsonl --out FOLDER")
     if bool(settings.predictions) != bool(settings.references):
@@ -97,15 +97,15 @@ def _read(build: Build, progress: Progress | None) -> None:
             if settings.max_cer is not None and row["cer_edits"] > settings.max_cer * row["reference_chars"]:
                 build.left_out[BEYOND] += 1
                 continue
-            build.spool.add(row | {"messages": messages(row)})
+            build.spool.add(row | {"messages": chatml_messages(row)})
             benchmark += build.spool.benchmark[-1]
-        eval_only.refuse_file(reader.sources[-1].path, reader.sources[-1].sha256, rows, benchmark)
+        eval_only.refuse_eval_only_file(reader.sources[-1].path, reader.sources[-1].sha256, rows, benchmark)
     build.spool.close()
     reader.finish()
     build.sources, build.notes = reader.sources, reader.notes
 
 
-def _divide(build: Build) -> list[str]:
+def _divide(build: RealCorpusBuild) -> list[str]:
     """The part of each row, that of its component; a component with a sentence of a benchmark is never trained on."""
     settings, spool = build.settings, build.spool
     marks = [spool.ties.mark(node) for node in spool.nodes]
@@ -117,7 +117,7 @@ def _divide(build: Build) -> list[str]:
         )
     held = "test" if settings.benchmark_rows == "test" else LEFT_OUT
     parts: dict[int, str] = {
-        mark: held if mark in ours else part_of(mark, settings.salt, settings.valid_share, settings.test_share)
+        mark: held if mark in ours else part_of_mark(mark, settings.salt, settings.valid_share, settings.test_share)
         for mark in set(marks)
     }
     found = [parts[mark] for mark in marks]
@@ -128,10 +128,10 @@ def _divide(build: Build) -> list[str]:
     return found
 
 
-def _part_near_duplicates(build: Build) -> None:
+def _part_near_duplicates(build: RealCorpusBuild) -> None:
     """Find rows that share a stretch with one that is held out: of valid with test, of train with both."""
     settings, spool, parts = build.settings, build.spool, build.parts
-    held = near_duplicates.Held(settings.near_duplicate_chars)
+    held = near_duplicates.HeldOutHashes(settings.near_duplicate_chars)
     pairs: list[tuple[int, int]] = []
     for part in ("test", "valid", "train"):
         for numbers, keys in spool.keys([one == part for one in parts]):
@@ -153,10 +153,10 @@ def _part_near_duplicates(build: Build) -> None:
         build.left_out[NEAR] = len(pairs)
 
 
-def _leaks(build: Build, pairs: list[tuple[int, int]]) -> CorpusError:
+def _leaks(build: RealCorpusBuild, pairs: list[tuple[int, int]]) -> CorpusError:
     shown = pairs[:20]
     names = {number: row["source"] for number, row in build.spool.rows({one for pair in shown for one in pair})}
-    faults = Faults()
+    faults = LineFaults()
     for number, other in pairs:
         if faults.count < len(shown):
             held = f"{names[other]} ({build.parts[other]})"
@@ -169,25 +169,25 @@ def _leaks(build: Build, pairs: list[tuple[int, int]]) -> CorpusError:
     )
 
 
-def _learned(build: Build) -> Channel | None:
+def _learned(build: RealCorpusBuild) -> ErrorChannel | None:
     """The error channel of the real training rows, or None where they have no errors within --worst-cer."""
     wanted = _chosen(build, [number for number, part in enumerate(build.parts) if part == "train"])
     pairs = ((row["asr_text"], row["reference_text"]) for _, row in build.spool.rows(wanted) if row["origin"] == "real")
     try:
-        learned = channels.learn(pairs, {"learned_from": "training rows"}, build.settings.worst_cer)
+        learned = channels.learn_error_channel(pairs, {"learned_from": "training rows"}, build.settings.worst_cer)
     except CorpusError:
         build.notes["training rows without an error to learn from"] = len(wanted)
         return None
     return learned
 
 
-def _chosen(build: Build, numbers: list[int]) -> set[int]:
+def _chosen(build: RealCorpusBuild, numbers: list[int]) -> set[int]:
     """At most --statistics-rows of some rows, chosen by the marks of their references."""
     most = build.settings.statistics_rows
     return set(numbers if len(numbers) <= most else sorted(numbers, key=lambda n: (build.spool.marks[n], n))[:most])
 
 
-def _write(build: Build, writer: Writer) -> None:
+def _write(build: RealCorpusBuild, writer: CorpusWriter) -> None:
     """The real rows, each into its part, in the order they came; of many the units but code points on a choice."""
     kinds = build.spool.kinds()
     measured: set[int] = set()
@@ -197,18 +197,18 @@ def _write(build: Build, writer: Writer) -> None:
         part = build.parts[number]
         if part in PARTS:
             row = json.loads(line) if number in measured else None
-            counts = counts_of(row["asr_text"], row["reference_text"]) if row else None
+            counts = edit_counts(row["asr_text"], row["reference_text"]) if row else None
             kind = kinds[build.spool.kind_number(number)]
             writer.add_line(part, line, build.spool.edits(number), kind, counts)
 
 
-class Training:
+class TrainingRows:
     """What is added to the real training rows: rows that are right already, and synthetic ones.
 
     used: files of clean text and why lines of them were left out, for the manifest.
     """
 
-    def __init__(self, build: Build, channel: Channel | None, progress: Progress | None) -> None:
+    def __init__(self, build: RealCorpusBuild, channel: ErrorChannel | None, progress: Progress | None) -> None:
         self.build, self.channel, self.progress = build, channel, progress
         self.numbers = [number for number, part in enumerate(build.parts) if part == "train"]
         self.used: dict[str, Any] = {"sources": [], "left_out": {}, "channel": None}
@@ -220,7 +220,7 @@ class Training:
         wanted = round(max(0.0, share * rows - len(right)) / (1 - share))
         # rows with one reference have one mark: each reference is taken once
         once = {spool.marks[number]: number for number in reversed(self.numbers) if spool.edits(number)[0]}
-        order = sorted(once, key=lambda mark: place_of(mark, self.build.settings.seed))
+        order = sorted(once, key=lambda mark: position_of_mark(mark, self.build.settings.seed))
         for _, row in spool.rows({once[mark] for mark in order[:wanted]}):
             row |= {
                 "feat_id": f"{row['feat_id']}-identity",
@@ -233,7 +233,7 @@ class Training:
             }
             for key in ("sigils", "cer", "cer_cp", "source_partition"):
                 row.pop(key, None)
-            yield row | {"messages": messages(row)}
+            yield row | {"messages": chatml_messages(row)}
 
     def synthetic(self, rows: int) -> Iterator[dict[str, Any]]:
         """Damaged clean text, until it has its share; rows: how many there are without it."""
@@ -241,8 +241,8 @@ class Training:
         wanted = round(settings.synthetic_share / (1 - settings.synthetic_share) * rows)
         if not wanted:
             return
-        channel = self.channel or hand_written()
-        target = target_of(channel, settings.target_cer)
+        channel = self.channel or hand_written_channel()
+        target = target_error_rate(channel, settings.target_cer)
         clean = self._from_files(wanted) if settings.text else self._from_rows(wanted)
         if not clean:
             raise CorpusError("no clean text is left to damage", fix="give more with --text")
@@ -250,28 +250,30 @@ class Training:
         self.used["target_cer"] = round(target, 6)
         if len(clean) < wanted:
             self.build.notes["clean texts used more than once"] = wanted - len(clean)
-        yield from damaged([clean[at % len(clean)] for at in range(wanted)], channel, target, settings.seed)
+        yield from corrupted_rows([clean[at % len(clean)] for at in range(wanted)], channel, target, settings.seed)
 
-    def _from_rows(self, wanted: int) -> list[Text]:
+    def _from_rows(self, wanted: int) -> list[CleanText]:
         """References of the training rows, chosen by hash."""
         spool = self.build.spool
         once = {spool.marks[number]: number for number in reversed(self.numbers)}
-        order = sorted(once, key=lambda mark: place_of(mark, self.build.settings.seed + 1))
+        order = sorted(once, key=lambda mark: position_of_mark(mark, self.build.settings.seed + 1))
         rows = spool.rows({once[mark] for mark in order[:wanted]})
-        return [Text(row["reference_text"].strip(), row["source"]) for _, row in rows]
+        return [CleanText(row["reference_text"].strip(), row["source"]) for _, row in rows]
 
-    def _from_files(self, wanted: int) -> list[Text]:
+    def _from_files(self, wanted: int) -> list[CleanText]:
         """Clean lines of files that share no stretch with a held-out row."""
         settings, spool = self.build.settings, self.build.spool
         paths = [Path(path) for path in settings.text or ()]
-        found = clean_texts.choose(paths, settings.column, wanted + wanted // 2, settings.seed, (8, 200), self.progress)
-        held = near_duplicates.Held(settings.near_duplicate_chars)
+        found = clean_texts.choose_texts(
+            paths, settings.column, wanted + wanted // 2, settings.seed, (8, 200), self.progress
+        )
+        held = near_duplicates.HeldOutHashes(settings.near_duplicate_chars)
         marks = set()
         for numbers, keys in spool.keys([part in ("valid", "test") for part in self.build.parts]):
             held.add(numbers, keys)
             marks |= set(keys)
         fit = []
-        for batch in near_duplicates.batches(found.chosen):
+        for batch in near_duplicates.batch_by_length(found.chosen):
             keys = [text.key for text in batch]
             for text, key, other in zip(batch, keys, held.shared_with(keys), strict=True):
                 if key not in marks and other is None:
@@ -284,11 +286,13 @@ class Training:
         return fit[:wanted]
 
 
-def _manifest(build: Build, channel: Channel | None, used: dict[str, Any], code: Code | None) -> dict[str, Any]:
+def _manifest(
+    build: RealCorpusBuild, channel: ErrorChannel | None, used: dict[str, Any], code: Code | None
+) -> dict[str, Any]:
     return {
         "builder": "build_agp_nko_correction_chatml",
         "code": dict(code or {}),
-        "settings": portable(build.settings.resolved()),
+        "settings": portable_settings(build.settings.resolved()),
         "sources": [source.as_dict() for source in [*build.sources, *used["sources"]]],
         "left_out": dict(sorted(build.left_out.items())) | used["left_out"],
         "notes": dict(sorted(build.notes.items())),

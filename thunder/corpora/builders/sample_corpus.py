@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from thunder import digest
-from thunder.corpora.channels.asr_errors import corrupt
+from thunder.corpora.channels.asr_errors import corrupt_by_hand
 from thunder.errors import CorpusError, UsageError
 from thunder.text import distance
 from thunder.text.chat import correction_messages
@@ -118,7 +118,7 @@ class _Decks:
         return card
 
 
-def generate(seed: int, rows: int) -> list[dict[str, Any]]:
+def generate_samples(seed: int, rows: int) -> list[dict[str, Any]]:
     """So many rows, no two with one reference text; the same for one seed in every version of Python.
 
     Raises UsageError where the grammar has not so many sentences.
@@ -142,14 +142,14 @@ def generate(seed: int, rows: int) -> list[dict[str, Any]]:
     return made
 
 
-def write(folder: Path, seed: int = SEED, counts: Mapping[str, int] | None = None) -> list[SampleFile]:
+def write_sample_corpus(folder: Path, seed: int = SEED, counts: Mapping[str, int] | None = None) -> list[SampleFile]:
     """Write <split>.jsonl for each split of counts and a README.md with their digests, which comes last.
 
     No reference text stands in two of the files. Raises UsageError where the grammar has not so many sentences, and
     CorpusError where the folder cannot be written.
     """
     counts = dict(counts or COUNTS)
-    rows = generate(seed, sum(counts.values()))
+    rows = generate_samples(seed, sum(counts.values()))
     files: list[SampleFile] = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -205,7 +205,7 @@ def _damaged(reference: str, source: random.Random) -> str:
         return reference
     low, high = SEVERITY
     mistakes = max(1, round(len(reference) * (low + (high - low) * source.random())))
-    return corrupt(reference, mistakes, source)
+    return corrupt_by_hand(reference, mistakes, source)
 
 
 def _row(row_id: str, asr_text: str, reference: str) -> dict[str, Any]:

@@ -8,17 +8,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from thunder.corpora.builders.corpus_folder import line_of
-from thunder.corpora.builders.totals import kinds_of
+from thunder.corpora.builders.corpus_folder import encode_row
+from thunder.corpora.builders.totals import row_kinds
 from thunder.corpora.splits import eval_only
 from thunder.corpora.splits.near_duplicates import BATCH, comparable_key
-from thunder.corpora.splits.split_by_reference import Ties, mark_of
+from thunder.corpora.splits.split_by_reference import LinkedRows, text_mark
 
 # keys that are hashed together are at most so many code points, so that memory does not grow with the rows' length
 BATCH_CHARACTERS = 1 << 18
 
 
-class Spool:
+class RowSpool:
     """Rows in the order they came, each a line of a file and some numbers: about 60 bytes in memory a row.
 
     marks: of each reference; nodes: for `ties`; benchmark: whether the reference is a sentence of a benchmark.
@@ -27,7 +27,7 @@ class Spool:
     def __init__(self, folder: Path) -> None:
         self._lines, self._keys = folder / "rows.spool", folder / "keys.spool"
         self._out, self._keys_out = self._lines.open("wb"), self._keys.open("wb")
-        self.ties = Ties()
+        self.ties = LinkedRows()
         self.nodes, self.marks, self.benchmark = array("I"), array("Q"), bytearray()
         self._edits, self._chars, self._kinds = array("I"), array("I"), array("H")
         self._known_kinds: dict[tuple[str, ...], int] = {}
@@ -38,14 +38,14 @@ class Spool:
     def add(self, row: Mapping[str, Any]) -> None:
         """Keep one row."""
         key = comparable_key(row["reference_text"])
-        mark = mark_of(key)
+        mark = text_mark(key)
         self.marks.append(mark)
         self.nodes.append(self.ties.add(mark, row["audio_id"]))
-        self.benchmark.append(eval_only.contains(mark))
+        self.benchmark.append(eval_only.is_eval_only(mark))
         self._edits.append(row["cer_edits"])
         self._chars.append(row["reference_chars"])
-        self._kinds.append(self._known_kinds.setdefault(kinds_of(row), len(self._known_kinds)))
-        self._out.write(line_of(row))
+        self._kinds.append(self._known_kinds.setdefault(row_kinds(row), len(self._known_kinds)))
+        self._out.write(encode_row(row))
         self._keys_out.write(key.encode() + b"\n")
 
     def close(self) -> None:

@@ -8,20 +8,20 @@ from typing import Any
 
 from thunder import digest
 from thunder.corpora.builders import clean_texts, sample_corpus
-from thunder.corpora.builders.clean_texts import Text, Texts
-from thunder.corpora.builders.corpus_folder import CONFUSIONS, Writer
-from thunder.corpora.builders.describe import describe, learned_files
+from thunder.corpora.builders.clean_texts import ChosenTexts, CleanText
+from thunder.corpora.builders.corpus_folder import CONFUSIONS, CorpusWriter
+from thunder.corpora.builders.describe import corpus_readme, error_model_files
 from thunder.corpora.channels import error_channel as channels
-from thunder.corpora.channels.error_channel import Channel
-from thunder.corpora.channels.hand_written import hand_written
-from thunder.corpora.channels.perturb import WORST_CER, Perturber, source_of
+from thunder.corpora.channels.error_channel import ErrorChannel
+from thunder.corpora.channels.hand_written import hand_written_channel
+from thunder.corpora.channels.perturb import WORST_CER, Perturber, perturbation_source
 from thunder.corpora.corpus_settings import SyntheticSettings
-from thunder.corpora.rows.chatml import messages
-from thunder.corpora.rows.correction_rows import SCHEMA, UNKNOWN, Reader, Source, script_of
+from thunder.corpora.rows.chatml import chatml_messages
+from thunder.corpora.rows.correction_rows import SCHEMA, UNKNOWN, CorrectionReader, RowSource, row_script
 from thunder.corpora.rows.jsonl_lines import Progress
 from thunder.corpora.splits import eval_only, near_duplicates
 from thunder.corpora.splits.near_duplicates import comparable_key
-from thunder.corpora.splits.split_by_reference import PARTS, mark_of, part_of
+from thunder.corpora.splits.split_by_reference import PARTS, part_of_mark, text_mark
 from thunder.errors import CorpusError
 from thunder.text import distance
 from thunder.text.distance import ErrorCount
@@ -35,19 +35,19 @@ GRAMMAR = "the grammar of the sample corpus"
 Code = Mapping[str, Any]
 
 
-def target_of(channel: Channel, asked: float | None) -> float:
+def target_error_rate(channel: ErrorChannel, asked: float | None) -> float:
     """The error rate to make: what was asked for, else the channel's own, else one set by hand."""
     return asked or min(channel.provenance.get("cer", BY_HAND_CER), WORST_CER - 0.01)
 
 
-def synthetic_row(name: str, text: Text, heard: str, channel: str) -> dict[str, Any]:
+def synthetic_row(name: str, text: CleanText, heard: str, channel: str) -> dict[str, Any]:
     """A correction row of a clean text and what was made of it."""
     row = {
         "schema": SCHEMA,
         "feat_id": name,
         "audio_id": None,
         "source_split": None,
-        "script": script_of(text.text),
+        "script": row_script(text.text),
         "mode": "synthetic",
         "asr_text": heard,
         "reference_text": text.text,
@@ -61,11 +61,11 @@ def synthetic_row(name: str, text: Text, heard: str, channel: str) -> dict[str, 
         "source": text.source,
         "channel": channel,
     }
-    return row | {"messages": messages(row)}
+    return row | {"messages": chatml_messages(row)}
 
 
-def damaged(
-    chosen: Sequence[Text], channel: Channel, target: float, seed: int, spared: Sequence[bool] = ()
+def corrupted_rows(
+    chosen: Sequence[CleanText], channel: ErrorChannel, target: float, seed: int, spared: Sequence[bool] = ()
 ) -> Iterator[dict[str, Any]]:
     """A row of each text, damaged so that all together have the target error rate; those spared stay right."""
     total = sum(len(text.text) for text in chosen)
@@ -79,7 +79,7 @@ def damaged(
     for at, (text, spare) in enumerate(zip(chosen, spared, strict=True), start=1):
         heard, name = text.text, "identity"
         if not spare:
-            heard, name = perturber.corrupt(text.text, source_of(seed, number)), channel.name
+            heard, name = perturber.corrupt(text.text, perturbation_source(seed, number)), channel.name
             number += 1
         yield synthetic_row(f"synthetic-{at:06d}", text, heard, name)
 
@@ -97,17 +97,17 @@ def build_nko_synthetic_asr_correction_chatml(
     held-out one is left out before it is damaged, so that the rows asked for are made if the text suffices.
     Raises CorpusError for input that cannot be used.
     """
-    with Writer(Path(settings.out)) as writer:
+    with CorpusWriter(Path(settings.out)) as writer:
         channel, references, sources = _channel(settings, progress)
         found = _texts(settings, references, progress)
         by_part, left_out = _divided(settings, found.chosen)
-        target = target_of(channel, settings.target_cer)
+        target = target_error_rate(channel, settings.target_cer)
         chosen = [(part, text) for part in PARTS for text in by_part[part]]
         if not chosen:
             raise CorpusError("no clean text is left to damage", fix="give more with --text")
         spared = _spared([text for _, text in chosen], settings)
         total = ErrorCount()
-        rows = damaged([text for _, text in chosen], channel, target, settings.seed, spared)
+        rows = corrupted_rows([text for _, text in chosen], channel, target, settings.seed, spared)
         for (part, _), row in zip(chosen, rows, strict=True):
             writer.add(part, row)
             total += ErrorCount(row["cer_edits"], row["reference_chars"])
@@ -116,7 +116,7 @@ def build_nko_synthetic_asr_correction_chatml(
         manifest: dict[str, Any] = {
             "builder": "build_nko_synthetic_asr_correction_chatml",
             "code": dict(code or {}),
-            "settings": portable(settings.resolved()),
+            "settings": portable_settings(settings.resolved()),
             "sources": [source.as_dict() for source in [*sources, *found.sources]],
             "left_out": {**found.left_out, **left_out},
             "notes": _shortfall(settings, len(chosen), total.rate or 0.0, target),
@@ -124,12 +124,12 @@ def build_nko_synthetic_asr_correction_chatml(
             "target_cer": round(target, 6),
             "made_cer": round(total.rate or 0.0, 6),
         }
-        extras = learned_files(channel)
-        extras["README.md"] = describe(manifest, writer.totals)
+        extras = error_model_files(channel)
+        extras["README.md"] = corpus_readme(manifest, writer.totals)
         return writer.finish(manifest, extras)
 
 
-def portable(settings: dict[str, Any]) -> dict[str, Any]:
+def portable_settings(settings: dict[str, Any]) -> dict[str, Any]:
     """Settings for a manifest: paths by their last name, without the place of the corpus: the same bytes anywhere."""
     names = {"inputs", "text", "learn_from", "channel", "predictions", "references"}
     out = {}
@@ -141,7 +141,9 @@ def portable(settings: dict[str, Any]) -> dict[str, Any]:
     return out
 
 
-def _channel(settings: SyntheticSettings, progress: Progress | None) -> tuple[Channel, list[Text], list[Source]]:
+def _channel(
+    settings: SyntheticSettings, progress: Progress | None
+) -> tuple[ErrorChannel, list[CleanText], list[RowSource]]:
     """The error channel, the references of the training rows it was learned from, and the files read."""
     if settings.channel and settings.learn_from:
         raise CorpusError("--channel and --learn-from both name an error model", fix="give one of them")
@@ -149,17 +151,19 @@ def _channel(settings: SyntheticSettings, progress: Progress | None) -> tuple[Ch
         path = Path(settings.channel)
         if not path.is_file():
             raise CorpusError(f"{path}: no such file", fix=f"give the {CONFUSIONS} of a corpus folder")
-        read = channels.from_json(path.read_text(encoding="utf-8", errors="replace"), str(path))
-        return read, [], [Source(path, digest.sha256_file(path), path.stat().st_size, 0, "error channel")]
+        read = channels.channel_from_json(path.read_text(encoding="utf-8", errors="replace"), str(path))
+        return read, [], [RowSource(path, digest.sha256_file(path), path.stat().st_size, 0, "error channel")]
     if not settings.learn_from:
-        return hand_written(), [], []
+        return hand_written_channel(), [], []
     return _learned(settings, progress)
 
 
-def _learned(settings: SyntheticSettings, progress: Progress | None) -> tuple[Channel, list[Text], list[Source]]:
+def _learned(
+    settings: SyntheticSettings, progress: Progress | None
+) -> tuple[ErrorChannel, list[CleanText], list[RowSource]]:
     """The channel of real rows: of a corpus folder its training rows, of a file those that no corpus holds out."""
-    reader = Reader(recompute=True, progress=progress)
-    references: list[Text] = []
+    reader = CorrectionReader(recompute=True, progress=progress)
+    references: list[CleanText] = []
     held_out = 0
 
     def pairs() -> Iterator[tuple[str, str]]:
@@ -170,47 +174,49 @@ def _learned(settings: SyntheticSettings, progress: Progress | None) -> tuple[Ch
                 if row["origin"] != "real":
                     continue
                 key = comparable_key(row["reference_text"])
-                part = part_of(mark_of(key), settings.salt, settings.valid_share, settings.test_share)
-                if eval_only.contains(mark_of(key)) or (not folder and part != "train"):
+                part = part_of_mark(text_mark(key), settings.salt, settings.valid_share, settings.test_share)
+                if eval_only.is_eval_only(text_mark(key)) or (not folder and part != "train"):
                     held_out += 1
                     continue
-                references.append(Text(row["reference_text"].strip(), row["source"]))
+                references.append(CleanText(row["reference_text"].strip(), row["source"]))
                 yield row["asr_text"], row["reference_text"]
 
     try:
-        learned = channels.learn(pairs(), {"learned_from": "training rows"}, settings.worst_cer)
+        learned = channels.learn_error_channel(pairs(), {"learned_from": "training rows"}, settings.worst_cer)
     finally:
         reader.finish()
     learned.provenance["held_out_rows_not_learned_from"] = held_out
     return learned, references, reader.sources
 
 
-def _texts(settings: SyntheticSettings, references: list[Text], progress: Progress | None) -> Texts:
+def _texts(settings: SyntheticSettings, references: list[CleanText], progress: Progress | None) -> ChosenTexts:
     """Clean text: from files, else the references that were learned from, else sentences of the sample grammar."""
     most = int(settings.rows * SPARE) + 50
     if settings.text:
         lengths = (settings.shortest, settings.longest)
-        return clean_texts.choose(
+        return clean_texts.choose_texts(
             [Path(path) for path in settings.text], settings.column, most, settings.seed, lengths, progress
         )
     if references:
         fit = {text.key: text for text in references if settings.shortest <= len(text.text) <= settings.longest}
-        return Texts(
-            sorted(fit.values(), key=lambda text: mark_of(f"{settings.seed}\0{text.key}"))[:most], len(fit), [], {}
+        return ChosenTexts(
+            sorted(fit.values(), key=lambda text: text_mark(f"{settings.seed}\0{text.key}"))[:most], len(fit), [], {}
         )
-    made = sample_corpus.generate(settings.seed, min(settings.rows, 4000))
-    return Texts([Text(row["reference_text"], GRAMMAR) for row in made], len(made), [], {})
+    made = sample_corpus.generate_samples(settings.seed, min(settings.rows, 4000))
+    return ChosenTexts([CleanText(row["reference_text"], GRAMMAR) for row in made], len(made), [], {})
 
 
-def _divided(settings: SyntheticSettings, chosen: list[Text]) -> tuple[dict[str, list[Text]], dict[str, int]]:
+def _divided(settings: SyntheticSettings, chosen: list[CleanText]) -> tuple[dict[str, list[CleanText]], dict[str, int]]:
     """Texts by part, at most the rows wanted, none sharing a stretch with one of a part that is held out."""
     # sentences of the grammar share phrases by their making; only whole ones are kept apart
     keep = settings.near_duplicates == "keep" or all(text.source == GRAMMAR for text in chosen)
-    by_part: dict[str, list[Text]] = {part: [] for part in PARTS}
+    by_part: dict[str, list[CleanText]] = {part: [] for part in PARTS}
     for text in chosen:
-        by_part[part_of(mark_of(text.key), settings.salt, settings.valid_share, settings.test_share)].append(text)
+        by_part[part_of_mark(text_mark(text.key), settings.salt, settings.valid_share, settings.test_share)].append(
+            text
+        )
     wanted = {"valid": round(settings.rows * settings.valid_share), "test": round(settings.rows * settings.test_share)}
-    held = near_duplicates.Held(settings.near_duplicate_chars)
+    held = near_duplicates.HeldOutHashes(settings.near_duplicate_chars)
     lost = 0
     for part in ("test", "valid"):
         fit = by_part[part]
@@ -228,9 +234,9 @@ def _divided(settings: SyntheticSettings, chosen: list[Text]) -> tuple[dict[str,
     return by_part, {"near duplicates of held-out text": lost} if lost else {}
 
 
-def _spared(chosen: Sequence[Text], settings: SyntheticSettings) -> list[bool]:
+def _spared(chosen: Sequence[CleanText], settings: SyntheticSettings) -> list[bool]:
     """Which texts stay right: the share of them, chosen by hash."""
-    order = sorted(range(len(chosen)), key=lambda at: mark_of(f"{settings.seed}\0spared\0{chosen[at].key}"))
+    order = sorted(range(len(chosen)), key=lambda at: text_mark(f"{settings.seed}\0spared\0{chosen[at].key}"))
     spared = set(order[: round(len(chosen) * settings.identity_share)])
     return [at in spared for at in range(len(chosen))]
 

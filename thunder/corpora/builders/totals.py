@@ -13,7 +13,7 @@ UNITS = ("codepoint", "grapheme", "toneless", "word")
 KINDS = ("partition", "script", "mode", "origin", "evidence_class")
 
 
-def counts_of(asr_text: str, reference: str) -> tuple[int, ...]:
+def edit_counts(asr_text: str, reference: str) -> tuple[int, ...]:
     """Edits and reference length by code point, grapheme, without tones and by word: 8 numbers."""
     found = distance.count_all_errors(asr_text, reference)
     return tuple(
@@ -21,12 +21,12 @@ def counts_of(asr_text: str, reference: str) -> tuple[int, ...]:
     )
 
 
-def kinds_of(row: Mapping[str, Any]) -> tuple[str, ...]:
+def row_kinds(row: Mapping[str, Any]) -> tuple[str, ...]:
     """Of which kind a row is, in the order of KINDS."""
     return tuple(str(row[kind]) for kind in KINDS)
 
 
-class Totals:
+class PartTotals:
     """Sums over rows."""
 
     def __init__(self) -> None:

@@ -15,7 +15,7 @@ SYLLABLE = f"{CONSONANT}{VOWEL}{MARK}*"
 
 
 @dataclass(frozen=True)
-class Confusion:
+class WrittenConfusion:
     """One kind of mistake: the text it strikes, what stands there afterwards, how often it occurs against others."""
 
     name: str
@@ -28,8 +28,8 @@ class Confusion:
 Place = tuple[int, int, str]
 
 
-def _confusion(name: str, weight: int, pattern: str, replacement: str) -> Confusion:
-    return Confusion(name, weight, re.compile(pattern), replacement)
+def _confusion(name: str, weight: int, pattern: str, replacement: str) -> WrittenConfusion:
+    return WrittenConfusion(name, weight, re.compile(pattern), replacement)
 
 
 # The weights are counts of changes in published human copy-edits of N'Ko (those of at most 30 % edits); the last two
@@ -61,7 +61,7 @@ CONFUSIONS = (
 )
 
 
-def corrupt(text: str, mistakes: int, source: random.Random) -> str:
+def corrupt_by_hand(text: str, mistakes: int, source: random.Random) -> str:
     """Text (in NFC) after about so many mistakes, each drawn by its weight and put where it can occur.
 
     No two mistakes strike the same characters; where there is no place left, fewer are made. Only `source.random()`
@@ -81,7 +81,7 @@ def corrupt(text: str, mistakes: int, source: random.Random) -> str:
     return normalize_text(_rewrite(text, struck)).strip()
 
 
-def _places(kind: Confusion, text: str, free: list[bool]) -> list[Place]:
+def _places(kind: WrittenConfusion, text: str, free: list[bool]) -> list[Place]:
     """Where one kind of mistake can still be made."""
     matches = (match for match in kind.pattern.finditer(text) if all(free[match.start() : match.end()]))
     return [(match.start(), match.end(), match.expand(kind.replacement)) for match in matches]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from thunder.corpora.channels.error_channel import Channel
+from thunder.corpora.channels.error_channel import ErrorChannel
 from thunder.text.alphabet import CONSONANTS, NA_WOLOSO, NASAL, NYA_WOLOSO, TONES, VOWELS, character_kind
 
 CLASSES = {
@@ -31,7 +31,7 @@ SANS = "system-ui,'Segoe UI','Noto Sans','DejaVu Sans',sans-serif"
 
 
 @dataclass(frozen=True)
-class Confusion:
+class CountedConfusion:
     """What stood there (empty: nothing), what was recognised for it (empty: nothing), and how often."""
 
     wanted: str
@@ -44,10 +44,10 @@ class Confusion:
         return {"wanted": self.wanted, "heard": self.heard, "times": self.times, "kind": self.kind}
 
 
-def table(channel: Channel) -> list[Confusion]:
+def confusion_table(channel: ErrorChannel) -> list[CountedConfusion]:
     """All confusions of single code points, insertions and repetitions, the most frequent first."""
     found = [
-        Confusion(wanted, heard, times, _class(wanted, heard))
+        CountedConfusion(wanted, heard, times, _class(wanted, heard))
         for wanted, row in channel.changes.items()
         if len(wanted) == 1
         for heard, times in row.items()
@@ -58,14 +58,14 @@ def table(channel: Channel) -> list[Confusion]:
     if not inserted:
         for row in channel.insertions.values():
             inserted |= {text: max(times, inserted.get(text, 0)) for text, times in row.items() if text}
-    found += [Confusion("", text, times, _class("", text)) for text, times in inserted.items()]
+    found += [CountedConfusion("", text, times, _class("", text)) for text, times in inserted.items()]
     repeated = sum(channel.loops.values())
     if repeated:
-        found.append(Confusion("", "...", repeated, "repetition"))
+        found.append(CountedConfusion("", "...", repeated, "repetition"))
     return sorted(found, key=lambda one: (-one.times, one.wanted, one.heard))
 
 
-def by_class(confusions: list[Confusion]) -> dict[str, int]:
+def confusions_by_class(confusions: list[CountedConfusion]) -> dict[str, int]:
     """How often each class of error occurs, in the order of CLASSES; a run of losses counts where it begins."""
     totals = Counter[str]()
     for one in confusions:
@@ -73,11 +73,11 @@ def by_class(confusions: list[Confusion]) -> dict[str, int]:
     return {name: totals[name] for name in CLASSES if totals[name]}
 
 
-def picture(channel: Channel, shown: int = 40) -> str:
+def confusion_picture(channel: ErrorChannel, shown: int = 40) -> str:
     """The most frequent confusions as an SVG text: each sign by itself, marks on a dotted circle, bars by frequency."""
-    confusions = table(channel)
+    confusions = confusion_table(channel)
     total = sum(one.times for one in confusions) or 1
-    classes = by_class(confusions)
+    classes = confusions_by_class(confusions)
     top = confusions[:shown]
     height = 120 + LINE * (len(classes) + len(top)) + 90
     cer = channel.provenance.get("cer")
@@ -111,7 +111,7 @@ def picture(channel: Channel, shown: int = 40) -> str:
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
-def shown_as(text: str) -> str:
+def display_character(text: str) -> str:
     """A piece of text as it can be seen by itself: a mark on a dotted circle, signs for a space and for nothing."""
     if not text:
         return NOTHING
@@ -161,7 +161,7 @@ def _sign(x: int, y: int, text: str) -> str:
     """One sign, centred, in its own text element: nothing beside it can change its direction or join it."""
     return (
         f'<text x="{x}" y="{y}" font-family="{FONTS}" font-size="22" text-anchor="middle" direction="rtl" '
-        f'unicode-bidi="isolate" fill="#111">{escape(shown_as(text)[:6])}</text>'
+        f'unicode-bidi="isolate" fill="#111">{escape(display_character(text)[:6])}</text>'
     )
 
 

@@ -33,7 +33,7 @@ Counts = dict[str, dict[str, int]]
 
 
 @dataclass(frozen=True)
-class Channel:
+class ErrorChannel:
     """Counts of what was heard.
 
     changes: for a code point alone, with the one before it, and with both neighbours: how often each text was heard
@@ -58,21 +58,21 @@ class Channel:
         return json.dumps(asdict(self), ensure_ascii=True, sort_keys=True, indent=1) + "\n"
 
 
-def from_json(text: str, path: str) -> Channel:
+def channel_from_json(text: str, path: str) -> ErrorChannel:
     """A channel as `to_json` wrote it. Raises CorpusError naming the path if it is none."""
     fix = f"learn the channel again and write it to {path}"
     try:
         value = json.loads(text)
     except ValueError as error:
         raise CorpusError(f"{path}: no JSON: {error}", fix=fix) from None
-    wanted = {field.name for field in fields(Channel)}
+    wanted = {field.name for field in fields(ErrorChannel)}
     if not isinstance(value, dict) or value.keys() != wanted:
         found = sorted(value) if isinstance(value, dict) else type(value).__name__
         raise CorpusError(f"{path}: no error channel: has {found}, wants {sorted(wanted)}", fix=fix)
     for name, sound in _SOUND.items():
         if not sound(value[name]):
             raise CorpusError(f"{path}: '{name}' is not what a channel has there", fix=fix)
-    return Channel(**value | {"severities": tuple(value["severities"])})
+    return ErrorChannel(**value | {"severities": tuple(value["severities"])})
 
 
 def _is_count(value: object) -> bool:
@@ -188,9 +188,9 @@ def _loop(hypothesis: str, start: int, inserted: str) -> str:
     return ""
 
 
-def learn(
+def learn_error_channel(
     pairs: Iterable[tuple[str, str]], provenance: Mapping[str, Any] | None = None, worst_cer: float = 1.0
-) -> Channel:
+) -> ErrorChannel:
     """The channel of (hypothesis, reference) pairs, read once in a stream.
 
     Pairs without a reference, and those with more edits than worst_cer of the reference's code points (rewrites, a
@@ -214,7 +214,7 @@ def learn(
         "reference_chars": tally.reference_chars,
         "cer": tally.edits / tally.reference_chars,
     }
-    return Channel(
+    return ErrorChannel(
         name="learned",
         provenance={**(provenance or {}), **found},
         changes=_changes(tally),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from thunder.corpora.channels.error_channel import Channel, Counts
+from thunder.corpora.channels.error_channel import Counts, ErrorChannel
 from thunder.text.alphabet import VOWELS
 
 # How often a code point stands in the corrected text of published human copy-edits of N'Ko, those of at most 30 %
@@ -34,13 +34,13 @@ INSERTIONS = {"\u07ec": 139, "\u07eb": 95, "\u07f2": 86, " ": 70}
 LOOPS = {"2x1": 12, "3x1": 6, "2x3": 2}
 
 
-def hand_written() -> Channel:
+def hand_written_channel() -> ErrorChannel:
     """The channel named "hand-written", for when nothing is learned; its errors do not depend on what stands around."""
     changes: Counts = {
         heard: {heard: seen - sum(errors.values()), **errors} for heard, (seen, errors) in CHANGES.items()
     }
     after_vowel = {"": VOWELS_SEEN - sum(INSERTIONS.values()), **INSERTIONS}
-    return Channel(
+    return ErrorChannel(
         name="hand-written",
         provenance={
             "source": "counts of changes in human copy-edits of N'Ko, and a guess at repeated syllables",

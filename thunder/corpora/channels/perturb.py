@@ -11,7 +11,7 @@ from itertools import accumulate
 
 import numpy as np
 
-from thunder.corpora.channels.error_channel import END, SEEN_OFTEN, START, Channel
+from thunder.corpora.channels.error_channel import END, SEEN_OFTEN, START, ErrorChannel
 from thunder.errors import UsageError
 from thunder.text import distance
 from thunder.text.alphabet import character_kind
@@ -31,7 +31,7 @@ CLOSE_ENOUGH = 0.02
 
 
 @dataclass(frozen=True, slots=True)
-class Draw:
+class RandomDraw:
     """What may happen at one place: how likely an error is, which ones, and the edits that one makes on the average."""
 
     chance: float
@@ -44,14 +44,14 @@ class Draw:
         return self.outcomes[bisect_right(self.sums, source.random() * self.sums[-1])]
 
 
-def _draw(errors: Mapping[str, int], places: int, cost: Callable[[str], float]) -> Draw:
+def _draw(errors: Mapping[str, int], places: int, cost: Callable[[str], float]) -> RandomDraw:
     """errors: counts among so many places at which they could have been; a channel from a file draws alike."""
     counted = {outcome: times for outcome, times in sorted(errors.items()) if times > 0}
     total = sum(counted.values())
     if not total:
-        return Draw(0.0, (), (), 0.0)
+        return RandomDraw(0.0, (), (), 0.0)
     mean = sum(cost(outcome) * times for outcome, times in counted.items()) / total
-    return Draw(total / max(places, total), tuple(counted), tuple(accumulate(counted.values())), mean)
+    return RandomDraw(total / max(places, total), tuple(counted), tuple(accumulate(counted.values())), mean)
 
 
 class Perturber:
@@ -62,7 +62,7 @@ class Perturber:
     are scaled to meet it. Raises UsageError for another target, and for a channel without any error.
     """
 
-    def __init__(self, channel: Channel, target_cer: float) -> None:
+    def __init__(self, channel: ErrorChannel, target_cer: float) -> None:
         if not 0 < target_cer < WORST_CER:
             raise UsageError(f"a target error rate of {target_cer:g}", fix=f"give one between 0 and {WORST_CER:g}")
         self.channel, self.target_cer = channel, target_cer
@@ -84,7 +84,7 @@ class Perturber:
             total = ErrorCount()
             for number in range(0, len(texts), step):
                 total += distance.count_errors(
-                    self.corrupt(texts[number], source_of(seed, number)), texts[number].strip()
+                    self.corrupt(texts[number], perturbation_source(seed, number)), texts[number].strip()
                 )
             if not total.rate or abs(total.rate / self.target_cer - 1) < CLOSE_ENOUGH:
                 break
@@ -115,7 +115,7 @@ class Perturber:
                 at += 1
         return normalize_text("".join(parts)).strip()
 
-    def _scale(self, length: int, draws: list[Draw], source: random.Random) -> float:
+    def _scale(self, length: int, draws: list[RandomDraw], source: random.Random) -> float:
         """The power s for which chances 1 - (1 - p)^s make as many edits as the text's severity asks for."""
         severity = self._severities[int(source.random() * len(self._severities))]
         wanted = severity * self.target_cer * self.gain * length
@@ -123,7 +123,7 @@ class Perturber:
         costs = np.array([*[draw.cost for draw in draws], self._loop.cost * (length + 1)])
         return _halve(lambda scale: float(costs @ -np.expm1(scale * logs)) - wanted)
 
-    def _change_at(self, context: str) -> Draw:
+    def _change_at(self, context: str) -> RandomDraw:
         """context: a code point between its neighbours; the largest part of it that was seen often is used."""
         character = context[1]
         for part in (context, context[:2], character):
@@ -137,7 +137,7 @@ class Perturber:
                 return _draw(errors, sum(row.values()), partial(_change_cost, run_cost))
         return _draw({}, 1, len)
 
-    def _insertion_at(self, context: str) -> Draw:
+    def _insertion_at(self, context: str) -> RandomDraw:
         """context: the two neighbours of a gap."""
         for part in (context, context[:1], ""):
             row = self.channel.insertions.get(part)
@@ -147,20 +147,20 @@ class Perturber:
         return _draw({}, 1, len)
 
 
-def corrupt(channel: Channel, text: str, source: random.Random, target_cer: float) -> str:
+def corrupt_text(channel: ErrorChannel, text: str, source: random.Random, target_cer: float) -> str:
     """One text damaged at about a target error rate; for many make one Perturber and calibrate it."""
     return Perturber(channel, target_cer).corrupt(text, source)
 
 
-def corrupt_all(channel: Channel, texts: Iterable[str], seed: int, target_cer: float) -> list[str]:
+def corrupt_texts(channel: ErrorChannel, texts: Iterable[str], seed: int, target_cer: float) -> list[str]:
     """Texts damaged so that together they have the target error rate; the same for the same seed."""
     texts = list(texts)
     perturber = Perturber(channel, target_cer)
     perturber.calibrate(texts, seed)
-    return [perturber.corrupt(text, source_of(seed, number)) for number, text in enumerate(texts)]
+    return [perturber.corrupt(text, perturbation_source(seed, number)) for number, text in enumerate(texts)]
 
 
-def source_of(seed: int, number: int) -> random.Random:
+def perturbation_source(seed: int, number: int) -> random.Random:
     """A text's own random numbers: what it is asked to bear does not depend on the texts before it."""
     return random.Random(f"{seed}/{number}")
 
@@ -176,7 +176,7 @@ def _change_cost(run_cost: float, heard: str) -> float:
     return 1.0 if heard else run_cost
 
 
-def _happens(draw: Draw, scale: float, source: random.Random) -> bool:
+def _happens(draw: RandomDraw, scale: float, source: random.Random) -> bool:
     return draw.chance > 0 and source.random() < 1 - (1 - min(draw.chance, CERTAIN)) ** scale
 
 

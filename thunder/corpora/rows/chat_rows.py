@@ -8,7 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from thunder.corpora.rows.jsonl_lines import Fault, Faults, Lines, check_characters, json_object, kind_of_value
+from thunder.corpora.rows.jsonl_lines import (
+    JsonLines,
+    LineFault,
+    LineFaults,
+    check_characters,
+    json_object,
+    kind_of_value,
+)
 from thunder.errors import CorpusError
 from thunder.text import distance
 from thunder.text.chat import CORRECTION_INSTRUCTION, correction_messages
@@ -33,7 +40,7 @@ References = Literal["written", "empty", "missing"]
 
 
 @dataclass(frozen=True)
-class Row:
+class ChatRow:
     """One conversation whose last turn is the assistant's: that turn is the reference, what precedes is the prompt."""
 
     messages: tuple[dict[str, Any], ...]
@@ -69,11 +76,11 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Corpus:
+class RowFile:
     """The rows of one file, and what was found on the way: how its fields were read, and the digest of its bytes."""
 
     path: Path
-    rows: tuple[Row, ...]
+    rows: tuple[ChatRow, ...]
     mapping: str | None
     sha256: str
     blank_lines: int
@@ -117,7 +124,7 @@ class Corpus:
         return f"{format_path(self.path)}: {', '.join(found)}"
 
 
-def read(path: Path, references: References = "written") -> Corpus:
+def read_rows(path: Path, references: References = "written") -> RowFile:
     """Read a JSONL file of chat messages or of recognised pairs (see PAIRS); blank lines are skipped and counted.
 
     references: what an answer may be beside a text; nobody can learn from a row without one. One that is missing from a
@@ -128,37 +135,37 @@ def read(path: Path, references: References = "written") -> Corpus:
     Raises CorpusError that lists every line that cannot be used and why, or says that the file cannot be read or has
     no rows.
     """
-    rows: list[Row] = []
-    faults = Faults()
-    lines = Lines(path, faults)
+    rows: list[ChatRow] = []
+    faults = LineFaults()
+    lines = JsonLines(path, faults)
     first: tuple[str, int] | None = None
     for number, line in lines:
         try:
             row, shape = _row(json_object(line), path, number, references)
             first = first or (shape, number)
             if shape != first[0]:
-                raise Fault(f"is read as '{shape}', but line {first[1]} as '{first[0]}'")
+                raise LineFault(f"is read as '{shape}', but line {first[1]} as '{first[0]}'")
             rows.append(row)
-        except Fault as fault:
+        except LineFault as fault:
             faults.add(f"{path}:{number}: {fault}")
     if faults:
         raise faults.error(f"{path} cannot be used:", fix=f"thunder corpus validate {path}")
     if not first:
         raise CorpusError(f"{path}: has no rows", fix="write one JSON object with 'messages' on each line")
     mapping = None if first[0] == "messages" else first[0]
-    return Corpus(path, tuple(rows), mapping, lines.sha256, lines.notes["blank lines"])
+    return RowFile(path, tuple(rows), mapping, lines.sha256, lines.notes["blank lines"])
 
 
-def read_all(paths: Iterable[Path]) -> list[Corpus]:
+def read_row_files(paths: Iterable[Path]) -> list[RowFile]:
     """Read several files.
 
     Raises CorpusError that lists the faults of all of them.
     """
-    corpora: list[Corpus] = []
+    corpora: list[RowFile] = []
     errors: list[CorpusError] = []
     for path in paths:
         try:
-            corpora.append(read(path))
+            corpora.append(read_rows(path))
         except CorpusError as error:
             errors.append(error)
     if errors:
@@ -166,7 +173,7 @@ def read_all(paths: Iterable[Path]) -> list[Corpus]:
     return corpora
 
 
-def _row(fields: dict[str, Any], path: Path, number: int, references: References) -> tuple[Row, str]:
+def _row(fields: dict[str, Any], path: Path, number: int, references: References) -> tuple[ChatRow, str]:
     """A row, and the name of the shape it was read from."""
     if "messages" in fields:
         shape, messages = "messages", fields.pop("messages")
@@ -175,13 +182,13 @@ def _row(fields: dict[str, Any], path: Path, number: int, references: References
     _check(messages, references)
     asr_text = fields.get("asr_text", "")
     if not isinstance(asr_text, str):
-        raise Fault(f"'asr_text' is {kind_of_value(asr_text)}, not a text")
+        raise LineFault(f"'asr_text' is {kind_of_value(asr_text)}, not a text")
     for key in ("asr_text", *ID_FIELDS):
         if isinstance(fields.get(key), str):
             check_characters(f"'{key}'", fields[key])
     named = (fields[key] for key in ID_FIELDS if isinstance(fields.get(key), str) and fields[key])
     row_id = next(named, f"{path.stem}-{number}")
-    return Row(tuple(messages), f"{path.name}:{number}", row_id, fields), shape
+    return ChatRow(tuple(messages), f"{path.name}:{number}", row_id, fields), shape
 
 
 def _from_pair(fields: dict[str, Any], references: References) -> tuple[str, list[dict[str, str]]]:
@@ -195,13 +202,13 @@ def _from_pair(fields: dict[str, Any], references: References) -> tuple[str, lis
     if pair is None:
         known = ", ".join(f"{question} + {answer}" for question, answer in PAIRS)
         found = ", ".join(map(repr, fields)) or "nothing"
-        raise Fault(f"no 'messages'; found {found}; would understand messages, or {known}")
+        raise LineFault(f"no 'messages'; found {found}; would understand messages, or {known}")
     for key in pair:
         if not isinstance(fields[key], str):
-            raise Fault(f"'{key}' is {kind_of_value(fields[key])}, not a text")
+            raise LineFault(f"'{key}' is {kind_of_value(fields[key])}, not a text")
         is_answer = key == pair[1]
         if not fields[key].strip() and (references == "written" if is_answer else pair == VERBATIM):
-            raise Fault(f"'{key}' is empty")
+            raise LineFault(f"'{key}' is empty")
         check_characters(f"'{key}'", fields[key])
     question, answer = (fields[key] for key in pair)
     messages = correction_messages(question, answer)
@@ -215,11 +222,13 @@ def _from_half(fields: dict[str, Any]) -> tuple[str, list[dict[str, str]]]:
     pair = next((pair for pair in PAIRS if pair != VERBATIM and pair[0] in fields), None)
     if pair is None:
         known = ", ".join(pair[0] for pair in PAIRS if pair != VERBATIM)
-        raise Fault(f"no recognised text; found {', '.join(map(repr, fields)) or 'nothing'}; would understand {known}")
+        raise LineFault(
+            f"no recognised text; found {', '.join(map(repr, fields)) or 'nothing'}; would understand {known}"
+        )
     fields.pop(pair[1], None)
     question = fields[pair[0]]
     if not isinstance(question, str):
-        raise Fault(f"'{pair[0]}' is {kind_of_value(question)}, not a text")
+        raise LineFault(f"'{pair[0]}' is {kind_of_value(question)}, not a text")
     check_characters(f"'{pair[0]}'", question)
     return f"{pair[0]} -> user, {pair[1]} -> assistant", correction_messages(question, "")
 
@@ -227,25 +236,25 @@ def _from_half(fields: dict[str, Any]) -> tuple[str, list[dict[str, str]]]:
 def _check(messages: Any, references: References) -> None:
     """See that messages are a conversation to learn from: known roles, texts that say something, the answer last."""
     if not isinstance(messages, list):
-        raise Fault(f"'messages' is {kind_of_value(messages)}, not a list")
+        raise LineFault(f"'messages' is {kind_of_value(messages)}, not a list")
     for position, message in enumerate(messages, start=1):
         if not isinstance(message, dict):
-            raise Fault(f"message {position} is {kind_of_value(message)}, not an object with 'role' and 'content'")
+            raise LineFault(f"message {position} is {kind_of_value(message)}, not an object with 'role' and 'content'")
         for key in ("role", "content"):
             if not isinstance(message.get(key), str):
                 found = f"is {kind_of_value(message[key])}, not a text" if key in message else "is missing"
-                raise Fault(f"message {position}: '{key}' {found}")
+                raise LineFault(f"message {position}: '{key}' {found}")
         role, content = message["role"], message["content"]
         if role not in ROLES:
-            raise Fault(f"message {position}: unknown role {role!r}; known are {', '.join(ROLES)}")
+            raise LineFault(f"message {position}: unknown role {role!r}; known are {', '.join(ROLES)}")
         may_be_empty = references != "written" and position == len(messages) and role == "assistant"
         if role != "system" and not content.strip() and not may_be_empty:
-            raise Fault(f"message {position}: the {role} content is empty")
+            raise LineFault(f"message {position}: the {role} content is empty")
         check_characters(f"message {position}:", content)
     roles = [message["role"] for message in messages]
     if "assistant" not in roles:
-        raise Fault("has no assistant turn to learn from")
+        raise LineFault("has no assistant turn to learn from")
     if roles[-1] != "assistant":
-        raise Fault(f"the last turn is the {roles[-1]}'s, not the assistant's")
+        raise LineFault(f"the last turn is the {roles[-1]}'s, not the assistant's")
     if "user" not in roles:
-        raise Fault("has no user turn")
+        raise LineFault("has no user turn")

@@ -9,7 +9,7 @@ from thunder.corpora.rows.correction_rows import UNKNOWN
 from thunder.text.chat import correction_messages, correction_prompt
 
 
-def prompt(row: Mapping[str, Any]) -> str:
+def chatml_prompt(row: Mapping[str, Any]) -> str:
     """The user's turn: partition, sigils and trajectory, a line each where they are known, then the correction prompt.
 
     A row of which only the text is known gets the plain prompt, so that one model answers both. The text comes last.
@@ -17,7 +17,7 @@ def prompt(row: Mapping[str, Any]) -> str:
     return "".join(f"{line}\n" for line in _known(row)) + correction_prompt(row["asr_text"])
 
 
-def messages(row: Mapping[str, Any]) -> list[dict[str, str]]:
+def chatml_messages(row: Mapping[str, Any]) -> list[dict[str, str]]:
     """A correction row as chat messages: the prompt and the reference text (NFC)."""
     question, answer = correction_messages(row["asr_text"], row["reference_text"])
     if known := _known(row):

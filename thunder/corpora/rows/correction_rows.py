@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from thunder.corpora.rows.chat_rows import ID_FIELDS, PAIRS, VERBATIM
-from thunder.corpora.rows.joins import PREDICTED, REFERENCE, halves_of, merged
-from thunder.corpora.rows.jsonl_lines import Fault, Faults, Lines, Progress, kind_of_value, sound_object
+from thunder.corpora.rows.joins import PREDICTED, REFERENCE, join_halves, read_half
+from thunder.corpora.rows.jsonl_lines import JsonLines, LineFault, LineFaults, Progress, kind_of_value, sound_object
 from thunder.errors import CorpusError
 from thunder.text import distance, normalize, row_fields
 from thunder.text.row_fields import PARTITIONS, UNKNOWN
@@ -37,7 +37,7 @@ _NKO, _LATIN = re.compile("[\u07ca-\u07ea]"), re.compile("[A-Za-z\u00c0-\u024f\u
 
 
 @dataclass(frozen=True)
-class Source:
+class RowSource:
     """One input file as it was read."""
 
     path: Path
@@ -53,7 +53,7 @@ class Source:
         }  # fmt: skip
 
 
-class Reader:
+class CorrectionReader:
     """Reads correction rows from files, one by one; `finish` raises all of their faults at once.
 
     recompute: take our count where a row's 'cer_edits' or 'reference_chars' is another; else that is a fault.
@@ -68,15 +68,15 @@ class Reader:
         progress: Progress | None = None,
     ) -> None:
         self.recompute, self.run_id, self.evidence_class, self.progress = recompute, run_id, evidence_class, progress
-        self.faults = Faults()
+        self.faults = LineFaults()
         self.notes: Counter[str] = Counter()
-        self.sources: list[Source] = []
+        self.sources: list[RowSource] = []
         self.rows = 0
         self._seen: dict[int, str] = {}
 
     def file(self, path: Path) -> Iterator[dict[str, Any]]:
         """The rows of one file: correction rows, or pairs of texts (see TEXT_PAIRS)."""
-        lines = Lines(path, self.faults, self.progress)
+        lines = JsonLines(path, self.faults, self.progress)
         forms: Counter[str] = Counter()
         for number, line in lines:
             where = f"{path.name}:{number}"
@@ -85,7 +85,7 @@ class Reader:
                 form, pair = _form(fields)
                 forms[form] += 1
                 row = self._row(fields, form, pair, where, f"{path.stem}-{number}")
-            except Fault as fault:
+            except LineFault as fault:
                 self.faults.add(f"{path}:{number}: {fault}")
             else:
                 yield row
@@ -97,8 +97,8 @@ class Reader:
         Only rows whose partner has not come yet are held. In the order of the files where that is the same in both.
         """
         kinds = (predictions, PREDICTED), (references, REFERENCE)
-        files = [Lines(path, self.faults, self.progress) for path, _ in kinds]
-        halves = [halves_of(lines, self.faults) for lines in files]
+        files = [JsonLines(path, self.faults, self.progress) for path, _ in kinds]
+        halves = [read_half(lines, self.faults) for lines in files]
         waiting: tuple[dict[str, tuple[int, bytes]], dict[str, tuple[int, bytes]]] = ({}, {})
         counts = [0, 0]
         for both in zip_longest(*halves):
@@ -113,10 +113,10 @@ class Reader:
                     continue
                 pair = (mine, other) if side == 0 else (other, mine)
                 try:
-                    fields = merged([sound_object(line) for _, line in pair])
+                    fields = join_halves([sound_object(line) for _, line in pair])
                     where = f"{predictions.name}:{pair[0][0]}"
                     row = self._row(fields, "joined", ("asr_text", "reference_text"), where, feat_id)
-                except Fault as fault:
+                except LineFault as fault:
                     self.faults.add(f"{predictions}:{pair[0][0]} and {references}:{pair[1][0]}: {fault}")
                 else:
                     yield row
@@ -136,23 +136,23 @@ class Reader:
             names = ", ".join(str(source.path) for source in self.sources) or "no file"
             raise CorpusError(f"{names}: has no rows", fix="give a JSONL file with one row on each line")
 
-    def _done(self, lines: Lines, rows: int, form: str) -> None:
+    def _done(self, lines: JsonLines, rows: int, form: str) -> None:
         self.notes.update({name: times for name, times in lines.notes.items()})
-        self.sources.append(Source(lines.path, lines.sha256, lines.bytes, rows, form))
+        self.sources.append(RowSource(lines.path, lines.sha256, lines.bytes, rows, form))
 
     def _row(self, fields: dict[str, Any], form: str, pair: tuple[str, str], where: str, name: str) -> dict[str, Any]:
         """One row in our form, texts in NFC. Raises Fault."""
         if form == "correction" and (missing := [key for key in FIELDS if key not in fields]):
-            raise Fault(f"lacks {', '.join(map(repr, missing))}")
+            raise LineFault(f"lacks {', '.join(map(repr, missing))}")
         _check_types(fields, pair)
         asr_text, reference = self._normal(fields.pop(pair[0])), self._normal(fields.pop(pair[1]))
         if not reference.strip():
-            raise Fault(f"'{pair[1]}' is empty")
+            raise LineFault(f"'{pair[1]}' is empty")
         if form != "correction":
             name = next((fields[key] for key in ID_FIELDS if isinstance(fields.get(key), str) and fields[key]), name)
         fields.pop("feat_id", None) if form != "correction" else (name := fields["feat_id"])
         if (earlier := self._seen.setdefault(hash(name), where)) != where:
-            raise Fault(f"feat_id {name!r} stands already at {earlier}")
+            raise LineFault(f"feat_id {name!r} stands already at {earlier}")
         counts = self._counts(fields, asr_text, reference)
         self._note(asr_text, reference)
         self.rows += 1
@@ -161,7 +161,7 @@ class Reader:
             "feat_id": name,
             "audio_id": fields.pop("audio_id", None),
             "source_split": fields.pop("split", None) or fields.pop("source_split", None),
-            "script": fields.pop("script", None) or script_of(reference),
+            "script": fields.pop("script", None) or row_script(reference),
             "mode": fields.pop("mode", None) or UNKNOWN,
             "asr_text": asr_text,
             "reference_text": reference,
@@ -191,7 +191,7 @@ class Reader:
             claimed = fields.pop(key, ours)
             if claimed != ours:
                 if not self.recompute:
-                    raise Fault(f"'{key}' is {claimed}, but counted in NFC it is {ours}")
+                    raise LineFault(f"'{key}' is {claimed}, but counted in NFC it is {ours}")
                 self.notes[f"'{key}' recomputed"] += 1
         for key in LOGGED:
             logged = fields.get(key)
@@ -228,7 +228,7 @@ def _plain(text: str) -> bool:
     return not _NOT_NKO.search(text) or not _NOT_LATIN.search(text)
 
 
-def script_of(text: str) -> str:
+def row_script(text: str) -> str:
     """The script that most letters of a text are of: nko, latin or other."""
     nko, latin = len(_NKO.findall(text)), len(_LATIN.findall(text))
     return "other" if not nko and not latin else "nko" if nko >= latin else "latin"
@@ -238,14 +238,14 @@ def _form(fields: Mapping[str, Any]) -> tuple[str, tuple[str, str]]:
     """How a row is read, and the names of its two texts."""
     ours = ("asr_text", "reference_text")
     if fields.get("schema", SCHEMA) != SCHEMA:
-        raise Fault(f"is of schema {fields['schema']!r}; known is {SCHEMA!r}")
+        raise LineFault(f"is of schema {fields['schema']!r}; known is {SCHEMA!r}")
     if "schema" in fields or ("feat_id" in fields and any(key in fields for key in ours)):
         return "correction", ours
     pair = next((pair for pair in TEXT_PAIRS if fields.keys() >= set(pair)), None)
     if pair is None:
         found = ", ".join(map(repr, fields)) or "nothing"
         known = ", ".join(f"{question} + {answer}" for question, answer in TEXT_PAIRS)
-        raise Fault(f"no correction; found {found}; would understand a correction row, or {known}")
+        raise LineFault(f"no correction; found {found}; would understand a correction row, or {known}")
     return f"{pair[0]} + {pair[1]}", pair
 
 
@@ -254,13 +254,13 @@ def _check_types(fields: Mapping[str, Any], pair: Iterable[str]) -> None:
         kinds = (str,) if key in pair else _TYPES.get(key)
         if kinds and type(value) not in kinds:
             wanted = " or ".join(_NAMES[kind] for kind in kinds)
-            raise Fault(f"'{key}' is {kind_of_value(fields[key])}, not {wanted}")
+            raise LineFault(f"'{key}' is {kind_of_value(fields[key])}, not {wanted}")
     if fields.get("evidence_class", EVIDENCE[0]) not in EVIDENCE:
-        raise Fault(f"'evidence_class' is {fields['evidence_class']!r}; known are {', '.join(EVIDENCE)}")
+        raise LineFault(f"'evidence_class' is {fields['evidence_class']!r}; known are {', '.join(EVIDENCE)}")
 
 
 def _scalars(scalars: dict[str, Any] | None) -> dict[str, float]:
     for name, value in (scalars or {}).items():
         if type(value) not in (int, float) or not math.isfinite(value):
-            raise Fault(f"'trajectory_scalars': '{name}' is {value!r}, not a finite number")
+            raise LineFault(f"'trajectory_scalars': '{name}' is {value!r}, not a finite number")
     return scalars or {}

@@ -5,41 +5,41 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from thunder.corpora.rows.jsonl_lines import Fault, Faults, Lines, json_object
+from thunder.corpora.rows.jsonl_lines import JsonLines, LineFault, LineFaults, json_object
 
 PREDICTED = ("asr_text", "hypothesis", "hyp", "prediction", "pred_text", "text")
 REFERENCE = ("reference_text", "reference", "ref", "text")
 
 
-def halves_of(lines: Lines, faults: Faults) -> Iterator[tuple[str, tuple[int, bytes]]]:
+def read_half(lines: JsonLines, faults: LineFaults) -> Iterator[tuple[str, tuple[int, bytes]]]:
     """(feat_id, (line number, line)) of predictions or references; a line without a new feat_id is a fault."""
     seen: dict[int, int] = {}
     for number, line in lines:
         try:
             feat_id = json_object(line).get("feat_id")
             if not isinstance(feat_id, str) or not feat_id:
-                raise Fault("has no 'feat_id' that is a text, by which predictions and references are joined")
+                raise LineFault("has no 'feat_id' that is a text, by which predictions and references are joined")
             if (earlier := seen.setdefault(hash(feat_id), number)) != number:
-                raise Fault(f"feat_id {feat_id!r} stands already at line {earlier}")
-        except Fault as fault:
+                raise LineFault(f"feat_id {feat_id!r} stands already at line {earlier}")
+        except LineFault as fault:
             faults.add(f"{lines.path}:{number}: {fault}")
         else:
             yield feat_id, (number, line)
 
 
-def merged(halves: list[dict[str, Any]]) -> dict[str, Any]:
+def join_halves(halves: list[dict[str, Any]]) -> dict[str, Any]:
     """One row of a prediction and its reference. Raises Fault where they contradict each other."""
     prediction, reference = halves
     texts = {}
     for half, ours, known in ((prediction, "asr_text", PREDICTED), (reference, "reference_text", REFERENCE)):
         found = next((key for key in known if key in half), None)
         if found is None:
-            raise Fault(f"no text that would be '{ours}'; would understand {', '.join(known)}")
+            raise LineFault(f"no text that would be '{ours}'; would understand {', '.join(known)}")
         texts[ours] = half.pop(found)
     for key in prediction.keys() & reference.keys():
         if prediction[key] != reference[key]:
-            raise Fault(f"'{key}' is {prediction[key]!r} in one and {reference[key]!r} in the other")
+            raise LineFault(f"'{key}' is {prediction[key]!r} in one and {reference[key]!r} in the other")
     for half, ours in ((prediction, "reference_text"), (reference, "asr_text")):
         if half.get(ours, texts[ours]) != texts[ours]:
-            raise Fault(f"'{ours}' is not the same in both")
+            raise LineFault(f"'{ours}' is not the same in both")
     return {**reference, **prediction, **texts}

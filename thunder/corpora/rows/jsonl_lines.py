@@ -14,7 +14,7 @@ from thunder.errors import CorpusError
 
 # no row is longer: what is, is no text, and is passed over without being held
 LONGEST_LINE = 1 << 20
-SHOWN = 20
+FAULTS_LISTED = 20
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 # only a line with one of these can hold half of a surrogate pair or a number that is not finite
 _SUSPECT = re.compile(rb"\\u[dD]|NaN|Infinity|[eE]\+?\d{3}")
@@ -22,11 +22,11 @@ _SUSPECT = re.compile(rb"\\u[dD]|NaN|Infinity|[eE]\+?\d{3}")
 Progress = Callable[[int], None]
 
 
-class Fault(Exception):
+class LineFault(Exception):
     """Why one line cannot be used."""
 
 
-class Faults:
+class LineFaults:
     """The faults of an input: the first are kept, all are counted."""
 
     def __init__(self) -> None:
@@ -39,7 +39,7 @@ class Faults:
     def add(self, fault: str) -> None:
         """Keep or count one."""
         self.count += 1
-        if len(self.first) < SHOWN:
+        if len(self.first) < FAULTS_LISTED:
             self.first.append(fault)
 
     def error(self, headline: str, fix: str) -> CorpusError:
@@ -50,14 +50,14 @@ class Faults:
         return CorpusError("\n".join(lines), fix)
 
 
-class Lines:
+class JsonLines:
     """The lines of a file that say something, with their numbers; digest, size and oddities are known afterwards.
 
     A line of more than LONGEST_LINE bytes is a fault and never held whole. Iterating raises CorpusError where the file
     cannot be read.
     """
 
-    def __init__(self, path: Path, faults: Faults, progress: Progress | None = None) -> None:
+    def __init__(self, path: Path, faults: LineFaults, progress: Progress | None = None) -> None:
         self.path, self.faults, self.progress = path, faults, progress
         self.sha256, self.bytes, self.lines = "", 0, 0
         self.notes: Counter[str] = Counter()
@@ -78,7 +78,7 @@ class Lines:
                         self.progress(self.bytes - told)
                         told = self.bytes
         except OSError as error:
-            cannot_read(self.path, error)
+            unreadable_error(self.path, error)
         if self.progress:
             self.progress(self.bytes - told)
         self.sha256 = digest.hexdigest()
@@ -107,7 +107,7 @@ class Lines:
         return line
 
 
-def cannot_read(path: Path, error: OSError) -> NoReturn:
+def unreadable_error(path: Path, error: OSError) -> NoReturn:
     """Raise the CorpusError for a file that cannot be opened or read."""
     reason = "is a folder, not a JSONL file" if path.is_dir() else error.strerror or str(error)
     raise CorpusError(f"{path}: {reason}", fix="give the path of a JSONL file") from None
@@ -120,15 +120,15 @@ def json_object(line: bytes) -> dict[str, Any]:
     try:
         text = line.decode()
     except UnicodeDecodeError as error:
-        raise Fault(f"{cut}byte {error.start + 1} of the line (0x{line[error.start]:02x}) is not UTF-8") from None
+        raise LineFault(f"{cut}byte {error.start + 1} of the line (0x{line[error.start]:02x}) is not UTF-8") from None
     try:
         fields = json.loads(text)
     except json.JSONDecodeError as error:
-        raise Fault(f"{cut}not JSON at column {error.colno}: {error.msg}") from None
+        raise LineFault(f"{cut}not JSON at column {error.colno}: {error.msg}") from None
     except (ValueError, RecursionError) as error:
-        raise Fault(f"JSON that cannot be read: {error}") from None
+        raise LineFault(f"JSON that cannot be read: {error}") from None
     if not isinstance(fields, dict):
-        raise Fault(f"expected an object, found {kind_of_value(fields)}")
+        raise LineFault(f"expected an object, found {kind_of_value(fields)}")
     return fields
 
 
@@ -140,7 +140,7 @@ def sound_object(line: bytes) -> dict[str, Any]:
             try:
                 check_characters(f"'{key}'", json.dumps({key: value}, ensure_ascii=False, allow_nan=False))
             except ValueError:
-                raise Fault(f"'{key}' has a number that is not finite") from None
+                raise LineFault(f"'{key}' has a number that is not finite") from None
     return fields
 
 
@@ -149,7 +149,7 @@ def check_characters(where: str, text: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise Fault(f"{where} character {error.start + 1} is half of a surrogate pair") from None
+        raise LineFault(f"{where} character {error.start + 1} is half of a surrogate pair") from None
 
 
 def kind_of_value(value: Any) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
-from thunder.corpora.rows.chat_rows import Row
+from thunder.corpora.rows.chat_rows import ChatRow
 from thunder.text.distance import align_texts
 from thunder.text.normalize import normalize_text
 
@@ -12,7 +12,7 @@ from thunder.text.normalize import normalize_text
 PATIENCE = 2
 
 
-def cut(asr_text: str, reference: str, words: int, first: int = 0) -> list[tuple[str, str]]:
+def cut_row(asr_text: str, reference: str, words: int, first: int = 0) -> list[tuple[str, str]]:
     """(recognised, wanted) pieces of about `words` words, cut after a word that stands in both texts.
 
     first: words of the first piece, so that texts with one beginning are not all cut alike; 0: as the others.
@@ -39,7 +39,7 @@ def cut(asr_text: str, reference: str, words: int, first: int = 0) -> list[tuple
     return pieces
 
 
-def of_row(row: Row, words: int) -> list[Row]:
+def pieces_of_row(row: ChatRow, words: int) -> list[ChatRow]:
     """A correction as several; a row that is none, or whose prompt does not hold its text as it is, stays whole."""
     asr_text = normalize_text(row.asr_text)
     question = row.messages[-2]["content"] if len(row.messages) > 1 else ""
@@ -47,10 +47,10 @@ def of_row(row: Row, words: int) -> list[Row]:
         return [row]
     chosen = int.from_bytes(hashlib.sha256(row.reference.encode()).digest()[:4]) % words
     found = []
-    for number, (heard, wanted) in enumerate(cut(asr_text, normalize_text(row.reference), words, first=chosen + 1)):
+    for number, (heard, wanted) in enumerate(cut_row(asr_text, normalize_text(row.reference), words, first=chosen + 1)):
         asked = {**row.messages[-2], "content": question.replace(row.asr_text, heard)}
         messages = (*row.messages[:-2], asked, {**row.messages[-1], "content": wanted})
         found.append(
-            Row(messages, f"{row.source}#{number}", f"{row.row_id}#{number}", row.fields | {"asr_text": heard})
+            ChatRow(messages, f"{row.source}#{number}", f"{row.row_id}#{number}", row.fields | {"asr_text": heard})
         )
     return found

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from thunder.config import REPOSITORY
 from thunder.corpora.splits.near_duplicates import comparable_key
-from thunder.corpora.splits.split_by_reference import mark_of
+from thunder.corpora.splits.split_by_reference import text_mark
 from thunder.errors import CorpusError
 
 # FLORES-200 dev and devtest in N'Ko, Bambara, Dyula and English, from github.com/common-parallel-corpora/
@@ -17,12 +17,12 @@ FILES = {"7f32e1ef1cd8ba417ced36cd06a161b9fbc35b49f39c69cd2d1ca786600cfd76": "FL
 SENTENCES = REPOSITORY / "data" / "eval_only" / "flores200.txt"
 DIGITS = 12
 # a file of which more than this is of a benchmark is the benchmark, whatever was changed about its bytes
-MOST = 0.5
+LONGEST_SENTENCE = 0.5
 
 
-def line_for(text: str) -> str:
+def digest_line(text: str) -> str:
     """The line that stands for a sentence: the shortened digest of its comparable key."""
-    return f"{mark_of(comparable_key(text)):016x}"[:DIGITS]
+    return f"{text_mark(comparable_key(text)):016x}"[:DIGITS]
 
 
 @lru_cache(maxsize=1)
@@ -30,16 +30,16 @@ def _sentences() -> frozenset[int]:
     return frozenset(int(line, 16) for line in SENTENCES.read_text(encoding="ascii").split())
 
 
-def contains(mark: int) -> bool:
+def is_eval_only(mark: int) -> bool:
     """Whether a text is a sentence of a benchmark; mark: `mark_of` its comparable key, 64 bits of the same digest."""
     return mark >> (64 - 4 * DIGITS) in _sentences()
 
 
-def refuse_file(path: Path, sha256: str, rows: int, benchmark_rows: int) -> None:
+def refuse_eval_only_file(path: Path, sha256: str, rows: int, benchmark_rows: int) -> None:
     """Raise CorpusError if a training input is a benchmark: the file itself, or one made of its sentences."""
     if name := FILES.get(sha256):
         found = f"is {name}"
-    elif rows and benchmark_rows > MOST * rows:
+    elif rows and benchmark_rows > LONGEST_SENTENCE * rows:
         found = f"{benchmark_rows} of {rows} texts are of FLORES-200"
     else:
         return

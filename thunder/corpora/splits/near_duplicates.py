@@ -29,14 +29,14 @@ def comparable_key(text: str) -> str:
     return normalize_for_scoring(text).lower()
 
 
-def batches(items: Iterable[Item], size: int = BATCH) -> Iterator[list[Item]]:
+def batch_by_length(items: Iterable[Item], size: int = BATCH) -> Iterator[list[Item]]:
     """Items in lists of at most so many."""
     stream = iter(items)
     while batch := list(islice(stream, size)):
         yield batch
 
 
-def hashes(keys: Sequence[str], size: int) -> tuple[np.ndarray, np.ndarray]:
+def stretch_hashes(keys: Sequence[str], size: int) -> tuple[np.ndarray, np.ndarray]:
     """(hash of every window, number of the text it is of) of some texts, in order; W windows in all."""
     lengths = np.array([len(key) for key in keys], np.int64)
     codes = np.frombuffer("".join(keys).encode("utf-32-le", "surrogatepass"), np.uint32).astype(np.uint64)
@@ -55,7 +55,7 @@ def hashes(keys: Sequence[str], size: int) -> tuple[np.ndarray, np.ndarray]:
     return total[inside], text[:windows][inside]
 
 
-class Held:
+class HeldOutHashes:
     """The windows of held-out texts; asks of other texts which held-out one, if any, they share a window with."""
 
     def __init__(self, size: int = SIZE) -> None:
@@ -67,7 +67,7 @@ class Held:
 
     def add(self, numbers: Sequence[int], keys: Sequence[str]) -> None:
         """Hold texts out; numbers: what each is called in answers."""
-        found, texts = hashes(keys, self.size)
+        found, texts = stretch_hashes(keys, self.size)
         self._hashes.append(found)
         self._owners.append(np.array(numbers, np.uint32)[texts])
         self._sorted = None
@@ -75,7 +75,7 @@ class Held:
     def shared_with(self, keys: Sequence[str]) -> list[int | None]:
         """For each text the number of a held-out one that it shares a window with, or None."""
         table, known, owners = self._prepared()
-        found, texts = hashes(keys, self.size)
+        found, texts = stretch_hashes(keys, self.size)
         maybe = table[found >> np.uint64(64 - TABLE_BITS)]
         found, texts = found[maybe], texts[maybe]
         answers: list[int | None] = [None] * len(keys)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 
-from thunder.corpora.rows.chat_rows import Row
+from thunder.corpora.rows.chat_rows import ChatRow
 from thunder.errors import UsageError
 from thunder.text.normalize import normalize_text
 
 
-def holdout(rows: Iterable[Row], fraction: float, salt: str) -> tuple[list[Row], list[Row]]:
+def hold_out(rows: Iterable[ChatRow], fraction: float, salt: str) -> tuple[list[ChatRow], list[ChatRow]]:
     """Divide rows into (kept, held out), each in the order given.
 
     A row's side depends on its reference text, the fraction and the salt, and on nothing else: rows with one reference
@@ -21,14 +21,14 @@ def holdout(rows: Iterable[Row], fraction: float, salt: str) -> tuple[list[Row],
     """
     if not 0 <= fraction <= 1:
         raise UsageError(f"a fraction of {fraction} cannot be held out", fix="give a fraction between 0 and 1")
-    kept: list[Row] = []
-    held_out: list[Row] = []
+    kept: list[ChatRow] = []
+    held_out: list[ChatRow] = []
     for row in rows:
         (held_out if _position(reference_key(row), salt) < fraction else kept).append(row)
     return kept, held_out
 
 
-def reference_key(reference: Row | str) -> str:
+def reference_key(reference: ChatRow | str) -> str:
     """What two reference texts have in common when they are the same text: the normal form, trimmed.
 
     Surrounding space is trimmed by the chat template, so it does not make another text.
@@ -45,12 +45,12 @@ def _position(key: str, salt: str) -> float:
 PARTS = ("train", "valid", "test")
 
 
-def mark_of(key: str) -> int:
+def text_mark(key: str) -> int:
     """64 bits that stand for a text or a name."""
     return int.from_bytes(hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()[:8])
 
 
-def part_of(mark: int, salt: str, valid: float, test: float) -> str:
+def part_of_mark(mark: int, salt: str, valid: float, test: float) -> str:
     """The split of a reference by its mark: a share `test` of all marks is test, the next `valid` are valid.
 
     It depends on nothing else, so a reference is in the same split of every corpus made with the same shares, and a
@@ -62,12 +62,12 @@ def part_of(mark: int, salt: str, valid: float, test: float) -> str:
     return "test" if position < test else "valid" if position < test + valid else "train"
 
 
-def place_of(mark: int, seed: int) -> int:
+def position_of_mark(mark: int, seed: int) -> int:
     """A reference's place in an order that depends on the seed: its mark, mixed."""
     return (mark ^ (seed * 0x9E3779B97F4A7C15)) * 0xBF58476D1CE4E5B9 % (1 << 64) >> 11
 
 
-class Ties:
+class LinkedRows:
     """Rows that must stay together since they share a reference text or a recording, directly or over others.
 
     Each row is tied by marks; the component of a row is known by the smallest mark of a reference in it, so that it
@@ -83,7 +83,7 @@ class Ties:
         """Tie a row's reference to its recording; returns the node by which `mark` knows the row."""
         node = self._node(reference, reference)
         if audio_id:
-            self._join(node, self._node(mark_of(f"audio\0{audio_id}"), reference))
+            self._join(node, self._node(text_mark(f"audio\0{audio_id}"), reference))
         return node
 
     def mark(self, node: int) -> int:

@@ -28,14 +28,14 @@ def collect_run_evidence(folder: Path) -> dict[str, Any]:
     Raises UsageError where the folder is no run of a known kind, ConfigError where its options cannot be read.
     """
     plan, said = _read_object(folder / PLAN), _read_object(folder / ENVIRONMENT)
-    results, known = _read_object(folder / RESULTS), run_facts.read(folder)
+    results, known = _read_object(folder / RESULTS), run_facts.read_run_facts(folder)
     table, why = _training_table(folder)
     judged = memorization.judge_training(table) if table else None
     found: dict[str, Any] = {
         "schema": EVIDENCE_SCHEMA,
         "run_id": folder.name,
-        "kind": bundle.kind_of(folder).name,
-        "sealed": bundle.sealed(folder),
+        "kind": bundle.run_kind(folder).name,
+        "sealed": bundle.manifest_digest(folder),
         "commits": {"train": said.get("commit"), "dirty": said.get("dirty"), "diff": said.get("diff_sha256")},
         "environment": {key: said.get(key) for key in ("versions", "system", "machine", "chip", "cores")},
         "corpus": _corpus(plan, said, judged),
@@ -49,7 +49,7 @@ def collect_run_evidence(folder: Path) -> dict[str, Any]:
         else None,
         "test": results.get("test"),
     }
-    artifacts = bundle.described(folder)["files"]
+    artifacts = bundle.describe_files(folder)["files"]
     found["artifacts"] = [{"path": name, **each} for name, each in artifacts.items() if name != EVIDENCE_FILE]
     return found | {"nulls": dict(_nulls(found, why))}
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from thunder.corpora.rows.jsonl_lines import Faults, Lines
+from thunder.corpora.rows.jsonl_lines import JsonLines, LineFaults
 from thunder.corpora.splits import near_duplicates
 from thunder.corpora.splits.near_duplicates import comparable_key
 
@@ -44,14 +44,14 @@ def find_overlap(train: Path, val: Path) -> Overlap:
     whole = {key: number for number, key in enumerate(keys)}
     by_row = {(name, key): number for number, ((name, _, _), key) in enumerate(zip(held, keys, strict=True))}
     recordings = {audio: number for number, (_, _, audio) in enumerate(held) if audio}
-    characters = near_duplicates.Held()
+    characters = near_duplicates.HeldOutHashes()
     characters.add(range(len(keys)), keys)
     runs = {run: number for number, key in enumerate(keys) for run in _word_runs(key)}
     same: set[int] = set()
     texts: set[int] = set()
     near: set[int] = set()
     heard: set[int] = set()
-    for batch in near_duplicates.batches(_read_texts(train)):
+    for batch in near_duplicates.batch_by_length(_read_texts(train)):
         theirs = [comparable_key(text) for _, text, _ in batch]
         heard |= {recordings[audio] for _, _, audio in batch if audio in recordings}
         for (name, _, _), key, shared in zip(batch, theirs, characters.shared_with(theirs), strict=True):
@@ -73,8 +73,8 @@ def _word_runs(key: str) -> Iterator[tuple[str, ...]]:
 
 def _read_texts(path: Path) -> Iterator[tuple[str, str, str | None]]:
     """(id, text, recording) of each row; the id is what was heard, where a row has none."""
-    faults = Faults()
-    for number, line in Lines(path, faults):
+    faults = LineFaults()
+    for number, line in JsonLines(path, faults):
         row = _parse_object(line)
         text = _row_text(row)
         if text is None:

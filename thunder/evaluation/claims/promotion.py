@@ -12,13 +12,13 @@ from thunder.config import Settings, option
 from thunder.errors import ThunderError
 from thunder.evaluation.claims import memorization, repair_evidence, training_table
 from thunder.runs.bundles import audit_record, bundle
-from thunder.runs.bundles.bundle_checks import json_object, options
+from thunder.runs.bundles.bundle_checks import json_object, run_options
 from thunder.runs.compare import drift_report, run_facts
 from thunder.runs.hypotheses import frozen_hypothesis
 from thunder.runs.matrix import matrix_spec
-from thunder.runs.matrix.matrix_status import cer_of
+from thunder.runs.matrix.matrix_status import cell_cer
 from thunder.runs.records import spec_file
-from thunder.runs.records.option_names import known_as
+from thunder.runs.records.option_names import canonical_name
 from thunder.runs.records.run_record import CHANGES, ENVIRONMENT, LOG, METRICS, RESULTS
 from thunder.runs.tables import table_files
 from thunder.statistics.welch import welch_p_value
@@ -82,7 +82,7 @@ def judge_claim(path: Path, find: FindRun) -> PromotionDecision:
 
     Raises ConfigError where the file is no claim, UsageError where it names a run that is not there.
     """
-    claim = spec_file.read(PublicationClaim, path)
+    claim = spec_file.read_spec(PublicationClaim, path)
     treated, control = [find(name) for name in claim.runs], [find(name) for name in claim.control]
     everyone = [*treated, *control]
     criteria = [
@@ -97,7 +97,7 @@ def judge_claim(path: Path, find: FindRun) -> PromotionDecision:
             _seeds_criterion(treated, control),
             _difference_criterion(claim, treated, control),
         ]
-        metrics: dict[str, Any] = {"control": list(map(cer_of, control)), "runs": list(map(cer_of, treated))}
+        metrics: dict[str, Any] = {"control": list(map(cell_cer, control)), "runs": list(map(cell_cer, treated))}
     else:
         found, metrics = repair_evidence.judge_repair(path.parent / claim.evaluation if claim.evaluation else None)
         criteria = [*(PromotionCriterion(*one) for one in found), *criteria]
@@ -110,7 +110,7 @@ def judge_claim(path: Path, find: FindRun) -> PromotionDecision:
         claim.id,
         f"not promoted: {failed}" if failed else "promoted",
         tuple(criteria),
-        {folder.name: bundle.sealed(folder) for folder in everyone},
+        {folder.name: bundle.manifest_digest(folder) for folder in everyone},
         _datasets(everyone),
         metrics,
         tuple(_command(folder) for folder in everyone),
@@ -125,7 +125,7 @@ def _sealed_criterion(folders: Sequence[Path]) -> PromotionCriterion:
     faults = [] if folders else ["no run is named"]
     for folder in folders:
         try:
-            verdict = bundle.inspect(folder)
+            verdict = bundle.inspect_bundle(folder)
         except ThunderError as error:
             faults.append(error.message)
             continue
@@ -161,10 +161,10 @@ def _untainted_criterion(folders: Sequence[Path]) -> PromotionCriterion:
 
 def _audit_criterion(folders: Sequence[Path]) -> PromotionCriterion:
     """Both stages, in the folder of every run whose weights change while it is tested, bound to its files."""
-    adapting = [folder for folder in folders if matrix_spec.parts_of(options(folder)) & ADAPTING_PARTS]
+    adapting = [folder for folder in folders if matrix_spec.split_parts(run_options(folder)) & ADAPTING_PARTS]
     if not adapting:
         return PromotionCriterion("audit", True, "no weight changes in the test")
-    faults = [f"{folder.name}: {why}" for folder in adapting for why in audit_record.refusals(folder)]
+    faults = [f"{folder.name}: {why}" for folder in adapting for why in audit_record.audit_refusals(folder)]
     return _criterion("audit", faults, f"both stages pass for {', '.join(folder.name for folder in adapting)}")
 
 
@@ -175,16 +175,16 @@ def _comparable_criterion(
     if not control or not treated or not claim.factor:
         return PromotionCriterion("comparable", False, "a comparison names runs of both conditions, and the factor")
     modal = {"mode", "use_ttt", "reg", "reg_weight"}
-    said = known_as(claim.factor.replace("-", "_"))
+    said = canonical_name(claim.factor.replace("-", "_"))
     allow = {"seed"} | (modal if said in modal or said.startswith("mode") else {said})
     faults = []
-    known = {folder: run_facts.read(folder) for folder in (*treated, *control)}
+    known = {folder: run_facts.read_run_facts(folder) for folder in (*treated, *control)}
     for one in control:
         for other in treated:
             there = {*known[one].options, *known[other].options}
-            found = drift_report.compare(known[one], known[other], allow & there)
+            found = drift_report.compare_runs(known[one], known[other], allow & there)
             faults += [found.sentence] if found.verdict == "not_comparable" else []
-    differ = matrix_spec.factors(known[control[0]].options, known[treated[0]].options)
+    differ = matrix_spec.differing_options(known[control[0]].options, known[treated[0]].options)
     parts = [name for name in differ if name.startswith("mode.")]
     if said in modal and len(parts) > 1:
         faults.append(f"the modes differ in {len(parts)} parts: {', '.join(parts)}")
@@ -192,7 +192,7 @@ def _comparable_criterion(
 
 
 def _seeds_criterion(treated: Sequence[Path], control: Sequence[Path]) -> PromotionCriterion:
-    counts = [len({options(folder).get("seed") for folder in folders}) for folders in (treated, control)]
+    counts = [len({run_options(folder).get("seed") for folder in folders}) for folders in (treated, control)]
     return PromotionCriterion(
         "seeds",
         min(counts) >= REQUIRED_SEEDS,
@@ -204,7 +204,7 @@ def _difference_criterion(
     claim: PublicationClaim, treated: Sequence[Path], control: Sequence[Path]
 ) -> PromotionCriterion:
     """The difference goes the claimed way, and chance alone would seldom make it so large."""
-    values = [[value for folder in each if (value := cer_of(folder)) is not None] for each in (treated, control)]
+    values = [[value for folder in each if (value := cell_cer(folder)) is not None] for each in (treated, control)]
     if not all(values):
         return PromotionCriterion("difference", False, "a run has no error rate")
     change = statistics.fmean(values[0]) - statistics.fmean(values[1])
@@ -222,11 +222,11 @@ def _hypothesis_criterion(
         return PromotionCriterion("hypothesis", False, "none is named")
     path = here / claim.hypothesis
     try:
-        said = frozen_hypothesis.read(path)
+        said = frozen_hypothesis.read_hypothesis(path)
         base = control[0] if control else _run_beside(path, said.control_run)
         if base is None or not treated:
             return PromotionCriterion("hypothesis", False, "there are not both a run and a control run")
-        found = frozen_hypothesis.evaluate(path, treated[0], base)
+        found = frozen_hypothesis.evaluate_hypothesis(path, treated[0], base)
     except ThunderError as error:
         return PromotionCriterion("hypothesis", False, error.message)
     return PromotionCriterion("hypothesis", not found.void, found.verdict)
@@ -240,7 +240,7 @@ def _tables_criterion(claim: PublicationClaim, here: Path, find: FindRun) -> Pro
     if not claim.tables:
         return PromotionCriterion("tables", False, "none are named")
     try:
-        count = table_files.check(here / claim.tables, find)
+        count = table_files.check_table_files(here / claim.tables, find)
     except ThunderError as error:
         return PromotionCriterion("tables", False, " ".join(error.message.split()))
     return PromotionCriterion("tables", True, f"{count} cells are what their runs say")
@@ -249,7 +249,7 @@ def _tables_criterion(claim: PublicationClaim, here: Path, find: FindRun) -> Pro
 def _datasets(folders: Sequence[Path]) -> dict[str, str]:
     found: dict[str, str] = {}
     for folder in folders:
-        found |= run_facts.read(folder).identity or {}
+        found |= run_facts.read_run_facts(folder).identity or {}
     return dict(sorted(found.items()))
 
 

@@ -87,8 +87,8 @@ def _table_from_epochs(folder: Path) -> TrainingTable:
         seen = _number(line.get("tokens_seen"))
         rows.append(
             TrainingRow(
-                epoch=number if (said := run_facts.whole(line.get("epoch"))) is None else said,
-                step=run_facts.whole(line.get("step")),
+                epoch=number if (said := run_facts.whole_number(line.get("epoch"))) is None else said,
+                step=run_facts.whole_number(line.get("step")),
                 running=_number(line.get("train_loss_running")),
                 probe=_number(line.get("train_probe_loss")),
                 probe_se=_number(line.get("train_probe_se")),
@@ -114,7 +114,7 @@ def _table_from_metrics(folder: Path) -> TrainingTable:
         if "valid_loss" not in line:
             reports.append(line)
             continue
-        step = run_facts.whole(line.get("step")) or 0
+        step = run_facts.whole_number(line.get("step")) or 0
         if rows and step <= (rows[-1].step or 0):  # a run that went on says a step again: the later line counts
             rows = [row for row in rows if (row.step or 0) < step]
         row = _row_from_reports(rows[-1] if rows else None, len(rows), step, line, reports, started)
@@ -138,7 +138,7 @@ def _row_from_reports(
 ) -> TrainingRow:
     """A validation with what was reported since the one before; `started`: when that one ended."""
     after = (last.step or 0) if last else 0
-    mine = [one for one in reports if after < (run_facts.whole(one.get("step")) or 0) <= step]
+    mine = [one for one in reports if after < (run_facts.whole_number(one.get("step")) or 0) <= step]
     losses = [loss for one in mine if (loss := _number(one.get("loss"))) is not None]
     grads = [norm for one in mine if (norm := _number(one.get("grad_norm"))) is not None]
     now, spent = _number(line.get("time")), _number(line.get("valid_seconds")) or 0.0

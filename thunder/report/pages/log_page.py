@@ -97,7 +97,7 @@ def page(
 
 
 def _texts(path: Path) -> dict[str, tuple[str, str]]:
-    return {row.row_id: (row.asr_text, row.reference) for row in corpus_rows.read(path, references="empty").rows}
+    return {row.row_id: (row.asr_text, row.reference) for row in corpus_rows.read_rows(path, references="empty").rows}
 
 
 def row_id(record: Mapping[str, Any]) -> str:

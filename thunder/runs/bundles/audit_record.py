@@ -14,12 +14,12 @@ from thunder.runs.bundles.bundle_checks import BEST, SPLIT
 from thunder.runs.bundles.scored_rows import PREDICTIONS
 from thunder.runs.records.run_record import CONFIG, RESULTS
 
-FILE = "audit.json"
+AUDIT_FILE = "audit.json"
 SCHEMA = "thunder.audit/1"
 STAGES = ("eval", "pipeline")
-BOUND = (CONFIG, SPLIT, BEST, PREDICTIONS, RESULTS)  # what it speaks of; none of them may be another
-State = Literal["ok", "violation", "inconclusive"]
-Word = Literal["pass", "violation", "inconclusive"]
+AUDITED_FILES = (CONFIG, SPLIT, BEST, PREDICTIONS, RESULTS)  # what it speaks of; none of them may be another
+ConditionState = Literal["ok", "violation", "inconclusive"]
+AuditVerdict = Literal["pass", "violation", "inconclusive"]
 
 
 @dataclass(frozen=True)
@@ -27,14 +27,14 @@ class Condition:
     """One rule, what became of it and what was seen. max_diff: nats or units by which two things differed."""
 
     name: str
-    state: State
+    state: ConditionState
     said: str
     probes: int = 0
     max_diff: float | None = None
     first_violation: str | None = None
 
 
-def verdict(conditions: Sequence[Condition]) -> Word:
+def audit_verdict(conditions: Sequence[Condition]) -> AuditVerdict:
     """A violation wins, then what could not be told; without a condition there is nothing that could have passed."""
     states = {one.state for one in conditions}
     if "violation" in states:
@@ -42,27 +42,27 @@ def verdict(conditions: Sequence[Condition]) -> Word:
     return "pass" if states == {"ok"} else "inconclusive"
 
 
-def write(folder: Path, stages: Mapping[str, Sequence[Condition]], scopes: Mapping[str, str]) -> dict[str, Any]:
+def write_audit(folder: Path, stages: Mapping[str, Sequence[Condition]], scopes: Mapping[str, str]) -> dict[str, Any]:
     """Write audit.json into a run's folder; stages that were not looked at this time stay if they still hold."""
     found: dict[str, Any] = {}
     with contextlib.suppress(ArtifactError):
-        found = {} if holds(folder) else read(folder)["stages"]
+        found = {} if audit_mismatches(folder) else read_audit(folder)["stages"]
     for stage, conditions in stages.items():
-        said = {"verdict": verdict(conditions), "scope": scopes[stage]}
+        said = {"verdict": audit_verdict(conditions), "scope": scopes[stage]}
         found[stage] = said | {"conditions": [asdict(one) for one in conditions]}
-    content = {"schema": SCHEMA, "run": folder.name, "bound": digests(folder), "stages": found}
-    digest.write_atomically(folder / FILE, digest.dump_with_checksum(content))
+    content = {"schema": SCHEMA, "run": folder.name, "bound": audited_digests(folder), "stages": found}
+    digest.write_atomically(folder / AUDIT_FILE, digest.dump_with_checksum(content))
     return content
 
 
-def digests(folder: Path) -> dict[str, str]:
+def audited_digests(folder: Path) -> dict[str, str]:
     """SHA-256 of each file that an audit speaks of, where the run has it."""
-    return {name: digest.sha256_file(folder / name) for name in BOUND if (folder / name).is_file()}
+    return {name: digest.sha256_file(folder / name) for name in AUDITED_FILES if (folder / name).is_file()}
 
 
-def read(folder: Path) -> dict[str, Any]:
+def read_audit(folder: Path) -> dict[str, Any]:
     """A run's audit. Raises ArtifactError where it is missing, torn or changed."""
-    path = folder / FILE
+    path = folder / AUDIT_FILE
     try:
         content = digest.read_with_checksum(path)
         if content.get("schema") != SCHEMA or not isinstance(content.get("stages"), dict):
@@ -73,18 +73,18 @@ def read(folder: Path) -> dict[str, Any]:
     return content
 
 
-def holds(folder: Path) -> list[str]:
+def audit_mismatches(folder: Path) -> list[str]:
     """Why a run's audit does not speak of the run as it is; nothing where it does. Raises as `read`."""
-    said, now = read(folder).get("bound"), digests(folder)
+    said, now = read_audit(folder).get("bound"), audited_digests(folder)
     if not isinstance(said, dict):
         return ["it is bound to no file"]
-    return [f"{name} is not the one that was audited" for name in BOUND if said.get(name) != now.get(name)]
+    return [f"{name} is not the one that was audited" for name in AUDITED_FILES if said.get(name) != now.get(name)]
 
 
-def refusals(folder: Path) -> list[str]:
+def audit_refusals(folder: Path) -> list[str]:
     """Why a run's audit carries no claim: missing, damaged, of other files, a stage missing or not passed."""
     try:
-        faults, stages = holds(folder), read(folder)["stages"]
+        faults, stages = audit_mismatches(folder), read_audit(folder)["stages"]
     except ArtifactError as error:
         return [f"no audit: {error.message}"]
     for stage in STAGES:

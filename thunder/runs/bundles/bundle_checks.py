@@ -38,7 +38,7 @@ def json_object(path: Path, faults: list[str]) -> dict[str, Any]:
     return content
 
 
-def options(folder: Path) -> dict[str, Any]:
+def run_options(folder: Path) -> dict[str, Any]:
     """Every option of a run with its value, from config.resolved.json or config.yaml; empty where there is neither.
 
     Raises ConfigError where config.yaml cannot be read.
@@ -48,23 +48,23 @@ def options(folder: Path) -> dict[str, Any]:
     return load_yaml(folder / CONFIG) if (folder / CONFIG).is_file() else {}
 
 
-def unreadable(folder: Path) -> list[str]:
+def unreadable_files(folder: Path) -> list[str]:
     """What is wrong with the files that say how a run came about, where it has them."""
     faults: list[str] = []
     for name in (ENVIRONMENT, RESOLVED):
         if (folder / name).is_file():
             json_object(folder / name, faults)
     try:
-        options(folder)
+        run_options(folder)
     except ConfigError as error:
         faults.append(error.message.removeprefix(f"{folder}/"))
     return faults
 
 
-def of_recogniser(folder: Path) -> tuple[list[ScoredRow], list[str]]:
+def check_recognizer_run(folder: Path) -> tuple[list[ScoredRow], list[str]]:
     """The rows of a recogniser's run, and everything that is wrong with its files."""
     faults: list[str] = []
-    rows = scored_rows.recognised(folder, faults)
+    rows = scored_rows.read_recognizer_rows(folder, faults)
     results = json_object(folder / RESULTS, faults)
     _against_split(folder, [row.name for row in rows], results, faults)
     if not json_object(folder / VOCAB, faults):
@@ -88,7 +88,7 @@ def of_recogniser(folder: Path) -> tuple[list[ScoredRow], list[str]]:
     return rows, faults
 
 
-def of_corrector(folder: Path) -> tuple[list[ScoredRow], list[str]]:
+def check_corrector_run(folder: Path) -> tuple[list[ScoredRow], list[str]]:
     """The rows of a corrector's run (LoRA), none where it was not tested, and all that is wrong with its files."""
     faults: list[str] = []
     results = json_object(folder / RESULTS, faults)
@@ -98,8 +98,8 @@ def of_corrector(folder: Path) -> tuple[list[ScoredRow], list[str]]:
         return [], faults
     if not isinstance(test, dict) or not (folder / PREDICTIONS).is_file():
         return [], [*faults, f"{RESULTS}: has a test, and there is no {PREDICTIONS} to count again"]
-    rows = scored_rows.corrected(folder, faults)
-    wanted: dict[str, Any] = {f"cer_{name}": scored_rows.rate(rows, name) for name in scored_rows.ANSWERS}
+    rows = scored_rows.read_corrector_rows(folder, faults)
+    wanted: dict[str, Any] = {f"cer_{name}": scored_rows.error_rate_of_rows(rows, name) for name in scored_rows.ANSWERS}
     change = [row.counts["after"].edits - row.counts["before"].edits for row in rows]
     wanted |= {
         "rows": len(rows),
@@ -112,11 +112,11 @@ def of_corrector(folder: Path) -> tuple[list[ScoredRow], list[str]]:
     return rows, faults
 
 
-def of_evaluation(folder: Path) -> tuple[list[ScoredRow], list[str]]:
+def check_evaluation(folder: Path) -> tuple[list[ScoredRow], list[str]]:
     """The rows of an evaluation (`thunder eval`), and everything that is wrong with its files."""
     faults: list[str] = []
     results = json_object(folder / RESULTS, faults)
-    rows = scored_rows.proposed(folder, faults)
+    rows = scored_rows.read_evaluation_rows(folder, faults)
     # a row whose reference is empty has no error rate, and is counted apart
     counted = [row for row in rows if row.reference]
     apart = results.get("empty_reference")
@@ -128,7 +128,9 @@ def of_evaluation(folder: Path) -> tuple[list[ScoredRow], list[str]]:
             required=("rows",),
             faults=faults,
         )
-    wanted: dict[str, Any] = {f"cer_{name}": scored_rows.rate(counted, name) for name in ("before", "after")}
+    wanted: dict[str, Any] = {
+        f"cer_{name}": scored_rows.error_rate_of_rows(counted, name) for name in ("before", "after")
+    }
     totals = {name: sum((row.counts[name] for row in counted), ErrorCount()) for name in ("before", "after")}
     wanted |= {f"edits_{name}": total.edits for name, total in totals.items()}
     wanted |= {"rows": len(counted), "reference_chars": totals["after"].reference_chars}
@@ -140,7 +142,7 @@ def of_evaluation(folder: Path) -> tuple[list[ScoredRow], list[str]]:
     return rows, faults
 
 
-def of_base(folder: Path) -> tuple[list[ScoredRow], list[str]]:
+def check_base_run(folder: Path) -> tuple[list[ScoredRow], list[str]]:
     """A pretrained base: no rows, and what is wrong with its results."""
     faults: list[str] = []
     _best_loss(folder, json_object(folder / RESULTS, faults), faults)
@@ -184,7 +186,7 @@ def _left_out(results: Mapping[str, Any], test: int, faults: list[str]) -> int:
 def _limit(folder: Path) -> int:
     """At most so many rows were to be tested; 0 = all."""
     try:
-        limit = options(folder).get("test_rows", 0)
+        limit = run_options(folder).get("test_rows", 0)
     except ConfigError:  # said by `unreadable`
         return 0
     return limit if isinstance(limit, int) and not isinstance(limit, bool) else 0
@@ -205,11 +207,11 @@ def _compare(
     missing = [key for key in required if key not in said]
     faults += [f"{where}: '{key}' is missing" for key in missing]
     for key in wanted.keys() & said.keys():
-        if not same(said[key], wanted[key]):
+        if not equal_within_tolerance(said[key], wanted[key]):
             faults.append(f"{where}: '{key}' is {said[key]!r}, recomputed it is {wanted[key]!r}")
 
 
-def same(stated: Any, ours: Any) -> bool:
+def equal_within_tolerance(stated: Any, ours: Any) -> bool:
     """Whether a stated number is ours: whole numbers exactly, others to TOLERANCE."""
     numbers = (int, float)
     if isinstance(stated, bool) or not isinstance(stated, numbers) or not isinstance(ours, numbers):
@@ -291,7 +293,7 @@ def _best_loss(folder: Path, results: Mapping[str, Any], faults: list[str]) -> N
     for _, entry in scored_rows.json_lines(folder / METRICS, []):
         if entry.get("step") == step and "valid_loss" in entry:
             logged = entry["valid_loss"]  # after a resume a step can stand twice, and the later line counts
-    if not same(best, logged):
+    if not equal_within_tolerance(best, logged):
         faults.append(f"{RESULTS}: 'best_valid_loss' is {best!r} at step {step}, {METRICS} has {logged!r} there")
 
 

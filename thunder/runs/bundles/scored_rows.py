@@ -51,7 +51,7 @@ def json_lines(path: Path, faults: list[str]) -> Iterator[tuple[int, dict[str, A
                 faults.append(f"{path.name}:{number}: not an object")
 
 
-def recognised(folder: Path, faults: list[str]) -> list[ScoredRow]:
+def read_recognizer_rows(folder: Path, faults: list[str]) -> list[ScoredRow]:
     """The rows of a recogniser's run, predictions and references side by side; what is wrong goes to `faults`."""
     predictions = list(json_lines(folder / PREDICTIONS, faults))
     references = list(json_lines(folder / REFERENCES, faults))
@@ -93,7 +93,7 @@ def _recognised(where: str, said: Mapping[str, Any], wanted: Mapping[str, Any], 
     return ScoredRow(str(said["feat_id"]), partition, said["script"], said["asr_text"], reference, {"": counted})
 
 
-def corrected(folder: Path, faults: list[str]) -> list[ScoredRow]:
+def read_corrector_rows(folder: Path, faults: list[str]) -> list[ScoredRow]:
     """The rows of a corrector's run: input, answer of the base, answer with the adapter, reference."""
     rows = list(json_lines(folder / PREDICTIONS, faults))
     _note_twins(PREDICTIONS, "row_id", rows, faults)
@@ -115,7 +115,7 @@ def corrected(folder: Path, faults: list[str]) -> list[ScoredRow]:
     return found
 
 
-def proposed(folder: Path, faults: list[str]) -> list[ScoredRow]:
+def read_evaluation_rows(folder: Path, faults: list[str]) -> list[ScoredRow]:
     """The rows of an evaluation: input, proposal, and what is left in the end: the proposal where it is accepted."""
     rows = list(json_lines(folder / PROPOSALS, faults))
     _note_twins(PROPOSALS, "row_id", rows, faults)
@@ -155,7 +155,7 @@ def _note_counts(where: str, said: Mapping[str, Any], counted: Iterable[tuple[st
             faults.append(f"{where}: '{key}' is {said.get(key)!r}, counted again it is {ours}")
 
 
-def rate(rows: Iterable[ScoredRow], text: str = "") -> float | None:
+def error_rate_of_rows(rows: Iterable[ScoredRow], text: str = "") -> float | None:
     """Micro CER (code points, NFC) of one of the texts; None where it is not defined."""
     return sum((row.counts[text] for row in rows), ErrorCount()).rate
 

@@ -8,11 +8,11 @@ from typing import Any, Literal
 
 from thunder.config import suggest_name
 from thunder.errors import UsageError
-from thunder.runs.compare.run_facts import Facts, share_apart
-from thunder.runs.records.option_names import known_as
+from thunder.runs.compare.run_facts import RunFacts, share_of_differing_steps
+from thunder.runs.records.option_names import canonical_name
 
-Class = Literal["identity", "regime", "treatment", "conflict", "environment", "outcome"]
-Word = Literal["comparable", "comparable_with_warnings", "not_comparable"]
+DriftClass = Literal["identity", "regime", "treatment", "conflict", "environment", "outcome"]
+Comparability = Literal["comparable", "comparable_with_warnings", "not_comparable"]
 FACTORS = ("identity", "regime", "treatment")  # a difference of these is a reason why results may differ
 
 # What is neither here nor below is regime: an option that nobody thought of shall not be passed over.
@@ -39,11 +39,11 @@ _FAR_BELOW = 0.5  # of a configured rate: a logged peak below this is not it
 
 
 @dataclass(frozen=True)
-class Finding:
+class Difference:
     """One difference, or one run's logs against its own options (kind: conflict)."""
 
     name: str
-    kind: Class
+    kind: DriftClass
     a: Any
     b: Any
     allowed: bool = False
@@ -55,7 +55,7 @@ class Finding:
         return self.kind in FACTORS and not self.allowed
 
     def __str__(self) -> str:
-        values = f"{shown(self.a)} vs {shown(self.b)}"
+        values = f"{format_drift(self.a)} vs {format_drift(self.b)}"
         return f"{self.name} ({self.note})" if self.note else f"{self.name} ({values})"
 
 
@@ -65,28 +65,28 @@ class Drift:
 
     a: str
     b: str
-    verdict: Word
-    findings: tuple[Finding, ...]
+    verdict: Comparability
+    findings: tuple[Difference, ...]
     sentence: str
 
     @property
-    def factors(self) -> tuple[Finding, ...]:
+    def factors(self) -> tuple[Difference, ...]:
         """The differences that forbid the comparison."""
         return tuple(finding for finding in self.findings if finding.is_factor)
 
 
-def compare(a: Facts, b: Facts, allow: Collection[str] = ()) -> Drift:
+def compare_runs(a: RunFacts, b: RunFacts, allow: Collection[str] = ()) -> Drift:
     """Compare two runs; what `allow` names may differ, and nothing else that could be a reason (pure)."""
     allowed = set(map(_known_as, allow))
     found = [*_options(a, b), *_forced(a, b), *_identity(a, b), *_rates(a, b), *_outcome(a, b), *_environment(a, b)]
     found += [*_conflicts(a), *_conflicts(b)]
     findings = tuple(
-        Finding(one.name, one.kind, one.a, one.b, one.name.split(",")[0] in allowed, one.note) for one in found
+        Difference(one.name, one.kind, one.a, one.b, one.name.split(",")[0] in allowed, one.note) for one in found
     )
     return Drift(a.name, b.name, *_judged(a, b, findings))
 
 
-def refuse_unknown(allow: Collection[str], *runs: Facts) -> None:
+def refuse_unknown_factors(allow: Collection[str], *runs: RunFacts) -> None:
     """Raise UsageError where `allow` names something that no run has: a misspelt declaration declares nothing."""
     known = {
         name for facts in runs for part in (facts.options, facts.identity or {}, facts.environment) for name in part
@@ -98,10 +98,12 @@ def refuse_unknown(allow: Collection[str], *runs: Facts) -> None:
 
 
 def _known_as(name: str) -> str:
-    return known_as(name.strip().replace("-", "_"))
+    return canonical_name(name.strip().replace("-", "_"))
 
 
-def _judged(a: Facts, b: Facts, findings: tuple[Finding, ...]) -> tuple[Word, tuple[Finding, ...], str]:
+def _judged(
+    a: RunFacts, b: RunFacts, findings: tuple[Difference, ...]
+) -> tuple[Comparability, tuple[Difference, ...], str]:
     pair = f"{a.name} and {b.name}"
     if factors := [finding for finding in findings if finding.is_factor]:
         named = ", ".join(map(str, factors))
@@ -113,7 +115,7 @@ def _judged(a: Facts, b: Facts, findings: tuple[Finding, ...]) -> tuple[Word, tu
     return "comparable", findings, text
 
 
-def class_of(option: str) -> Class | None:
+def class_of_option(option: str) -> DriftClass | None:
     """The class of an option; None where it is cosmetic."""
     if option in _COSMETIC:
         return None
@@ -124,39 +126,39 @@ def class_of(option: str) -> Class | None:
     return "environment" if option in _ENVIRONMENT else "regime"
 
 
-def _options(a: Facts, b: Facts) -> Iterator[Finding]:
+def _options(a: RunFacts, b: RunFacts) -> Iterator[Difference]:
     split_known = all("split" in (facts.identity or {}) for facts in (a, b))
     for name in sorted(a.options.keys() | b.options.keys()):
-        kind = class_of(name)
+        kind = class_of_option(name)
         if kind is None or (split_known and name in _SPLITTING):
             continue
         one, other = a.options.get(name), b.options.get(name)
         if name == "patience":
             yield from _patience(a, b)
         elif not _alike(one, other):
-            yield Finding(name, kind, one, other)
+            yield Difference(name, kind, one, other)
 
 
-def _patience(a: Facts, b: Facts) -> Iterator[Finding]:
+def _patience(a: RunFacts, b: RunFacts) -> Iterator[Difference]:
     """Patience as it was asked for, and as it worked where a run was stopped by it."""
     asked = [facts.options.get("patience") for facts in (a, b)]
     worked = [_effective_patience(facts) for facts in (a, b)]
     if asked[0] != asked[1] or worked[0] != worked[1]:
         told = [
-            shown(one) if one == other else f"{shown(one)}, effective {shown(other)}"
+            format_drift(one) if one == other else f"{format_drift(one)}, effective {format_drift(other)}"
             for one, other in zip(asked, worked, strict=True)
         ]
-        yield Finding("patience", "regime", *worked, note=f"{told[0]} vs {told[1]}")
+        yield Difference("patience", "regime", *worked, note=f"{told[0]} vs {told[1]}")
 
 
-def _forced(a: Facts, b: Facts) -> Iterator[Finding]:
+def _forced(a: RunFacts, b: RunFacts) -> Iterator[Difference]:
     """A run that was continued with other options is not what its configuration says of it."""
     if a.forced != b.forced:
         told = " vs ".join("; ".join(facts.forced) or "nothing" for facts in (a, b))
-        yield Finding("forced", "regime", list(a.forced), list(b.forced), note=f"changed on the way: {told}")
+        yield Difference("forced", "regime", list(a.forced), list(b.forced), note=f"changed on the way: {told}")
 
 
-def _effective_patience(facts: Facts) -> Any:
+def _effective_patience(facts: RunFacts) -> Any:
     if facts.done.stopped_early and facts.done.waited is not None:
         return facts.done.waited
     return facts.options.get("patience")
@@ -169,57 +171,57 @@ def _alike(one: Any, other: Any) -> bool:
     return one == other
 
 
-def _identity(a: Facts, b: Facts) -> Iterator[Finding]:
+def _identity(a: RunFacts, b: RunFacts) -> Iterator[Difference]:
     """Digests of data, split, labels, base: each has to be the same; what one run does not record is a difference."""
     if a.identity is None or b.identity is None:
         return
     if not a.identity and not b.identity:
-        yield Finding("identity", "environment", None, None, note="neither run records digests of its data")
+        yield Difference("identity", "environment", None, None, note="neither run records digests of its data")
     for name in sorted(a.identity.keys() | b.identity.keys()):
         one, other = a.identity.get(name), b.identity.get(name)
         if one != other:
             told = [each[:12] if each else "not recorded" for each in (one, other)]
-            yield Finding(name, "identity", one, other, note=f"{told[0]} vs {told[1]}")
+            yield Difference(name, "identity", one, other, note=f"{told[0]} vs {told[1]}")
 
 
-def _rates(a: Facts, b: Facts) -> Iterator[Finding]:
+def _rates(a: RunFacts, b: RunFacts) -> Iterator[Difference]:
     """Learning rates as they were logged, against what the options would have."""
-    apart = share_apart(a.done.rates, b.done.rates)
+    apart = share_of_differing_steps(a.done.rates, b.done.rates)
     if apart is None:
         return
     shaping = ("lr", "updates", "iters", "warmup", "lr_final", "schedule", "max_epochs", "batch")
     same = all(_alike(a.options.get(name), b.options.get(name)) for name in shaping)
     if same and apart > 0:
         note = f"asked for alike, logged otherwise at {apart:.0%} of the steps"
-        yield Finding("lr, logged", "regime", None, None, note=note)
+        yield Difference("lr, logged", "regime", None, None, note=note)
     one, other = a.options.get("lr"), b.options.get("lr")
     if apart == 0 and not _alike(one, other):
-        note = f"{shown(one)} vs {shown(other)} asked for, but the logs show one and the same"
-        yield Finding("lr, logged", "conflict", one, other, note=note)
+        note = f"{format_drift(one)} vs {format_drift(other)} asked for, but the logs show one and the same"
+        yield Difference("lr, logged", "conflict", one, other, note=note)
 
 
-def _outcome(a: Facts, b: Facts) -> Iterator[Finding]:
+def _outcome(a: RunFacts, b: RunFacts) -> Iterator[Difference]:
     """How far each came: a result of the run, to be known but no reason by itself."""
     for name in ("steps", "epochs", "tokens", "wraps"):
         one, other = getattr(a.done, name), getattr(b.done, name)
         if one and other and abs(one - other) > 0.1 * max(one, other):
-            yield Finding(f"{name} done", "outcome", one, other)
+            yield Difference(f"{name} done", "outcome", one, other)
 
 
-def _environment(a: Facts, b: Facts) -> Iterator[Finding]:
+def _environment(a: RunFacts, b: RunFacts) -> Iterator[Difference]:
     for name in sorted(a.environment.keys() | b.environment.keys()):
         one, other = a.environment.get(name), b.environment.get(name)
         if one != other:
-            yield Finding(name, "environment", one, other)
+            yield Difference(name, "environment", one, other)
 
 
-def _conflicts(facts: Facts) -> Iterator[Finding]:
+def _conflicts(facts: RunFacts) -> Iterator[Difference]:
     """Where a run's logs are not what its options say."""
     done, asked = facts.done, facts.options
 
-    def conflict(name: str, wanted: Any, found: Any, what: str) -> Finding:
-        note = f"{facts.name}: {shown(wanted)} asked for, {what} {shown(found)}"
-        return Finding(f"{name}, logged", "conflict", wanted, found, note=note)
+    def conflict(name: str, wanted: Any, found: Any, what: str) -> Difference:
+        note = f"{facts.name}: {format_drift(wanted)} asked for, {what} {format_drift(found)}"
+        return Difference(f"{name}, logged", "conflict", wanted, found, note=note)
 
     rate, peak = asked.get("lr"), max(done.rates.values(), default=None)
     if isinstance(rate, int | float) and peak is not None and not _could_be(rate, peak, done.rates, asked):
@@ -228,7 +230,7 @@ def _conflicts(facts: Facts) -> Iterator[Finding]:
     if done.stopped_early and done.waited is not None and patience != done.waited:
         yield conflict("patience", patience, done.waited, "it stopped as by")
     if facts.forced:
-        yield Finding("forced, logged", "conflict", None, None, note=f"{facts.name}: {'; '.join(facts.forced)}")
+        yield Difference("forced, logged", "conflict", None, None, note=f"{facts.name}: {'; '.join(facts.forced)}")
     if done.batch and isinstance(asked.get("updates"), int) and asked.get("batch") != done.batch:
         yield conflict("batch", asked.get("batch"), done.batch, "trained with")
     updates = asked.get("updates")
@@ -245,7 +247,7 @@ def _could_be(rate: float, peak: float, rates: Mapping[int, float], asked: Mappi
     return not seen or peak >= rate * _FAR_BELOW
 
 
-def shown(value: Any) -> str:
+def format_drift(value: Any) -> str:
     """A value in a sentence."""
     if value is None:
         return "not set"

@@ -9,8 +9,8 @@ from typing import Any
 
 from thunder import digest
 from thunder.runs.bundles import scored_rows
-from thunder.runs.bundles.bundle_checks import SPLIT, VOCAB, json_object, options
-from thunder.runs.records.option_names import renamed
+from thunder.runs.bundles.bundle_checks import SPLIT, VOCAB, json_object, run_options
+from thunder.runs.records.option_names import with_canonical_names
 from thunder.runs.records.registry import PLAN
 from thunder.runs.records.run_record import CHANGES, ENVIRONMENT, METRICS, RESULTS
 
@@ -18,7 +18,7 @@ Trace = Mapping[int, float]
 
 
 @dataclass(frozen=True)
-class Done:
+class ObservedTraining:
     """What the logs say was done.
 
     rates, losses: step -> learning rate, validation loss; of a step that stands twice the later line counts.
@@ -39,7 +39,7 @@ class Done:
 
 
 @dataclass(frozen=True)
-class Facts:
+class RunFacts:
     """A run as it is compared. options: asked for, with defaults, each under its one name.
 
     identity: digests of what it was trained and tested on; empty where the run records none, None where there is no run
@@ -50,28 +50,28 @@ class Facts:
     options: Mapping[str, Any]
     identity: Mapping[str, str] | None = None
     environment: Mapping[str, Any] = field(default_factory=dict)
-    done: Done = Done()
+    done: ObservedTraining = ObservedTraining()
     forced: tuple[str, ...] = ()
 
 
-def read(folder: Path) -> Facts:
+def read_run_facts(folder: Path) -> RunFacts:
     """The facts of a run's folder; what is missing there is missing in them.
 
     Raises ConfigError where config.yaml cannot be read.
     """
     plan, said = _content(folder / PLAN), _content(folder / ENVIRONMENT)
-    asked = renamed(options(folder))
-    done = _done(_content(folder / RESULTS), entries(folder / METRICS), asked)
-    forced = [str(text) for entry in entries(folder / CHANGES) for text in entry.get("changes") or ()]
+    asked = with_canonical_names(run_options(folder))
+    done = _done(_content(folder / RESULTS), metric_entries(folder / METRICS), asked)
+    forced = [str(text) for entry in metric_entries(folder / CHANGES) for text in entry.get("changes") or ()]
     identity, environment = _identity(folder, said), _environment(said)
-    return Facts(folder.name, _per_update(asked, plan), identity, environment, done, tuple(forced))
+    return RunFacts(folder.name, _per_update(asked, plan), identity, environment, done, tuple(forced))
 
 
 def _content(path: Path) -> dict[str, Any]:
     return json_object(path, []) if path.is_file() else {}
 
 
-def entries(path: Path) -> list[dict[str, Any]]:
+def metric_entries(path: Path) -> list[dict[str, Any]]:
     """The lines of a metrics.jsonl that can be read; none where there is no such file."""
     return [entry for _, entry in scored_rows.json_lines(path, [])] if path.is_file() else []
 
@@ -113,10 +113,10 @@ def _environment(said: Mapping[str, Any]) -> dict[str, Any]:
     return found | ({"commit": str(said["commit"])[:12]} if "commit" in said else {})
 
 
-def _done(results: Mapping[str, Any], entries: list[dict[str, Any]], asked: Mapping[str, Any]) -> Done:
-    rates, losses = trace(entries, "learning_rate"), trace(entries, "valid_loss")
-    steps = whole(results.get("steps"))
-    stop, best = whole(results.get("stop_epoch")), whole(results.get("best_epoch"))
+def _done(results: Mapping[str, Any], entries: list[dict[str, Any]], asked: Mapping[str, Any]) -> ObservedTraining:
+    rates, losses = learning_rate_trace(entries, "learning_rate"), learning_rate_trace(entries, "valid_loss")
+    steps = whole_number(results.get("steps"))
+    stop, best = whole_number(results.get("stop_epoch")), whole_number(results.get("best_epoch"))
     stopped = bool(results.get("stopped_early"))
     waited = None
     if losses:
@@ -126,14 +126,14 @@ def _done(results: Mapping[str, Any], entries: list[dict[str, Any]], asked: Mapp
         waited = stop - best
         most = asked.get("max_epochs")
         stopped = stopped or not (isinstance(most, int) and stop + 1 >= most)
-    tokens = [entry["tokens"] for entry in entries if whole(entry.get("tokens")) is not None]
-    batch = whole(results.get("global_batch_size"))
-    return Done(
+    tokens = [entry["tokens"] for entry in entries if whole_number(entry.get("tokens")) is not None]
+    batch = whole_number(results.get("global_batch_size"))
+    return ObservedTraining(
         rates,
         losses,
         steps,
-        whole(results.get("epochs")) or whole(results.get("epochs_begun")),
-        tokens[-1] if tokens else whole(results.get("tokens")),
+        whole_number(results.get("epochs")) or whole_number(results.get("epochs_begun")),
+        tokens[-1] if tokens else whole_number(results.get("tokens")),
         float(wraps) if isinstance(wraps := results.get("wraps"), int | float) else None,
         batch * int(asked.get("grad_accumulation_steps") or 1) if batch else None,
         stopped,
@@ -141,22 +141,22 @@ def _done(results: Mapping[str, Any], entries: list[dict[str, Any]], asked: Mapp
     )
 
 
-def trace(entries: list[dict[str, Any]], key: str) -> dict[int, float]:
+def learning_rate_trace(entries: list[dict[str, Any]], key: str) -> dict[int, float]:
     """Step -> value of one key of metrics.jsonl, in the order of the steps."""
     found = {}
     for entry in entries:
-        step, value = whole(entry.get("step")), entry.get(key)
+        step, value = whole_number(entry.get("step")), entry.get(key)
         if step is not None and isinstance(value, int | float) and not isinstance(value, bool):
             found[step] = float(value)
     return dict(sorted(found.items()))
 
 
-def whole(value: Any) -> int | None:
+def whole_number(value: Any) -> int | None:
     """A value where it is a whole number."""
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-def share_apart(one: Trace, other: Trace, tolerance: float = 0.05) -> float | None:
+def share_of_differing_steps(one: Trace, other: Trace, tolerance: float = 0.05) -> float | None:
     """The share of common steps at which two traces differ by more than `tolerance`, relative to the larger.
 
     None where they have no step in common.

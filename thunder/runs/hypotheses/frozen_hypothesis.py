@@ -16,10 +16,10 @@ from thunder.errors import ArtifactError, ConfigError, UsageError, combined_erro
 from thunder.runs.bundles import scored_rows
 from thunder.runs.bundles.bundle_checks import json_object
 from thunder.runs.compare import drift_report, run_facts
-from thunder.runs.compare.run_facts import Facts
+from thunder.runs.compare.run_facts import RunFacts
 from thunder.runs.hypotheses import outcomes
 from thunder.runs.records import spec_file
-from thunder.runs.records.option_names import known_as
+from thunder.runs.records.option_names import canonical_name
 from thunder.runs.records.registry import PLAN
 from thunder.runs.records.run_record import METRICS, RESULTS
 
@@ -83,10 +83,10 @@ class Evaluation:
     skipped: tuple[str, ...]
 
 
-def read(path: Path) -> Hypothesis:
+def read_hypothesis(path: Path) -> Hypothesis:
     """Raises ConfigError where a file is no hypothesis, or its outcomes overlap or leave something out."""
-    found = spec_file.read(Hypothesis, path)
-    if wrong := outcomes.faults([each.when for each in found.outcomes]):
+    found = spec_file.read_spec(Hypothesis, path)
+    if wrong := outcomes.interval_faults([each.when for each in found.outcomes]):
         raise combined_error(
             ConfigError, f"{path}: the outcomes are not disjoint or leave something out:", wrong, "mend them"
         )
@@ -97,10 +97,10 @@ def read(path: Path) -> Hypothesis:
     return found
 
 
-def freeze(path: Path, now: float | None = None) -> str:
+def freeze_hypothesis(path: Path, now: float | None = None) -> str:
     """Log the hypothesis' digest and the time beside it; freezing the same again logs nothing. Returns the digest."""
-    read(path)
-    sha256 = digest.sha256_json(spec_file.content_of(path))
+    read_hypothesis(path)
+    sha256 = digest.sha256_json(spec_file.parse_spec(path))
     if not any(line["sha256"] == sha256 for line in _log(path)):
         line = {"sha256": sha256, "time": round(time.time() if now is None else now, 3)}
         before = _beside(path).read_bytes() if _beside(path).is_file() else b""
@@ -108,27 +108,28 @@ def freeze(path: Path, now: float | None = None) -> str:
     return sha256
 
 
-def to_be_tested(path: Path) -> dict[str, Any]:
+def frozen_reference(path: Path) -> dict[str, Any]:
     """What a run logs of the hypothesis that it is started under: id, digest, and when it was frozen.
 
     Raises UsageError where it was never frozen, ArtifactError where it was changed since.
     """
-    found, sha256 = read(path), digest.sha256_json(spec_file.content_of(path))
+    found, sha256 = read_hypothesis(path), digest.sha256_json(spec_file.parse_spec(path))
     return {"id": found.id, "sha256": sha256, "frozen": _frozen(path, sha256).get("time")}
 
 
-def evaluate(path: Path, treated: Path, control: Path) -> Evaluation:
+def evaluate_hypothesis(path: Path, treated: Path, control: Path) -> Evaluation:
     """What two runs say of a frozen hypothesis.
 
     Raises ArtifactError where it was changed after it was frozen, frozen after the treated run had begun, or is not the
     one that run was started under; UsageError where it was never frozen.
     """
-    hypothesis, sha256 = read(path), digest.sha256_json(spec_file.content_of(path))
+    hypothesis, sha256 = read_hypothesis(path), digest.sha256_json(spec_file.parse_spec(path))
     entries = {
-        name: run_facts.entries(folder / METRICS) for name, folder in (("treated", treated), ("control", control))
+        name: run_facts.metric_entries(folder / METRICS)
+        for name, folder in (("treated", treated), ("control", control))
     }
     skipped = [*_refuse_changed(path, sha256, entries["treated"]), *_refuse_another(path, sha256, treated)]
-    a, b = run_facts.read(treated), run_facts.read(control)
+    a, b = run_facts.read_run_facts(treated), run_facts.read_run_facts(control)
     void = _not_applied(hypothesis, entries, a, b) + _not_alone(hypothesis, a, b)
     values = [_metric(folder, hypothesis.metric) for folder in (treated, control)]
     x = values[0]
@@ -136,7 +137,7 @@ def evaluate(path: Path, treated: Path, control: Path) -> Evaluation:
         x = None if None in values else (values[0] or 0.0) - (values[1] or 0.0)
     if x is None or not math.isfinite(x):
         x, void = None, [*void, f"not measured: no '{hypothesis.metric}' in {RESULTS}"]
-    chosen = None if x is None else outcomes.which([each.when for each in hypothesis.outcomes], x)
+    chosen = None if x is None else outcomes.matching_outcome([each.when for each in hypothesis.outcomes], x)
     verdict = f"void: {void[0]}" if void or chosen is None else hypothesis.outcomes[chosen].verdict
     return Evaluation(hypothesis.id, sha256, verdict, x, tuple(void), tuple(skipped))
 
@@ -199,7 +200,7 @@ def _refuse_changed(path: Path, sha256: str, entries: list[dict[str, Any]]) -> l
 
 
 def _not_applied(
-    hypothesis: Hypothesis, entries: Mapping[str, list[dict[str, Any]]], treated: Facts, control: Facts
+    hypothesis: Hypothesis, entries: Mapping[str, list[dict[str, Any]]], treated: RunFacts, control: RunFacts
 ) -> list[str]:
     """Why the treatment cannot be said to have been applied."""
     check, found = hypothesis.manipulation_check, []
@@ -209,7 +210,7 @@ def _not_applied(
     elif apart < check.at_least:
         text = f"'{check.trace}' differs at {apart:.0%} of the steps, {check.at_least:.0%} were to"
         found.append(f"treatment not applied: {text}")
-    key = known_as(hypothesis.treatment.key)
+    key = canonical_name(hypothesis.treatment.key)
     for run, wanted in ((treated, hypothesis.treatment.after), (control, hypothesis.treatment.before)):
         if key in run.options and run.options[key] != wanted:
             found.append(f"other treatment: {run.name} has {key} {run.options[key]!r}, not {wanted!r}")
@@ -220,11 +221,11 @@ def _not_applied(
     return found
 
 
-def _not_alone(hypothesis: Hypothesis, treated: Facts, control: Facts) -> list[str]:
+def _not_alone(hypothesis: Hypothesis, treated: RunFacts, control: RunFacts) -> list[str]:
     """What else differs between the two runs, which could be the reason as well."""
-    key = known_as(hypothesis.treatment.key)
+    key = canonical_name(hypothesis.treatment.key)
     known = {*treated.options, *control.options}
-    found = drift_report.compare(treated, control, [key] if key in known else [])
+    found = drift_report.compare_runs(treated, control, [key] if key in known else [])
     return [f"other factors: {found.sentence}"] if found.factors else []
 
 
@@ -232,7 +233,7 @@ def _trace(entries: list[dict[str, Any]], key: str) -> dict[int, float | str]:
     """Step -> value; of a step that stands twice the later line counts."""
     found: dict[int, float | str] = {}
     for entry in entries:
-        step, value = run_facts.whole(entry.get("step")), entry.get(key)
+        step, value = run_facts.whole_number(entry.get("step")), entry.get(key)
         if step is not None and isinstance(value, int | float | str):
             found[step] = str(value) if isinstance(value, bool) else value
     return found
@@ -242,7 +243,7 @@ def _share_apart(one: Mapping[int, Any], other: Mapping[int, Any], tolerance: fl
     texts = {step for step in one.keys() & other.keys() if isinstance(one[step], str) or isinstance(other[step], str)}
     if texts:
         return sum(one[step] != other[step] for step in texts) / len(texts)
-    return run_facts.share_apart(one, other, tolerance)
+    return run_facts.share_of_differing_steps(one, other, tolerance)
 
 
 def _metric(folder: Path, name: str) -> float | None:

@@ -42,7 +42,7 @@ class Interval:
         return self.high, self.upto
 
 
-def parse(text: str) -> Interval | None:
+def parse_interval(text: str) -> Interval | None:
     """An outcome's condition on `x`; None for 'otherwise'. Raises ValueError where it is neither."""
     if text.strip() == OTHERWISE:
         return None
@@ -68,12 +68,12 @@ def parse(text: str) -> Interval | None:
     return found
 
 
-def faults(conditions: Sequence[str]) -> list[str]:
+def interval_faults(conditions: Sequence[str]) -> list[str]:
     """What is wrong with a list of conditions: what overlaps, and what of the line has no outcome (pure)."""
     found, parsed = [], []
     for text in conditions:
         try:
-            parsed.append((parse(text), text))
+            parsed.append((parse_interval(text), text))
         except ValueError as error:
             found.append(str(error))
     if found:
@@ -100,11 +100,11 @@ def _gap(start: tuple[float, int], end: tuple[float, int]) -> str:
     return f"'{said}' has no outcome: give it one, or add {{'when': '{OTHERWISE}', 'verdict': '{UNDETERMINED}'}}"
 
 
-def which(conditions: Sequence[str], x: float) -> int | None:
+def matching_outcome(conditions: Sequence[str], x: float) -> int | None:
     """The number of the condition that holds for x; that of 'otherwise' where no other does, None without one."""
     other = None
     for number, text in enumerate(conditions):
-        interval = parse(text)
+        interval = parse_interval(text)
         if interval is None:
             other = number
         elif interval.holds(x):

@@ -15,7 +15,7 @@ _WORDS = {"true": 1, "yes": 1, "false": 0, "no": 0}
 
 
 @dataclass(frozen=True)
-class Condition:
+class RunCondition:
     """name: a column or an option. sign: one of = != < <= > >= ~. value: the number that the text means, else the text.
 
     A run that does not have it meets no condition on it.
@@ -27,7 +27,7 @@ class Condition:
     value: float | str
 
 
-def parse(text: str) -> Condition:
+def parse_condition(text: str) -> RunCondition:
     """One condition.
 
     Raises UsageError where it has no form that is known, or orders by something that is no number.
@@ -41,10 +41,10 @@ def parse(text: str) -> Condition:
         value = float(said) if math.isfinite(float(said)) else said
     if sign in ("<", "<=", ">", ">=") and isinstance(value, str):
         raise UsageError(f"'{text}': '{said}' is no number", fix=f"{name}{sign}0.1")
-    return Condition(name_of(name), sign, said, value)
+    return RunCondition(condition_field(name), sign, said, value)
 
 
-def name_of(text: str) -> str:
+def condition_field(text: str) -> str:
     """The name of a column or an option as it is kept.
 
     Raises UsageError where it cannot be one.

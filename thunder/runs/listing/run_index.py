@@ -18,25 +18,25 @@ from typing import Any, TypeVar
 
 from thunder.config import suggest_name
 from thunder.errors import ConfigError, UsageError
-from thunder.runs.listing.conditions import Condition, name_of
+from thunder.runs.listing.conditions import RunCondition, condition_field
 from thunder.runs.records import registry
-from thunder.runs.records.option_names import known_as, renamed
+from thunder.runs.records.option_names import canonical_name, with_canonical_names
 from thunder.runs.records.registry import PLAN
 
-NAME = ".registry.sqlite"
+INDEX_FILE = ".registry.sqlite"
 VERSION = 2
 COLUMNS = ("name", "state", "job", "started", "updated", "step", "steps", "loss", "cer", "why", "sealed", "folder")
-FRESH = 2_000_000_000  # nanoseconds; a folder changed so lately may change again with the same time stamp
-PATIENCE = 5.0  # seconds that another look at the same index may take
+FRESH_FOR = 2_000_000_000  # nanoseconds; a folder changed so lately may change again with the same time stamp
+LOCK_TIMEOUT = 5.0  # seconds that another look at the same index may take
 _TABLE = f"CREATE TABLE runs (name TEXT PRIMARY KEY, seen INTEGER, {', '.join(COLUMNS[1:])}, options TEXT)"
 _PUT = f"INSERT OR REPLACE INTO runs VALUES ({', '.join('?' * (len(COLUMNS) + 2))})"
 
-Answer = TypeVar("Answer")
+QueryResult = TypeVar("QueryResult")
 
 
-def listed(
+def list_runs(
     root: Path,
-    conditions: Sequence[Condition] = (),
+    conditions: Sequence[RunCondition] = (),
     *,
     sort: str = "started",
     limit: int | None = None,
@@ -54,7 +54,7 @@ def listed(
         _refresh(connection, root)
         rows = connection.execute(query, arguments).fetchall()
         if not rows:
-            _refuse_unknown(connection, [*(each.name for each in conditions), name_of(sort.removeprefix("-"))])
+            _refuse_unknown(connection, [*(each.name for each in conditions), condition_field(sort.removeprefix("-"))])
         names = (*COLUMNS, "options")
         options = json.loads if only is None else lambda text: dict(zip(only, json.loads(text), strict=False))
         return [dict(zip(names, (*row[:-1], options(row[-1])), strict=True)) for row in rows]
@@ -63,11 +63,11 @@ def listed(
 
 
 def _query(
-    conditions: Sequence[Condition], sort: str, limit: int | None, only: Sequence[str] | None
+    conditions: Sequence[RunCondition], sort: str, limit: int | None, only: Sequence[str] | None
 ) -> tuple[str, list[Any]]:
     """The question as SQL, with its values."""
     downwards = sort.startswith("-") or sort == "started"
-    order, values = _expression(name_of(sort.removeprefix("-")))
+    order, values = _expression(condition_field(sort.removeprefix("-")))
     # several paths in one make a JSON array, in which true is not 1; so never fewer than two
     places = [*map(_place, only or ()), *[_place("")] * 2]
     wanted = "options" if only is None else f"json_extract(options, {', '.join('?' * len(places))})"
@@ -86,15 +86,15 @@ def _query(
     return query, arguments
 
 
-def rebuild(root: Path) -> int:
+def rebuild_index(root: Path) -> int:
     """Read every folder anew; returns how many runs there are."""
-    _remove(root / NAME)
-    return len(listed(root))
+    _remove(root / INDEX_FILE)
+    return len(list_runs(root))
 
 
-def _asked(root: Path, ask: Callable[[sqlite3.Connection], Answer]) -> Answer:
+def _asked(root: Path, ask: Callable[[sqlite3.Connection], QueryResult]) -> QueryResult:
     """Put a question to the index; a damaged one is made anew, one that cannot be used is done without."""
-    path = root / NAME
+    path = root / INDEX_FILE
     for place in (str(path), str(path), ":memory:"):
         try:
             with contextlib.closing(_connected(place)) as connection, connection:
@@ -113,7 +113,7 @@ def _remove(path: Path) -> None:
 
 
 def _connected(place: str) -> sqlite3.Connection:
-    connection = sqlite3.connect(place, timeout=PATIENCE)
+    connection = sqlite3.connect(place, timeout=LOCK_TIMEOUT)
     try:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         if version != VERSION:
@@ -139,7 +139,7 @@ def _refresh(connection: sqlite3.Connection, root: Path) -> None:
             folder = Path(path)
             if not registry.is_run(folder):
                 continue
-            changed.append((name, time_stamp if now - time_stamp > FRESH else 0, *_row(folder)))
+            changed.append((name, time_stamp if now - time_stamp > FRESH_FOR else 0, *_row(folder)))
         there.add(name)
     connection.executemany(_PUT, changed)
     connection.executemany("DELETE FROM runs WHERE name = ?", [(name,) for name in known.keys() - there])
@@ -161,12 +161,12 @@ def _row(folder: Path) -> tuple[Any, ...]:
     settings = plan.get("settings")
     try:
         # the plan has them as JSON, which is read many times faster than YAML
-        options = settings if isinstance(settings, dict) else bundle_checks.options(folder)
+        options = settings if isinstance(settings, dict) else bundle_checks.run_options(folder)
     except ConfigError:
         options = {}
-    said = asdict(registry.line(folder, registry.is_running(folder)))
-    said |= {"job": str(plan["job"]) if "job" in plan else None, "sealed": bundle.sealed(folder)}
-    text = json.dumps(renamed(options), ensure_ascii=True, allow_nan=True, default=str)
+    said = asdict(registry.run_line(folder, registry.is_running(folder)))
+    said |= {"job": str(plan["job"]) if "job" in plan else None, "sealed": bundle.manifest_digest(folder)}
+    text = json.dumps(with_canonical_names(options), ensure_ascii=True, allow_nan=True, default=str)
     return (*(said[column] for column in COLUMNS[1:]), text if "NaN" not in text and "Infinity" not in text else "{}")
 
 
@@ -179,10 +179,10 @@ def _expression(name: str) -> tuple[str, list[str]]:
 
 def _place(option: str) -> str:
     """Where an option lies in a run's options, as SQLite writes it."""
-    return f'$."{known_as(option)}"'
+    return f'$."{canonical_name(option)}"'
 
 
-def _where(condition: Condition) -> tuple[str, list[Any]]:
+def _where(condition: RunCondition) -> tuple[str, list[Any]]:
     expression, values = _expression(condition.name)
     if condition.sign == "~":
         return f"instr(lower({expression}), lower(?)) > 0", [*values, condition.text]
@@ -202,6 +202,6 @@ def _refuse_unknown(connection: sqlite3.Connection, names: Sequence[str]) -> Non
         return
     keys = {key for (key,) in connection.execute("SELECT DISTINCT key FROM runs, json_each(options)")}
     for name in sorted(asked):
-        if known_as(name) not in keys:
+        if canonical_name(name) not in keys:
             known = [*COLUMNS, *sorted(keys)]
             raise UsageError(f"no run has '{name}'.{suggest_name(name, known)}", fix=f"one of: {', '.join(known)}")

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from thunder.errors import ConfigError
-from thunder.runs.compare.drift_report import shown
+from thunder.runs.compare.drift_report import format_drift
 from thunder.runs.matrix import matrix_spec as matrices
-from thunder.runs.matrix.matrix_spec import Comparison, Matrix, Run
+from thunder.runs.matrix.matrix_spec import Comparison, Matrix, MatrixRun
 
-Resolve = Callable[[Mapping[str, Any]], Mapping[str, Any]]
+ResolveOptions = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 SEEDS = 3  # fewer do not carry a word such as 'improves'
 _COMPARATIVE = re.compile(
     r"\b(improv\w*|better|worse|lower\w*|higher|beats?|outperform\w*|reduc\w*|gain\w*|helps?|hurts?|more|less|faster)\b",
@@ -23,7 +23,7 @@ _WORD = r"(?<![A-Za-z]){}(?![A-Za-z])"
 
 
 @dataclass(frozen=True)
-class Finding:
+class MatrixFinding:
     """One fault: which rule, what is wrong, and a run that would mend it, where one would."""
 
     rule: str
@@ -31,7 +31,7 @@ class Finding:
     proposal: dict[str, Any] | None = field(default=None)
 
 
-def check(matrix: Matrix, resolve: Resolve, definitions: str | None) -> list[Finding]:
+def check_matrix(matrix: Matrix, resolve: ResolveOptions, definitions: str | None) -> list[MatrixFinding]:
     """All faults of a matrix.
 
     resolve: options -> all options with their defaults, or a ConfigError. definitions: the text of the matrix' file of
@@ -41,9 +41,9 @@ def check(matrix: Matrix, resolve: Resolve, definitions: str | None) -> list[Fin
     found = list(_collisions(matrix))
     for run in matrix.runs:
         try:
-            resolved[run.id] = resolve(matrices.options_of(matrix, run))
+            resolved[run.id] = resolve(matrices.cell_options(matrix, run))
         except ConfigError as error:
-            found.append(Finding("options", f"run {run.id}: {' '.join(error.message.split())}"))
+            found.append(MatrixFinding("options", f"run {run.id}: {' '.join(error.message.split())}"))
     found += _split(matrix)
     for comparison in matrix.comparisons:
         found += _one_factor(matrix, comparison, resolved)
@@ -52,59 +52,61 @@ def check(matrix: Matrix, resolve: Resolve, definitions: str | None) -> list[Fin
     return found
 
 
-def _collisions(matrix: Matrix) -> Iterator[Finding]:
+def _collisions(matrix: Matrix) -> Iterator[MatrixFinding]:
     for what, names in (
         ("run", [run.id for run in matrix.runs]),
-        ("folder", [cell.id for cell in matrices.cells(matrix)]),
+        ("folder", [cell.id for cell in matrices.matrix_cells(matrix)]),
         ("comparison", [one.name for one in matrix.comparisons]),
     ):
         for name, times in Counter(names).items():
             if times > 1 and not (what == "folder" and any(run.id == name for run in matrix.runs)):
-                yield Finding("names", f"{what} {name!r} stands {times} times")
+                yield MatrixFinding("names", f"{what} {name!r} stands {times} times")
     conditions: dict[str, str] = {}
-    for cell in matrices.cells(matrix):
+    for cell in matrices.matrix_cells(matrix):
         other = conditions.setdefault(cell.sha256, cell.id)
         if other != cell.id:
-            yield Finding("names", f"runs {other!r} and {cell.id!r} are the same run")
+            yield MatrixFinding("names", f"runs {other!r} and {cell.id!r} are the same run")
 
 
-def _split(matrix: Matrix) -> Iterator[Finding]:
+def _split(matrix: Matrix) -> Iterator[MatrixFinding]:
     split, rows = matrix.snapshot.split, matrix.snapshot.rows
     total = split.train + split.val + split.test
     if total != rows:
         said = f"train {split.train} + val {split.val} + test {split.test} = {total}"
-        yield Finding("split", f"snapshot {matrix.snapshot.name}: {said}, not its {rows} rows")
+        yield MatrixFinding("split", f"snapshot {matrix.snapshot.name}: {said}, not its {rows} rows")
     if unknown := sorted(split.sha256.keys() - set(matrices.PARTS)):
-        yield Finding("split", f"snapshot {matrix.snapshot.name}: digest of {unknown[0]!r}, which is no part")
+        yield MatrixFinding("split", f"snapshot {matrix.snapshot.name}: digest of {unknown[0]!r}, which is no part")
 
 
-def _one_factor(matrix: Matrix, one: Comparison, resolved: Mapping[str, Mapping[str, Any]]) -> Iterator[Finding]:
+def _one_factor(matrix: Matrix, one: Comparison, resolved: Mapping[str, Mapping[str, Any]]) -> Iterator[MatrixFinding]:
     """Both ends are there, and differ in what is declared and in nothing else."""
     ends = {name: matrices.run_named(matrix, name) for name in (one.a, one.b)}
     if missing := [name for name, run in ends.items() if run is None]:
         there = next((run for run in ends.values() if run), None)
         proposal = _without(matrix, there, one.factor, missing[0]) if there else None
-        yield Finding("ends", f"comparison {one.name!r}: there is no run {', '.join(map(repr, missing))}", proposal)
+        yield MatrixFinding(
+            "ends", f"comparison {one.name!r}: there is no run {', '.join(map(repr, missing))}", proposal
+        )
         return
     if one.a not in resolved or one.b not in resolved:
         return
-    differ = matrices.factors(resolved[one.a], resolved[one.b])
+    differ = matrices.differing_options(resolved[one.a], resolved[one.b])
     declared = [name for name in differ if matrices.is_factor(one.factor, name)]
     others = [name for name in differ if name not in declared]
     if not declared:
-        yield Finding("one factor", f"comparison {one.name!r}: {one.a} and {one.b} do not differ in {one.factor}")
+        yield MatrixFinding("one factor", f"comparison {one.name!r}: {one.a} and {one.b} do not differ in {one.factor}")
     if others or len(declared) > 1:
-        told = ", ".join(f"{name} ({shown(a)} vs {shown(b)})" for name, (a, b) in differ.items())
+        told = ", ".join(f"{name} ({format_drift(a)} vs {format_drift(b)})" for name, (a, b) in differ.items())
         said = f"comparison {one.name!r}: {one.a} and {one.b} differ in {told}: cannot attribute it to {one.factor}"
         proposal = _between(matrix, one, resolved, declared) if others and len(declared) == 1 else None
-        yield Finding("one factor", said, proposal)
+        yield MatrixFinding("one factor", said, proposal)
 
 
 def _between(
     matrix: Matrix, one: Comparison, resolved: Mapping[str, Mapping[str, Any]], declared: list[str]
 ) -> dict[str, Any] | None:
     """The plain end of the comparison under the regime of the other: one run more, and it holds."""
-    parts = {name: matrices.parts_of(resolved[name]) for name in (one.a, one.b)}
+    parts = {name: matrices.split_parts(resolved[name]) for name in (one.a, one.b)}
     rich = max((one.a, one.b), key=lambda name: len(parts[name]))
     run = matrices.run_named(matrix, rich)
     plain = one.a if rich == one.b else one.b
@@ -113,11 +115,11 @@ def _between(
     if not declared[0].startswith("mode."):
         value = resolved[plain].get(declared[0])
         flags = {**run.flags, declared[0]: value}
-        return run.resolved() | {"id": f"{run.id}_{declared[0]}_{shown(value)}", "flags": flags}
+        return run.resolved() | {"id": f"{run.id}_{declared[0]}_{format_drift(value)}", "flags": flags}
     return _without(matrix, run, declared[0].removeprefix("mode."), None)
 
 
-def _without(matrix: Matrix, run: Run, factor: str, name: str | None) -> dict[str, Any]:
+def _without(matrix: Matrix, run: MatrixRun, factor: str, name: str | None) -> dict[str, Any]:
     """A run without a part of its mode, or without an option of its own; everything else as it is."""
     part = factor.removeprefix("mode.").removeprefix("use_")
     kept = [each for each in run.mode.split("+") if each != part] or [matrices.PLAIN]
@@ -127,42 +129,42 @@ def _without(matrix: Matrix, run: Run, factor: str, name: str | None) -> dict[st
     return run.resolved() | {"id": name or free, "mode": mode, "flags": flags}
 
 
-def _claims(matrix: Matrix, definitions: str | None) -> Iterator[Finding]:
+def _claims(matrix: Matrix, definitions: str | None) -> Iterator[MatrixFinding]:
     by_name = {one.name: one for one in matrix.comparisons}
     for claim in matrix.claims:
         one = by_name.get(claim.comparison)
         if one is None:
-            yield Finding("claims", f"claim {claim.text!r}: there is no comparison {claim.comparison!r}")
+            yield MatrixFinding("claims", f"claim {claim.text!r}: there is no comparison {claim.comparison!r}")
             continue
-        seeds = len(matrices.pairs(matrix, one))
+        seeds = len(matrices.comparison_pairs(matrix, one))
         least = max(claim.min_seeds, SEEDS) if (word := _COMPARATIVE.search(claim.text)) else claim.min_seeds
         if seeds < least:
             why = f": {word[0]!r} takes {SEEDS}" if word and least > claim.min_seeds else ""
             said = f"{one.a} and {one.b} have {seeds} in common, not {least}{why}"
-            yield Finding("seeds", f"claim {claim.text!r}: of the seeds, {said}")
+            yield MatrixFinding("seeds", f"claim {claim.text!r}: of the seeds, {said}")
         ends = [run for name in (one.a, one.b) if (run := matrices.run_named(matrix, name))]
-        parts = set().union(*(matrices.parts_of(matrices.options_of(matrix, run)) for run in ends))
+        parts = set().union(*(matrices.split_parts(matrices.cell_options(matrix, run)) for run in ends))
         undefined = [p for p in sorted(parts) if not re.search(_WORD.format(p), definitions or "", re.IGNORECASE)]
         if undefined:
             where = matrix.definitions or "a file of definitions, which the matrix names none of"
-            yield Finding("definitions", f"claim {claim.text!r}: {', '.join(undefined)} not defined in {where}")
+            yield MatrixFinding("definitions", f"claim {claim.text!r}: {', '.join(undefined)} not defined in {where}")
 
 
-def hours(matrix: Matrix) -> float | None:
+def estimated_hours(matrix: Matrix) -> float | None:
     """The estimate for all runs; None where there is none for one of them."""
-    each = [run.hours or matrix.estimate.hours for run in matrix.runs for _ in matrices.seeds_of(matrix, run)]
+    each = [run.hours or matrix.estimate.hours for run in matrix.runs for _ in matrices.run_seeds(matrix, run)]
     return None if None in each else sum(one or 0.0 for one in each)
 
 
-def _budget(matrix: Matrix) -> Iterator[Finding]:
-    budget, total = matrix.budget, hours(matrix)
+def _budget(matrix: Matrix) -> Iterator[MatrixFinding]:
+    budget, total = matrix.budget, estimated_hours(matrix)
     if budget.hours is None and budget.usd is None:
         return
     if total is None:
-        yield Finding("budget", "there is a budget, and no estimate to hold against it: give estimate.hours")
+        yield MatrixFinding("budget", "there is a budget, and no estimate to hold against it: give estimate.hours")
         return
     if budget.hours is not None and total > budget.hours:
-        yield Finding("budget", f"{total:g} hours are estimated, the budget is {budget.hours:g}")
+        yield MatrixFinding("budget", f"{total:g} hours are estimated, the budget is {budget.hours:g}")
     cost = total * matrix.estimate.usd_per_hour
     if budget.usd is not None and cost > budget.usd:
-        yield Finding("budget", f"{cost:.2f} USD are estimated, the budget is {budget.usd:.2f}")
+        yield MatrixFinding("budget", f"{cost:.2f} USD are estimated, the budget is {budget.usd:.2f}")

@@ -23,18 +23,18 @@ from thunder.runs.bundles import bundle
 from thunder.runs.bundles.bundle_checks import SPLIT, json_object
 from thunder.runs.bundles.scored_rows import PREDICTIONS
 from thunder.runs.matrix import matrix_spec
-from thunder.runs.matrix.matrix_spec import Cell
-from thunder.runs.matrix.matrix_status import LAUNCHER, CellState, Ledger, is_held, last_words
+from thunder.runs.matrix.matrix_spec import MatrixCell
+from thunder.runs.matrix.matrix_status import LAUNCHER, CellState, MatrixLedger, is_held, last_words
 from thunder.runs.records.run_record import CONFIG
 
 POLL = 0.5  # seconds
 GRACE = 60.0  # seconds that runs have to save and stop
 REHEARSAL = 3600.0  # seconds that a rehearsal may take
-Say = Callable[[str], None]
+Log = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Place:
+class HostSlot:
     """Somewhere one run at a time goes on: a host, or all of them together. arguments: the flags that say so."""
 
     name: str
@@ -42,17 +42,17 @@ class Place:
 
 
 @dataclass(frozen=True)
-class How:
+class DriverOptions:
     """command: what trains, before its flags. environ: its environment. only: these runs, all where there are none."""
 
     command: Sequence[str]
-    places: Sequence[Place]
+    places: Sequence[HostSlot]
     environ: Mapping[str, str]
     only: Collection[str] = ()
     rehearse: bool = True
 
 
-def run(ledger: Ledger, how: How, say: Say = lambda text: None) -> list[CellState]:
+def run_matrix(ledger: MatrixLedger, how: DriverOptions, say: Log = lambda text: None) -> list[CellState]:
     """Bring every run of a matrix to its end, as far as it goes; returns where they then stand.
 
     Raises RunFailed that lists the runs that came to none, GateError where a rehearsal leaves out artifacts, UsageError
@@ -60,7 +60,7 @@ def run(ledger: Ledger, how: How, say: Say = lambda text: None) -> list[CellStat
     """
     (ledger.folder / "cells").mkdir(parents=True, exist_ok=True)
     with _alone(ledger.folder):
-        driver = Driver(ledger, how, say)
+        driver = MatrixDriver(ledger, how, say)
         try:
             driver.rehearse()
             driver.go()
@@ -89,7 +89,9 @@ def _alone(folder: Path):
         yield
 
 
-def assign(states: Sequence[CellState], places: Sequence[Place], tried: Collection[str]) -> list[tuple[Cell, Place]]:
+def assign_hosts(
+    states: Sequence[CellState], places: Sequence[HostSlot], tried: Collection[str]
+) -> list[tuple[MatrixCell, HostSlot]]:
     """Which runs start now, and where: one for each place that is free, in the matrix' order (pure).
 
     A run that has begun goes on where it was, for its checkpoints lie there; what was tried is not tried again.
@@ -108,10 +110,10 @@ def assign(states: Sequence[CellState], places: Sequence[Place], tried: Collecti
     return chosen
 
 
-class Driver:
+class MatrixDriver:
     """One process' work on a matrix."""
 
-    def __init__(self, ledger: Ledger, how: How, say: Say) -> None:
+    def __init__(self, ledger: MatrixLedger, how: DriverOptions, say: Log) -> None:
         self.ledger, self.how, self.say = ledger, how, say
         self.tried: set[str] = set()
         self.unsealed: dict[str, str] = {}
@@ -133,7 +135,7 @@ class Driver:
                 if told.get(one.cell.id) != one.state:
                     told[one.cell.id] = one.state
                     self.say(f"{one.cell.id}: {one.state}{f' on {one.place}' if one.place else ''}")
-            starts = assign(states, self.how.places, self.tried)
+            starts = assign_hosts(states, self.how.places, self.tried)
             for cell, place in starts:
                 self.start(cell, place)
             if not starts and not any(one.state == "running" for one in states):
@@ -141,12 +143,12 @@ class Driver:
             self._reap()
             time.sleep(POLL)
 
-    def start(self, cell: Cell, place: Place) -> None:
+    def start(self, cell: MatrixCell, place: HostSlot) -> None:
         """Start a run, or let it go on; the record of how comes first."""
         self.tried.add(cell.id)
         folder = self.ledger.run_folder(cell)
         name = matrix_spec.folder_name(self.ledger.plan, cell)
-        flags = matrix_spec.arguments(cell.options)
+        flags = matrix_spec.cell_arguments(cell.options)
         argv = [*self.how.command, *flags, "--run-name", name, *place.arguments]
         launched = {
             "matrix": self.ledger.plan.id,
@@ -184,9 +186,9 @@ class Driver:
         if one.cell.id in self.unsealed:
             return
         try:
-            if bundle.sealed(one.folder) is None and not (one.folder / LAUNCHER).exists():
+            if bundle.manifest_digest(one.folder) is None and not (one.folder / LAUNCHER).exists():
                 digest.write_json(one.folder / LAUNCHER, self.ledger.launched(one.cell))
-            bundle.seal(one.folder)
+            bundle.seal_bundle(one.folder)
         except ThunderError as error:
             self.unsealed[one.cell.id] = f"not sealed: {' '.join(error.message.split())}"
             self.say(f"{one.cell.id}: {self.unsealed[one.cell.id]}")
@@ -207,13 +209,13 @@ class Driver:
             note.parent.mkdir(exist_ok=True)
             self.say(f"{cell.run.id}: rehearsing")
             options = {**cell.options, "iters": short.iters, "test_rows": short.test_rows}
-            if faults := self._rehearsed(matrix_spec.arguments(options), cell, note.with_suffix(".lock")):
+            if faults := self._rehearsed(matrix_spec.cell_arguments(options), cell, note.with_suffix(".lock")):
                 headline = f"run {cell.run.id}: a rehearsal of {short.iters} iterations left out artifacts:"
                 fix = f"see {note.with_suffix('.out')}; nothing was started"
                 raise combined_error(GateError, headline, faults, fix=fix)
             digest.write_json(note, {"condition": condition, "run": cell.run.id, "time": round(time.time(), 3)})
 
-    def _rehearsed(self, flags: list[str], cell: Cell, lock: Path) -> list[str]:
+    def _rehearsed(self, flags: list[str], cell: MatrixCell, lock: Path) -> list[str]:
         """What is wrong with what a short run left."""
         name = f"{matrix_spec.folder_name(self.ledger.plan, cell)}.rehearsal"
         folder = self.ledger.root / name
@@ -229,7 +231,7 @@ class Driver:
             return [f"it was not over after {REHEARSAL:.0f} s"]
         if code:
             return [f"its command ended with exit code {code}: {last_words(lock.with_suffix('.out'))}"]
-        faults = bundle.verified(folder)
+        faults = bundle.bundle_faults(folder)
         wanted = [PREDICTIONS, *self.ledger.plan.artifacts_required]
         faults += [f"{each}: missing" for each in wanted if not (folder / each).is_file()]
         if not faults and not (folder / PREDICTIONS).stat().st_size:

@@ -14,11 +14,11 @@ from thunder.errors import UsageError
 from thunder.runs.bundles.bundle_checks import json_object
 from thunder.runs.compare import drift_report, run_facts
 from thunder.runs.compare.drift_report import Drift
-from thunder.runs.compare.run_facts import Facts
+from thunder.runs.compare.run_facts import RunFacts
 from thunder.runs.matrix import matrix_spec
 from thunder.runs.matrix.matrix_spec import Comparison, Matrix
 from thunder.runs.matrix.matrix_status import CellState
-from thunder.runs.records.option_names import known_as
+from thunder.runs.records.option_names import canonical_name
 from thunder.runs.records.registry import PLAN
 from thunder.runs.records.run_record import METRICS
 from thunder.statistics.welch import welch_p_value
@@ -42,7 +42,7 @@ svg { width: 100%; height: auto; } figcaption { font-size: .85rem; }
 
 
 @dataclass(frozen=True)
-class Compared:
+class ComparisonResult:
     """A comparison as it came out. values: error rates of a and b by seed; drifts: the verdicts of the pairs."""
 
     comparison: Comparison
@@ -61,30 +61,32 @@ class Compared:
         return statistics.fmean(self.b) - statistics.fmean(self.a) if self.a else None
 
 
-def compared(plan: Matrix, states: Sequence[CellState]) -> list[Compared]:
+def comparison_results(plan: Matrix, states: Sequence[CellState]) -> list[ComparisonResult]:
     """Every comparison of the matrix, from the runs that are done."""
     by = {one.cell.id: one for one in states if one.cer is not None}
-    known: dict[str, Facts] = {name: run_facts.read(one.folder) for name, one in by.items()}
+    known: dict[str, RunFacts] = {name: run_facts.read_run_facts(one.folder) for name, one in by.items()}
     found = []
     for one in plan.comparisons:
-        pairs = [(a.id, b.id) for a, b in matrix_spec.pairs(plan, one) if a.id in by and b.id in by]
+        pairs = [(a.id, b.id) for a, b in matrix_spec.comparison_pairs(plan, one) if a.id in by and b.id in by]
         drifts = [_drift(known[a], known[b], one.factor) for a, b in pairs]
-        found.append(Compared(one, [by[a].cer or 0.0 for a, _ in pairs], [by[b].cer or 0.0 for _, b in pairs], drifts))
+        found.append(
+            ComparisonResult(one, [by[a].cer or 0.0 for a, _ in pairs], [by[b].cer or 0.0 for _, b in pairs], drifts)
+        )
     return found
 
 
-def _drift(a: Facts, b: Facts, factor: str) -> Drift:
+def _drift(a: RunFacts, b: RunFacts, factor: str) -> Drift:
     modal = {"mode", "use_ttt", "reg", "reg_weight"}
-    said = known_as(factor.replace("-", "_"))
+    said = canonical_name(factor.replace("-", "_"))
     allow = modal if said.startswith("mode") or said in modal else {said}
     known = {*a.options, *b.options}
     try:
-        return drift_report.compare(a, b, allow & known)
+        return drift_report.compare_runs(a, b, allow & known)
     except UsageError:
-        return drift_report.compare(a, b)
+        return drift_report.compare_runs(a, b)
 
 
-def markdown(plan: Matrix, states: Sequence[CellState]) -> str:
+def matrix_markdown(plan: Matrix, states: Sequence[CellState]) -> str:
     """The page as text for a repository."""
     rows = _rows(plan, states)
     seeds = _seeds(states)
@@ -93,7 +95,7 @@ def markdown(plan: Matrix, states: Sequence[CellState]) -> str:
     for name, cells in rows.items():
         shown = [_cell_text(cells.get(seed)) for seed in seeds]
         lines.append(f"| {name} | {' | '.join(shown)} | {' | '.join(_mean(cells.values()))} |")
-    for title, block in _blocks(compared(plan, states)):
+    for title, block in _blocks(comparison_results(plan, states)):
         lines += [
             "",
             f"## {title}",
@@ -106,11 +108,11 @@ def markdown(plan: Matrix, states: Sequence[CellState]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def html(plan: Matrix, states: Sequence[CellState], base: Path) -> str:
+def matrix_html(plan: Matrix, states: Sequence[CellState], base: Path) -> str:
     """The page; links are relative to `base`."""
     parts = [f"<h1>{escape(plan.id)}</h1><p>{escape(plan.why)}</p><p class=soft>{escape(_snapshot(plan))}</p>"]
     parts += [f"<h2>{CER} on the test rows</h2>", _heat(plan, states, base)]
-    for title, block in _blocks(compared(plan, states)):
+    for title, block in _blocks(comparison_results(plan, states)):
         cells = "".join(
             f"<tr>{''.join(f'<td>{escape(text)}</td>' for text in _line(one))}<td>{number}</td></tr>"
             for number, one in enumerate(block, 1)
@@ -157,7 +159,7 @@ def _mean(cells: Iterable[CellState]) -> tuple[str, str]:
     return mean, f"{statistics.stdev(values):.4f}" if len(values) > 1 else "-"
 
 
-def _blocks(found: Sequence[Compared]) -> list[tuple[str, list[Compared]]]:
+def _blocks(found: Sequence[ComparisonResult]) -> list[tuple[str, list[ComparisonResult]]]:
     """What may be compared, and apart from it what may not; a block without a line is left out."""
     done = [one for one in found if one.drifts]
     blocks = [
@@ -167,14 +169,14 @@ def _blocks(found: Sequence[Compared]) -> list[tuple[str, list[Compared]]]:
     return [(title, block) for title, block in blocks if block]
 
 
-def _line(one: Compared) -> list[str]:
+def _line(one: ComparisonResult) -> list[str]:
     p = welch_p_value(one.a, one.b) if one.holds else None
     change = f"{one.change:+.4f}" if one.holds and one.change is not None else "not stated"
     named = f"{one.comparison.name}: {one.comparison.a} → {one.comparison.b}"
     return [named, one.comparison.factor, str(len(one.a)), change, "-" if p is None else f"{p:.3g}"]
 
 
-def _footnote(one: Compared) -> str:
+def _footnote(one: ComparisonResult) -> str:
     worst = next((each for each in one.drifts if each.verdict == "not_comparable"), one.drifts[0])
     return f"{worst.verdict}: {worst.sentence}"
 
@@ -210,8 +212,8 @@ def _heat_cell(one: CellState, low: float, high: float, base: Path) -> str:
 
 def _curve(one: CellState) -> str:
     """Losses of a run by step, with the places where its rows begin anew."""
-    entries = run_facts.entries(one.folder / METRICS)
-    train, valid = run_facts.trace(entries, "loss"), run_facts.trace(entries, "valid_loss")
+    entries = run_facts.metric_entries(one.folder / METRICS)
+    train, valid = run_facts.learning_rate_trace(entries, "loss"), run_facts.learning_rate_trace(entries, "valid_loss")
     # the loss before the first update would press all that follows flat
     later = [(step, loss) for trace in (train, valid) for step, loss in trace.items() if step]
     both = [loss for _, loss in later if math.isfinite(loss)]
@@ -227,7 +229,7 @@ def _curve(one: CellState) -> str:
         return f'<polyline points="{spots}" fill="none" stroke="currentColor" stroke-width="{width}"/>'
 
     lines = [path(train, 0.7), path(valid, 2)]
-    for step in wraps(one.folder, last):
+    for step in wrap_text(one.folder, last):
         x, _ = place(step, top)
         lines.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="4" y2="116" {_DASHED}/>')
     best = ""
@@ -240,7 +242,7 @@ def _curve(one: CellState) -> str:
     return f"<figure>{drawing}<figcaption>{escape(one.cell.id)}{best}</figcaption></figure>"
 
 
-def wraps(folder: Path, last: int) -> list[float]:
+def wrap_text(folder: Path, last: int) -> list[float]:
     """The steps at which a run's rows begin anew, up to its last; nothing where its plan does not say."""
     length = json_object(folder / PLAN, []).get("length") if (folder / PLAN).is_file() else None
     length = length if isinstance(length, dict) else {}

@@ -22,7 +22,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 Value = bool | int | float | str | list[str] | None
 
 
-class Split(Settings):
+class MatrixSplit(Settings):
     """How many rows each part has, by which seed they were parted, and their digests."""
 
     train: int = Field(ge=1)
@@ -38,10 +38,10 @@ class Snapshot(Settings):
     name: str = Field(min_length=1)
     rows: int = Field(ge=1)
     sha256: str | None = None
-    split: Split
+    split: MatrixSplit
 
 
-class Run(Settings):
+class MatrixRun(Settings):
     """One condition. flags: options of its own, over the regime's. seeds: a run each (default: the regime's).
 
     hours: estimate for one seed, where it is not the matrix' own.
@@ -65,7 +65,7 @@ class Comparison(Settings):
     factor: str
 
 
-class Claim(Settings):
+class MatrixClaim(Settings):
     """What is to be said, from a comparison, and of how many seeds."""
 
     text: str = Field(min_length=1)
@@ -102,9 +102,9 @@ class Matrix(Settings):
     why: str = ""
     snapshot: Snapshot
     regime: dict[str, Value] = {}
-    runs: list[Run] = Field(min_length=1)
+    runs: list[MatrixRun] = Field(min_length=1)
     comparisons: list[Comparison] = []
-    claims: list[Claim] = []
+    claims: list[MatrixClaim] = []
     artifacts_required: list[str] = []
     definitions: str | None = None
     budget: Budget = Budget()
@@ -113,11 +113,11 @@ class Matrix(Settings):
 
 
 @dataclass(frozen=True)
-class Cell:
+class MatrixCell:
     """One run of one seed. options: everything that is given to its command."""
 
     id: str
-    run: Run
+    run: MatrixRun
     seed: int
     options: Mapping[str, Any]
 
@@ -132,43 +132,43 @@ class Cell:
         return digest.sha256_json({key: value for key, value in self.options.items() if key != "seed"})
 
 
-def read(path: Path) -> Matrix:
+def read_matrix(path: Path) -> Matrix:
     """Raises ConfigError where a file is no matrix, or its names cannot be those of folders."""
-    found = spec_file.read(Matrix, path)
+    found = spec_file.read_spec(Matrix, path)
     names = [found.id, *(run.id for run in found.runs)]
     if wrong := [f"{name!r}: expected letters, digits, - _ ." for name in names if not _NAME.fullmatch(name)]:
         raise combined_error(ConfigError, f"{path}: names that cannot be used:", wrong, fix="name them otherwise")
     return found
 
 
-def options_of(matrix: Matrix, run: Run) -> dict[str, Any]:
+def cell_options(matrix: Matrix, run: MatrixRun) -> dict[str, Any]:
     """The options of a condition: regime, its own flags, script and mode."""
     return {**matrix.regime, **run.flags, "script": run.script, "mode": run.mode}
 
 
-def seeds_of(matrix: Matrix, run: Run) -> list[int]:
+def run_seeds(matrix: Matrix, run: MatrixRun) -> list[int]:
     """The seeds of a condition."""
     seed = matrix.regime.get("seed", 42)
     return run.seeds or [int(seed) if isinstance(seed, int | float) else 42]
 
 
-def cells(matrix: Matrix) -> list[Cell]:
+def matrix_cells(matrix: Matrix) -> list[MatrixCell]:
     """All runs, condition by condition."""
     found = []
     for run in matrix.runs:
-        seeds = seeds_of(matrix, run)
+        seeds = run_seeds(matrix, run)
         for seed in seeds:
             name = run.id if len(seeds) == 1 else f"{run.id}-s{seed}"
-            found.append(Cell(name, run, seed, options_of(matrix, run) | {"seed": seed}))
+            found.append(MatrixCell(name, run, seed, cell_options(matrix, run) | {"seed": seed}))
     return found
 
 
-def folder_name(matrix: Matrix, cell: Cell) -> str:
+def folder_name(matrix: Matrix, cell: MatrixCell) -> str:
     """The name of a run's folder: always the same one, by which it is found again."""
     return f"{matrix.id}.{cell.id}"
 
 
-def arguments(options: Mapping[str, Any]) -> list[str]:
+def cell_arguments(options: Mapping[str, Any]) -> list[str]:
     """Options as flags, in the order of their names; what is None is left to its default."""
     words: list[str] = []
     for key, value in sorted(options.items()):
@@ -182,7 +182,7 @@ def arguments(options: Mapping[str, Any]) -> list[str]:
     return words
 
 
-def parts_of(options: Mapping[str, Any]) -> set[str]:
+def split_parts(options: Mapping[str, Any]) -> set[str]:
     """What a mode is put together from, whichever option asked for it."""
     on = set(str(options.get("mode") or PLAIN).split("+")) - {PLAIN}
     on |= {"ttt"} if options.get("use_ttt") else set()
@@ -190,15 +190,15 @@ def parts_of(options: Mapping[str, Any]) -> set[str]:
     return on | ({str(reg)} if reg and reg != "none" else set())
 
 
-def factors(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+def differing_options(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """In what two resolved configurations differ: options, and each part of a mode by itself as `mode.PART`.
 
     What a run is to test decides nothing of it.
     """
     modal = ("mode", "use_ttt", "reg")
-    apart = sorted(parts_of(one) ^ parts_of(other))
+    apart = sorted(split_parts(one) ^ split_parts(other))
     found: dict[str, tuple[Any, Any]] = {
-        f"mode.{part}": (part in parts_of(one), part in parts_of(other)) for part in apart
+        f"mode.{part}": (part in split_parts(one), part in split_parts(other)) for part in apart
     }
     for key in sorted(one.keys() | other.keys()):
         if key not in (*modal, "hypothesis") and one.get(key) != other.get(key):
@@ -212,14 +212,14 @@ def is_factor(declared: str, name: str) -> bool:
     return name == said or name == f"mode.{said.removeprefix('use_')}" or (said == "mode" and name.startswith("mode."))
 
 
-def run_named(matrix: Matrix, name: str) -> Run | None:
+def run_named(matrix: Matrix, name: str) -> MatrixRun | None:
     """The condition of a name."""
     return next((run for run in matrix.runs if run.id == name), None)
 
 
-def pairs(matrix: Matrix, comparison: Comparison) -> Sequence[tuple[Cell, Cell]]:
+def comparison_pairs(matrix: Matrix, comparison: Comparison) -> Sequence[tuple[MatrixCell, MatrixCell]]:
     """The cells of a comparison that have the same seed."""
-    by = {(cell.run.id, cell.seed): cell for cell in cells(matrix)}
+    by = {(cell.run.id, cell.seed): cell for cell in matrix_cells(matrix)}
     seeds = sorted(
         {seed for run, seed in by if run == comparison.a} & {seed for run, seed in by if run == comparison.b}
     )

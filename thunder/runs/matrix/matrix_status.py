@@ -12,11 +12,11 @@ from thunder.errors import ArtifactError, GateError
 from thunder.runs.bundles import bundle
 from thunder.runs.bundles.bundle_checks import json_object
 from thunder.runs.matrix import matrix_spec
-from thunder.runs.matrix.matrix_spec import Cell, Matrix
+from thunder.runs.matrix.matrix_spec import Matrix, MatrixCell
 from thunder.runs.records import registry
 from thunder.runs.records.run_record import CONFIG, RESULTS
 
-State = Literal["waiting", "running", "stopped", "failed", "done", "sealed", "damaged"]
+CellStatus = Literal["waiting", "running", "stopped", "failed", "done", "sealed", "damaged"]
 LAUNCHER = "launcher.json"
 
 
@@ -24,8 +24,8 @@ LAUNCHER = "launcher.json"
 class CellState:
     """A run of the matrix: its folder, what it is doing or came to, and why, where it is not as it should be."""
 
-    cell: Cell
-    state: State
+    cell: MatrixCell
+    state: CellStatus
     folder: Path
     step: int | None = None
     steps: int | None = None
@@ -34,7 +34,7 @@ class CellState:
     place: str | None = None
 
 
-class Ledger:
+class MatrixLedger:
     """The folder of a matrix: a launch record, a lock and an output for each run.
 
     A run's process holds its lock for as long as it lives, whatever becomes of whoever started it.
@@ -44,15 +44,15 @@ class Ledger:
         self.root, self.plan = root, plan
         self.folder = root / f"matrix-{plan.id}"
 
-    def path(self, cell: Cell, ending: str) -> Path:
+    def path(self, cell: MatrixCell, ending: str) -> Path:
         """The launch record (json), lock, or output (out) of a run."""
         return self.folder / "cells" / f"{cell.id}.{ending}"
 
-    def run_folder(self, cell: Cell) -> Path:
+    def run_folder(self, cell: MatrixCell) -> Path:
         """Where the run itself lies, beside all others."""
         return self.root / matrix_spec.folder_name(self.plan, cell)
 
-    def launched(self, cell: Cell) -> dict[str, Any]:
+    def launched(self, cell: MatrixCell) -> dict[str, Any]:
         """How the run was started; empty where it was not.
 
         Raises ArtifactError where the record is damaged, GateError where the matrix is not what it was then.
@@ -70,27 +70,27 @@ class Ledger:
             )
         return said
 
-    def is_running(self, cell: Cell) -> bool:
+    def is_running(self, cell: MatrixCell) -> bool:
         """Whether a process holds the run's lock."""
         return is_held(self.path(cell, "lock"))
 
-    def state(self, cell: Cell) -> CellState:
+    def state(self, cell: MatrixCell) -> CellState:
         """Where one run stands. Raises as `launched`."""
         folder, launched = self.run_folder(cell), self.launched(cell)
         place = launched.get("place")
         if self.is_running(cell) or registry.is_running(folder):
-            line = registry.line(folder, running=True)
+            line = registry.run_line(folder, running=True)
             return CellState(cell, "running", folder, line.step, line.steps, place=place)
         if not (folder / CONFIG).is_file() and not (folder / RESULTS).is_file():
             why = last_words(self.path(cell, "out")) if launched else None
             return CellState(cell, "failed" if launched else "waiting", folder, why=why, place=place)
-        line = registry.line(folder, running=False)
-        word: State = "sealed" if line.state == "done" and bundle.sealed(folder) else line.state
-        return CellState(cell, word, folder, line.step, line.steps, cer_of(folder), line.why, place)
+        line = registry.run_line(folder, running=False)
+        word: CellStatus = "sealed" if line.state == "done" and bundle.manifest_digest(folder) else line.state
+        return CellState(cell, word, folder, line.step, line.steps, cell_cer(folder), line.why, place)
 
     def states(self) -> list[CellState]:
         """All runs of the matrix, in its order."""
-        return [self.state(cell) for cell in matrix_spec.cells(self.plan)]
+        return [self.state(cell) for cell in matrix_spec.matrix_cells(self.plan)]
 
 
 def is_held(path: Path) -> bool:
@@ -105,7 +105,7 @@ def is_held(path: Path) -> bool:
     return False
 
 
-def cer_of(folder: Path) -> float | None:
+def cell_cer(folder: Path) -> float | None:
     """The error rate on the test rows that a run states."""
     test = json_object(folder / RESULTS, []).get("test") if (folder / RESULTS).is_file() else None
     value = test.get("cer", test.get("cer_after")) if isinstance(test, dict) else None

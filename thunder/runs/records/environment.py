@@ -12,15 +12,15 @@ from typing import Any
 
 from thunder import digest
 
-PACKAGES = ("mlx", "mlx-lm", "numpy", "sentencepiece", "tokenizers", "transformers", "rapidfuzz")
+RECORDED_PACKAGES = ("mlx", "mlx-lm", "numpy", "sentencepiece", "tokenizers", "transformers", "rapidfuzz")
 
 
-def versions() -> dict[str, str]:
+def package_versions() -> dict[str, str]:
     """Versions of Python, of this package and of the packages that a result depends on."""
     from thunder import __version__
 
     found = {"python": platform.python_version(), "thunder": __version__}
-    for package in PACKAGES:
+    for package in RECORDED_PACKAGES:
         try:
             found[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
@@ -28,7 +28,7 @@ def versions() -> dict[str, str]:
     return found
 
 
-def chip() -> str:
+def chip_name() -> str:
     """The processor's name."""
     if platform.system() == "Darwin":
         return _said(["sysctl", "-n", "machdep.cpu.brand_string"]) or platform.processor()
@@ -41,25 +41,25 @@ def chip() -> str:
     return platform.processor() or platform.machine()
 
 
-def blas(environ: Mapping[str, str] = os.environ) -> str:
+def blas_name(environ: Mapping[str, str] = os.environ) -> str:
     """What is put before MLX's own BLAS, and how many threads it has; both decide in which order numbers are summed."""
     threads = environ.get("OPENBLAS_NUM_THREADS", "")
     return f"{Path(environ.get('LD_PRELOAD', '')).name} {threads}".strip()
 
 
-def cores() -> int:
+def core_count() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def commit(repository: Path) -> dict[str, Any]:
+def current_commit(repository: Path) -> dict[str, Any]:
     """The repository's commit and whether tracked files differ from it; None where it is no git checkout."""
     revision = _said(["git", "-C", str(repository), "rev-parse", "HEAD"])
     status = _said(["git", "-C", str(repository), "status", "--porcelain", "--untracked-files=no"])
     return {"commit": revision or None, "dirty": bool(status) if revision else None}
 
 
-def difference(repository: Path) -> str | None:
+def uncommitted_digest(repository: Path) -> str | None:
     """SHA-256 of what tracked files have otherwise than the commit; None where they have nothing."""
     changed = _said(["git", "-C", str(repository), "diff", "HEAD"])
     return digest.sha256_bytes(changed.encode()) if changed else None
@@ -74,14 +74,14 @@ def _said(command: list[str]) -> str:
         return ""
 
 
-def describe(repository: Path) -> dict[str, Any]:
+def describe_environment(repository: Path) -> dict[str, Any]:
     """Everything, as it stands in environment.json."""
     return {
-        "versions": versions(),
+        "versions": package_versions(),
         "system": platform.platform(),
         "machine": platform.machine(),
-        "chip": chip(),
-        "cores": cores(),
-        **commit(repository),
-        "diff_sha256": difference(repository),
+        "chip": chip_name(),
+        "cores": core_count(),
+        **current_commit(repository),
+        "diff_sha256": uncommitted_digest(repository),
     }

@@ -7,11 +7,11 @@ import tarfile
 import time
 from pathlib import Path
 
-MOST = 5 << 20  # bytes of each file, from its end
-NAMES = ("incidents.jsonl", "plan.json", "environment.json", "config.yaml", "train.log", "metrics.jsonl")
+MOST_BYTES = 5 << 20  # bytes of each file, from its end
+PACKED_NAMES = ("incidents.jsonl", "plan.json", "environment.json", "config.yaml", "train.log", "metrics.jsonl")
 
 
-def pack(folder: Path) -> Path:
+def pack_incident(folder: Path) -> Path:
     """Write `incident-<date>-<time>.tar.gz` into the run's folder, whole or not at all; missing files are left out.
 
     Raises OSError where it cannot be written.
@@ -20,7 +20,7 @@ def pack(folder: Path) -> Path:
     beside = folder / f".{bundle.name}.tmp"
     try:
         with tarfile.open(beside, "w:gz") as archive:
-            for path in [*(folder / name for name in NAMES), *sorted((folder / "logs").glob("*.log"))]:
+            for path in [*(folder / name for name in PACKED_NAMES), *sorted((folder / "logs").glob("*.log"))]:
                 if path.is_file():
                     _add(archive, path, f"{folder.name}/{path.relative_to(folder)}")
         beside.replace(bundle)
@@ -31,8 +31,8 @@ def pack(folder: Path) -> Path:
 
 def _add(archive: tarfile.TarFile, path: Path, name: str) -> None:
     with path.open("rb") as stream:
-        stream.seek(max(0, path.stat().st_size - MOST))
-        data = stream.read(MOST)
+        stream.seek(max(0, path.stat().st_size - MOST_BYTES))
+        data = stream.read(MOST_BYTES)
     member = tarfile.TarInfo(name)
     member.size, member.mtime = len(data), int(path.stat().st_mtime)
     archive.addfile(member, io.BytesIO(data))

@@ -15,14 +15,14 @@ RENAMED = {
 }
 
 
-def known_as(name: str) -> str:
+def canonical_name(name: str) -> str:
     """The one name of an option."""
     return RENAMED.get(name, name)
 
 
-def renamed(asked: Mapping[str, Any]) -> dict[str, Any]:
+def with_canonical_names(asked: Mapping[str, Any]) -> dict[str, Any]:
     """Options under the one name that each has; of a cluster's file its name, wherever it lies."""
-    said = {known_as(key): value for key, value in asked.items()}
+    said = {canonical_name(key): value for key, value in asked.items()}
     if isinstance(path := said.get("cluster"), str):
         name = Path(path)
         said["cluster"] = name.stem if name.suffix in (".yaml", ".yml", ".json") else name.name

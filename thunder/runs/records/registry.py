@@ -23,7 +23,7 @@ TAIL = 65536  # bytes of metrics.jsonl that are looked at
 _NAME = re.compile(r"\d{8}-\d{6}-.")
 _EVALUATION = re.compile(r"\d{8}-\d{6}-eval-")  # lies beside the runs and has nothing that goes on
 
-State = Literal["running", "done", "stopped", "failed", "damaged"]
+RunState = Literal["running", "done", "stopped", "failed", "damaged"]
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class RunLine:
     """
 
     name: str
-    state: State
+    state: RunState
     folder: str
     step: int | None = None
     steps: int | None = None
@@ -49,15 +49,17 @@ class _Damaged(Exception):
     """A file of a run that is not what it has to be."""
 
 
-def recent(root: Path, count: int = 5) -> list[RunLine]:
+def recent_runs(root: Path, count: int = 5) -> list[RunLine]:
     """All runs that go on, then the newest others up to `count`; reading only, and a damaged folder is one line."""
     folders = sorted(_folders(root), key=lambda folder: (_started(folder), folder.name), reverse=True)
     going = [folder for folder in folders if is_running(folder)]
     others = [folder for folder in folders if folder not in going]
-    return [line(folder, running=True) for folder in going] + [line(folder, running=False) for folder in others[:count]]
+    return [run_line(folder, running=True) for folder in going] + [
+        run_line(folder, running=False) for folder in others[:count]
+    ]
 
 
-def note_end(folder: Path, error: ThunderError) -> None:
+def write_end(folder: Path, error: ThunderError) -> None:
     """Write down why a run ended without results; a later end takes the place of this one."""
     state = "stopped" if isinstance(error, Interrupted) else "failed"
     said = {"state": state, "message": error.message, "fix": error.fix, "exit_code": error.exit_code}
@@ -76,7 +78,7 @@ def is_running(folder: Path) -> bool:
     return False
 
 
-def line(folder: Path, running: bool) -> RunLine:
+def run_line(folder: Path, running: bool) -> RunLine:
     """One run; its files may be missing, cut off or somebody else's."""
     said: dict[str, Any] = {"name": folder.name, "folder": str(folder), "started": _started(folder) or None}
     said["updated"] = max((_changed(folder / name) for name in (METRICS, RESULTS, LOG, END, PLAN)), default=0) or None

@@ -27,13 +27,13 @@ CONFIG, ENVIRONMENT, METRICS, RESULTS, LOG = (
 )
 
 
-def new_name(root: Path, name: str) -> Path:
+def new_run_name(root: Path, name: str) -> Path:
     """A folder `root/<date>-<time>-<name>-<4 hex digits>` for a new run; nothing is made yet."""
     return root / f"{time.strftime('%Y%m%d-%H%M%S')}-{name}-{secrets.token_hex(2)}"
 
 
 @contextlib.contextmanager
-def locked(folder: Path) -> Generator[None]:
+def lock_run(folder: Path) -> Generator[None]:
     """Hold a run's folder for one launcher; the system lets go of it however the launcher ends.
 
     Raises UsageError where another launcher holds it.
@@ -68,7 +68,7 @@ def note_changes(folder: Path, changed: list[str]) -> None:
             stream.write(json.dumps({"time": round(time.time(), 3), "changes": changed}, ensure_ascii=False) + "\n")
 
 
-def find(root: Path, name: str) -> Path:
+def find_run(root: Path, name: str) -> Path:
     """The folder of a run given as its id, its folder, or 'latest'.
 
     Raises UsageError that lists the newest runs where there is no such one.

@@ -13,7 +13,7 @@ from thunder.config import Settings, SettingsType, load_yaml, suggest_name
 from thunder.errors import ConfigError, combined_error
 
 
-def content_of(path: Path) -> dict[str, Any]:
+def parse_spec(path: Path) -> dict[str, Any]:
     """The mapping that a .json or .yaml file holds.
 
     Raises ConfigError where it cannot be read, is neither, or says a key twice.
@@ -42,7 +42,7 @@ def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def checked(kind: type[SettingsType], content: Mapping[str, Any], where: str) -> SettingsType:
+def validate_spec(kind: type[SettingsType], content: Mapping[str, Any], where: str) -> SettingsType:
     """Content as settings; where a float is meant, 1 stands for 1.0.
 
     Raises ConfigError that lists every fault with its place, the value and what was expected.
@@ -54,9 +54,9 @@ def checked(kind: type[SettingsType], content: Mapping[str, Any], where: str) ->
     raise combined_error(ConfigError, f"{where}: cannot be used:", faults, fix=f"correct {where}")
 
 
-def read(kind: type[SettingsType], path: Path) -> SettingsType:
+def read_spec(kind: type[SettingsType], path: Path) -> SettingsType:
     """A file as settings. Raises as `content_of` and `checked`."""
-    return checked(kind, content_of(path), str(path))
+    return validate_spec(kind, parse_spec(path), str(path))
 
 
 def _said(fault: Any, kind: type[Settings]) -> str:

@@ -12,7 +12,7 @@ from thunder.errors import GateError, UsageError, combined_error
 from thunder.runs.bundles import bundle, scored_rows
 from thunder.runs.bundles.scored_rows import ScoredRow
 from thunder.runs.compare import drift_report, run_facts
-from thunder.runs.compare.run_facts import Facts
+from thunder.runs.compare.run_facts import RunFacts
 from thunder.runs.tables.table_spec import TableSpec, TablesSpec
 
 COUNTS = ("rows", "chars", "runs")  # metrics that are whole numbers, and no rates
@@ -20,18 +20,18 @@ SEED = "seed"
 
 
 @dataclass(frozen=True)
-class Evidence:
+class RunEvidence:
     """A sealed run that was found whole. sha256: of its manifest; rows_sha256: of its test rows."""
 
     name: str
     sha256: str
     rows_sha256: str
     rows: Sequence[ScoredRow]
-    facts: Facts
+    facts: RunFacts
 
 
 @dataclass(frozen=True)
-class Cell:
+class TableCell:
     """One number. key: table/row/column; value: a share or a count, None where it is not defined.
 
     deviation: sample standard deviation over the runs behind it, None where there is one run. runs: name -> manifest.
@@ -46,21 +46,21 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Line:
+class TableLine:
     """A row of a table. notes: numbers of its footnotes, from 1."""
 
     name: str
-    cells: tuple[Cell, ...]
+    cells: tuple[TableCell, ...]
     notes: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
-class Table:
+class BuiltTable:
     """A finished table: rows that compare with the baseline, rows that do not, and what there is to say of them."""
 
     spec: TableSpec
-    comparable: tuple[Line, ...]
-    others: tuple[Line, ...]
+    comparable: tuple[TableLine, ...]
+    others: tuple[TableLine, ...]
     notes: tuple[str, ...]
 
     @property
@@ -69,7 +69,7 @@ class Table:
         return self.spec.baseline or self.spec.rows[0]
 
 
-def gather(spec: TablesSpec, find: Callable[[str], Path]) -> tuple[dict[str, Evidence], dict[str, str]]:
+def gather_evidence(spec: TablesSpec, find: Callable[[str], Path]) -> tuple[dict[str, RunEvidence], dict[str, str]]:
     """The runs of a spec, and why the others cannot be used: missing, not sealed, or not whole.
 
     find: the folder of a run; raises UsageError where there is none.
@@ -78,7 +78,7 @@ def gather(spec: TablesSpec, find: Callable[[str], Path]) -> tuple[dict[str, Evi
     for name in dict.fromkeys(name for ids in spec.runs.values() for name in ids):
         try:
             folder = find(name)
-            verdict, rows = bundle.examine(folder)
+            verdict, rows = bundle.inspect_bundle_with_rows(folder)
         except UsageError as error:
             refused[name] = error.message
             continue
@@ -88,11 +88,11 @@ def gather(spec: TablesSpec, find: Callable[[str], Path]) -> tuple[dict[str, Evi
             refused[name] = f"its id is {folder.name}: a table names runs by their ids"
         else:
             of_rows = digest.sha256_json([[row.name, row.hypothesis, row.reference] for row in rows]) if rows else ""
-            found[name] = Evidence(name, verdict.sealed, of_rows, rows, run_facts.read(folder))
+            found[name] = RunEvidence(name, verdict.sealed, of_rows, rows, run_facts.read_run_facts(folder))
     return found, refused
 
 
-def made(spec: TablesSpec, evidence: Mapping[str, Evidence]) -> list[Table]:
+def build_table(spec: TablesSpec, evidence: Mapping[str, RunEvidence]) -> list[BuiltTable]:
     """The tables of a spec whose runs are all there (pure).
 
     Raises GateError where two runs behind one row are the same, UsageError where `allow` names what no run has.
@@ -101,7 +101,7 @@ def made(spec: TablesSpec, evidence: Mapping[str, Evidence]) -> list[Table]:
     return [_table(spec, table, evidence) for table in spec.tables]
 
 
-def _refuse_twins(spec: TablesSpec, evidence: Mapping[str, Evidence]) -> None:
+def _refuse_twins(spec: TablesSpec, evidence: Mapping[str, RunEvidence]) -> None:
     """Raise GateError where two runs of one seed gave the same answers: that is one run, counted twice."""
     faults = []
     for row, names in spec.runs.items():
@@ -115,20 +115,20 @@ def _refuse_twins(spec: TablesSpec, evidence: Mapping[str, Evidence]) -> None:
         raise combined_error(GateError, "one run was counted twice:", faults, fix="name each run once")
 
 
-def _table(spec: TablesSpec, table: TableSpec, evidence: Mapping[str, Evidence]) -> Table:
+def _table(spec: TablesSpec, table: TableSpec, evidence: Mapping[str, RunEvidence]) -> BuiltTable:
     groups = {
         row: [evidence[name] for name in spec.runs[row]] for row in {*table.rows, table.baseline or table.rows[0]}
     }
-    drift_report.refuse_unknown(table.allow, *(each.facts for group in groups.values() for each in group))
+    drift_report.refuse_unknown_factors(table.allow, *(each.facts for group in groups.values() for each in group))
     base = groups[table.baseline or table.rows[0]]
     notes: list[str] = []
-    lines: dict[bool, list[Line]] = {True: [], False: []}
+    lines: dict[bool, list[TableLine]] = {True: [], False: []}
     for row in table.rows:
-        fine, said = judged(groups[row], base, table.allow)
+        fine, said = judge_comparison(groups[row], base, table.allow)
         numbers = tuple(_numbered(notes, text) for text in said)
-        cells = tuple(cell(spec, groups[row], each, f"{table.name}/{row}/{each}") for each in table.columns)
-        lines[fine].append(Line(row, cells, numbers))
-    return Table(table, tuple(lines[True]), tuple(lines[False]), tuple(notes))
+        cells = tuple(compute_cell(spec, groups[row], each, f"{table.name}/{row}/{each}") for each in table.columns)
+        lines[fine].append(TableLine(row, cells, numbers))
+    return BuiltTable(table, tuple(lines[True]), tuple(lines[False]), tuple(notes))
 
 
 def _numbered(notes: list[str], text: str) -> int:
@@ -138,7 +138,9 @@ def _numbered(notes: list[str], text: str) -> int:
     return notes.index(text) + 1
 
 
-def judged(group: Sequence[Evidence], base: Sequence[Evidence], allow: Sequence[str]) -> tuple[bool, list[str]]:
+def judge_comparison(
+    group: Sequence[RunEvidence], base: Sequence[RunEvidence], allow: Sequence[str]
+) -> tuple[bool, list[str]]:
     """Whether a row may stand beside the baseline, and what is to be said of it.
 
     Its own runs may differ in their seed alone; from the baseline's runs also in what the table declares.
@@ -147,14 +149,14 @@ def judged(group: Sequence[Evidence], base: Sequence[Evidence], allow: Sequence[
     pairs += [(base[0], each, [SEED, *allow]) for each in group if each is not base[0]]
     fine, said = True, []
     for one, other, allowed in pairs:
-        found = drift_report.compare(one.facts, other.facts, allowed)
+        found = drift_report.compare_runs(one.facts, other.facts, allowed)
         fine = fine and found.verdict != "not_comparable"
         if found.verdict != "comparable" and found.sentence not in said:
             said.append(found.sentence)
     return fine, said
 
 
-def cell(spec: TablesSpec, group: Sequence[Evidence], expression: str, key: str) -> Cell:
+def compute_cell(spec: TablesSpec, group: Sequence[RunEvidence], expression: str, key: str) -> TableCell:
     """The mean of a metric over runs, as it is printed: rates in per cent."""
     metric, _, partition = expression.partition("@")
     if metric == "runs":
@@ -165,8 +167,8 @@ def cell(spec: TablesSpec, group: Sequence[Evidence], expression: str, key: str)
     whole = len(known) == len(values) and known
     mean = statistics.fmean(known) if whole else None
     deviation = statistics.stdev(known) if whole and len(known) > 1 else None
-    text = shown(mean, deviation, None if metric in COUNTS else spec.digits)
-    return Cell(key, text, mean, deviation, expression, {each.name: each.sha256 for each in group})
+    text = format_cell(mean, deviation, None if metric in COUNTS else spec.digits)
+    return TableCell(key, text, mean, deviation, expression, {each.name: each.sha256 for each in group})
 
 
 def _of(metric: str, rows: Sequence[ScoredRow]) -> float | None:
@@ -175,11 +177,11 @@ def _of(metric: str, rows: Sequence[ScoredRow]) -> float | None:
         return scored_rows.METRICS[metric](rows)
     name = metric.removeprefix("cer_")
     if name in scored_rows.ANSWERS:
-        return scored_rows.rate(rows, name) if rows and name in rows[0].counts else None
+        return scored_rows.error_rate_of_rows(rows, name) if rows and name in rows[0].counts else None
     return scored_rows.METRICS[metric](rows) if rows else None
 
 
-def shown(mean: float | None, deviation: float | None, digits: int | None) -> str:
+def format_cell(mean: float | None, deviation: float | None, digits: int | None) -> str:
     """A number as it stands in a table. digits: of a rate in per cent; None for a count."""
     if mean is None:
         return "-"

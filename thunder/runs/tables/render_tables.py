@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from thunder.errors import ConfigError, combined_error
-from thunder.runs.tables.build_tables import Cell, Line, Table
-from thunder.runs.tables.table_spec import fault_of
+from thunder.runs.tables.build_tables import BuiltTable, TableCell, TableLine
+from thunder.runs.tables.table_spec import value_fault
 
-MADE = "made by `thunder tables build`; change the runs or the spec, not this file"
+GENERATED_MARK = "made by `thunder tables build`; change the runs or the spec, not this file"
 UNITS = "Rates in per cent, counted again from rows; ± is the standard deviation over the runs."
 _PLACE = re.compile(r"\{\{\s*([^{}:]+?)\s*:\s*([^{}]+?)\s*\}\}")
 _TEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$"}
@@ -33,17 +33,17 @@ def text_of(lines: Iterable[TextLine]) -> str:
     return "".join(f"{line.text}\n" for line in lines)
 
 
-def blocks(table: Table) -> list[tuple[str, Sequence[Line]]]:
+def generated_blocks(table: BuiltTable) -> list[tuple[str, Sequence[TableLine]]]:
     """The parts of a table with their headings; the second is there only where something cannot be compared."""
     others = [(f"Not comparable with {table.baseline}", table.others)] if table.others else []
     return [("", table.comparable), *others]
 
 
-def markdown(table: Table) -> list[TextLine]:
+def table_markdown(table: BuiltTable) -> list[TextLine]:
     """For people, and for pages on the web."""
-    lines = [TextLine(f"<!-- {MADE} -->")]
+    lines = [TextLine(f"<!-- {GENERATED_MARK} -->")]
     lines += [TextLine(""), TextLine(f"**{table.spec.title}**")] if table.spec.title else []
-    for heading, rows in blocks(table):
+    for heading, rows in generated_blocks(table):
         lines += [TextLine(""), TextLine(f"{heading}:")] if heading else []
         lines += [TextLine(""), TextLine("| | " + " | ".join(table.spec.columns) + " |")]
         lines.append(TextLine("|---|" + "---:|" * len(table.spec.columns)))
@@ -56,11 +56,11 @@ def markdown(table: Table) -> list[TextLine]:
     return lines
 
 
-def _fields(row: Line, fields: Sequence[str], between: str, begin: str = "", end: str = "") -> TextLine:
+def _fields(row: TableLine, fields: Sequence[str], between: str, begin: str = "", end: str = "") -> TextLine:
     return TextLine(begin + between.join(fields) + end, tuple(cell.key for cell in row.cells), between)
 
 
-def comma_separated(table: Table) -> list[TextLine]:
+def table_csv(table: BuiltTable) -> list[TextLine]:
     """For programs: shares and counts, not per cent; the deviation beside each, empty where there is one run."""
     columns = [part for column in table.spec.columns for part in (column, f"{column} sd")]
     lines = [TextLine(_csv(["row", "comparable", *columns]))]
@@ -79,39 +79,49 @@ def _csv(fields: Sequence[str]) -> str:
     return stream.getvalue()
 
 
-def latex(table: Table) -> list[TextLine]:
+def table_latex(table: BuiltTable) -> list[TextLine]:
     """For papers: a tabular, with booktabs' rules."""
     width = len(table.spec.columns) + 1
-    lines = [TextLine(f"% {MADE}"), TextLine(rf"\begin{{tabular}}{{l{'r' * (width - 1)}}}"), TextLine(r"\toprule")]
-    lines.append(TextLine(" & ".join(["", *map(escaped, table.spec.columns)]) + r" \\"))
-    for heading, rows in blocks(table):
+    lines = [
+        TextLine(f"% {GENERATED_MARK}"),
+        TextLine(rf"\begin{{tabular}}{{l{'r' * (width - 1)}}}"),
+        TextLine(r"\toprule"),
+    ]
+    lines.append(TextLine(" & ".join(["", *map(escape_latex, table.spec.columns)]) + r" \\"))
+    for heading, rows in generated_blocks(table):
         lines.append(TextLine(r"\midrule"))
-        lines += [TextLine(rf"\multicolumn{{{width}}}{{l}}{{\emph{{{escaped(heading)}}}}} \\")] if heading else []
+        lines += [TextLine(rf"\multicolumn{{{width}}}{{l}}{{\emph{{{escape_latex(heading)}}}}} \\")] if heading else []
         for row in rows:
             marks = "".join(rf"\textsuperscript{{{number}}}" for number in row.notes)
-            fields = [escaped(row.name) + marks, *(escaped(cell.text) for cell in row.cells)]
+            fields = [escape_latex(row.name) + marks, *(escape_latex(cell.text) for cell in row.cells)]
             lines.append(_fields(row, fields, " & ", end=r" \\"))
-    lines += [TextLine(r"\bottomrule"), TextLine(r"\end{tabular}"), TextLine(rf"\par\footnotesize {escaped(UNITS)}")]
+    lines += [
+        TextLine(r"\bottomrule"),
+        TextLine(r"\end{tabular}"),
+        TextLine(rf"\par\footnotesize {escape_latex(UNITS)}"),
+    ]
     for number, note in enumerate(table.notes, start=1):
-        lines.append(TextLine(rf"\par\footnotesize\textsuperscript{{{number}}} {escaped(note)}"))
+        lines.append(TextLine(rf"\par\footnotesize\textsuperscript{{{number}}} {escape_latex(note)}"))
     return lines
 
 
-def escaped(text: str) -> str:
+def escape_latex(text: str) -> str:
     """Text that LaTeX prints as it is."""
     return "".join(_TEX.get(sign, sign) for sign in text)
 
 
-FORMS: dict[str, Callable[[Table], list[TextLine]]] = {"md": markdown, "csv": comma_separated, "tex": latex}
+FORMS: dict[str, Callable[[BuiltTable], list[TextLine]]] = {"md": table_markdown, "csv": table_csv, "tex": table_latex}
 
 
-def prose(text: str, name: str, number: Callable[[str, str], Cell | None]) -> tuple[list[TextLine], list[Cell]]:
+def fill_prose(
+    text: str, name: str, number: Callable[[str, str], TableCell | None]
+) -> tuple[list[TextLine], list[TableCell]]:
     """A text with its numbers in it, and the cells that they are.
 
     number: the cell of (metric, row), None where there is no such row.
     Raises ConfigError that lists every place whose metric or row is not known.
     """
-    cells: list[Cell] = []
+    cells: list[TableCell] = []
     faults: list[str] = []
     lines = []
     for at, line in enumerate(text.splitlines(), start=1):
@@ -119,9 +129,9 @@ def prose(text: str, name: str, number: Callable[[str, str], Cell | None]) -> tu
 
         def put(place: re.Match[str], at: int = at, keys: list[str] = keys) -> str:
             metric, row = place[1], place[2]
-            found = None if fault_of(metric) else number(metric, row)
+            found = None if value_fault(metric) else number(metric, row)
             if found is None:
-                faults.append(f"{name}:{at}: {place[0]}: {fault_of(metric) or f'no runs are named {row!r}'}")
+                faults.append(f"{name}:{at}: {place[0]}: {value_fault(metric) or f'no runs are named {row!r}'}")
                 return place[0]
             cells.append(found)
             keys.append(found.key)

@@ -12,9 +12,9 @@ from typing import Any
 from thunder import digest
 from thunder.errors import ConfigError, GateError, combined_error
 from thunder.runs.tables import build_tables, render_tables
-from thunder.runs.tables.build_tables import Cell, Evidence
+from thunder.runs.tables.build_tables import RunEvidence, TableCell
 from thunder.runs.tables.render_tables import TextLine
-from thunder.runs.tables.table_spec import TablesSpec, read
+from thunder.runs.tables.table_spec import TablesSpec, read_table_spec
 
 LOCK = "tables.lock.json"
 SCHEMA = "thunder.tables.lock/1"
@@ -22,25 +22,25 @@ PROSE = "prose"  # stands for a table's name in the keys of cells that stand in 
 
 
 @dataclass(frozen=True)
-class Built:
+class BuiltFiles:
     """What a spec comes to: the lines of each file, by its path from the spec's folder, and the lock."""
 
     files: Mapping[str, Sequence[TextLine]]
     lock: Mapping[str, Any]
 
 
-def build(path: Path, find: Callable[[str], Path]) -> list[Path]:
+def build_table_files(path: Path, find: Callable[[str], Path]) -> list[Path]:
     """Make every table and text of a spec, and the lock last; returns the files.
 
     Raises GateError where a run is missing, not sealed or not whole; ConfigError where the spec cannot be used.
     """
-    spec = read(path)
-    evidence, refused = build_tables.gather(spec, find)
+    spec = read_table_spec(path)
+    evidence, refused = build_tables.gather_evidence(spec, find)
     if refused:
         raise combined_error(
             GateError, "these runs are no evidence:", _named(refused), fix="thunder bundle seal RUN, or run it"
         )
-    made = rendered(path, spec, evidence)
+    made = render_files(path, spec, evidence)
     written = []
     for name, lines in made.files.items():
         target = path.parent / name
@@ -56,25 +56,27 @@ def _named(refused: Mapping[str, str]) -> list[str]:
     return [f"{name}: {why}" for name, why in refused.items()]
 
 
-def rendered(path: Path, spec: TablesSpec, evidence: Mapping[str, Evidence]) -> Built:
+def render_files(path: Path, spec: TablesSpec, evidence: Mapping[str, RunEvidence]) -> BuiltFiles:
     """Every file of a spec, in memory. Raises as `build`."""
-    made = build_tables.made(spec, evidence)
+    made = build_tables.build_table(spec, evidence)
     files: dict[str, Sequence[TextLine]] = {}
     cells = [cell for table in made for line in (*table.comparable, *table.others) for cell in line.cells]
     for table in made:
         for ending, form in render_tables.FORMS.items():
             files[(Path(spec.out) / f"{table.spec.name}.{ending}").as_posix()] = form(table)
 
-    def number(metric: str, row: str) -> Cell | None:
+    def number(metric: str, row: str) -> TableCell | None:
         if row not in spec.runs:
             return None
-        found = build_tables.cell(spec, [evidence[name] for name in spec.runs[row]], metric, f"{PROSE}/{row}/{metric}")
-        return Cell(found.key, found.text.partition(" ")[0], found.value, None, found.expression, found.runs)
+        found = build_tables.compute_cell(
+            spec, [evidence[name] for name in spec.runs[row]], metric, f"{PROSE}/{row}/{metric}"
+        )
+        return TableCell(found.key, found.text.partition(" ")[0], found.value, None, found.expression, found.runs)
 
     for each in spec.prose:
-        files[each.target], used = render_tables.prose(_text(path.parent / each.source), each.source, number)
+        files[each.target], used = render_tables.fill_prose(_text(path.parent / each.source), each.source, number)
         cells += used
-    return Built(files, _lock(path, files, cells))
+    return BuiltFiles(files, _lock(path, files, cells))
 
 
 def _text(path: Path) -> str:
@@ -84,7 +86,7 @@ def _text(path: Path) -> str:
         raise ConfigError(f"{path}: {error}", fix="name a text file in the spec's `prose`") from None
 
 
-def _lock(path: Path, files: Mapping[str, Sequence[TextLine]], cells: Sequence[Cell]) -> dict[str, Any]:
+def _lock(path: Path, files: Mapping[str, Sequence[TextLine]], cells: Sequence[TableCell]) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "spec_sha256": digest.sha256_file(path),
@@ -95,17 +97,17 @@ def _lock(path: Path, files: Mapping[str, Sequence[TextLine]], cells: Sequence[C
     }
 
 
-def check(path: Path, find: Callable[[str], Path]) -> int:
+def check_table_files(path: Path, find: Callable[[str], Path]) -> int:
     """Make everything again in memory and hold it against the lock and the files; returns how many cells hold.
 
     Raises GateError naming each cell that was changed by hand, whose runs are others now, or whose run is missing.
     """
-    spec = read(path)
+    spec = read_table_spec(path)
     lock = _read_lock(path.parent / spec.out / LOCK, path)
-    evidence, refused = build_tables.gather(spec, find)
+    evidence, refused = build_tables.gather_evidence(spec, find)
     faults = [*_gone(lock, evidence, refused)]
     if not refused:
-        made = rendered(path, spec, evidence)
+        made = render_files(path, spec, evidence)
         faults += _stale(lock["cells"], made.lock["cells"])
         if not faults and lock["spec_sha256"] != made.lock["spec_sha256"]:
             faults.append(f"{path.name}: changed since the tables were made")
@@ -129,7 +131,7 @@ def _read_lock(place: Path, path: Path) -> dict[str, Any]:
     return lock
 
 
-def _gone(lock: Mapping[str, Any], evidence: Mapping[str, Evidence], refused: Mapping[str, str]) -> Iterator[str]:
+def _gone(lock: Mapping[str, Any], evidence: Mapping[str, RunEvidence], refused: Mapping[str, str]) -> Iterator[str]:
     """Cells whose runs are no evidence any more, or are not the runs that they were."""
     now = {each.name: each.sha256 for each in evidence.values()}
     for key, said in lock["cells"].items():

@@ -46,7 +46,7 @@ class TablesSpec(Settings):
     prose: list[ProseSpec] = option([], "Texts with numbers in them.")
 
 
-def read(path: Path) -> TablesSpec:
+def read_table_spec(path: Path) -> TablesSpec:
     """A spec.
 
     Raises ConfigError that lists everything in it which cannot be used.
@@ -84,7 +84,7 @@ def _unknown(spec: TablesSpec) -> list[str]:
         for row in [*table.rows, *([table.baseline] if table.baseline else [])]:
             if row not in spec.runs:
                 faults.append(f"table '{table.name}': no runs are named '{row}'.{suggest_name(row, spec.runs)}")
-        faults += [f"table '{table.name}': {fault}" for each in table.columns if (fault := fault_of(each))]
+        faults += [f"table '{table.name}': {fault}" for each in table.columns if (fault := value_fault(each))]
         if len(set(table.rows)) < len(table.rows) or len(set(table.columns)) < len(table.columns):
             faults.append(f"table '{table.name}': a row or a column stands twice")
     names = [table.name for table in spec.tables]
@@ -94,7 +94,7 @@ def _unknown(spec: TablesSpec) -> list[str]:
     return faults
 
 
-def fault_of(expression: str) -> str:
+def value_fault(expression: str) -> str:
     """Why a metric cannot be used, or nothing."""
     metric, at, partition = expression.partition("@")
     if metric not in KNOWN:

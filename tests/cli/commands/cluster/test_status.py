@@ -108,7 +108,7 @@ def test_runs_are_shown_newest_first_and_a_damaged_one_is_no_crash(report, runs,
     a_run(runs, "20260101-000000-a-0001", plan_json=plan, results_json={"steps": 400, "test": {"cer_after": 0.25}})
     a_run(runs, "20260102-000000-b-0002", plan_json=[])
     going = a_run(runs, "20260103-000000-c-0003", plan_json=plan, metrics_jsonl={"step": 120, "loss": 1.5})
-    with run_record.locked(going):
+    with run_record.lock_run(going):
         assert cli.main(["status"]) == 0
         shown = capsys.readouterr().out.splitlines()
         assert cli.main(["status", "--json"]) == 0

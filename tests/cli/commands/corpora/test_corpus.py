@@ -47,7 +47,7 @@ def thunder(*arguments, **options):
 
 @pytest.fixture
 def pairs(tmp_path):
-    made = sample_corpus.generate(5, 60)
+    made = sample_corpus.generate_samples(5, 60)
     return write_rows(tmp_path / "rows.jsonl", [{"hyp": row["asr_text"], "ref": row["reference_text"]} for row in made])
 
 
@@ -104,7 +104,7 @@ def test_the_scripts_are_the_commands(script, tmp_path):
     command += ["--rows", "40"] if "synthetic" in script else []
     if "agp" in script:
         for name, field in (("predictions", "asr_text"), ("references", "reference_text")):
-            halves = [{"feat_id": row["id"], field: row[field]} for row in sample_corpus.generate(5, 30)]
+            halves = [{"feat_id": row["id"], field: row[field]} for row in sample_corpus.generate_samples(5, 30)]
             command += [f"--{name}", write_rows(tmp_path / f"test_{name}.jsonl", halves)]
     done = subprocess.run(
         list(map(str, command)),

@@ -59,7 +59,7 @@ def test_one_json_object_with_the_keys_that_were_asked_for(capsys, runs):
     assert json.loads((folder / "results.json").read_text()) == got
     assert len((folder / "predictions.jsonl").read_text().splitlines()) == 8
     assert (folder / "report.html").exists() and not (folder / PARTIAL_FILE).exists()
-    assert registry.recent(runs) == []  # it is no run that could go on
+    assert registry.recent_runs(runs) == []  # it is no run that could go on
 
 
 @pytest.mark.parametrize("name, words", [

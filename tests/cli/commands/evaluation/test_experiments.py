@@ -42,8 +42,8 @@ def test_the_matrix_of_the_guide_is_fine(tmp_path, monkeypatch, capsys):
 
 
 def test_the_hypothesis_and_the_claim_of_the_guide_can_be_read(tmp_path):
-    assert frozen_hypothesis.read(written(tmp_path, "treatment")).metric == "test.cer"
-    assert spec_file.read(PublicationClaim, written(tmp_path, "control")).kind == "comparison"
+    assert frozen_hypothesis.read_hypothesis(written(tmp_path, "treatment")).metric == "test.cer"
+    assert spec_file.read_spec(PublicationClaim, written(tmp_path, "control")).kind == "comparison"
 
 
 @pytest.mark.parametrize("words", [

@@ -15,7 +15,7 @@ import tones
 from thunder.cli.main import main
 from thunder.runs.bundles import bundle
 from thunder.runs.matrix import matrix_spec
-from thunder.runs.matrix.matrix_status import Ledger
+from thunder.runs.matrix.matrix_status import MatrixLedger
 
 
 @pytest.fixture
@@ -30,9 +30,9 @@ def test_real_runs_survive_kill_9(file, tmp_path, capsys):
     command = [sys.executable, "-P", "-m", "thunder", "matrix", "run", str(file), "--cluster", "local"]
     environ = dict(os.environ)
     driver = subprocess.Popen(command, env=environ, stdout=subprocess.DEVNULL)
-    plan = matrix_spec.read(file)
-    ledger = Ledger(tmp_path / "runs", plan)
-    folders = [ledger.run_folder(cell) for cell in matrix_spec.cells(plan)]
+    plan = matrix_spec.read_matrix(file)
+    ledger = MatrixLedger(tmp_path / "runs", plan)
+    folders = [ledger.run_folder(cell) for cell in matrix_spec.matrix_cells(plan)]
     try:
         until = time.monotonic() + 300
         while not all(any((folder / "checkpoints").glob("step-*")) for folder in folders):
@@ -44,7 +44,7 @@ def test_real_runs_survive_kill_9(file, tmp_path, capsys):
     os.kill(int((folders[0] / ".lock").read_text()), signal.SIGKILL)
     assert main(["matrix", "resume", str(file), "--cluster", "local"]) == 0
     for folder in folders:
-        assert bundle.verified(folder) == [] and bundle.sealed(folder)
+        assert bundle.bundle_faults(folder) == [] and bundle.manifest_digest(folder)
         assert main(["memcheck", str(folder)]) == 0
     steps = [
         json.loads(line)["step"] for line in (folders[0] / "metrics.jsonl").read_text().splitlines() if "loss" in line

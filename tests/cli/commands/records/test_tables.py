@@ -15,7 +15,7 @@ def test_build_check_and_a_changed_digit(tmp_path, monkeypatch, capsys):
     spec.write_text(f"runs:\n  a: [{run.name}]\ntables:\n  - {{name: t, rows: [a], columns: [cer]}}\n")
     command = ["tables", "build", "--spec", str(spec)]
     assert main(command) == 3, "not sealed"
-    bundle.seal(run)
+    bundle.seal_bundle(run)
     assert main(command) == 0
     check = ["tables", "check", "--spec", str(spec)]
     assert main(check) == 0

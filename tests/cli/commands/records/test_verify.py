@@ -33,7 +33,7 @@ def flip_last_byte(path):
 
 def sealed_run(tmp_path, runs_folder, capsys):
     run = planted_runs.recogniser_run(runs_folder)
-    bundle.seal(run)
+    bundle.seal_bundle(run)
     return run.name, run / "best.safetensors"
 
 
@@ -44,7 +44,7 @@ def weights_file(tmp_path, runs_folder, capsys):
 
 def adapter(tmp_path, runs_folder, capsys):
     run = planted_runs.adapter_run(runs_folder)
-    bundle.seal(run)
+    bundle.seal_bundle(run)
     return run / "adapters", run / "adapters" / "adapters.safetensors"
 
 

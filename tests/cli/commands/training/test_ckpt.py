@@ -21,12 +21,12 @@ def test_what_did_not_run_is_said_and_strict_refuses(run, capsys):
     assert "skipped  best.safetensors, digests: no manifest speaks of it" in said
     assert "nothing wrong in 2 checks; 1 could not run" in said and "valid" not in said.lower()
     assert main(["ckpt", "verify", run.name, "--strict"]) == 3
-    bundle.seal(run)
+    bundle.seal_bundle(run)
     assert main(["ckpt", "verify", run.name, "--strict"]) == 0
 
 
 def test_a_flipped_bit_is_exit_code_4_and_names_the_tensor(run, capsys):
-    bundle.seal(run)
+    bundle.seal_bundle(run)
     path = run / "best.safetensors"
     data = bytearray(path.read_bytes())
     data[-1] ^= 1

@@ -43,7 +43,7 @@ def test_a_model_of_ones_own_and_a_machine_without_figures(capsys):
     assert told["model"] == str(EMBEDDED_MODEL) and "unsafe" not in {s["verdict"] for s in told["shapes"]}
     assert {s["verdict"] for s in told["shapes"] if s["max_seq_length"] <= 512} == {"safe"}
     assert {s["num_layers"] for s in told["shapes"]} == {1, 4, 8}
-    assert told["chip"]["name"] in ("Apple M4", environment.chip())
+    assert told["chip"]["name"] in ("Apple M4", environment.chip_name())
 
 
 def test_what_cannot_be_is_said_with_the_way_out(capsys, tmp_path):
@@ -64,11 +64,11 @@ def test_calibrate_keeps_what_it_measured_and_shapes_uses_it(capsys, state, monk
     monkeypatch.setattr(calibration, "measurements", lambda: iter(fake))
     assert main(["calibrate", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert told["name"] == environment.chip() and told["float32"] == 2e9 and "mlx" in told["versions"]
-    kept = chips.known(chips.remembered(state))[environment.chip()]
+    assert told["name"] == environment.chip_name() and told["float32"] == 2e9 and "mlx" in told["versions"]
+    kept = chips.known(chips.remembered(state))[environment.chip_name()]
     assert kept.reduced == 2e9 and kept.source.startswith("measured on 20")
     told = json.loads(said(capsys, "--json"))
-    assert told["chip"]["name"] == environment.chip() and told["memory"] > 1e9
+    assert told["chip"]["name"] == environment.chip_name() and told["memory"] > 1e9
     seconds = {(s["batch_size"], s["num_layers"], s["max_seq_length"]): s["step_seconds"] for s in told["shapes"]}
     asked = shape_safety.verdict_of(shape_safety.E2B, command.Shape(1, 4, 256), replace(kept))
     assert seconds[1, 4, 256] == asked.step_seconds > 100

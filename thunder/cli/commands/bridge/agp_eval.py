@@ -65,7 +65,7 @@ def _output_folders(files: Sequence[Path], settings: ScoreSettings) -> list[Path
         out = Path(settings.out).expanduser()
         folders = [out / file.stem for file in files] if len(files) > 1 else [out]
     else:
-        folders = [run_record.new_name(job_runner.runs(), f"gate-{file.stem}") for file in files]
+        folders = [run_record.new_run_name(job_runner.runs(), f"gate-{file.stem}") for file in files]
     for folder in folders:
         paths.check_writable(folder)
         if any((folder / name).exists() for name in (run_record.RESULTS, PLAN)):
@@ -100,7 +100,7 @@ def _score_file(
 
     engine, base = engines[0], engines[1] if settings.compare == "base" else None
     folder.mkdir(parents=True, exist_ok=True)
-    with run_record.locked(folder), AnswerProgress(len(read.cases) * (2 if base else 1)) as bar:
+    with run_record.lock_run(folder), AnswerProgress(len(read.cases) * (2 if base else 1)) as bar:
         try:
             return evaluate.run_evaluation(
                 read, settings, engine, base, folder, bar,

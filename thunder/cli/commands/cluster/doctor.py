@@ -48,7 +48,7 @@ def check_python() -> Finding:
 
 def check_packages() -> Finding:
     """Every package that a result depends on."""
-    versions = environment.versions()
+    versions = environment.package_versions()
     absent = [name for name, version in versions.items() if version.startswith("(")]
     if absent:
         return local_finding("packages", "failure", f"not installed: {', '.join(absent)}", "./launch.sh setup")

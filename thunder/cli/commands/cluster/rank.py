@@ -110,7 +110,7 @@ def train(folder: Path, record: RunRecord, ring: World, stop: Callable[[], bool]
     prepared = datasets.prepare(settings, tokenizer, circumstances.ranks(ring.size))
     base_digest = base_model.base_digest(base, base_model.digest_cache())
     fingerprint = {"configuration": configuration, "data": prepared.rows.digest(), "base weights": base_digest}
-    consistency.check_consistency(ring, fingerprint | environment.versions())
+    consistency.check_consistency(ring, fingerprint | environment.package_versions())
     loaded = base_model.load(base)
     ours = {
         "model": settings.model or base.name,
@@ -177,7 +177,7 @@ def pretrain(
     task = base.PretrainTask(circumstances.for_task(settings), open_text.read_text(settings))
     wraps = task.wraps(settings.batch_size * circumstances.ranks(ring.size) * settings.grad_accumulation_steps)
     fingerprint = {"configuration": configuration, "data": digest.sha256_json([*task.text.train, *task.text.heldout])}
-    consistency.check_consistency(ring, fingerprint | environment.versions())
+    consistency.check_consistency(ring, fingerprint | environment.package_versions())
     record.log(
         f"{len(task.text.train)} lines in {task.rows} sequences, {len(task.text.heldout)} lines held out, "
         f"{task.text.excluded} left out as near correction rows; the run goes over the text {wraps:.2f} times"
@@ -207,7 +207,7 @@ def asr(folder: Path, record: RunRecord, ring: World, stop: Callable[[], bool], 
     configuration, settings = settings.digest(), paths.placed(settings)
     prepared = utterances.prepare(settings, utterances.open_features(settings.features))
     fingerprint = {"configuration": configuration, "data": prepared.digest()}
-    consistency.check_consistency(ring, fingerprint | environment.versions())
+    consistency.check_consistency(ring, fingerprint | environment.package_versions())
     task = AcousticTask(circumstances.for_task(settings), prepared, ctc_run.tables(settings, prepared, ring))
     ctc_run.begin(task, record)
     state = loop.train(task, settings, ring, record, stop, fingerprint=fingerprint, circumstances=circumstances)
@@ -228,7 +228,7 @@ def _trained(state: Any, settings: Any, ranks: int, circumstances: Circumstances
         "tokens": state.tokens,
         "ranks": ranks,
         "planned_ranks": circumstances.ranks(ranks),
-        "blas": environment.blas(),
+        "blas": environment.blas_name(),
         "batch_size_per_rank": settings.batch_size,
         "micro_batch_size": circumstances.rows_at_once(settings),
         "grad_checkpoint": settings.grad_checkpoint or circumstances.grad_checkpoint,

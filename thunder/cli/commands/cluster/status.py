@@ -52,7 +52,7 @@ def show_status(
     try:
         while True:
             said = cluster_status.check_cluster(choice.cluster)
-            said["runs"] = [asdict(run) for run in registry.recent(job_runner.runs(), RUNS_SHOWN)]
+            said["runs"] = [asdict(run) for run in registry.recent_runs(job_runner.runs(), RUNS_SHOWN)]
             if smoke and said["healthy"]:
                 said["smoke"] = smoke_test(choice.cluster, Seconds(STATUS_TIMEOUT - said["seconds"] - 1))
             if as_json:  # one line a look while watching

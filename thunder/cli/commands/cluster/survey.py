@@ -68,15 +68,15 @@ def host_facts(runs: str | None) -> dict[str, Any]:
         folder = folder.parent
     lock = REPOSITORY / "requirements.lock"
     return {
-        "versions": environment.versions(),
+        "versions": environment.package_versions(),
         "lock": digest.sha256_file(lock) if lock.is_file() else None,
-        "chip": environment.chip(),
-        "cores": environment.cores(),
+        "chip": environment.chip_name(),
+        "cores": environment.core_count(),
         "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "disk_free": shutil.disk_usage(folder).free,
         "home": str(Path.home()),
         "project": str(REPOSITORY),
-        "measured": chips.remembered(paths.state_folder()).get(environment.chip()),
+        "measured": chips.remembered(paths.state_folder()).get(environment.chip_name()),
     }
 
 

@@ -20,7 +20,7 @@ from thunder.corpora.channels import confusions
 from thunder.corpora.corpus_settings import BuildSettings, SyntheticSettings
 from thunder.corpora.rows import chat_rows
 from thunder.errors import ArtifactError, CorpusError
-from thunder.runs.records.environment import commit
+from thunder.runs.records.environment import current_commit
 from thunder.units import format_bytes
 
 app = typer.Typer(help="Make and check corpora.", no_args_is_help=True)
@@ -79,18 +79,22 @@ def show_confusions(
     as_json: Json = False,
 ) -> None:
     """Show what is mistaken for what, and how often: of a corpus, of an error model, or of rows."""
-    channel = corpus_checks.channel_of(source)
+    channel = corpus_checks.learn_channel(source)
     if picture:
-        picture.write_text(confusions.picture(channel, top), encoding="utf-8", newline="\n")
-    found = confusions.table(channel)
+        picture.write_text(confusions.confusion_picture(channel, top), encoding="utf-8", newline="\n")
+    found = confusions.confusion_table(channel)
     if as_json:
-        value = {"name": channel.name, "classes": confusions.by_class(found), "provenance": channel.provenance}
+        value = {
+            "name": channel.name,
+            "classes": confusions.confusions_by_class(found),
+            "provenance": channel.provenance,
+        }
         return say(json.dumps(value | {"confusions": [one.as_dict() for one in found[:top]]}, ensure_ascii=False))
-    for name, times in confusions.by_class(found).items():
+    for name, times in confusions.confusions_by_class(found).items():
         say(f"{times:8}  {name}")
     say("")
     for one in found[:top]:
-        wanted, heard = confusions.shown_as(one.wanted), confusions.shown_as(one.heard)
+        wanted, heard = confusions.display_character(one.wanted), confusions.display_character(one.heard)
         # isolates keep a right-to-left sign from turning the line around
         say(f"{one.times:8}  \u2068{wanted}\u2069 -> \u2068{heard}\u2069  {one.kind}")
 
@@ -106,7 +110,7 @@ def sample(
 ) -> None:
     """Make a small N'Ko correction corpus: made sentences, made mistakes, for trying things out."""
     counts = {"train": train, "valid": valid, "test": test}
-    files = sample_corpus.write(out, seed, counts)
+    files = sample_corpus.write_sample_corpus(out, seed, counts)
     if as_json:
         return say(json.dumps([file.as_dict() for file in files], ensure_ascii=False, indent=4))
     for file in files:
@@ -123,7 +127,7 @@ def validate(
 
     Correction rows are checked field by field as well, and their edits are counted again.
     """
-    corpora = chat_rows.read_all(files)
+    corpora = chat_rows.read_row_files(files)
     notes = [corpus_checks.correction_notes(corpus, recompute) for corpus in corpora]
     if as_json:
         found = [corpus.summary() | {"notes": said} for corpus, said in zip(corpora, notes, strict=True)]
@@ -141,8 +145,10 @@ def verify(
     found, faults = [], []
     for path in folders:
         try:
-            manifest = corpus_folder.verify(path)
-            found.append({"folder": str(path), "files": len(manifest["files"]), **corpus_checks.leaks(path, manifest)})
+            manifest = corpus_folder.verify_corpus(path)
+            found.append(
+                {"folder": str(path), "files": len(manifest["files"]), **corpus_checks.count_leaks(path, manifest)}
+            )
         except ArtifactError as error:
             faults.append(error)
     if faults:
@@ -158,7 +164,7 @@ def _settings(kind: type[Any], config: Path | None, given: dict[str, Any]) -> An
 
 
 def _code() -> dict[str, Any]:
-    return commit(REPOSITORY)
+    return current_commit(REPOSITORY)
 
 
 def _plan(settings: Settings, paths: list[Path], as_json: bool) -> None:
@@ -167,7 +173,7 @@ def _plan(settings: Settings, paths: list[Path], as_json: bool) -> None:
     if missing:
         raise CorpusError(f"there is no {', '.join(missing)}", fix="give paths that exist")
     resolved = settings.resolved()
-    corpus_folder.refuse_other(Path(resolved["out"]))
+    corpus_folder.refuse_foreign_folder(Path(resolved["out"]))
     if as_json:
         return say(json.dumps({"settings": resolved, "bytes": size_of(paths)}, ensure_ascii=False, indent=4))
     for name, value in resolved.items():

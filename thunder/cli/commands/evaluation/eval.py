@@ -46,7 +46,7 @@ def evaluate(dry_run: DryRun = False, as_json: AsJson = False, *, given: dict[st
         return
     engine, base = engine_setup.load_engines(settings, read)
     folder.mkdir(parents=True, exist_ok=True)
-    with run_record.locked(folder), AnswerProgress(len(read.cases) * (2 if base else 1)) as bar:
+    with run_record.lock_run(folder), AnswerProgress(len(read.cases) * (2 if base else 1)) as bar:
         try:
             results = evaluate.run_evaluation(
                 read, settings, engine, base, folder, bar, lambda *found: html_writer.html(evaluation_page.page(*found))
@@ -79,7 +79,9 @@ def _settings_and_folder(given: dict[str, Any]) -> tuple[EvalSettings, Path]:
         return settings, folder
     settings, _ = build_settings(EvalSettings, [SettingsLayer("command line", given)])
     name = Path(settings.adapter_path or settings.model or settings.engine.partition(":")[0]).name
-    folder = Path(settings.out).expanduser() if settings.out else run_record.new_name(job_runner.runs(), f"eval-{name}")
+    folder = (
+        Path(settings.out).expanduser() if settings.out else run_record.new_run_name(job_runner.runs(), f"eval-{name}")
+    )
     if (folder / proposal_ledger.PARTIAL_FILE).exists():
         raise UsageError(f"{folder}: holds a half-done evaluation", fix=f"--resume {folder}, or another --out")
     if (folder / run_record.RESULTS).exists() or (folder / PLAN).exists():

@@ -41,11 +41,11 @@ def memcheck(
         raise UsageError("--train and --val are compared with each other", fix="give both")
     folder = Path(run).expanduser()
     if not (folder / training_table.EPOCHS_FILE).is_file() and not (folder / run_record.METRICS).is_file():
-        folder = run_record.find(runs(), run)
+        folder = run_record.find_run(runs(), run)
     table = training_table.read_training_table(folder)
     found = memorization.judge_training(table, overlap.find_overlap(train, val) if train and val else None)
     said = asdict(found) | {"run": folder.name}
-    if bundle.sealed(folder) is None:
+    if bundle.manifest_digest(folder) is None:
         digest.write_json(folder / MEMCHECK_FILE, said)
     if as_json:
         say(json.dumps(said, ensure_ascii=False, indent=4))

@@ -48,7 +48,7 @@ def report(
     from thunder.report.pages import evaluation_page, run_page
     from thunder.report.run_files import Folder
 
-    folder = path.resolve() if path.is_dir() else run_record.find(job_runner.runs(), what)
+    folder = path.resolve() if path.is_dir() else run_record.find_run(job_runner.runs(), what)
     if (folder / bundle.MANIFEST).exists() and not settings.out:
         raise UsageError(f"{folder.name} is sealed: nothing is written into it", fix="--out FILE")
     kind = evaluation_page if (folder / PREDICTIONS).is_file() else run_page

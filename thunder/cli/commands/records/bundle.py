@@ -33,7 +33,7 @@ def verify(
     """
     if (digest or remote) and len(runs) > 1:
         raise UsageError("--digest and --remote are about one run", fix="name one run")
-    verdicts = [bundle.inspect(run_folder(each)) for each in runs]
+    verdicts = [bundle.inspect_bundle(run_folder(each)) for each in runs]
     for verdict in verdicts:
         if digest and verdict.sealed != digest:
             verdict.faults.append(f"{bundle.MANIFEST}: its SHA-256 is {verdict.sealed}, not {digest}")
@@ -47,8 +47,8 @@ def verify(
     for verdict in verdicts:
         _tell(verdict)
     if broken:
-        faults = [f"{each.folder.name}: {fault}" for each in broken for fault in each.faults[: bundle.SHOWN]]
-        rest = sum(len(each.faults[bundle.SHOWN :]) for each in broken)
+        faults = [f"{each.folder.name}: {fault}" for each in broken for fault in each.faults[: bundle.FAULTS_SHOWN]]
+        rest = sum(len(each.faults[bundle.FAULTS_SHOWN :]) for each in broken)
         headline = f"{len(broken)} of {len(verdicts)} runs cannot be trusted:"
         faults += [f"and {rest} more"] if rest else []
         raise combined_error(ArtifactError, headline, faults, fix="take it from where it is whole, or run it again")
@@ -65,14 +65,14 @@ def seal(runs: Runs, remote: Remote = None, as_json: AsJson = False) -> None:
     found = {}
     for each in runs:
         folder = run_folder(each)
-        found[folder.name] = bundle.seal(folder)
+        found[folder.name] = bundle.seal_bundle(folder)
         if not as_json:
             say(f"{folder.name}: sealed, manifest sha256 {found[folder.name]}")
         if remote and (faults := _unlike(folder, remote)):
             sealed = f"is sealed (manifest sha256 {found[folder.name]})"
             headline = f"{folder.name} {sealed}, and {remote} is not the same:"
             raise combined_error(
-                ArtifactError, headline, faults, "copy it there again, with its manifest", bundle.SHOWN
+                ArtifactError, headline, faults, "copy it there again, with its manifest", bundle.FAULTS_SHOWN
             )
     if as_json:
         say(json.dumps(found, indent=4))
@@ -87,7 +87,7 @@ def _unlike(folder: Path, remote: str) -> list[str]:
         raise UsageError(f"--remote {remote}: names no folder", fix="--remote HOST:FOLDER")
     files = bundle.read_manifest(folder)["files"]
     ours = {name: said["sha256"] for name, said in files.items()}
-    ours[bundle.MANIFEST] = str(bundle.sealed(folder))
+    ours[bundle.MANIFEST] = str(bundle.manifest_digest(folder))
     connection: client.Connection = client.LocalConnection() if host == "localhost" else client.connect_ssh(host)
     try:
         theirs = remote_digests.remote_file_digests(connection, path, ours)
@@ -100,7 +100,7 @@ def _unlike(folder: Path, remote: str) -> list[str]:
     ]
 
 
-def _tell(verdict: bundle.Verdict) -> None:
+def _tell(verdict: bundle.BundleReport) -> None:
     state = "whole" if not verdict.faults else f"{len(verdict.faults)} faults"
     sealed = f"sealed {verdict.sealed[:12]}" if verdict.sealed else "not sealed"
     say(f"{verdict.folder.name}: {verdict.kind}, {state}, {sealed}, {verdict.rows} rows counted again")

@@ -27,9 +27,9 @@ def drift(
 ) -> None:
     """Say in what two runs differ, by their options and by their logs; exit code 3 where they cannot be compared."""
     names = [name for each in allow or [] for name in each.split(",") if name.strip()]
-    one, other = run_facts.read(run_folder(a)), run_facts.read(run_folder(b))
-    judge.refuse_unknown(names, one, other)
-    found = judge.compare(one, other, names)
+    one, other = run_facts.read_run_facts(run_folder(a)), run_facts.read_run_facts(run_folder(b))
+    judge.refuse_unknown_factors(names, one, other)
+    found = judge.compare_runs(one, other, names)
     if as_json:
         factors = [finding.name for finding in found.factors]
         say(json.dumps(asdict(found) | {"factors": factors}, ensure_ascii=False, indent=4))

@@ -27,8 +27,8 @@ from thunder.runs.bundles import bundle
 from thunder.runs.bundles.bundle_checks import json_object
 from thunder.runs.hypotheses.frozen_hypothesis import FROZEN
 from thunder.runs.matrix import matrix_spec as matrices
-from thunder.runs.matrix.matrix_spec import Cell, Matrix
-from thunder.runs.matrix.matrix_status import Ledger as MatrixLedger
+from thunder.runs.matrix.matrix_spec import Matrix, MatrixCell
+from thunder.runs.matrix.matrix_status import MatrixLedger as MatrixLedger
 
 app = typer.Typer(help="Run a matrix on rented GPUs. Nothing is rented without --yes.", no_args_is_help=True)
 File = Annotated[Path, typer.Argument(help="The matrix.")]
@@ -41,10 +41,10 @@ PATHS = ("features", "split", "start_from", "hypothesis")  # options that name f
 @flags(RentalSettings)
 def plan(file: File, as_json: AsJson = False, *, given: dict[str, Any]) -> None:
     """What each run would take, and what is spent; asks nobody."""
-    settings, whole = _settings(given), matrices.read(file)
+    settings, whole = _settings(given), matrices.read_matrix(file)
     ledger = RentalLedger(runs())
     lines = [{"run": matrices.folder_name(whole, cell), "hours": _hours(settings, whole, cell)}
-             for cell in matrices.cells(whole)]  # fmt: skip
+             for cell in matrices.matrix_cells(whole)]  # fmt: skip
     cap, spent = settings.cap or whole.budget.usd, ledger.spent_usd()
     if as_json:
         found = {"runs": lines, "cap_usd": cap, "spent_usd": spent, "query": rental_offers.offer_query(settings)}
@@ -81,10 +81,12 @@ def launch(
 
     Refused before anything is rented: a matrix with faults, no rehearsal that left predictions, a cost above the cap.
     """
-    settings, whole = _settings(given), matrices.read(file)
-    cell = next((one for one in matrices.cells(whole) if one.id == only), None)
+    settings, whole = _settings(given), matrices.read_matrix(file)
+    cell = next((one for one in matrices.matrix_cells(whole) if one.id == only), None)
     if cell is None:
-        raise UsageError(f"--only {only}: no run of the matrix", fix=", ".join(c.id for c in matrices.cells(whole)))
+        raise UsageError(
+            f"--only {only}: no run of the matrix", fix=", ".join(c.id for c in matrices.matrix_cells(whole))
+        )
     hours, cap = _hours(settings, whole, cell), settings.cap or whole.budget.usd
     if hours is None or cap is None:
         raise UsageError("neither the matrix nor a flag says how long and how much", fix="--hours H --cap USD")
@@ -140,14 +142,14 @@ def _settings(given: dict[str, Any]) -> RentalSettings:
 
 
 def _lane() -> RentalSession:
-    return RentalSession(VastClient(os.environ), RentalLedger(runs()), runs(), bundle.verified, say)
+    return RentalSession(VastClient(os.environ), RentalLedger(runs()), runs(), bundle.bundle_faults, say)
 
 
-def _hours(settings: RentalSettings, whole: Matrix, cell: Cell) -> float | None:
+def _hours(settings: RentalSettings, whole: Matrix, cell: MatrixCell) -> float | None:
     return settings.hours or cell.run.hours or whole.estimate.hours
 
 
-def _gates(file: Path, whole: Matrix, cell: Cell) -> dict[str, str]:
+def _gates(file: Path, whole: Matrix, cell: MatrixCell) -> dict[str, str]:
     """What has to hold before money is spent; empty texts where it does."""
     found = matrix_command.findings(whole, file)
     ledger = MatrixLedger(runs(), whole)
@@ -159,7 +161,9 @@ def _gates(file: Path, whole: Matrix, cell: Cell) -> dict[str, str]:
     }
 
 
-def _order(settings: RentalSettings, whole: Matrix, cell: Cell, hours: float, cap: float, project: Path) -> RentalOrder:
+def _order(
+    settings: RentalSettings, whole: Matrix, cell: MatrixCell, hours: float, cap: float, project: Path
+) -> RentalOrder:
     """The run's command there: paths are those of the payload."""
     name, options, payload = matrices.folder_name(whole, cell), dict(cell.options), [str(project), *settings.upload]
     for key in PATHS:
@@ -167,7 +171,7 @@ def _order(settings: RentalSettings, whole: Matrix, cell: Cell, hours: float, ca
             options[key] = _each(value, lambda path: f"{PAYLOAD_FOLDER}/{Path(path).name}")
             payload += [value] if isinstance(value, str) else list(value)
             payload += [value + FROZEN] if key == "hypothesis" else []
-    argv = ["./launch.sh", "asr", "train", *matrices.arguments(options), "--run-name", name, "--ranks", "1"]
+    argv = ["./launch.sh", "asr", "train", *matrices.cell_arguments(options), "--run-name", name, "--ranks", "1"]
     label = rental_lane.new_rental_label(name)
     return RentalOrder(name, label, argv, hours, cap, settings.image, settings.disk_gb, tuple(payload))
 

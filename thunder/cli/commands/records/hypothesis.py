@@ -22,7 +22,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of line
 @app.command()
 def freeze(file: File, as_json: AsJson = False) -> None:
     """Check that the outcomes are disjoint and leave nothing out, and log the digest with the time."""
-    sha256 = frozen_hypothesis.freeze(file)
+    sha256 = frozen_hypothesis.freeze_hypothesis(file)
     say(json.dumps({"file": str(file), "sha256": sha256}) if as_json else f"{file}: frozen, sha256 {sha256}")
 
 
@@ -34,12 +34,12 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Say which outcome it is. Exit code 3: void, nothing can be said; 4: changed after it was frozen."""
-    said = frozen_hypothesis.read(file)
+    said = frozen_hypothesis.read_hypothesis(file)
     folders = [
         _folder(file, given, named, which)
         for which, given, named in (("treated", treated, said.treated_run), ("control", control, said.control_run))
     ]
-    found = frozen_hypothesis.evaluate(file, *folders)
+    found = frozen_hypothesis.evaluate_hypothesis(file, *folders)
     if as_json:
         say(json.dumps(asdict(found), ensure_ascii=False, indent=4))
         raise typer.Exit(GateError.exit_code if found.void else 0)

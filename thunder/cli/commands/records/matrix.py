@@ -19,9 +19,9 @@ from thunder.config import SettingsLayer, build_settings, dump_yaml
 from thunder.errors import GateError, UsageError, combined_error
 from thunder.runs.matrix import matrix_check, matrix_driver, matrix_page
 from thunder.runs.matrix import matrix_spec as matrices
-from thunder.runs.matrix.matrix_driver import How, Place
+from thunder.runs.matrix.matrix_driver import DriverOptions, HostSlot
 from thunder.runs.matrix.matrix_spec import Matrix
-from thunder.runs.matrix.matrix_status import CellState, Ledger
+from thunder.runs.matrix.matrix_status import CellState, MatrixLedger
 from thunder.units import format_path
 
 app = typer.Typer(help="Check, plan, run and follow a matrix of runs.", no_args_is_help=True)
@@ -38,26 +38,26 @@ COMMAND = (sys.executable, "-P", "-m", "thunder", "asr", "train")
 @app.command()
 def check(file: File, as_json: AsJson = False) -> None:
     """Hold a matrix against its rules: one factor, both ends, seeds, split, budget, definitions; exit code 3."""
-    plan = matrices.read(file)
+    plan = matrices.read_matrix(file)
     found = findings(plan, file)
     if as_json:
         say(json.dumps([asdict(one) for one in found], ensure_ascii=False, indent=4))
         raise typer.Exit(GateError.exit_code if found else 0)
     refuse(plan, found)
-    say(f"{plan.id}: {len(matrices.cells(plan))} runs, {len(plan.comparisons)} comparisons, nothing wrong")
+    say(f"{plan.id}: {len(matrices.matrix_cells(plan))} runs, {len(plan.comparisons)} comparisons, nothing wrong")
 
 
 @app.command("plan")
 def plan_(file: File, as_json: AsJson = False) -> None:
     """List the runs with their commands, the hours and the cost."""
-    plan = matrices.read(file)
-    hours, cells = matrix_check.hours(plan), matrices.cells(plan)
+    plan = matrices.read_matrix(file)
+    hours, cells = matrix_check.estimated_hours(plan), matrices.matrix_cells(plan)
     lines: list[dict[str, Any]] = [
         {
             "id": cell.id,
             "required": cell.run.required,
             "hours": cell.run.hours or plan.estimate.hours,
-            "command": ["thunder", "asr", "train", *matrices.arguments(cell.options)],
+            "command": ["thunder", "asr", "train", *matrices.cell_arguments(cell.options)],
         }
         for cell in cells
     ]
@@ -83,18 +83,18 @@ def run(
 
     A short rehearsal of each condition comes first. After a crash the same command goes on.
     """
-    plan = matrices.read(file)
+    plan = matrices.read_matrix(file)
     refuse(plan, findings(plan, file))
     _refuse_unknown(plan, only or [])
-    ledger = Ledger(runs(), plan)
+    ledger = MatrixLedger(runs(), plan)
     if dry_run:
         return _dry(ledger, only or [], places(cluster, across, None), as_json)
     ledger.folder.mkdir(parents=True, exist_ok=True)
     digest.write_json(ledger.folder / "matrix.json", plan.resolved())
     environ = dict(os.environ) | {"THUNDER_RUNS": str(runs().absolute())}
-    how = How(COMMAND, places(cluster, across, ledger.folder), environ, tuple(only or ()))
+    how = DriverOptions(COMMAND, places(cluster, across, ledger.folder), environ, tuple(only or ()))
     try:
-        matrix_driver.run(ledger, how, (lambda text: None) if as_json else say)
+        matrix_driver.run_matrix(ledger, how, (lambda text: None) if as_json else say)
     finally:
         write_pages(ledger)
     _tell(ledger, ledger.states(), as_json)
@@ -105,7 +105,7 @@ def resume(
     file: File, only: Only = None, cluster: ClusterName = None, across: Across = False, as_json: AsJson = False
 ) -> None:
     """Go on with a matrix that was begun: the same as `run`, but never a beginning."""
-    if not (Ledger(runs(), matrices.read(file)).folder / "cells").is_dir():
+    if not (MatrixLedger(runs(), matrices.read_matrix(file)).folder / "cells").is_dir():
         raise UsageError(f"{file}: nothing of it was run yet", fix=f"thunder matrix run {file}")
     run(file, only, cluster, across, False, as_json)
 
@@ -113,14 +113,14 @@ def resume(
 @app.command()
 def status(file: File, as_json: AsJson = False) -> None:
     """Where each run stands, by what lies in its folder; writes the page anew."""
-    ledger = Ledger(runs(), matrices.read(file))
+    ledger = MatrixLedger(runs(), matrices.read_matrix(file))
     states = ledger.states()
     if ledger.folder.is_dir():
         write_pages(ledger)
     _tell(ledger, states, as_json)
 
 
-def findings(plan: Matrix, file: Path) -> list[matrix_check.Finding]:
+def findings(plan: Matrix, file: Path) -> list[matrix_check.MatrixFinding]:
     """What is wrong with a matrix, by the options of the recogniser; definitions lie beside the file, or here."""
     definitions = None
     if plan.definitions:
@@ -128,7 +128,7 @@ def findings(plan: Matrix, file: Path) -> list[matrix_check.Finding]:
         places = [folder / name for name in names for folder in (file.parent, Path())]
         path = next((each for each in places if each.is_file()), None)
         definitions = path.read_text(encoding="utf-8", errors="replace") if path else None
-    return matrix_check.check(plan, resolve, definitions)
+    return matrix_check.check_matrix(plan, resolve, definitions)
 
 
 def resolve(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -140,7 +140,7 @@ def resolve(options: Mapping[str, Any]) -> dict[str, Any]:
     return settings.resolved()
 
 
-def refuse(plan: Matrix, found: list[matrix_check.Finding]) -> None:
+def refuse(plan: Matrix, found: list[matrix_check.MatrixFinding]) -> None:
     """Raise GateError that lists every fault, and the fewest runs that would mend them."""
     if not found:
         return
@@ -151,14 +151,14 @@ def refuse(plan: Matrix, found: list[matrix_check.Finding]) -> None:
     raise combined_error(GateError, f"{plan.id}: may not be run:", [f"{one.rule}: {one.said}" for one in found], fix)
 
 
-def places(name: str | None, across: bool, folder: Path | None) -> list[Place]:
+def places(name: str | None, across: bool, folder: Path | None) -> list[HostSlot]:
     """Where runs go: each host by itself, with a cluster file of one written into `folder`, or all hosts together."""
     from thunder.cluster.inventory import cluster_file
 
     choice = cluster_file.choose_cluster(name, os.environ, Path.home())
     if across:
         where = ("--cluster", str(choice.path)) if choice.path else ("--ranks", str(len(choice.cluster.hosts)))
-        return [Place(choice.cluster.name, where)]
+        return [HostSlot(choice.cluster.name, where)]
     found = []
     for host in choice.cluster.hosts:
         path = (folder or runs()) / "hosts" / f"{host.name}.yaml"
@@ -166,30 +166,30 @@ def places(name: str | None, across: bool, folder: Path | None) -> list[Place]:
             path.parent.mkdir(exist_ok=True)
             alone = choice.cluster.model_copy(update={"name": host.name, "backend": "ring", "hosts": [host]})
             digest.write_atomically(path, dump_yaml(alone.model_dump(mode="json", exclude_none=True)))
-        found.append(Place(host.name, ("--cluster", str(path.absolute()))))
+        found.append(HostSlot(host.name, ("--cluster", str(path.absolute()))))
     return found
 
 
-def write_pages(ledger: Ledger) -> None:
+def write_pages(ledger: MatrixLedger) -> None:
     """The matrix' page, for a browser and for a repository."""
     states = ledger.states()
-    digest.write_atomically(ledger.folder / "index.html", matrix_page.html(ledger.plan, states, ledger.folder))
-    digest.write_atomically(ledger.folder / "matrix.md", matrix_page.markdown(ledger.plan, states))
+    digest.write_atomically(ledger.folder / "index.html", matrix_page.matrix_html(ledger.plan, states, ledger.folder))
+    digest.write_atomically(ledger.folder / "matrix.md", matrix_page.matrix_markdown(ledger.plan, states))
 
 
 def _refuse_unknown(plan: Matrix, only: list[str]) -> None:
-    known = {name for cell in matrices.cells(plan) for name in (cell.id, cell.run.id)}
+    known = {name for cell in matrices.matrix_cells(plan) for name in (cell.id, cell.run.id)}
     if unknown := [name for name in only if name not in known]:
         raise UsageError(f"--only {unknown[0]}: no run of the matrix", fix=f"one of: {', '.join(sorted(known))}")
 
 
-def _dry(ledger: Ledger, only: list[str], where: list[Place], as_json: bool) -> None:
+def _dry(ledger: MatrixLedger, only: list[str], where: list[HostSlot], as_json: bool) -> None:
     states = [one for one in ledger.states() if not only or one.cell.id in only or one.cell.run.id in only]
     lines: list[dict[str, Any]] = [
         {
             "id": one.cell.id,
             "state": one.state,
-            "command": [*COMMAND, *matrices.arguments(one.cell.options)],
+            "command": [*COMMAND, *matrices.cell_arguments(one.cell.options)],
             "run": one.folder.name,
         }
         for one in states
@@ -201,7 +201,7 @@ def _dry(ledger: Ledger, only: list[str], where: list[Place], as_json: bool) -> 
         say(f"{line['id']:32} {line['state']:9} {' '.join(line['command'][3:])} --run-name {line['run']}")
 
 
-def _tell(ledger: Ledger, states: list[CellState], as_json: bool) -> None:
+def _tell(ledger: MatrixLedger, states: list[CellState], as_json: bool) -> None:
     if as_json:
         said = [asdict(one) | {"cell": one.cell.id, "folder": str(one.folder)} for one in states]
         return say(json.dumps({"matrix": ledger.plan.id, "runs": said}, ensure_ascii=False, indent=4))

@@ -13,8 +13,8 @@ import typer
 from thunder.cli.console.output import say
 from thunder.cli.launcher.runs_folder import run_folder, runs
 from thunder.runs.listing import conditions, run_index
-from thunder.runs.listing.conditions import Condition
-from thunder.runs.records.option_names import known_as
+from thunder.runs.listing.conditions import RunCondition
+from thunder.runs.records.option_names import canonical_name
 
 app = typer.Typer(help="List, filter and show runs.", no_args_is_help=True)
 Conditions = Annotated[
@@ -32,7 +32,7 @@ def list_runs(
     as_json: AsJson = False,
 ) -> None:
     """List the runs that meet all conditions, newest first; options of a run can be asked for by their names."""
-    found = run_index.listed(runs(), _parsed(wanted), sort=sort, limit=limit, only=None if as_json else _SHOWN)
+    found = run_index.list_runs(runs(), _parsed(wanted), sort=sort, limit=limit, only=None if as_json else _SHOWN)
     if as_json:  # a line a run: thousands of them with indents would take seconds
         return say("[\n" + ",\n".join(json.dumps(run, ensure_ascii=False) for run in found) + "\n]")
     if not found:
@@ -54,8 +54,8 @@ def table(
     """Group runs by options: how many, mean, standard deviation, least and greatest. Unsealed runs count too."""
     names = [name.strip() for name in by.split(",") if name.strip()]
     groups: dict[tuple[str, ...], list[float]] = {}
-    asked = [known_as(name) for name in (*names, value) if name not in run_index.COLUMNS]
-    for run in run_index.listed(runs(), _parsed(wanted), only=asked):
+    asked = [canonical_name(name) for name in (*names, value) if name not in run_index.COLUMNS]
+    for run in run_index.list_runs(runs(), _parsed(wanted), only=asked):
         number = _of(run, value)
         if isinstance(number, int | float):
             groups.setdefault(tuple(str(_of(run, name)) for name in names), []).append(number)
@@ -81,10 +81,14 @@ def show(name: Annotated[str, typer.Argument(help="A run: id, folder, or 'latest
     from thunder.runs.records import registry
 
     folder = run_folder(name)
-    known = run_facts.read(folder)
-    line = registry.line(folder, registry.is_running(folder))
+    known = run_facts.read_run_facts(folder)
+    line = registry.run_line(folder, registry.is_running(folder))
     done = asdict(known.done) | {"rates": len(known.done.rates), "losses": len(known.done.losses)}
-    found = asdict(line) | {"sealed": bundle.sealed(folder), "options": known.options, "identity": known.identity}
+    found = asdict(line) | {
+        "sealed": bundle.manifest_digest(folder),
+        "options": known.options,
+        "identity": known.identity,
+    }
     found |= {"environment": known.environment, "done": done}
     if as_json:
         return say(json.dumps(found, ensure_ascii=False, indent=4))
@@ -115,15 +119,15 @@ def evidence_(name: Annotated[str, typer.Argument(help="A run: id, folder, or 'l
 def rebuild() -> None:
     """Make the index anew from the folders; needed only where a folder was changed by hand."""
     begun = time.perf_counter()
-    say(f"{run_index.rebuild(runs())} runs in {time.perf_counter() - begun:.1f} s")
+    say(f"{run_index.rebuild_index(runs())} runs in {time.perf_counter() - begun:.1f} s")
 
 
-def _parsed(wanted: list[str] | None) -> list[Condition]:
-    return [conditions.parse(text) for text in wanted or []]
+def _parsed(wanted: list[str] | None) -> list[RunCondition]:
+    return [conditions.parse_condition(text) for text in wanted or []]
 
 
 def _of(run: dict[str, Any], name: str) -> Any:
-    return run[name] if name in run else run["options"].get(known_as(name))
+    return run[name] if name in run else run["options"].get(canonical_name(name))
 
 
 def _cell(value: Any) -> str:

@@ -21,7 +21,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of line
 @app.command()
 def build(spec: Spec = Path("tables.yaml"), as_json: AsJson = False) -> None:
     """Make every table of a spec (Markdown, CSV, LaTeX), fill in its texts, and lock each cell to its runs."""
-    written = table_files.build(spec, run_folder)
+    written = table_files.build_table_files(spec, run_folder)
     if as_json:
         return say(json.dumps([str(path) for path in written], indent=4))
     for path in written:
@@ -31,5 +31,5 @@ def build(spec: Spec = Path("tables.yaml"), as_json: AsJson = False) -> None:
 @app.command()
 def check(spec: Spec = Path("tables.yaml"), as_json: AsJson = False) -> None:
     """Make them again in memory; exit code 3 names each cell that was changed by hand, is stale, or lost its run."""
-    count = table_files.check(spec, run_folder)
+    count = table_files.check_table_files(spec, run_folder)
     say(json.dumps({"cells": count}) if as_json else f"{count} cells are what their runs say")

@@ -52,7 +52,9 @@ def checkpoint_of(name: str) -> Path:
     from thunder.acoustic.inference.result_files import BEST
 
     path = Path(name).expanduser()
-    return path if path.is_file() or path.suffix == ".safetensors" else run_record.find(job_runner.runs(), name) / BEST
+    return (
+        path if path.is_file() or path.suffix == ".safetensors" else run_record.find_run(job_runner.runs(), name) / BEST
+    )
 
 
 def tested(asked: AcousticEvalSettings) -> dict[str, Any]:

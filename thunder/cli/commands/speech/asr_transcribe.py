@@ -17,7 +17,7 @@ from thunder.cli.console.progress_bars import rows_bar
 from thunder.cli.parsing import paths
 from thunder.cli.parsing.flags import AsJson, flags
 from thunder.config import SettingsLayer, build_settings
-from thunder.corpora.rows.jsonl_lines import Faults
+from thunder.corpora.rows.jsonl_lines import LineFaults
 
 Files = Annotated[
     list[Path] | None, typer.Argument(help="Audio files, folders, metadata.jsonl files.", show_default=False)
@@ -58,7 +58,7 @@ def heard(asked: TranscribeSettings) -> list[dict[str, Any]]:
     source = transcriber.front_end(asked, loaded.origin)
     reader = Reader()
     recordings = reader.read([Path(name).expanduser() for name in asked.inputs])
-    faults: Faults = reader.faults
+    faults: LineFaults = reader.faults
     recogniser = Recogniser.of(loaded, asked.ttt_lr, decoder)
     rows = []
     with rows_bar(len(recordings), "listening") as progress:

@@ -54,7 +54,7 @@ def audit(
     _refuse_covered(folder)
     found, rows = examined(folder, settings)
     scopes = {stage: text.format(rows=rows, updates=settings.updates) for stage, text in SCOPES.items()}
-    said = records.write(folder, found, scopes)
+    said = records.write_audit(folder, found, scopes)
     if as_json:
         say(json.dumps(said, ensure_ascii=False, indent=4))
     else:
@@ -65,11 +65,13 @@ def audit(
 def _refuse_covered(folder: Path) -> None:
     """Raise UsageError where the audit is part of what was sealed: a new one would break the seal."""
     try:
-        covered = records.FILE in bundle.read_manifest(folder)["files"]
+        covered = records.AUDIT_FILE in bundle.read_manifest(folder)["files"]
     except ArtifactError:
         return
     if covered:
-        raise UsageError(f"{folder.name} is sealed with its {records.FILE}", fix="that one counts; nothing may change")
+        raise UsageError(
+            f"{folder.name} is sealed with its {records.AUDIT_FILE}", fix="that one counts; nothing may change"
+        )
 
 
 def examined(folder: Path, settings: AuditSettings) -> tuple[dict[str, list[Condition]], int]:
@@ -125,7 +127,7 @@ def _of_pipeline(
         folder / bundle_checks.SPLIT, [one for store in features.stores for one in store.utterances]
     )
     ids = {part: frozen.ids(part) for part in PARTS}
-    results, trace = bundle_checks.json_object(folder / RESULTS, []), run_facts.read(folder).done.losses
+    results, trace = bundle_checks.json_object(folder / RESULTS, []), run_facts.read_run_facts(folder).done.losses
     return pipeline_stage.stage(trained, features, ids, trace, results, tables, updates, _same_machine(folder))
 
 
@@ -141,8 +143,8 @@ def _same_machine(folder: Path) -> bool:
     Else last digits may differ.
     """
     said, results = (bundle_checks.json_object(folder / name, []) for name in (ENVIRONMENT, RESULTS))
-    same = said.get("versions") == environment.versions() and said.get("chip") == environment.chip()
-    return same and results.get("blas") == environment.blas() and results.get("ranks", 1) == 1
+    same = said.get("versions") == environment.package_versions() and said.get("chip") == environment.chip_name()
+    return same and results.get("blas") == environment.blas_name() and results.get("ranks", 1) == 1
 
 
 def _tell(found: dict[str, list[Condition]], scopes: dict[str, str]) -> None:
@@ -150,7 +152,7 @@ def _tell(found: dict[str, list[Condition]], scopes: dict[str, str]) -> None:
         for one in conditions:
             where = f" (first: {one.first_violation})" if one.first_violation else ""
             say(f"{stage:9} {one.state:13} {one.name}: {one.said}{where}")
-        say(f"{stage:9} {records.verdict(conditions)}: {scopes[stage]}")
+        say(f"{stage:9} {records.audit_verdict(conditions)}: {scopes[stage]}")
 
 
 def _refuse(folder: Path, found: dict[str, list[Condition]]) -> None:

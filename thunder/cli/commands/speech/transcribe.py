@@ -87,7 +87,9 @@ def transcribe(
 
 def _folder(settings: SpeechSettings) -> Path:
     """The folder to write to. Raises UsageError where it cannot be written, or holds other transcripts."""
-    folder = Path(settings.out).expanduser() if settings.out else run_record.new_name(job_runner.runs(), "transcribe")
+    folder = (
+        Path(settings.out).expanduser() if settings.out else run_record.new_run_name(job_runner.runs(), "transcribe")
+    )
     paths.check_writable(folder)
     if (folder / run_record.RESULTS).exists():
         raise UsageError(f"{folder}: holds the results of another command", fix="another --out")

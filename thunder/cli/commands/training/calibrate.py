@@ -30,7 +30,7 @@ def calibrate(
 
     `thunder shapes` and the check before a run use them in place of published ones.
     """
-    name = environment.chip()
+    name = environment.chip_name()
     path = state_folder() / chips.MEMORY
     if dry_run:
         say(json.dumps({"chip": name, "file": str(path)}) if as_json else f"would measure {name}, kept in {path}")
@@ -48,7 +48,7 @@ def calibrate(
     source = f"measured on {time.strftime('%Y-%m-%d')}"
     chip = calibration.chip_of(name, measured, operations, megabytes, source)
     told: dict[str, Any] = {
-        "versions": {key: value for key, value in environment.versions().items() if key in VERSIONS},
+        "versions": {key: value for key, value in environment.package_versions().items() if key in VERSIONS},
         "measurements": [asdict(each) for each in measured],
     }
     chips.remember(state_folder(), chip, **told)

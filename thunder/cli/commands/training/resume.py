@@ -29,7 +29,7 @@ def resume(
 
     `thunder train --resume RUN` does the same, and takes options that may change, such as --cluster and --allow-solo.
     """
-    folder = run_record.find(job_runner.runs(), run)
+    folder = run_record.find_run(job_runner.runs(), run)
     kind = str(job_runner.read_plan(folder)["job"])
     raise typer.Exit(
         JOBS[kind](None, {"resume": str(folder)} | ({"force": True} if force else {}), dry_run=dry_run, as_json=as_json)

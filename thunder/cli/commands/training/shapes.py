@@ -79,7 +79,7 @@ def size_of(model: str | None) -> tuple[str, ModelSize, str]:
 
 def chip_and_memory(name: str | None, memory_gb: float | None) -> tuple[Chip, int | None]:
     """The chip that is asked for and its memory in bytes; None where only its owner knows."""
-    known, here = chips.known(chips.remembered(state_folder())), environment.chip()
+    known, here = chips.known(chips.remembered(state_folder())), environment.chip_name()
     chosen = chips.find(name, known) if name else known.get(here, known[shape_check.STAND_IN])
     if memory_gb is not None:
         return chosen, int(memory_gb * 2**30)

@@ -11,11 +11,13 @@ from serialized_keys import keys_of_folder, missing_keys
 from version_artifacts import ARTIFACTS, EXPECTED, HERE, RENAMED, TINY_HEAD, assert_same_weights, expected
 
 from thunder.acoustic.head import ctc_head
-from thunder.cli.commands.cluster import rank
 from thunder.cli.main import main
+from thunder.launcher.rank_jobs.rank_setup import RankSetup
+from thunder.launcher.rank_jobs.recognizer_job import train_recognizer
 from thunder.parallel.world import World
 from thunder.runs.records.run_record import RunRecord
-from thunder.training.loop_settings import Circumstances
+from thunder.training.loop_settings import RuntimeOverrides
+from thunder.training.training_events import NO_CALLBACKS
 
 pytestmark = pytest.mark.expensive
 
@@ -77,7 +79,8 @@ def test_a_recognizer_goes_on_to_the_same_head(workspace, tiny_head):
     """In this process, since a rank of its own would know nothing of the tiny head."""
     folder = workspace / "runs" / "recognizer-interrupted"
     assert main(["resume", folder.name, "--dry-run"]) == 0
-    rank.asr(folder, RunRecord(folder), World(), lambda: False, Circumstances(planned_ranks=1))
+    overrides = RuntimeOverrides(planned_ranks=1)
+    train_recognizer(RankSetup(folder, RunRecord(folder), World(), lambda: False, overrides, NO_CALLBACKS))
     assert_same_weights(folder / "best.safetensors", "recognizer-resumed.safetensors")
     assert_same_keys(folder, folder.name)
     assert results(folder)["test"]["cer"] == pytest.approx(0.14285714285714285)

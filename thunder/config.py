@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -147,12 +147,17 @@ class Settings(BaseModel):
         return self.model_dump(mode="json")
 
     def digest(self) -> str:
-        """SHA-256 of the resolved values.
+        """SHA-256 of the resolved values."""
+        return self.digest_without(())
+
+    def digest_without(self, left_out: Container[str]) -> str:
+        """SHA-256 of the resolved values, but for those of some fields.
 
         A renamed field counts under its oldest name: checkpoints that store the digest stay valid after the rename.
         """
         oldest = {field: names[0] for field in type(self).model_fields if (names := old_names_of(type(self), field))}
-        return digest.sha256_json({oldest.get(field, field): value for field, value in self.resolved().items()})
+        values = {field: value for field, value in self.resolved().items() if field not in left_out}
+        return digest.sha256_json({oldest.get(field, field): value for field, value in values.items()})
 
 
 SettingsType = TypeVar("SettingsType", bound=Settings)

@@ -16,7 +16,7 @@ from test_testbed import CABLE_OF_4, CABLE_OF_5, LAN_OF_5, MACS, REPOSITORY, Tes
 __all__ = ["fault", "macs", "pytestmark"]
 
 OPTIONS = "--steps-per-report 1 --steps-per-eval 6 --save-every 3 --num-layers 2 --stall-after 6 --learning-rate 5e-4"
-OPTIONS += " --max-wraps 100000"
+OPTIONS += " --max-epochs 100000"
 
 
 class Desk:

@@ -17,8 +17,8 @@ from thunder.lora.lora_settings import LoraSettings
 from thunder.lora.lora_task import LoraTask
 from thunder.parallel import row_order
 from thunder.parallel.world import World
-from thunder.training.hooks import validate
 from thunder.training.step import make_optimizer, make_step
+from thunder.training.validation import validate
 
 pytestmark = pytest.mark.expensive
 

@@ -1,4 +1,4 @@
-"""Pretraining under other circumstances: recomputed activations and smaller pieces give the same gradient."""
+"""Pretraining with other runtime overrides: recomputed activations and smaller pieces give the same gradient."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mlx_lm.models import gemma4_text
 
 from thunder.lora import open_text, pretraining
 from thunder.lora.lora_settings import PretrainSettings
-from thunder.training.loop_settings import Circumstances
+from thunder.training.loop_settings import RuntimeOverrides
 from thunder.training.step import gradient_of
 
 pytestmark = pytest.mark.expensive
@@ -47,7 +47,7 @@ def test_recomputing_and_smaller_pieces_change_nothing(settings):
     before = gemma4_text.DecoderLayer.__call__
     whole = gradients(settings, text, [[0, 1, 2, 3]])
     assert gemma4_text.DecoderLayer.__call__ is before
-    other = Circumstances(micro_batch_size=2, grad_checkpoint=True).for_task(settings)
+    other = RuntimeOverrides(micro_batch_size=2, grad_checkpoint=True).for_task(settings)
     assert other.batch_size == 2 and settings.digest() != other.digest(), "the digest is that of the original settings"
     pieces = gradients(other, text, [[0, 1], [2, 3]])
     assert gemma4_text.DecoderLayer.__call__ is not before, "it recomputes"

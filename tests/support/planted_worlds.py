@@ -12,9 +12,10 @@ from mlx import nn
 from thunder.config import SettingsLayer, build_settings
 from thunder.parallel.world import World
 from thunder.runs.records.run_record import RunRecord
-from thunder.training import loop
+from thunder.training.loop import train_loop
 from thunder.training.loop_settings import LoopSettings
 from thunder.training.task import Batch
+from thunder.training.train_context import TrainContext
 
 WIDTH, KINDS = 12, 6
 
@@ -100,5 +101,5 @@ def train(root: Path, name: str) -> Path:
     epochs = updates * batch / len(train)
     (folder / "plan.json").write_text(json.dumps({"job": "train", "length": {"updates": updates, "epochs": epochs}}))
     task = Classifier(train, valid, hidden, stands_still=name == "placeholder")
-    loop.train(task, settings, World(), RunRecord(folder))
+    train_loop(TrainContext(task, settings, World(), RunRecord(folder)))
     return folder

@@ -21,8 +21,11 @@ from thunder.lora.lora_settings import EMBEDDED_DATA, EMBEDDED_MODEL, LoraSettin
 from thunder.lora.lora_task import LoraTask
 from thunder.parallel import world
 from thunder.runs.records.run_record import RunRecord
-from thunder.training import faults, loop
-from thunder.training.loop_settings import Circumstances
+from thunder.training import faults
+from thunder.training.loop import train_loop
+from thunder.training.loop_settings import RuntimeOverrides
+from thunder.training.train_context import TrainContext
+from thunder.training.training_events import CallbackList
 
 base, data, out, options = Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), json.loads(sys.argv[4])
 how = json.loads(sys.argv[5])
@@ -30,14 +33,15 @@ hosts, fault = how.pop("hosts", False), how.pop("fault", "")
 ring = world.join()
 # with `hosts`, each rank is the first on a host of its own, with a disk of its own
 record = RunRecord(out / f"host{ring.rank}" if hosts else out, ring.is_main, is_primary=hosts or ring.is_main)
-faults.arm(fault, record, ring.rank)
+injector = faults.FaultInjector(faults.parse_faults(fault), record, ring.rank, ring)
 record.log = lambda text: print(text, flush=True)
-circumstances = Circumstances(**how)
+overrides = RuntimeOverrides(**how)
 settings, _ = build_settings(LoraSettings, [SettingsLayer("test", options)])
 tokenizer = tokenized_rows.load_tokenizer(base)
 encoded = tokenized_rows.encode(chat_rows.read_rows(data).rows, tokenizer, settings.max_seq_length)
-task = LoraTask(base_model.load(base), circumstances.for_task(settings), encoded.examples[:-6], encoded.examples[-6:])
-state = loop.train(task, settings, ring, record, fingerprint={"data": "same"}, circumstances=circumstances)
+task = LoraTask(base_model.load(base), overrides.for_task(settings), encoded.examples[:-6], encoded.examples[-6:])
+callbacks = CallbackList([injector])
+state = train_loop(TrainContext(task, settings, ring, record, {"data": "same"}, overrides, callbacks=callbacks))
 if not ring.is_main:
     weights = dict(tree_flatten(task.model.trainable_parameters()))
     mx.save_safetensors(str(out.parent / f"{out.name}-rank{ring.rank}.safetensors"), weights)
@@ -56,7 +60,7 @@ OPTIONS = {
 
 
 def run_training(run_ranks, tmp_path, ranks, name, base=EMBEDDED_MODEL, how=None, **changes):
-    """Train on 19 rows; returns each rank's (code, output). how: hosts, fault, and what Circumstances takes.
+    """Train on 19 rows; returns each rank's (code, output). how: hosts, fault, and what RuntimeOverrides takes.
 
     With the shipped model and its sample rows, and a warm-up: Adam turns a first gradient into its sign, so that
     at a high rate rounding alone would set two runs apart within a few steps (docs/benchmarks.md has figures).

@@ -21,6 +21,7 @@ HERE = f"tests/data/{VERSION}"  # the folder as that version's commands named it
 # old name too, and the tests in tests/test_compatibility_*.py show that it does.
 RENAMED = {
     "THUNDER_KEEPER": "THUNDER_IS_PRIMARY",  # in the plan's environment of a rank, which the same version's ranks read
+    "max_wraps": "max_epochs",
 }
 # the sizes of the head `small` that these artifacts are of
 TINY_HEAD = {"width": 16, "layers": 1, "heads": 2, "feed_forward": 16, "kernel": 3, "convolutions": 1}

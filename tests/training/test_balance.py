@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from ranked_training import largest_difference, trained
 
-from thunder.cli.commands.training.train import balanced
+from thunder.launcher.job_kinds import balance_by_chips
 from thunder.lora.lora_settings import LoraSettings
 from thunder.parallel.world import World
 from thunder.training.balance import PERIOD, Balance, better_split
-from thunder.training.loop_settings import CIRCUMSTANCES
+from thunder.training.loop_settings import RUNTIME_OPTIONS
 
 
 @pytest.mark.parametrize(
@@ -54,12 +54,12 @@ def test_even_measures_nothing_and_forgets_what_a_checkpoint_says():
 
 def test_auto_is_chosen_where_chips_differ_and_nobody_said_otherwise():
     settings = LoraSettings()
-    assert balanced(settings, {"balance": "default"}, ("M4", "M4")) == (settings, {"balance": "default"})
-    chosen, sources = balanced(settings, {"balance": "default"}, ("M4 Pro", "M4"))
+    assert balance_by_chips(settings, {"balance": "default"}, ("M4", "M4")) == (settings, {"balance": "default"})
+    chosen, sources = balance_by_chips(settings, {"balance": "default"}, ("M4 Pro", "M4"))
     assert chosen.balance == "auto" and "differ" in sources["balance"]
     said = {"balance": "command line"}
-    assert balanced(settings, said, ("M4 Pro", "M4")) == (settings, said)
-    assert "balance" in CIRCUMSTANCES and settings.digest() == chosen.digest()
+    assert balance_by_chips(settings, said, ("M4 Pro", "M4")) == (settings, said)
+    assert "balance" in RUNTIME_OPTIONS and settings.digest() == chosen.digest()
 
 
 HALF_SPEED = "slow@computing:rank=0:ms=400, slow@computing:rank=1:ms=800"

@@ -18,20 +18,22 @@ from thunder.errors import UsageError
 from thunder.parallel.world import World
 from thunder.runs.records.run_record import RunRecord
 from thunder.training import faults
+from thunder.training.training_events import CallbackList, StartEvent
 
 pytestmark = pytest.mark.expensive
 
 
 @pytest.fixture
 def armed(tmp_path):
-    """Arm this process with faults, as rank 1; nothing is armed afterwards."""
+    """Callbacks with the faults of a spec, as rank 1 has them once its run began."""
 
     def arm(spec, rows_at_once=1):
-        faults.arm(spec, RunRecord(tmp_path), rank=1)
-        faults.situate(World(), rows_at_once)
+        injector = faults.FaultInjector(faults.parse_faults(spec), RunRecord(tmp_path), 1, World())
+        callbacks = CallbackList([injector])
+        callbacks.on_start(StartEvent(tmp_path, 0, 10, rows_at_once))
+        return callbacks
 
-    yield arm
-    faults.arm("", RunRecord(tmp_path), rank=1)
+    return arm
 
 
 @pytest.mark.parametrize(
@@ -54,13 +56,13 @@ def armed(tmp_path):
 )
 def test_a_malformed_fault_is_refused_by_name(spec, said):
     with pytest.raises(UsageError) as caught:
-        faults.parse(spec)
+        faults.parse_faults(spec)
     assert said in caught.value.message and spec.split(",")[-1] in caught.value.message
 
 
 def test_what_a_fault_says():
-    assert faults.parse("") == ()
-    one, other = faults.parse("kill@saving:step=6:rank=1, gpu-timeout@gradient:above=2:always")
+    assert faults.parse_faults("") == ()
+    one, other = faults.parse_faults("kill@saving:step=6:rank=1, gpu-timeout@gradient:above=2:always")
     assert (one.kind, one.point, one.step, one.rank, one.always) == ("kill", "saving", 6, 1, False)
     assert (other.kind, other.above, other.always) == ("gpu-timeout", 2, True)
 
@@ -74,41 +76,42 @@ def test_what_a_fault_says():
     ],
 )
 def test_a_fault_fires_once_a_run_at_its_place_with_metals_words(armed, tmp_path, kind, words):
-    armed(f"{kind}@gradient:step=3")
+    callbacks = armed(f"{kind}@gradient:step=3")
     for point, step in (("step", 3), ("gradient", 2)):
-        faults.at(point, step=step)
+        callbacks.reach_point(point, step=step)
     with pytest.raises(RuntimeError) as caught:
-        faults.at("gradient", step=3)
+        callbacks.reach_point("gradient", step=3)
     assert str(caught.value) == f"[METAL] Command buffer execution failed: {words}"
     assert [path.name for path in (tmp_path / "faults").iterdir()] == [f"{kind}@gradient:step=3:rank=1.fired"]
-    faults.at("gradient", step=3)
-    armed(f"{kind}@gradient:step=3")  # as after a restart
-    faults.at("gradient", step=3)
-    armed(f"{kind}@gradient:step=3:rank=0")
-    faults.at("gradient", step=3)
+    callbacks.reach_point("gradient", step=3)
+    callbacks = armed(f"{kind}@gradient:step=3")  # as after a restart
+    callbacks.reach_point("gradient", step=3)
+    callbacks = armed(f"{kind}@gradient:step=3:rank=0")
+    callbacks.reach_point("gradient", step=3)
 
 
 def test_always_and_above_fire_again(armed, tmp_path):
-    armed("oom@step:always")
+    callbacks = armed("oom@step:always")
     for _ in range(2):
         with pytest.raises(RuntimeError):
-            faults.at("step", step=1)
+            callbacks.reach_point("step", step=1)
     for rows_at_once, fires in ((4, True), (4, True), (3, True), (2, False), (1, False)):
-        armed("gpu-timeout@step:above=2", rows_at_once)
+        callbacks = armed("gpu-timeout@step:above=2", rows_at_once)
         if fires:
             with pytest.raises(RuntimeError):
-                faults.at("step", step=1)
+                callbacks.reach_point("step", step=1)
         else:
-            faults.at("step", step=1)
+            callbacks.reach_point("step", step=1)
     assert not (tmp_path / "faults").exists()
 
 
 def test_nan_spoils_the_loss_and_nothing_is_armed_by_default(armed):
     loss = mx.array(1.5)
-    faults.at("gradient", step=1, loss=loss)
+    callbacks = armed("")
+    callbacks.reach_point("gradient", step=1, loss=loss)
     assert loss.item() == 1.5
-    armed("nan@gradient")
-    faults.at("gradient", step=1, loss=loss)
+    callbacks = armed("nan@gradient")
+    callbacks.reach_point("gradient", step=1, loss=loss)
     assert np.isnan(loss.item())
 
 
@@ -117,12 +120,13 @@ import sys, threading, time
 from pathlib import Path
 from thunder.runs.records.run_record import RunRecord
 from thunder.training import faults
+from thunder.training.training_events import CallbackList
 record = RunRecord(Path(sys.argv[1]), True, int(sys.argv[3]) if len(sys.argv) > 3 else None)
-faults.arm(sys.argv[2], record, 0)
+callbacks = CallbackList(faults.from_environment({"THUNDER_FAULTS": sys.argv[2]}, record, 0))
 record.start_heartbeat(0.05)
 record.phase("training")
-faults.at("step", step=1)
-faults.at("collective", step=1)
+callbacks.reach_point("step", step=1)
+callbacks.reach_point("collective", step=1)
 time.sleep(0.5)
 record.event("after")
 print("came through", flush=True)

@@ -13,7 +13,7 @@ from mlx import nn
 
 from thunder.cli.main import main
 from thunder.parallel.world import World
-from thunder.training import hooks
+from thunder.training.validation import validate
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def per_row(task, rows):
 
 
 def test_loss_error_and_probe_against_numpy(task):
-    found = hooks.validate(task, World(), lambda: False)
+    found = validate(task, World(), lambda: False)
     losses = per_row(task, task.valid)
     assert found["valid_loss"] == pytest.approx(losses.mean(), rel=1e-5)
     assert found["probe_loss"] == pytest.approx(per_row(task, task.train[:157]).mean(), rel=1e-5)
@@ -47,24 +47,24 @@ def test_loss_error_and_probe_against_numpy(task):
 
 def test_one_batch_has_no_error_and_a_task_may_have_no_probe(task):
     task.valid = task.valid[:8]
-    found = hooks.validate(task, World(), lambda: False)
+    found = validate(task, World(), lambda: False)
     assert "valid_se" not in found and "probe_se" not in found and "probe_loss" in found
 
     class Unprobed:
         model, groups, loss = task.model, task.groups, task.loss
         validation, validation_metrics = task.validation, task.validation_metrics
 
-    assert hooks.validate(Unprobed(), World(), lambda: False) == {"valid_loss": found["valid_loss"]}
+    assert validate(Unprobed(), World(), lambda: False) == {"valid_loss": found["valid_loss"]}
 
 
 def test_probing_moves_no_weight_and_ends_in_training_mode(task):
     before = {name: np.asarray(array) for name, array in nn.utils.tree_flatten(task.model.parameters())}
-    hooks.validate(task, World(), lambda: False)
+    validate(task, World(), lambda: False)
     after = dict(nn.utils.tree_flatten(task.model.parameters()))
     assert all(mx.array_equal(mx.array(array), after[name]) for name, array in before.items())
     assert task.model.training
     asked = iter([False] * 30 + [True] * 100)
-    assert hooks.validate(task, World(), lambda: next(asked)) is None, "a stop is heard while the probe is scored"
+    assert validate(task, World(), lambda: next(asked)) is None, "a stop is heard while the probe is scored"
 
 
 @pytest.mark.expensive

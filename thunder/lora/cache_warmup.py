@@ -22,7 +22,6 @@ from thunder.lora.tokenized_rows import Example
 from thunder.parallel import collectives, row_order
 from thunder.parallel.world import World
 from thunder.runs.records import environment
-from thunder.training import faults
 from thunder.units import format_bytes, format_seconds, parse_bytes
 
 FORMAT = 1
@@ -160,6 +159,5 @@ def _compute_missing(
             if not cache.put(prefix.entry_key(example), entry):
                 return computed
             computed += 1
-        faults.at("filling")
         progress()
     return computed

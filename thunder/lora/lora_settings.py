@@ -16,10 +16,12 @@ EMBEDDED_DATA = REPOSITORY / "data" / "sample"
 
 
 class CorpusSettings(LoopSettings):
-    """What both have in common: rows that should not be gone over often."""
+    """What both have in common: few epochs over the rows."""
 
-    max_wraps: int = option(10, "Refuse to go over the training rows more often than this.", panel=DATA, ge=1)
-    logs_wraps: ClassVar[bool] = True
+    max_epochs: int = option(
+        10, "Refuse to run more epochs over the training rows.", old_names=["max-wraps"], panel=DATA, ge=1
+    )
+    logs_epochs: ClassVar[bool] = True
 
 
 class LoraSettings(CorpusSettings):

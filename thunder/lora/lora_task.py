@@ -70,7 +70,7 @@ class LoraTask:
         return sorted(self.valid_examples, key=self.engine.row_length)[rank::size]
 
     def probe(self, rank: int, size: int) -> Iterator[Batch]:
-        """This rank's share of some training rows, the same at every validation; see `hooks.validate`."""
+        """This rank's share of some training rows, the same at every validation; see `validation.validate`."""
         mine = self.probe_examples_of(rank, size)
         for start in range(0, len(mine), self.settings.batch_size):
             yield self.engine.batch(mine[start : start + self.settings.batch_size])

@@ -24,7 +24,7 @@ from thunder.lora.lora_settings import PretrainSettings
 from thunder.lora.open_text import Text
 from thunder.parallel import row_order
 from thunder.text.chat import CORRECTION_INSTRUCTION, correction_prompt
-from thunder.training import wraps
+from thunder.training.loop_settings import check_max_epochs, planned_epochs
 from thunder.training.task import Batch
 
 _INSTRUCTION_WEIGHT = 3000  # so that the words of the prompt become pieces, not bytes
@@ -233,13 +233,13 @@ class PretrainTask:
             "repair_loss": repair_loss / repair_tokens,
         }
 
-    def wraps(self, global_batch: int) -> float:
+    def epochs(self, global_batch: int) -> float:
         """How often the run goes over the text.
 
-        Raises ConfigError where that is more than `max_wraps`.
+        Raises ConfigError where that is more than `max_epochs`.
         """
-        found = wraps.planned(self.settings.total_updates, self.rows, global_batch)
-        wraps.refuse_more(found, self.settings.max_wraps, self.settings.iters)
+        found = planned_epochs(self.settings.total_updates, self.rows, global_batch)
+        check_max_epochs(found, self.settings.max_epochs, self.settings.iters)
         return found
 
     def save(self, folder: Path) -> None:

@@ -14,7 +14,7 @@ from thunder.parallel import collectives, row_order
 from thunder.parallel.world import World
 from thunder.runs.records.run_record import RunRecord
 from thunder.training.loop_settings import LoopSettings
-from thunder.training.state import State
+from thunder.training.state import TrainState
 
 PERIOD = 5  # updates between two looks at the ranks' speeds
 UNLIKE = 1.15  # ranks that differ by less count as equally fast
@@ -42,7 +42,7 @@ class Balance:
         if self.measures:
             self._seconds.append(seconds / rows)
 
-    def renew(self, state: State, record: RunRecord) -> None:
+    def renew(self, state: TrainState, record: RunRecord) -> None:
         """At every PERIOD-th update: gather the ranks' speeds, and take another split where that is worth it.
 
         The speeds go into the state, and so into checkpoints: a resumed run goes on with the same split.

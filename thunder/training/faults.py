@@ -1,9 +1,10 @@
-"""Faults on demand, to show that a run survives them: kills, freezes, Metal's errors, slow ranks, sums out of step.
+"""A callback that injects faults, to show that a run survives them: kills, freezes, Metal's errors, slow ranks.
 
 THUNDER_FAULTS holds `kind@point[:step=N][:rank=R][:above=N][:always]`, separated by commas. Each fires once a run: a
 marker in the run's folder outlives the restart. `always` fires every time; `above` (for the GPU's errors) every time
 that more than N rows go through the model at once. `slow@computing` makes each micro-batch take twice as long as it
-does, or with `ms=N` N milliseconds a row longer; it fires every time. Without the variable `at` does nothing.
+does, or with `ms=N` N milliseconds a row longer; it fires every time. A rank process installs the callback where the
+variable is set (`from_environment`); the loop and the step know nothing of it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,11 +25,12 @@ from thunder.errors import UsageError
 from thunder.parallel import collectives
 from thunder.parallel.world import World
 from thunder.runs.records.run_record import RunRecord
+from thunder.training.training_events import POINTS, Callback, PointEvent, StartEvent
 
 VARIABLE = "THUNDER_FAULTS"
 METAL = {
-    kind: f"[METAL] Command buffer execution failed: {said}"
-    for kind, said in {
+    kind: f"[METAL] Command buffer execution failed: {reason}"
+    for kind, reason in {
         "gpu-timeout": "Caused GPU Timeout Error (00000002:kIOGPUCommandBufferCallbackErrorTimeout)",
         "interactivity": "Impacting Interactivity (0000000e:kIOGPUCommandBufferCallbackErrorImpactingInteractivity)",
         "oom": "Insufficient Memory (00000008:kIOGPUCommandBufferCallbackErrorOutOfMemory)",
@@ -35,11 +38,6 @@ METAL = {
 }
 SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
 KINDS = (*SIGNALS, "freeze", *METAL, "extra-collective", "nan", "garbage-event", "long-log-line", "slow")
-POINTS = (
-    "joining", "loading", "filling", "step", "computing", "gradient", "collective", "applied", "validating", "saving",
-    "saved",
-    "testing",
-)  # fmt: skip
 NUMBERS = ("step", "rank", "above", "ms")
 INTO_COLLECTIVE = 0.003  # seconds after which the fault at `collective` fires: the ring is busy or waits by then
 GARBAGE = 10 * 2**20  # bytes
@@ -47,7 +45,7 @@ GARBAGE_SECONDS = 20
 
 
 @dataclass(frozen=True)
-class Fault:
+class InjectedFault:
     """One fault: what, where, and when. step, rank: None for any."""
 
     text: str
@@ -60,7 +58,7 @@ class Fault:
     ms: int | None = None
 
 
-def parse(spec: str) -> tuple[Fault, ...]:
+def parse_faults(spec: str) -> tuple[InjectedFault, ...]:
     """The faults that a value of THUNDER_FAULTS asks for.
 
     Raises UsageError that names the part which cannot be read, with the nearest known name.
@@ -68,7 +66,7 @@ def parse(spec: str) -> tuple[Fault, ...]:
     return tuple(_parse_one(text.strip()) for text in spec.split(",") if text.strip())
 
 
-def _parse_one(text: str) -> Fault:
+def _parse_one(text: str) -> InjectedFault:
     head, *options = text.split(":")
     kind, _, point = head.partition("@")
     values: dict[str, Any] = {}
@@ -86,7 +84,7 @@ def _parse_one(text: str) -> Fault:
             raise _refused(text, f"no option '{option}'.{suggest_name(name, (*NUMBERS, 'always'))}")
     if reason := _clash(kind, point, values):
         raise _refused(text, reason)
-    return Fault(text, kind, point, **values)
+    return InjectedFault(text, kind, point, **values)
 
 
 def _clash(kind: str, point: str, values: dict[str, Any]) -> str:
@@ -110,29 +108,37 @@ def _refused(text: str, reason: str) -> UsageError:
     return UsageError(f"{VARIABLE}: '{text}': {reason}", fix="kind@point[:step=N][:rank=R][:above=N][:ms=N][:always]")
 
 
-class Armed:
-    """The faults of one rank, and what they act on."""
+class FaultInjector(Callback):
+    """Fires the faults of one rank at the points where they are due.
 
-    def __init__(self, faults: tuple[Fault, ...], record: RunRecord, rank: int) -> None:
-        self.faults, self.record, self.rank = faults, record, rank
-        self.world: World | None = None
+    world: the ring, for an extra collective; a rank sets it once it has joined.
+    """
+
+    def __init__(
+        self, faults: tuple[InjectedFault, ...], record: RunRecord, rank: int, world: World | None = None
+    ) -> None:
+        self.faults, self.record, self.rank, self.world = faults, record, rank, world
         self.micro_batch_size = 0
 
-    def at(self, point: str, step: int | None, loss: mx.array | None, rows: int, seconds: float) -> None:
+    def on_start(self, event: StartEvent) -> None:
+        """Take over how many rows go through the model at once, which `above` compares with."""
+        self.micro_batch_size = event.micro_batch_size
+
+    def on_point(self, event: PointEvent) -> None:
         """Fire each fault that is due here."""
         for fault in self.faults:
-            if fault.point == point and fault.rank in (None, self.rank) and fault.step in (None, step):
+            if fault.point == event.name and fault.rank in (None, self.rank) and fault.step in (None, event.step):
                 if fault.kind == "slow":
-                    time.sleep(seconds if fault.ms is None else rows * fault.ms / 1000)
+                    time.sleep(event.seconds if fault.ms is None else event.rows * fault.ms / 1000)
                 elif self._is_due(fault):
-                    self._fire(fault, loss)
+                    self._fire(fault, event.loss)
 
-    def _is_due(self, fault: Fault) -> bool:
+    def _is_due(self, fault: InjectedFault) -> bool:
         if fault.above is not None:
             return self.micro_batch_size > fault.above
         return fault.always or self._mark(fault)
 
-    def _mark(self, fault: Fault) -> bool:
+    def _mark(self, fault: InjectedFault) -> bool:
         """Note on disk, before it fires, that a fault has fired; False where it had already."""
         rank = "" if fault.rank is not None else f":rank={self.rank}"
         marker = self.record.folder / "faults" / f"{fault.text}{rank}.fired"
@@ -145,7 +151,7 @@ class Armed:
         _flush_and_close(os.open(marker.parent, os.O_RDONLY))
         return True
 
-    def _fire(self, fault: Fault, loss: mx.array | None) -> None:
+    def _fire(self, fault: InjectedFault, loss: mx.array | None) -> None:
         print(f"fault: {fault.text}", file=sys.stderr, flush=True)
         if fault.kind in SIGNALS:
             delay = INTO_COLLECTIVE if fault.point == "collective" else 0
@@ -189,24 +195,10 @@ def _flush_and_close(number: int) -> None:
         os.close(number)
 
 
-_armed: Armed | None = None
+def from_environment(environ: Mapping[str, str], record: RunRecord, rank: int) -> list[FaultInjector]:
+    """The injector that THUNDER_FAULTS asks for in a rank process; none where it is not set.
 
-
-def arm(spec: str, record: RunRecord, rank: int) -> None:
-    """Make `at` fire what `spec` asks for, in this process. Raises UsageError as `parse`."""
-    global _armed
-    _armed = Armed(parse(spec), record, rank) if spec else None
-
-
-def situate(world: World, micro_batch_size: int) -> None:
-    """Tell the armed faults what they act on: the ring, and how many rows go through the model at once."""
-    if _armed is not None:
-        _armed.world, _armed.micro_batch_size = world, micro_batch_size
-
-
-def at(
-    point: str, *, step: int | None = None, loss: mx.array | None = None, rows: int = 0, seconds: float = 0.0
-) -> None:
-    """A place where a fault can be asked for. loss: [] what `nan` spoils. rows, seconds: of what `slow` slows."""
-    if _armed is not None:
-        _armed.at(point, step, loss, rows, seconds)
+    Raises UsageError as `parse_faults`.
+    """
+    faults = parse_faults(environ.get(VARIABLE, ""))
+    return [FaultInjector(faults, record, rank)] if faults else []

@@ -2,80 +2,68 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-
 import mlx.optimizers as optim
 
 from thunder.parallel import row_order
-from thunder.parallel.world import World
-from thunder.runs.records.run_record import RunRecord
-from thunder.training import faults
 from thunder.training.balance import Balance
+from thunder.training.callbacks import standard_callbacks
 from thunder.training.checkpoints import checkpoint, sync_checkpoints
-from thunder.training.hooks import Hook, standard_hooks
-from thunder.training.loop_settings import AS_PLANNED, Circumstances, LoopSettings
-from thunder.training.state import State
+from thunder.training.state import TrainState
 from thunder.training.step import make_optimizer, make_step
-from thunder.training.task import Task
+from thunder.training.train_context import TrainContext
+from thunder.training.training_events import EndEvent, StartEvent, StepEvent
 
 
-def train(
-    task: Task,
-    settings: LoopSettings,
-    world: World,
-    record: RunRecord,
-    stop_requested: Callable[[], bool] = lambda: False,
-    *,
-    fingerprint: Mapping[str, str] | None = None,
-    circumstances: Circumstances = AS_PLANNED,
-) -> State:
-    """Train to the end, to early stopping, or until any rank is asked to stop; every way out leaves a checkpoint.
+def train_loop(context: TrainContext) -> TrainState:
+    """Train to the end, to early stopping, or until any rank is asked to stop; each of these leaves a checkpoint.
 
-    fingerprint: name -> digest of each input of the run; a checkpoint with another fingerprint is refused.
+    All ranks call it together. It goes on from the newest checkpoint in the run's folder, where there is one.
+
+    Raises ArtifactError where that checkpoint has another fingerprint, RunFailed where a loss is not finite.
     """
-    ranks, rows_at_once = circumstances.ranks(world.size), circumstances.rows_at_once(settings)
-    faults.situate(world, rows_at_once)
+    task, settings, record = context.task, context.settings, context.record
     optimizer = make_optimizer(settings)
-    state = _start(task, optimizer, world, record, fingerprint or {}, ranks, circumstances.force)
-    balance = Balance(world, settings, state.speeds)
-    step = make_step(task, optimizer, settings, world, rows_at_once, balance)
-    hooks = standard_hooks(task, optimizer, settings, world, record, stop_requested, fingerprint or {}, ranks)
-    global_batch = settings.batch_size * ranks * settings.grad_accumulation_steps
-    record.phase("training", step=state.step, steps=settings.total_updates)
-    fire(hooks, state, at_start=True)
-    order = {"after": state.step, "until": settings.total_updates, "lengths": task.lengths}
-    for plan in row_order.steps(task.rows, global_batch, settings.seed, **order):
+    state = _initial_state(context, optimizer)
+    balance = Balance(context.world, settings, state.speeds)
+    step = make_step(task, optimizer, settings, context.world, context.rows_at_once, balance, context.callbacks)
+    callbacks = standard_callbacks(context, optimizer, state)
+    total = settings.total_updates
+    record.phase("training", step=state.step, steps=total, micro_batch_size=context.rows_at_once)
+    callbacks.on_start(StartEvent(record.folder, state.step, total, context.rows_at_once))
+    order = {"after": state.step, "until": total, "lengths": task.lengths}
+    for plan in row_order.steps(task.rows, context.rows_per_update, settings.seed, **order):
         if state.asked_to_stop or state.stopped_early:
             break
-        state.result = step(plan, stop_requested())
-        state.step, state.epoch, state.tokens = plan.number, plan.epoch, state.tokens + state.result.tokens
-        state.asked_to_stop = state.result.stop
+        state.result = result = step(plan, context.stop_requested())
+        state.step, state.epoch, state.tokens = plan.number, plan.epoch, state.tokens + result.tokens
+        state.asked_to_stop = result.stop
         balance.renew(state, record)
-        fire(hooks, state)
+        callbacks.on_step(
+            StepEvent(state.step, state.epoch, result.loss, result.tokens, result.learning_rate, result.grad_norm)
+        )
+    callbacks.on_end(_end_event(state))
     return state
 
 
-def _start(
-    task: Task,
-    optimizer: optim.Optimizer,
-    world: World,
-    record: RunRecord,
-    fingerprint: Mapping[str, str],
-    ranks: int,
-    force: bool,
-) -> State:
-    """Where the ranks go on from: one checkpoint on every host, what users take away included, or the beginning."""
-    folder = sync_checkpoints.sync_checkpoints(world, record, fingerprint=fingerprint, ranks=ranks, force=force)
+def _initial_state(context: TrainContext, optimizer: optim.Optimizer) -> TrainState:
+    """The state of the one checkpoint that all ranks continue from, or that of a new run; loads weights and optimizer.
+
+    The primary process of a host also restores the files that users take away.
+    """
+    record, task = context.record, context.task
+    folder = sync_checkpoints.sync_checkpoints(
+        context.world, record,
+        fingerprint=context.fingerprint, ranks=context.planned_ranks, force=context.overrides.force,
+    )  # fmt: skip
     if folder is None:
-        return State()
-    state = checkpoint.restore(folder, task, optimizer, State)
+        return TrainState()
+    state = checkpoint.restore(folder, task, optimizer, TrainState)
     if record.is_primary:
         checkpoint.put_back_best(folder, record.folder / task.output / checkpoint.BEST)
         task.save(record.folder / task.output)
     return state
 
 
-def fire(hooks: list[Hook], state: State, at_start: bool = False) -> None:
-    """Run each hook that is due; the order is the list's."""
-    for hook in hooks:
-        hook.maybe(state, at_start=at_start)
+def _end_event(state: TrainState) -> EndEvent:
+    reason = "interrupted" if state.asked_to_stop else "stopped_early" if state.stopped_early else "finished"
+    return EndEvent(state.step, reason, state.best_loss, state.best_step)

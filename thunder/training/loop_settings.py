@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal, TypeVar
 
-from thunder import digest
 from thunder.config import Settings, option
+from thunder.errors import ConfigError
 
 LOOP, OPTIMIZER, OUTPUT, PLACE = "Training", "Optimizer", "Output and records", "Where it runs"
 
-# Where and how watchfully a run goes on, not what it computes: these may change when it is continued.
-CIRCUMSTANCES = (
+# Options of where and how a run is carried out, not of what it computes: they may change when it is resumed.
+RUNTIME_OPTIONS = (
     "cluster",
     "ranks",
     "balance",
@@ -24,7 +24,7 @@ CIRCUMSTANCES = (
     "probe_rows",
     "run_name",
     "prefix_cache",
-    "max_wraps",
+    "max_epochs",
 )
 
 
@@ -142,13 +142,12 @@ class LoopSettings(Settings):
     bias_correction: ClassVar[bool] = False
     """Whether AdamW corrects its first moments, as torch's does and mlx_lm's does not."""
 
-    logs_wraps: ClassVar[bool] = False
-    """Whether each new pass over the rows is worth a line of the log: where there are to be few."""
+    logs_epochs: ClassVar[bool] = False
+    """Whether each new epoch is a line of the log: for tasks that run few of them."""
 
     def digest(self) -> str:
         """SHA-256 of the values that decide what is computed."""
-        values = self.resolved()
-        return digest.sha256_json({name: values[name] for name in values if name not in CIRCUMSTANCES})
+        return self.digest_without(RUNTIME_OPTIONS)
 
     def updates(self, iterations: int) -> int:
         """How many optimizer updates so many iterations are; a last incomplete accumulation still makes one."""
@@ -169,8 +168,8 @@ AnyLoopSettings = TypeVar("AnyLoopSettings", bound=LoopSettings)
 
 
 @dataclass(frozen=True)
-class Circumstances:
-    """How a run is carried out, which decides nothing of what it computes: no part of the settings' digest.
+class RuntimeOverrides:
+    """How one attempt of a run is carried out. It does not change what is computed: no part of the settings' digest.
 
     planned_ranks: the ranks that the global batch is made for, 0 for those that there are; fewer accumulate more.
     micro_batch_size: rows that go through the model at once, 0 for the settings' batch size.
@@ -201,4 +200,18 @@ class Circumstances:
         )
 
 
-AS_PLANNED = Circumstances()
+NO_OVERRIDES = RuntimeOverrides()
+
+
+def planned_epochs(updates: int, rows: int, global_batch: int) -> float:
+    """Epochs over `rows` that so many updates make; as the loop counts them, a last short batch is an update too."""
+    return updates / -(-rows // global_batch)
+
+
+def check_max_epochs(epochs: float, most: int, iters: int) -> None:
+    """Raise ConfigError where a run would make more than `most` epochs."""
+    if epochs > most:
+        raise ConfigError(
+            f"iters {iters} make {epochs:.2f} epochs over the training rows, more than max_epochs {most}",
+            fix="fewer --iters, more rows, or a higher --max-epochs",
+        )

@@ -7,7 +7,11 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class StepResult:
-    """What one update tells: mean loss per supervised token over ranks, tokens, rate, gradient norm before clipping."""
+    """The numbers of one update.
+
+    loss: mean per supervised token over all ranks. tokens: supervised tokens over all ranks. grad_norm: L2 norm before
+    clipping. stop: whether any rank was asked to stop.
+    """
 
     loss: float
     tokens: int
@@ -17,8 +21,8 @@ class StepResult:
 
 
 @dataclass
-class State:
-    """Where a run stands: all of it is in the checkpoint, but for the last two. `step` counts optimizer updates."""
+class TrainState:
+    """The progress of a run. A checkpoint holds all fields except the last two. `step` counts optimizer updates."""
 
     step: int = 0
     epoch: int = 0

@@ -15,12 +15,12 @@ from mlx.utils import tree_flatten, tree_map
 from thunder.errors import RunFailed
 from thunder.parallel import collectives, row_order
 from thunder.parallel.world import World
-from thunder.training import faults
 from thunder.training.balance import Balance
 from thunder.training.loop_settings import LoopSettings
 from thunder.training.schedule import learning_rate
 from thunder.training.state import StepResult
 from thunder.training.task import Batch, Task
+from thunder.training.training_events import NO_CALLBACKS, CallbackList
 
 
 def make_optimizer(settings: LoopSettings) -> optim.Optimizer:
@@ -65,11 +65,12 @@ def make_step(
     world: World,
     rows_at_once: int = 0,
     balance: Balance | None = None,
+    callbacks: CallbackList = NO_CALLBACKS,
 ) -> Callable[[row_order.Step, bool], StepResult]:
     """The function that does one update, given the step's rows over ranks and whether this rank was asked to stop.
 
     rows_at_once: how a rank's share is cut, 0 for the settings' batch size; balance: which rows are whose, None for an
-    even split. The update is the same but for rounding.
+    even split. The update is the same but for rounding. callbacks: told of the points inside the step.
     """
     balance = balance or Balance(world, settings, ())
     rows_at_once = rows_at_once or settings.batch_size
@@ -79,7 +80,7 @@ def make_step(
     mx.eval(nothing)
 
     def step(plan: row_order.Step, stop: bool) -> StepResult:
-        faults.at("step", step=plan.number)
+        callbacks.reach_point("step", step=plan.number)
         # Seeded per step and rank: dropout differs between ranks, and resuming needs no random state.
         mx.random.seed(((settings.seed * 1_000_003 + plan.number) * 64 + world.rank) % 2**63)
         loss_sum, gradients, tokens = mx.array(0.0), nothing, 0
@@ -90,10 +91,11 @@ def make_step(
             loss_sum, gradients = (loss, grads) if count == 0 else (loss_sum + loss, tree_map(mx.add, gradients, grads))
             mx.eval(loss_sum, gradients)
             tokens += batch.tokens
-            faults.at("computing", step=plan.number, rows=len(rows), seconds=time.perf_counter() - begun)
+            seconds = time.perf_counter() - begun
+            callbacks.reach_point("computing", step=plan.number, rows=len(rows), seconds=seconds)
             balance.note(len(rows), time.perf_counter() - begun)
-        faults.at("gradient", step=plan.number, loss=loss_sum)
-        faults.at("collective", step=plan.number)
+        callbacks.reach_point("gradient", step=plan.number, loss=loss_sum)
+        callbacks.reach_point("collective", step=plan.number)
         summed = collectives.sum_gradients(
             world, gradients, step=plan.number, loss_sum=loss_sum, tokens=tokens, stop=stop
         )
@@ -104,7 +106,7 @@ def make_step(
             )
         rate = learning_rate(plan.number, settings)
         norm = update(summed, rate)
-        faults.at("applied", step=plan.number)
+        callbacks.reach_point("applied", step=plan.number)
         return StepResult(summed.loss_sum / summed.tokens, summed.tokens, rate, norm, summed.stop)
 
     return step

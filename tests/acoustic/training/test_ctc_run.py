@@ -23,7 +23,8 @@ from thunder.acoustic.training import ctc_run
 from thunder.acoustic.training.ctc_task import AcousticTask
 from thunder.parallel import world
 from thunder.runs.records.run_record import RunRecord
-from thunder.training import loop
+from thunder.training.loop import train_loop
+from thunder.training.train_context import TrainContext
 
 out, options = Path(sys.argv[2]), json.loads(sys.argv[3])
 ring = world.join()
@@ -33,7 +34,7 @@ settings = toy_speech.settings(**options)
 prepared = utterances.prepare(settings, utterances.Features((toy_speech.MemoryStore(toy_speech.rows(24)),)))
 task = AcousticTask(settings, prepared, ctc_run.tables(settings, prepared, ring))
 ctc_run.begin(task, record)
-state = loop.train(task, settings, ring, record, fingerprint={"data": prepared.digest()})
+state = train_loop(TrainContext(task, settings, ring, record, {"data": prepared.digest()}))
 record.finish({"steps": state.step} | ctc_run.test(task, record, ring))
 """
 OPTIONS = {"steps_per_report": 1, "steps_per_eval": 4, "save_every": 6, "learning_rate": 3e-4, "mode": "trajectory+tar"}

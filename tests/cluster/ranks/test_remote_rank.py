@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from thunder.cli.console.plan_and_progress import Screen
+from thunder.cli.console.plan_and_progress import TerminalDisplay
 from thunder.cluster.inventory.cluster_file import Host
 from thunder.cluster.inventory.rank_plan import RankPlan
 from thunder.cluster.ranks import remote_rank
@@ -23,6 +23,7 @@ from thunder.cluster.ranks.start_ranks import StopRequest, run_ranks
 from thunder.cluster.ranks.supervisor import RunProgress
 from thunder.cluster.ranks.watchdog import Deadlines
 from thunder.errors import ClusterError, HangError, Interrupted, RunFailed, UsageError
+from thunder.launcher.run_follower import RunFollower
 
 
 def plan(rank=0):
@@ -93,13 +94,13 @@ def far(log, *pieces, **more):
 def follow(tmp_path, after_go, **more):
     """A run whose one rank is on the host of a made-up agent: (ends, events, seconds)."""
     stream, events, begun = Stream(READY, go=after_go, ends=more.pop("ends", False)), [], time.monotonic()
-    with Screen(10, tmp_path) as screen:
+    with TerminalDisplay(10) as display, RunFollower(10, tmp_path, display) as follower:
         progress = RunProgress()
 
         def on_event(rank, event):
             events.append(event)
             progress.record_event(event)
-            screen.on_event(rank, event)
+            follower.on_event(rank, event)
 
         ends = run_ranks(
             [plan()], log_folder=tmp_path / "logs", on_event=on_event, open_stream=lambda plan: stream, **more

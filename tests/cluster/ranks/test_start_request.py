@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from thunder.cli.launcher import attempts
 from thunder.cluster.inventory.cluster_file import Cluster, Host
 from thunder.cluster.ranks.protocol import PROTOCOL
 from thunder.cluster.ranks.start_request import parse_start_request
 from thunder.errors import UsageError
+from thunder.launcher import attempts
 
 GOOD = {
     "protocol": PROTOCOL,

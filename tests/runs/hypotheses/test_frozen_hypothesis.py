@@ -12,9 +12,10 @@ from conftest import REPOSITORY
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from thunder.cli.launcher import job_runner
 from thunder.cli.main import main
 from thunder.errors import ArtifactError, ConfigError, UsageError
+from thunder.launcher.job_settings import changed_inputs
+from thunder.launcher.plan import Plan
 from thunder.runs.hypotheses import frozen_hypothesis, outcomes
 
 FIXTURES = REPOSITORY / "tests" / "fixtures"
@@ -138,7 +139,8 @@ def test_a_run_logs_it_in_its_plan_and_none_that_is_not_frozen(tmp_path, monkeyp
     plan = json.loads(capsys.readouterr().out)
     assert plan["hypothesis"]["sha256"] == sha256
     other = plan | {"hypothesis": {"sha256": "0" * 64}}
-    assert job_runner.changes(plan, other) == [f"hypothesis (SHA-256): {sha256} in the run, {'0' * 64} now"]
+    found = changed_inputs(Plan.model_validate(plan), Plan.model_validate(other))
+    assert found == [f"hypothesis (SHA-256): {sha256} in the run, {'0' * 64} now"]
     path.write_text(path.read_text().replace("x < 0", "x < 1").replace("x >= 0", "x >= 1"))
     assert main(train) == 4, "changed since"
 

@@ -17,7 +17,7 @@ from thunder import tensor_digests
 from thunder.errors import ArtifactError
 from thunder.lora.lora_settings import LoraSettings
 from thunder.training.checkpoints import checkpoint, checkpoint_manifest
-from thunder.training.state import State
+from thunder.training.state import TrainState
 from thunder.training.step import make_optimizer
 
 FINGERPRINT = {"configuration": "c" * 64, "data": "d" * 64, "base weights": "b" * 64}
@@ -42,7 +42,7 @@ def trained(steps=2, width=4, seed=1):
 
 
 def state_of(step):
-    return State(step=step, tokens=9, best_loss=0.5, best_step=2, validation={"valid_loss": 1.0})
+    return TrainState(step=step, tokens=9, best_loss=0.5, best_step=2, validation={"valid_loss": 1.0})
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def newest(root, said=None, **more):
 def test_everything_comes_back_to_the_bit(saved):
     root, task, optimizer = saved
     fresh, fresh_optimizer = SmallTask(), make_optimizer(LoraSettings(learning_rate=0.1))
-    state = checkpoint.restore(checkpoint.newest(root), fresh, fresh_optimizer, State)
+    state = checkpoint.restore(checkpoint.newest(root), fresh, fresh_optimizer, TrainState)
     assert state == state_of(6)
     for ours, theirs in ((fresh.model.parameters(), task.model.parameters()), (fresh_optimizer.state, optimizer.state)):
         ours, theirs = dict(tree_flatten(ours)), dict(tree_flatten(theirs))
@@ -195,7 +195,7 @@ def test_a_half_written_one_is_not_seen(saved):
 def test_one_of_another_model_is_refused(saved):
     other, optimizer = trained(width=5)
     with pytest.raises(ArtifactError, match="not this model's tensors: weight"):
-        checkpoint.restore(checkpoint.newest(saved[0]), other, optimizer, State)
+        checkpoint.restore(checkpoint.newest(saved[0]), other, optimizer, TrainState)
 
 
 def test_the_best_weights_come_back(saved, tmp_path):

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from thunder.cli.parsing import layers as cli_settings
 from thunder.config import SettingsLayer, build_settings, load_yaml
 from thunder.errors import UsageError
+from thunder.launcher.options import setting_layers as cli_settings
 from thunder.lora.lora_settings import LoraSettings
 from thunder.training.schedule import learning_rate
 from thunder.training.shapes import chips, shape_safety

@@ -26,7 +26,8 @@ from thunder.corpora.splits.split_by_reference import PARTS
 from thunder.parallel.world import World
 from thunder.runs.bundles.audit_record import Condition, ConditionState
 from thunder.runs.records.run_record import RunRecord
-from thunder.training import loop
+from thunder.training.loop import train_loop
+from thunder.training.train_context import TrainContext
 
 NAMED = 3
 ROUNDED = 1e-5  # of a table's largest number: another BLAS sums in another order
@@ -81,7 +82,7 @@ def trained(
     short = settings.model_copy(update={"iters": iterations, "save_every": iterations, "steps_per_eval": iterations})
     task = AcousticTask(short, mine, found)
     with tempfile.TemporaryDirectory(prefix="thunder-audit-") as scratch:
-        loop.train(task, short, World(), RunRecord(Path(scratch)))
+        train_loop(TrainContext(task, short, World(), RunRecord(Path(scratch))))
     arrays = tree_flatten(task.model.parameters())
     weights = digest.sha256_json({name: digest.sha256_bytes(np.array(array).tobytes()) for name, array in arrays})
     return Trained(weights, found, frozenset(watched.read))

@@ -32,7 +32,7 @@ _COSMETIC = {
     "resume", "force", "skip_link_check", "allow_solo", "wait_for_hosts", "stall_after", "steps_per_report",
     "save_every", "probe_rows", "unsafe_shape", "preset", "data", "train_data", "valid_data", "test_data", "features",
     "split", "model", "adapter_path", "out", "name", "run_name", "text", "text_root", "exclude_rows", "schema",
-    "max_wraps", "hypothesis",
+    "max_epochs", "max_wraps", "hypothesis",
 }  # fmt: skip
 _SAME_RATE = 0.01  # of a configured rate, to which the logged peak holds
 _FAR_BELOW = 0.5  # of a configured rate: a logged peak below this is not it

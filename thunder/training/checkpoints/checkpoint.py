@@ -16,9 +16,8 @@ from mlx.utils import tree_flatten, tree_unflatten
 
 from thunder import digest
 from thunder.errors import ArtifactError
-from thunder.training import faults
 from thunder.training.checkpoints import checkpoint_manifest
-from thunder.training.state import State
+from thunder.training.state import TrainState
 from thunder.training.task import Task
 
 WEIGHTS, OPTIMIZER, STATE = checkpoint_manifest.WEIGHTS, checkpoint_manifest.OPTIMIZER, "trainer_state.json"
@@ -32,22 +31,24 @@ def save(
     root: Path,
     task: Task,
     optimizer: optim.Optimizer,
-    state: State,
+    state: TrainState,
     *,
     fingerprint: Mapping[str, str] | None = None,
     ranks: int = 1,
     best: Path | None = None,
+    on_weights_written: Callable[[], None] = lambda: None,
 ) -> Path:
     """Write `step-NNNNNNN` under root (beside, flushed, then renamed) and keep the newest two.
 
     fingerprint: name -> digest of each input of the run. ranks: as planned. best: folder of the best weights so far;
-    the checkpoint holds a copy, since a host that receives the checkpoint has no other one.
+    the checkpoint holds a copy, since a host that receives the checkpoint has no other one. on_weights_written: called
+    when the first of the files is written.
     The order of rows, the learning rate and dropout are functions of (seed, step), so no random state needs saving.
     """
     beside = make_beside(root, state.step)
     # sorted: after a restart the trees hold the same arrays in another order, and the bytes shall be the same
     mx.save_safetensors(str(beside / WEIGHTS), dict(sorted(tree_flatten(task.model.trainable_parameters()))))
-    faults.at("saving", step=state.step)
+    on_weights_written()
     mx.save_safetensors(str(beside / OPTIMIZER), dict(sorted(tree_flatten(optimizer.state))))
     saved = {field.name: getattr(state, field.name) for field in fields(state) if field.name not in TRANSIENT}
     digest.write_json(beside / STATE, saved)
@@ -146,7 +147,7 @@ def refuse_or_report(where: str, lines: list[str], force: bool, on_damage: Calla
     on_damage(f"{text}; taken because of --force")
 
 
-def restore(folder: Path, task: Task, optimizer: optim.Optimizer, make: Callable[..., State]) -> State:
+def restore(folder: Path, task: Task, optimizer: optim.Optimizer, make: Callable[..., TrainState]) -> TrainState:
     """Load a checkpoint that was found to be whole into model and optimizer.
 
     Raises ArtifactError where its tensors are not those of the model.

@@ -3,11 +3,11 @@ import json
 import pytest
 
 from thunder.cli import main as cli
-from thunder.cli.launcher import remote_checks
 from thunder.cluster.health import cluster_status
 from thunder.cluster.health.host_report import ConnectionFailure, HostReport
 from thunder.cluster.inventory.cluster_file import local_cluster
 from thunder.errors import HangError, ThunderError
+from thunder.launcher import remote_checks
 from thunder.runs.records import run_record
 
 HERE = local_cluster(2)
@@ -139,7 +139,7 @@ def smoke(monkeypatch):
                 raise outcome
             return outcome
 
-        monkeypatch.setattr(remote_checks, "smoke", run, raising=False)
+        monkeypatch.setattr(remote_checks, "check_ring_sums", run)
         return started
 
     return pretend

@@ -14,12 +14,12 @@ from thunder.bridge.proof import keys
 from thunder.cli.commands.bridge import agp_eval
 from thunder.cli.commands.evaluation import report
 from thunder.cli.console.output import say
-from thunder.cli.launcher import job_runner
-from thunder.cli.parsing import paths
 from thunder.cli.parsing.flags import ConfigFile, flags
-from thunder.cli.parsing.layers import file_and_flags
 from thunder.config import build_settings
 from thunder.errors import ArtifactError, GateError, UsageError
+from thunder.launcher import job_runner
+from thunder.launcher.options import setting_paths
+from thunder.launcher.options.setting_layers import file_and_flags
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Recognised text over the bridge.")
 key = typer.Typer(add_completion=False, no_args_is_help=True, help="Keys that sign tokens and records.")
@@ -100,7 +100,7 @@ def propose(
 def _output_file(settings: ProposeSettings, rows: Path) -> Path:
     """The file for the decisions: better said before they are made that it cannot be had. Raises UsageError."""
     out = Path(str(settings.out)).expanduser()
-    paths.check_writable(out.parent)
+    setting_paths.check_writable(out.parent)
     if out.is_dir():
         raise UsageError(f"--out {out}: is a folder", fix="--out FILE")
     kept = {"the rows": rows.expanduser(), "the log": _log_path(settings)}

@@ -12,12 +12,12 @@ import typer
 
 from thunder.bridge.bridge_settings import ScoreSettings
 from thunder.cli.console.output import say
-from thunder.cli.launcher import job_runner
-from thunder.cli.parsing import paths
 from thunder.cli.parsing.flags import ConfigFile, flags
-from thunder.cli.parsing.layers import file_and_flags
 from thunder.config import build_settings
 from thunder.errors import Interrupted, UsageError
+from thunder.launcher import job_runner
+from thunder.launcher.options import setting_paths
+from thunder.launcher.options.setting_layers import file_and_flags
 from thunder.runs.records import run_record
 from thunder.runs.records.registry import PLAN
 from thunder.units import format_path
@@ -67,7 +67,7 @@ def _output_folders(files: Sequence[Path], settings: ScoreSettings) -> list[Path
     else:
         folders = [run_record.new_run_name(job_runner.runs(), f"gate-{file.stem}") for file in files]
     for folder in folders:
-        paths.check_writable(folder)
+        setting_paths.check_writable(folder)
         if any((folder / name).exists() for name in (run_record.RESULTS, PLAN)):
             raise UsageError(f"{folder}: holds finished results, or is a run's", fix="another --out")
     return folders

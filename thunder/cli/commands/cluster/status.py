@@ -14,10 +14,10 @@ from rich.console import Console
 
 from thunder import digest
 from thunder.cli.console.plan_and_progress import print_findings
-from thunder.cli.launcher import job_runner, remote_checks
 from thunder.cluster.health import cluster_status
 from thunder.cluster.inventory import cluster_file
 from thunder.errors import ClusterError, ThunderError, UsageError
+from thunder.launcher import job_runner, remote_checks
 from thunder.runs.records import registry
 from thunder.units import Seconds, format_path, format_seconds
 
@@ -72,7 +72,7 @@ def show_status(
 def smoke_test(cluster: cluster_file.Cluster, deadline: Seconds) -> dict[str, Any]:
     """Whether a sum over one rank on every host is right, and how long it took; what kept it from that otherwise."""
     try:
-        return remote_checks.smoke(cluster, deadline)
+        return remote_checks.check_ring_sums(cluster, deadline)
     except ThunderError as error:
         return {"right": False, "fault": error.message, "fix": error.fix}
 

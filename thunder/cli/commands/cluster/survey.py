@@ -12,10 +12,10 @@ from typing import Any
 import typer
 
 from thunder import digest
-from thunder.cli.parsing import paths
 from thunder.cluster.health.host_report import SURVEY_PREFIX
 from thunder.config import REPOSITORY, SettingsLayer, build_settings
 from thunder.errors import ThunderError, UsageError
+from thunder.launcher.options import setting_paths
 from thunder.runs.records import environment
 from thunder.training.shapes import chips
 
@@ -76,7 +76,7 @@ def host_facts(runs: str | None) -> dict[str, Any]:
         "disk_free": shutil.disk_usage(folder).free,
         "home": str(Path.home()),
         "project": str(REPOSITORY),
-        "measured": chips.remembered(paths.state_folder()).get(environment.chip_name()),
+        "measured": chips.remembered(setting_paths.state_folder()).get(environment.chip_name()),
     }
 
 
@@ -85,42 +85,35 @@ def resolve_project_path(path: str) -> Path:
     return REPOSITORY / Path(path).expanduser()
 
 
-def train_facts(settings: dict[str, Any], ranks: int, whole: bool) -> dict[str, Any]:
-    """What the plan of `thunder train` says (whole), or what hosts are compared by; and of which files. No MLX."""
-    from thunder.cli.launcher import plan_facts
+def survey_train(settings: dict[str, Any], ranks: int, whole: bool) -> dict[str, Any]:
+    """The facts of `thunder train` (whole), or the digests that hosts are compared by; and its files. No MLX."""
+    from thunder.launcher import plan_facts
     from thunder.lora import base_model, datasets
     from thunder.lora.lora_settings import LoraSettings
 
-    built = paths.placed(build_settings(LoraSettings, [SettingsLayer("the job", settings)])[0])
-    found = plan_facts.of_train(built, ranks) if whole else plan_facts.digests(built)
-    found["data"]["files"] = {part: str(path) for part, path in datasets.files(built).items()}
-    found["model"]["bytes"] = sum(path.stat().st_size for path in base_model.weight_files(Path(found["model"]["path"])))
-    return found
+    built = setting_paths.placed(build_settings(LoraSettings, [SettingsLayer("the job", settings)])[0])
+    facts = plan_facts.train_facts(built, ranks).to_json() if whole else plan_facts.train_digests(built)
+    facts["data"]["files"] = {part: str(path) for part, path in datasets.files(built).items()}
+    facts["model"]["bytes"] = sum(path.stat().st_size for path in base_model.weight_files(Path(facts["model"]["path"])))
+    return facts
 
 
-def pretrain_facts(settings: dict[str, Any], ranks: int, whole: bool) -> dict[str, Any]:
+def survey_pretrain(settings: dict[str, Any], ranks: int, whole: bool) -> dict[str, Any]:
     """The digest of the text, as the ranks agree on it."""
-    from thunder.lora import open_text
+    from thunder.launcher import plan_facts
     from thunder.lora.lora_settings import PretrainSettings
 
-    built = paths.placed(build_settings(PretrainSettings, [SettingsLayer("the job", settings)])[0])
-    text = open_text.read_text(built)
-    lines = {"train": len(text.train), "heldout": len(text.heldout), "excluded": text.excluded}
-    return {
-        "data": {
-            "lines": lines,
-            "sha256": {"text": digest.sha256_json([*text.train, *text.heldout])},
-            "files": {name: str(Path(built.text_root) / name) for name in built.text},
-        }
-    }
+    built = setting_paths.placed(build_settings(PretrainSettings, [SettingsLayer("the job", settings)])[0])
+    return plan_facts.pretrain_facts(built).to_json()
 
 
-def asr_facts(settings: dict[str, Any], ranks: int, whole: bool) -> dict[str, Any]:
-    """What the plan of `thunder asr train` says: features, labels and split of this host."""
+def survey_recognizer(settings: dict[str, Any], ranks: int, whole: bool) -> dict[str, Any]:
+    """The facts of `thunder asr train`: features, labels and split of this host."""
     from thunder.acoustic.acoustic_settings import AcousticSettings
-    from thunder.cli.commands.speech import asr_train
+    from thunder.launcher.recognizer_facts import recognizer_facts
 
-    return asr_train.facts(paths.placed(build_settings(AcousticSettings, [SettingsLayer("the job", settings)])[0]))
+    built = setting_paths.placed(build_settings(AcousticSettings, [SettingsLayer("the job", settings)])[0])
+    return recognizer_facts(built).to_json()
 
 
-JOBS = {"train": train_facts, "pretrain": pretrain_facts, "asr": asr_facts}
+JOBS = {"train": survey_train, "pretrain": survey_pretrain, "asr": survey_recognizer}

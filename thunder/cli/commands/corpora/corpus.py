@@ -11,7 +11,6 @@ import typer
 from thunder.cli.console.output import say
 from thunder.cli.console.progress_bars import files_bar, rows_bar, size_of
 from thunder.cli.parsing.flags import ConfigFile, DryRun, flags
-from thunder.cli.parsing.layers import file_and_flags
 from thunder.config import REPOSITORY, Settings, build_settings
 from thunder.corpora.builders import corpus_checks, corpus_folder, sample_corpus
 from thunder.corpora.builders.real_corpus import build_agp_nko_correction_chatml
@@ -20,6 +19,7 @@ from thunder.corpora.channels import confusions
 from thunder.corpora.corpus_settings import BuildSettings, SyntheticSettings
 from thunder.corpora.rows import chat_rows
 from thunder.errors import ArtifactError, CorpusError
+from thunder.launcher.options.setting_layers import file_and_flags
 from thunder.runs.records.environment import current_commit
 from thunder.units import format_bytes
 

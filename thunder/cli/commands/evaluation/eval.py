@@ -12,11 +12,11 @@ import typer
 from rich.progress import BarColumn, Progress, TextColumn
 
 from thunder.cli.console.plan_and_progress import talk
-from thunder.cli.launcher import job_runner
 from thunder.cli.parsing.flags import AsJson, DryRun, flags
 from thunder.config import SettingsLayer, build_settings
 from thunder.errors import Interrupted, UsageError
 from thunder.evaluation.evaluation_settings import EvalSettings
+from thunder.launcher import job_runner
 from thunder.runs.records import run_record
 from thunder.runs.records.registry import PLAN
 from thunder.units import format_path, format_seconds

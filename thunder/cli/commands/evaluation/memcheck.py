@@ -12,9 +12,9 @@ import typer
 
 from thunder import digest
 from thunder.cli.console.output import say
-from thunder.cli.launcher.runs_folder import runs
 from thunder.errors import ArtifactError, GateError, UsageError
 from thunder.evaluation.claims import memorization, overlap, training_table
+from thunder.launcher.runs_folder import runs
 from thunder.runs.bundles import bundle
 from thunder.runs.records import run_record
 

@@ -11,9 +11,9 @@ import typer
 
 from thunder import digest
 from thunder.cli.console.output import say
-from thunder.cli.launcher.runs_folder import run_folder
 from thunder.errors import GateError
 from thunder.evaluation.claims import promotion
+from thunder.launcher.runs_folder import run_folder
 from thunder.units import format_path
 
 app = typer.Typer(add_completion=False)

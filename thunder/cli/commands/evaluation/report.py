@@ -10,11 +10,11 @@ from typing import Annotated, Any
 import typer
 
 from thunder.cli.console.output import say
-from thunder.cli.launcher import job_runner
-from thunder.cli.parsing import paths
 from thunder.cli.parsing.flags import flags
 from thunder.config import SettingsLayer, build_settings
 from thunder.errors import UsageError
+from thunder.launcher import job_runner
+from thunder.launcher.options import setting_paths
 from thunder.report.report_settings import ReportSettings
 from thunder.runs.bundles import bundle
 from thunder.runs.records import run_record
@@ -78,7 +78,7 @@ def _write(page: Any, settings: ReportSettings, usual: Path, as_json: bool) -> N
 
     begun = time.perf_counter()
     out = Path(settings.out).expanduser() if settings.out else usual
-    paths.check_writable(out.parent)
+    setting_paths.check_writable(out.parent)
     out.parent.mkdir(parents=True, exist_ok=True)
     html_writer.write(page, out)
     size = out.stat().st_size

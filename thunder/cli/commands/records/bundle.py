@@ -10,8 +10,8 @@ from typing import Annotated
 import typer
 
 from thunder.cli.console.output import say
-from thunder.cli.launcher.runs_folder import run_folder
 from thunder.errors import ArtifactError, UsageError, combined_error
+from thunder.launcher.runs_folder import run_folder
 from thunder.runs.bundles import bundle
 
 app = typer.Typer(help="Check finished runs, count their rows again, seal them.", no_args_is_help=True)

@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from thunder.cli.console.output import say
-from thunder.cli.launcher.runs_folder import run_folder
 from thunder.errors import GateError
+from thunder.launcher.runs_folder import run_folder
 from thunder.runs.compare import drift_report as judge
 from thunder.runs.compare import run_facts
 

@@ -14,10 +14,10 @@ import typer
 
 from thunder.cli.commands.records import matrix as matrix_command
 from thunder.cli.console.output import say
-from thunder.cli.launcher.runs_folder import runs
 from thunder.cli.parsing.flags import flags
 from thunder.config import REPOSITORY, SettingsLayer, build_settings
 from thunder.errors import UsageError
+from thunder.launcher.runs_folder import runs
 from thunder.rental import checkout, rental_lane, rental_offers
 from thunder.rental.rental_lane import RentalSession
 from thunder.rental.rental_ledger import RentalLedger

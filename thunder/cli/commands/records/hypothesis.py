@@ -10,8 +10,8 @@ from typing import Annotated
 import typer
 
 from thunder.cli.console.output import say
-from thunder.cli.launcher.runs_folder import run_folder
 from thunder.errors import GateError, UsageError
+from thunder.launcher.runs_folder import run_folder
 from thunder.runs.hypotheses import frozen_hypothesis
 
 app = typer.Typer(help="Freeze a hypothesis before its run; hold the run against it.", no_args_is_help=True)

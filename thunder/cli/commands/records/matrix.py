@@ -14,9 +14,9 @@ import typer
 
 from thunder import digest
 from thunder.cli.console.output import say
-from thunder.cli.launcher.runs_folder import runs
 from thunder.config import SettingsLayer, build_settings, dump_yaml
 from thunder.errors import GateError, UsageError, combined_error
+from thunder.launcher.runs_folder import runs
 from thunder.runs.matrix import matrix_check, matrix_driver, matrix_page
 from thunder.runs.matrix import matrix_spec as matrices
 from thunder.runs.matrix.matrix_driver import DriverOptions, HostSlot

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from thunder.cli.console.output import say
-from thunder.cli.launcher.runs_folder import run_folder, runs
+from thunder.launcher.runs_folder import run_folder, runs
 from thunder.runs.listing import conditions, run_index
 from thunder.runs.listing.conditions import RunCondition
 from thunder.runs.records.option_names import canonical_name

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from thunder.cli.console.output import say
-from thunder.cli.launcher.runs_folder import run_folder
+from thunder.launcher.runs_folder import run_folder
 from thunder.runs.tables import table_files
 from thunder.units import format_path
 

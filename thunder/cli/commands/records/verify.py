@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from thunder.cli.console.output import say
-from thunder.cli.launcher.runs_folder import run_folder
 from thunder.errors import ThunderError, UsageError
+from thunder.launcher.runs_folder import run_folder
 
 app = typer.Typer(add_completion=False)
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from thunder.acoustic.acoustic_settings import AcousticEvalSettings
 from thunder.cli.console.output import say
-from thunder.cli.launcher import job_runner
-from thunder.cli.parsing import paths
 from thunder.cli.parsing.flags import AsJson, flags
 from thunder.config import SettingsLayer, build_settings
 from thunder.errors import CorpusError
+from thunder.launcher import job_runner
+from thunder.launcher.options import setting_paths
 from thunder.runs.records import run_record
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def evaluate(as_json: AsJson = False, *, given: dict[str, Any]) -> None:
     """Error rates of a run's best checkpoint on its test part, or on other features of the same recipe."""
     asked, _ = build_settings(AcousticEvalSettings, [SettingsLayer("command line", given)])
     if asked.out:
-        paths.check_writable(Path(asked.out).expanduser())
+        setting_paths.check_writable(Path(asked.out).expanduser())
     found = tested(asked)
     if as_json:
         say(json.dumps(found, ensure_ascii=False))

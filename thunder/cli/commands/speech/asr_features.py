@@ -16,9 +16,9 @@ from thunder.acoustic.features.store import FeatureStore
 from thunder.cli.console.output import say
 from thunder.cli.console.progress_bars import rows_bar
 from thunder.cli.parsing.flags import AsJson, ConfigFile, DryRun, flags
-from thunder.cli.parsing.layers import file_and_flags
 from thunder.config import build_settings
 from thunder.errors import Interrupted
+from thunder.launcher.options.setting_layers import file_and_flags
 from thunder.units import format_bytes, format_seconds
 
 Inputs = Annotated[

@@ -12,8 +12,8 @@ from thunder.acoustic.decoding.ngram_training import NgramSettings, make
 from thunder.cli.console.output import say
 from thunder.cli.console.progress_bars import files_bar
 from thunder.cli.parsing.flags import ConfigFile, flags
-from thunder.cli.parsing.layers import file_and_flags
 from thunder.config import build_settings
+from thunder.launcher.options.setting_layers import file_and_flags
 
 Texts = Annotated[list[Path] | None, typer.Argument(metavar="TEXT...", help="Files of text.", show_default=False)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON value instead of lines.")]

@@ -13,8 +13,8 @@ from thunder.acoustic.synthesis.synthetic_speech import synthesise as make
 from thunder.cli.console.output import say
 from thunder.cli.console.progress_bars import rows_bar
 from thunder.cli.parsing.flags import ConfigFile, flags
-from thunder.cli.parsing.layers import file_and_flags
 from thunder.config import build_settings
+from thunder.launcher.options.setting_layers import file_and_flags
 from thunder.units import format_seconds
 
 Texts = Annotated[list[Path] | None, typer.Argument(metavar="TEXT...", help="Files of Bambara.", show_default=False)]

@@ -14,10 +14,10 @@ from thunder.cli.commands.speech.asr_eval import checkpoint_of
 from thunder.cli.console.output import say
 from thunder.cli.console.plan_and_progress import talk
 from thunder.cli.console.progress_bars import rows_bar
-from thunder.cli.parsing import paths
 from thunder.cli.parsing.flags import AsJson, flags
 from thunder.config import SettingsLayer, build_settings
 from thunder.corpora.rows.jsonl_lines import LineFaults
+from thunder.launcher.options import setting_paths
 
 Files = Annotated[
     list[Path] | None, typer.Argument(help="Audio files, folders, metadata.jsonl files.", show_default=False)
@@ -31,7 +31,7 @@ def transcribe(files: Files = None, as_json: AsJson = False, *, given: dict[str,
         given = given | {"inputs": [*map(str, files), *given.get("inputs", [])]}
     asked, _ = build_settings(TranscribeSettings, [SettingsLayer("command line", given)])
     if asked.out:
-        paths.check_writable(Path(asked.out).expanduser().parent)
+        setting_paths.check_writable(Path(asked.out).expanduser().parent)
     rows = heard(asked)
     if asked.out:
         lines = [json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows]

@@ -10,12 +10,12 @@ import typer
 
 from thunder.acoustic.audit.audit_settings import AuditSettings
 from thunder.cli.console.output import say
-from thunder.cli.launcher.runs_folder import run_folder
-from thunder.cli.parsing import paths
 from thunder.cli.parsing.flags import flags
 from thunder.config import SettingsLayer, build_settings
 from thunder.corpora.splits.split_by_reference import PARTS
 from thunder.errors import ArtifactError, GateError, LegalityError, UsageError
+from thunder.launcher.options import setting_paths
+from thunder.launcher.runs_folder import run_folder
 from thunder.runs.bundles import audit_record as records
 from thunder.runs.bundles import bundle, bundle_checks, scored_rows
 from thunder.runs.bundles.audit_record import Condition
@@ -86,7 +86,7 @@ def examined(folder: Path, settings: AuditSettings) -> tuple[dict[str, list[Cond
     mode = loaded.origin.settings.mode_name
     if loaded.model.adapter is None:
         raise UsageError(f"{folder.name}: no weight of {mode} changes in its test", fix="it needs no audit")
-    trained = paths.placed(loaded.origin.settings)
+    trained = setting_paths.placed(loaded.origin.settings)
     trained = trained.model_copy(update={"features": settings.features or trained.features})
     features = utterances.open_features(trained.features)
     for store in features.stores:

@@ -15,12 +15,12 @@ from thunder.bridge.proof import keys
 from thunder.cli.commands.speech.asr_transcribe import heard
 from thunder.cli.console.output import say
 from thunder.cli.console.plan_and_progress import talk
-from thunder.cli.launcher import job_runner
-from thunder.cli.parsing import paths
 from thunder.cli.parsing.flags import AsJson, ConfigFile, flags
-from thunder.cli.parsing.layers import file_and_flags
 from thunder.config import build_settings
 from thunder.errors import GateError, UsageError
+from thunder.launcher import job_runner
+from thunder.launcher.options import setting_paths
+from thunder.launcher.options.setting_layers import file_and_flags
 from thunder.runs.records import run_record
 from thunder.units import format_path
 
@@ -90,7 +90,7 @@ def _folder(settings: SpeechSettings) -> Path:
     folder = (
         Path(settings.out).expanduser() if settings.out else run_record.new_run_name(job_runner.runs(), "transcribe")
     )
-    paths.check_writable(folder)
+    setting_paths.check_writable(folder)
     if (folder / run_record.RESULTS).exists():
         raise UsageError(f"{folder}: holds the results of another command", fix="another --out")
     folder.mkdir(parents=True, exist_ok=True)

@@ -11,7 +11,7 @@ import typer
 
 from thunder.cli.console.output import say
 from thunder.cli.parsing.flags import DryRun
-from thunder.cli.parsing.paths import state_folder
+from thunder.launcher.options.setting_paths import state_folder
 from thunder.runs.records import environment
 from thunder.training.shapes import chips
 from thunder.units import format_count, format_path

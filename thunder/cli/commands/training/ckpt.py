@@ -10,8 +10,8 @@ from typing import Annotated
 import typer
 
 from thunder.cli.console.output import say
-from thunder.cli.launcher.runs_folder import run_folder
 from thunder.errors import ArtifactError, GateError, combined_error
+from thunder.launcher.runs_folder import run_folder
 from thunder.lora import base_model, weights_survey
 from thunder.lora.adapter_check import ANSWERS
 from thunder.units import format_path

@@ -6,14 +6,11 @@ from typing import Annotated
 
 import typer
 
-from thunder.cli.commands.speech import asr_train
-from thunder.cli.commands.training import pretrain, train
-from thunder.cli.launcher import job_runner
+from thunder.api.run_training import plan_resume
+from thunder.cli.console.job_output import COMMAND_LINE, TerminalConsole, run_or_show
 from thunder.cli.parsing.flags import AsJson, DryRun
-from thunder.runs.records import run_record
 
 app = typer.Typer(add_completion=False)
-JOBS = {"train": train.start, "pretrain": pretrain.start, "asr": asr_train.start}
 
 
 @app.command()
@@ -29,8 +26,4 @@ def resume(
 
     `thunder train --resume RUN` does the same, and takes options that may change, such as --cluster and --allow-solo.
     """
-    folder = run_record.find_run(job_runner.runs(), run)
-    kind = str(job_runner.read_plan(folder)["job"])
-    raise typer.Exit(
-        JOBS[kind](None, {"resume": str(folder)} | ({"force": True} if force else {}), dry_run=dry_run, as_json=as_json)
-    )
+    run_or_show(plan_resume(run, force, TerminalConsole(), COMMAND_LINE), dry_run=dry_run, as_json=as_json)

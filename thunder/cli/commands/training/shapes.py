@@ -10,9 +10,9 @@ from typing import Annotated, Any
 import typer
 
 from thunder.cli.console.output import say
-from thunder.cli.launcher import shape_check
-from thunder.cli.parsing.paths import state_folder
 from thunder.errors import ModelError, UsageError
+from thunder.launcher import shape_check
+from thunder.launcher.options.setting_paths import state_folder
 from thunder.runs.records import environment
 from thunder.training.shapes import chips, model_size, shape_safety
 from thunder.training.shapes.chips import Chip

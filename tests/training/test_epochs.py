@@ -1,4 +1,4 @@
-"""Passes over the rows: counted as the loop makes them, refused where they are too many, told where one begins."""
+"""Epochs: counted as the loop makes them, refused where they are too many, logged where one begins."""
 
 from __future__ import annotations
 
@@ -16,27 +16,37 @@ from thunder.lora.lora_settings import LoraSettings, PretrainSettings
 from thunder.parallel import row_order
 from thunder.parallel.world import World
 from thunder.runs.records.run_record import RunRecord
-from thunder.training import loop, wraps
-from thunder.training.loop_settings import CIRCUMSTANCES, LoopSettings
+from thunder.training.loop import train_loop
+from thunder.training.loop_settings import RUNTIME_OPTIONS, LoopSettings, check_max_epochs, planned_epochs
+from thunder.training.train_context import TrainContext
 
 
 @given(rows=st.integers(1, 40), batch=st.integers(1, 50), updates=st.integers(1, 60))
-def test_planned_passes_are_those_that_the_loop_makes(rows, batch, updates):
+def test_planned_epochs_are_those_that_the_loop_makes(rows, batch, updates):
     last = list(row_order.steps(rows, batch, 0, until=updates))[-1]
-    found = wraps.planned(updates, rows, batch)
+    found = planned_epochs(updates, rows, batch)
     assert last.epoch < found <= last.epoch + 1, "the last step lies in the last pass that was begun"
 
 
 def test_more_than_the_most_is_refused_and_as_many_are_not():
-    wraps.refuse_more(10.0, 10, 100)
-    with pytest.raises(ConfigError, match=r"iters 101 go over the training rows 10\.10 times, more than max_wraps 10"):
-        wraps.refuse_more(10.1, 10, 101)
+    check_max_epochs(10.0, 10, 100)
+    with pytest.raises(
+        ConfigError, match=r"iters 101 make 10\.10 epochs over the training rows, more than max_epochs 10"
+    ):
+        check_max_epochs(10.1, 10, 101)
 
 
 def test_corpora_have_a_limit_of_ten_and_it_decides_nothing_of_what_is_computed():
     lora = build_settings(LoraSettings, [SettingsLayer("test", {})])[0]
-    assert (lora.max_wraps, PretrainSettings.model_fields["max_wraps"].default) == (10, 10)
-    assert "max_wraps" in CIRCUMSTANCES and lora.digest() == lora.model_copy(update={"max_wraps": 99}).digest()
+    assert (lora.max_epochs, PretrainSettings.model_fields["max_epochs"].default) == (10, 10)
+    assert "max_epochs" in RUNTIME_OPTIONS and lora.digest() == lora.model_copy(update={"max_epochs": 99}).digest()
+
+
+def test_the_old_name_is_read_from_files_and_changes_no_digest(tmp_path):
+    layers = [[SettingsLayer("test", {name: 7})] for name in ("max_wraps", "max_epochs")]
+    old, new = (build_settings(LoraSettings, each)[0] for each in layers)
+    assert old == new and old.max_epochs == 7 and old.resolved()["max_epochs"] == 7
+    assert old.digest() == LoraSettings().digest()
 
 
 @pytest.mark.expensive
@@ -46,8 +56,9 @@ def test_train_refuses_before_anything_is_started(tmp_path, monkeypatch, capsys)
     assert main([*words, "--iters", "800"]) == 0, "320 rows, four at once: ten times"
     assert main([*words, "--iters", "801"]) == 2
     said = capsys.readouterr().err
-    assert "go over the training rows 10.01 times, more than max_wraps 10" in said and "--max-wraps" in said
-    assert main([*words, "--iters", "801", "--max-wraps", "11"]) == 0
+    assert "make 10.01 epochs over the training rows, more than max_epochs 10" in said and "--max-epochs" in said
+    assert main([*words, "--iters", "801", "--max-epochs", "11"]) == 0
+    assert main([*words, "--iters", "801", "--max-wraps", "11"]) == 0, "its name in version 0.1"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -61,16 +72,16 @@ class Told(RunRecord):
 class Few(LoopSettings):
     """Settings of rows that should not be gone over often."""
 
-    logs_wraps = True
+    logs_epochs = True
 
 
-@pytest.mark.parametrize("kind, passes", [(Few, [4, 7, 10]), (LoopSettings, [])])
-def test_each_new_pass_is_told_of(tmp_path, kind, passes):
+@pytest.mark.parametrize("kind, epochs", [(Few, [4, 7, 10]), (LoopSettings, [])])
+def test_each_new_epoch_is_logged(tmp_path, kind, epochs):
     settings, _ = build_settings(kind, [SettingsLayer("test", {"iters": 10, "batch_size": 20, "save_every": 10})])
     record = Told(tmp_path)
     task = planted_worlds.Classifier(planted_worlds.points(60, 1, 0.1), planted_worlds.points(8, 2, 0.1))
-    loop.train(task, settings, World(), record)
-    told = [text for text in getattr(record, "told", []) if "begin anew" in text]
-    assert told == [f"step {step}: the rows begin anew, pass {n}" for n, step in enumerate(passes, start=2)]
+    train_loop(TrainContext(task, settings, World(), record))
+    told = [text for text in getattr(record, "told", []) if "epoch" in text]
+    assert told == [f"step {step}: epoch {n}" for n, step in enumerate(epochs, start=2)]
     reports = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert reports[-1]["epoch"] == 3

@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 from collections import Counter
 from dataclasses import asdict, dataclass
-from typing import Any
 
-from thunder.cli.launcher import job_runner
-from thunder.cli.launcher.job import Job, Place
-from thunder.cli.parsing.paths import state_folder
 from thunder.cluster.ranks import oom_fallbacks
 from thunder.errors import UsageError
+from thunder.launcher.job import Job, Place
+from thunder.launcher.options.setting_paths import state_folder
+from thunder.launcher.plan import JobFacts, MachinePart, ShapePart
 from thunder.lora.lora_settings import LoraSettings
 from thunder.runs.records import environment
 from thunder.training.shapes import chips, model_size, shape_safety
@@ -35,33 +34,35 @@ def memory_here() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def shape_of(settings: LoraSettings, layers: int, facts: dict[str, Any]) -> Shape:
+def shape_of(settings: LoraSettings, layers: int, facts: JobFacts) -> Shape:
     """The shape that settings ask for, of a model with so many layers; facts: the job's, for its engine and rows."""
-    most = facts.get("data", {}).get("train", {}).get("most_supervised_tokens", settings.max_seq_length)
+    train = facts.data.train if facts.data else None
+    most = train.most_supervised_tokens if train else None
+    most = settings.max_seq_length if most is None else most
     return Shape(
         batch_size=settings.batch_size,
         num_layers=layers if settings.num_layers == -1 else settings.num_layers,
         max_seq_length=settings.max_seq_length,
         lora_rank=settings.lora_rank,
         grad_checkpoint=settings.grad_checkpoint,
-        path="plain" if facts.get("engine", {}).get("name", "plain") == "plain" else "supervised",
+        path="plain" if facts.engine is None or facts.engine.name == "plain" else "supervised",
         supervised_share=min(1.0, most / settings.max_seq_length),
     )
 
 
-def machines(job: Job, place: Place) -> list[Machine]:
+def machines_of_job(job: Job, place: Place) -> list[Machine]:
     """The machines of a job, each once."""
     ranks = Counter(host.ssh for host in place.cluster.hosts)
     measured = chips.remembered(state_folder()).get(environment.chip_name())
-    here: dict[str, Any] = {"memory": memory_here(), "measured": measured}
-    names = job.facts.get("chips") or [environment.chip_name()] * place.ranks
-    told = job.facts.get("machines") or [here] * place.ranks
-    found = {}
-    for host, name, said in zip(place.cluster.hosts, names, told, strict=True):
-        known = chips.known({name: said["measured"]} if said["measured"] else {})
-        memory = said["memory"] // ranks[host.ssh] if name in known and said["memory"] else None
-        found[name, memory] = Machine(name, known.get(name, known[STAND_IN]), memory)
-    return list(found.values())
+    here = MachinePart(memory=memory_here(), measured=measured)
+    names = job.facts.chips or [environment.chip_name()] * place.ranks
+    reports = job.facts.machines or [here] * place.ranks
+    machines = {}
+    for host, name, report in zip(place.cluster.hosts, names, reports, strict=True):
+        known = chips.known({name: report.measured} if report.measured else {})
+        memory = report.memory // ranks[host.ssh] if name in known and report.memory else None
+        machines[name, memory] = Machine(name, known.get(name, known[STAND_IN]), memory)
+    return list(machines.values())
 
 
 def past(chip: str, model: str) -> list[Incident]:
@@ -72,31 +73,44 @@ def past(chip: str, model: str) -> list[Incident]:
     ]
 
 
-def of_job(job: Job, place: Place) -> dict[str, Any]:
+def check_shape(job: Job, place: Place) -> ShapePart:
     """What the plan says of a job's shape: the worst of the verdicts on its hosts.
 
     Raises UsageError for an unsafe one on chips whose system kills long commands, but where `--unsafe-shape` asks for
     it, or where the run begins lower on the ladder of shapes because this very shape was killed before.
     """
-    settings, model = job.settings, job.facts["model"]
-    assert isinstance(settings, LoraSettings)
-    if not model.get("size"):
+    settings, model = job.settings, job.facts.model
+    assert isinstance(settings, LoraSettings) and model is not None
+    if not model.size:
         reason = "the model's config does not say enough to calculate with"
-        return {"verdict": "likely", "chip": STAND_IN, "reason": reason, "nearest_safe": None}
-    size = model_size.restored(model["size"])
+        return ShapePart(verdict="likely", chip=STAND_IN, reason=reason, nearest_safe=None)
+    size = model_size.restored(model.size)
     shape = shape_of(settings, len(size.layers), job.facts)
-    found = machines(job, place)
-    told = [
-        (each, shape_safety.judge(size, shape, each.chip, each.memory, past(each.name, str(model.get("sha256")))))
-        for each in found
+    machines = machines_of_job(job, place)
+    verdicts = [
+        (each, shape_safety.judge(size, shape, each.chip, each.memory, past(each.name, str(model.sha256))))
+        for each in machines
     ]
-    machine, worst = max(told, key=lambda each: (shape_safety.ORDER.index(each[1].verdict), each[1].buffer_seconds))
-    remembered = (exact := job_runner.gpu_shape(job)) is not None and oom_fallbacks.remembered_fallback(
-        state_folder(), exact
-    )[0]
+    machine, worst = max(verdicts, key=lambda each: (shape_safety.ORDER.index(each[1].verdict), each[1].buffer_seconds))
+    remembered = (exact := gpu_shape(job)) is not None and oom_fallbacks.remembered_fallback(state_folder(), exact)[0]
     if machine.name == machine.chip.name and machine.chip.has_watchdog and not (settings.unsafe_shape or remembered):
         refuse_unsafe(shape, worst, machine.name)
-    return asdict(worst) | {"chip": machine.chip.name, "figures": machine.chip.source}
+    return ShapePart(**asdict(worst), chip=machine.chip.name, figures=machine.chip.source)
+
+
+def gpu_shape(job: Job) -> oom_fallbacks.WorkloadShape | None:
+    """What an incident of the GPU is remembered by; None where the job has no base model to speak of."""
+    if job.facts.model is None:
+        return None
+    settings = job.settings
+    return oom_fallbacks.WorkloadShape(
+        chips=oom_fallbacks.distinct_chips(job.facts.chips or [environment.chip_name()]),
+        model=str(job.facts.model.sha256),
+        batch_size=settings.batch_size,
+        num_layers=int(settings.resolved().get("num_layers", 0)),
+        max_seq_length=settings.max_seq_length,
+        grad_checkpoint=settings.grad_checkpoint,
+    )
 
 
 def refuse_unsafe(shape: Shape, found: Verdict, chip: str) -> None:

@@ -36,7 +36,7 @@ class Launcher:
             "5",
             "--num-layers",
             "2",
-            "--max-wraps",
+            "--max-epochs",
             "100000",
         ]
         self.processes: list[subprocess.Popen] = []

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from thunder.cluster.inventory import cluster_file
 from thunder.errors import UsageError
+from thunder.launcher.plan import JobFacts
 from thunder.training.loop_settings import LoopSettings
 
 
@@ -20,7 +20,7 @@ class Job:
     name: str
     settings: LoopSettings
     sources: dict[str, str]
-    facts: dict[str, Any] = field(default_factory=dict)
+    facts: JobFacts = field(default_factory=JobFacts)
     notes: tuple[str, ...] = ()
 
 
@@ -37,7 +37,7 @@ class Place:
         return len(self.cluster.hosts)
 
     @property
-    def is_far(self) -> bool:
+    def is_remote(self) -> bool:
         """Whether any rank runs on another host."""
         return not all(host.is_this_machine for host in self.cluster.hosts)
 

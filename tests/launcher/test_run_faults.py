@@ -1,6 +1,6 @@
 """Runs that are disturbed end with the very bytes of the run that was not: kills, freezes, Metal's errors, anywhere.
 
-The long sweep is marked slow; it prints what it measured (`pytest -m slow -s tests/cli/launcher/test_run_faults.py`).
+The long sweep is marked slow; it prints what it measured (`pytest -m slow -s tests/launcher/test_run_faults.py`).
 """
 
 from __future__ import annotations

@@ -10,14 +10,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from thunder.cli.console.plan_and_progress import talk
-from thunder.cli.launcher import attempts
-from thunder.cli.launcher.job import Place
+from pydantic import ValidationError
+
 from thunder.cluster.health import job_survey
 from thunder.cluster.health.finding import Finding, is_link_finding
 from thunder.cluster.inventory.cluster_file import Cluster
 from thunder.cluster.ranks import start_ranks
 from thunder.errors import ClusterError, HangError, UsageError, combined_error
+from thunder.launcher import attempts
+from thunder.launcher.job import Place
+from thunder.launcher.job_console import JobConsole
+from thunder.launcher.plan import JobFacts
 from thunder.training.loop_settings import LoopSettings
 from thunder.units import Seconds
 
@@ -25,21 +28,29 @@ from thunder.units import Seconds
 OF_THE_JOB = ("model", "data", "settings")
 
 
-def surveyed(kind: str, settings: LoopSettings, place: Place) -> dict[str, Any]:
+def survey_hosts(kind: str, settings: LoopSettings, place: Place, console: JobConsole) -> JobFacts:
     """What a job finds on its hosts: the facts for the plan, their chips, and which checks were skipped.
 
     Raises ClusterError, or UsageError where only the job is at fault, that lists every failure with its fix.
     """
-    talk.print(f"asking {', '.join(host.name for host in place.cluster.hosts)} ...", markup=False)
+    console.say(f"asking {', '.join(host.name for host in place.cluster.hosts)} ...")
     request = {"job": kind, "settings": settings.resolved(), "ranks": place.ranks}
     found, surveys, _ = job_survey.check_before_run(place.cluster, request)
     skipped = refuse_failures(found, settings.skip_link_check)
     for finding in found:
         if finding.state == "warning":
-            talk.print(f"warning: {finding.check} {finding.where}: {finding.found}", markup=False)
+            console.say(f"warning: {finding.check} {finding.where}: {finding.found}")
     facts = dict(surveys[0].facts or {})
     facts["machines"] = [{"memory": each.memory, "measured": each.measured} for each in surveys]
-    return facts | {"chips": [each.chip or "" for each in surveys], "skipped_checks": skipped}
+    facts |= {"chips": [each.chip or "" for each in surveys], "skipped_checks": skipped}
+    try:
+        return JobFacts.of_another_version(facts)
+    except ValidationError as error:
+        host, first = place.cluster.hosts[0].name, error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ClusterError(
+            f"{host}: its survey says of '{where}': {first['msg']}", fix="the same version on every host"
+        ) from None
 
 
 def refuse_failures(found: Sequence[Finding], skip_links: bool) -> list[str]:
@@ -63,18 +74,18 @@ def refuse_failures(found: Sequence[Finding], skip_links: bool) -> list[str]:
     return [f"{each.check} {each.where}: {each.found}" for each in skipped]
 
 
-def smoke(cluster: Cluster, deadline: Seconds) -> dict[str, Any]:
+def check_ring_sums(cluster: Cluster, deadline: Seconds) -> dict[str, Any]:
     """Start one rank on every host and let them sum: {"right", "ranks", "seconds"}.
 
     Raises HangError where they have not come to an end by the deadline, and what else they failed with.
     """
-    told: dict[str, Any] = {}
+    result: dict[str, Any] = {}
     stop = start_ranks.StopRequest()
     late = [threading.Timer(after, stop.ask) for after in (deadline, deadline + 2 * start_ranks.REQUEST_DEBOUNCE)]
 
     def on_event(rank: int, event: dict[str, Any]) -> None:
         if event.get("event") == "smoke" and rank == 0:
-            told.update({key: event[key] for key in ("right", "ranks", "seconds")})
+            result.update({key: event[key] for key in ("right", "ranks", "seconds")})
 
     with tempfile.TemporaryDirectory(prefix="thunder-smoke-") as folder:
         run = Path(folder) / f"smoke-{secrets.token_hex(4)}"
@@ -86,11 +97,11 @@ def smoke(cluster: Cluster, deadline: Seconds) -> dict[str, Any]:
         ends = start_ranks.run_ranks(plans, log_folder=run / "logs", on_event=on_event, stop=stop)
         for timer in late:
             timer.cancel()
-    if stop.count and not told:
+    if stop.count and not result:
         raise HangError(
             f"no sum within {deadline:.0f} s", fix="thunder_status again; on a busy machine it takes longer"
         )
     error = start_ranks.run_error(ends)
-    if error is not None and not told:
+    if error is not None and not result:
         raise error
-    return told
+    return result

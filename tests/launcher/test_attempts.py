@@ -5,14 +5,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from thunder.cli.launcher import attempts
-from thunder.cli.launcher.attempts import Attempts, absent_by, draw_ports, rank_plans, without
 from thunder.cluster.health.finding import Finding
 from thunder.cluster.inventory.cluster_file import Cluster, Host
 from thunder.cluster.ranks.exit_causes import ExitCause
 from thunder.cluster.ranks.oom_fallbacks import WorkloadShape, remembered_fallback
 from thunder.cluster.ranks.supervisor import Attempt
 from thunder.errors import HangError, RunFailed
+from thunder.launcher import attempts
+from thunder.launcher.attempts import Attempts, absent_by, draw_ports, rank_plans, without
 from thunder.training.loop_settings import LoopSettings
 
 HOSTS = [Host(name=f"Mac{n}", ssh=f"mac{n}", ips=[f"10.0.0.{n}"]) for n in (4, 5, 6)]
@@ -65,7 +65,7 @@ def test_a_rank_is_told_its_folder_on_its_own_host(tmp_path):
     assert list(plan.argv[1:]) == ["-P", "-m", "thunder", "rank", "runs/r", "--job", "train", "--force"]
 
 
-class Screen:
+class Follower:
     def __init__(self):
         self.said = []
 
@@ -79,7 +79,7 @@ class Screen:
 def an_attempt(tmp_path, cluster=DESK, shape=None, **options):
     job = SimpleNamespace(kind="train", settings=LoopSettings(batch_size=4, **options))
     (tmp_path / "r" / "logs").mkdir(parents=True)
-    return Attempts(job, cluster, tmp_path / "r", Screen(), shape)
+    return Attempts(job, cluster, tmp_path / "r", Follower(), shape)
 
 
 def test_the_global_batch_is_kept_on_every_rung_and_without_a_host(tmp_path):
@@ -110,7 +110,7 @@ def test_a_memory_that_cannot_be_written_stops_no_run(tmp_path, monkeypatch):
     monkeypatch.setenv("THUNDER_STATE", str(tmp_path / "state"))
     made = an_attempt(tmp_path, shape=SHAPE)
     made.remember(GPU, 2)
-    assert "the next run will not know of this" in made.screen.said[0]
+    assert "the next run will not know of this" in made.follower.said[0]
 
 
 @pytest.mark.parametrize("full", [False, True])

@@ -12,9 +12,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from thunder.cli.console.plan_and_progress import Screen
-from thunder.cli.launcher.job import Job
-from thunder.cli.parsing.paths import state_folder
 from thunder.cluster.health import preflight, probe
 from thunder.cluster.inventory import openblas, ports, rank_plan
 from thunder.cluster.inventory.cluster_file import Cluster, Host
@@ -26,6 +23,9 @@ from thunder.cluster.ranks.start_ranks import StopRequest
 from thunder.cluster.ranks.supervisor import Attempt, RunProgress, Supervisor
 from thunder.cluster.ranks.watchdog import Deadlines
 from thunder.errors import HangError, ResourceError, ThunderError
+from thunder.launcher.job import Job
+from thunder.launcher.options.setting_paths import state_folder
+from thunder.launcher.run_follower import RunFollower
 from thunder.runs.records import environment, incident, registry, run_record
 from thunder.training.loop_settings import LoopSettings
 from thunder.units import Seconds, format_path
@@ -58,7 +58,7 @@ class Attempts:
     job: Job
     cluster: Cluster
     folder: Path
-    screen: Screen
+    follower: RunFollower
     shape: oom_fallbacks.WorkloadShape | None
     progress: RunProgress = field(default_factory=RunProgress)
 
@@ -71,14 +71,14 @@ class Attempts:
         first, taught_by = oom_fallbacks.remembered_fallback(state_folder(), self.shape) if self.shape else (0, "")
         first = min(first, len(self.fallbacks) - 1)
         if first:
-            self.screen.say(f"starting with {self.fallbacks[first]}: more was too much for this chip in {taught_by}")
+            self.follower.say(f"starting with {self.fallbacks[first]}: more was too much for this chip in {taught_by}")
         supervisor = Supervisor(
             start=self.start,
             folder=self.folder,
             fallbacks=self.fallbacks,
             hosts=self.cluster.hosts,
             find_missing=self.missing,
-            print_line=self.screen.say,
+            print_line=self.follower.say,
             solo_after=None if settings.allow_solo is None else Seconds(settings.allow_solo),
             max_wait=Seconds(settings.wait_for_hosts),
             fallback=first,
@@ -107,8 +107,8 @@ class Attempts:
         plans = tuple(_with_env(each, self.fallbacks[attempt.fallback].env) for each in plans)
 
         def on_event(rank: int, event: dict[str, Any]) -> None:
-            self.progress.note(event)
-            self.screen.on_event(rank, event)
+            self.progress.record_event(event)
+            self.follower.on_event(rank, event)
 
         ends = start_ranks.run_ranks(
             plans,
@@ -122,7 +122,7 @@ class Attempts:
         return ends
 
     def arguments(self, attempt: Attempt) -> tuple[str, ...]:
-        """What a rank is told beside its folder: circumstances, none of which changes what is computed."""
+        """A rank's arguments beside its folder: runtime overrides, none of which changes what is computed."""
         forced = ("--force",) if self.job.settings.force else ()
         return ("--planned-ranks", str(len(self.cluster.hosts)), *self.fallbacks[attempt.fallback].arguments, *forced)
 
@@ -140,7 +140,7 @@ class Attempts:
             try:
                 oom_fallbacks.record_incident(state_folder(), self.shape, rung, **incident_said)
             except OSError as error:
-                self.screen.say(f"the next run will not know of this: {error.filename}: {error.strerror}")
+                self.follower.say(f"the next run will not know of this: {error.filename}: {error.strerror}")
 
     def _collect(self, hosts: Sequence[Host], ends: Sequence[RankEnd]) -> None:
         for host, end in zip(hosts, ends, strict=True):

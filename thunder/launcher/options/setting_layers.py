@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from thunder.cli.parsing.mlx_lm_yaml import from_mlx_lm
 from thunder.config import CONFIGS, Settings, SettingsLayer, load_yaml, suggest_name
 from thunder.errors import UsageError
+from thunder.launcher.options.mlx_lm_yaml import from_mlx_lm
 from thunder.lora.lora_settings import LoraSettings
 
 EMBEDDED_RUN = CONFIGS / "runs" / "sample-repair.yaml"
 DEFAULT_PRESET = "safe"
+COMMAND_LINE = "command line"  # where flags come from, in messages and plans
 
 
 def preset_file(name: str) -> Path:
@@ -37,12 +39,14 @@ def config_layer(kind: type[Settings], path: Path) -> SettingsLayer:
     return SettingsLayer(str(path), values, tuple(notes))
 
 
-def file_and_flags(kind: type[Settings], config: Path | None, given: dict[str, Any]) -> list[SettingsLayer]:
+def file_and_flags(
+    kind: type[Settings], config: Path | None, given: Mapping[str, Any], source: str = COMMAND_LINE
+) -> list[SettingsLayer]:
     """The layers of most commands, weakest first: the file that `-c` names, and the flags."""
-    return [*([config_layer(kind, config)] if config else []), SettingsLayer("command line", given)]
+    return [*([config_layer(kind, config)] if config else []), SettingsLayer(source, given)]
 
 
-def lora_layers(config: Path | None, given: dict[str, Any]) -> list[SettingsLayer]:
+def lora_layers(config: Path | None, given: Mapping[str, Any], source: str = COMMAND_LINE) -> list[SettingsLayer]:
     """Layers of `thunder train`, weakest first: embedded run or safe preset, named preset, file, flags."""
     said = config_layer(LoraSettings, config) if config else SettingsLayer("", {})
     named = given.get("model") or said.values.get("model")
@@ -55,4 +59,4 @@ def lora_layers(config: Path | None, given: dict[str, Any]) -> list[SettingsLaye
     if preset or named:
         chosen = str(preset or DEFAULT_PRESET)
         layers.append(SettingsLayer(f"preset '{chosen}'", load_yaml(preset_file(chosen))))
-    return [*layers, *([said] if config else []), SettingsLayer("command line", given)]
+    return [*layers, *([said] if config else []), SettingsLayer(source, given)]

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from thunder.cli.parsing import paths
-from thunder.cli.parsing.paths import PATHS, placed, portable
+from thunder.launcher.options import setting_paths
+from thunder.launcher.options.setting_paths import PATHS, placed, portable
 from thunder.lora.lora_settings import LoraSettings, PretrainSettings
 
 NAMES = st.text(st.sampled_from("ab~.-_ ߊé"), min_size=1, max_size=4).filter(lambda name: name not in (".", ".."))
@@ -19,7 +19,7 @@ def elsewhere(monkeypatch):
     """This host, and then another one with its project and its home in other places."""
 
     def move(repository: str, home: str) -> None:
-        monkeypatch.setattr(paths, "REPOSITORY", Path(repository))
+        monkeypatch.setattr(setting_paths, "REPOSITORY", Path(repository))
         monkeypatch.setenv("HOME", home)
 
     return move
@@ -30,7 +30,7 @@ def elsewhere(monkeypatch):
 @given(st.sampled_from(["/home/a/thunder", "/home/a", "/srv", "/home/ab"]), INSIDE)
 def test_here_a_path_comes_back_as_it_was(root, name):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(paths, "REPOSITORY", Path("/home/a/thunder"))
+        patch.setattr(setting_paths, "REPOSITORY", Path("/home/a/thunder"))
         patch.setenv("HOME", "/home/a")
         before = LoraSettings(data=f"{root}/{name}", adapter_path=f"{root}/{name}")
         after = placed(portable(before))

@@ -6,11 +6,12 @@ from dataclasses import asdict
 
 import pytest
 
-from thunder.cli.launcher import shape_check
-from thunder.cli.launcher.job import Job, Place
 from thunder.cluster.inventory import cluster_file
 from thunder.cluster.ranks import oom_fallbacks
 from thunder.errors import UsageError
+from thunder.launcher import shape_check
+from thunder.launcher.job import Job, Place
+from thunder.launcher.plan import JobFacts
 from thunder.lora.lora_settings import LoraSettings
 from thunder.training.shapes import chips
 from thunder.training.shapes.model_size import E2B_CONFIG, from_config
@@ -36,8 +37,8 @@ def of(names=NAMES, memories=(24 * GB, 16 * GB), measured=(None, None), cluster=
     machines = [{"memory": each, "measured": figures} for each, figures in zip(memories, measured, strict=True)]
     model = {"sha256": "abc", "size": size and asdict(size)}
     facts = {"model": model, "chips": names, "machines": machines} | (more or {})
-    job = Job("train", "x", LoraSettings(**options), {}, facts)
-    return shape_check.of_job(job, Place(cluster, "said"))
+    job = Job("train", "x", LoraSettings(**options), {}, JobFacts.model_validate(facts))
+    return shape_check.check_shape(job, Place(cluster, "said")).model_dump()
 
 
 KILLED = {"batch_size": 2, "num_layers": 8, "max_seq_length": 512}
@@ -61,7 +62,7 @@ def test_an_unsafe_shape_is_refused_with_the_nearest_safe_one_unless_asked_for()
 
 
 def test_an_engine_that_leaves_out_what_is_not_supervised_may_do_more():
-    most = {"data": {"train": {"most_supervised_tokens": 150}}}
+    most = {"data": {"train": {"rows": 9, "most_supervised_tokens": 150}}}
     assert of(more={"engine": {"name": "gemma4"}} | most, **KILLED)["verdict"] == "safe"
     with pytest.raises(UsageError):
         of(more={"engine": {"name": "plain"}} | most, **KILLED)

@@ -2,9 +2,9 @@
 
 import pytest
 
-from thunder.cli.launcher.remote_checks import refuse_failures
 from thunder.cluster.health.finding import Finding
 from thunder.errors import ClusterError, UsageError
+from thunder.launcher.remote_checks import refuse_failures
 
 LINK = Finding("link", "failure", "Mac4 -> Mac5", "no answer", "plug it in")
 SSH = Finding("ssh", "failure", "Mac5", "refused", "ssh-copy-id mac5")

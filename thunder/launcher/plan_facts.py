@@ -1,0 +1,81 @@
+"""The facts of a job's plan: its model and rows, read from disk, without MLX."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from thunder import digest
+from thunder.errors import UsageError
+from thunder.launcher.options import setting_paths
+from thunder.launcher.plan import DataPart, EnginePart, JobFacts, ModelPart
+from thunder.lora import adapter_files, base_model, datasets, open_text, tokenized_rows
+from thunder.lora.engine.engine_choice import choose_engine
+from thunder.lora.lora_settings import EMBEDDED_MODEL, LoraSettings, PretrainSettings
+from thunder.training.loop_settings import check_max_epochs, planned_epochs
+from thunder.training.shapes import model_size
+
+
+def train_facts(settings: LoraSettings, ranks: int) -> JobFacts:
+    """Model, engine and data of `thunder train`; read from disk, without MLX.
+
+    Raises ModelError, CorpusError or UsageError where they cannot be used together.
+    """
+    base = base_model.find(settings.model)
+    tokenizer = tokenized_rows.load_tokenizer(base)
+    prepared = datasets.prepare(settings, tokenizer, ranks)
+    if settings.resume_adapter_file and not settings.resume:
+        adapter_files.find(settings.resume_adapter_file)
+    if settings.adapter_path:
+        setting_paths.check_writable(Path(settings.adapter_path))
+    config = base_model.read_config(base)
+    text = config.get("text_config", config)
+    layers = int(text.get("num_hidden_layers", 0))
+    if layers and settings.num_layers > layers:
+        raise UsageError(
+            f"--num-layers {settings.num_layers}: the model has {layers}", fix=f"--num-layers {layers}, or -1 for all"
+        )
+    epochs = planned_epochs(
+        settings.total_updates,
+        len(prepared.train.examples),
+        settings.batch_size * ranks * settings.grad_accumulation_steps,
+    )
+    check_max_epochs(epochs, settings.max_epochs, settings.iters)
+    size = model_size.from_config(config)
+    engine = choose_engine(config, settings.num_layers)
+    return JobFacts(
+        model=ModelPart(
+            name=settings.model or EMBEDDED_MODEL.name,
+            source="--model" if settings.model else "shipped here: no model was named",
+            path=str(base),
+            type=config.get("model_type"),
+            layers=layers,
+            size=asdict(size) if size else None,
+            template=tokenized_rows.template_note(tokenizer),
+            sha256=base_model.base_digest(base, base_model.digest_cache()),
+        ),
+        engine=EnginePart(name=engine.name, reason=engine.reason),
+        data=DataPart.model_validate(prepared.summary()),
+    )
+
+
+def train_digests(settings: LoraSettings) -> dict[str, Any]:
+    """The part of `train_facts` by which hosts are compared; rows are read, and not tokenized."""
+    base = base_model.find(settings.model)
+    return {
+        "model": {"path": str(base), "sha256": base_model.base_digest(base, base_model.digest_cache())},
+        "data": {"sha256": datasets.read(settings).files},
+    }
+
+
+def pretrain_facts(settings: PretrainSettings) -> JobFacts:
+    """The digest of the text, as the ranks agree on it, and where it lies on this host."""
+    text = open_text.read_text(settings)
+    return JobFacts(
+        data=DataPart(
+            lines={"train": len(text.train), "heldout": len(text.heldout), "excluded": text.excluded},
+            sha256={"text": digest.sha256_json([*text.train, *text.heldout])},
+            files={name: str(Path(settings.text_root) / name) for name in settings.text},
+        )
+    )

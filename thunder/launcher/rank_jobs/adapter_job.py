@@ -1,0 +1,79 @@
+"""The rank's job of `thunder train`: LoRA training, then the test of base against adapter."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from thunder.evaluation import adapter_comparison
+from thunder.launcher.options import setting_paths
+from thunder.launcher.rank_jobs.rank_setup import RankSetup, loop_results
+from thunder.lora import adapter_files, base_model, cache_warmup, datasets, prefix_cache, tokenized_rows
+from thunder.lora.lora_settings import LoraSettings
+from thunder.lora.lora_task import LoraTask
+from thunder.parallel import collectives, consistency
+from thunder.runs.records import environment
+from thunder.training.checkpoints import checkpoint
+from thunder.training.loop import train_loop
+
+
+def train_adapter(setup: RankSetup) -> None:
+    """Train and test; all ranks call it together.
+
+    Raises ThunderError of the kind that the run failed with, Interrupted where it was asked to stop.
+    """
+    setup.begin_loading()
+    settings = setup.read_settings(LoraSettings)
+    configuration, settings = settings.digest(), setting_paths.placed(settings)
+    folder, record, world, overrides = setup.folder, setup.record, setup.world, setup.overrides
+    planned_ranks = overrides.ranks(world.size)
+    base = base_model.find(settings.model)
+    tokenizer = tokenized_rows.load_tokenizer(base)
+    prepared = datasets.prepare(settings, tokenizer, planned_ranks)
+    base_digest = base_model.base_digest(base, base_model.digest_cache())
+    fingerprint = {"configuration": configuration, "data": prepared.rows.digest(), "base weights": base_digest}
+    consistency.check_consistency(world, fingerprint | environment.package_versions())
+    loaded = base_model.load(base)
+    origin = {
+        "model": settings.model or base.name,
+        "base_sha256": base_digest,
+        "data_sha256": prepared.rows.files,
+        "run": folder.name,
+    }
+    task_settings = overrides.for_task(settings)
+    # the weights come from a checkpoint, be it another host's, and the file may be gone
+    if any(collectives.gather_json(world, bool(checkpoint.steps(record.checkpoints)))):
+        task_settings = task_settings.model_copy(update={"resume_adapter_file": None})
+    task = LoraTask(loaded, task_settings, prepared.train.examples, prepared.valid.examples, origin)
+    record.phase("filling the prefix cache")
+
+    def on_filled() -> None:
+        setup.callbacks.reach_point("filling")
+        record.progress()
+
+    cache_warmup.warm_up_cache(
+        task, settings, world,
+        base_digest=base_digest, ranks=planned_ranks, root=prefix_cache.prefix_cache_folder(), base=base,
+        log=record.log, progress=on_filled,
+    )  # fmt: skip
+    context = setup.context(task, settings, fingerprint)
+    state = train_loop(context)
+    results = loop_results(state, context)
+    interrupted = setup.was_interrupted(state)
+    if prepared.rows.test and not interrupted:
+        setup.begin_testing(len(prepared.rows.test))
+        task.engine.restore_frozen(base)
+        setup.callbacks.reach_point("testing")
+        stops = adapter_comparison.stop_tokens(tokenizer, base_model.read_config(base))
+        results["test"] = adapter_comparison.compare_adapter_with_base(
+            loaded,
+            tokenizer,
+            prepared.rows.test,
+            stops,
+            world,
+            folder,
+            setup.on_test_row,
+            chunk_words=settings.window,
+        )
+    if record.main and settings.adapter_path and not interrupted:
+        adapter_files.copy(folder / task.output, Path(settings.adapter_path))
+    setup.finish(results, state)

@@ -57,10 +57,10 @@ def test_every_field_and_status_of_the_service_has_its_entry():
     from thunder.bridge.bridge_settings import ServeSettings
     from thunder.bridge.service import openapi
 
-    described, text = openapi.description(ServeSettings()), page("http.md")
+    described, text = openapi.openapi_document(ServeSettings()), page("http.md")
     fields = {name for one in described["components"]["schemas"].values() for name in one["properties"]}
     assert [field for field in sorted(fields) if f"`{field}`" not in text and f'"{field}"' not in text] == []
-    assert [status for status in openapi.FAULTS if f"\n| {status} |" not in text] == []
+    assert [status for status in openapi.ERROR_STATUSES if f"\n| {status} |" not in text] == []
     assert [path for path in described["paths"] if f" {path}`" not in text] == []
 
 

@@ -56,7 +56,9 @@ def measured(name: str, seed: int, given: dict[str, Any]) -> dict[str, Any]:
     task = AcousticTask(settings, prepared, training_statistics.fit(settings, prepared.features, prepared.train))
     step = make_step(task, make_optimizer(settings), settings, World())
     begun = time.process_time()
-    for plan in order.steps(task.rows, settings.batch_size, seed, until=settings.total_updates, lengths=task.lengths):
+    for plan in order.plan_steps(
+        task.rows, settings.batch_size, seed, until=settings.total_updates, lengths=task.lengths
+    ):
         loss = step(plan, False).loss
     seconds = time.process_time() - begun
     recogniser = Recogniser(task.model, task.tables, settings)

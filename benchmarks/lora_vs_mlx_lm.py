@@ -197,7 +197,7 @@ def measure(kind: str, examples: list[Example], batch: int, layers: int) -> dict
     )
     theirs, mine = Side(), Side()
     model = fresh_model(kind)
-    adapters.add(model, settings)
+    adapters.add_lora(model, settings)
     optimizer = optim.AdamW(RATE, betas=settings.adam_betas, weight_decay=settings.weight_decay)
     with tempfile.TemporaryDirectory() as folder:
         ours = Ours(kind, examples, settings, Path(folder))
@@ -208,9 +208,9 @@ def measure(kind: str, examples: list[Example], batch: int, layers: int) -> dict
             mine.end(0)
             for number, (epoch, rows) in enumerate(order, start=1):
                 with timed(mine, epoch, ours.network, ours.optimizer):
-                    mine.losses.append(ours.step(row_order.Step(number, epoch, rows), False).loss)
+                    mine.losses.append(ours.step(row_order.StepPlan(number, epoch, rows), False).loss)
                 with timed(theirs, epoch, model, optimizer):
-                    ids, _ = tokenized_rows.pad([examples[row] for row in rows])
+                    ids, _ = tokenized_rows.pad_examples([examples[row] for row in rows])
                     lengths = [(examples[row].offset, len(examples[row].ids) - 1) for row in rows]
                     yield mx.array(ids), mx.array(lengths)
 

@@ -94,7 +94,7 @@ def tiny_model(tmp_path_factory) -> Path:
     from thunder.lora import tokenizer
 
     folder = tmp_path_factory.mktemp("tiny-gemma4")
-    tokenizer.save(folder, tokenizer.train(tokenizer_text(), 320), 512)
+    tokenizer.save_tokenizer(folder, tokenizer.train_tokenizer(tokenizer_text(), 320), 512)
     config = {
         "model_type": "gemma4_text", "hidden_size": 32, "num_hidden_layers": 6, "intermediate_size": 48,
         "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 16, "global_head_dim": 32,
@@ -144,7 +144,7 @@ def tiny_gemma3n(tmp_path_factory) -> Path:
     from thunder.lora import tokenizer
 
     folder = tmp_path_factory.mktemp("tiny-gemma3n")
-    tokenizer.save(folder, tokenizer.train(tokenizer_text(), 320), 512)
+    tokenizer.save_tokenizer(folder, tokenizer.train_tokenizer(tokenizer_text(), 320), 512)
     weights = dict(tree_flatten(random_gemma3n().parameters()))
     mx.save_safetensors(str(folder / "model.safetensors"), weights, {"format": "mlx"})
     ends = {"eos_token_id": [1, 6], "pad_token_id": 0}
@@ -243,11 +243,11 @@ def adapter(tiny_model, tmp_path) -> Path:
     from thunder.lora import adapters, base_model
     from thunder.lora.lora_settings import LoraSettings
 
-    loaded, settings = base_model.load(tiny_model), LoraSettings(num_layers=2, lora_rank=2)
-    layers = adapters.add(loaded, settings)
+    loaded, settings = base_model.load_base_model(tiny_model), LoraSettings(num_layers=2, lora_rank=2)
+    layers = adapters.add_lora(loaded, settings)
     mx.random.seed(3)
-    kept = adapters.switch_off(loaded)
-    adapters.switch_on(loaded, {name: mx.random.normal(array.shape) * 0.3 for name, array in kept.items()})
+    kept = adapters.disable_adapter(loaded)
+    adapters.enable_adapter(loaded, {name: mx.random.normal(array.shape) * 0.3 for name, array in kept.items()})
     ours = {"model": "tiny", "base_sha256": base_model.base_digest(tiny_model)}
-    adapters.save(tmp_path / "adapter", loaded, settings, layers, ours)
+    adapters.save_adapter(tmp_path / "adapter", loaded, settings, layers, ours)
     return tmp_path / "adapter"

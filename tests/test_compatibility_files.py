@@ -157,8 +157,8 @@ def test_evidence_is_written_with_the_same_keys(workspace):
 def test_what_a_machine_remembers_is_still_known(workspace):
     """Chips that were calibrated, shapes that a GPU could not do, and rentals with what they cost."""
     state = DATA / "state"
-    ((name, measured),) = chips.remembered(state).items()
-    assert chips.known({name: measured})[name].source.startswith("measured on ")
+    ((name, measured),) = chips.read_measured_chips(state).items()
+    assert chips.known_chips({name: measured})[name].source.startswith("measured on ")
     shape = oom_fallbacks.WorkloadShape(("Apple M4", "Apple M4 Pro"), "a" * 64, 2, 8, 512, False)
     assert oom_fallbacks.remembered_fallback(state, shape) == (1, "20261129-010000-sample-0000")
     assert [run for run, _ in oom_fallbacks.chip_incidents(state, "Apple M4", "a" * 64)] == [

@@ -30,12 +30,12 @@ def some_rows(tmp_path_factory):
 
 def noisy(tiny_model):
     """A model under an adapter that does something, with its tokenizer and stops."""
-    loaded, tokenizer = base_model.load(tiny_model), tokenized_rows.load_tokenizer(tiny_model)
-    adapters.add(loaded, LoraSettings(num_layers=2, lora_rank=2))
+    loaded, tokenizer = base_model.load_base_model(tiny_model), tokenized_rows.load_tokenizer(tiny_model)
+    adapters.add_lora(loaded, LoraSettings(num_layers=2, lora_rank=2))
     mx.random.seed(3)
-    kept = adapters.switch_off(loaded)
-    adapters.switch_on(loaded, {name: mx.random.normal(array.shape) * 0.3 for name, array in kept.items()})
-    return loaded, tokenizer, stop_tokens(tokenizer, base_model.read_config(tiny_model))
+    kept = adapters.disable_adapter(loaded)
+    adapters.enable_adapter(loaded, {name: mx.random.normal(array.shape) * 0.3 for name, array in kept.items()})
+    return loaded, tokenizer, stop_tokens(tokenizer, base_model.read_model_config(tiny_model))
 
 
 @pytest.mark.expensive
@@ -47,7 +47,7 @@ def test_base_and_adapter_on_the_same_rows(tiny_model, some_rows, tmp_path):
     )
     lines = [json.loads(line) for line in (tmp_path / adapter_comparison.PREDICTIONS).read_text().splitlines()]
     assert [line["row_id"] for line in lines] == [row.row_id for row in some_rows]
-    plain = ModelEngine(base_model.load(tiny_model), *trained[1:])
+    plain = ModelEngine(base_model.load_base_model(tiny_model), *trained[1:])
     alone = [
         each.text
         for each in plain.propose([adapter_comparison.cases.case_from_row(row, n) for n, row in enumerate(some_rows)])
@@ -84,7 +84,7 @@ from thunder.corpora.rows import chat_rows
 from thunder.evaluation import adapter_comparison
 from thunder.parallel import world
 
-ring = world.join()
+ring = world.join_world()
 trained = noisy(Path(sys.argv[1]))
 rows = chat_rows.read_rows(Path(sys.argv[2])).rows
 got = adapter_comparison.compare_adapter_with_base(*trained[:2], rows, trained[2], ring, Path(sys.argv[3]))

@@ -18,13 +18,13 @@ from thunder.lora.lora_settings import EMBEDDED_MODEL, LoraSettings
 def saved(folder, named=EMBEDDED_MODEL.name, scale=0.0, base=None):
     """An adapter of the shipped base, or of another; scale: of its second matrices, which begin at 0."""
     settings = LoraSettings(num_layers=2, lora_rank=2)
-    loaded = base_model.load(base or EMBEDDED_MODEL)
-    layers = adapters.add(loaded, settings)
+    loaded = base_model.load_base_model(base or EMBEDDED_MODEL)
+    layers = adapters.add_lora(loaded, settings)
     ups = [(name, mx.full(array.shape, scale)) for name, array in tree_flatten(loaded.trainable_parameters())
            if name.endswith("lora_b")]  # fmt: skip
     loaded.load_weights(ups, strict=False)
     sha256 = base_model.base_digest(base or EMBEDDED_MODEL)
-    adapters.save(folder, loaded, settings, layers, {"model": named, "base_sha256": sha256})
+    adapters.save_adapter(folder, loaded, settings, layers, {"model": named, "base_sha256": sha256})
     return folder
 
 
@@ -46,7 +46,7 @@ def test_an_adapter_that_says_something(tmp_path, capsys):
 def test_an_adapter_that_only_pads(tmp_path, capsys, monkeypatch):
     """The base's own pad token made the likeliest of all, as training had done to a real adapter."""
     folder = saved(tmp_path / "a", scale=1e-4)
-    load = base_model.load
+    load = base_model.load_base_model
 
     def pads(path):
         loaded = load(path)
@@ -60,7 +60,7 @@ def test_an_adapter_that_only_pads(tmp_path, capsys, monkeypatch):
         loaded.__class__ = Pads
         return loaded
 
-    monkeypatch.setattr(base_model, "load", pads)
+    monkeypatch.setattr(base_model, "load_base_model", pads)
     code, found = checks(capsys, folder, "--probe")
     assert code == 4 and found["answers"] == ("fault", "all 4 are empty, or nothing but pads and other special tokens")
 

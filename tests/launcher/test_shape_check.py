@@ -14,7 +14,7 @@ from thunder.launcher.job import Job, Place
 from thunder.launcher.plan import JobFacts
 from thunder.lora.lora_settings import LoraSettings
 from thunder.training.shapes import chips
-from thunder.training.shapes.model_size import E2B_CONFIG, from_config
+from thunder.training.shapes.model_size import E2B_CONFIG, model_size_from_config
 
 GB = 2**30
 MACS = cluster_file.Cluster(
@@ -33,7 +33,7 @@ def state(tmp_path, monkeypatch):
 def of(names=NAMES, memories=(24 * GB, 16 * GB), measured=(None, None), cluster=MACS, config=E2B_CONFIG, more=None,
        **options):  # fmt: skip
     """What the plan says of a shape on hosts with these chips."""
-    size = from_config(config)
+    size = model_size_from_config(config)
     machines = [{"memory": each, "measured": figures} for each, figures in zip(memories, measured, strict=True)]
     model = {"sha256": "abc", "size": size and asdict(size)}
     facts = {"model": model, "chips": names, "machines": machines} | (more or {})
@@ -79,7 +79,7 @@ def test_a_model_that_cannot_be_calculated_is_no_reason_to_refuse():
 
 
 def test_what_was_measured_on_a_host_is_used():
-    fast = asdict(chips.published()["Apple M4"]) | {"name": "Apple M9", "source": "measured on 2026-11-21"}
+    fast = asdict(chips.published_chips()["Apple M4"]) | {"name": "Apple M9", "source": "measured on 2026-11-21"}
     fast |= {key: fast[key] * 40 for key in ("reduced", "bandwidth", "float32", "attention", "quantised")}
     found = of(names=["Apple M9"] * 2, memories=(64 * GB, 64 * GB), measured=(fast, fast), **KILLED)
     assert (found["verdict"], found["chip"], found["figures"]) == ("safe", "Apple M9", "measured on 2026-11-21")

@@ -31,7 +31,7 @@ def examples(tiny_model, tmp_path_factory):
     rows = corpus_rows.read_rows(
         write_rows(tmp_path_factory.mktemp("rows") / "rows.jsonl", make_rows(ROWS + 4, seed=9))
     ).rows
-    return tokenized_rows.encode(rows, tokenized_rows.load_tokenizer(tiny_model), 256).examples
+    return tokenized_rows.encode_rows(rows, tokenized_rows.load_tokenizer(tiny_model), 256).examples
 
 
 @pytest.fixture
@@ -40,11 +40,11 @@ def train(tiny_model, examples, tmp_path):
 
     def run(prefix_cache, root=tmp_path / "cache", base=tiny_model, **changes):
         settings = LoraSettings(**OPTIONS | changes, prefix_cache=prefix_cache)
-        task = LoraTask(base_model.load(base), settings, examples[:ROWS], examples[ROWS:])
+        task = LoraTask(base_model.load_base_model(base), settings, examples[:ROWS], examples[ROWS:])
         said = []
         cache = warm_up_cache(task, settings, World(), base_digest="base", ranks=1, root=root, log=said.append)
         step = make_step(task, make_optimizer(settings), settings, World())
-        order = row_order.steps(ROWS, settings.batch_size, 0, until=STEPS, lengths=task.lengths)
+        order = row_order.plan_steps(ROWS, settings.batch_size, 0, until=STEPS, lengths=task.lengths)
         losses = [step(plan, False).loss for plan in order]
         valid = validate(task, World(), lambda: False)
         task.save(tmp_path / "out")
@@ -86,7 +86,7 @@ def test_a_pass_that_was_cut_off_goes_on(train, tmp_path):
 
 def test_other_weights_layers_or_rows_are_other_entries(tiny_model, examples):
     def fingerprints(**changes):
-        task = LoraTask(base_model.load(tiny_model), LoraSettings(**OPTIONS | changes), examples)
+        task = LoraTask(base_model.load_base_model(tiny_model), LoraSettings(**OPTIONS | changes), examples)
         return cache_warmup.cache_fingerprint(task, "base"), cache_warmup.cache_fingerprint(task, "another"), task
 
     (one, other, task), (deeper, *_), (same, *_) = (
@@ -103,23 +103,23 @@ def test_other_weights_layers_or_rows_are_other_entries(tiny_model, examples):
 
 def test_a_rank_makes_the_rows_that_it_will_meet(tiny_model, examples):
     settings = LoraSettings(**OPTIONS | {"iters": 40}, probe_rows=0)
-    task = LoraTask(base_model.load(tiny_model), settings, examples[:ROWS], examples[ROWS:])
+    task = LoraTask(base_model.load_base_model(tiny_model), settings, examples[:ROWS], examples[ROWS:])
     parts = [cache_warmup.rows_for_rank(task, settings, World(rank, 2), 2) for rank in (0, 1)]
     keys = [{task.engine.prefix.entry_key(example) for example in part} for part in parts]
     assert not keys[0] & keys[1] and len(keys[0] | keys[1]) == ROWS + 4 == len(parts[0]) + len(parts[1])
     met = set()
-    for plan in row_order.steps(ROWS, 6, settings.seed, until=40, lengths=task.lengths):
-        met |= {task.engine.prefix.entry_key(task.train_examples[row]) for row in row_order.share(plan.rows, 1, 2)}
+    for plan in row_order.plan_steps(ROWS, 6, settings.seed, until=40, lengths=task.lengths):
+        met |= {task.engine.prefix.entry_key(task.train_examples[row]) for row in row_order.rank_share(plan.rows, 1, 2)}
     assert met <= keys[1]
     assert keys[0] | keys[1] >= {task.engine.prefix.entry_key(example) for example in task.probe_examples_of(0, 1)}
     short = LoraSettings(**OPTIONS | {"iters": 2, "probe_rows": 0})
-    few = LoraTask(base_model.load(tiny_model), short, examples[:ROWS], examples[ROWS:])
+    few = LoraTask(base_model.load_base_model(tiny_model), short, examples[:ROWS], examples[ROWS:])
     assert len(cache_warmup.rows_for_rank(few, short, World(), 1)) == 4 + 2 * 3
 
 
 def test_a_rank_makes_the_training_rows_that_its_validations_score(tiny_model, examples):
     settings = LoraSettings(**OPTIONS | {"iters": 1}, probe_rows=8)
-    task = LoraTask(base_model.load(tiny_model), settings, examples[:ROWS], examples[ROWS:])
+    task = LoraTask(base_model.load_base_model(tiny_model), settings, examples[:ROWS], examples[ROWS:])
     for rank in (0, 1):
         wanted = {
             task.engine.prefix.entry_key(row) for row in cache_warmup.rows_for_rank(task, settings, World(rank, 2), 2)
@@ -129,7 +129,7 @@ def test_a_rank_makes_the_training_rows_that_its_validations_score(tiny_model, e
 
 
 def test_frozen_layers_leave_memory_and_come_back(tiny_model, examples, tmp_path):
-    network = base_model.load(tiny_model)
+    network = base_model.load_base_model(tiny_model)
     task = LoraTask(network, LoraSettings(**OPTIONS), examples)
     ids = mx.array(examples[0].ids)[None]
     before = network(ids)
@@ -152,12 +152,15 @@ def test_a_row_of_another_rank_brings_the_frozen_layers_back(tiny_model, example
     settings = LoraSettings(**OPTIONS | {"iters": 40, "probe_rows": 0})
 
     def task():
-        return LoraTask(base_model.load(tiny_model), settings, examples[:ROWS], examples[ROWS:])
+        return LoraTask(base_model.load_base_model(tiny_model), settings, examples[:ROWS], examples[ROWS:])
 
     one, whole = task(), task()
     others = cache_warmup.rows_for_rank(one, settings, World(1, 2), 2)
     half = LoraTask(
-        base_model.load(tiny_model), settings.model_copy(update={"iters": 1}), examples[:ROWS], examples[ROWS:]
+        base_model.load_base_model(tiny_model),
+        settings.model_copy(update={"iters": 1}),
+        examples[:ROWS],
+        examples[ROWS:],
     )
     cache = warm_up_cache(
         half, half.settings, World(), base_digest="base", ranks=1, root=tmp_path, base=tiny_model, log=print

@@ -31,13 +31,13 @@ for _ in range(20_000):
     ids = draw.integers(7, 300, prompt + answer).astype(np.int32)
     examples.append(Example(ids, prompt, ChatRow((), "made", "made")))
 settings = LoraSettings(num_layers=2, lora_rank=4, batch_size=4, iters=10_000, prefix_cache=budget, probe_rows=0)
-task = LoraTask(base_model.load(base), settings, examples)
+task = LoraTask(base_model.load_base_model(base), settings, examples)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 said = []
-cache = cache_warmup.fill(task, settings, World(), base_digest="base", ranks=1, root=root, log=said.append)
+cache = cache_warmup.warm_up_cache(task, settings, World(), base_digest="base", ranks=1, root=root, log=said.append)
 filled = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 step = make_step(task, make_optimizer(settings), settings, World())
-plans = list(row_order.steps(task.rows, 4, 0, until=60, lengths=task.lengths))
+plans = list(row_order.plan_steps(task.rows, 4, 0, until=60, lengths=task.lengths))
 losses = [step(plan, False).loss for plan in plans]
 print(json.dumps({
     "said": said[0], "losses": losses, "rows": [list(plan.rows) for plan in plans],

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from thunder.errors import CorpusError
 from thunder.lora.lora_settings import PretrainSettings
-from thunder.lora.open_text import WINDOW, read_text
+from thunder.lora.open_text import WINDOW, read_open_text
 
 
 def lines(count: int, seed: int = 0) -> list[str]:
@@ -47,7 +47,7 @@ def test_a_line_that_shares_a_long_run_with_a_row_is_never_seen(tmp_path, seed, 
     text = list(dict.fromkeys(lines(30, seed)))
     taken = max(text, key=len)[start : start + length]
     row = f"{WORDS[0]} {taken} {WORDS[1]}"
-    found = read_text(pretrain_settings(tmp_path, text, exclude_rows=forbid(tmp_path, [row]), heldout_lines=100))
+    found = read_open_text(pretrain_settings(tmp_path, text, exclude_rows=forbid(tmp_path, [row]), heldout_lines=100))
     seen = {*found.train, *found.heldout}
     assert len(seen) + found.excluded == len(text)
     for line in text:
@@ -58,18 +58,18 @@ def test_a_line_that_shares_a_long_run_with_a_row_is_never_seen(tmp_path, seed, 
 
 def test_a_short_row_is_not_seen_as_a_whole_line(tmp_path):
     text = [*lines(40), WORDS[3]]
-    found = read_text(pretrain_settings(tmp_path, text, exclude_rows=forbid(tmp_path, [WORDS[3]])))
+    found = read_open_text(pretrain_settings(tmp_path, text, exclude_rows=forbid(tmp_path, [WORDS[3]])))
     assert found.excluded == 1 and WORDS[3] not in {*found.train, *found.heldout}
 
 
 def test_a_line_is_held_out_by_itself_whatever_stands_beside_it(tmp_path):
     text = list(dict.fromkeys(lines(300)))
-    whole = read_text(pretrain_settings(tmp_path, text, heldout_lines=1000))
-    fewer = read_text(pretrain_settings(tmp_path, [*text[150:], *text[150:]], heldout_lines=1000))
+    whole = read_open_text(pretrain_settings(tmp_path, text, heldout_lines=1000))
+    fewer = read_open_text(pretrain_settings(tmp_path, [*text[150:], *text[150:]], heldout_lines=1000))
     assert set(whole.train).isdisjoint(whole.heldout) and {*whole.train, *whole.heldout} == set(text)
     assert set(fewer.heldout) == set(whole.heldout) & set(text[150:])
     assert 0.1 < len(whole.heldout) / len(text) < 0.3
-    assert len(read_text(pretrain_settings(tmp_path, text, heldout_lines=7)).heldout) == 7
+    assert len(read_open_text(pretrain_settings(tmp_path, text, heldout_lines=7)).heldout) == 7
 
 
 def test_domains_may_be_left_out(tmp_path):
@@ -77,7 +77,7 @@ def test_domains_may_be_left_out(tmp_path):
     rows = [f"{'bible' if number % 3 else 'news'}\t{line}" for number, line in enumerate(text)]
     options = pretrain_settings(tmp_path, [], exclude_domains=["bible"], heldout_lines=100)
     (tmp_path / "a.tsv").write_text("domain\tnqo\n" + "\n".join(rows) + "\n", encoding="utf-8")
-    found = read_text(options)
+    found = read_open_text(options)
     assert {*found.train, *found.heldout} == {line for number, line in enumerate(text) if not number % 3}
 
 
@@ -94,9 +94,9 @@ def test_a_faulty_file_is_named_with_its_line(tmp_path, content, said):
     options = pretrain_settings(tmp_path, [])
     (tmp_path / "a.tsv").write_bytes(content)
     with pytest.raises(CorpusError, match=said):
-        read_text(options)
+        read_open_text(options)
 
 
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(CorpusError, match=r"b\.tsv: No such file"):
-        read_text(PretrainSettings(text_root=str(tmp_path), text=["b.tsv"]))
+        read_open_text(PretrainSettings(text_root=str(tmp_path), text=["b.tsv"]))

@@ -43,7 +43,7 @@ def gradients(settings, text, pieces):
 
 
 def test_recomputing_and_smaller_pieces_change_nothing(settings):
-    text = open_text.read_text(settings)
+    text = open_text.read_open_text(settings)
     before = gemma4_text.DecoderLayer.__call__
     whole = gradients(settings, text, [[0, 1, 2, 3]])
     assert gemma4_text.DecoderLayer.__call__ is before

@@ -24,16 +24,16 @@ def test_ids_and_offsets_equal_mlx_lm(tokenizer, tmp_path, mask_prompt):
     raw[3]["messages"] = [{"role": "system", "content": "x"}, *raw[3]["messages"], *make_rows(1, 5)[0]["messages"]]
     rows = corpus_rows.read_rows(write_rows(tmp_path / "rows.jsonl", raw)).rows
     theirs = ChatDataset(raw, tokenizer, mask_prompt=mask_prompt)
-    for example, row in zip(tokenized_rows.encode(rows, tokenizer, 512, mask_prompt).examples, raw, strict=True):
+    for example, row in zip(tokenized_rows.encode_rows(rows, tokenizer, 512, mask_prompt).examples, raw, strict=True):
         ids, offset = theirs.process(row)
         assert (example.ids.tolist(), example.offset) == (ids, offset)
 
 
 def test_a_row_whose_completion_is_cut_away_is_left_out_and_named(tokenizer, tmp_path):
     rows = corpus_rows.read_rows(write_rows(tmp_path / "rows.jsonl", make_rows(40))).rows
-    whole = tokenized_rows.encode(rows, tokenizer, 512).examples
+    whole = tokenized_rows.encode_rows(rows, tokenizer, 512).examples
     limit = sorted(example.offset for example in whole)[30]
-    encoded = tokenized_rows.encode(rows, tokenizer, limit)
+    encoded = tokenized_rows.encode_rows(rows, tokenizer, limit)
     lost = [
         row.source
         for row, example in zip(rows, whole, strict=True)
@@ -48,8 +48,8 @@ def test_a_row_whose_completion_is_cut_away_is_left_out_and_named(tokenizer, tmp
 
 def test_padding_is_never_supervised(tokenizer, tmp_path):
     rows = corpus_rows.read_rows(write_rows(tmp_path / "rows.jsonl", make_rows(7))).rows
-    examples = tokenized_rows.encode(rows, tokenizer, 512).examples
-    ids, spans = tokenized_rows.pad(examples)
+    examples = tokenized_rows.encode_rows(rows, tokenizer, 512).examples
+    ids, spans = tokenized_rows.pad_examples(examples)
     assert ids.shape[1] % tokenized_rows.PAD_TO == 1
     for number, example in enumerate(examples):
         start, stop = spans[number]
@@ -65,37 +65,37 @@ def settings_for(folder, **changes):
 def test_more_ranks_than_rows(tokenizer, tmp_path):
     write_rows(tmp_path / "train.jsonl", make_rows(3))
     with pytest.raises(CorpusError, match="3 training rows for 4 ranks"):
-        datasets.prepare(settings_for(tmp_path, holdout=0.0), tokenizer, 4)
+        datasets.prepare_datasets(settings_for(tmp_path, holdout=0.0), tokenizer, 4)
 
 
 def test_all_rows_too_long(tokenizer, tmp_path):
     write_rows(tmp_path / "train.jsonl", make_rows(3))
     with pytest.raises(CorpusError, match="none of 3 training rows has its completion within 8 tokens"):
-        datasets.prepare(settings_for(tmp_path, holdout=0.0, max_seq_length=8), tokenizer, 1)
+        datasets.prepare_datasets(settings_for(tmp_path, holdout=0.0, max_seq_length=8), tokenizer, 1)
 
 
 def test_parts_without_a_file_are_held_out_by_reference(tokenizer, tmp_path):
     write_rows(tmp_path / "train.jsonl", make_rows(400))
-    rows = datasets.read(settings_for(tmp_path, holdout=0.1))
+    rows = datasets.read_datasets(settings_for(tmp_path, holdout=0.1))
     parts = {
         name: {row.reference for row in part} for name, part in (("t", rows.train), ("v", rows.valid), ("e", rows.test))
     }
     assert all(parts.values())
     assert not parts["t"] & (parts["v"] | parts["e"]) and not parts["v"] & parts["e"]
     assert len(rows.train) + len(rows.valid) + len(rows.test) == 400
-    assert len(datasets.read(settings_for(tmp_path, holdout=0.1, test_rows=5)).test) == 5
+    assert len(datasets.read_datasets(settings_for(tmp_path, holdout=0.1, test_rows=5)).test) == 5
 
 
 def test_a_leak_between_given_files_is_said(tokenizer, tmp_path):
     write_rows(tmp_path / "train.jsonl", make_rows(10))
     write_rows(tmp_path / "valid.jsonl", make_rows(10)[:2])
-    rows = datasets.read(LoraSettings(data=str(tmp_path)))
+    rows = datasets.read_datasets(LoraSettings(data=str(tmp_path)))
     assert any("leak" in note for note in rows.notes)
 
 
 def test_a_folder_without_training_rows(tmp_path):
     with pytest.raises(CorpusError, match="no train.jsonl"):
-        datasets.read(LoraSettings(data=str(tmp_path)))
+        datasets.read_datasets(LoraSettings(data=str(tmp_path)))
 
 
 THINKING = "{%- if add_generation_prompt -%}{{- '<|turn>model\\n<|channel>thought\\n' -}}{%- endif -%}"
@@ -108,10 +108,10 @@ def test_a_generation_prompt_that_is_no_prefix_supervises_the_whole_answer(token
     from thunder.text.chat import GEMMA_TEMPLATE
 
     rows = corpus_rows.read_rows(write_rows(tmp_path / "rows.jsonl", make_rows(5))).rows
-    plain = tokenized_rows.encode(rows, tokenizer, 512)
+    plain = tokenized_rows.encode_rows(rows, tokenizer, 512)
     other = copy.deepcopy(tokenizer)
     other.chat_template = GEMMA_TEMPLATE[: GEMMA_TEMPLATE.index("{%- if add_generation_prompt")] + THINKING
-    encoded = tokenized_rows.encode(rows, other, 512)
+    encoded = tokenized_rows.encode_rows(rows, other, 512)
     assert encoded.prompts_unlike == 5 and plain.prompts_unlike == 0
     for mine, theirs in zip(encoded.examples, plain.examples, strict=True):
         assert mine.ids.tolist() == theirs.ids.tolist() and mine.offset == theirs.offset

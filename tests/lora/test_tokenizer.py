@@ -87,7 +87,7 @@ def test_noise_and_sequences_depend_on_the_seed_alone(tmp_path):
         text_root=str(tmp_path), text=["text.tsv"], vocab_size=320, hidden_size=16, num_hidden_layers=4,
         num_kv_shared_layers=0, intermediate_size=16, max_seq_length=48, iters=4, heldout=0.1,
     )  # fmt: skip
-    text = open_text.read_text(settings)
+    text = open_text.read_open_text(settings)
     assert not set(text.train) & set(text.heldout)
     first, second = (pretraining.PretrainTask(settings, text) for _ in range(2))
     assert first.tokenizer_model == second.tokenizer_model
@@ -104,7 +104,7 @@ def test_every_held_out_byte_is_counted_once(tmp_path):
         text_root=str(tmp_path), text=["text.tsv"], vocab_size=320, hidden_size=16, num_hidden_layers=4,
         num_kv_shared_layers=0, intermediate_size=16, max_seq_length=24, iters=1, heldout=0.3, batch_size=4,
     )  # fmt: skip
-    task = pretraining.PretrainTask(settings, open_text.read_text(settings))
+    task = pretraining.PretrainTask(settings, open_text.read_open_text(settings))
     expected = sum(len(task.pieces.encode(line)) + 1 for line in task.text.heldout)
     for size in (1, 2):
         counted = [

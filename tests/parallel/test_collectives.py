@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thunder.parallel import collectives, row_order
-from thunder.parallel.consistency import differences
+from thunder.parallel.consistency import fingerprint_differences
 from thunder.parallel.world import World
 
 pytestmark = pytest.mark.expensive
@@ -21,7 +21,7 @@ import json, os, sys
 import mlx.core as mx
 from thunder.errors import ThunderError
 from thunder.parallel import collectives, consistency, world
-ring = world.join()
+ring = world.join_world()
 """
 
 
@@ -235,7 +235,7 @@ def test_a_world_of_one_needs_no_ring():
 )
 def test_headers_add_up_exactly_in_float32(ranks, job, step, length, tokens):
     """Three ranks of a large job number once added up to a number that float32 does not have."""
-    one = collectives.header(job, step, length, tokens, False, True)
+    one = collectives.gradient_header(job, step, length, tokens, False, True)
     total = np.zeros(len(one), np.float32)
     for _ in range(ranks):
         total += np.array(one, np.float32)
@@ -244,39 +244,39 @@ def test_headers_add_up_exactly_in_float32(ranks, job, step, length, tokens):
 
 
 def test_differences_name_absent_keys():
-    assert differences([{"a": "1"}, {"a": "1", "b": "2"}]) == ["b: rank 0: (absent), rank 1: 2"]
-    assert differences([{"a": "1"}] * 3) == []
+    assert fingerprint_differences([{"a": "1"}, {"a": "1", "b": "2"}]) == ["b: rank 0: (absent), rank 1: 2"]
+    assert fingerprint_differences([{"a": "1"}] * 3) == []
 
 
 @given(rows=st.integers(1, 60), batch=st.integers(1, 9), ranks=st.integers(1, 5), seed=st.integers(0, 99))
 def test_every_row_comes_once_an_epoch_and_on_one_rank(rows, batch, ranks, seed):
     per_epoch = -(-rows // (batch * ranks))
-    plans = list(row_order.steps(rows, batch * ranks, seed, until=2 * per_epoch))
+    plans = list(row_order.plan_steps(rows, batch * ranks, seed, until=2 * per_epoch))
     for epoch in (0, 1):
         mine = [
             row
             for plan in plans
             if plan.epoch == epoch
             for rank in range(ranks)
-            for micro in row_order.micro_batches(row_order.share(plan.rows, rank, ranks), batch)
+            for micro in row_order.micro_batches(row_order.rank_share(plan.rows, rank, ranks), batch)
             for row in micro
         ]
         assert sorted(mine) == list(range(rows))
     assert [plan.number for plan in plans] == list(range(1, 2 * per_epoch + 1))
-    sizes = {len(row_order.share(plan.rows, rank, ranks)) for plan in plans[:1] for rank in range(ranks)}
+    sizes = {len(row_order.rank_share(plan.rows, rank, ranks)) for plan in plans[:1] for rank in range(ranks)}
     assert max(sizes) - min(sizes) <= 1 and max(sizes) <= batch
 
 
 @given(rows=st.integers(1, 40), batch=st.integers(1, 9), after=st.integers(0, 30))
 def test_steps_continue_where_they_were_left(rows, batch, after):
-    whole = list(row_order.steps(rows, batch, 3, until=40))
-    assert list(row_order.steps(rows, batch, 3, after=after, until=40)) == whole[after:]
+    whole = list(row_order.plan_steps(rows, batch, 3, until=40))
+    assert list(row_order.plan_steps(rows, batch, 3, after=after, until=40)) == whole[after:]
 
 
 @given(lengths=st.lists(st.integers(1, 50), min_size=1, max_size=90), batch=st.integers(1, 9), seed=st.integers(0, 99))
 def test_rows_of_like_length_come_together_each_in_its_place(lengths, batch, seed):
     per_epoch = -(-len(lengths) // batch)
-    plans = list(row_order.steps(len(lengths), batch, seed, until=3 * per_epoch, lengths=lengths))
+    plans = list(row_order.plan_steps(len(lengths), batch, seed, until=3 * per_epoch, lengths=lengths))
     places = {}
     for epoch in range(3):
         mine = [plan for plan in plans if plan.epoch == epoch]
@@ -290,14 +290,14 @@ def test_rows_of_like_length_come_together_each_in_its_place(lengths, batch, see
         inside = sorted(lengths[row] for row in plan.rows)
         assert inside[-1] <= max(order[order.index(inside[0]) :][: 2 * near])
     assert (
-        list(row_order.steps(len(lengths), batch, seed, after=4, until=9, lengths=lengths)) == plans[4:9]
+        list(row_order.plan_steps(len(lengths), batch, seed, after=4, until=9, lengths=lengths)) == plans[4:9]
         or per_epoch < 3
     )
 
 
 def test_epochs_and_seeds_have_other_orders():
     lengths = [length % 7 for length in range(200)]
-    plans = list(row_order.steps(200, 4, 0, until=100, lengths=lengths))
+    plans = list(row_order.plan_steps(200, 4, 0, until=100, lengths=lengths))
     first, second = ([plan.rows for plan in plans if plan.epoch == epoch] for epoch in (0, 1))
     assert first != second and len(set(first) & set(second)) < 10
-    assert [plan.rows for plan in row_order.steps(200, 4, 1, until=50, lengths=lengths)] != first
+    assert [plan.rows for plan in row_order.plan_steps(200, 4, 1, until=50, lengths=lengths)] != first

@@ -19,7 +19,7 @@ def test_every_row_is_somebodys_once(count, speeds):
     """Speeds of 0 stand for an even split over so many ranks."""
     size, said = len(speeds), () if not any(speeds) else tuple(speeds)
     rows = list(range(100, 100 + count))
-    shares = [row_order.share(rows, rank, size, said) for rank in range(size)]
+    shares = [row_order.rank_share(rows, rank, size, said) for rank in range(size)]
     assert sorted(itertools.chain.from_iterable(shares)) == rows
     if not said:
         assert max(map(len, shares)) - min(map(len, shares)) <= 1

@@ -24,7 +24,7 @@ from thunder.parallel import collectives, consistency, world
 faulthandler.dump_traceback_later(float(sys.argv[2]), exit=True)
 value = float(sys.argv[1])
 try:
-    ring = world.join()
+    ring = world.join_world()
     consistency.check_consistency(ring, {"data": "same"})
     for step in range(1, 40):
         out = collectives.sum_gradients(ring, {"w": mx.array([value])}, step=step, loss_sum=mx.array(0.0), tokens=1)

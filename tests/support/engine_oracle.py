@@ -21,7 +21,7 @@ VOCABULARY = 96
 
 def trainable(network: nn.Module, layers: int, dropout: float = 0.0) -> nn.Module:
     """The model with LoRA whose B is not zero: with B = 0, as it starts, the gradient of A is zero too."""
-    adapters.add(network, LoraSettings(num_layers=layers, lora_rank=2, lora_dropout=dropout, seed=1))
+    adapters.add_lora(network, LoraSettings(num_layers=layers, lora_rank=2, lora_dropout=dropout, seed=1))
     for _, module in network.named_modules():
         if hasattr(module, "lora_b"):
             module.lora_b = mx.random.normal(module.lora_b.shape) * 0.02
@@ -45,7 +45,7 @@ def mlx_lm_loss_and_gradient(
 
     logits: (model, ids) -> logits, where that is not a call of the model.
     """
-    ids, _ = tokenized_rows.pad(examples)
+    ids, _ = tokenized_rows.pad_examples(examples)
     lengths = mx.array([[each.offset, len(each.ids) - 1] for each in examples])
 
     def loss_function(network: nn.Module, *batch: mx.array) -> tuple[mx.array, mx.array]:

@@ -23,7 +23,7 @@ from thunder.training.train_context import TrainContext
 
 @given(rows=st.integers(1, 40), batch=st.integers(1, 50), updates=st.integers(1, 60))
 def test_planned_epochs_are_those_that_the_loop_makes(rows, batch, updates):
-    last = list(row_order.steps(rows, batch, 0, until=updates))[-1]
+    last = list(row_order.plan_steps(rows, batch, 0, until=updates))[-1]
     found = planned_epochs(updates, rows, batch)
     assert last.epoch < found <= last.epoch + 1, "the last step lies in the last pass that was begun"
 

@@ -135,8 +135,10 @@ def test_loss_and_gradient_equal_mlx_lm(tmp_path, batch, mask_prompt):
     """With the shipped model: of random weights, rounding alone makes more than 1e-5 of the largest gradient."""
     settings = LoraSettings(num_layers=4, lora_rank=4, batch_size=batch, seed=3, mask_prompt=mask_prompt)
     rows = corpus_rows.read_rows(write_rows(tmp_path / "rows.jsonl", make_rows(batch, seed=9))).rows
-    examples = tokenized_rows.encode(rows, tokenized_rows.load_tokenizer(EMBEDDED_MODEL), 256, mask_prompt).examples
-    network = base_model.load(EMBEDDED_MODEL)
+    examples = tokenized_rows.encode_rows(
+        rows, tokenized_rows.load_tokenizer(EMBEDDED_MODEL), 256, mask_prompt
+    ).examples
+    network = base_model.load_base_model(EMBEDDED_MODEL)
     task = LoraTask(network, settings, examples)
     mx.random.seed(1)
     for _, module in network.named_modules():
@@ -144,7 +146,7 @@ def test_loss_and_gradient_equal_mlx_lm(tmp_path, batch, mask_prompt):
             module.lora_b = mx.random.normal(module.lora_b.shape) * 0.02
     ours = task.batch(range(batch), 0)
     loss_sum, gradients = gradient_of(task)(ours)
-    ids = mx.array(tokenized_rows.pad(examples)[0])
+    ids = mx.array(tokenized_rows.pad_examples(examples)[0])
     # mlx_lm's mask takes one target too many behind a padded row's end; `length - 1` leaves that one out
     offsets = mx.array([[example.offset, len(example.ids) - 1] for example in examples])
     (theirs, tokens), their_gradients = nn.value_and_grad(network, default_loss)(network, ids, offsets)
@@ -169,7 +171,7 @@ def test_gradient_checkpointing_changes_nothing(run_ranks, trained_once, tmp_pat
 
 @pytest.mark.parametrize(("kind", "tolerance"), [("4-bit", 1e-4), ("bf16", 2e-2)])
 def test_other_bases_learn_and_give_mlx_lms_loss(tiny_model, tmp_path, kind, tolerance):
-    network = base_model.load(tiny_model)
+    network = base_model.load_base_model(tiny_model)
     if kind == "4-bit":
         # widths of 8 and 48 do not divide into groups of 32
         fits = [m for m in network.modules() if hasattr(m, "to_quantized") and m.weight.shape[-1] % 32 == 0]
@@ -179,12 +181,12 @@ def test_other_bases_learn_and_give_mlx_lms_loss(tiny_model, tmp_path, kind, tol
         network.set_dtype(mx.bfloat16)
     settings = LoraSettings(num_layers=4, lora_rank=4, learning_rate=1e-3, iters=12, batch_size=4)
     rows = corpus_rows.read_rows(write_rows(tmp_path / "rows.jsonl", make_rows(4, seed=9))).rows
-    examples = tokenized_rows.encode(rows, tokenized_rows.load_tokenizer(tiny_model), 256).examples
+    examples = tokenized_rows.encode_rows(rows, tokenized_rows.load_tokenizer(tiny_model), 256).examples
     task = LoraTask(network, settings, examples)
-    ids = mx.array(tokenized_rows.pad(examples)[0])
+    ids = mx.array(tokenized_rows.pad_examples(examples)[0])
     theirs, _ = default_loss(network, ids, mx.array([[e.offset, len(e.ids) - 1] for e in examples]))
     step = make_step(task, make_optimizer(settings), settings, World())
-    losses = [step(plan, False).loss for plan in row_order.steps(4, 4, 0, until=12)]
+    losses = [step(plan, False).loss for plan in row_order.plan_steps(4, 4, 0, until=12)]
     assert losses[0] == pytest.approx(theirs.item(), rel=tolerance)
     assert losses[-1] < losses[0]
     assert {array.dtype for _, array in tree_flatten(network.trainable_parameters())} == {mx.float32}

@@ -57,18 +57,18 @@ def load_model_engines(
     )  # MLX, which the other engines do without
     from thunder.lora import adapters
 
-    base = base_model.find(model_name)
+    base = base_model.find_base_model(model_name)
     tokenizer = tokenized_rows.load_tokenizer(base)
-    base_sha256 = base_model.base_digest(base, base_model.digest_cache())
+    base_sha256 = base_model.base_digest(base, base_model.digest_cache_path())
     fingerprint: dict[str, Any] = {"base_sha256": base_sha256, "adapter_sha256": None}
-    adapter = adapter_files.find(adapter_path) if adapter_path else None
+    adapter = adapter_files.find_adapter(adapter_path) if adapter_path else None
     if adapter:
-        adapter_files.check_base(adapter, base_sha256, base)
-        fingerprint["adapter_sha256"] = adapter_files.sha256(adapter)
-    loaded = base_model.load(base)
+        adapter_files.check_adapter_base(adapter, base_sha256, base)
+        fingerprint["adapter_sha256"] = adapter_files.adapter_sha256(adapter)
+    loaded = base_model.load_base_model(base)
     if adapter:
-        fingerprint["adapter_does_nothing"] = not adapters.put_on(loaded, adapter)
-    stops = stop_tokens(tokenizer, base_model.read_config(base))
+        fingerprint["adapter_does_nothing"] = not adapters.attach_adapter(loaded, adapter)
+    stops = stop_tokens(tokenizer, base_model.read_model_config(base))
 
     def engine(base_only: bool) -> ModelEngine:
         return ModelEngine(loaded, tokenizer, stops, base_only=base_only, fingerprint=fingerprint, **how)

@@ -22,14 +22,14 @@ def train_facts(settings: LoraSettings, ranks: int) -> JobFacts:
 
     Raises ModelError, CorpusError or UsageError where they cannot be used together.
     """
-    base = base_model.find(settings.model)
+    base = base_model.find_base_model(settings.model)
     tokenizer = tokenized_rows.load_tokenizer(base)
-    prepared = datasets.prepare(settings, tokenizer, ranks)
+    prepared = datasets.prepare_datasets(settings, tokenizer, ranks)
     if settings.resume_adapter_file and not settings.resume:
-        adapter_files.find(settings.resume_adapter_file)
+        adapter_files.find_adapter(settings.resume_adapter_file)
     if settings.adapter_path:
         setting_paths.check_writable(Path(settings.adapter_path))
-    config = base_model.read_config(base)
+    config = base_model.read_model_config(base)
     text = config.get("text_config", config)
     layers = int(text.get("num_hidden_layers", 0))
     if layers and settings.num_layers > layers:
@@ -42,7 +42,7 @@ def train_facts(settings: LoraSettings, ranks: int) -> JobFacts:
         settings.batch_size * ranks * settings.grad_accumulation_steps,
     )
     check_max_epochs(epochs, settings.max_epochs, settings.iters)
-    size = model_size.from_config(config)
+    size = model_size.model_size_from_config(config)
     engine = choose_engine(config, settings.num_layers)
     return JobFacts(
         model=ModelPart(
@@ -53,7 +53,7 @@ def train_facts(settings: LoraSettings, ranks: int) -> JobFacts:
             layers=layers,
             size=asdict(size) if size else None,
             template=tokenized_rows.template_note(tokenizer),
-            sha256=base_model.base_digest(base, base_model.digest_cache()),
+            sha256=base_model.base_digest(base, base_model.digest_cache_path()),
         ),
         engine=EnginePart(name=engine.name, reason=engine.reason),
         data=DataPart.model_validate(prepared.summary()),
@@ -62,16 +62,16 @@ def train_facts(settings: LoraSettings, ranks: int) -> JobFacts:
 
 def train_digests(settings: LoraSettings) -> dict[str, Any]:
     """The part of `train_facts` by which hosts are compared; rows are read, and not tokenized."""
-    base = base_model.find(settings.model)
+    base = base_model.find_base_model(settings.model)
     return {
-        "model": {"path": str(base), "sha256": base_model.base_digest(base, base_model.digest_cache())},
-        "data": {"sha256": datasets.read(settings).files},
+        "model": {"path": str(base), "sha256": base_model.base_digest(base, base_model.digest_cache_path())},
+        "data": {"sha256": datasets.read_datasets(settings).files},
     }
 
 
 def pretrain_facts(settings: PretrainSettings) -> JobFacts:
     """The digest of the text, as the ranks agree on it, and where it lies on this host."""
-    text = open_text.read_text(settings)
+    text = open_text.read_open_text(settings)
     return JobFacts(
         data=DataPart(
             lines={"train": len(text.train), "heldout": len(text.heldout), "excluded": text.excluded},

@@ -15,7 +15,7 @@ from thunder.lora.lora_settings import LoraSettings
 from thunder.runs.records import environment
 from thunder.training.shapes import chips, model_size, shape_safety
 from thunder.training.shapes.chips import Chip
-from thunder.training.shapes.shape_safety import Incident, Shape, Verdict
+from thunder.training.shapes.shape_safety import GpuIncident, ShapeVerdict, TrainingShape
 
 STAND_IN = "Apple M4"  # judged where a chip has no figures: the slower of the two that shapes are known of
 
@@ -34,12 +34,12 @@ def memory_here() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def shape_of(settings: LoraSettings, layers: int, facts: JobFacts) -> Shape:
+def shape_of(settings: LoraSettings, layers: int, facts: JobFacts) -> TrainingShape:
     """The shape that settings ask for, of a model with so many layers; facts: the job's, for its engine and rows."""
     train = facts.data.train if facts.data else None
     most = train.most_supervised_tokens if train else None
     most = settings.max_seq_length if most is None else most
-    return Shape(
+    return TrainingShape(
         batch_size=settings.batch_size,
         num_layers=layers if settings.num_layers == -1 else settings.num_layers,
         max_seq_length=settings.max_seq_length,
@@ -53,22 +53,22 @@ def shape_of(settings: LoraSettings, layers: int, facts: JobFacts) -> Shape:
 def machines_of_job(job: Job, place: Place) -> list[Machine]:
     """The machines of a job, each once."""
     ranks = Counter(host.ssh for host in place.cluster.hosts)
-    measured = chips.remembered(state_folder()).get(environment.chip_name())
+    measured = chips.read_measured_chips(state_folder()).get(environment.chip_name())
     here = MachinePart(memory=memory_here(), measured=measured)
     names = job.facts.chips or [environment.chip_name()] * place.ranks
     reports = job.facts.machines or [here] * place.ranks
     machines = {}
     for host, name, report in zip(place.cluster.hosts, names, reports, strict=True):
-        known = chips.known({name: report.measured} if report.measured else {})
+        known = chips.known_chips({name: report.measured} if report.measured else {})
         memory = report.memory // ranks[host.ssh] if name in known and report.memory else None
         machines[name, memory] = Machine(name, known.get(name, known[STAND_IN]), memory)
     return list(machines.values())
 
 
-def past(chip: str, model: str) -> list[Incident]:
+def past(chip: str, model: str) -> list[GpuIncident]:
     """What this chip could not do with a model, as the ladder of shapes remembers it."""
     return [
-        Incident(run, each.batch_size, each.num_layers, each.max_seq_length, each.grad_checkpoint)
+        GpuIncident(run, each.batch_size, each.num_layers, each.max_seq_length, each.grad_checkpoint)
         for run, each in oom_fallbacks.chip_incidents(state_folder(), chip, model)
     ]
 
@@ -84,14 +84,16 @@ def check_shape(job: Job, place: Place) -> ShapePart:
     if not model.size:
         reason = "the model's config does not say enough to calculate with"
         return ShapePart(verdict="likely", chip=STAND_IN, reason=reason, nearest_safe=None)
-    size = model_size.restored(model.size)
+    size = model_size.model_size_from_dict(model.size)
     shape = shape_of(settings, len(size.layers), job.facts)
     machines = machines_of_job(job, place)
     verdicts = [
-        (each, shape_safety.judge(size, shape, each.chip, each.memory, past(each.name, str(model.sha256))))
+        (each, shape_safety.judge_shape(size, shape, each.chip, each.memory, past(each.name, str(model.sha256))))
         for each in machines
     ]
-    machine, worst = max(verdicts, key=lambda each: (shape_safety.ORDER.index(each[1].verdict), each[1].buffer_seconds))
+    machine, worst = max(
+        verdicts, key=lambda each: (shape_safety.SAFETY_LEVELS.index(each[1].verdict), each[1].buffer_seconds)
+    )
     remembered = (exact := gpu_shape(job)) is not None and oom_fallbacks.remembered_fallback(state_folder(), exact)[0]
     if machine.name == machine.chip.name and machine.chip.has_watchdog and not (settings.unsafe_shape or remembered):
         refuse_unsafe(shape, worst, machine.name)
@@ -113,10 +115,10 @@ def gpu_shape(job: Job) -> oom_fallbacks.WorkloadShape | None:
     )
 
 
-def refuse_unsafe(shape: Shape, found: Verdict, chip: str) -> None:
+def refuse_unsafe(shape: TrainingShape, found: ShapeVerdict, chip: str) -> None:
     """Raises UsageError that says why a shape is unsafe, and the nearest that is safe."""
     if found.verdict != "unsafe":
         return
     near = found.nearest_safe
-    smaller = shape_safety.as_flags(near) if near else "a smaller or quantised --model"
+    smaller = shape_safety.shape_flags(near) if near else "a smaller or quantised --model"
     raise UsageError(f"{shape} on {chip}: {found.reason}", fix=f"{smaller}, or --unsafe-shape if you know better")

@@ -13,7 +13,7 @@ from thunder.lora.lora_settings import LoraSettings
 WEIGHTS, CONFIG = "adapters.safetensors", "adapter_config.json"
 
 
-def parameters(settings: LoraSettings) -> dict[str, Any]:
+def lora_parameters(settings: LoraSettings) -> dict[str, Any]:
     """mlx_lm's `lora_parameters`."""
     values: dict[str, Any] = {
         "rank": settings.lora_rank,
@@ -23,18 +23,18 @@ def parameters(settings: LoraSettings) -> dict[str, Any]:
     return values | ({"keys": settings.lora_keys} if settings.lora_keys else {})
 
 
-def find(given: str) -> Path:
+def find_adapter(given: str) -> Path:
     """The folder of an adapter that was given as the folder or, as mlx_lm has it, as its weights file.
 
     Raises ModelError that says what is missing or unreadable.
     """
     path = Path(given).expanduser()
     folder = path.parent if path.name == WEIGHTS else path
-    check(folder)
+    read_adapter_config(folder)
     return folder
 
 
-def check(folder: Path) -> dict[str, Any]:
+def read_adapter_config(folder: Path) -> dict[str, Any]:
     """The adapter's config, after seeing that the folder is an adapter.
 
     Raises ModelError that says what is missing or unreadable.
@@ -56,12 +56,12 @@ def check(folder: Path) -> dict[str, Any]:
     return config
 
 
-def check_base(folder: Path, base_sha256: str, base: Path) -> None:
+def check_adapter_base(folder: Path, base_sha256: str, base: Path) -> None:
     """See that an adapter was trained on this base; one of other makers does not say, and its tensors have to fit.
 
     Raises ModelError that names both bases.
     """
-    config = check(folder)
+    config = read_adapter_config(folder)
     ours = config.get("thunder")
     trained_on = ours.get("base_sha256") if isinstance(ours, dict) else None
     if trained_on is not None and trained_on != base_sha256:
@@ -72,13 +72,13 @@ def check_base(folder: Path, base_sha256: str, base: Path) -> None:
         )
 
 
-def sha256(folder: Path) -> str:
+def adapter_sha256(folder: Path) -> str:
     """SHA-256 over what decides an adapter's answers: its weights and mlx_lm's part of its config."""
-    config = {name: value for name, value in check(folder).items() if name not in ("thunder", "model")}
+    config = {name: value for name, value in read_adapter_config(folder).items() if name not in ("thunder", "model")}
     return digest.sha256_json([digest.sha256_file(folder / WEIGHTS), config])
 
 
-def copy(source: Path, target: Path) -> None:
+def copy_adapter(source: Path, target: Path) -> None:
     """Copy an adapter's two files to another folder, each whole or not at all."""
     target.mkdir(parents=True, exist_ok=True)
     for name in (CONFIG, WEIGHTS):

@@ -14,14 +14,14 @@ from mlx_lm.tuner.utils import linear_to_lora_layers
 from thunder import digest
 from thunder.errors import ModelError
 from thunder.lora import adapter_files
-from thunder.lora.adapter_files import CONFIG, WEIGHTS, parameters
+from thunder.lora.adapter_files import CONFIG, WEIGHTS, lora_parameters
 from thunder.lora.engine.engine_choice import GEMMA3N
 from thunder.lora.lora_settings import LoraSettings
 
 COEFFICIENTS = ("altup.prediction_coefs", "altup.correction_coefs")
 
 
-def add(model: nn.Module, settings: LoraSettings) -> int:
+def add_lora(model: nn.Module, settings: LoraSettings) -> int:
     """Freeze the model and put LoRA on its last layers; the first weights depend on the seed alone. Returns the layers.
 
     Raises ModelError where the model has fewer layers than asked for, no layer has the keys, or one cannot have LoRA.
@@ -49,7 +49,7 @@ def _parameters(model: nn.Module, settings: LoraSettings) -> dict[str, Any]:
     mlx_lm.lora's default keys take in AltUp's coefficients there, whose weights mlx_lm reads and changes itself: with
     LoRA around them the first forward pass fails.
     """
-    found = parameters(settings)
+    found = lora_parameters(settings)
     if getattr(model, "model_type", None) not in GEMMA3N:
         return found
     barred = [key for key in settings.lora_keys or () if key.startswith(COEFFICIENTS)]
@@ -67,7 +67,7 @@ def _parameters(model: nn.Module, settings: LoraSettings) -> dict[str, Any]:
     return {"keys": sorted(name for name in names if not name.startswith(COEFFICIENTS)), **found}
 
 
-def save(folder: Path, model: nn.Module, settings: LoraSettings, layers: int, ours: dict[str, Any]) -> None:
+def save_adapter(folder: Path, model: nn.Module, settings: LoraSettings, layers: int, ours: dict[str, Any]) -> None:
     """Write adapters.safetensors and adapter_config.json.
 
     The first holds LoRA tensors only, since mlx_lm refuses others; what is ours stands under `thunder` in the second.
@@ -89,12 +89,12 @@ def save(folder: Path, model: nn.Module, settings: LoraSettings, layers: int, ou
     os.replace(beside, folder / WEIGHTS)
 
 
-def start_from(model: nn.Module, settings: LoraSettings, folder: Path) -> None:
+def load_adapter_weights(model: nn.Module, settings: LoraSettings, folder: Path) -> None:
     """Give the LoRA layers of a model the weights of a saved adapter of the same layers, shapes and scale.
 
     Raises ModelError where the folder is not an adapter, or is one of another model, shape or scale.
     """
-    scale = adapter_files.check(folder)["lora_parameters"].get("scale")
+    scale = adapter_files.read_adapter_config(folder)["lora_parameters"].get("scale")
     if scale != settings.lora_scale:
         raise ModelError(
             f"{folder}: its scale is {scale}, the run's is {settings.lora_scale:g}: it would start as another model",
@@ -104,12 +104,12 @@ def start_from(model: nn.Module, settings: LoraSettings, folder: Path) -> None:
     model.load_weights(list(_fitting(model, folder, fix).items()), strict=False)
 
 
-def put_on(model: nn.Module, folder: Path) -> bool:
+def attach_adapter(model: nn.Module, folder: Path) -> bool:
     """Freeze a base and put a saved LoRA adapter on it; returns whether the adapter does anything (B is not all zero).
 
     Raises ModelError where it is no LoRA, does not fit the model, or has numbers that are none.
     """
-    config = adapter_files.check(folder)
+    config = adapter_files.read_adapter_config(folder)
     kind = config.get("fine_tune_type", "lora")
     if kind != "lora":
         raise ModelError(
@@ -149,13 +149,13 @@ def _fitting(model: nn.Module, folder: Path, fix: str) -> dict[str, mx.array]:
     return weights
 
 
-def switch_off(model: nn.Module) -> dict[str, mx.array]:
+def disable_adapter(model: nn.Module) -> dict[str, mx.array]:
     """Make the adapter do nothing and return what `switch_on` needs: with B = 0 the model is exactly its base."""
     kept = {name: array for name, array in tree_flatten(model.trainable_parameters()) if name.endswith("lora_b")}
     model.load_weights([(name, mx.zeros_like(array)) for name, array in kept.items()], strict=False)
     return kept
 
 
-def switch_on(model: nn.Module, kept: dict[str, mx.array]) -> None:
+def enable_adapter(model: nn.Module, kept: dict[str, mx.array]) -> None:
     """Undo `switch_off`."""
     model.load_weights(list(kept.items()), strict=False)

@@ -32,7 +32,7 @@ _SMALL_FILES = (
 )
 
 
-def find(model: str | None) -> Path:
+def find_base_model(model: str | None) -> Path:
     """The folder of a base model: the tiny one for None, a folder, or a hub repository that is or can be cached.
 
     Raises ModelError where it is not there and cannot be fetched; never falls back to another model.
@@ -98,7 +98,7 @@ def weight_files(folder: Path) -> list[Path]:
         faults.append(error.message)
     for path in files:
         try:
-            length, expected = path.stat().st_size, expected_length(path)
+            length, expected = path.stat().st_size, safetensors_length(path)
         except (OSError, ValueError, LookupError, struct.error, TypeError, RecursionError) as error:
             faults.append(f"{path}: its header cannot be read ({error})")
             continue
@@ -121,7 +121,7 @@ def _named_by_index(folder: Path) -> list[str]:
     return sorted({str(name) for name in named.values()})
 
 
-def expected_length(path: Path) -> int:
+def safetensors_length(path: Path) -> int:
     """Bytes that a safetensors file must have by its own header."""
     with path.open("rb") as stream:
         (header_length,) = struct.unpack("<Q", stream.read(8))
@@ -171,12 +171,12 @@ def _remembered(cache: Path) -> dict[str, str]:
     return known if isinstance(known, dict) else {}
 
 
-def digest_cache(environ: Mapping[str, str] = os.environ) -> Path:
+def digest_cache_path(environ: Mapping[str, str] = os.environ) -> Path:
     """Where digests of large files are remembered."""
     return Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "thunder" / "digests.json"
 
 
-def read_config(folder: Path) -> dict[str, Any]:
+def read_model_config(folder: Path) -> dict[str, Any]:
     """The model's config.json, where generation_config.json has the last word on `eos_token_id`, as in mlx_lm.
 
     Raises ModelError where config.json is missing, and where either is not JSON or not an object.
@@ -207,7 +207,7 @@ def _damaged(path: Path, reason: str) -> ModelError:
     return ModelError(f"{path}: {reason}", fix="copy or download the model again")
 
 
-def load(folder: Path) -> Any:
+def load_base_model(folder: Path) -> Any:
     """The model in memory, evaluated, in evaluation mode.
 
     Raises ModelError where weights are damaged, do not fit the architecture, or mlx_lm does not know it.
@@ -215,7 +215,7 @@ def load(folder: Path) -> Any:
     import mlx_lm.utils
 
     weight_files(folder)
-    read_config(folder)
+    read_model_config(folder)
     try:
         mlx_lm.utils.maybe_set_recommended_wired_limit()
         model, _ = mlx_lm.utils.load_model(folder)

@@ -134,8 +134,8 @@ def rows_for_rank(task: LoraTask, settings: LoraSettings, world: World, ranks: i
     rows = [*task.valid_examples_of(world.rank, world.size), *task.probe_examples_of(world.rank, world.size)]
     batch = settings.batch_size * ranks * settings.grad_accumulation_steps
     one_epoch = min(settings.total_updates, -(-task.rows // batch))
-    for plan in row_order.steps(task.rows, batch, settings.seed, until=one_epoch, lengths=task.lengths):
-        rows += [task.train_examples[row] for row in row_order.share(plan.rows, world.rank, world.size)]
+    for plan in row_order.plan_steps(task.rows, batch, settings.seed, until=one_epoch, lengths=task.lengths):
+        rows += [task.train_examples[row] for row in row_order.rank_share(plan.rows, world.rank, world.size)]
     return list({id(example): example for example in rows}.values())
 
 

@@ -19,7 +19,7 @@ from thunder.lora.lora_settings import EMBEDDED_DATA, LoraSettings
 
 
 @dataclass(frozen=True)
-class Rows:
+class DatasetRows:
     """Rows by part, how each part came about, and the digest of the files behind them."""
 
     train: tuple[ChatRow, ...]
@@ -33,7 +33,7 @@ class Rows:
         return digest.sha256_json(sorted(self.files.values()))
 
 
-def files(settings: LoraSettings) -> dict[str, Path]:
+def dataset_files(settings: LoraSettings) -> dict[str, Path]:
     """The files that the settings name: 'train', and 'valid' and 'test' where there are any."""
     if settings.train_data is None:
         folder = Path(settings.data).expanduser() if settings.data else EMBEDDED_DATA
@@ -51,12 +51,12 @@ def files(settings: LoraSettings) -> dict[str, Path]:
     return named
 
 
-def read(settings: LoraSettings) -> Rows:
+def read_datasets(settings: LoraSettings) -> DatasetRows:
     """Read the files; parts without a file are held out of the training rows, by hash of the reference text.
 
     Raises CorpusError that lists the faults of all files, and where nothing is left to train on.
     """
-    named = files(settings)
+    named = dataset_files(settings)
     corpora = dict(zip(named, corpus_rows.read_row_files(named.values()), strict=True))
     notes = [corpus.describe() for corpus in corpora.values()]
     train: Sequence[ChatRow] = corpora["train"].rows
@@ -76,18 +76,18 @@ def read(settings: LoraSettings) -> Rows:
     if shared:
         notes.append(f"warning: {len(shared)} reference texts stand in training and in validation or test: a leak")
     test = sorted(parts["test"], key=lambda row: hashlib.sha256(row.reference.encode()).digest())[: settings.test_rows]
-    return Rows(
+    return DatasetRows(
         tuple(train), tuple(parts["valid"]), tuple(test), {part: c.sha256 for part, c in corpora.items()}, tuple(notes)
     )
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedDatasets:
     """Rows and their tokens, ready for the task."""
 
-    rows: Rows
-    train: tokenized_rows.Encoded
-    valid: tokenized_rows.Encoded
+    rows: DatasetRows
+    train: tokenized_rows.EncodedRows
+    valid: tokenized_rows.EncodedRows
 
     def summary(self) -> dict[str, Any]:
         """Counts for the plan and the record."""
@@ -106,16 +106,16 @@ def _cut(rows: Sequence[ChatRow], window: int) -> list[ChatRow]:
     return [piece for row in rows for piece in row_pieces.pieces_of_row(row, window)] if window else list(rows)
 
 
-def prepare(settings: LoraSettings, tokenizer: Any, ranks: int) -> Prepared:
+def prepare_datasets(settings: LoraSettings, tokenizer: Any, ranks: int) -> PreparedDatasets:
     """Read and tokenise.
 
     Raises CorpusError where rows are faulty, all too long, or fewer than the ranks.
     """
-    rows = read(settings)
-    train = tokenized_rows.encode(
+    rows = read_datasets(settings)
+    train = tokenized_rows.encode_rows(
         _cut(rows.train, settings.window), tokenizer, settings.max_seq_length, settings.mask_prompt
     )
-    valid = tokenized_rows.encode(
+    valid = tokenized_rows.encode_rows(
         _cut(rows.valid, settings.window), tokenizer, settings.max_seq_length, settings.mask_prompt
     )
     if not train.examples:
@@ -138,4 +138,4 @@ def prepare(settings: LoraSettings, tokenizer: Any, ranks: int) -> Prepared:
             f"{len(train.examples)} training rows for {ranks} ranks: some rank would never have one",
             fix="more rows, or fewer --ranks",
         )
-    return Prepared(rows, train, valid)
+    return PreparedDatasets(rows, train, valid)

@@ -31,9 +31,9 @@ class LoraTask:
         ours: dict[str, Any] | None = None,
     ) -> None:
         self.settings = settings
-        self.layers = adapters.add(model, settings)
+        self.layers = adapters.add_lora(model, settings)
         if settings.resume_adapter_file:
-            adapters.start_from(model, settings, adapter_files.find(settings.resume_adapter_file))
+            adapters.load_adapter_weights(model, settings, adapter_files.find_adapter(settings.resume_adapter_file))
         if settings.grad_checkpoint:
             from mlx_lm.tuner.trainer import grad_checkpoint
 
@@ -77,7 +77,7 @@ class LoraTask:
 
     def probe_examples_of(self, rank: int, size: int) -> Sequence[tokenized_rows.Example]:
         """This rank's share of the training rows that validations score too, sorted by length."""
-        chosen = row_order.spread(self.train_examples, self.settings.probe_rows)
+        chosen = row_order.evenly_spaced(self.train_examples, self.settings.probe_rows)
         return sorted(chosen, key=self.engine.row_length)[rank::size]
 
     def validation_metrics(self, sums: dict[str, tuple[float, float]]) -> dict[str, float]:
@@ -87,4 +87,4 @@ class LoraTask:
 
     def save(self, folder: Path) -> None:
         """Write the adapter as mlx_lm reads it."""
-        adapters.save(folder, self.model, self.settings, self.layers, self._ours)
+        adapters.save_adapter(folder, self.model, self.settings, self.layers, self._ours)

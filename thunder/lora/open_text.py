@@ -16,7 +16,7 @@ WINDOW = 32  # code points; a run of 2 * WINDOW shared with an excluded row is a
 
 
 @dataclass(frozen=True)
-class Text:
+class OpenText:
     """Lines of open text, split by hash; `excluded` lines share text with correction rows and are in neither part."""
 
     train: tuple[str, ...]
@@ -24,7 +24,7 @@ class Text:
     excluded: int
 
 
-def read_text(settings: PretrainSettings) -> Text:
+def read_open_text(settings: PretrainSettings) -> OpenText:
     """Read, normalise and split the text files.
 
     Raises CorpusError where a file or its column is missing, with the file and line.
@@ -46,7 +46,7 @@ def read_text(settings: PretrainSettings) -> Text:
             f"{settings.text_root}: {len(train)} lines to train on, {len(heldout)} held out", fix="name more text"
         )
     heldout.sort(key=lambda line: hashlib.sha256(line.encode()).digest())
-    return Text(tuple(train), tuple(heldout[: settings.heldout_lines]), excluded)
+    return OpenText(tuple(train), tuple(heldout[: settings.heldout_lines]), excluded)
 
 
 def _column(path: Path, column: str, excluded_domains: set[str]) -> Iterator[str]:

@@ -21,7 +21,7 @@ from thunder import digest
 from thunder.errors import ModelError
 from thunder.lora import tokenizer
 from thunder.lora.lora_settings import PretrainSettings
-from thunder.lora.open_text import Text
+from thunder.lora.open_text import OpenText
 from thunder.parallel import row_order
 from thunder.text.chat import CORRECTION_INSTRUCTION, correction_prompt
 from thunder.training.loop_settings import check_max_epochs, planned_epochs
@@ -71,7 +71,7 @@ class PretrainTask:
     lengths = None
     compiled = True
 
-    def __init__(self, settings: PretrainSettings, text: Text) -> None:
+    def __init__(self, settings: PretrainSettings, text: OpenText) -> None:
         self.settings, self.text = settings, text
         self.tokenizer_model = self._tokenizer()
         self.pieces = sentencepiece.SentencePieceProcessor(model_proto=self.tokenizer_model)
@@ -104,7 +104,7 @@ class PretrainTask:
             except OSError as error:
                 raise ModelError(f"{path}: {error.strerror}", fix="--start-from names a folder with it") from None
         prompts = [f"user model {CORRECTION_INSTRUCTION}"] * _INSTRUCTION_WEIGHT
-        return tokenizer.train([*self.text.train, *prompts], self.settings.vocab_size)
+        return tokenizer.train_tokenizer([*self.text.train, *prompts], self.settings.vocab_size)
 
     def _take_weights(self, path: Path) -> None:
         """Raises ModelError where the file is not of a model of these sizes."""
@@ -212,7 +212,7 @@ class PretrainTask:
 
     def probe(self, rank: int, size: int) -> Iterator[Batch]:
         """This rank's share of some training lines, read as held-out ones are; the same at every validation."""
-        chosen = row_order.spread(self.text.train, self.settings.probe_rows)
+        chosen = row_order.evenly_spaced(self.text.train, self.settings.probe_rows)
         mine = sorted(self._whole_lines(chosen), key=lambda sequence: len(sequence[0]))[rank::size]
         for start in range(0, len(mine), self.settings.batch_size):
             yield self._batch(mine[start : start + self.settings.batch_size])
@@ -249,4 +249,4 @@ class PretrainTask:
         mx.save_safetensors(str(beside), dict(tree_flatten(self.model.parameters())), {"format": "mlx"})
         os.replace(beside, folder / "model.safetensors")
         digest.write_json(folder / "config.json", self.config)
-        tokenizer.save(folder, self.tokenizer_model, self.config["max_position_embeddings"])
+        tokenizer.save_tokenizer(folder, self.tokenizer_model, self.config["max_position_embeddings"])

@@ -35,7 +35,7 @@ class Example:
 
 
 @dataclass(frozen=True)
-class Encoded:
+class EncodedRows:
     """Rows that can be trained on, and an account of the others."""
 
     examples: tuple[Example, ...]
@@ -67,7 +67,7 @@ class Encoded:
         }
 
 
-def encode(rows: Sequence[ChatRow], tokenizer: Any, max_seq_length: int, mask_prompt: bool = True) -> Encoded:
+def encode_rows(rows: Sequence[ChatRow], tokenizer: Any, max_seq_length: int, mask_prompt: bool = True) -> EncodedRows:
     """Rows -> examples, with the ids and the offset of mlx_lm's ChatDataset.
 
     tokenizer: a transformers tokenizer with a chat template.
@@ -83,7 +83,7 @@ def encode(rows: Sequence[ChatRow], tokenizer: Any, max_seq_length: int, mask_pr
             prompt = tokenizer.apply_chat_template(
                 list(row.prompt_messages), add_generation_prompt=True, return_dict=False
             )
-            offset = shared_prefix(ids, prompt)
+            offset = common_prefix_length(ids, prompt)
             unlike += offset < len(prompt)
         if len(ids) > max_seq_length:
             if offset >= max_seq_length:
@@ -91,16 +91,16 @@ def encode(rows: Sequence[ChatRow], tokenizer: Any, max_seq_length: int, mask_pr
                 continue
             cut.append(row.source)
         examples.append(Example(np.array(ids[:max_seq_length], np.int32), offset, row))
-    return Encoded(tuple(examples), tuple(cut), tuple(left_out), unlike)
+    return EncodedRows(tuple(examples), tuple(cut), tuple(left_out), unlike)
 
 
-def shared_prefix(ids: Sequence[int], other: Sequence[int]) -> int:
+def common_prefix_length(ids: Sequence[int], other: Sequence[int]) -> int:
     """How many tokens two sequences begin with in common."""
     pairs = enumerate(zip(ids, other, strict=False))
     return next((place for place, (a, b) in pairs if a != b), min(len(ids), len(other)))
 
 
-def pad(examples: Sequence[Example], pad_to: int = PAD_TO) -> tuple[np.ndarray, np.ndarray]:
+def pad_examples(examples: Sequence[Example], pad_to: int = PAD_TO) -> tuple[np.ndarray, np.ndarray]:
     """Examples -> ids [B, T] padded with 0, and spans [B, 2]: positions span[0] <= t < span[1] are supervised targets.
 
     T is one plus a multiple of `pad_to`, so that few shapes are ever compiled. Padding is never supervised.

@@ -18,7 +18,7 @@ TURN, END_OF_TURN = "<|turn>", "<turn|>"
 SPECIAL = (PAD, EOS, BOS, UNK, MASK, TURN, END_OF_TURN)
 
 
-def train(texts: Sequence[str], vocab_size: int) -> bytes:
+def train_tokenizer(texts: Sequence[str], vocab_size: int) -> bytes:
     """Train the sentencepiece model on text lines; returns its file's bytes.
 
     Ids of <pad>, <eos>, <bos>, <unk> are 0 to 3 as Gemma's. Text is taken as it is (no normalisation, spaces kept),
@@ -52,7 +52,7 @@ def train(texts: Sequence[str], vocab_size: int) -> bytes:
     return stream.getvalue()
 
 
-def to_fast(model: bytes) -> Tokenizer:
+def to_fast_tokenizer(model: bytes) -> Tokenizer:
     """The same tokenizer for the `tokenizers` library; equal ids on every text (tested)."""
     processor = sentencepiece.SentencePieceProcessor(model_proto=model)
     pieces = [processor.id_to_piece(number) for number in range(processor.vocab_size())]
@@ -79,7 +79,7 @@ def to_fast(model: bytes) -> Tokenizer:
     return tokenizer
 
 
-def save(folder: Path, model: bytes, max_length: int) -> None:
+def save_tokenizer(folder: Path, model: bytes, max_length: int) -> None:
     """Write tokenizer.model, tokenizer.json, tokenizer_config.json and chat_template.jinja into a model folder."""
     settings: dict[str, Any] = {
         "tokenizer_class": "GemmaTokenizer",
@@ -94,6 +94,6 @@ def save(folder: Path, model: bytes, max_length: int) -> None:
         "model_max_length": max_length,
     }
     digest.write_atomically(folder / "tokenizer.model", model)
-    digest.write_atomically(folder / "tokenizer.json", to_fast(model).to_str(pretty=False))
+    digest.write_atomically(folder / "tokenizer.json", to_fast_tokenizer(model).to_str(pretty=False))
     digest.write_json(folder / "tokenizer_config.json", settings)
     digest.write_atomically(folder / "chat_template.jinja", GEMMA_TEMPLATE)

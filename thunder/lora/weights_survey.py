@@ -13,20 +13,20 @@ from thunder.lora import adapter_check, adapter_files
 from thunder.runs.bundles import bundle, bundle_checks
 from thunder.runs.records.run_record import ENVIRONMENT, RESULTS
 from thunder.training.checkpoints import checkpoint_manifest, weights_check
-from thunder.training.checkpoints.weights_check import Check
+from thunder.training.checkpoints.weights_check import WeightsCheck
 
 CHECKPOINTS, BEST = "checkpoints", "best"
 
 
 @dataclass(frozen=True)
-class Survey:
+class WeightsSurvey:
     """One thing that was checked: a checkpoint, an adapter, a file of weights."""
 
     path: Path
-    checks: tuple[Check, ...]
+    checks: tuple[WeightsCheck, ...]
 
 
-def of_path(path: Path, base_sha256: str | None = None) -> list[Survey]:
+def survey_weights(path: Path, base_sha256: str | None = None) -> list[WeightsSurvey]:
     """Check a run's weights, a checkpoint, an adapter or one safetensors file.
 
     base_sha256: of the base that adapters must be of; by default the one that the run's environment.json names.
@@ -35,11 +35,11 @@ def of_path(path: Path, base_sha256: str | None = None) -> list[Survey]:
     if path.is_file():
         return [_of_file(path, base_sha256)]
     if _is_checkpoint(path):
-        return [Survey(path, tuple(weights_check.of_checkpoint(path, _before(path))))]
+        return [WeightsSurvey(path, tuple(weights_check.check_checkpoint(path, _before(path))))]
     if (path / adapter_files.CONFIG).is_file():
         return [_of_adapter(path, base_sha256)]
     steps = sorted((path / CHECKPOINTS).glob("step-*"))
-    found = [each for step in steps for each in of_path(step)] if steps else []
+    found = [each for step in steps for each in survey_weights(step)] if steps else []
     files = [file for file in path.rglob("*.safetensors") if CHECKPOINTS not in file.relative_to(path).parts]
     found += [_of_file(file, base_sha256) for file in sorted(files)]
     if not found:
@@ -57,27 +57,27 @@ def _before(folder: Path) -> Path | None:
     return earlier[-1] if earlier else None
 
 
-def _of_file(path: Path, base_sha256: str | None) -> Survey:
+def _of_file(path: Path, base_sha256: str | None) -> WeightsSurvey:
     if path.suffix != ".safetensors":
         raise UsageError(f"{path}: not a safetensors file", fix="name a run, a checkpoint or a .safetensors file")
     if path.name == adapter_files.WEIGHTS:
         return _of_adapter(path.parent, base_sha256)
     if (path.parent / checkpoint_manifest.MANIFEST).is_file() and _is_checkpoint(path.parent):
-        whole = weights_check.of_checkpoint(path.parent, _before(path.parent))
-        return Survey(path, tuple(check for check in whole if check.file in (path.name, path.parent.name)))
+        whole = weights_check.check_checkpoint(path.parent, _before(path.parent))
+        return WeightsSurvey(path, tuple(check for check in whole if check.file in (path.name, path.parent.name)))
     recorded, sha256 = _sealed(path)
     if recorded is None and sha256 is None and path.name == bundle_checks.BEST:
         sha256 = bundle_checks.json_object(path.parent / RESULTS, []).get("checkpoint_sha256")
-    return Survey(path, tuple(weights_check.of_file(path, recorded, sha256)))
+    return WeightsSurvey(path, tuple(weights_check.check_weights_file(path, recorded, sha256)))
 
 
-def _of_adapter(folder: Path, base_sha256: str | None) -> Survey:
+def _of_adapter(folder: Path, base_sha256: str | None) -> WeightsSurvey:
     file = folder / adapter_files.WEIGHTS
     recorded, sha256 = _sealed(file)
     if recorded is None and sha256 is None:
         recorded, sha256 = _checkpointed(folder)
-    checks = adapter_check.of_adapter(folder, base_sha256 or _base_of_run(folder), recorded, sha256)
-    return Survey(file, tuple(checks))
+    checks = adapter_check.check_adapter(folder, base_sha256 or _base_of_run(folder), recorded, sha256)
+    return WeightsSurvey(file, tuple(checks))
 
 
 def _sealed(path: Path) -> tuple[Mapping[str, Any] | None, str | None]:
@@ -99,7 +99,7 @@ def _checkpointed(folder: Path) -> tuple[Mapping[str, Any] | None, str | None]:
     root = (folder.parent if best else folder).parent
     for step in sorted((root / CHECKPOINTS).glob("step-*"), reverse=True):
         try:
-            content = checkpoint_manifest.read(step)
+            content = checkpoint_manifest.read_checkpoint_manifest(step)
         except ArtifactError:
             continue
         if best:

@@ -31,13 +31,13 @@ RESUME = "resume from the last checkpoint: `./launch.sh resume`"
 _SPLIT = 4096  # token counts travel as high * 4096 + low: their sum stays exact far beyond 2**24
 
 
-def header(job: int, step: int, length: int, tokens: int, finite: bool, stop: bool) -> list[int]:
+def gradient_header(job: int, step: int, length: int, tokens: int, finite: bool, stop: bool) -> list[int]:
     """What a gradient reduction tells: tree, tokens and loss summed over ranks; whether any rank wants to stop."""
     return [job % FIELD, step % FIELD, length % FIELD, tokens // _SPLIT, tokens % _SPLIT, int(not finite), int(stop)]
 
 
 @dataclass(frozen=True)
-class Reduced:
+class ReducedGradients:
     """What a gradient reduction tells: tree, tokens and loss summed over ranks, and whether any rank wants to stop."""
 
     tree: dict[str, Any]
@@ -71,7 +71,7 @@ def _received(world: World, array: mx.array) -> mx.array:
 
 def sum_gradients(
     world: World, gradients: dict[str, Any], *, step: int, loss_sum: mx.array, tokens: int, stop: bool = False
-) -> Reduced:
+) -> ReducedGradients:
     """Sum a tree of gradients of *summed* losses over all ranks.
 
     gradients: the same tree of arrays on every rank (any dtype; summed in float32).
@@ -85,7 +85,7 @@ def sum_gradients(
         parts = [array.reshape(-1).astype(mx.float32) for _, array in flat]
         payload = mx.concatenate([*parts, loss_sum.reshape(1).astype(mx.float32)])
         finite = bool(mx.all(mx.isfinite(payload)).item())
-        mine = header(world.job, step, payload.size, tokens, finite, stop)
+        mine = gradient_header(world.job, step, payload.size, tokens, finite, stop)
         total = sum_array(world, mx.concatenate([mx.array(mine, mx.float32), payload]))
     summed = [int(value) for value in np.array(total[:HEADER])]
     for field, name in ((_JOB, "job"), (_STEP, "step"), (_LENGTH, "payload length")):
@@ -101,7 +101,7 @@ def sum_gradients(
             arrays.append((name, total[start : start + part.size].reshape(array.shape)))
             start += part.size
         mx.eval([array for _, array in arrays])
-    return Reduced(
+    return ReducedGradients(
         tree=tree_unflatten(arrays),
         loss_sum=float(total[-1].item()),
         tokens=summed[_TOKENS_HIGH] * _SPLIT + summed[_TOKENS_LOW],

@@ -9,7 +9,7 @@ from thunder.parallel.collectives import gather_json
 from thunder.parallel.world import World
 
 
-def differences(fingerprints: list[Mapping[str, str]]) -> list[str]:
+def fingerprint_differences(fingerprints: list[Mapping[str, str]]) -> list[str]:
     """One line for each key whose value is not the same on every rank, with the value of each rank (pure)."""
     lines = []
     for key in sorted({key for fingerprint in fingerprints for key in fingerprint}):
@@ -25,7 +25,7 @@ def check_consistency(world: World, fingerprint: Mapping[str, str]) -> None:
 
     Raises RunFailed on every rank, naming each key that differs and its value on each rank.
     """
-    lines = differences(gather_json(world, {"job": f"{world.job:x}", **fingerprint}))
+    lines = fingerprint_differences(gather_json(world, {"job": f"{world.job:x}", **fingerprint}))
     if lines:
         raise RunFailed(
             "ranks disagree on their inputs:\n  " + "\n  ".join(lines),

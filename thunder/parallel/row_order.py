@@ -13,7 +13,7 @@ NEIGHBOURS, LENGTHS = 4, 64  # rows that change turns: at least so many, and as 
 
 
 @dataclass(frozen=True)
-class Step:
+class StepPlan:
     """One optimizer update: its number (from 1), its epoch (from 0) and the indices of its rows over all ranks."""
 
     number: int
@@ -26,7 +26,7 @@ def epoch_order(rows: int, seed: int, epoch: int) -> np.ndarray:
     return np.random.Generator(np.random.PCG64([seed, epoch])).permutation(rows)
 
 
-def steps(
+def plan_steps(
     rows: int,
     global_batch: int,
     seed: int,
@@ -34,7 +34,7 @@ def steps(
     after: int = 0,
     until: int,
     lengths: Sequence[int] | None = None,
-) -> Iterator[Step]:
+) -> Iterator[StepPlan]:
     """Steps `after + 1` to `until`. Every row comes once an epoch; one batch may be short, none is dropped.
 
     lengths: [rows] what rows cost; those of like length then come in one step, and each row in the same place of a step
@@ -50,11 +50,11 @@ def steps(
                 order = epoch_order(rows, seed, epoch).tolist()
                 chosen = [tuple(order[start : start + global_batch]) for start in range(0, rows, global_batch)]
             else:
-                chosen = like_lengths(lengths, global_batch, seed, epoch)
-        yield Step(number, epoch, chosen[place])
+                chosen = similar_length_batches(lengths, global_batch, seed, epoch)
+        yield StepPlan(number, epoch, chosen[place])
 
 
-def like_lengths(lengths: Sequence[int], global_batch: int, seed: int, epoch: int) -> list[tuple[int, ...]]:
+def similar_length_batches(lengths: Sequence[int], global_batch: int, seed: int, epoch: int) -> list[tuple[int, ...]]:
     """The batches of one epoch, in order, each of rows of like length; a function of its arguments alone.
 
     Sorted by length, rows are dealt to the places of a batch; a place's rows change turns with their neighbours only,
@@ -73,7 +73,7 @@ def like_lengths(lengths: Sequence[int], global_batch: int, seed: int, epoch: in
     return [batches[place] for place in draw.permutation(len(batches))]
 
 
-def share(rows: Sequence[Row], rank: int, size: int, speeds: Sequence[float] = ()) -> Sequence[Row]:
+def rank_share(rows: Sequence[Row], rank: int, size: int, speeds: Sequence[float] = ()) -> Sequence[Row]:
     """The rows of one rank: every size-th, so that shares differ by one row at the most; or by the ranks' speeds.
 
     speeds: rows a second of each rank, the same on every rank; none for an even split.
@@ -97,7 +97,7 @@ def row_counts(rows: int, speeds: Sequence[float]) -> tuple[int, ...]:
     return tuple(counts)
 
 
-def spread(rows: Sequence[Row], count: int) -> list[Row]:
+def evenly_spaced(rows: Sequence[Row], count: int) -> list[Row]:
     """So many of the rows, or all if there are fewer, at even distances."""
     count = min(count, len(rows))
     return [rows[number * len(rows) // count] for number in range(count)]

@@ -32,7 +32,7 @@ class World:
         return self.rank == 0
 
 
-def join(environ: Mapping[str, str] = os.environ) -> World:
+def join_world(environ: Mapping[str, str] = os.environ) -> World:
     """Join the ring that the launcher planned (THUNDER_WORLD_SIZE, THUNDER_BACKEND, MLX_RANK, MLX_HOSTFILE).
 
     MLX by itself falls back to a world of one when a variable is missing, and every Mac then trains alone;

@@ -35,7 +35,7 @@ class Balance:
     def mine(self, rows: Sequence[int]) -> Sequence[int]:
         """This rank's share of a step's rows."""
         self._rows = max(self._rows, len(rows))  # an epoch's last step may be short
-        return row_order.share(rows, self.world.rank, self.world.size, self.speeds)
+        return row_order.rank_share(rows, self.world.rank, self.world.size, self.speeds)
 
     def note(self, rows: int, seconds: float) -> None:
         """A micro-batch of so many rows took so long on this rank, without waiting for others."""

@@ -203,7 +203,7 @@ class Saver(Periodic):
         record.phase("saving", step=step)
         if record.is_primary:
             output = record.folder / task.output
-            folder = checkpoint.save(
+            folder = checkpoint.save_checkpoint(
                 record.checkpoints, task, self.optimizer, self.state,
                 fingerprint=self.context.fingerprint, ranks=self.context.planned_ranks, best=output / BEST,
                 on_weights_written=lambda: callbacks.reach_point("saving", step=step),

@@ -31,7 +31,7 @@ def train_loop(context: TrainContext) -> TrainState:
     record.phase("training", step=state.step, steps=total, micro_batch_size=context.rows_at_once)
     callbacks.on_start(StartEvent(record.folder, state.step, total, context.rows_at_once))
     order = {"after": state.step, "until": total, "lengths": task.lengths}
-    for plan in row_order.steps(task.rows, context.rows_per_update, settings.seed, **order):
+    for plan in row_order.plan_steps(task.rows, context.rows_per_update, settings.seed, **order):
         if state.asked_to_stop or state.stopped_early:
             break
         state.result = result = step(plan, context.stop_requested())
@@ -57,9 +57,9 @@ def _initial_state(context: TrainContext, optimizer: optim.Optimizer) -> TrainSt
     )  # fmt: skip
     if folder is None:
         return TrainState()
-    state = checkpoint.restore(folder, task, optimizer, TrainState)
+    state = checkpoint.restore_checkpoint(folder, task, optimizer, TrainState)
     if record.is_primary:
-        checkpoint.put_back_best(folder, record.folder / task.output / checkpoint.BEST)
+        checkpoint.restore_best_weights(folder, record.folder / task.output / checkpoint.BEST)
         task.save(record.folder / task.output)
     return state
 

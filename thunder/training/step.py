@@ -66,7 +66,7 @@ def make_step(
     rows_at_once: int = 0,
     balance: Balance | None = None,
     callbacks: CallbackList = NO_CALLBACKS,
-) -> Callable[[row_order.Step, bool], StepResult]:
+) -> Callable[[row_order.StepPlan, bool], StepResult]:
     """The function that does one update, given the step's rows over ranks and whether this rank was asked to stop.
 
     rows_at_once: how a rank's share is cut, 0 for the settings' batch size; balance: which rows are whose, None for an
@@ -79,7 +79,7 @@ def make_step(
     nothing = tree_map(mx.zeros_like, model.trainable_parameters())
     mx.eval(nothing)
 
-    def step(plan: row_order.Step, stop: bool) -> StepResult:
+    def step(plan: row_order.StepPlan, stop: bool) -> StepResult:
         callbacks.reach_point("step", step=plan.number)
         # Seeded per step and rank: dropout differs between ranks, and resuming needs no random state.
         mx.random.seed(((settings.seed * 1_000_003 + plan.number) * 64 + world.rank) % 2**63)
@@ -114,7 +114,7 @@ def make_step(
 
 def update_of(
     model: nn.Module, optimizer: optim.Optimizer, max_norm: float
-) -> Callable[[collectives.Reduced, float], float]:
+) -> Callable[[collectives.ReducedGradients, float], float]:
     """A compiled function: (summed gradients, rate) -> their mean per token, clipped to max_norm (0: never), applied.
 
     It returns the norm before clipping. One compiled step in the place of a dozen operations on each of many small
@@ -132,7 +132,7 @@ def update_of(
         optimizer.update(model, tree_map(lambda array, kind: (array * scale).astype(kind.dtype), gradients, kinds))
         return norm
 
-    def update(summed: collectives.Reduced, rate: float) -> float:
+    def update(summed: collectives.ReducedGradients, rate: float) -> float:
         optimizer.learning_rate = rate
         norm = compiled(summed.tree, mx.array(float(summed.tokens)))
         mx.eval(norm, state)

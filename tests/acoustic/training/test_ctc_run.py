@@ -27,7 +27,7 @@ from thunder.training.loop import train_loop
 from thunder.training.train_context import TrainContext
 
 out, options = Path(sys.argv[2]), json.loads(sys.argv[3])
-ring = world.join()
+ring = world.join_world()
 record = RunRecord(out, ring.is_main)
 record.log = lambda text: print(text, flush=True)
 settings = toy_speech.settings(**options)

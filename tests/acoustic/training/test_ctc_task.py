@@ -20,7 +20,7 @@ def trained(steps, count=24, **changes):
     """A task after some steps, and the losses on the way."""
     made = toy_speech.task(count, iters=steps, learning_rate=3e-3, **changes)
     step = make_step(made, make_optimizer(made.settings), made.settings, World())
-    plans = row_order.steps(made.rows, 4, 0, until=steps, lengths=made.lengths)
+    plans = row_order.plan_steps(made.rows, 4, 0, until=steps, lengths=made.lengths)
     return made, [step(plan, False).loss for plan in plans]
 
 

@@ -29,7 +29,11 @@ COUNT = 14
 @pytest.fixture(scope="module")
 def loaded(tiny_model):
     tokenizer = tokenized_rows.load_tokenizer(tiny_model)
-    return base_model.load(tiny_model), tokenizer, stop_tokens(tokenizer, base_model.read_config(tiny_model))
+    return (
+        base_model.load_base_model(tiny_model),
+        tokenizer,
+        stop_tokens(tokenizer, base_model.read_model_config(tiny_model)),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +80,11 @@ def test_few_places_at_once_change_nothing(loaded, some_cases, wanted, most):
 def test_gemma3n_many_rows_at_once_and_what_it_is_sure_of(tiny_gemma3n, some_cases):
     """Its keys and values are shared through caches alone, which scoring a whole row has to have too."""
     tokenizer = tokenized_rows.load_tokenizer(tiny_gemma3n)
-    shipped = base_model.load(tiny_gemma3n), tokenizer, stop_tokens(tokenizer, base_model.read_config(tiny_gemma3n))
+    shipped = (
+        base_model.load_base_model(tiny_gemma3n),
+        tokenizer,
+        stop_tokens(tokenizer, base_model.read_model_config(tiny_gemma3n)),
+    )
     engine = ModelEngine(*shipped, batch_size=5)
     alone = [one_by_one(shipped, case) for case in some_cases]
     got = list(engine.propose(some_cases))
@@ -97,9 +105,9 @@ def test_gemma3n_many_rows_at_once_and_what_it_is_sure_of(tiny_gemma3n, some_cas
 @pytest.mark.parametrize("batch_size", [1, 7, 64])
 def test_the_shipped_model_on_rows_of_all_lengths(batch_size):
     """Also prompts of several hundred tokens: its sliding window is 64."""
-    base = base_model.find(None)
+    base = base_model.find_base_model(None)
     tokenizer = tokenized_rows.load_tokenizer(base)
-    shipped = base_model.load(base), tokenizer, stop_tokens(tokenizer, base_model.read_config(base))
+    shipped = base_model.load_base_model(base), tokenizer, stop_tokens(tokenizer, base_model.read_model_config(base))
     texts = [" ".join(row["messages"][1]["content"] for row in make_rows(1 + n % 7, seed=n)) for n in range(24)]
     rows = [chat_rows.ChatRow(tuple(correction_messages(text, text)), "f:1", str(n)) for n, text in enumerate(texts)]
     some = [cases.case_from_row(row, n) for n, row in enumerate(rows)]
@@ -145,27 +153,27 @@ def test_stopping_in_between_leaves_the_adapter_on(loaded, some_cases, adapted):
 
     with pytest.raises(KeyboardInterrupt):
         list(ModelEngine(language_model, *rest, base_only=True).propose(some_cases, stop))
-    assert any(mx.any(layer_b != 0).item() for layer_b in adapters.switch_off(language_model).values())
+    assert any(mx.any(layer_b != 0).item() for layer_b in adapters.disable_adapter(language_model).values())
 
 
 @pytest.fixture
 def adapted(tiny_model, tmp_path):
     """A model under an adapter that was written and read again, and what else an engine needs."""
     language_model, folder = noisy_adapter(tiny_model, tmp_path / "adapter")
-    fresh, tokenizer = base_model.load(tiny_model), tokenized_rows.load_tokenizer(tiny_model)
-    assert adapters.put_on(fresh, folder)
-    return fresh, tokenizer, stop_tokens(tokenizer, base_model.read_config(tiny_model))
+    fresh, tokenizer = base_model.load_base_model(tiny_model), tokenized_rows.load_tokenizer(tiny_model)
+    assert adapters.attach_adapter(fresh, folder)
+    return fresh, tokenizer, stop_tokens(tokenizer, base_model.read_model_config(tiny_model))
 
 
 def noisy_adapter(tiny_model, folder, base_sha256=None):
-    language_model, options = base_model.load(tiny_model), LoraSettings(num_layers=2, lora_rank=2)
-    layers = adapters.add(language_model, options)
-    kept = adapters.switch_off(language_model)
+    language_model, options = base_model.load_base_model(tiny_model), LoraSettings(num_layers=2, lora_rank=2)
+    layers = adapters.add_lora(language_model, options)
+    kept = adapters.disable_adapter(language_model)
     mx.random.seed(3)
     noise = {name: mx.random.normal(array.shape) * 0.3 for name, array in kept.items()}
-    adapters.switch_on(language_model, noise)
+    adapters.enable_adapter(language_model, noise)
     ours = {"model": "tiny", "base_sha256": base_sha256 or base_model.base_digest(tiny_model)}
-    adapters.save(folder, language_model, options, layers, ours)
+    adapters.save_adapter(folder, language_model, options, layers, ours)
     return language_model, folder
 
 
@@ -192,7 +200,7 @@ def test_windows_are_the_answers_to_the_pieces(loaded, some_cases):
 def test_an_adapter_of_another_base_is_refused_by_name(tiny_model, tmp_path):
     _, folder = noisy_adapter(tiny_model, tmp_path / "adapter", base_sha256="0" * 64)
     with pytest.raises(ModelError, match="an adapter of another base: trained on tiny .*0000"):
-        adapter_files.check_base(folder, base_model.base_digest(tiny_model), tiny_model)
+        adapter_files.check_adapter_base(folder, base_model.base_digest(tiny_model), tiny_model)
 
 
 @pytest.mark.parametrize("change, fault", [
@@ -205,7 +213,7 @@ def test_an_adapter_that_does_not_fit_is_refused(tiny_model, tmp_path, change, f
     config = json.loads((folder / "adapter_config.json").read_text())
     (folder / "adapter_config.json").write_text(json.dumps(config | change))
     with pytest.raises(ModelError, match=fault):
-        adapters.put_on(base_model.load(tiny_model), folder)
+        adapters.attach_adapter(base_model.load_base_model(tiny_model), folder)
 
 
 def test_an_adapter_of_no_numbers_is_refused_and_an_empty_one_seen(tiny_model, tmp_path):
@@ -214,11 +222,11 @@ def test_an_adapter_of_no_numbers_is_refused_and_an_empty_one_seen(tiny_model, t
     mx.eval(weights)  # else they would be read when the file is another one
     zero = {name: mx.zeros_like(array) if name.endswith("lora_b") else array for name, array in weights.items()}
     mx.save_safetensors(str(folder / "adapters.safetensors"), zero)
-    assert adapters.put_on(base_model.load(tiny_model), folder) is False
+    assert adapters.attach_adapter(base_model.load_base_model(tiny_model), folder) is False
     name = next(iter(weights))
     mx.save_safetensors(str(folder / "adapters.safetensors"), weights | {name: weights[name] * float("nan")})
     with pytest.raises(ModelError, match="1 tensors hold infinities"):
-        adapters.put_on(base_model.load(tiny_model), folder)
+        adapters.attach_adapter(base_model.load_base_model(tiny_model), folder)
 
 
 def often(stops):
@@ -271,9 +279,9 @@ def test_an_adapter_switched_off_and_on_between_calls(adapted, some_cases):
     read = adapted_engine.prefix._caches, base.prefix._caches
     told(adapted_engine, some_cases), told(base, some_cases)
     assert (adapted_engine.prefix._caches, base.prefix._caches) == read  # neither has to read it again
-    kept = adapters.switch_off(language_model)
+    kept = adapters.disable_adapter(language_model)
     same_but_for_rounding(told(adapted_engine, some_cases), without)
-    adapters.switch_on(language_model, kept)
+    adapters.enable_adapter(language_model, kept)
     same_but_for_rounding(told(adapted_engine, some_cases), with_adapter)
 
 

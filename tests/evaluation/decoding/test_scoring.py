@@ -22,7 +22,11 @@ pytestmark = pytest.mark.expensive
 
 @pytest.fixture(scope="module")
 def loaded(tiny_model):
-    return base_model.load(tiny_model), tokenized_rows.load_tokenizer(tiny_model), base_model.read_config(tiny_model)
+    return (
+        base_model.load_base_model(tiny_model),
+        tokenized_rows.load_tokenizer(tiny_model),
+        base_model.read_model_config(tiny_model),
+    )
 
 
 def one_by_one(net, prompt, answer):

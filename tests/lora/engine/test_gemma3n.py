@@ -203,20 +203,20 @@ def test_lora_is_where_mlx_lm_puts_it_except_where_it_could_not_run():
     linear_to_lora_layers(stock, 2, {"rank": 2, "scale": 1.0, "dropout": 0.0})
     with pytest.raises(AttributeError, match="weight"):
         stock(mx.array([[1, 2]]))
-    adapters.add(network, LoraSettings(num_layers=2, lora_rank=2))
+    adapters.add_lora(network, LoraSettings(num_layers=2, lora_rank=2))
     stock_names, names = ({name for name, _ in tree_flatten(each.trainable_parameters())} for each in (stock, network))
     assert stock_names - names == {name for name in stock_names if "_coefs." in name} and names < stock_names
     with pytest.raises(ModelError, match="altup.prediction_coefs"):
-        adapters.add(fresh(), LoraSettings(lora_keys=["self_attn.q_proj", "altup.prediction_coefs"]))
+        adapters.add_lora(fresh(), LoraSettings(lora_keys=["self_attn.q_proj", "altup.prediction_coefs"]))
     few = fresh()
-    adapters.add(few, LoraSettings(num_layers=1, lora_keys=["self_attn.q_proj"]))
+    adapters.add_lora(few, LoraSettings(num_layers=1, lora_keys=["self_attn.q_proj"]))
     assert {name.split(".")[-2] for name, _ in tree_flatten(few.trainable_parameters())} == {"q_proj"}
 
 
 def test_mlx_lm_reads_the_adapter(tmp_path):
     options = LoraSettings(num_layers=2, lora_rank=2)
     network = trainable(fresh(), 2)
-    adapters.save(tmp_path, network, options, 2, {})
+    adapters.save_adapter(tmp_path, network, options, 2, {})
     assert (
         "altup.modality_router" in json.loads((tmp_path / "adapter_config.json").read_text())["lora_parameters"]["keys"]
     )

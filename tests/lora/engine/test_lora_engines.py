@@ -108,7 +108,7 @@ def sample(count: int) -> list[Example]:
     from thunder.lora.lora_settings import EMBEDDED_DATA
 
     chosen = chat_rows.read_rows(EMBEDDED_DATA / "train.jsonl").rows[:count]
-    return list(tokenized_rows.encode(chosen, tokenized_rows.load_tokenizer(EMBEDDED_MODEL), 256).examples)
+    return list(tokenized_rows.encode_rows(chosen, tokenized_rows.load_tokenizer(EMBEDDED_MODEL), 256).examples)
 
 
 @pytest.mark.expensive
@@ -116,7 +116,7 @@ def sample(count: int) -> list[Example]:
 @pytest.mark.parametrize("layers", [1, 4, 5, 8])
 def test_the_shipped_model_in_float32_and_in_4_bits(layers, bits):
     def loaded():
-        network = base_model.load(EMBEDDED_MODEL)
+        network = base_model.load_base_model(EMBEDDED_MODEL)
         return trainable(quantized(network) if bits == 4 else network, layers)
 
     network, everything = loaded(), sample(12)

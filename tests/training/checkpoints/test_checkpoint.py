@@ -52,12 +52,14 @@ def saved(tmp_path):
     best.mkdir(parents=True)
     mx.save_safetensors(str(best / "adapters.safetensors"), {"a": mx.arange(5)})
     for step in (2, 4, 6):
-        checkpoint.save(tmp_path / "kept", task, optimizer, state_of(step), fingerprint=FINGERPRINT, ranks=2, best=best)
+        checkpoint.save_checkpoint(
+            tmp_path / "kept", task, optimizer, state_of(step), fingerprint=FINGERPRINT, ranks=2, best=best
+        )
     return tmp_path / "kept", task, optimizer
 
 
 def newest(root, said=None, **more):
-    return checkpoint.newest(
+    return checkpoint.newest_checkpoint(
         root, [].append if said is None else said.append, **{"fingerprint": FINGERPRINT, "ranks": 2} | more
     ).name
 
@@ -65,7 +67,7 @@ def newest(root, said=None, **more):
 def test_everything_comes_back_to_the_bit(saved):
     root, task, optimizer = saved
     fresh, fresh_optimizer = SmallTask(), make_optimizer(LoraSettings(learning_rate=0.1))
-    state = checkpoint.restore(checkpoint.newest(root), fresh, fresh_optimizer, TrainState)
+    state = checkpoint.restore_checkpoint(checkpoint.newest_checkpoint(root), fresh, fresh_optimizer, TrainState)
     assert state == state_of(6)
     for ours, theirs in ((fresh.model.parameters(), task.model.parameters()), (fresh_optimizer.state, optimizer.state)):
         ours, theirs = dict(tree_flatten(ours)), dict(tree_flatten(theirs))
@@ -79,7 +81,7 @@ def test_two_are_kept_and_nothing_lies_about(saved):
     # what a killed writer left goes with the next one, and one of the same step gives way
     shutil.copytree(root / "step-0000006", root / ".step-0000008.77")
     shutil.copytree(root / "step-0000006", root / ".step-0000006.old")
-    checkpoint.save(root, task, optimizer, state_of(6), fingerprint=FINGERPRINT, ranks=2)
+    checkpoint.save_checkpoint(root, task, optimizer, state_of(6), fingerprint=FINGERPRINT, ranks=2)
     assert sorted(path.name for path in root.iterdir()) == ["step-0000004", "step-0000006"]
 
 
@@ -111,7 +113,7 @@ def test_the_changed_tensor_is_named(saved):
     content[start + header["bias"]["data_offsets"][0]] ^= 4
     path.write_bytes(content)
     with pytest.raises(ArtifactError, match=r"changed, in bias\n"):
-        checkpoint.verify(path.parent)
+        checkpoint.verify_checkpoint(path.parent)
 
 
 def test_two_hundred_flipped_bytes_are_all_found(saved):
@@ -125,14 +127,16 @@ def test_two_hundred_flipped_bytes_are_all_found(saved):
         place = draw.randrange(len(content))
         path.write_bytes(content[:place] + bytes([content[place] ^ 1 << draw.randrange(8)]) + content[place + 1 :])
         with pytest.raises(ArtifactError, match=path.name):
-            checkpoint.verify(folder)
+            checkpoint.verify_checkpoint(folder)
         path.write_bytes(content)
-    checkpoint.verify(folder)
+    checkpoint.verify_checkpoint(folder)
 
 
 def test_weights_of_another_run_are_found_out(saved, tmp_path):
     task, optimizer = trained(seed=2)
-    other = checkpoint.save(tmp_path / "other", task, optimizer, state_of(6), fingerprint=FINGERPRINT, ranks=2)
+    other = checkpoint.save_checkpoint(
+        tmp_path / "other", task, optimizer, state_of(6), fingerprint=FINGERPRINT, ranks=2
+    )
     shutil.copy(other / checkpoint.WEIGHTS, saved[0] / "step-0000006")
     said: list[str] = []
     assert newest(saved[0], said) == "step-0000004"
@@ -157,8 +161,8 @@ def test_other_formats_are_named(saved):
     path = root / "step-0000006" / checkpoint.MANIFEST
     for content, words in (
         (b'{"weights.safetensors": "00"}', "format 0 (no `format` key); this version reads 1"),
-        (checkpoint_manifest.render({"format": 2, "step": 6}), "format 2; this version reads 1"),
-        (checkpoint_manifest.render({"format": 1, "step": 6}), "not a manifest of ours"),
+        (checkpoint_manifest.render_manifest({"format": 2, "step": 6}), "format 2; this version reads 1"),
+        (checkpoint_manifest.render_manifest({"format": 1, "step": 6}), "not a manifest of ours"),
         (b"[]", "not a manifest of ours"),
         (path.read_bytes().replace(b'"ranks": 2', b'"ranks": 3'), "checksum does not hold"),
         (path.read_bytes().replace(b"\n", b"\n "), "checksum does not hold"),
@@ -179,11 +183,11 @@ def test_one_under_another_ones_name_is_found_out(saved):
 
 def test_none_whole_is_an_error_and_none_at_all_is_a_fresh_start(saved, tmp_path):
     root = saved[0]
-    for folder in checkpoint.steps(root):
+    for folder in checkpoint.checkpoint_folders(root):
         (folder / checkpoint.WEIGHTS).unlink()
     with pytest.raises(ArtifactError, match="none of 2 checkpoints is whole"):
         newest(root)
-    assert checkpoint.newest(tmp_path / "empty") is None
+    assert checkpoint.newest_checkpoint(tmp_path / "empty") is None
 
 
 def test_a_half_written_one_is_not_seen(saved):
@@ -195,17 +199,17 @@ def test_a_half_written_one_is_not_seen(saved):
 def test_one_of_another_model_is_refused(saved):
     other, optimizer = trained(width=5)
     with pytest.raises(ArtifactError, match="not this model's tensors: weight"):
-        checkpoint.restore(checkpoint.newest(saved[0]), other, optimizer, TrainState)
+        checkpoint.restore_checkpoint(checkpoint.newest_checkpoint(saved[0]), other, optimizer, TrainState)
 
 
 def test_the_best_weights_come_back(saved, tmp_path):
     best = tmp_path / "output" / "best"
     wanted = (best / "adapters.safetensors").read_bytes()
     (best / "adapters.safetensors").write_bytes(b"of a step that is gone")
-    checkpoint.put_back_best(saved[0] / "step-0000006", best)
+    checkpoint.restore_best_weights(saved[0] / "step-0000006", best)
     assert (best / "adapters.safetensors").read_bytes() == wanted
     shutil.rmtree(best)
-    checkpoint.put_back_best(saved[0] / "step-0000006", best)
+    checkpoint.restore_best_weights(saved[0] / "step-0000006", best)
     assert (best / "adapters.safetensors").read_bytes() == wanted
 
 

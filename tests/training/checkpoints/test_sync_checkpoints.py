@@ -11,7 +11,7 @@ from ranked_training import run_training
 from test_checkpoint import FILES, FINGERPRINT, state_of, trained
 
 from thunder.training.checkpoints import checkpoint, checkpoint_manifest
-from thunder.training.checkpoints.sync_checkpoints import choose
+from thunder.training.checkpoints.sync_checkpoints import choose_checkpoint
 
 pytestmark = pytest.mark.expensive
 
@@ -22,14 +22,14 @@ from thunder.errors import ThunderError
 from thunder.parallel import world
 from thunder.runs.records.run_record import RunRecord
 from thunder.training.checkpoints import checkpoint_manifest, sync_checkpoints
-ring = world.join()
+ring = world.join_world()
 folders, primary, more = json.loads(sys.argv[1]), json.loads(sys.argv[2]), json.loads(sys.argv[3])
 record = RunRecord(Path(folders[ring.rank]), ring.is_main, is_primary=primary[ring.rank])
 said = []
 record.log = said.append
 try:
     found = sync_checkpoints.sync_checkpoints(ring, record, **more)
-    result = [found and found.name, found and checkpoint_manifest.verify(found)["checksum"]]
+    result = [found and found.name, found and checkpoint_manifest.verify_checkpoint_files(found)["checksum"]]
 except ThunderError as error:
     result = [type(error).__name__, error.message]
 print(json.dumps([result, said]))
@@ -47,7 +47,7 @@ def disks(tmp_path):
         mx.save_safetensors(str(best / "adapters.safetensors"), {"a": mx.arange(5)})
         task, optimizer = trained(seed=seed)
         for step in steps:
-            checkpoint.save(
+            checkpoint.save_checkpoint(
                 folder / "checkpoints",
                 task,
                 optimizer,
@@ -79,7 +79,7 @@ def share(run_ranks):
 
 
 def checksum(folder, step):
-    return checkpoint_manifest.read(folder / "checkpoints" / f"step-{step:07d}")["checksum"]
+    return checkpoint_manifest.read_checkpoint_manifest(folder / "checkpoints" / f"step-{step:07d}")["checksum"]
 
 
 @pytest.mark.parametrize("without", [0, 1])
@@ -159,9 +159,9 @@ def test_one_made_with_another_fingerprint_is_refused_on_every_rank(disks, share
     ],
 )
 def test_the_newest_step_of_the_lowest_rank_is_chosen(held, step, source, lacking):
-    chosen = choose(held)
+    chosen = choose_checkpoint(held)
     assert (chosen.step, chosen.source, chosen.lacking) == (step, source, lacking)
-    assert choose([{}, {}]) is None
+    assert choose_checkpoint([{}, {}]) is None
 
 
 @pytest.mark.slow

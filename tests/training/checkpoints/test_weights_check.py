@@ -31,7 +31,7 @@ def write_checkpoint(root, step, *, seed=None, rate=1e-3):
     state = {name: normal() for name in MOMENTS} | {"step": np.array(step, np.int32)}
     write_tensors(folder / checkpoint_manifest.OPTIMIZER, state | {"learning_rate": np.array(rate, np.float32)})
     (folder / "trainer_state.json").write_text(json.dumps({"step": step}))
-    checkpoint_manifest.write(folder, step=step, ranks=1, fingerprint={"base weights": "b" * 64})
+    checkpoint_manifest.write_checkpoint_manifest(folder, step=step, ranks=1, fingerprint={"base weights": "b" * 64})
     return folder
 
 
@@ -49,13 +49,13 @@ def faults(checks):
 
 
 def test_a_whole_file(file):
-    assert {(check.what, check.state) for check in weights_check.of_file(*file)} == {
+    assert {(check.what, check.state) for check in weights_check.check_weights_file(*file)} == {
         ("whole", "ok"), ("digests", "ok"), ("finite", "ok")
     }  # fmt: skip
 
 
 def test_no_manifest_is_no_ok(file):
-    states = {check.what: check.state for check in weights_check.of_file(file[0])}
+    states = {check.what: check.state for check in weights_check.check_weights_file(file[0])}
     assert states["digests"] == "skipped"
 
 
@@ -69,7 +69,7 @@ def test_one_flipped_bit_anywhere_is_found(tmp_path_factory, place, bit):
     data = bytearray(path.read_bytes())
     data[place % len(data)] ^= 1 << bit
     path.write_bytes(bytes(data))
-    found = faults(weights_check.of_file(path, recorded, sha256))
+    found = faults(weights_check.check_weights_file(path, recorded, sha256))
     assert found, "not found"
     of_data = len(data) - 48
     if place % len(data) >= of_data:
@@ -81,7 +81,7 @@ def test_one_flipped_bit_anywhere_is_found(tmp_path_factory, place, bit):
 def test_a_truncated_file(file, cut):
     path, recorded, sha256 = file
     path.write_bytes(path.read_bytes()[:-cut])
-    checks = weights_check.of_file(path, recorded, sha256)
+    checks = weights_check.check_weights_file(path, recorded, sha256)
     assert "whole" in faults(checks)
     assert all(check.state != "ok" for check in checks), "nothing else was looked at"
 
@@ -89,7 +89,7 @@ def test_a_truncated_file(file, cut):
 def test_bytes_too_many(file):
     path, recorded, sha256 = file
     path.write_bytes(path.read_bytes() + b"xyz")
-    assert faults(weights_check.of_file(path, recorded, sha256))["whole"] == "3 bytes too many"
+    assert faults(weights_check.check_weights_file(path, recorded, sha256))["whole"] == "3 bytes too many"
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_tensors_other_than_recorded(file, change, said):
     tensors = {name: np.arange(6, dtype=np.float32).reshape(2, 3) + place for place, name in enumerate("abc")}
     change(tensors)
     write_tensors(path, tensors)
-    found = faults(weights_check.of_file(path, recorded, sha256))
+    found = faults(weights_check.check_weights_file(path, recorded, sha256))
     assert list(found) == ["digests"] and all(text in found["digests"] for text in said)
 
 
@@ -115,7 +115,7 @@ def test_a_header_that_says_something_else_with_the_same_tensors(file):
     path, recorded, sha256 = file
     data = path.read_bytes()
     path.write_bytes(data.replace(b'"a"', b'"a" ', 1).replace(b", ", b",", 1))
-    assert "outside of the tensors" in faults(weights_check.of_file(path, recorded, sha256))["digests"]
+    assert "outside of the tensors" in faults(weights_check.check_weights_file(path, recorded, sha256))["digests"]
 
 
 @pytest.mark.parametrize(
@@ -129,14 +129,14 @@ def test_a_header_that_says_something_else_with_the_same_tensors(file):
 )
 def test_numbers_that_are_none(tmp_path, array, count):
     write_tensors(tmp_path / "x", {"fine": np.ones(2, np.float32), "t": array})
-    found = faults(weights_check.of_file(tmp_path / "x"))
+    found = faults(weights_check.check_weights_file(tmp_path / "x"))
     assert found == ({"finite": f"t: {count} NaN or infinite"} if count else {})
 
 
 def test_a_kind_that_cannot_be_looked_into_is_skipped(tmp_path):
     write_tensors(tmp_path / "x", {"t": np.ones(2, np.float32)})
     (tmp_path / "x").write_bytes((tmp_path / "x").read_bytes().replace(b"F32", b"F8?"))
-    states = [(check.what, check.state) for check in weights_check.of_file(tmp_path / "x")]
+    states = [(check.what, check.state) for check in weights_check.check_weights_file(tmp_path / "x")]
     assert ("finite", "skipped") in states
 
 
@@ -149,17 +149,17 @@ def states(checks, what):
 
 def test_a_checkpoint_that_has_moved(tmp_path):
     first, second = write_checkpoint(tmp_path, 10), write_checkpoint(tmp_path, 20)
-    checks = weights_check.of_checkpoint(second, first)
+    checks = weights_check.check_checkpoint(second, first)
     assert {check.state for check in checks} == {"ok"}
     assert set(states(checks, "moved").values()) == {"ok"}
-    alone = weights_check.of_checkpoint(first)
+    alone = weights_check.check_checkpoint(first)
     assert set(states(alone, "moved").values()) == {"skipped"}, "nothing to compare it with"
 
 
 def test_an_optimizer_that_only_counts(tmp_path):
     """Weights and moments of two steps are the same to the last byte, though the rate is not 0."""
     first, second = write_checkpoint(tmp_path, 10, seed=5), write_checkpoint(tmp_path, 20, seed=5)
-    found = [check for check in weights_check.of_checkpoint(second, first) if check.state == "fault"]
+    found = [check for check in weights_check.check_checkpoint(second, first) if check.state == "fault"]
     assert [(check.file, check.what) for check in found] == [
         (checkpoint_manifest.WEIGHTS, "moved"),
         (checkpoint_manifest.OPTIMIZER, "moved"),
@@ -169,12 +169,12 @@ def test_an_optimizer_that_only_counts(tmp_path):
 
 def test_at_a_rate_of_0_nothing_has_to_move(tmp_path):
     first, second = (write_checkpoint(tmp_path, step, seed=5, rate=0.0) for step in (10, 20))
-    assert set(states(weights_check.of_checkpoint(second, first), "moved").values()) == {"skipped"}
+    assert set(states(weights_check.check_checkpoint(second, first), "moved").values()) == {"skipped"}
 
 
 def test_a_later_one_is_no_earlier_one(tmp_path):
     first, second = write_checkpoint(tmp_path, 10), write_checkpoint(tmp_path, 20)
-    assert set(states(weights_check.of_checkpoint(first, second), "moved").values()) == {"skipped"}
+    assert set(states(weights_check.check_checkpoint(first, second), "moved").values()) == {"skipped"}
 
 
 @pytest.mark.parametrize("name", [checkpoint_manifest.WEIGHTS, checkpoint_manifest.OPTIMIZER, "trainer_state.json"])
@@ -184,19 +184,19 @@ def test_a_flipped_bit_in_any_file_of_a_checkpoint(tmp_path, name):
     data[-2] ^= 4
     (folder / name).write_bytes(bytes(data))
     (fault,) = (
-        check for check in weights_check.of_checkpoint(folder) if check.what == "digests" and check.state != "ok"
+        check for check in weights_check.check_checkpoint(folder) if check.what == "digests" and check.state != "ok"
     )
     assert fault.file == name and fault.state == "fault"
     (folder / name).unlink()
-    assert ("missing", "fault") in {(check.said, check.state) for check in weights_check.of_checkpoint(folder)}
+    assert ("missing", "fault") in {(check.said, check.state) for check in weights_check.check_checkpoint(folder)}
 
 
 def test_a_checkpoint_of_another_step_or_with_a_torn_manifest(tmp_path):
     folder = write_checkpoint(tmp_path, 10)
     other = shutil.copytree(folder, tmp_path / "step-0000011")
-    assert "it is of step 10" in {check.said for check in weights_check.of_checkpoint(other)}
+    assert "it is of step 10" in {check.said for check in weights_check.check_checkpoint(other)}
     (other / "manifest.json").write_bytes(b"{}")
-    (check,) = weights_check.of_checkpoint(other)
+    (check,) = weights_check.check_checkpoint(other)
     assert check.state == "fault"
 
 
@@ -213,7 +213,7 @@ def test_a_checkpoint_of_another_step_or_with_a_torn_manifest(tmp_path):
 )
 def test_all_zero(tmp_path, array, zero):
     write_tensors(tmp_path / "x", {"l.lora_b": array, "other": np.zeros(2, np.float32)})
-    assert weights_check.all_zero(tmp_path / "x", ".lora_b") == (zero, 1)
+    assert weights_check.count_zero_tensors(tmp_path / "x", ".lora_b") == (zero, 1)
 
 
 def test_the_planted_writer_writes_what_others_read(tmp_path):

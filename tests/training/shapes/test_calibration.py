@@ -23,20 +23,20 @@ def ticking(seconds):
 
 
 def test_rates_are_the_work_by_the_clock(small):
-    found = list(calibration.measurements(clock=ticking(0.03)))
+    found = list(calibration.measure_rates(clock=ticking(0.03)))
     assert [each.kind for each in found] == [kind for kind in KINDS for _ in range(2)]
     rates = {(each.kind, each.size): each.rate * each.seconds for each in found}
     assert rates["float32", "16 x 64 x 128"] == pytest.approx(16 * 64 * 128)
     assert rates["quantised", "8 x 64 x 64"] == pytest.approx(8 * 64 * 64)
     assert rates["attention", "8 heads of 256, 16 tokens"] == pytest.approx(2 * 16 * 16 * 8 * 256)
     assert all(each.seconds == pytest.approx(0.03) for each in found)
-    chip = calibration.chip_of("Some CPU", found, 40, 40, "measured now")
+    chip = calibration.chip_from_measurements("Some CPU", found, 40, 40, "measured now")
     assert chip.float32 == pytest.approx(16 * 64 * 128 / 0.03) and chip.bandwidth == pytest.approx(2 * 4096 / 0.03)
     assert (chip.name, chip.source, chip.memory) == ("Some CPU", "measured now", None)
 
 
 def test_a_size_that_would_take_too_long_is_left_out(small):
-    found = list(calibration.measurements(at_most=0.05, clock=ticking(0.03)))
+    found = list(calibration.measure_rates(at_most=0.05, clock=ticking(0.03)))
     assert [each.kind for each in found] == list(KINDS), "the second of each kind is four times the first"
 
 
@@ -45,4 +45,4 @@ KINDS = ("float32", "reduced", "quantised", "attention", "bandwidth")
 
 def test_a_real_clock_gives_rates_above_nothing(small, monkeypatch):
     monkeypatch.setattr(calibration, "AT_LEAST", 0.001)
-    assert all(each.rate > 0 and each.seconds > 0 for each in calibration.measurements())
+    assert all(each.rate > 0 and each.seconds > 0 for each in calibration.measure_rates())

@@ -20,8 +20,8 @@ from thunder.lora import adapters
 from thunder.lora.engine.full_model_engine import supervised_loss
 from thunder.lora.lora_settings import LoraSettings
 from thunder.training import step
-from thunder.training.shapes.model_size import E2B_CONFIG, from_config, restored
-from thunder.training.shapes.step_cost import Command, Shape, buffers, of_step
+from thunder.training.shapes.model_size import E2B_CONFIG, model_size_from_config, model_size_from_dict
+from thunder.training.shapes.step_cost import GpuCommand, TrainingShape, command_buffers, step_cost
 from thunder.training.task import Batch
 
 GEMMA4 = {
@@ -49,7 +49,7 @@ WIDE_3N = GEMMA3N | {
 def network_of(config, layers, rank=4):
     kind = {"gemma3n": gemma3n, "gemma3_text": gemma3_text, "gemma4_text": gemma4_text}[config["model_type"]]
     network = kind.Model(kind.ModelArgs.from_dict(config))
-    adapters.add(network, LoraSettings(num_layers=layers, lora_rank=rank))
+    adapters.add_lora(network, LoraSettings(num_layers=layers, lora_rank=rank))
     network.train()
     return network
 
@@ -95,10 +95,10 @@ def traced(config, shape):
 @example(GEMMA3N, 4, 1, 1)
 @example(GEMMA3N, 6, 2, 1)
 def test_multiply_adds_are_those_of_the_real_graph(config, layers, batch, length):
-    shape = Shape(batch, min(layers, len(from_config(config).layers)), 16 * length, lora_rank=4)
-    size = from_config(config)
+    shape = TrainingShape(batch, min(layers, len(model_size_from_config(config).layers)), 16 * length, lora_rank=4)
+    size = model_size_from_config(config)
     assert size is not None
-    assert of_step(size, shape).multiply_adds == traced(config, shape)
+    assert step_cost(size, shape).multiply_adds == traced(config, shape)
 
 
 def test_every_weight_is_counted():
@@ -106,12 +106,12 @@ def test_every_weight_is_counted():
         held = tree_flatten(network_of(config, 1).parameters())
         # mlx_lm's gemma3 has a head of its own until it loads weights without one
         large = [array.size for name, array in held if array.ndim > 1 and "lm_head" not in name]
-        lora = 4 * sum(wide_in + wide_out for _, wide_in, wide_out in from_config(config).adapted(-1))
-        assert from_config(config).weights == sum(large) - lora, config["model_type"]
-    four_bits = from_config(E2B_CONFIG | {"quantization": {"bits": 4, "group_size": 64}})
+        lora = 4 * sum(wide_in + wide_out for _, wide_in, wide_out in model_size_from_config(config).adapted(-1))
+        assert model_size_from_config(config).weights == sum(large) - lora, config["model_type"]
+    four_bits = model_size_from_config(E2B_CONFIG | {"quantization": {"bits": 4, "group_size": 64}})
     assert four_bits.weights == pytest.approx(4.63e9, rel=0.01)  # the model card's 5.1e9 has two more encoders
     assert four_bits.weight == 0.5 + 4 / 64  # a scale and a bias of two bytes for each 64 weights
-    assert restored(json.loads(json.dumps(asdict(four_bits)))) == four_bits
+    assert model_size_from_dict(json.loads(json.dumps(asdict(four_bits)))) == four_bits
 
 
 TOO_LITTLE = [
@@ -122,7 +122,7 @@ TOO_LITTLE = [
 
 @pytest.mark.parametrize("config", TOO_LITTLE)
 def test_a_config_that_says_too_little_is_no_size(config):
-    assert from_config(config) is None
+    assert model_size_from_config(config) is None
 
 
 class Repeating:
@@ -152,14 +152,17 @@ def test_the_peak_is_near_the_real_one(kind, layers, batch, config):
     held = mx.get_active_memory()
     mx.reset_peak_memory()
     gradient(given_to)
-    size = from_config(config | {"dtype": kind})
-    found = of_step(size, Shape(batch, layers, 128)).peak_bytes - size.weights * size.weight
+    size = model_size_from_config(config | {"dtype": kind})
+    found = step_cost(size, TrainingShape(batch, layers, 128)).peak_bytes - size.weights * size.weight
     assert 0.75 < found / (mx.get_peak_memory() - held) < 1.6
 
 
 def test_recomputing_takes_less_memory_and_more_work():
-    size = from_config(E2B_CONFIG)
-    plain, again = of_step(size, Shape(2, 16, 512)), of_step(size, Shape(2, 16, 512, grad_checkpoint=True))
+    size = model_size_from_config(E2B_CONFIG)
+    plain, again = (
+        step_cost(size, TrainingShape(2, 16, 512)),
+        step_cost(size, TrainingShape(2, 16, 512, grad_checkpoint=True)),
+    )
     assert again.peak_bytes < 0.8 * plain.peak_bytes and again.multiply_adds > plain.multiply_adds
     trained = sum(each.multiply_adds for each in plain.forward if "head" not in each.part)
     assert again.multiply_adds - plain.multiply_adds == trained
@@ -167,16 +170,16 @@ def test_recomputing_takes_less_memory_and_more_work():
 
 def test_the_published_products_of_e2b():
     """The design's paper count: 160 tokens, 48 of them supervised, 4 layers."""
-    size = from_config(E2B_CONFIG)
-    plain = of_step(size, Shape(1, 4, 160))
+    size = model_size_from_config(E2B_CONFIG)
+    plain = step_cost(size, TrainingShape(1, 4, 160))
     assert sum(each.multiply_adds for each in plain.below + plain.forward) == pytest.approx(365e9, rel=0.03)
     assert sum(each.multiply_adds for each in plain.backward) == pytest.approx(106e9, rel=0.03)
-    few = of_step(size, Shape(1, 4, 160, path="supervised", supervised_share=0.3))
+    few = step_cost(size, TrainingShape(1, 4, 160, path="supervised", supervised_share=0.3))
     assert few.multiply_adds == pytest.approx(200e9, rel=0.06)
 
 
 SHAPES = st.builds(
-    Shape, st.integers(1, 6), st.integers(1, 6), st.integers(8, 300), st.integers(1, 16), st.booleans(),
+    TrainingShape, st.integers(1, 6), st.integers(1, 6), st.integers(8, 300), st.integers(1, 16), st.booleans(),
     st.sampled_from(["plain", "supervised"]), st.floats(0.05, 1.0),
 )  # fmt: skip
 
@@ -184,8 +187,8 @@ SHAPES = st.builds(
 @settings(max_examples=40)
 @given(SHAPES, st.sampled_from(["batch_size", "num_layers", "max_seq_length", "lora_rank"]), st.integers(1, 4))
 def test_more_of_anything_costs_no_less(shape, field, more):
-    size = from_config(GEMMA4)
-    small, large = of_step(size, shape), of_step(size, replace(shape, **{field: getattr(shape, field) + more}))
+    size = model_size_from_config(GEMMA4)
+    small, large = step_cost(size, shape), step_cost(size, replace(shape, **{field: getattr(shape, field) + more}))
     assert large.multiply_adds >= small.multiply_adds
     assert large.peak_bytes >= small.peak_bytes
 
@@ -196,10 +199,10 @@ def test_every_real_buffer_lies_inside_one_that_is_looked_at(seed, operations, m
     """MLX's own rule, command after command, with activations counted too, begun at any command."""
     draw = random.Random(seed)
     stretch = [
-        Command(str(number), "matrix", 1.0, 1.0, draw.choice((0, 10, 2**20, 3 * 2**20)), draw.randint(1, 6))
+        GpuCommand(str(number), "matrix", 1.0, 1.0, draw.choice((0, 10, 2**20, 3 * 2**20)), draw.randint(1, 6))
         for number in range(draw.randint(1, 40))
     ]
-    looked_at = [{each.part for each in run} for run in buffers(stretch, operations, megabytes)]
+    looked_at = [{each.part for each in run} for run in command_buffers(stretch, operations, megabytes)]
     start = draw.randrange(len(stretch))
     held, dispatched, numbers = set(), 0, 0
     for each in stretch[start:]:

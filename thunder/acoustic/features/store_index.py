@@ -137,7 +137,7 @@ def _utterance(line: bytes, where: str) -> tuple[Utterance, int]:
 
 def write_index(folder: Path, content: Mapping[str, Any]) -> dict[str, Any]:
     """Write index.json with a checksum of itself: a store that has one is whole. Returns it as written."""
-    text = checkpoint_manifest.render({"schema": SCHEMA} | dict(content))
+    text = checkpoint_manifest.render_manifest({"schema": SCHEMA} | dict(content))
     digest.write_atomically(folder / INDEX, text)
     return json.loads(text)
 
@@ -157,7 +157,7 @@ def read_index(folder: Path) -> dict[str, Any]:
     try:
         content = json.loads(text)
         assert_schema(content, path)
-        whole = checkpoint_manifest.render(content) == text
+        whole = checkpoint_manifest.render_manifest(content) == text
     except (ValueError, TypeError) as error:
         raise ArtifactError(f"{path}: damaged: {error}", FIX) from None
     if not whole:

@@ -95,7 +95,7 @@ class AcousticTask:
 
     def probe(self, rank: int, size: int) -> Iterator[Batch]:
         """This rank's share of some training utterances, as they are; the same at every validation."""
-        chosen = row_order.spread(self.prepared.train, self.settings.probe_rows)
+        chosen = row_order.evenly_spaced(self.prepared.train, self.settings.probe_rows)
         mine = sorted(chosen, key=lambda one: (one.frames, one.id))[rank::size]
         for start in range(0, len(mine), self.settings.batch_size):
             yield self._batch(mine[start : start + self.settings.batch_size], None)

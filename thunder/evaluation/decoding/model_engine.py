@@ -102,11 +102,11 @@ class ModelEngine:
     def _as_asked(self) -> Generator[None]:
         """The model without its adapter for a while, where only the base is asked for."""
         self.model.eval()
-        kept = adapters.switch_off(self.model) if self.base_only else {}
+        kept = adapters.disable_adapter(self.model) if self.base_only else {}
         try:
             yield
         finally:
-            adapters.switch_on(self.model, kept)
+            adapters.enable_adapter(self.model, kept)
 
     def _chunk(self, cases: Sequence[Case], finished: OnFinished) -> list[Proposal]:
         """Proposals of cases that are decoded together; each is told the mean of their seconds."""

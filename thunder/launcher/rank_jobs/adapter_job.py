@@ -26,13 +26,13 @@ def train_adapter(setup: RankSetup) -> None:
     configuration, settings = settings.digest(), setting_paths.placed(settings)
     folder, record, world, overrides = setup.folder, setup.record, setup.world, setup.overrides
     planned_ranks = overrides.ranks(world.size)
-    base = base_model.find(settings.model)
+    base = base_model.find_base_model(settings.model)
     tokenizer = tokenized_rows.load_tokenizer(base)
-    prepared = datasets.prepare(settings, tokenizer, planned_ranks)
-    base_digest = base_model.base_digest(base, base_model.digest_cache())
+    prepared = datasets.prepare_datasets(settings, tokenizer, planned_ranks)
+    base_digest = base_model.base_digest(base, base_model.digest_cache_path())
     fingerprint = {"configuration": configuration, "data": prepared.rows.digest(), "base weights": base_digest}
     consistency.check_consistency(world, fingerprint | environment.package_versions())
-    loaded = base_model.load(base)
+    loaded = base_model.load_base_model(base)
     origin = {
         "model": settings.model or base.name,
         "base_sha256": base_digest,
@@ -41,7 +41,7 @@ def train_adapter(setup: RankSetup) -> None:
     }
     task_settings = overrides.for_task(settings)
     # the weights come from a checkpoint, be it another host's, and the file may be gone
-    if any(collectives.gather_json(world, bool(checkpoint.steps(record.checkpoints)))):
+    if any(collectives.gather_json(world, bool(checkpoint.checkpoint_folders(record.checkpoints)))):
         task_settings = task_settings.model_copy(update={"resume_adapter_file": None})
     task = LoraTask(loaded, task_settings, prepared.train.examples, prepared.valid.examples, origin)
     record.phase("filling the prefix cache")
@@ -63,7 +63,7 @@ def train_adapter(setup: RankSetup) -> None:
         setup.begin_testing(len(prepared.rows.test))
         task.engine.restore_frozen(base)
         setup.callbacks.reach_point("testing")
-        stops = adapter_comparison.stop_tokens(tokenizer, base_model.read_config(base))
+        stops = adapter_comparison.stop_tokens(tokenizer, base_model.read_model_config(base))
         results["test"] = adapter_comparison.compare_adapter_with_base(
             loaded,
             tokenizer,
@@ -75,5 +75,5 @@ def train_adapter(setup: RankSetup) -> None:
             chunk_words=settings.window,
         )
     if record.main and settings.adapter_path and not interrupted:
-        adapter_files.copy(folder / task.output, Path(settings.adapter_path))
+        adapter_files.copy_adapter(folder / task.output, Path(settings.adapter_path))
     setup.finish(results, state)

@@ -24,7 +24,7 @@ def pretrain_base(setup: RankSetup) -> None:
     settings = setup.read_settings(PretrainSettings)
     configuration, settings = settings.digest(), setting_paths.placed(settings)
     record, world = setup.record, setup.world
-    task = PretrainTask(setup.overrides.for_task(settings), open_text.read_text(settings))
+    task = PretrainTask(setup.overrides.for_task(settings), open_text.read_open_text(settings))
     fingerprint = {"configuration": configuration, "data": digest.sha256_json([*task.text.train, *task.text.heldout])}
     context = setup.context(task, settings, fingerprint)
     epochs = task.epochs(context.rows_per_update)

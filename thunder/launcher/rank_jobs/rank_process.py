@@ -73,7 +73,7 @@ def _join_and_work(folder: Path, job: str, overrides: RuntimeOverrides, record: 
     callbacks.reach_point("joining")
     # `init` keeps the interpreter's lock, and rank 0 waits in it without limit: only this thread in C can end it
     faulthandler.dump_traceback_later(JOIN_DEADLINE, exit=True)
-    ring = world.join()
+    ring = world.join_world()
     faulthandler.cancel_dump_traceback_later()
     for injector in injectors:
         injector.world = ring

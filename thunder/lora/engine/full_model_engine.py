@@ -55,7 +55,7 @@ class FullModelEngine:
 
     def batch(self, examples: Sequence[Example]) -> Batch:
         """Rows as padded token ids [B, T] with their supervised spans [B, 2]."""
-        ids, spans = tokenized_rows.pad(examples)
+        ids, spans = tokenized_rows.pad_examples(examples)
         return Batch((mx.array(ids), mx.array(spans)), sum(example.supervised for example in examples))
 
     def restore_frozen(self, folder: Path) -> None:

@@ -23,11 +23,11 @@ from thunder.training.task import Task
 WEIGHTS, OPTIMIZER, STATE = checkpoint_manifest.WEIGHTS, checkpoint_manifest.OPTIMIZER, "trainer_state.json"
 MANIFEST = checkpoint_manifest.MANIFEST
 BEST = "best"
-KEPT = 2
-TRANSIENT = ("asked_to_stop", "result")  # of the state: what holds for this process only
+CHECKPOINTS_KEPT = 2
+TRANSIENT_FIELDS = ("asked_to_stop", "result")  # of the state: what holds for this process only
 
 
-def save(
+def save_checkpoint(
     root: Path,
     task: Task,
     optimizer: optim.Optimizer,
@@ -45,23 +45,23 @@ def save(
     when the first of the files is written.
     The order of rows, the learning rate and dropout are functions of (seed, step), so no random state needs saving.
     """
-    beside = make_beside(root, state.step)
+    beside = make_temporary_folder(root, state.step)
     # sorted: after a restart the trees hold the same arrays in another order, and the bytes shall be the same
     mx.save_safetensors(str(beside / WEIGHTS), dict(sorted(tree_flatten(task.model.trainable_parameters()))))
     on_weights_written()
     mx.save_safetensors(str(beside / OPTIMIZER), dict(sorted(tree_flatten(optimizer.state))))
-    saved = {field.name: getattr(state, field.name) for field in fields(state) if field.name not in TRANSIENT}
+    saved = {field.name: getattr(state, field.name) for field in fields(state) if field.name not in TRANSIENT_FIELDS}
     digest.write_json(beside / STATE, saved)
     if best is not None and state.best_step is not None and best.is_dir():
         shutil.copytree(best, beside / BEST, ignore=shutil.ignore_patterns(".*"))
-    checkpoint_manifest.write(beside, step=state.step, ranks=ranks, fingerprint=fingerprint or {})
-    folder = put_in_place(beside, root, state.step)
-    for old in steps(root)[:-KEPT]:
+    checkpoint_manifest.write_checkpoint_manifest(beside, step=state.step, ranks=ranks, fingerprint=fingerprint or {})
+    folder = commit_checkpoint(beside, root, state.step)
+    for old in checkpoint_folders(root)[:-CHECKPOINTS_KEPT]:
         shutil.rmtree(old)
     return folder
 
 
-def make_beside(root: Path, step: int) -> Path:
+def make_temporary_folder(root: Path, step: int) -> Path:
     """An empty folder under root to write a checkpoint into; what a killed writer left there goes.
 
     One process a host writes checkpoints of a run, so that nobody else's folder is among them.
@@ -73,7 +73,7 @@ def make_beside(root: Path, step: int) -> Path:
     return beside
 
 
-def put_in_place(beside: Path, root: Path, step: int) -> Path:
+def commit_checkpoint(beside: Path, root: Path, step: int) -> Path:
     """Flush a written checkpoint to disk and give it its name; one of the same step gives way."""
     folder, old = root / f"step-{step:07d}", root / f".step-{step:07d}.old"
     for path in (*beside.rglob("*"), beside):
@@ -86,31 +86,33 @@ def put_in_place(beside: Path, root: Path, step: int) -> Path:
     return folder
 
 
-def steps(root: Path) -> list[Path]:
+def checkpoint_folders(root: Path) -> list[Path]:
     """Checkpoint folders under root, oldest first."""
     return sorted(path for path in root.glob("step-*") if path.is_dir())
 
 
-def verify(folder: Path) -> dict[str, Any]:
+def verify_checkpoint(folder: Path) -> dict[str, Any]:
     """The manifest of a whole checkpoint.
 
     Raises ArtifactError that names the file which is missing, truncated, changed (with its tensors) or not of ours.
     """
-    return checkpoint_manifest.verify(folder)
+    return checkpoint_manifest.verify_checkpoint_files(folder)
 
 
-def whole(root: Path, on_damage: Callable[[str], None] = lambda text: None) -> list[tuple[Path, dict[str, Any]]]:
+def valid_checkpoints(
+    root: Path, on_damage: Callable[[str], None] = lambda text: None
+) -> list[tuple[Path, dict[str, Any]]]:
     """The checkpoints that verify, newest first, each with its manifest; each damaged one is reported."""
     found = []
-    for folder in reversed(steps(root)):
+    for folder in reversed(checkpoint_folders(root)):
         try:
-            found.append((folder, verify(folder)))
+            found.append((folder, verify_checkpoint(folder)))
         except ArtifactError as error:
             on_damage(error.message)
     return found
 
 
-def newest(
+def newest_checkpoint(
     root: Path,
     on_damage: Callable[[str], None] = lambda text: None,
     *,
@@ -123,23 +125,23 @@ def newest(
     Raises ArtifactError where there are checkpoints but none is whole, or where the newest one has another fingerprint
     and `force` is false.
     """
-    found = whole(root, on_damage)
+    found = valid_checkpoints(root, on_damage)
     if not found:
-        if there := len(steps(root)):
-            raise none_whole(str(root), there)
+        if there := len(checkpoint_folders(root)):
+            raise all_damaged_error(str(root), there)
         return None
     folder, content = found[0]
-    if fingerprint is not None and (lines := checkpoint_manifest.mismatches(content, fingerprint, ranks)):
-        refuse_or_report(str(folder), lines, force, on_damage)
+    if fingerprint is not None and (lines := checkpoint_manifest.fingerprint_mismatches(content, fingerprint, ranks)):
+        report_mismatches(str(folder), lines, force, on_damage)
     return folder
 
 
-def none_whole(where: str, count: int) -> ArtifactError:
+def all_damaged_error(where: str, count: int) -> ArtifactError:
     """The error where checkpoints are damaged and no whole one is left."""
     return ArtifactError(f"{where}: none of {count} checkpoints is whole", fix="start the run again without --resume")
 
 
-def refuse_or_report(where: str, lines: list[str], force: bool, on_damage: Callable[[str], None]) -> None:
+def report_mismatches(where: str, lines: list[str], force: bool, on_damage: Callable[[str], None]) -> None:
     """Raise ArtifactError for a checkpoint with another fingerprint; with `force` report it instead."""
     text = f"{where}: made from other inputs: {'; '.join(lines)}"
     if not force:
@@ -147,7 +149,9 @@ def refuse_or_report(where: str, lines: list[str], force: bool, on_damage: Calla
     on_damage(f"{text}; taken because of --force")
 
 
-def restore(folder: Path, task: Task, optimizer: optim.Optimizer, make: Callable[..., TrainState]) -> TrainState:
+def restore_checkpoint(
+    folder: Path, task: Task, optimizer: optim.Optimizer, make: Callable[..., TrainState]
+) -> TrainState:
     """Load a checkpoint that was found to be whole into model and optimizer.
 
     Raises ArtifactError where its tensors are not those of the model.
@@ -168,7 +172,7 @@ def restore(folder: Path, task: Task, optimizer: optim.Optimizer, make: Callable
     return make(**json.loads((folder / STATE).read_text(encoding="utf-8")))
 
 
-def put_back_best(folder: Path, best: Path) -> None:
+def restore_best_weights(folder: Path, best: Path) -> None:
     """Make the run's best weights those of a checkpoint, where they differ and it has any."""
     if not (folder / BEST).is_dir():
         return

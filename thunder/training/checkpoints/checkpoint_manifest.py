@@ -23,12 +23,12 @@ TENSORS_NAMED = 5
 _FIX = "an older checkpoint beside it is used, where there is one"
 
 
-def render(content: Mapping[str, Any]) -> bytes:
+def render_manifest(content: Mapping[str, Any]) -> bytes:
     """The one byte form of a manifest: without its checksum given, with it rendered."""
     return digest.dump_with_checksum(content)
 
 
-def write(folder: Path, *, step: int, ranks: int, fingerprint: Mapping[str, str]) -> None:
+def write_checkpoint_manifest(folder: Path, *, step: int, ranks: int, fingerprint: Mapping[str, str]) -> None:
     """Describe every file that lies in the folder; the manifest comes last, so that a folder with one is whole."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     names = {path.relative_to(folder).as_posix(): path for path in paths}
@@ -47,10 +47,10 @@ def write(folder: Path, *, step: int, ranks: int, fingerprint: Mapping[str, str]
             if path.suffix == ".safetensors" and path.parent == folder
         },
     }
-    digest.write_atomically(folder / MANIFEST, render(content))
+    digest.write_atomically(folder / MANIFEST, render_manifest(content))
 
 
-def read(folder: Path) -> dict[str, Any]:
+def read_checkpoint_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of a checkpoint folder.
 
     Raises ArtifactError where it is missing, torn, changed, of another format, or not ours.
@@ -60,10 +60,10 @@ def read(folder: Path) -> dict[str, Any]:
         text = path.read_bytes()
     except OSError as error:
         raise ArtifactError(f"{path}: {'missing' if not path.exists() else error.strerror}", fix=_FIX) from None
-    return parse(text, str(path))
+    return parse_checkpoint_manifest(text, str(path))
 
 
-def parse(text: bytes, name: str) -> dict[str, Any]:
+def parse_checkpoint_manifest(text: bytes, name: str) -> dict[str, Any]:
     """A manifest's bytes as its content; `name` is what an error calls it. Raises as `read`."""
     try:
         content = json.loads(text)
@@ -71,7 +71,7 @@ def parse(text: bytes, name: str) -> dict[str, Any]:
             raise ValueError("not a manifest of ours")
         if "checksum" not in content and "format" not in content:
             raise ValueError(f"format 0 (no `format` key); this version reads {FORMAT}")
-        if render(content) != text:
+        if render_manifest(content) != text:
             raise ValueError("its checksum does not hold: torn or changed")
         if content.get("format") != FORMAT:
             raise ValueError(f"format {content.get('format')}; this version reads {FORMAT}")
@@ -83,17 +83,17 @@ def parse(text: bytes, name: str) -> dict[str, Any]:
     return content
 
 
-def sha256(folder: Path) -> str:
+def manifest_sha256(folder: Path) -> str:
     """The digest of a checkpoint's manifest: two checkpoints with the same one are the same to the last byte."""
     return digest.sha256_file(folder / MANIFEST)
 
 
-def verify(folder: Path) -> dict[str, Any]:
+def verify_checkpoint_files(folder: Path) -> dict[str, Any]:
     """The manifest, after every file was found to be what it says.
 
     Raises ArtifactError that names each file which is missing, truncated or changed, and its changed tensors.
     """
-    content = read(folder)
+    content = read_checkpoint_manifest(folder)
     faults = []
     # a folder being written has another name, and a test may look at it
     if folder.name.startswith("step-") and folder.name != f"step-{content['step']:07d}":
@@ -123,7 +123,7 @@ def _fault(path: Path, recorded: Mapping[str, Any], tensors: dict[str, Any] | No
     return f"its SHA-256 is not the manifest's: changed{where}"
 
 
-def mismatches(content: Mapping[str, Any], fingerprint: Mapping[str, str], ranks: int) -> list[str]:
+def fingerprint_mismatches(content: Mapping[str, Any], fingerprint: Mapping[str, str], ranks: int) -> list[str]:
     """One text, old -> new, for each input in which a checkpoint's fingerprint differs from the run's (pure)."""
     saved: dict[str, str] = content["ground"]
     lines = [

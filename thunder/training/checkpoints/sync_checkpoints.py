@@ -15,7 +15,7 @@ from thunder.training.checkpoints import checkpoint, checkpoint_manifest
 
 
 @dataclass(frozen=True)
-class Chosen:
+class ChosenCheckpoint:
     """Which checkpoint the ranks go on from, who has it, and who does not."""
 
     step: int
@@ -25,7 +25,7 @@ class Chosen:
     notes: tuple[str, ...]
 
 
-def choose(held: Sequence[Mapping[int, str]]) -> Chosen | None:
+def choose_checkpoint(held: Sequence[Mapping[int, str]]) -> ChosenCheckpoint | None:
     """From each rank's {step: SHA-256 of the manifest}, the newest step; the lowest rank's where they differ (pure)."""
     newest = max((step for each in held for step in each), default=None)
     if newest is None:
@@ -39,7 +39,7 @@ def choose(held: Sequence[Mapping[int, str]]) -> Chosen | None:
         if each.get(newest, wanted) != wanted
     ]
     lacking = tuple(rank for rank, each in enumerate(held) if each.get(newest) != wanted)
-    return Chosen(newest, wanted, source, lacking, tuple(notes))
+    return ChosenCheckpoint(newest, wanted, source, lacking, tuple(notes))
 
 
 def sync_checkpoints(
@@ -54,34 +54,35 @@ def sync_checkpoints(
     fingerprint and `force` is false.
     """
     root, damage = record.checkpoints, []
-    found = checkpoint.whole(root, damage.append)
+    found = checkpoint.valid_checkpoints(root, damage.append)
     told: list[dict[str, Any]] = collectives.gather_json(
         world,
         {
-            "held": [[content["step"], checkpoint_manifest.sha256(folder)] for folder, content in found],
+            "held": [[content["step"], checkpoint_manifest.manifest_sha256(folder)] for folder, content in found],
             "strange": {
-                content["step"]: checkpoint_manifest.mismatches(content, fingerprint, ranks) for _, content in found
+                content["step"]: checkpoint_manifest.fingerprint_mismatches(content, fingerprint, ranks)
+                for _, content in found
             },
             "damage": damage,
-            "folders": len(checkpoint.steps(root)),
+            "folders": len(checkpoint.checkpoint_folders(root)),
         },
     )
     for rank, each in enumerate(told):
         for text in each["damage"]:
             record.log(f"rank {rank}: {text}")
-    chosen = choose([dict(each["held"]) for each in told])
+    chosen = choose_checkpoint([dict(each["held"]) for each in told])
     if chosen is None:
         if count := max(each["folders"] for each in told):
-            raise checkpoint.none_whole(str(root), count)
+            raise checkpoint.all_damaged_error(str(root), count)
         return None
     for note in chosen.notes:
         record.log(note)
     if lines := told[chosen.source]["strange"][str(chosen.step)]:
-        checkpoint.refuse_or_report(f"checkpoint of step {chosen.step}", lines, force, record.log)
+        checkpoint.report_mismatches(f"checkpoint of step {chosen.step}", lines, force, record.log)
     return _hand_over(world, record, chosen)
 
 
-def _hand_over(world: World, record: RunRecord, chosen: Chosen) -> Path:
+def _hand_over(world: World, record: RunRecord, chosen: ChosenCheckpoint) -> Path:
     """Send the chosen checkpoint from its source to the ranks that lack it; every rank leaves with it on its disk."""
     root = record.checkpoints
     folder = root / f"step-{chosen.step:07d}"
@@ -91,7 +92,7 @@ def _hand_over(world: World, record: RunRecord, chosen: Chosen) -> Path:
     record.log(f"checkpoint of step {chosen.step} goes from rank {chosen.source} to rank {names}")
     giving = world.rank == chosen.source
     writing = record.is_primary and world.rank in chosen.lacking
-    beside = checkpoint.make_beside(root, chosen.step) if writing else None
+    beside = checkpoint.make_temporary_folder(root, chosen.step) if writing else None
 
     def pass_on(name: str) -> bytes:
         data = collectives.broadcast_bytes(world, chosen.source, (folder / name).read_bytes() if giving else None)
@@ -101,15 +102,17 @@ def _hand_over(world: World, record: RunRecord, chosen: Chosen) -> Path:
             digest.write_atomically(beside / name, data)
         return data
 
-    content = checkpoint_manifest.parse(pass_on(checkpoint_manifest.MANIFEST), f"manifest of rank {chosen.source}")
+    content = checkpoint_manifest.parse_checkpoint_manifest(
+        pass_on(checkpoint_manifest.MANIFEST), f"manifest of rank {chosen.source}"
+    )
     for name in sorted(content["files"]):
         pass_on(name)
     if beside is not None:
-        checkpoint_manifest.verify(beside)
-        checkpoint.put_in_place(beside, root, chosen.step)
+        checkpoint_manifest.verify_checkpoint_files(beside)
+        checkpoint.commit_checkpoint(beside, root, chosen.step)
     # a rank that shares the folder of a primary rank reads only after that rank has renamed
     collectives.sum_numbers(world, [1.0])
-    assert folder.is_dir() and checkpoint_manifest.sha256(folder) == chosen.sha256, (
+    assert folder.is_dir() and checkpoint_manifest.manifest_sha256(folder) == chosen.sha256, (
         f"rank {world.rank}: no primary rank wrote {folder}"
     )
     return folder

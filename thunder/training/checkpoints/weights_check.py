@@ -16,7 +16,7 @@ from thunder.tensor_digests import StoredTensor
 from thunder.training.checkpoints import checkpoint_manifest
 from thunder.training.checkpoints.checkpoint_manifest import OPTIMIZER, WEIGHTS
 
-BYTES = {
+DTYPE_BYTES = {
     "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1,
     "U64": 8, "U32": 4, "U16": 2, "U8": 1, "BOOL": 1,
 }  # fmt: skip
@@ -27,7 +27,7 @@ NAMED = 5
 
 
 @dataclass(frozen=True)
-class Check:
+class WeightsCheck:
     """One check of one file: what was looked at, what became of it, and what there is to say.
 
     A check that could not run is `skipped`, never `ok`.
@@ -39,40 +39,45 @@ class Check:
     said: str = ""
 
 
-def of_file(path: Path, recorded: Mapping[str, Any] | None = None, sha256: str | None = None) -> list[Check]:
+def check_weights_file(
+    path: Path, recorded: Mapping[str, Any] | None = None, sha256: str | None = None
+) -> list[WeightsCheck]:
     """Check one safetensors file. recorded: tensor -> {sha256, dtype, shape}; sha256: of the whole file."""
     try:
         found = tensor_digests.file_tensor_digests(path)
         layout = list(_layout(path))
     except (ValueError, OSError) as error:
-        unread = [Check(path.name, what, "skipped", "tensors cannot be read") for what in ("digests", "finite")]
-        return [Check(path.name, "whole", "fault", str(error)), *unread]
+        unread = [WeightsCheck(path.name, what, "skipped", "tensors cannot be read") for what in ("digests", "finite")]
+        return [WeightsCheck(path.name, "whole", "fault", str(error)), *unread]
     checks = [_verdict(path.name, "whole", layout, f"{len(found)} tensors")]
     if recorded is None and sha256 is None:
-        checks.append(Check(path.name, "digests", "skipped", "no manifest speaks of it"))
+        checks.append(WeightsCheck(path.name, "digests", "skipped", "no manifest speaks of it"))
     elif recorded is None:
         faults = [] if digest.sha256_file(path) == sha256 else ["its bytes are not the recorded ones"]
         checks.append(_verdict(path.name, "digests", faults, "the file as recorded; tensors are not recorded"))
     else:
         checks.append(_against(path, found, recorded, sha256))
     if layout:
-        return [*checks, Check(path.name, "finite", "skipped", "the tensors are not as the header describes them")]
+        return [
+            *checks,
+            WeightsCheck(path.name, "finite", "skipped", "the tensors are not as the header describes them"),
+        ]
     return [*checks, *_numbers(path)]
 
 
-def _verdict(file: str, what: str, faults: Sequence[str], fine: str) -> Check:
+def _verdict(file: str, what: str, faults: Sequence[str], fine: str) -> WeightsCheck:
     """Ok, or a fault that names the first few."""
     if not faults:
-        return Check(file, what, "ok", fine)
+        return WeightsCheck(file, what, "ok", fine)
     more = f" and {len(faults) - NAMED} more" if len(faults) > NAMED else ""
-    return Check(file, what, "fault", "; ".join(faults[:NAMED]) + more)
+    return WeightsCheck(file, what, "fault", "; ".join(faults[:NAMED]) + more)
 
 
 def _layout(path: Path) -> Iterator[str]:
     """Where the bytes of a file are not the tensors that its header describes, one after the other."""
     total = 0
     for each in tensor_digests.read_tensors(path):
-        width = BYTES.get(each.dtype)
+        width = DTYPE_BYTES.get(each.dtype)
         if width is not None and math.prod(each.shape) * width != len(each.data):
             yield f"{each.name}: {len(each.data)} bytes are no {each.dtype} of shape {each.shape}"
         total += len(each.data)
@@ -82,7 +87,7 @@ def _layout(path: Path) -> Iterator[str]:
         yield f"{abs(rest)} bytes {'too many' if rest > 0 else 'are missing'}"
 
 
-def _against(path: Path, found: Mapping[str, Any], recorded: Mapping[str, Any], sha256: str | None) -> Check:
+def _against(path: Path, found: Mapping[str, Any], recorded: Mapping[str, Any], sha256: str | None) -> WeightsCheck:
     faults = []
     for name in sorted(found.keys() | recorded.keys()):
         then, now = recorded.get(name), found.get(name)
@@ -99,7 +104,7 @@ def _against(path: Path, found: Mapping[str, Any], recorded: Mapping[str, Any], 
     return _verdict(path.name, "digests", faults, f"{len(found)} as recorded")
 
 
-def _numbers(path: Path) -> list[Check]:
+def _numbers(path: Path) -> list[WeightsCheck]:
     """Whether every number is finite; kinds of numbers that cannot be looked into are said."""
     bad, unread = [], []
     for each in tensor_digests.read_tensors(path):
@@ -109,70 +114,76 @@ def _numbers(path: Path) -> list[Check]:
         elif each.dtype in _FLOATS:
             count = int(np.count_nonzero(~np.isfinite(np.frombuffer(each.data, _FLOATS[each.dtype]))))
         else:
-            unread += [each.name] if each.dtype not in BYTES else []
+            unread += [each.name] if each.dtype not in DTYPE_BYTES else []
             continue
         if count:
             bad.append(f"{each.name}: {count} NaN or infinite")
     checks = [_verdict(path.name, "finite", bad, "no NaN, no infinity")]
     if unread:
-        checks.append(Check(path.name, "finite", "skipped", f"kinds not known here: {', '.join(unread[:NAMED])}"))
+        checks.append(
+            WeightsCheck(path.name, "finite", "skipped", f"kinds not known here: {', '.join(unread[:NAMED])}")
+        )
     return checks
 
 
-def of_checkpoint(folder: Path, previous: Path | None = None) -> list[Check]:
+def check_checkpoint(folder: Path, previous: Path | None = None) -> list[WeightsCheck]:
     """Check a checkpoint folder by its manifest, and what has moved since an earlier one."""
     try:
-        content = checkpoint_manifest.read(folder)
+        content = checkpoint_manifest.read_checkpoint_manifest(folder)
     except ArtifactError as error:
-        return [Check(folder.name, "manifest", "fault", error.message)]
-    checks = [Check(folder.name, "manifest", "ok", f"step {content['step']}")]
+        return [WeightsCheck(folder.name, "manifest", "fault", error.message)]
+    checks = [WeightsCheck(folder.name, "manifest", "ok", f"step {content['step']}")]
     if folder.name.startswith("step-") and folder.name != f"step-{content['step']:07d}":
-        checks.append(Check(folder.name, "manifest", "fault", f"it is of step {content['step']}"))
+        checks.append(WeightsCheck(folder.name, "manifest", "fault", f"it is of step {content['step']}"))
     for name, recorded in content["files"].items():
         path = folder / name
         if not path.is_file():
-            checks.append(Check(name, "whole", "fault", "missing"))
+            checks.append(WeightsCheck(name, "whole", "fault", "missing"))
         elif path.suffix == ".safetensors" and name in content["tensors"]:
-            checks += [_named(each, name) for each in of_file(path, content["tensors"][name], recorded["sha256"])]
+            checks += [
+                _named(each, name) for each in check_weights_file(path, content["tensors"][name], recorded["sha256"])
+            ]
         else:
             same = digest.sha256_file(path) == recorded["sha256"]
-            checks.append(Check(name, "digests", "ok" if same else "fault", "" if same else "not the recorded bytes"))
-    return [*checks, *moved(folder, content, previous)]
+            checks.append(
+                WeightsCheck(name, "digests", "ok" if same else "fault", "" if same else "not the recorded bytes")
+            )
+    return [*checks, *check_moved(folder, content, previous)]
 
 
-def _named(check: Check, name: str) -> Check:
-    return Check(name, check.what, check.state, check.said)
+def _named(check: WeightsCheck, name: str) -> WeightsCheck:
+    return WeightsCheck(name, check.what, check.state, check.said)
 
 
-def moved(folder: Path, content: Mapping[str, Any], previous: Path | None) -> list[Check]:
+def check_moved(folder: Path, content: Mapping[str, Any], previous: Path | None) -> list[WeightsCheck]:
     """Whether weights and every moment of the optimizer are others than in an earlier checkpoint, at a rate above 0.
 
     Step counts differ in any case; a run that only counts shows in its moments.
     """
     files = (WEIGHTS, OPTIMIZER)
     if previous is None:
-        return [Check(name, "moved", "skipped", "no earlier checkpoint lies beside it") for name in files]
+        return [WeightsCheck(name, "moved", "skipped", "no earlier checkpoint lies beside it") for name in files]
     try:
-        before = checkpoint_manifest.read(previous)
+        before = checkpoint_manifest.read_checkpoint_manifest(previous)
     except ArtifactError as error:
-        return [Check(name, "moved", "skipped", error.message) for name in files]
+        return [WeightsCheck(name, "moved", "skipped", error.message) for name in files]
     if before["step"] >= content["step"]:
-        return [Check(name, "moved", "skipped", f"{previous.name} is no earlier one") for name in files]
+        return [WeightsCheck(name, "moved", "skipped", f"{previous.name} is no earlier one") for name in files]
     if (rate := _rate(folder / OPTIMIZER)) == 0:
-        return [Check(name, "moved", "skipped", "its learning rate is 0") for name in files]
+        return [WeightsCheck(name, "moved", "skipped", "its learning rate is 0") for name in files]
     checks = []
     for name in files:
         old, new = (_moving(each["tensors"].get(name, {}), name) for each in (before, content))
         common = sorted(old.keys() & new.keys())
         still = [tensor for tensor in common if old[tensor] == new[tensor]]
         if not common:
-            checks.append(Check(name, "moved", "skipped", "no tensor is in both"))
+            checks.append(WeightsCheck(name, "moved", "skipped", "no tensor is in both"))
         elif len(still) == len(common):
             said = f"none of {len(common)} tensors has moved since {previous.name}, such as {common[0]}"
             at = "unknown" if rate is None else f"{rate:g}"
-            checks.append(Check(name, "moved", "fault", f"{said}, at a learning rate of {at}"))
+            checks.append(WeightsCheck(name, "moved", "fault", f"{said}, at a learning rate of {at}"))
         else:
-            checks.append(Check(name, "moved", "ok", f"{len(common) - len(still)} of {len(common)} tensors"))
+            checks.append(WeightsCheck(name, "moved", "ok", f"{len(common) - len(still)} of {len(common)} tensors"))
     return checks
 
 
@@ -187,12 +198,12 @@ def _rate(path: Path) -> float | None:
         found = next((each for each in tensor_digests.read_tensors(path) if each.name == "learning_rate"), None)
     except (ValueError, OSError):
         return None
-    if found is None or found.dtype not in _FLOATS or len(found.data) != BYTES[found.dtype]:
+    if found is None or found.dtype not in _FLOATS or len(found.data) != DTYPE_BYTES[found.dtype]:
         return None
     return float(np.frombuffer(found.data, _FLOATS[found.dtype])[0])
 
 
-def all_zero(path: Path, ending: str) -> tuple[int, int]:
+def count_zero_tensors(path: Path, ending: str) -> tuple[int, int]:
     """(tensors whose name ends so and that are 0 throughout, tensors whose name ends so)."""
     chosen = [each for each in tensor_digests.read_tensors(path) if each.name.endswith(ending)]
     return sum(map(_is_zero, chosen)), len(chosen)

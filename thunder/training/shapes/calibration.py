@@ -20,7 +20,7 @@ AT_MOST = 2.0  # seconds; a size that would take longer by the one before is lef
 
 
 @dataclass(frozen=True)
-class Measurement:
+class RateMeasurement:
     """One thing measured: of which kind and size, and at what rate (multiply-adds or bytes a second)."""
 
     kind: str
@@ -30,7 +30,7 @@ class Measurement:
 
 
 @dataclass(frozen=True)
-class Trial:
+class RateTrial:
     """One thing to measure. work: multiply-adds or bytes of one turn; make: returns what does a turn."""
 
     kind: str
@@ -39,17 +39,17 @@ class Trial:
     make: Callable[[], Callable[[], None]]
 
 
-def trials() -> Iterator[Trial]:
+def rate_trials() -> Iterator[RateTrial]:
     """Everything that is measured, small sizes of a kind first; nothing is computed yet."""
     for kind, dtype in (("float32", mx.float32), ("reduced", mx.bfloat16), ("quantised", None)):
         for rows, inner, columns in MATRICES:
             size = f"{rows} x {inner} x {columns}"
-            yield Trial(kind, size, float(rows) * inner * columns, _product(rows, inner, columns, dtype))
+            yield RateTrial(kind, size, float(rows) * inner * columns, _product(rows, inner, columns, dtype))
     for length in LENGTHS:
         work = 2.0 * HEADS * HEAD * length * length
-        yield Trial("attention", f"{HEADS} heads of {HEAD}, {length} tokens", work, _attention(length))
+        yield RateTrial("attention", f"{HEADS} heads of {HEAD}, {length} tokens", work, _attention(length))
     for count in COPIES:
-        yield Trial("bandwidth", f"{count // 2**20} MiB", 2.0 * count, _copy(count))
+        yield RateTrial("bandwidth", f"{count // 2**20} MiB", 2.0 * count, _copy(count))
 
 
 def _product(rows: int, inner: int, columns: int, dtype: mx.Dtype | None) -> Callable[[], Callable[[], None]]:
@@ -86,10 +86,12 @@ def _copy(count: int) -> Callable[[], Callable[[], None]]:
     return make
 
 
-def measurements(at_most: float = AT_MOST, clock: Callable[[], float] = time.perf_counter) -> Iterator[Measurement]:
+def measure_rates(
+    at_most: float = AT_MOST, clock: Callable[[], float] = time.perf_counter
+) -> Iterator[RateMeasurement]:
     """Measure one trial after the other: the best of several turns, the first of which only warms up."""
     rates: dict[str, float] = {}
-    for trial in trials():
+    for trial in rate_trials():
         if trial.work > rates.get(trial.kind, math.inf) * at_most:
             continue
         turn, best, spent = trial.make(), math.inf, 0.0
@@ -100,10 +102,12 @@ def measurements(at_most: float = AT_MOST, clock: Callable[[], float] = time.per
             taken = clock() - begun
             best, spent = min(best, taken), spent + taken
         rates[trial.kind] = trial.work / best
-        yield Measurement(trial.kind, trial.size, trial.work / best, best)
+        yield RateMeasurement(trial.kind, trial.size, trial.work / best, best)
 
 
-def chip_of(name: str, measured: list[Measurement], operations: int, megabytes: int, source: str) -> Chip:
+def chip_from_measurements(
+    name: str, measured: list[RateMeasurement], operations: int, megabytes: int, source: str
+) -> Chip:
     """A chip by its measurements: of each kind, the rate of the largest size, since that is what takes the longest."""
     last = {each.kind: each.rate for each in measured}
     device = mx.device_info() if mx.metal.is_available() else {}

@@ -12,7 +12,7 @@ from thunder import digest
 from thunder.config import suggest_name
 from thunder.errors import UsageError
 
-MEMORY = "chips.json"
+CHIPS_FILE = "chips.json"
 PUBLISHED = "published, not measured"
 # Assumptions, until a machine is measured: what MLX reaches of a published peak, and of that with 4-bit weights.
 REACHED, REACHED_OF_BANDWIDTH, REACHED_QUANTISED = 0.6, 0.8, 0.7
@@ -56,7 +56,7 @@ class Chip:
         return self.name.startswith("Apple")
 
 
-def published() -> dict[str, Chip]:
+def published_chips() -> dict[str, Chip]:
     """Every chip that figures were published of."""
     found = {}
     for family, members in _FAMILIES.items():
@@ -67,12 +67,12 @@ def published() -> dict[str, Chip]:
     return found
 
 
-def known(measured: Mapping[str, dict[str, Any]]) -> dict[str, Chip]:
+def known_chips(measured: Mapping[str, dict[str, Any]]) -> dict[str, Chip]:
     """Published chips, and in their place or beside them what was measured, as `remembered` has it.
 
     What cannot be read is left out: the measurement can be made again.
     """
-    chips = published()
+    chips = published_chips()
     for name, said in measured.items():
         before = chips.get(name, Chip(name, 1, 1, 1, 1, 1))
         names = {field.name for field in fields(Chip)} - {"name", "operations", "megabytes"}
@@ -83,7 +83,7 @@ def known(measured: Mapping[str, dict[str, Any]]) -> dict[str, Chip]:
     return chips
 
 
-def find(name: str, chips: Mapping[str, Chip]) -> Chip:
+def find_chip(name: str, chips: Mapping[str, Chip]) -> Chip:
     """A chip by its name, with or without "Apple".
 
     Raises UsageError that lists the chips where there is no such one.
@@ -98,17 +98,17 @@ def find(name: str, chips: Mapping[str, Chip]) -> Chip:
     )
 
 
-def remembered(folder: Path) -> dict[str, dict[str, Any]]:
+def read_measured_chips(folder: Path) -> dict[str, dict[str, Any]]:
     """What `remember` kept; nothing where the file is absent or damaged."""
     try:
-        said = json.loads((folder / MEMORY).read_text(encoding="utf-8"))
+        said = json.loads((folder / CHIPS_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return {}
     return {name: each for name, each in said.items() if isinstance(each, dict)} if isinstance(said, dict) else {}
 
 
-def remember(folder: Path, chip: Chip, **more: Any) -> Path:
+def save_measured_chip(folder: Path, chip: Chip, **more: Any) -> Path:
     """Keep a measured chip, with its date and versions; returns the file, which people may read and remove."""
     folder.mkdir(parents=True, exist_ok=True)
-    digest.write_json(folder / MEMORY, remembered(folder) | {chip.name: asdict(chip) | more})
-    return folder / MEMORY
+    digest.write_json(folder / CHIPS_FILE, read_measured_chips(folder) | {chip.name: asdict(chip) | more})
+    return folder / CHIPS_FILE

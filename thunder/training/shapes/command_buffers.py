@@ -9,13 +9,13 @@ from typing import Literal
 
 from thunder.training.shapes.model_size import ModelSize
 
-Way = Literal["plain", "supervised"]
-Kind = Literal["matrix", "quantised", "attention", "elementwise"]
+PositionMode = Literal["plain", "supervised"]
+CommandKind = Literal["matrix", "quantised", "attention", "elementwise"]
 FLOAT32 = 4
 
 
 @dataclass(frozen=True)
-class Shape:
+class TrainingShape:
     """What goes through the model at once, and how.
 
     supervised_share: of the positions, 1 where nothing is known. path: `plain` computes everything at every position,
@@ -27,7 +27,7 @@ class Shape:
     max_seq_length: int
     lora_rank: int = 8
     grad_checkpoint: bool = False
-    path: Way = "plain"
+    path: PositionMode = "plain"
     supervised_share: float = 1.0
 
     @property
@@ -40,7 +40,7 @@ class Shape:
 
 
 @dataclass(frozen=True)
-class Command:
+class GpuCommand:
     """One operation of a step, or a few small ones together.
 
     bytes: read and written. weights: numbers of frozen matrices among its inputs. dispatches: GPU kernels.
@@ -48,7 +48,7 @@ class Command:
     """
 
     part: str
-    kind: Kind
+    kind: CommandKind
     multiply_adds: float
     bytes: float
     weights: int = 0
@@ -56,10 +56,10 @@ class Command:
     kept: float = 0.0
 
 
-class Products:
+class CommandBuilder:
     """Makes commands of a model's widths and a shape."""
 
-    def __init__(self, size: ModelSize, shape: Shape) -> None:
+    def __init__(self, size: ModelSize, shape: TrainingShape) -> None:
         self.size, self.shape = size, shape
         self.all = shape.batch_size * shape.max_seq_length
         self.few = shape.batch_size * shape.supervised if shape.path == "supervised" else self.all
@@ -68,18 +68,18 @@ class Products:
         """Positions at which a layer computes all but its keys and values."""
         return self.few if number >= self.size.cut else self.all
 
-    def matrix(self, part: str, at: int, wide_in: int, wide_out: int, kept: float = 0.0) -> Command:
+    def matrix(self, part: str, at: int, wide_in: int, wide_out: int, kept: float = 0.0) -> GpuCommand:
         """[at, in] x [in, out]."""
         size = self.size
         moved = wide_in * wide_out * size.weight + at * (wide_in + wide_out) * size.activation
-        kind: Kind = "quantised" if size.bits else "matrix"
-        return Command(part, kind, float(at) * wide_in * wide_out, moved, wide_in * wide_out, kept=kept)
+        kind: CommandKind = "quantised" if size.bits else "matrix"
+        return GpuCommand(part, kind, float(at) * wide_in * wide_out, moved, wide_in * wide_out, kept=kept)
 
-    def through(self, part: str, at: int, wide_in: int, wide_out: int) -> Command:
+    def through(self, part: str, at: int, wide_in: int, wide_out: int) -> GpuCommand:
         """The gradient that goes through a frozen matrix."""
         return self.matrix(part, at, wide_out, wide_in)
 
-    def linear(self, part: str, at: int, wide_in: int, wide_out: int, trained: bool) -> Iterator[Command]:
+    def linear(self, part: str, at: int, wide_in: int, wide_out: int, trained: bool) -> Iterator[GpuCommand]:
         """A matrix of a layer, with LoRA beside it where that is trained."""
         kept = at * wide_out * self.size.activation
         yield self.matrix(part, at, wide_in, wide_out, kept)
@@ -87,17 +87,17 @@ class Products:
             rank = self.shape.lora_rank
             work, moved = float(at) * rank * (wide_in + wide_out), 4 * kept + at * wide_in * self.size.activation
             kept = at * (rank + wide_out) * FLOAT32
-            yield Command(f"LoRA on {part}", "matrix", work, moved, dispatches=4, kept=kept)
+            yield GpuCommand(f"LoRA on {part}", "matrix", work, moved, dispatches=4, kept=kept)
 
-    def lora_gradient(self, part: str, at: int, wide_in: int, wide_out: int, through: bool) -> Command:
+    def lora_gradient(self, part: str, at: int, wide_in: int, wide_out: int, through: bool) -> GpuCommand:
         """Gradients of A and B, and what goes through them."""
         rank = self.shape.lora_rank
         work = float(at) * rank * (2 * wide_out + (2 if through else 1) * wide_in)
-        return Command(
+        return GpuCommand(
             f"LoRA on {part}, backward", "matrix", work, 3 * at * (wide_in + wide_out) * FLOAT32, dispatches=6
         )
 
-    def between(self, part: str, at: int, width: int, dispatches: int, kept: int = 1) -> Command:
+    def between(self, part: str, at: int, width: int, dispatches: int, kept: int = 1) -> GpuCommand:
         """Norms, activations, sums: work of bytes, not of operations."""
         moved = at * width * self.size.activation
-        return Command(part, "elementwise", 0.0, 3 * dispatches * moved, dispatches=dispatches, kept=kept * moved)
+        return GpuCommand(part, "elementwise", 0.0, 3 * dispatches * moved, dispatches=dispatches, kept=kept * moved)

@@ -4,39 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from thunder.training.shapes.command_buffers import FLOAT32, Command, Products
+from thunder.training.shapes.command_buffers import FLOAT32, CommandBuilder, GpuCommand
 
 KEPT = 4  # copies of all streams that wait for a layer's backward pass, some in float32
 
 
-class Streams(Products):
+class AltUpCommandBuilder(CommandBuilder):
     """The parts of a block that only a model with several streams has; without them nothing is yielded."""
 
     def entering(self, number: int) -> int:
         """Positions at which a layer predicts its streams: all where it makes keys and values of one."""
         return self.all if number <= self.size.cut else self.few
 
-    def spread(self) -> Iterator[Command]:
+    def spread(self) -> Iterator[GpuCommand]:
         """Behind the embedding: the other streams."""
         yield from self._between_streams("streams", self.all)
 
-    def gathered(self) -> Iterator[Command]:
+    def gathered(self) -> Iterator[GpuCommand]:
         """Before the last norm: one of all streams."""
         yield from self._between_streams("streams behind the last layer", self.few)
 
-    def gathered_backward(self) -> Iterator[Command]:
+    def gathered_backward(self) -> Iterator[GpuCommand]:
         """See `gathered`."""
         for stream in range(1, self.size.streams):
             yield self.through(f"stream {stream}, backward", self.few, self.size.hidden, self.size.hidden)
 
-    def _between_streams(self, part: str, at: int) -> Iterator[Command]:
+    def _between_streams(self, part: str, at: int) -> Iterator[GpuCommand]:
         size = self.size
         for stream in range(1, size.streams):
             yield self.matrix(f"{part}: {stream}", at, size.hidden, size.hidden)
         if size.streams > 1:
             yield self.between(part, at, size.streams * size.hidden, 4)
 
-    def predicted(self, number: int, trained: bool) -> Iterator[Command]:
+    def predicted(self, number: int, trained: bool) -> Iterator[GpuCommand]:
         """Each stream a mixture of all, by the router's view of one."""
         size, at, streams = self.size, self.entering(number), self.size.streams
         if streams == 1:
@@ -45,7 +45,7 @@ class Streams(Products):
         yield self.matrix(f"prediction of layer {number}", at, streams, streams**2)
         yield self._mixture(f"streams of layer {number}", at, KEPT if trained else 0)
 
-    def corrected(self, number: int, trained: bool) -> Iterator[Command]:
+    def corrected(self, number: int, trained: bool) -> Iterator[GpuCommand]:
         """Each stream with its share of what the layer made of one."""
         size, at, streams = self.size, self.positions(number), self.size.streams
         if streams == 1:
@@ -54,13 +54,13 @@ class Streams(Products):
         yield self.matrix(f"correction of layer {number}", at, streams, streams)
         yield self.between(f"correction of layer {number}", at, streams * size.hidden, 3)
 
-    def laurel(self, number: int, trained: bool) -> Iterator[Command]:
+    def laurel(self, number: int, trained: bool) -> Iterator[GpuCommand]:
         """The narrow way around the attention."""
         size, at = self.size, self.positions(number)
         for part, wide_in, wide_out in size.laurel_matrices:
             yield from self.linear(f"{part} of layer {number}", at, wide_in, wide_out, trained)
 
-    def corrected_backward(self, number: int) -> Iterator[Command]:
+    def corrected_backward(self, number: int) -> Iterator[GpuCommand]:
         """See `corrected`."""
         size, at, streams = self.size, self.positions(number), self.size.streams
         if streams == 1:
@@ -69,14 +69,14 @@ class Streams(Products):
         yield self.through(f"correction of layer {number}, backward", at, streams, streams)
         yield from self._router_backward(number, at, lower=True)
 
-    def laurel_backward(self, number: int) -> Iterator[Command]:
+    def laurel_backward(self, number: int) -> Iterator[GpuCommand]:
         """See `laurel`."""
         size, at = self.size, self.positions(number)
         for part, wide_in, wide_out in reversed(size.laurel_matrices):
             yield self.lora_gradient(f"{part} of layer {number}", at, wide_in, wide_out, through=True)
             yield self.through(f"{part} of layer {number}, backward", at, wide_in, wide_out)
 
-    def predicted_backward(self, number: int, lower: bool) -> Iterator[Command]:
+    def predicted_backward(self, number: int, lower: bool) -> Iterator[GpuCommand]:
         """See `predicted`; lower: whether layers below are trained too."""
         at, streams = self.entering(number), self.size.streams
         if streams == 1:
@@ -87,15 +87,15 @@ class Streams(Products):
         if lower:
             yield self._mixture(f"streams of layer {number}, backward", at)
 
-    def _router_backward(self, number: int, at: int, lower: bool) -> Iterator[Command]:
+    def _router_backward(self, number: int, at: int, lower: bool) -> Iterator[GpuCommand]:
         size = self.size
         yield self.lora_gradient(f"router of layer {number}", at, size.hidden, size.streams, through=lower)
         if lower:
             yield self.through(f"router of layer {number}, backward", at, size.hidden, size.streams)
 
-    def _mixture(self, part: str, at: int, kept: int = 0) -> Command:
+    def _mixture(self, part: str, at: int, kept: int = 0) -> GpuCommand:
         """At every position [streams, streams] x [streams, D], in float32."""
         streams, width = self.size.streams, self.size.hidden
         moved = at * streams * width
         waits = kept * moved * self.size.activation
-        return Command(part, "attention", float(moved) * streams, 3 * FLOAT32 * moved, dispatches=6, kept=waits)
+        return GpuCommand(part, "attention", float(moved) * streams, 3 * FLOAT32 * moved, dispatches=6, kept=waits)

@@ -11,7 +11,7 @@ SCALE_BYTES = 2  # of a quantised group's scale and of its bias, each
 
 
 @dataclass(frozen=True)
-class Layer:
+class LayerSize:
     """One block. mlp: width of its MLP; kv_matrices: of its own (2; 1 where values are the keys; 0 where it shares).
 
     source: the layer whose keys and values it attends to, itself where it makes its own. idle: matrices for keys and
@@ -37,7 +37,7 @@ class ModelSize:
     hidden: int
     vocabulary: int
     heads: int
-    layers: tuple[Layer, ...]
+    layers: tuple[LayerSize, ...]
     own: int = 0
     own_vocabulary: int = 0
     tied: bool = True
@@ -95,7 +95,7 @@ class ModelSize:
         return blocks + embeddings + streams + self.own * count * (self.own_vocabulary + self.hidden)
 
 
-def from_config(config: dict[str, Any]) -> ModelSize | None:
+def model_size_from_config(config: dict[str, Any]) -> ModelSize | None:
     """The size of a model by its config.json; None where that does not say enough, or where it is a mixture of experts.
 
     The names are those of gemma4, gemma3, gemma3n and most of mlx_lm's decoders.
@@ -127,13 +127,13 @@ def from_config(config: dict[str, Any]) -> ModelSize | None:
         return None
 
 
-def restored(said: dict[str, Any]) -> ModelSize:
+def model_size_from_dict(said: dict[str, Any]) -> ModelSize:
     """A size from what `dataclasses.asdict` made of it, which may have travelled as JSON."""
-    values: dict[str, Any] = {**said, "layers": tuple(Layer(**layer) for layer in said["layers"])}
+    values: dict[str, Any] = {**said, "layers": tuple(LayerSize(**layer) for layer in said["layers"])}
     return ModelSize(**values)
 
 
-def _layers(text: dict[str, Any], hidden: int, heads: int) -> Iterator[Layer]:
+def _layers(text: dict[str, Any], hidden: int, heads: int) -> Iterator[LayerSize]:
     """The blocks, from the bottom."""
     count, shared = int(text["num_hidden_layers"]), int(text.get("num_kv_shared_layers") or 0)
     pattern = int(text.get("sliding_window_pattern") or 5)
@@ -152,7 +152,7 @@ def _layers(text: dict[str, Any], hidden: int, heads: int) -> Iterator[Layer]:
         same = full and bool(text.get("attention_k_eq_v"))
         source = newest[full] if shares else number
         newest[full] = source
-        yield Layer(
+        yield LayerSize(
             head_dim=int(text.get("global_head_dim") or head) if full else head,
             kv_heads=int(text.get("num_global_key_value_heads") or kv_heads) if same else kv_heads,
             kv_matrices=0 if shares else 1 if same else 2,

@@ -13,45 +13,45 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from thunder.training.shapes.chips import Chip, published
-from thunder.training.shapes.model_size import E2B_CONFIG, ModelSize, from_config
-from thunder.training.shapes.step_cost import Command, Cost, Shape, buffers, of_step
+from thunder.training.shapes.chips import Chip, published_chips
+from thunder.training.shapes.model_size import E2B_CONFIG, ModelSize, model_size_from_config
+from thunder.training.shapes.step_cost import GpuCommand, StepCost, TrainingShape, command_buffers, step_cost
 from thunder.units import format_bytes
 
 WATCHDOG = 5.0  # seconds
 LAUNCH = 5e-6  # seconds that a kernel takes at least: an assumption
 LEAST_LENGTH = 32
-Word = Literal["safe", "likely", "unsafe"]
-ORDER: tuple[Word, ...] = ("safe", "likely", "unsafe")
+SafetyLevel = Literal["safe", "likely", "unsafe"]
+SAFETY_LEVELS: tuple[SafetyLevel, ...] = ("safe", "likely", "unsafe")
 
 
 @dataclass(frozen=True)
-class Trial:
+class KnownTrial:
     """A shape that somebody ran on a chip, and whether it lived."""
 
     chip: str
     size: ModelSize
-    shape: Shape
+    shape: TrainingShape
     lived: bool
 
 
 def _e2b() -> ModelSize:
-    size = from_config(E2B_CONFIG)
+    size = model_size_from_config(E2B_CONFIG)
     assert size is not None
     return size
 
 
 E2B = _e2b()
-KNOWN_SAFE, KNOWN_KILLED = Shape(1, 4, 256), Shape(2, 8, 512)
-TRIALS = tuple(
-    Trial(chip, E2B, shape, shape == KNOWN_SAFE)
+KNOWN_SAFE, KNOWN_KILLED = TrainingShape(1, 4, 256), TrainingShape(2, 8, 512)
+KNOWN_TRIALS = tuple(
+    KnownTrial(chip, E2B, shape, shape == KNOWN_SAFE)
     for chip in ("Apple M4", "Apple M4 Pro")
     for shape in (KNOWN_SAFE, KNOWN_KILLED)
 )
 
 
 @dataclass(frozen=True)
-class Incident:
+class GpuIncident:
     """A shape that a GPU could not do, as the ladder of shapes remembers it."""
 
     run: str
@@ -60,7 +60,7 @@ class Incident:
     max_seq_length: int
     grad_checkpoint: bool = False
 
-    def covers(self, shape: Shape) -> bool:
+    def covers(self, shape: TrainingShape) -> bool:
         """Whether a shape is at least as large in everything."""
         return (
             self.grad_checkpoint >= shape.grad_checkpoint
@@ -71,23 +71,23 @@ class Incident:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class ShapeVerdict:
     """What is thought of a shape on a chip, and why.
 
     part: of the longest command buffer, what takes the longest. buffer_seconds, step_seconds, peak_bytes: calculated.
     nearest_safe: the shape itself where it is safe; None where no smaller one is either.
     """
 
-    verdict: Word
+    verdict: SafetyLevel
     reason: str
-    nearest_safe: Shape | None
+    nearest_safe: TrainingShape | None
     part: str
     buffer_seconds: float
     step_seconds: float
     peak_bytes: float
 
 
-def seconds(command: Command, size: ModelSize, chip: Chip) -> float:
+def command_seconds(command: GpuCommand, size: ModelSize, chip: Chip) -> float:
     """How long a command takes: its operations or its bytes, whichever is slower, and the launch of its kernels."""
     plain = chip.float32 if size.activation == 4 else chip.reduced
     rate = {"matrix": plain, "elementwise": plain, "quantised": chip.quantised, "attention": chip.attention}
@@ -95,12 +95,12 @@ def seconds(command: Command, size: ModelSize, chip: Chip) -> float:
     return work + command.dispatches * LAUNCH
 
 
-def longest_buffer(cost: Cost, size: ModelSize, chip: Chip) -> tuple[float, Command]:
+def longest_buffer(cost: StepCost, size: ModelSize, chip: Chip) -> tuple[float, GpuCommand]:
     """(seconds, its slowest command) of the command buffer that takes the longest."""
     best, slowest = 0.0, cost.commands[0]
     for stretch in cost.stretches:
-        taken = {id(command): seconds(command, size, chip) for command in stretch}
-        for run in buffers(stretch, chip.operations, chip.megabytes):
+        taken = {id(command): command_seconds(command, size, chip) for command in stretch}
+        for run in command_buffers(stretch, chip.operations, chip.megabytes):
             total = sum(taken[id(command)] for command in run)
             if total > best:
                 best, slowest = total, max(run, key=lambda command: taken[id(command)])
@@ -108,52 +108,52 @@ def longest_buffer(cost: Cost, size: ModelSize, chip: Chip) -> tuple[float, Comm
 
 
 @functools.lru_cache(maxsize=64)
-def limits(chip: Chip) -> tuple[float, float]:
+def known_limits(chip: Chip) -> tuple[float, float]:
     """(seconds of a command buffer that is known to have run, seconds that is known to have been killed) on a chip.
 
     By the trials on this very chip; where there are none, by the longest that ran and the longest that was killed on
     any: between the two nothing is known of it.
     """
-    trials = [trial for trial in TRIALS if trial.chip == chip.name] or TRIALS
+    trials = [trial for trial in KNOWN_TRIALS if trial.chip == chip.name] or KNOWN_TRIALS
     taken = [(trial.lived, _of_trial(trial, chip)) for trial in trials]
     return max(each for lived, each in taken if lived), max(each for lived, each in taken if not lived)
 
 
-def _of_trial(trial: Trial, chip: Chip) -> float:
-    on = chip if chip.name == trial.chip else published()[trial.chip]
-    return longest_buffer(of_step(trial.size, trial.shape), trial.size, on)[0]
+def _of_trial(trial: KnownTrial, chip: Chip) -> float:
+    on = chip if chip.name == trial.chip else published_chips()[trial.chip]
+    return longest_buffer(step_cost(trial.size, trial.shape), trial.size, on)[0]
 
 
-def judge(
-    size: ModelSize, shape: Shape, chip: Chip, memory: int | None = None, incidents: Sequence[Incident] = ()
-) -> Verdict:
+def judge_shape(
+    size: ModelSize, shape: TrainingShape, chip: Chip, memory: int | None = None, incidents: Sequence[GpuIncident] = ()
+) -> ShapeVerdict:
     """Judge a shape. memory: bytes in the machine, if known. incidents: of this chip and model; they win."""
-    found = verdict_of(size, shape, chip, memory, incidents)
+    found = shape_verdict(size, shape, chip, memory, incidents)
     if found.verdict == "safe":
         return replace(found, nearest_safe=shape)
-    return replace(found, nearest_safe=nearest_safe(size, shape, chip, memory, incidents))
+    return replace(found, nearest_safe=nearest_safe_shape(size, shape, chip, memory, incidents))
 
 
-def verdict_of(
-    size: ModelSize, shape: Shape, chip: Chip, memory: int | None = None, incidents: Sequence[Incident] = ()
-) -> Verdict:
+def shape_verdict(
+    size: ModelSize, shape: TrainingShape, chip: Chip, memory: int | None = None, incidents: Sequence[GpuIncident] = ()
+) -> ShapeVerdict:
     """The same as `judge`, without the search for the nearest safe shape."""
-    cost = of_step(size, shape)
+    cost = step_cost(size, shape)
     longest, slowest = longest_buffer(cost, size, chip)
     told = [_by_time(longest, slowest, chip), _by_memory(cost.peak_bytes, chip, memory)]
     told += [("unsafe", f"{each.run} was killed with batch {each.batch_size}, {each.num_layers} layers, "
               f"{each.max_seq_length} tokens") for each in incidents if each.covers(shape)]  # fmt: skip
-    word, reason = max(told, key=lambda each: ORDER.index(each[0]))
+    word, reason = max(told, key=lambda each: SAFETY_LEVELS.index(each[0]))
     if word == "safe":
         reason = "; ".join(reason for _, reason in told if reason)
-    whole = sum(seconds(command, size, chip) for command in cost.commands)
-    return Verdict(word, reason, None, slowest.part, longest, whole, cost.peak_bytes)
+    whole = sum(command_seconds(command, size, chip) for command in cost.commands)
+    return ShapeVerdict(word, reason, None, slowest.part, longest, whole, cost.peak_bytes)
 
 
-def _by_time(longest: float, slowest: Command, chip: Chip) -> tuple[Word, str]:
+def _by_time(longest: float, slowest: GpuCommand, chip: Chip) -> tuple[SafetyLevel, str]:
     if not chip.has_watchdog:
         return "safe", "no watchdog on this chip"
-    ran, killed = limits(chip)
+    ran, killed = known_limits(chip)
     said = f"longest command buffer {longest:.3f} s of the watchdog's {WATCHDOG:g} ({slowest.part})"
     if longest <= ran:
         return "safe", f"{said}; up to {ran:.3f} s is known to run"
@@ -167,7 +167,7 @@ def working_set(memory: int) -> float:
     return memory * (3 / 4 if memory >= 36e9 else 2 / 3)
 
 
-def _by_memory(peak: float, chip: Chip, memory: int | None) -> tuple[Word, str]:
+def _by_memory(peak: float, chip: Chip, memory: int | None) -> tuple[SafetyLevel, str]:
     if memory is None:
         return "safe", f"needs {format_bytes(peak)}"
     usable = chip.memory or (working_set(memory) if chip.has_watchdog else memory)
@@ -179,16 +179,16 @@ def _by_memory(peak: float, chip: Chip, memory: int | None) -> tuple[Word, str]:
     return "unsafe", f"{said}, the machine has {format_bytes(memory)}"
 
 
-def nearest_safe(
-    size: ModelSize, shape: Shape, chip: Chip, memory: int | None = None, incidents: Sequence[Incident] = ()
-) -> Shape | None:
+def nearest_safe_shape(
+    size: ModelSize, shape: TrainingShape, chip: Chip, memory: int | None = None, incidents: Sequence[GpuIncident] = ()
+) -> TrainingShape | None:
     """A safe shape near this one: rows are halved, then tokens, then layers; what need not be smaller is put back.
 
     None where even the smallest is not safe.
     """
 
-    def is_safe(candidate: Shape) -> bool:
-        return verdict_of(size, candidate, chip, memory, incidents).verdict == "safe"
+    def is_safe(candidate: TrainingShape) -> bool:
+        return shape_verdict(size, candidate, chip, memory, incidents).verdict == "safe"
 
     near = shape
     fields = (("batch_size", 1), ("max_seq_length", LEAST_LENGTH), ("num_layers", 1))
@@ -203,6 +203,6 @@ def nearest_safe(
     return near
 
 
-def as_flags(shape: Shape) -> str:
+def shape_flags(shape: TrainingShape) -> str:
     """A shape as the flags that ask for it."""
     return f"--batch-size {shape.batch_size} --num-layers {shape.num_layers} --max-seq-length {shape.max_seq_length}"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from thunder.training.shapes.command_buffers import FLOAT32, Command, Shape
-from thunder.training.shapes.gemma3n_cost import Streams
+from thunder.training.shapes.command_buffers import FLOAT32, GpuCommand, TrainingShape
+from thunder.training.shapes.gemma3n_cost import AltUpCommandBuilder
 from thunder.training.shapes.model_size import ModelSize
 
 LOGITS_AT_ONCE = 64 * 2**20  # bytes of float32 logits in one piece of the head that works at supervised positions only
@@ -19,20 +19,20 @@ STATE_COPIES = 6  # of each LoRA number in float32: itself, gradient, two moment
 
 
 @dataclass(frozen=True)
-class Cost:
+class StepCost:
     """A step's commands in three stretches, each in its order, and the memory at its peak in bytes.
 
     below: the frozen part of the forward pass. forward: the trained layers and the head. backward: from the head down.
     """
 
-    below: tuple[Command, ...]
-    forward: tuple[Command, ...]
-    backward: tuple[Command, ...]
-    frozen: tuple[Command, ...]
+    below: tuple[GpuCommand, ...]
+    forward: tuple[GpuCommand, ...]
+    backward: tuple[GpuCommand, ...]
+    frozen: tuple[GpuCommand, ...]
     peak_bytes: float
 
     @property
-    def commands(self) -> tuple[Command, ...]:
+    def commands(self) -> tuple[GpuCommand, ...]:
         """All that a step does."""
         return self.below + self.forward + self.backward
 
@@ -42,7 +42,7 @@ class Cost:
         return sum(command.multiply_adds for command in self.commands)
 
     @property
-    def stretches(self) -> tuple[tuple[Command, ...], ...]:
+    def stretches(self) -> tuple[tuple[GpuCommand, ...], ...]:
         """What command buffers are looked for in: each grows at one end only where more layers are trained.
 
         `frozen` is the whole forward pass without LoRA, which contains `below` of any number of layers.
@@ -50,7 +50,7 @@ class Cost:
         return self.frozen, self.forward, self.backward
 
 
-def of_step(size: ModelSize, shape: Shape) -> Cost:
+def step_cost(size: ModelSize, shape: TrainingShape) -> StepCost:
     """The cost of one pass forward and backward over a micro-batch; LoRA is on all matrices of the last layers."""
     step = _Step(size, shape)
     first = len(size.layers) - min(shape.num_layers, len(size.layers))
@@ -62,7 +62,7 @@ def of_step(size: ModelSize, shape: Shape) -> Cost:
     for number in reversed(layers[first:]):
         again = trained[number] if shape.grad_checkpoint else []
         backward += [*again, *step.layer_backward(number, first)]
-    return Cost(
+    return StepCost(
         below=tuple([*entry, *(command for number in layers[:first] for command in untrained[number])]),
         forward=tuple([*(command for number in layers[first:] for command in trained[number]), *head]),
         backward=tuple(backward),
@@ -71,14 +71,14 @@ def of_step(size: ModelSize, shape: Shape) -> Cost:
     )
 
 
-class _Step(Streams):
+class _Step(AltUpCommandBuilder):
     """Makes the commands of a step."""
 
-    def __init__(self, size: ModelSize, shape: Shape) -> None:
+    def __init__(self, size: ModelSize, shape: TrainingShape) -> None:
         super().__init__(size, shape)
         self.at_once = max(1, LOGITS_AT_ONCE // (FLOAT32 * size.vocabulary))
 
-    def entry(self) -> Iterator[Command]:
+    def entry(self) -> Iterator[GpuCommand]:
         """Embeddings and per-layer inputs."""
         size, wide = self.size, self.size.own * len(self.size.layers)
         yield self.between("embeddings", self.all, size.hidden, 2)
@@ -87,7 +87,7 @@ class _Step(Streams):
             yield from self.linear("per-layer projection", self.all, size.hidden, wide, trained=False)
         yield from self.spread()
 
-    def layer(self, number: int, trained: bool) -> Iterator[Command]:
+    def layer(self, number: int, trained: bool) -> Iterator[GpuCommand]:
         """A block, forward."""
         size, layer, at = self.size, self.size.layers[number], self.positions(number)
         matrices = {
@@ -117,7 +117,7 @@ class _Step(Streams):
             yield from matrices["own projection"]
             yield self.between(f"scale of layer {number}", at, size.hidden, 3, kept=2)
 
-    def layer_backward(self, number: int, first: int) -> Iterator[Command]:
+    def layer_backward(self, number: int, first: int) -> Iterator[GpuCommand]:
         """A trained block, backward. What only goes on to lower layers comes last, and not in the lowest one."""
         size, layer, at = self.size, self.size.layers[number], self.positions(number)
         widths = {name: (wide_in, wide_out) for name, wide_in, wide_out in size.linears(number)}
@@ -141,7 +141,7 @@ class _Step(Streams):
             yield self.through(f"{name} of layer {number}, backward", where, *widths[name])
         yield from self.predicted_backward(number, number > first)
 
-    def head(self) -> Iterator[Command]:
+    def head(self) -> Iterator[GpuCommand]:
         """The output layer and the cross entropy; with the gradient, where it is made at supervised positions only."""
         size, shape = self.size, self.shape
         yield from self.gathered()
@@ -155,14 +155,14 @@ class _Step(Streams):
             yield self.between("cross entropy", at, size.vocabulary, 5)
             yield self.matrix("head, backward", at, size.vocabulary, size.hidden)
 
-    def head_backward(self) -> Iterator[Command]:
+    def head_backward(self) -> Iterator[GpuCommand]:
         """What is left of the head for the backward pass."""
         if self.shape.path == "plain":
             yield self.between("cross entropy, backward", self.all, self.size.vocabulary, 5)
             yield self.matrix("head, backward", self.all, self.size.vocabulary, self.size.hidden)
         yield from self.gathered_backward()
 
-    def peak_bytes(self, first: int, trained: dict[int, list[Command]]) -> float:
+    def peak_bytes(self, first: int, trained: dict[int, list[GpuCommand]]) -> float:
         """Weights, LoRA's own numbers, what waits for the backward pass, and the head's logits."""
         size, shape, a = self.size, self.shape, self.size.activation
         lora = shape.lora_rank * sum(wide_in + wide_out for n in trained for _, wide_in, wide_out in size.adapted(n))
@@ -175,18 +175,18 @@ class _Step(Streams):
         inputs = self.all * size.own * len(size.layers) * a * 2
         return size.weights * size.weight + lora * FLOAT32 * STATE_COPIES + waiting + shared_keys + logits + inputs
 
-    def _attention(self, number: int, products: int) -> Command:
+    def _attention(self, number: int, products: int) -> GpuCommand:
         """Scores and sums of a layer: every query with every key, windows not skipped."""
         size, layer = self.size, self.size.layers[number]
         pairs = float(self.positions(number)) * self.shape.max_seq_length * size.heads
         moved = pairs * size.activation
-        return Command(
+        return GpuCommand(
             f"attention of layer {number}", "attention", products * pairs * layer.head_dim, 3 * products * moved,
             dispatches=4, kept=moved + self.positions(number) * size.heads * layer.head_dim * size.activation,
         )  # fmt: skip
 
 
-def buffers(stretch: Sequence[Command], operations: int, megabytes: int) -> Iterator[tuple[Command, ...]]:
+def command_buffers(stretch: Sequence[GpuCommand], operations: int, megabytes: int) -> Iterator[tuple[GpuCommand, ...]]:
     """Every run of commands that MLX may put into one command buffer, wherever the one before it ended.
 
     MLX ends a buffer after the command with which it holds more than `operations` kernels, or more than `megabytes` x

@@ -35,7 +35,9 @@ def test_the_table_has_the_known_pair_on_its_sides(capsys):
     assert lines[0].startswith("gemma-4-e2b on Apple M4, 16 GiB of memory (published, not measured)")
     assert len(lines) == 2 + len(command.BATCHES) * (len(command.LAYERS) + 1)
     (row,) = [line for line in lines if line.split()[:2] == ["1", "4"]]
-    assert [word for word in row.split() if word in shape_safety.ORDER] == ["safe"] * 2 + ["likely"] + ["unsafe"] * 2
+    assert [word for word in row.split() if word in shape_safety.SAFETY_LEVELS] == ["safe"] * 2 + ["likely"] + [
+        "unsafe"
+    ] * 2
 
 
 def test_a_model_of_ones_own_and_a_machine_without_figures(capsys):
@@ -58,17 +60,17 @@ def test_what_cannot_be_is_said_with_the_way_out(capsys, tmp_path):
 @pytest.mark.expensive
 def test_calibrate_keeps_what_it_measured_and_shapes_uses_it(capsys, state, monkeypatch):
     assert main(["calibrate", "--dry-run"]) == 0
-    assert str(state / chips.MEMORY) in capsys.readouterr().out and not state.exists()
+    assert str(state / chips.CHIPS_FILE) in capsys.readouterr().out and not state.exists()
     kinds = ("float32", "reduced", "quantised", "attention", "bandwidth")
-    fake = [calibration.Measurement(kind, "a size", 2e9, 0.1) for kind in kinds]
-    monkeypatch.setattr(calibration, "measurements", lambda: iter(fake))
+    fake = [calibration.RateMeasurement(kind, "a size", 2e9, 0.1) for kind in kinds]
+    monkeypatch.setattr(calibration, "measure_rates", lambda: iter(fake))
     assert main(["calibrate", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["name"] == environment.chip_name() and told["float32"] == 2e9 and "mlx" in told["versions"]
-    kept = chips.known(chips.remembered(state))[environment.chip_name()]
+    kept = chips.known_chips(chips.read_measured_chips(state))[environment.chip_name()]
     assert kept.reduced == 2e9 and kept.source.startswith("measured on 20")
     told = json.loads(said(capsys, "--json"))
     assert told["chip"]["name"] == environment.chip_name() and told["memory"] > 1e9
     seconds = {(s["batch_size"], s["num_layers"], s["max_seq_length"]): s["step_seconds"] for s in told["shapes"]}
-    asked = shape_safety.verdict_of(shape_safety.E2B, command.Shape(1, 4, 256), replace(kept))
+    asked = shape_safety.shape_verdict(shape_safety.E2B, command.TrainingShape(1, 4, 256), replace(kept))
     assert seconds[1, 4, 256] == asked.step_seconds > 100

@@ -76,7 +76,7 @@ def host_facts(runs: str | None) -> dict[str, Any]:
         "disk_free": shutil.disk_usage(folder).free,
         "home": str(Path.home()),
         "project": str(REPOSITORY),
-        "measured": chips.remembered(setting_paths.state_folder()).get(environment.chip_name()),
+        "measured": chips.read_measured_chips(setting_paths.state_folder()).get(environment.chip_name()),
     }
 
 
@@ -93,7 +93,7 @@ def survey_train(settings: dict[str, Any], ranks: int, whole: bool) -> dict[str,
 
     built = setting_paths.placed(build_settings(LoraSettings, [SettingsLayer("the job", settings)])[0])
     facts = plan_facts.train_facts(built, ranks).to_json() if whole else plan_facts.train_digests(built)
-    facts["data"]["files"] = {part: str(path) for part, path in datasets.files(built).items()}
+    facts["data"]["files"] = {part: str(path) for part, path in datasets.dataset_files(built).items()}
     facts["model"]["bytes"] = sum(path.stat().st_size for path in base_model.weight_files(Path(facts["model"]["path"])))
     return facts
 

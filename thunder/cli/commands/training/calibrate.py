@@ -31,25 +31,25 @@ def calibrate(
     `thunder shapes` and the check before a run use them in place of published ones.
     """
     name = environment.chip_name()
-    path = state_folder() / chips.MEMORY
+    path = state_folder() / chips.CHIPS_FILE
     if dry_run:
         say(json.dumps({"chip": name, "file": str(path)}) if as_json else f"would measure {name}, kept in {path}")
         return
     from thunder.training.shapes import calibration
 
     measured = []
-    for each in calibration.measurements():
+    for each in calibration.measure_rates():
         measured.append(each)
         if not as_json:
             rate = f"{format_count(each.rate)}{UNITS.get(each.kind, 'multiply-adds/s')}"
             say(f"{each.kind:10} {each.size:26} {rate}")
-    before = chips.published().get(name)
+    before = chips.published_chips().get(name)
     operations, megabytes = (before.operations, before.megabytes) if before else (40, 40)
     source = f"measured on {time.strftime('%Y-%m-%d')}"
-    chip = calibration.chip_of(name, measured, operations, megabytes, source)
+    chip = calibration.chip_from_measurements(name, measured, operations, megabytes, source)
     told: dict[str, Any] = {
         "versions": {key: value for key, value in environment.package_versions().items() if key in VERSIONS},
         "measurements": [asdict(each) for each in measured],
     }
-    chips.remember(state_folder(), chip, **told)
+    chips.save_measured_chip(state_folder(), chip, **told)
     say(json.dumps(asdict(chip) | told, ensure_ascii=False) if as_json else f"kept for {name} in {format_path(path)}")

@@ -37,8 +37,8 @@ def verify(
     A check that could not run is listed as skipped; only what was looked at is called ok.
     """
     place = Path(path).expanduser()
-    sha256 = base_model.base_digest(base_model.find(base), base_model.digest_cache()) if base else None
-    surveys = weights_survey.of_path(place if place.exists() else run_folder(path), sha256)
+    sha256 = base_model.base_digest(base_model.find_base_model(base), base_model.digest_cache_path()) if base else None
+    surveys = weights_survey.survey_weights(place if place.exists() else run_folder(path), sha256)
     surveys = [_asked(survey, base) for survey in surveys] if probe else surveys
     checks = [(survey, check) for survey in surveys for check in survey.checks]
     faults = [f"{survey.path.name}: {_line(check)}" for survey, check in checks if check.state == "fault"]
@@ -62,7 +62,7 @@ def verify(
     say(f"nothing wrong in {len(checks) - len(skipped)} checks; {len(skipped)} could not run")
 
 
-def _asked(survey: weights_survey.Survey, base: str | None) -> weights_survey.Survey:
+def _asked(survey: weights_survey.WeightsSurvey, base: str | None) -> weights_survey.WeightsSurvey:
     """A survey whose adapter was asked for answers, where it is a whole one."""
     whole = not any(check.state == "fault" for check in survey.checks)
     if not whole or not any(check.what == ANSWERS for check in survey.checks):
@@ -73,5 +73,5 @@ def _asked(survey: weights_survey.Survey, base: str | None) -> weights_survey.Su
     return replace(survey, checks=tuple(found if check.what == ANSWERS else check for check in survey.checks))
 
 
-def _line(check: weights_survey.Check) -> str:
+def _line(check: weights_survey.WeightsCheck) -> str:
     return f"{check.file}, {check.what}: {check.said}" if check.said else f"{check.file}, {check.what}"

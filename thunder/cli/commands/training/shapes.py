@@ -17,7 +17,7 @@ from thunder.runs.records import environment
 from thunder.training.shapes import chips, model_size, shape_safety
 from thunder.training.shapes.chips import Chip
 from thunder.training.shapes.model_size import ModelSize
-from thunder.training.shapes.shape_safety import Shape
+from thunder.training.shapes.shape_safety import TrainingShape
 from thunder.units import format_bytes, format_seconds
 
 app = typer.Typer(add_completion=False)
@@ -49,8 +49,8 @@ def shapes(
     past = shape_check.past(chosen.name, sha256)
     rows = []
     for batch, layers, length in combinations(len(size.layers)):
-        shape = Shape(batch, layers, length, lora_rank, grad_checkpoint, way, supervised_share)  # type: ignore[arg-type]
-        rows.append((shape, shape_safety.verdict_of(size, shape, chosen, memory, past)))
+        shape = TrainingShape(batch, layers, length, lora_rank, grad_checkpoint, way, supervised_share)  # type: ignore[arg-type]
+        rows.append((shape, shape_safety.shape_verdict(size, shape, chosen, memory, past)))
     if as_json:
         told = {"model": name, "chip": asdict(chosen), "memory": memory, "watchdog_seconds": shape_safety.WATCHDOG}
         say(json.dumps(told | {"shapes": [asdict(s) | asdict(found) for s, found in rows]}, ensure_ascii=False))
@@ -70,17 +70,17 @@ def size_of(model: str | None) -> tuple[str, ModelSize, str]:
         return E2B, shape_safety.E2B, ""
     from thunder.lora import base_model as base
 
-    folder = base.find(model)
-    size = model_size.from_config(base.read_config(folder))
+    folder = base.find_base_model(model)
+    size = model_size.model_size_from_config(base.read_model_config(folder))
     if size is None:
         raise ModelError(f"{folder}: its config.json does not say enough to calculate with", fix="another --model")
-    return model, size, base.base_digest(folder, base.digest_cache())
+    return model, size, base.base_digest(folder, base.digest_cache_path())
 
 
 def chip_and_memory(name: str | None, memory_gb: float | None) -> tuple[Chip, int | None]:
     """The chip that is asked for and its memory in bytes; None where only its owner knows."""
-    known, here = chips.known(chips.remembered(state_folder())), environment.chip_name()
-    chosen = chips.find(name, known) if name else known.get(here, known[shape_check.STAND_IN])
+    known, here = chips.known_chips(chips.read_measured_chips(state_folder())), environment.chip_name()
+    chosen = chips.find_chip(name, known) if name else known.get(here, known[shape_check.STAND_IN])
     if memory_gb is not None:
         return chosen, int(memory_gb * 2**30)
     return chosen, shape_check.memory_here() if chosen.name == here else None

@@ -35,15 +35,12 @@ CODES = {
     0: "The command did what it was asked to do.",
     1: "A run failed by its own error, or input or output failed (a full disk, a folder without write permission).",
 }
-FILES = {  # files that a user writes, and the classes that read them
-    "Gate rules": ("thunder.bridge.gate.gate_rules", ("GateRules", "PartitionBudget")),
-    "Matrix": (
-        "thunder.runs.matrix.matrix_spec",
-        ("Matrix", "Snapshot", "Split", "Run", "Comparison", "Claim", "Estimate", "Budget", "Rehearsal"),
-    ),
-    "Hypothesis": ("thunder.runs.hypotheses.frozen_hypothesis", ("Hypothesis", "Treatment", "Manipulation", "Outcome")),
-    "Claim": ("thunder.evaluation.claims.promotion", ("PublicationClaim",)),
-    "Tables": ("thunder.runs.tables.table_spec", ("TablesSpec", "TableSpec", "ProseSpec")),
+FILES = {  # files that a user writes, and the modules with the classes that read them, the outermost one last
+    "Gate rules": "thunder.bridge.gate.gate_rules",
+    "Matrix": "thunder.runs.matrix.matrix_spec",
+    "Hypothesis": "thunder.runs.hypotheses.frozen_hypothesis",
+    "Claim": "thunder.evaluation.claims.promotion",
+    "Tables": "thunder.runs.tables.table_spec",
 }
 LAUNCHER = (
     ("./launch.sh [OPTIONS]", "The same as `thunder launch`."),
@@ -249,11 +246,16 @@ def settings_page() -> str:
         "[Files](files.md#cluster-file) lists the keys of a cluster file.",
         "",
     ]
-    for title, (module, names) in FILES.items():
+    for title, module in FILES.items():
         lines += [f"### {title}", ""]
-        for name in names:
-            lines += _file_keys(getattr(importlib.import_module(module), name))
+        own = [kind for kind in vars(importlib.import_module(module)).values() if _is_settings_of(kind, module)]
+        for kind in reversed(own):
+            lines += _file_keys(kind)
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _is_settings_of(kind: Any, module: str) -> bool:
+    return inspect.isclass(kind) and issubclass(kind, Settings) and kind.__module__ == module
 
 
 def _option(field: str, info: Any, parameter: Any) -> str:

@@ -33,13 +33,13 @@ sys.exit(main(["rank", sys.argv[1], "--job", "train"]))
 """
 
 
-def options(iters: int, batch_size: int) -> list[str]:
+def train_options(iters: int, batch_size: int) -> list[str]:
     """No test and no validation within the run: what is timed is steps."""
     words = f"--iters {iters} --batch-size {batch_size} --steps-per-report 1 --save-every {iters} --num-layers 4"
     return [*words.split(), "--steps-per-eval", str(iters), "--ranks", "2"]
 
 
-def of_metrics(folder: Path, begun: float, skip: int = 20) -> tuple[float, float]:
+def step_times(folder: Path, begun: float, skip: int = 20) -> tuple[float, float]:
     """(median seconds a step after the first ones, seconds from the command to the first step)."""
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     times = [line["time"] for line in lines if "loss" in line]
@@ -47,17 +47,17 @@ def of_metrics(folder: Path, begun: float, skip: int = 20) -> tuple[float, float
     return statistics.fmean(gaps), times[0] - begun
 
 
-def under_thunder(root: Path, data: Path, words: list[str]) -> tuple[float, float]:
+def time_thunder(root: Path, data: Path, words: list[str]) -> tuple[float, float]:
     """One run as a user starts it."""
     runs = root / f"runs-{time.monotonic_ns()}"
     begun = time.time()
     command = [PYTHON, "-P", "-m", "thunder", "train", "--data", str(data), *words]
     environ = os.environ | {"THUNDER_RUNS": str(runs), "THUNDER_STATE": str(root / "state")}
     subprocess.run(command, cwd=REPOSITORY, env=environ, check=True, capture_output=True, timeout=600)
-    return of_metrics((runs / "latest").resolve(), begun)
+    return step_times((runs / "latest").resolve(), begun)
 
 
-def plain_folder(root: Path, config: Path) -> Path:
+def make_config_folder(root: Path, config: Path) -> Path:
     """A run's folder with nothing but the configuration."""
     folder = root / f"plain-{time.monotonic_ns()}"
     folder.mkdir()
@@ -66,28 +66,28 @@ def plain_folder(root: Path, config: Path) -> Path:
     return folder
 
 
-def bare(root: Path, config: Path, environ: dict[str, str]) -> tuple[float, float]:
+def time_unsupervised(root: Path, config: Path, environ: dict[str, str]) -> tuple[float, float]:
     """The same ranks as two processes that are only waited for."""
-    folder = plain_folder(root, config)
+    folder = make_config_folder(root, config)
     (folder / "hostfile.json").write_text(json.dumps([[f"127.0.0.1:{port}"] for port in free_ports(2)]))
     begun = time.time()
     ranks = []
     for rank in range(2):
-        said = {"MLX_RANK": str(rank), "MLX_HOSTFILE": str(folder / "hostfile.json")}
+        rank_env = {"MLX_RANK": str(rank), "MLX_HOSTFILE": str(folder / "hostfile.json")}
         command = [PYTHON, str(root / "one_rank.py"), str(folder)]
         with (folder / f"{rank}.log").open("w") as log:
             # in sessions of their own, as thunder starts them: Linux shares a busy machine out by session
             process = subprocess.Popen(
-                command, cwd=REPOSITORY, env=environ | said, stdout=log, stderr=log, start_new_session=True
+                command, cwd=REPOSITORY, env=environ | rank_env, stdout=log, stderr=log, start_new_session=True
             )
             ranks.append(process)
     assert [rank.wait(600) for rank in ranks] == [0, 0]
-    return of_metrics(folder, begun)
+    return step_times(folder, begun)
 
 
-def under_mlx(root: Path, config: Path, environ: dict[str, str]) -> tuple[float, float]:
+def time_mlx_launch(root: Path, config: Path, environ: dict[str, str]) -> tuple[float, float]:
     """The same ranks with the same configuration, started by MLX's own launcher."""
-    folder = plain_folder(root, config)
+    folder = make_config_folder(root, config)
     begun = time.time()
     command = [str(Path(PYTHON).with_name("mlx.launch")), "-n", "2", "--backend", "ring", "--"]
     subprocess.run(
@@ -99,7 +99,7 @@ def under_mlx(root: Path, config: Path, environ: dict[str, str]) -> tuple[float,
         stdin=subprocess.DEVNULL,
         timeout=600,
     )
-    return of_metrics(folder, begun)
+    return step_times(folder, begun)
 
 
 def main() -> None:
@@ -109,29 +109,29 @@ def main() -> None:
     parser.add_argument("--iters", type=int, default=300)
     parser.add_argument("--batch-size", type=int, default=4)
     given = parser.parse_args()
-    words = options(given.iters, given.batch_size)
+    words = train_options(given.iters, given.batch_size)
     with tempfile.TemporaryDirectory(prefix="thunder-bench-") as name:
         root = Path(name)
         data = root / "data"
         data.mkdir()
         for part in ("train", "valid"):
             shutil.copy(REPOSITORY / "data" / "sample" / f"{part}.jsonl", data)
-        under_thunder(root, data, words)  # warms the caches of both, and leaves the configuration and the environment
+        time_thunder(root, data, words)  # warms the caches of both, and leaves the configuration and the environment
         first = next(root.glob("runs-*")).resolve() / "latest"
         plan = json.loads((first / "plan.json").read_text())["ranks"][0]["env"]
         shared = {key: value for key, value in plan.items() if key.startswith(("OPENBLAS", "OMP", "LD_", "PYTHON"))}
         environ = os.environ | shared | {"THUNDER_WORLD_SIZE": "2", "THUNDER_JOB_ID": "1"}
         arms = {
-            "thunder": lambda: under_thunder(root, data, words),
-            "bare": lambda: bare(root, first / "config.yaml", environ),
-            "mlx.launch": lambda: under_mlx(root, first / "config.yaml", environ),
+            "thunder": lambda: time_thunder(root, data, words),
+            "bare": lambda: time_unsupervised(root, first / "config.yaml", environ),
+            "mlx.launch": lambda: time_mlx_launch(root, first / "config.yaml", environ),
         }
         measured: dict[str, list[tuple[float, float]]] = {name: [] for name in arms}
         for turn in range(given.rounds):
             for name, arm in arms.items():
                 measured[name].append(arm())
-            said = [f"{name} {runs[-1][0] * 1000:.1f} ms, {runs[-1][1]:.2f} s" for name, runs in measured.items()]
-            print(f"round {turn + 1} (a step, to the first step): {'; '.join(said)}", flush=True)
+            parts = [f"{name} {runs[-1][0] * 1000:.1f} ms, {runs[-1][1]:.2f} s" for name, runs in measured.items()]
+            print(f"round {turn + 1} (a step, to the first step): {'; '.join(parts)}", flush=True)
     for place, what, peer in ((0, "seconds a step", "bare"), (1, "command to first step", "mlx.launch")):
         pair = [statistics.median(each[place] for each in measured[name]) for name in ("thunder", peer)]
         print(f"{what}, thunder / {peer}: {pair[0]:.4f} s / {pair[1]:.4f} s = {pair[0] / pair[1]:.3f}")

@@ -28,14 +28,14 @@ def main() -> None:
     for partition in ("boundary", "uncertain"):
         for name, ways in (("corrections", pairs), ("backwards", [(after, before) for before, after in pairs])):
             taken = [
-                (asked, wanted)
-                for asked, wanted in ways
+                (hypothesis, proposal)
+                for hypothesis, proposal in ways
                 if gate.decide_proposal(
-                    GateEvidence(asked, Proposal(wanted, 0.0, margin=9.0), partition), book
+                    GateEvidence(hypothesis, Proposal(proposal, 0.0, margin=9.0), partition), book
                 ).decision
                 == "accept"
             ]
-            refused = sum(count_violations(wanted) > count_violations(asked) for asked, wanted in taken)
+            refused = sum(count_violations(proposal) > count_violations(hypothesis) for hypothesis, proposal in taken)
             print(f"{partition:9} {name:11} {refused} of {len(taken)} refused ({refused / max(1, len(taken)):.2%})")
 
 

@@ -23,32 +23,34 @@ from thunder.cli.main import main
 HEAD = "--head small --downsample 2 --batch-size 16 --learning-rate 1e-3 --steps-per-eval 100 --ranks 1".split()
 
 
-def thunder(*words: str) -> None:
+def run_thunder(*words: str) -> None:
     """Run a command of ours; a failure has said why already, and ends the story."""
     print("\n$ thunder", *words, file=sys.stderr, flush=True)
     if code := main(words):
         sys.exit(code)
 
 
-def results_of(*words: str) -> dict:
+def run_json(*words: str) -> dict:
     """Run a command with --json and return what it printed."""
-    said = io.StringIO()
-    with contextlib.redirect_stdout(said):
-        thunder(*words, "--json")
-    return json.loads(said.getvalue())
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output):
+        run_thunder(*words, "--json")
+    return json.loads(output.getvalue())
 
 
-def story(options: argparse.Namespace) -> None:
+def run_experiment(options: argparse.Namespace) -> None:
     """Speak, make features, train twice for each seed, and print the table."""
     audio, features = options.folder / "synthetic-bam", options.folder / "synthetic-bam-logmel"
-    thunder("asr", "synthesise", options.text, "--sentences", options.sentences, "--longest", "40", "--out", str(audio))
+    run_thunder(
+        "asr", "synthesise", options.text, "--sentences", options.sentences, "--longest", "40", "--out", str(audio)
+    )
     metadata = str(audio / "metadata.jsonl")
-    thunder("asr", "features", metadata, "--features", "logmel", "--subsample", "2", "--out", str(features))
+    run_thunder("asr", "features", metadata, "--features", "logmel", "--subsample", "2", "--out", str(features))
     print("script  seed  CER     WER     exact  of test sentences (SYNTHETIC speech)")
     for seed in options.seeds:
         for script in ("latin", "nko"):
             words = ["asr", "train", "--features", str(features), "--script", script, "--seed", seed]
-            test = results_of(*words, "--iters", options.iters, *HEAD)["test"]
+            test = run_json(*words, "--iters", options.iters, *HEAD)["test"]
             counts = f"{test['exact']:5}  {test['rows']}"
             print(f"{script:6}  {seed:>4}  {test['cer']:.4f}  {test['wer']:.4f}  {counts}", flush=True)
 
@@ -60,4 +62,4 @@ if __name__ == "__main__":
     parser.add_argument("--sentences", default="400")
     parser.add_argument("--iters", default="400")
     parser.add_argument("--seeds", nargs="+", default=["42"])
-    story(parser.parse_args())
+    run_experiment(parser.parse_args())

@@ -29,7 +29,7 @@ class _Loader(yaml.SafeLoader):
     def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
         """A mapping as it is written: checked here, since merging (`<<`) later puts keys of others among its own."""
         node = super().compose_mapping_node(anchor)
-        seen: dict[Any, int] = {}
+        line_of_key: dict[Any, int] = {}
         for key_node, _ in node.value:
             line = key_node.start_mark.line + 1
             if not isinstance(key_node, yaml.ScalarNode):
@@ -38,10 +38,10 @@ class _Loader(yaml.SafeLoader):
             if key_node.tag == _MERGE:
                 continue
             key = self.construct_object(key_node)
-            if key in seen:
-                what = f"key {key!r} stands on line {seen[key]} and again on line {line}"
+            if key in line_of_key:
+                what = f"key {key!r} stands on line {line_of_key[key]} and again on line {line}"
                 raise yaml.MarkedYAMLError(None, None, what, key_node.start_mark)
-            seen[key] = line
+            line_of_key[key] = line
         return node
 
 
@@ -215,16 +215,16 @@ def build_settings(kind: type[SettingsType], layers: Iterable[SettingsLayer]) ->
     names, values, sources, faults = option_names(kind), {}, {}, []
     current = [name for name, field in names.items() if name not in old_names_of(kind, field)]
     for layer in layers:
-        said: dict[str, str] = {}
+        keys_used: dict[str, str] = {}
         for key, value in layer.values.items():
             name = str(key).replace("-", "_")
             field = names.get(name)
             if field is None:
                 faults.append(f"{layer.source}: unknown key '{key}'.{suggest_name(name, current)}")
-            elif field in said:
-                faults.append(f"{layer.source}: '{key}' and '{said[field]}' are the same option")
+            elif field in keys_used:
+                faults.append(f"{layer.source}: '{key}' and '{keys_used[field]}' are the same option")
             else:
-                said[field] = str(key)
+                keys_used[field] = str(key)
                 values[field], sources[field] = value, layer.source
     # YAML and JSON have one way to write 1: let it stand for 1.0 where a float is meant
     for field, value in values.items():

@@ -67,7 +67,7 @@ def differing_tensors(path: Path, recorded: dict[str, Any]) -> list[str]:
     Empty where the header itself cannot be read, or where the damage lies in no tensor.
     """
     try:
-        found = file_tensor_digests(path)
+        digests = file_tensor_digests(path)
     except (ValueError, OSError):
         return []
-    return sorted(name for name in found.keys() | recorded.keys() if found.get(name) != recorded.get(name))
+    return sorted(name for name in digests.keys() | recorded.keys() if digests.get(name) != recorded.get(name))

@@ -23,10 +23,10 @@ def format_bytes(count: float) -> str:
 
 def parse_bytes(text: str) -> Bytes:
     """'4GB', '1.5 GB' or '300' -> bytes, in the units of `format_bytes`. Raises ValueError where it is none."""
-    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([KMGT]?B)?", text.strip().upper())
-    if not found:
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([KMGT]?B)?", text.strip().upper())
+    if not match:
         raise ValueError(f"expected a size such as 4GB or 500MB, not '{text}'")
-    return Bytes(round(float(found[1]) * _SIZES[found[2] or "B"]))
+    return Bytes(round(float(match[1]) * _SIZES[match[2] or "B"]))
 
 
 def format_seconds(seconds: float) -> str:

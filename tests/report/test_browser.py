@@ -16,9 +16,9 @@ from thunder.evaluation.metrics import summary
 from thunder.evaluation.metrics.judge import judge_proposal
 from thunder.evaluation.metrics.summary import BootstrapSettings
 from thunder.report import html_writer, text_diff
-from thunder.report.page_model import Line, Page, RowView
+from thunder.report.page_model import Page, RowView, TextLine
 from thunder.report.pages import evaluation_page, log_page, run_page
-from thunder.report.run_files import Folder
+from thunder.report.run_files import RunFiles
 from thunder.text.row_fields import PARTITIONS
 
 pytestmark = [pytest.mark.expensive, pytest.mark.skipif(not (CHROMIUM and DRIVER), reason=MISSING)]
@@ -61,7 +61,7 @@ def file(tmp_path_factory):
     """The page of an evaluation of TEXTS."""
     results = summary.summarize_rows(ROWS, BootstrapSettings(resamples=100))
     path = tmp_path_factory.mktemp("page") / "report.html"
-    html_writer.write(evaluation_page.page(ROWS, results, gate=0.2), path)
+    html_writer.write_page(evaluation_page.build_evaluation_page(ROWS, results, gate=0.2), path)
     return path
 
 
@@ -115,7 +115,7 @@ def test_the_pages_of_runs_do_not_complain_either(browser, tmp_path):
         '{"step": 8, "loss": 1.0, "time": 3}\n{"step": 4, "loss": 1.9, "time": 4}\n'
     )
     (tmp_path / "incidents.jsonl").write_text('{"step": 5, "kind": "hang", "time": 2, "checkpoint": 4}\n')
-    html_writer.write(run_page.read(Folder(tmp_path)), tmp_path / "run.html")
+    html_writer.write_page(run_page.read_run_page(RunFiles(tmp_path)), tmp_path / "run.html")
     opened(browser, tmp_path / "run.html")
     assert browser.complaints() == []
     ring = "return document.querySelector('.mark-symbol.role-mark path[d*=\"A\"]') !== null"
@@ -129,12 +129,12 @@ def test_nor_do_those_of_recognisers_and_of_logs(browser, tmp_path):
         for number, (text, part) in enumerate([("ߊ", "stable"), ("ߊߋ", "stable"), ("", "novelty")])
     ]
     write_rows(tmp_path / "test_predictions.jsonl", rows)
-    html_writer.write(run_page.read(Folder(tmp_path), gate=0.3), tmp_path / "run.html")
+    html_writer.write_page(run_page.read_run_page(RunFiles(tmp_path), gate=0.3), tmp_path / "run.html")
     decisions = [
         {"row_id": "a", "decision": "accept", "input": "ߊ", "proposal": "ߊߋ", "reference": "ߊߋ", "partition": "stable"},
         {"row_id": "b", "decision": "reject", "input": "ߊ", "proposal": "b", "reasons": [["script", "b is not N'Ko"]]},
     ]
-    html_writer.write(log_page.page("log", decisions, {}), tmp_path / "log.html")
+    html_writer.write_page(log_page.build_log_page("log", decisions, {}), tmp_path / "log.html")
     for name, pictures in (("run.html", 2), ("log.html", 4)):
         opened(browser, tmp_path / name)
         assert browser.complaints() == []
@@ -154,7 +154,7 @@ def test_nor_do_those_of_what_the_gate_would_do(browser, tmp_path):
     bare = [row | {"reference": "", "reference_units": dict.fromkeys(row["reference_units"], 0)} for row in made]
     for name, rows in (("gate", made), ("bare", bare)):
         results = summary.summarize_rows(rows, BootstrapSettings(resamples=100)) | scorer.add_up(rows)
-        html_writer.write(evaluation_page.page(rows, results), tmp_path / f"{name}.html")
+        html_writer.write_page(evaluation_page.build_evaluation_page(rows, results), tmp_path / f"{name}.html")
     opened(browser, tmp_path / "bare.html")
     assert browser.complaints() == []
     opened(browser, tmp_path / "gate.html")
@@ -314,13 +314,13 @@ def test_thousands_of_rows_stay_usable(browser, tmp_path):
     """As many as two files of real rows have; what is in the page at a time does not grow with them."""
     rows = [
         RowView(
-            f"row-{number}", number, [Line("reference", ["ߞߊ߬ ߕߊ߯"]),
-                Line("recognised", text_diff.marked("ߞߊ ߕߊ߯", "ߞߊ߬ ߕߊ߯"))],
+            f"row-{number}", number, [TextLine("reference", ["ߞߊ߬ ߕߊ߯"]),
+                TextLine("recognised", text_diff.diff_segments("ߞߊ ߕߊ߯", "ߞߊ߬ ߕߊ߯"))],
             "worse" if number % 3 else "improved", "stable", "nko", 1, 2, 7, rtl=True,
         )
         for number in range(5811)
     ]  # fmt: skip
-    html_writer.write(Page("many", "Evaluation", rows=rows), tmp_path / "many.html")
+    html_writer.write_page(Page("many", "Evaluation", rows=rows), tmp_path / "many.html")
     browser.open(tmp_path / "many.html")
     browser.until("return document.querySelectorAll('.row').length === 25")
     assert status(browser) == "1 to 25 of 5811"

@@ -11,7 +11,7 @@ from pages import read_page, rendered
 
 from thunder.report import charts, html_writer
 from thunder.report.charts import Dumbbell
-from thunder.report.page_model import Cell, Line, Page, RowView, Section, Table
+from thunder.report.page_model import Page, PageSection, PageTable, RowView, TableCell, TextLine
 
 HOSTILE = [
     "<script>alert(1)</script>", "</script><img src=x onerror=alert(1)>", "<!--<script>", "\"' onload=alert(1) x='",
@@ -23,11 +23,13 @@ HOSTILE = [
 def page_with(text):
     """A page that has a text in every place that a text can come to."""
     row = RowView(
-        text, 0, [Line("reference", [text, ["~", text, text]])], text, text, text, 1, 2, 3, text, [text], None
+        text, 0, [TextLine("reference", [text, ["~", text, text]])], text, text, text, 1, 2, 3, text, [text], None
     )
-    spec = charts.dumbbells([Dumbbell(text, 0.5, 0.4, 0.3, 0.5)], "CER")
-    table = Table([text, text], [[text, Cell(text, letter=True)], [text, Cell(text, tone="good")]], prose=True)
-    part = Section("part", text, [text], spec, text, table)
+    spec = charts.dumbbell_chart([Dumbbell(text, 0.5, 0.4, 0.3, 0.5)], "CER")
+    table = PageTable(
+        [text, text], [[text, TableCell(text, letter=True)], [text, TableCell(text, tone="good")]], prose=True
+    )
+    part = PageSection("part", text, [text], spec, text, table)
     return Page(text, text, [(text, text)], [(text, text)], [text], [part], [row], [text])
 
 
@@ -73,8 +75,8 @@ def test_a_page_without_pictures_leaves_the_drawing_out():
 @pytest.mark.expensive
 def test_the_same_page_twice_is_the_same_file(tmp_path):
     """With the true drawing library: two processes would write the same, too."""
-    html_writer.write(page_with("x"), tmp_path / "a")
-    html_writer.vega.cache_clear()
-    html_writer.write(page_with("x"), tmp_path / "b")
+    html_writer.write_page(page_with("x"), tmp_path / "a")
+    html_writer.vega_script.cache_clear()
+    html_writer.write_page(page_with("x"), tmp_path / "b")
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
-    assert "</script" not in html_writer.vega() and "vegaEmbed" in html_writer.vega()
+    assert "</script" not in html_writer.vega_script() and "vegaEmbed" in html_writer.vega_script()

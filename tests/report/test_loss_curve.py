@@ -7,7 +7,7 @@ import json
 import pytest
 
 from thunder.report import charts
-from thunder.report.loss_curve import TRAIN, VALID, Best, course
+from thunder.report.loss_curve import TRAIN, VALID, BestCheckpoint, build_loss_curve
 
 
 def report(step, loss, time=None):
@@ -19,18 +19,20 @@ def validation(step, loss, time=None, **more):
 
 
 def test_one_attempt():
-    found = course([validation(0, 3.0), report(4, 2.5), validation(4, 2.0), report(8, 1.5), validation(8, 2.2)])
+    found = build_loss_curve(
+        [validation(0, 3.0), report(4, 2.5), validation(4, 2.0), report(8, 1.5), validation(8, 2.2)]
+    )
     assert [(p.step, p.of, p.attempt, p.lost) for p in found.points] == [
         (0, VALID, 1, False), (4, TRAIN, 1, False), (4, VALID, 1, False), (8, TRAIN, 1, False), (8, VALID, 1, False),
     ]  # fmt: skip
-    assert found.restarts == () and found.best == Best(4, 2.0)
+    assert found.restarts == () and found.best == BestCheckpoint(4, 2.0)
 
 
 def test_an_incident_is_a_restart_though_no_step_goes_back():
     """As a kill at step 6 after the checkpoint of step 4 leaves it."""
     incident = {"time": 15, "kind": "killed", "rank": 1, "host": "mac5"}
     incident |= {"step": 5, "checkpoint": 4, "action": "restart"}
-    found = course([report(4, 2.0, 10), report(8, 1.0, 20)], [incident])
+    found = build_loss_curve([report(4, 2.0, 10), report(8, 1.0, 20)], [incident])
     assert [p.attempt for p in found.points] == [1, 2] and not any(p.lost for p in found.points)
     [restart] = found.restarts
     assert (restart.step, restart.checkpoint) == (5, 4)
@@ -39,7 +41,7 @@ def test_an_incident_is_a_restart_though_no_step_goes_back():
 
 def test_steps_that_were_gone_over_again_are_lost():
     lines = [report(4, 4.0), report(8, 3.0), validation(8, 2.9), report(12, 2.5), report(8, 3.1), report(12, 2.4)]
-    found = course(lines)
+    found = build_loss_curve(lines)
     assert [(p.step, p.loss) for p in found.points if p.lost] == [(8, 3.0), (8, 2.9), (12, 2.5)]
     assert [p.attempt for p in found.points] == [1, 1, 1, 1, 2, 2]
     [restart] = found.restarts
@@ -47,7 +49,9 @@ def test_steps_that_were_gone_over_again_are_lost():
 
 
 def test_what_is_lost_is_drawn_as_a_branch_of_the_line():
-    found = charts.loss(course([report(4, 4.0), report(8, 3.0), report(12, 2.5), report(8, 3.1), report(12, 2.4)]))
+    found = charts.loss_chart(
+        build_loss_curve([report(4, 4.0), report(8, 3.0), report(12, 2.5), report(8, 3.1), report(12, 2.4)])
+    )
     [values] = {json.dumps(each["data"]["values"]) for each in found["layer"] if "of" in each["data"]["values"][0]}
     lines = {}
     for each in json.loads(values):
@@ -60,18 +64,18 @@ def test_what_is_lost_is_drawn_as_a_branch_of_the_line():
 
 def test_several_incidents_before_the_next_line_are_several_attempts():
     incidents = [{"time": time, "kind": "hang", "step": 0} for time in (2, 3, 4)]
-    found = course([validation(0, 3.0, 1), validation(0, 3.0, 5)], incidents)
+    found = build_loss_curve([validation(0, 3.0, 1), validation(0, 3.0, 5)], incidents)
     assert [p.attempt for p in found.points] == [1, 4] and len(found.restarts) == 3
 
 
 def test_a_run_that_never_came_back():
-    found = course([report(4, 2.0, 10)], [{"time": 11, "kind": "hang", "action": "stop"}])
+    found = build_loss_curve([report(4, 2.0, 10)], [{"time": 11, "kind": "hang", "action": "stop"}])
     assert [(each.step, each.what) for each in found.restarts] == [(4, "hang: stop")]
 
 
 def test_what_the_run_calls_its_best_is_the_best():
-    found = course([validation(4, 2.0, best_step=2, best_loss=1.9), report(8, 1.0)])
-    assert found.best == Best(2, 1.9)
+    found = build_loss_curve([validation(4, 2.0, best_step=2, best_loss=1.9), report(8, 1.0)])
+    assert found.best == BestCheckpoint(2, 1.9)
 
 
 @pytest.mark.parametrize("entry", [
@@ -79,4 +83,4 @@ def test_what_the_run_calls_its_best_is_the_best():
     {"step": 4, "loss": float("nan")}, {"step": 4, "loss": None}, {"step": 4, "loss": 10**400},
 ])  # fmt: skip
 def test_lines_that_say_no_loss(entry):
-    assert course([entry]).points == ()
+    assert build_loss_curve([entry]).points == ()

@@ -30,13 +30,13 @@ def wanted(pieces):
     ("xy", "ab", [["~", "x", "a"], ["~", "y", "b"]]),
 ])  # fmt: skip
 def test_marks(hypothesis, reference, pieces):
-    assert text_diff.marked(hypothesis, reference) == pieces
+    assert text_diff.diff_segments(hypothesis, reference) == pieces
 
 
 @settings(max_examples=80)
 @given(LETTERS, LETTERS)
 def test_marks_give_back_both_texts(hypothesis, reference):
-    pieces = text_diff.marked(hypothesis, reference)
+    pieces = text_diff.diff_segments(hypothesis, reference)
     assert heard(pieces) == escape_hidden(normalize_text(hypothesis.strip()))
     assert wanted(pieces) == escape_hidden(normalize_text(reference.strip()))
     if hypothesis.strip() == reference.strip():
@@ -52,15 +52,15 @@ def test_as_many_marks_as_edits(hypothesis, reference):
         for j in range(1, len(other) + 1):
             swap = table[i - 1][j - 1] + (one[i - 1] != other[j - 1])
             table[i][j] = min(swap, table[i - 1][j] + 1, table[i][j - 1] + 1)
-    found = text_diff.confusions([(reference, hypothesis, None)])
+    found = text_diff.count_confusions([(reference, hypothesis, None)])
     assert sum(each.before for each in found) == table[-1][-1]
 
 
 def test_confusions_before_and_after():
     texts = [("abc", "axc", "abc"), ("abc", "axc", "ayc"), ("abc", "ac", "ac")]
-    found = {(each.reference, each.hypothesis): (each.before, each.after) for each in text_diff.confusions(texts)}
+    found = {(each.reference, each.hypothesis): (each.before, each.after) for each in text_diff.count_confusions(texts)}
     assert found == {("b", "x"): (2, 0), ("b", "y"): (0, 1), ("b", ""): (1, 1)}
-    assert text_diff.confusions([("b", "x", None)])[0].after is None
+    assert text_diff.count_confusions([("b", "x", None)])[0].after is None
 
 
 @pytest.mark.parametrize("reference, hypothesis, kind", [
@@ -68,4 +68,4 @@ def test_confusions_before_and_after():
     (" ", "ߊ", "letter"), ("ߊ", "ߋ", "letter"), ("ߊ", "", "letter"),
 ])  # fmt: skip
 def test_tone_marks_are_told_apart(reference, hypothesis, kind):
-    assert text_diff.Confusion(reference, hypothesis, 1, None).kind == kind
+    assert text_diff.ClusterConfusion(reference, hypothesis, 1, None).kind == kind

@@ -78,5 +78,5 @@ def read_page(html):
 
 def rendered(page):
     """The page as HTML with a stand-in for the drawing library, which takes seconds to put together."""
-    with patch.object(html_writer, "vega", lambda: "window.vegaEmbed = async () => {};"):
-        return html_writer.html(page)
+    with patch.object(html_writer, "vega_script", lambda: "window.vegaEmbed = async () => {};"):
+        return html_writer.render_html(page)

@@ -116,13 +116,13 @@ def launch_rental(
 def _wait_until_up(lane: RentalSession, number: int, label: str) -> None:
     until = lane.clock() + START_TIMEOUT
     while True:
-        found = lane.find_instance(label)
-        if found is None or not found.is_running:
-            raise RentalError(f"machine {number} is {found.status if found else 'gone'} before it was up")
-        if found.status == "running":
+        machine = lane.find_instance(label)
+        if machine is None or not machine.is_running:
+            raise RentalError(f"machine {number} is {machine.status if machine else 'gone'} before it was up")
+        if machine.status == "running":
             return
         if lane.clock() > until:
-            raise RentalError(f"machine {number} is {found.status} after {START_TIMEOUT:.0f} s")
+            raise RentalError(f"machine {number} is {machine.status} after {START_TIMEOUT:.0f} s")
         lane.sleep(lane.poll)
 
 
@@ -169,10 +169,10 @@ def _recovery_hint(run: str) -> str:
 
 
 def _open_rental(lane: RentalSession, run: str) -> tuple[str, dict[str, Any]]:
-    found = [(label, one) for label, one in lane.ledger.open_rentals().items() if run in (one.get("run"), label)]
-    if not found:
+    matches = [(label, one) for label, one in lane.ledger.open_rentals().items() if run in (one.get("run"), label)]
+    if not matches:
         raise UsageError(f"nothing is rented for {run!r}", fix="thunder gpu watch, without a name, lists all")
-    return found[-1]
+    return matches[-1]
 
 
 def _watch_rental(lane: RentalSession, label: str, rental: dict[str, Any]) -> str:
@@ -180,15 +180,15 @@ def _watch_rental(lane: RentalSession, label: str, rental: dict[str, Any]) -> st
     last, since = "", lane.clock()
     while True:
         try:
-            found = next((one for one in lane.vast.instances() if one.label == label), None)
-            if found is None:
+            machine = next((one for one in lane.vast.instances() if one.label == label), None)
+            if machine is None:
                 return "the machine is gone"
-            text = lane.vast.logs(found.id) if found.status == "running" else ""
+            text = lane.vast.logs(machine.id) if machine.status == "running" else ""
         except RentalError as error:  # a service that does not answer for a while is no reason to stop a run
             lane.print_line(f"{label}: {error.message}")
         else:
             lines = [line for line in text.splitlines() if line.startswith("thunder: ")]
-            if why := _end_reason(found, lines):
+            if why := _end_reason(machine, lines):
                 return why
             if lines and lines[-1] != last:
                 last, since = lines[-1], lane.clock()
@@ -202,7 +202,7 @@ def _watch_rental(lane: RentalSession, label: str, rental: dict[str, Any]) -> st
         lane.sleep(lane.poll)
 
 
-def _end_reason(found: Instance, lines: list[str]) -> str:
+def _end_reason(machine: Instance, lines: list[str]) -> str:
     """Why a run is over, by what its machine says; empty where it goes on."""
     ended = next((line for line in lines if line.startswith(ENDED_PREFIX)), None)
     if ended:
@@ -210,7 +210,7 @@ def _end_reason(found: Instance, lines: list[str]) -> str:
         return "ended" if code == "0" else f"the run ended with exit code {code}"
     if any(has_nonfinite_loss(line) for line in lines[-3:]):
         return "a loss is not a number"
-    return "" if found.is_running else f"the machine is {found.status}"
+    return "" if machine.is_running else f"the machine is {machine.status}"
 
 
 def has_nonfinite_loss(line: str) -> bool:
@@ -227,10 +227,10 @@ def sync_rental(lane: RentalSession, run: str) -> list[str]:
 
 def _copy_and_verify(lane: RentalSession, label: str, run: str) -> list[str]:
     try:
-        found = lane.find_instance(label)
-        if found is None:
+        machine = lane.find_instance(label)
+        if machine is None:
             return ["there is no machine any more to copy from"]
-        lane.retry(lambda: lane.vast.download(found.id, f"{RUNS_FOLDER}/{run}", lane.root))
+        lane.retry(lambda: lane.vast.download(machine.id, f"{RUNS_FOLDER}/{run}", lane.root))
     except ThunderError as error:
         return [f"not copied: {error.message}"]
     if not (lane.root / run).is_dir():

@@ -37,20 +37,20 @@ class RentalLedger:
 
         Raises ArtifactError where a line is none.
         """
-        found: dict[str, dict[str, Any]] = {}
+        rentals: dict[str, dict[str, Any]] = {}
         if not self.path.is_file():
-            return found
+            return rentals
         for number, text in enumerate(self.path.read_text(encoding="utf-8").splitlines(), start=1):
             try:
                 line = json.loads(text)
-                rental = found.setdefault(line["label"], {})
+                rental = rentals.setdefault(line["label"], {})
                 rental |= {key: value for key, value in line.items() if key not in ("time", "event")}
                 rental[line["event"]] = float(line["time"])
             except (ValueError, KeyError, TypeError):
                 raise ArtifactError(
                     f"{self.path}:{number}: no line of a ledger", fix="mend or remove the line"
                 ) from None
-        return found
+        return rentals
 
     def open_rentals(self) -> dict[str, dict[str, Any]]:
         """The rentals that were asked for and not given back."""

@@ -70,9 +70,9 @@ def choose_offer(offers: Sequence[Offer], order: RentalOrder, spent_usd: float) 
     best = min(single, key=lambda offer: offer.usd_per_hour)
     cost = best.usd_per_hour * order.hours
     if spent_usd + cost > order.cap_usd:
-        said = f"{best.usd_per_hour:.3f} USD/h for {order.hours:g} h is {cost:.2f} USD"
+        price = f"{best.usd_per_hour:.3f} USD/h for {order.hours:g} h is {cost:.2f} USD"
         raise GateError(
-            f"{order.run}: {said}, with {spent_usd:.2f} spent more than the cap of {order.cap_usd:.2f}",
+            f"{order.run}: {price}, with {spent_usd:.2f} spent more than the cap of {order.cap_usd:.2f}",
             fix="fewer --hours, or a higher --cap",
         )
     return best

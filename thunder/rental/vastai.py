@@ -65,9 +65,9 @@ class VastClient:
 
     def offers(self, query: str) -> list[Offer]:
         """What can be rented now, cheapest first."""
-        found = self._json(["search", "offers", query, "--order", "dph_total"])
-        if not isinstance(found, list):
-            raise RentalError(f"{VAST_PROGRAM} search offers: expected a list, found {type(found).__name__}")
+        answer = self._json(["search", "offers", query, "--order", "dph_total"])
+        if not isinstance(answer, list):
+            raise RentalError(f"{VAST_PROGRAM} search offers: expected a list, found {type(answer).__name__}")
         try:
             offers = [
                 Offer(
@@ -79,7 +79,7 @@ class VastClient:
                     float(one.get("disk_space", 0)),
                     float(one.get("inet_down", 0)),
                 )
-                for one in found
+                for one in answer
             ]
         except (KeyError, TypeError, ValueError) as error:
             raise RentalError(f"{VAST_PROGRAM} search offers: {type(error).__name__}: {error}") from None
@@ -88,15 +88,17 @@ class VastClient:
     def create(self, offer: int, image: str, disk_gb: int, label: str, onstart: str) -> int:
         """Rent a machine; its number."""
         words = ["create", "instance", str(offer), "--image", image, "--disk", str(disk_gb), "--label", label]
-        said = self._json([*words, "--ssh", "--direct", "--cancel-unavail", "--onstart-cmd", onstart])
-        if not isinstance(said, dict) or not said.get("success") or not isinstance(said.get("new_contract"), int):
-            raise RentalError(f"{VAST_PROGRAM} create instance: no machine: {self._redact_key(json.dumps(said))[:200]}")
-        return said["new_contract"]
+        answer = self._json([*words, "--ssh", "--direct", "--cancel-unavail", "--onstart-cmd", onstart])
+        if not isinstance(answer, dict) or not answer.get("success") or not isinstance(answer.get("new_contract"), int):
+            raise RentalError(
+                f"{VAST_PROGRAM} create instance: no machine: {self._redact_key(json.dumps(answer))[:200]}"
+            )
+        return answer["new_contract"]
 
     def instances(self) -> list[Instance]:
         """Every machine that is rented now."""
-        found = self._json(["show", "instances"])
-        if not isinstance(found, list) or not all(isinstance(one, dict) and "id" in one for one in found):
+        answer = self._json(["show", "instances"])
+        if not isinstance(answer, list) or not all(isinstance(one, dict) and "id" in one for one in answer):
             raise RentalError(f"{VAST_PROGRAM} show instances: no list of machines")
         return [
             Instance(
@@ -105,7 +107,7 @@ class VastClient:
                 str(one.get("actual_status") or one.get("cur_state") or "created"),
                 float(one.get("dph_total") or 0),
             )
-            for one in found
+            for one in answer
         ]
 
     def logs(self, instance: int, lines: int = 200) -> str:
@@ -151,8 +153,8 @@ class VastClient:
         except subprocess.TimeoutExpired:
             raise RentalError(f"{what}: no answer within {timeout:.0f} s") from None
         if done.returncode:
-            said = self._redact_key((done.stderr.strip() or done.stdout.strip())[-500:])
-            raise RentalError(f"{what}: exit code {done.returncode}: {said}")
+            output = self._redact_key((done.stderr.strip() or done.stdout.strip())[-500:])
+            raise RentalError(f"{what}: exit code {done.returncode}: {output}")
         return self._redact_key(done.stdout)
 
     def _redact_key(self, text: str) -> str:

@@ -10,13 +10,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from thunder.corpora.channels.confusions import display_character
-from thunder.report.loss_curve import TRAIN, VALID, Course, Point
-from thunder.report.text_diff import Confusion
+from thunder.report.loss_curve import TRAIN, VALID, LossCurve, LossPoint
+from thunder.report.text_diff import ClusterConfusion
 from thunder.text.normalize import escape_hidden
 
 BEFORE, AFTER = "before", "after"
 RESTART, BEST, GATE, RANGE = "restart", "best", "gate", "range"  # styles, see page.js
-ROW = 30  # pixels from one line of a dumbbell chart to the next
+ROW_HEIGHT = 30  # pixels from one line of a dumbbell chart to the next
 
 
 @dataclass(frozen=True)
@@ -30,11 +30,11 @@ class Dumbbell:
     high: float | None = None
 
 
-def loss(course: Course) -> dict[str, Any]:
+def loss_chart(course: LossCurve) -> dict[str, Any]:
     """Training and validation loss by step; restarts as dashed lines, the best checkpoint as a ring."""
     import altair as alt
 
-    values = _stretches(course)
+    values = _line_points(course)
     series = alt.Color("of:N", title=None, scale=alt.Scale(domain=[TRAIN, VALID]), legend=alt.Legend(orient="top"))
     base = alt.Chart(alt.Data(values=values)).encode(
         x=alt.X("step:Q", title="step", axis=alt.Axis(tickMinStep=1, tickCount=10, grid=False)),
@@ -63,24 +63,24 @@ def loss(course: Course) -> dict[str, Any]:
             x="step:Q", y="loss:Q", tooltip=["step:Q", alt.Tooltip("loss:Q", format=".4f")]
         )
         layers.append(best.mark_point(style=BEST, shape="circle", size=220, strokeWidth=2.5, filled=False))
-    return _spec(alt.layer(*layers).properties(width="container", height=260))
+    return _chart_spec(alt.layer(*layers).properties(width="container", height=260))
 
 
-def _stretches(course: Course) -> list[dict[str, Any]]:
+def _line_points(course: LossCurve) -> list[dict[str, Any]]:
     """The points, each with its line: one of all that counts, and a branch of it for each stretch that is lost."""
     values: list[dict[str, Any]] = []
-    for of in (TRAIN, VALID):
-        counted: Point | None = None
-        for point in (each for each in course.points if each.of == of):
-            branch = f"{of} lost {point.attempt}"
+    for series in (TRAIN, VALID):
+        counted: LossPoint | None = None
+        for point in (each for each in course.points if each.of == series):
+            branch = f"{series} lost {point.attempt}"
             if point.lost and counted and not any(value["part"] == branch for value in values):
                 values.append(asdict(counted) | {"part": branch, "lost": True})  # where it leaves the line
-            values.append(asdict(point) | {"part": branch if point.lost else of})
+            values.append(asdict(point) | {"part": branch if point.lost else series})
             counted = counted if point.lost else point
     return values
 
 
-def dumbbells(
+def dumbbell_chart(
     lines: Sequence[Dumbbell], what: str, gate: float | None = None, ticks: bool = True, letters: bool = False
 ) -> dict[str, Any]:
     """Before and after for each line, the interval of after as a bar.
@@ -91,7 +91,7 @@ def dumbbells(
     import altair as alt
 
     values = [asdict(line) | {"name": line.name if letters else escape_hidden(line.name)} for line in lines]
-    base = alt.Chart(alt.Data(values=values)).encode(y=_names(letters))
+    base = alt.Chart(alt.Data(values=values)).encode(y=_name_axis(letters))
     layers: list[Any] = []
     if any(line.before is not None and line.after is not None for line in lines):
         both = base.transform_filter("datum.before !== null && datum.after !== null")
@@ -107,10 +107,14 @@ def dumbbells(
             .mark_rule(style=GATE, strokeDash=[6, 3], strokeWidth=2)
             .encode(x="gate:Q", tooltip=[alt.Tooltip("gate:Q", title="gate", format=".4f")])
         )
-    return _spec(alt.layer(*layers, _dots(base, lines, what, ticks)).properties(width="container", height=_high(lines)))
+    return _chart_spec(
+        alt.layer(*layers, _dumbbell_points(base, lines, what, ticks)).properties(
+            width="container", height=_chart_height(lines)
+        )
+    )
 
 
-def _dots(base: Any, lines: Sequence[Dumbbell], what: str, is_rate: bool) -> Any:
+def _dumbbell_points(base: Any, lines: Sequence[Dumbbell], what: str, is_rate: bool) -> Any:
     """The ends of the dumbbells: a circle before, a diamond after; rates of two times may start above zero."""
     import altair as alt
 
@@ -131,34 +135,34 @@ def _dots(base: Any, lines: Sequence[Dumbbell], what: str, is_rate: bool) -> Any
     )
 
 
-def confusions(found: Sequence[Confusion]) -> dict[str, Any]:
+def confusion_chart(confusions: Sequence[ClusterConfusion]) -> dict[str, Any]:
     """How often a cluster came out as another, before and after."""
     lines = [
-        Dumbbell(pair_of(each), float(each.before), None if each.after is None else float(each.after))
-        for each in found
+        Dumbbell(confusion_label(each), float(each.before), None if each.after is None else float(each.after))
+        for each in confusions
     ]  # fmt: skip
-    return dumbbells(lines, "times", ticks=False, letters=True)
+    return dumbbell_chart(lines, "times", ticks=False, letters=True)
 
 
-def pair_of(each: Confusion) -> str:
+def confusion_label(each: ClusterConfusion) -> str:
     """What was wanted, an arrow, what came; isolates keep right-to-left signs from turning the arrow's sense around."""
-    wanted, heard = (
+    reference, hypothesis = (
         f"\u2068{escape_hidden(display_character(text))}\u2069" for text in (each.reference, each.hypothesis)
     )
-    return f"{wanted} → {heard}"
+    return f"{reference} → {hypothesis}"
 
 
-def counts(lines: Sequence[tuple[str, int]], what: str) -> dict[str, Any]:
+def count_chart(lines: Sequence[tuple[str, int]], what: str) -> dict[str, Any]:
     """How often each of some things was the case, as bars."""
     import altair as alt
 
     data = [{"name": escape_hidden(name), "times": times} for name, times in lines]
-    bars = alt.Chart(alt.Data(values=data)).mark_bar(height=14).encode(x=_times(what), y=_names())
+    bars = alt.Chart(alt.Data(values=data)).mark_bar(height=14).encode(x=_count_axis(what), y=_name_axis())
     numbers = bars.mark_text(align="left", dx=4).encode(text="times:Q")
-    return _spec((bars + numbers).properties(width="container", height=_high(lines)))
+    return _chart_spec((bars + numbers).properties(width="container", height=_chart_height(lines)))
 
 
-def stacked(values: Sequence[tuple[str, str, int]], kinds: Sequence[str], what: str) -> dict[str, Any]:
+def stacked_chart(values: Sequence[tuple[str, str, int]], kinds: Sequence[str], what: str) -> dict[str, Any]:
     """How often something of each kind was the case, as bars cut by kind; values: (line, kind, times)."""
     import altair as alt
 
@@ -167,17 +171,17 @@ def stacked(values: Sequence[tuple[str, str, int]], kinds: Sequence[str], what: 
     colour = alt.Color("kind:N", title=None, scale=scale, legend=alt.Legend(orient="top"))
     tips = [alt.Tooltip("name:N", title=" "), "kind:N", "times:Q"]
     bars = alt.Chart(alt.Data(values=data)).mark_bar(height=16)
-    bars = bars.encode(x=_times(what), y=_names(), color=colour, tooltip=tips)
-    return _spec(bars.properties(width="container", height=_high({name for name, *_ in values})))
+    bars = bars.encode(x=_count_axis(what), y=_name_axis(), color=colour, tooltip=tips)
+    return _chart_spec(bars.properties(width="container", height=_chart_height({name for name, *_ in values})))
 
 
-def _times(what: str) -> Any:
+def _count_axis(what: str) -> Any:
     import altair as alt
 
     return alt.X("times:Q", title=what, axis=alt.Axis(tickMinStep=1, tickCount=8))
 
 
-def _names(letters: bool = False) -> Any:
+def _name_axis(letters: bool = False) -> Any:
     """The lines' names, in the order of the data."""
     import altair as alt
 
@@ -185,11 +189,11 @@ def _names(letters: bool = False) -> Any:
     return alt.Y("name:N", title=None, sort=None, axis=axis)
 
 
-def _high(lines: Collection[Any]) -> int:
-    return ROW * len(lines)
+def _chart_height(lines: Collection[Any]) -> int:
+    return ROW_HEIGHT * len(lines)
 
 
-def _spec(chart: Any) -> dict[str, Any]:
+def _chart_spec(chart: Any) -> dict[str, Any]:
     """The spec as JSON types, without Altair's own theme: the page has one for light and one for dark."""
     spec = chart.properties(autosize={"type": "fit-x", "contains": "padding"}).to_dict()
     spec.pop("config", None)

@@ -18,12 +18,12 @@ TEMPLATES = Path(__file__).parent / "templates"
 # in the order in which a browser tries them; the first is what is asked for where there is none
 FONTS = ("Noto Sans NKo", "Kigelia", "Ebrima", "Conakry", "DejaVu Sans")
 # what could end a script element or start a comment in it, and what JavaScript takes for a line end
-_ESCAPED = {ord(each): f"\\u{ord(each):04x}" for each in "<>&\u2028\u2029"}
+_SCRIPT_ESCAPES = {ord(each): f"\\u{ord(each):04x}" for each in "<>&\u2028\u2029"}
 # only the page's own scripts run, and nothing is fetched; Vega walks its expressions, so that `eval` is not needed
 POLICY = "default-src 'none'; base-uri 'none'; form-action 'none'; style-src 'unsafe-inline'; script-src {hashes}"
 
 
-def html(page: Page) -> str:
+def render_html(page: Page) -> str:
     """The page as HTML. All texts are escaped, and hidden characters in them are shown."""
     import jinja2
 
@@ -35,32 +35,32 @@ def html(page: Page) -> str:
         undefined=jinja2.StrictUndefined,
         finalize=lambda value: escape_hidden(value) if type(value) is str else value,
     )
-    scripts = [_file("page.js").replace("FONT_NAMES", json.dumps(FONTS))]
+    scripts = [_read_template("page.js").replace("FONT_NAMES", json.dumps(FONTS))]
     if any(section.chart for section in page.sections):
-        scripts.insert(0, vega())
+        scripts.insert(0, vega_script())
     return environment.get_template("page.html").render(
         page=page,
-        style=_file("page.css").replace("FONT_NAMES", ", ".join(f'"{name}"' for name in FONTS)),
-        policy=POLICY.format(hashes=" ".join(map(_hash, scripts))),
+        style=_read_template("page.css").replace("FONT_NAMES", ", ".join(f'"{name}"' for name in FONTS)),
+        policy=POLICY.format(hashes=" ".join(map(_script_hash, scripts))),
         scripts=scripts,
         specs={section.name: data_block(section.chart) for section in page.sections if section.chart},
-        rows=data_block(compact(page.rows)),
+        rows=data_block(compact_rows(page.rows)),
         font=FONTS[0],
     )
 
 
-def write(page: Page, path: Path) -> None:
+def write_page(page: Page, path: Path) -> None:
     """Write the page, whole or not at all."""
-    digest.write_atomically(path, html(page))
+    digest.write_atomically(path, render_html(page))
 
 
 def data_block(value: Any) -> str:
     """JSON that can stand in a script element whatever its texts say; half characters are escaped as JSON has it."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).translate(_ESCAPED)
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).translate(_SCRIPT_ESCAPES)
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def compact(rows: Sequence[RowView]) -> list[list[Any]]:
+def compact_rows(rows: Sequence[RowView]) -> list[list[Any]]:
     """Rows as lists, in the order that page.js reads them in."""
     return [
         [
@@ -75,7 +75,7 @@ def compact(rows: Sequence[RowView]) -> list[list[Any]]:
 
 
 @functools.cache
-def vega() -> str:
+def vega_script() -> str:
     """Vega, Vega-Lite as the specs are written for, and Vega-Embed as one script; it takes seconds to put together."""
     import altair
     import vl_convert
@@ -85,10 +85,10 @@ def vega() -> str:
     return script.replace("</script", "<\\/script")
 
 
-def _file(name: str) -> str:
+def _read_template(name: str) -> str:
     return (TEMPLATES / name).read_text(encoding="utf-8")
 
 
-def _hash(script: str) -> str:
+def _script_hash(script: str) -> str:
     """What the page's policy lets run: exactly this script."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"

@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from thunder.report.run_files import number_in, whole_in
+from thunder.report.run_files import get_int, get_number
 
-Entry = Mapping[str, Any]
+LogEntry = Mapping[str, Any]
 TRAIN, VALID = "training", "validation"
 
 
 @dataclass(frozen=True)
-class Point:
+class LossPoint:
     """A loss at a step. attempt: counted from 1. lost: a later attempt went over this step again."""
 
     step: int
@@ -24,7 +24,7 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Restart:
+class RunRestart:
     """Where an attempt ended and the next one went on. step: the last one known; checkpoint: where it goes on."""
 
     step: int
@@ -33,7 +33,7 @@ class Restart:
 
 
 @dataclass(frozen=True)
-class Best:
+class BestCheckpoint:
     """The checkpoint that is kept as the best."""
 
     step: int
@@ -41,70 +41,70 @@ class Best:
 
 
 @dataclass(frozen=True)
-class Course:
+class LossCurve:
     """All of it, in the order of the file."""
 
-    points: tuple[Point, ...]
-    restarts: tuple[Restart, ...]
-    best: Best | None
+    points: tuple[LossPoint, ...]
+    restarts: tuple[RunRestart, ...]
+    best: BestCheckpoint | None
 
 
-def course(metrics: Sequence[Entry], incidents: Sequence[Entry] = ()) -> Course:
+def build_loss_curve(metrics: Sequence[LogEntry], incidents: Sequence[LogEntry] = ()) -> LossCurve:
     """Put metrics (lines of metrics.jsonl) and incidents together by their times.
 
     A step that does not go on from the one before is a restart as well, though no incident tells of it: a run that was
     stopped by hand and resumed.
     """
-    waiting = sorted(incidents, key=lambda each: number_in(each, "time") or 0.0)
-    points: list[Point] = []
-    restarts: list[Restart] = []
+    waiting = sorted(incidents, key=lambda each: get_number(each, "time") or 0.0)
+    points: list[LossPoint] = []
+    restarts: list[RunRestart] = []
     attempt, last = 1, -1
     for entry in metrics:
-        step, time = whole_in(entry, "step"), number_in(entry, "time")
+        step, time = get_int(entry, "step"), get_number(entry, "time")
         if step is None:
             continue
-        told = [each for each in waiting if time is not None and (number_in(each, "time") or 0.0) <= time]
-        waiting = waiting[len(told) :]
+        due = [each for each in waiting if time is not None and (get_number(each, "time") or 0.0) <= time]
+        waiting = waiting[len(due) :]
         validated = "valid_loss" in entry
         # a validation stands at the step of the report before it
         back = step < last or (step == last and not validated and any(p.of == TRAIN and p.step == step for p in points))
-        if told or back:
-            restarts += [_restart(each, last) for each in told] or [Restart(max(last, 0), step, "resumed")]
-            attempt += max(1, len(told))
-            points = [_lost(point, step) for point in points]
+        if due or back:
+            restarts += [_incident_restart(each, last) for each in due] or [RunRestart(max(last, 0), step, "resumed")]
+            attempt += max(1, len(due))
+            points = [_mark_superseded(point, step) for point in points]
         last = step
-        for name, of in (("loss", TRAIN), ("valid_loss", VALID)):
-            loss = number_in(entry, name)
+        for name, series in (("loss", TRAIN), ("valid_loss", VALID)):
+            loss = get_number(entry, name)
             if loss is not None:
-                points.append(Point(step, loss, of, attempt))
-    restarts += [_restart(each, last) for each in waiting]
-    return Course(tuple(points), tuple(restarts), _best(metrics, points))
+                points.append(LossPoint(step, loss, series, attempt))
+    restarts += [_incident_restart(each, last) for each in waiting]
+    return LossCurve(tuple(points), tuple(restarts), _best_checkpoint(metrics, points))
 
 
-def _lost(point: Point, step: int) -> Point:
+def _mark_superseded(point: LossPoint, step: int) -> LossPoint:
     """A point that the next attempt, whose first line is of this step, goes over again."""
-    return Point(point.step, point.loss, point.of, point.attempt, point.lost or point.step >= step)
+    return LossPoint(point.step, point.loss, point.of, point.attempt, point.lost or point.step >= step)
 
 
-def _restart(incident: Entry, last: int) -> Restart:
+def _incident_restart(incident: LogEntry, last: int) -> RunRestart:
     """What an incident says, in one line."""
     where = f" on {incident['host']}" if incident.get("host") else ""
-    rank = f", rank {incident['rank']}{where}" if whole_in(incident, "rank") is not None else where
+    rank = f", rank {incident['rank']}{where}" if get_int(incident, "rank") is not None else where
     done = f": {incident['action']}" if incident.get("action") else ""
-    step = whole_in(incident, "step")
-    return Restart(
+    step = get_int(incident, "step")
+    return RunRestart(
         max(last, 0) if step is None else step,
-        whole_in(incident, "checkpoint"),
+        get_int(incident, "checkpoint"),
         f"{incident.get('kind') or 'incident'}{rank}{done}",
     )
 
 
-def _best(metrics: Sequence[Entry], points: Sequence[Point]) -> Best | None:
+def _best_checkpoint(metrics: Sequence[LogEntry], points: Sequence[LossPoint]) -> BestCheckpoint | None:
     """What the last line that says so calls the best; else the lowest validation loss that counts."""
     for entry in reversed(metrics):
-        step, loss = whole_in(entry, "best_step"), number_in(entry, "best_loss")
+        step, loss = get_int(entry, "best_step"), get_number(entry, "best_loss")
         if step is not None and loss is not None:
-            return Best(step, loss)
+            return BestCheckpoint(step, loss)
     valid = [point for point in points if point.of == VALID and not point.lost]
     lowest = min(valid, key=lambda point: point.loss, default=None)
-    return Best(lowest.step, lowest.loss) if lowest else None
+    return BestCheckpoint(lowest.step, lowest.loss) if lowest else None

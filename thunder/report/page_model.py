@@ -11,7 +11,7 @@ Segment = str | list[str]
 
 
 @dataclass(frozen=True)
-class Cell:
+class TableCell:
     """A cell of a table. letter: it is a sign to be looked at, large and by itself. tone: good, bad or nothing."""
 
     text: str
@@ -20,16 +20,16 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Table:
+class PageTable:
     """Lines under a head; the first column names them. prose: the last column is a sentence."""
 
     head: Sequence[str]
-    lines: Sequence[Sequence[str | Cell]]
+    lines: Sequence[Sequence[str | TableCell]]
     prose: bool = False
 
 
 @dataclass(frozen=True)
-class Section:
+class PageSection:
     """A part of the page: a picture (a Vega-Lite spec), the same as a table, or a table alone.
 
     name: for links and ids, unique on the page. says: what the picture shows, for those who do not see it.
@@ -40,11 +40,11 @@ class Section:
     notes: Sequence[str] = ()
     chart: dict[str, Any] | None = None
     says: str = ""
-    table: Table | None = None
+    table: PageTable | None = None
 
 
 @dataclass(frozen=True)
-class Line:
+class TextLine:
     """One text of a row, marked against the reference; `of` is what it is called."""
 
     of: str
@@ -61,7 +61,7 @@ class RowView:
 
     row_id: str
     place: int
-    lines: Sequence[Line]
+    lines: Sequence[TextLine]
     outcome: str
     partition: str
     script: str
@@ -83,6 +83,6 @@ class Page:
     facts: Sequence[tuple[str, str]] = ()
     cards: Sequence[tuple[str, str]] = ()
     absent: Sequence[str] = ()
-    sections: Sequence[Section] = ()
+    sections: Sequence[PageSection] = ()
     rows: Sequence[RowView] = field(default=())
     rows_notes: Sequence[str] = ()

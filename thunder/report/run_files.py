@@ -10,10 +10,10 @@ from typing import Any
 
 from thunder.runs.bundles.scored_rows import json_lines
 
-SHOWN = 3  # faults of one file that are named one by one
+MAX_FAULTS_SHOWN = 3  # faults of one file that are named one by one
 
 
-class Folder:
+class RunFiles:
     """A folder's files; `absent` collects, in the order of asking, a sentence for each part that cannot be had."""
 
     def __init__(self, path: Path) -> None:
@@ -30,22 +30,22 @@ class Folder:
             content = json.loads((self.path / name).read_text(encoding="utf-8"))
             if isinstance(content, dict):
                 return content
-            said = "is not a JSON object"
+            fault = "is not a JSON object"
         except FileNotFoundError:
-            said = "is missing"
+            fault = "is missing"
         except OSError as error:
-            said = error.strerror or str(error)
+            fault = error.strerror or str(error)
         except (ValueError, RecursionError):
-            said = "is not JSON"
+            fault = "is not JSON"
         if without:
-            self.absent.append(f"{name} {said}: {without}")
+            self.absent.append(f"{name} {fault}: {without}")
         return {}
 
     def lines(self, name: str, without: str) -> list[dict[str, Any]]:
         """The JSON objects of a JSONL file. without: what the page cannot show without the file; empty: never mind."""
         faults: list[str] = []
         try:
-            found = [entry for _, entry in json_lines(self.path / name, faults)]
+            entries = [entry for _, entry in json_lines(self.path / name, faults)]
         except FileNotFoundError:
             if without:
                 self.absent.append(f"{name} is missing: {without}")
@@ -53,15 +53,15 @@ class Folder:
         except OSError as error:
             self.absent.append(f"{name}: {error.strerror}: {without}")
             return []
-        more = f", and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
+        more = f", and {len(faults) - MAX_FAULTS_SHOWN} more" if len(faults) > MAX_FAULTS_SHOWN else ""
         if faults:
-            self.absent.append(f"{'; '.join(faults[:SHOWN])}{more}: left out")
-        if not found and without:
+            self.absent.append(f"{'; '.join(faults[:MAX_FAULTS_SHOWN])}{more}: left out")
+        if not entries and without:
             self.absent.append(f"{name} holds no line that can be read: {without}")
-        return found
+        return entries
 
 
-def number_in(content: Mapping[str, Any], key: str) -> float | None:
+def get_number(content: Mapping[str, Any], key: str) -> float | None:
     """A finite number under a key, or None."""
     value = content.get(key)
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -72,20 +72,20 @@ def number_in(content: Mapping[str, Any], key: str) -> float | None:
         return None
 
 
-def whole_in(content: Mapping[str, Any], key: str) -> int | None:
+def get_int(content: Mapping[str, Any], key: str) -> int | None:
     """A whole number under a key, or None."""
     value = content.get(key)
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-def text_in(content: Mapping[str, Any], *keys: str) -> str | None:
+def get_text(content: Mapping[str, Any], *keys: str) -> str | None:
     """The first text under one of the keys, or None."""
     return next((content[key] for key in keys if isinstance(content.get(key), str)), None)
 
 
-def object_in(content: Mapping[str, Any], *path: str) -> dict[str, Any]:
+def get_object(content: Mapping[str, Any], *path: str) -> dict[str, Any]:
     """The object at the end of a path of keys, or an empty one."""
-    found: Any = content
+    value: Any = content
     for key in path:
-        found = found.get(key) if isinstance(found, Mapping) else None
-    return dict(found) if isinstance(found, Mapping) else {}
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return dict(value) if isinstance(value, Mapping) else {}

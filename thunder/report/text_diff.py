@@ -14,39 +14,39 @@ DELETION, INSERTION, SUBSTITUTION = "-", "+", "~"
 _MARKS = {"deletion": DELETION, "insertion": INSERTION, "substitution": SUBSTITUTION}
 
 
-def plain(text: str) -> list[Segment]:
+def plain_segments(text: str) -> list[Segment]:
     """A text without marks, in NFC, hidden characters shown."""
     shown = escape_hidden(normalize_text(text.strip()))
     return [shown] if shown else []
 
 
-def marked(hypothesis: str, reference: str) -> list[Segment]:
+def diff_segments(hypothesis: str, reference: str) -> list[Segment]:
     """The hypothesis (NFC) in pieces: texts where both agree, else [kind, ...] for what is wrong.
 
     ["-", wanted]: the hypothesis lacks it. ["+", heard]: it has it too many. ["~", heard, wanted]: one for another.
     """
     pieces: list[Segment] = []
     for operation in distance.align_texts(hypothesis.strip(), reference.strip(), "grapheme"):
-        heard, wanted = escape_hidden(operation.hypothesis), escape_hidden(operation.reference)
+        hypothesis_text, reference_text = escape_hidden(operation.hypothesis), escape_hidden(operation.reference)
         last = pieces[-1] if pieces else None
         if operation.kind == "equal":
             if isinstance(last, str):
-                pieces[-1] = last + heard
+                pieces[-1] = last + hypothesis_text
             else:
-                pieces.append(heard)
+                pieces.append(hypothesis_text)
             continue
         mark = _MARKS[operation.kind]
         if mark == SUBSTITUTION:  # each by itself: what was wanted stands above what was heard
-            pieces.append([mark, heard, wanted])
+            pieces.append([mark, hypothesis_text, reference_text])
         elif isinstance(last, list) and last[0] == mark:
-            last[1] += heard or wanted
+            last[1] += hypothesis_text or reference_text
         else:
-            pieces.append([mark, heard or wanted])
+            pieces.append([mark, hypothesis_text or reference_text])
     return pieces
 
 
 @dataclass(frozen=True)
-class Confusion:
+class ClusterConfusion:
     """How often a reference's cluster came out as another, before and after; an empty one is none at all.
 
     after: None where there is only one text to look at.
@@ -65,20 +65,22 @@ class Confusion:
         return "space" if (self.reference + self.hypothesis).isspace() else "letter"
 
 
-def confusions(texts: Iterable[tuple[str, str, str | None]]) -> list[Confusion]:
+def count_confusions(texts: Iterable[tuple[str, str, str | None]]) -> list[ClusterConfusion]:
     """What is taken for what, the most frequent first, from (reference, text before, text after or None)."""
     before: Counter[tuple[str, str]] = Counter()
     after: Counter[tuple[str, str]] = Counter()
     both = False
     for reference, first, last in texts:
-        before.update(_pairs(first, reference))
+        before.update(_edit_pairs(first, reference))
         if last is not None:
             both = True
-            after.update(_pairs(last, reference))
-    found = [Confusion(*pair, before[pair], after[pair] if both else None) for pair in before.keys() | after.keys()]
-    return sorted(found, key=lambda each: (-max(each.before, each.after or 0), each.reference, each.hypothesis))
+            after.update(_edit_pairs(last, reference))
+    confusions = [
+        ClusterConfusion(*pair, before[pair], after[pair] if both else None) for pair in before.keys() | after.keys()
+    ]
+    return sorted(confusions, key=lambda each: (-max(each.before, each.after or 0), each.reference, each.hypothesis))
 
 
-def _pairs(hypothesis: str, reference: str) -> list[tuple[str, str]]:
+def _edit_pairs(hypothesis: str, reference: str) -> list[tuple[str, str]]:
     operations = distance.align_texts(hypothesis.strip(), reference.strip(), "grapheme", equal=False)
     return [(each.reference, each.hypothesis) for each in operations]

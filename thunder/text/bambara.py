@@ -190,7 +190,7 @@ def _with_length(sounds: list[_Sound], tones: Tones) -> list[_Sound]:
 def _syllables(sounds: list[_Sound], tones: Tones, reasons: dict[str, None]) -> list[Syllable]:
     """The syllables with their tone marks; a vowel without an accent goes on in the tone before it."""
     done: list[Syllable] = []
-    onset, heard = "", ""
+    onset, last_tone = "", ""
     for at, sound in enumerate(sounds):
         after = sounds[at + 1] if at + 1 < len(sounds) else None
         if sound.kind == "apostrophe":
@@ -202,9 +202,9 @@ def _syllables(sounds: list[_Sound], tones: Tones, reasons: dict[str, None]) -> 
             else:
                 done.append(_lone_consonant(sound, sounds[at + 1 :], tones, reasons))
         else:
-            tone = _tone(sound, heard, after is None, tones, reasons)
+            tone = _tone(sound, last_tone, after is None, tones, reasons)
             done.append(Syllable(at, onset, sound.nko, sound.nasal, tone))
-            onset, heard = "", _GOES_ON.get(sound.accents[-1:], heard)
+            onset, last_tone = "", _GOES_ON.get(sound.accents[-1:], last_tone)
     return done
 
 
@@ -222,9 +222,9 @@ def _lone_consonant(sound: _Sound, rest: list[_Sound], tones: Tones, reasons: di
     return Syllable(0, sound.nko, "", form="silenced")
 
 
-def _tone(sound: _Sound, heard: str, final: bool, tones: Tones, reasons: dict[str, None]) -> str:
+def _tone(sound: _Sound, last_tone: str, final: bool, tones: Tones, reasons: dict[str, None]) -> str:
     """The tone mark of a vowel or a syllabic n."""
-    accents = sound.accents or heard
+    accents = sound.accents or last_tone
     if not accents:
         reasons[TONE] = None
         if sound.long:
@@ -241,22 +241,31 @@ def _tone(sound: _Sound, heard: str, final: bool, tones: Tones, reasons: dict[st
     return _SHORT[accents]
 
 
-def _join_syllables(beats: list[Syllable], reasons: dict[str, None]) -> str:
+def _join_syllables(syllables: list[Syllable], reasons: dict[str, None]) -> str:
     """Syllables as text: gbàralí takes the first vowel of a pair, dagbasinna stands where none is heard."""
     parts: list[str] = []
     elided = False
-    for at, beat in enumerate(beats):
-        after = beats[at + 1] if at + 1 < len(beats) else None
+    for at, syllable in enumerate(syllables):
+        after = syllables[at + 1] if at + 1 < len(syllables) else None
         # the vowel that an elided one is read from must be there
         elided = (
-            after is not None and not elided and beat.form == after.form == "written" and is_elided_pair(beat, after)
+            after is not None
+            and not elided
+            and syllable.form == after.form == "written"
+            and is_elided_pair(syllable, after)
         )
         if elided and TONE in reasons:
             reasons[ELISION] = None
         if elided:
-            parts.append(beat.onset)
-        elif beat.form == "silenced":
-            parts.append(beat.onset + NO_VOWEL)
+            parts.append(syllable.onset)
+        elif syllable.form == "silenced":
+            parts.append(syllable.onset + NO_VOWEL)
         else:
-            parts.append(beat.onset + beat.apostrophe + beat.vowel + (NASAL if beat.nasal else "") + beat.tone)
+            parts.append(
+                syllable.onset
+                + syllable.apostrophe
+                + syllable.vowel
+                + (NASAL if syllable.nasal else "")
+                + syllable.tone
+            )
     return "".join(parts)

@@ -118,8 +118,8 @@ def edit_distance(hypothesis: str, reference: str, unit: ErrorUnit = "codepoint"
 
 def count_errors(hypothesis: str, reference: str, unit: ErrorUnit = "codepoint") -> ErrorCount:
     """Edits from hypothesis to reference, with the reference's length, both in units (NFC)."""
-    wanted = split_units(reference, unit)
-    return ErrorCount(Levenshtein.distance(split_units(hypothesis, unit), wanted), len(wanted))
+    reference_units = split_units(reference, unit)
+    return ErrorCount(Levenshtein.distance(split_units(hypothesis, unit), reference_units), len(reference_units))
 
 
 def count_all_errors(hypothesis: str, reference: str) -> ErrorCounts:
@@ -140,49 +140,58 @@ def align_texts(
     Those of kind equal are left out on request. Where several alignments are shortest, like is put for like, a mark for
     a mark and a letter for a letter; beyond that one is returned, always the same for the same texts.
     """
-    wanted, heard = split_units(reference, unit), split_units(hypothesis, unit)
+    reference_units, hypothesis_units = split_units(reference, unit), split_units(hypothesis, unit)
     operations: list[EditOperation] = []
     place = other = 0
-    for match in Levenshtein.opcodes(wanted, heard):
+    for match in Levenshtein.opcodes(reference_units, hypothesis_units):
         if match.tag != "equal":
             continue
-        operations += _align_stretch(wanted, heard, (place, match.src_start), (other, match.dest_start))
+        operations += _align_stretch(
+            reference_units, hypothesis_units, (place, match.src_start), (other, match.dest_start)
+        )
         place, other = match.src_end, match.dest_end
         if equal:
-            operations += [EditOperation("equal", wanted[at], wanted[at], at) for at in range(match.src_start, place)]
-    return operations + _align_stretch(wanted, heard, (place, len(wanted)), (other, len(heard)))
+            operations += [
+                EditOperation("equal", reference_units[at], reference_units[at], at)
+                for at in range(match.src_start, place)
+            ]
+    return operations + _align_stretch(
+        reference_units, hypothesis_units, (place, len(reference_units)), (other, len(hypothesis_units))
+    )
 
 
 def _align_stretch(
-    wanted: Sequence[str], heard: Sequence[str], here: tuple[int, int], there: tuple[int, int]
+    reference: Sequence[str], hypothesis: Sequence[str], here: tuple[int, int], there: tuple[int, int]
 ) -> list[EditOperation]:
     """The operations between two equal stretches: wanted from here[0] to here[1] becomes heard from there[0] on."""
     (place, end), (other, last) = here, there
     lost, extra = end - place, last - other
     if not lost:
-        return [EditOperation("insertion", "", heard[at], place) for at in range(other, last)]
+        return [EditOperation("insertion", "", hypothesis[at], place) for at in range(other, last)]
     if not extra:
-        return [EditOperation("deletion", wanted[at], "", at) for at in range(place, end)]
+        return [EditOperation("deletion", reference[at], "", at) for at in range(place, end)]
     if lost == extra:
-        return [EditOperation("substitution", wanted[place + n], heard[other + n], place + n) for n in range(lost)]
+        return [
+            EditOperation("substitution", reference[place + n], hypothesis[other + n], place + n) for n in range(lost)
+        ]
     if lost < extra:
-        partners = _best_pairing(wanted[place:end], heard[other:last])
+        partners = _best_pairing(reference[place:end], hypothesis[other:last])
         operations = []
         for at in range(extra):
             if at in partners:
-                operations.append(EditOperation("substitution", wanted[place], heard[other + at], place))
+                operations.append(EditOperation("substitution", reference[place], hypothesis[other + at], place))
                 place += 1
             else:
-                operations.append(EditOperation("insertion", "", heard[other + at], place))
+                operations.append(EditOperation("insertion", "", hypothesis[other + at], place))
         return operations
-    partners = _best_pairing(heard[other:last], wanted[place:end])
+    partners = _best_pairing(hypothesis[other:last], reference[place:end])
     operations = []
     for at in range(place, end):
         if at - place in partners:
-            operations.append(EditOperation("substitution", wanted[at], heard[other], at))
+            operations.append(EditOperation("substitution", reference[at], hypothesis[other], at))
             other += 1
         else:
-            operations.append(EditOperation("deletion", wanted[at], "", at))
+            operations.append(EditOperation("deletion", reference[at], "", at))
     return operations
 
 

@@ -110,7 +110,7 @@ def text_faults(text: str) -> list[TextFault]:
 
     Line ends and tabs are no faults. "not in normal form C" is reported once, at the first place that differs.
     """
-    found = [
+    faults = [
         TextFault(kind, match.start(), match[0])
         for kind, pattern in _FAULTS.items()
         for match in pattern.finditer(text)
@@ -118,8 +118,8 @@ def text_faults(text: str) -> list[TextFault]:
     if (normal := normalize_text(text)) != text:
         pairs = enumerate(zip(text, normal, strict=False))
         place = next((at for at, (old, new) in pairs if old != new), min(len(text), len(normal)))
-        found.append(TextFault("not in normal form C", place, text[place : place + 1]))
-    return sorted(found, key=lambda fault: (fault.position, fault.kind))
+        faults.append(TextFault("not in normal form C", place, text[place : place + 1]))
+    return sorted(faults, key=lambda fault: (fault.position, fault.kind))
 
 
 # apostrophes and hyphens between letters are spelling, all other punctuation and symbols are not

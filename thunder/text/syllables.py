@@ -175,18 +175,18 @@ def spelling_faults(word: str) -> list[TextFault]:
     """
     word = normalize_text(word)
     row = split_letters(word)
-    found = [TextFault("mark without a letter", 0, word[0])] if word[:1] in MARKS and word else []
+    faults = [TextFault("mark without a letter", 0, word[0])] if word[:1] in MARKS and word else []
     for letter in row:
         if letter.stray.strip(ABBREVIATION):
             second = letter.tone and letter.stray[0] in TONES
-            found.append(TextFault("second tone mark" if second else "mark out of place", letter.start, letter.stray))
+            faults.append(TextFault("second tone mark" if second else "mark out of place", letter.start, letter.stray))
         if letter.tone == SHORT_HIGH and letter.is_vowel and letter is not row[-1]:
-            found.append(TextFault("short high mark inside a word", letter.start, letter.tone))
+            faults.append(TextFault("short high mark inside a word", letter.start, letter.tone))
     for at, letter in enumerate(row):
         after_consonant = at > 0 and row[at - 1].is_consonant
         if letter.base in (NO_VOWEL, *APOSTROPHES) and not after_consonant:
-            found.append(TextFault("no consonant before it", letter.start, letter.base))
-    return sorted(found + _syllable_faults(word), key=lambda fault: fault.position)
+            faults.append(TextFault("no consonant before it", letter.start, letter.base))
+    return sorted(faults + _syllable_faults(word), key=lambda fault: fault.position)
 
 
 def count_violations(text: str) -> int:
@@ -201,33 +201,39 @@ def count_violations(text: str) -> int:
 
 
 def _syllable_faults(word: str) -> list[TextFault]:
-    found = []
-    beats = split_syllables(word)
-    for beat, after in pairwise(beats):
-        if after.onset in (NA_WOLOSO, NYA_WOLOSO) and not beat.ends_nasal:
-            found.append(TextFault("woloso after no nasal", after.start, after.onset))
-        if beat.form == "bare":
-            found.append(TextFault("consonant without a vowel", beat.start, beat.onset))
-        elif beat.form == "elided" and after.form != "written":
-            found.append(TextFault("three consonants in a row", beat.start, beat.onset))
-        elif beat.form == "elided" and (after.nasal or after.is_long or after.tone == SHORT_RISING):
-            found.append(TextFault("vowel elided before another kind", beat.start, beat.onset))
-        elif _should_elide(beat, after):
-            found.append(TextFault("vowel written that is elided", beat.start, beat.onset + beat.vowel))
-    return found
+    faults = []
+    syllables = split_syllables(word)
+    for syllable, after in pairwise(syllables):
+        if after.onset in (NA_WOLOSO, NYA_WOLOSO) and not syllable.ends_nasal:
+            faults.append(TextFault("woloso after no nasal", after.start, after.onset))
+        if syllable.form == "bare":
+            faults.append(TextFault("consonant without a vowel", syllable.start, syllable.onset))
+        elif syllable.form == "elided" and after.form != "written":
+            faults.append(TextFault("three consonants in a row", syllable.start, syllable.onset))
+        elif syllable.form == "elided" and (after.nasal or after.is_long or after.tone == SHORT_RISING):
+            faults.append(TextFault("vowel elided before another kind", syllable.start, syllable.onset))
+        elif _should_elide(syllable, after):
+            faults.append(TextFault("vowel written that is elided", syllable.start, syllable.onset + syllable.vowel))
+    return faults
 
 
-def _should_elide(beat: Syllable, after: Syllable) -> bool:
-    return beat.form == "written" == after.form and is_elided_pair(beat, after)
+def _should_elide(syllable: Syllable, after: Syllable) -> bool:
+    return syllable.form == "written" == after.form and is_elided_pair(syllable, after)
 
 
-def is_elided_pair(beat: Syllable, after: Syllable) -> bool:
+def is_elided_pair(syllable: Syllable, after: Syllable) -> bool:
     """Whether gbàralí takes the first of two vowels: both short, oral, the same, in one tone, after two consonants.
 
     A high vowel is unmarked inside a word and marked or unmarked at its end, so both count as one tone here.
     """
-    if not (beat.onset and after.onset and beat.onset != after.onset and beat.vowel and beat.vowel == after.vowel):
+    if not (
+        syllable.onset
+        and after.onset
+        and syllable.onset != after.onset
+        and syllable.vowel
+        and syllable.vowel == after.vowel
+    ):
         return False
-    if beat.nasal or after.nasal or beat.vowel == SYLLABIC_N or beat.is_long or after.is_long:
+    if syllable.nasal or after.nasal or syllable.vowel == SYLLABIC_N or syllable.is_long or after.is_long:
         return False
-    return beat.tone.strip(SHORT_HIGH) == after.tone.strip(SHORT_HIGH) != SHORT_RISING
+    return syllable.tone.strip(SHORT_HIGH) == after.tone.strip(SHORT_HIGH) != SHORT_RISING

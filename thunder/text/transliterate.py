@@ -162,46 +162,52 @@ def _outside_words(text: str) -> str:
 @lru_cache(maxsize=1 << 16)
 def _latin_word(word: str, tones: Tones) -> tuple[str, tuple[str, ...]]:
     """A N'Ko word in Latin letters, and the kinds of its faults."""
-    beats = split_syllables(word)
-    last = len(beats) - 1
-    heard = ""
+    syllables = split_syllables(word)
+    last = len(syllables) - 1
+    last_tone = ""
     parts: list[str] = []
-    for number, beat in enumerate(beats):
-        parts.append(_onset(beat, tones))
-        if not beat.vowel:
+    for number, syllable in enumerate(syllables):
+        parts.append(_onset(syllable, tones))
+        if not syllable.vowel:
             continue
-        accents = _accents(beat, tones, final=number == last)
+        accents = _accents(syllable, tones, final=number == last)
         first = accents[0]
         # syllabic n bears its tone always, for a bare n would be nasality
-        changes = first != heard or beat.tone == LONG_FALLING or beat.vowel == SYLLABIC_N
+        changes = first != last_tone or syllable.tone == LONG_FALLING or syllable.vowel == SYLLABIC_N
         if tones == "none" or (tones == "lexical" and not changes):
             first = ""
-        parts.append(_vowel(beat, first, accents[1:] if tones == "full" else tuple("" for _ in accents[1:])))
+        parts.append(_vowel(syllable, first, accents[1:] if tones == "full" else tuple("" for _ in accents[1:])))
         # after a vowel that moves, any tone is a change
-        heard = "" if beat.tone in (SHORT_RISING, LONG_RISING, LONG_FALLING) else _HEARD.get(accents[0], "")
+        last_tone = "" if syllable.tone in (SHORT_RISING, LONG_RISING, LONG_FALLING) else _HEARD.get(accents[0], "")
     return "".join(parts), tuple(fault.kind for fault in spelling_faults(word))
 
 
-def _onset(beat: Syllable, tones: Tones) -> str:
-    consonant = FOREIGN.get(beat.onset) or NKO_CONSONANTS.get(beat.onset[:1], "")
-    if not beat.apostrophe:
+def _onset(syllable: Syllable, tones: Tones) -> str:
+    consonant = FOREIGN.get(syllable.onset) or NKO_CONSONANTS.get(syllable.onset[:1], "")
+    if not syllable.apostrophe:
         return consonant
-    low = tones == "full" and beat.apostrophe == ELIDED_LOW
+    low = tones == "full" and syllable.apostrophe == ELIDED_LOW
     return f"{consonant}{GRAVE}'" if low else f"{consonant}'"
 
 
-def _accents(beat: Syllable, tones: Tones, final: bool) -> tuple[str, ...]:
+def _accents(syllable: Syllable, tones: Tones, final: bool) -> tuple[str, ...]:
     """The accents of a vowel's one or two letters."""
-    if beat.is_long:
-        return _LONG[beat.tone]
-    if tones == "full" and final and beat.tone == "" and beat.form == "written" and beat.vowel != SYLLABIC_N:
+    if syllable.is_long:
+        return _LONG[syllable.tone]
+    if (
+        tones == "full"
+        and final
+        and syllable.tone == ""
+        and syllable.form == "written"
+        and syllable.vowel != SYLLABIC_N
+    ):
         return (CIRCUMFLEX,)
-    return (_ACCENT[beat.tone],)
+    return (_ACCENT[syllable.tone],)
 
 
-def _vowel(beat: Syllable, first: str, others: tuple[str, ...]) -> str:
-    if beat.vowel == SYLLABIC_N:
+def _vowel(syllable: Syllable, first: str, others: tuple[str, ...]) -> str:
+    if syllable.vowel == SYLLABIC_N:
         return f"n{first}"
     # U+07F3 on a vowel that it makes no known letter of is a diaeresis
-    letter = FOREIGN.get(beat.vowel) or VOWELS[beat.vowel[0]] + (DIAERESIS if beat.vowel[1:] else "")
-    return letter + first + "".join(letter + accent for accent in others) + ("n" if beat.nasal else "")
+    letter = FOREIGN.get(syllable.vowel) or VOWELS[syllable.vowel[0]] + (DIAERESIS if syllable.vowel[1:] else "")
+    return letter + first + "".join(letter + accent for accent in others) + ("n" if syllable.nasal else "")

@@ -286,7 +286,7 @@ def test_a_channel_that_ends_while_the_rank_runs(tmp_path, before):
 
 @pytest.mark.expensive
 def test_a_host_that_falls_silent_is_lost(tmp_path, monkeypatch):
-    monkeypatch.setattr(remote_rank, "SILENCE", 1.0)
+    monkeypatch.setattr(remote_rank, "SILENCE_TIMEOUT", 1.0)
     ends, _, seconds = follow(tmp_path, said("event", event={"event": "step", "step": 1}))
     assert (
         "nothing was heard from it for 1 s" in ends[0].lost
@@ -332,7 +332,7 @@ def test_one_that_takes_no_orders_is_left_in_time(tmp_path, monkeypatch):
 
 
 def test_signs_of_life_are_sent_while_nothing_happens(log, monkeypatch):
-    monkeypatch.setattr(remote_rank, "EVERY", 0.1)
+    monkeypatch.setattr(remote_rank, "HEARTBEAT_INTERVAL", 0.1)
     rank, stream = far(log, READY)
     for _ in range(10):
         rank.poll(lambda rank, event: None)

@@ -180,7 +180,7 @@ def test_down_the_ladder_and_nothing_is_taken_from_the_budget(tmp_path):
 
 
 def test_at_the_foot_of_the_ladder(tmp_path):
-    script = Script(tmp_path, GPU, rung=len(fallback_sequence(4)) - 1)
+    script = Script(tmp_path, GPU, fallback=len(fallback_sequence(4)) - 1)
     error = script.fails(ResourceError)
     assert error.exit_code == 8 and "no smaller shape" in error.message
 

@@ -16,7 +16,7 @@ from thunder.evaluation.metrics import summary
 from thunder.evaluation.metrics.judge import judge_proposal
 from thunder.evaluation.metrics.summary import BootstrapSettings
 from thunder.report.pages import evaluation_page
-from thunder.report.run_files import Folder
+from thunder.report.run_files import RunFiles
 
 
 def row(text, proposal, reference, row_id="r", **more):
@@ -28,7 +28,7 @@ def page(rows):
     results = summary.summarize_rows(rows, BootstrapSettings(resamples=100)) | {
         "ground": {"engine": "x", "rows_sha256": "f" * 64}
     }
-    return read_page(rendered(evaluation_page.page(rows, results)))
+    return read_page(rendered(evaluation_page.build_evaluation_page(rows, results)))
 
 
 def test_it_stands_alone_and_n_ko_runs_from_right_to_left():
@@ -55,7 +55,9 @@ def test_a_refused_proposal_is_named_so_and_not_counted():
 def test_groups_stand_in_their_own_order_though_json_has_sorted_them():
     rows = [row("ߊ" * n + "ߋ", "ߊ" * n, "ߊ" * n) for n in (10, 60, 300)]
     results = json.loads(json.dumps(summary.summarize_rows(rows, BootstrapSettings(resamples=100)), sort_keys=True))
-    [table] = [each.table for each in evaluation_page.page(rows, results).sections if each.name == "length"]
+    [table] = [
+        each.table for each in evaluation_page.build_evaluation_page(rows, results).sections if each.name == "length"
+    ]
     assert [line[0] for line in table.lines] == ["to 20", "over 50 to 100", "over 200"]
 
 
@@ -72,7 +74,7 @@ def folder(tmp_path):
 
 
 def test_from_a_folder(folder):
-    found = evaluation_page.read(Folder(folder))
+    found = evaluation_page.read_evaluation_page(RunFiles(folder))
     assert found.absent == [] and [each.outcome for each in found.rows] == ["improved", "worse", "unchanged"]
     assert found.title == "CER 0.1250 → 0.1250 on 3 rows"
     assert {each.name for each in found.sections} == {
@@ -84,7 +86,7 @@ def test_rows_that_were_changed_are_named(folder):
     path = folder / evaluate.PREDICTIONS
     lines = path.read_text().splitlines()
     path.write_text("\n".join(lines[:-1]) + '\n{"row_id": 1}\n[]\n{"inp')
-    absent = " | ".join(evaluation_page.read(Folder(folder)).absent)
+    absent = " | ".join(evaluation_page.read_evaluation_page(RunFiles(folder)).absent)
     for words in ("jsonl:5: looks cut off", "jsonl:4: not an object", "1 of 3 rows lack fields"):
         assert words in absent
     assert "says rows 3, but predictions.jsonl adds up to 2" in absent
@@ -93,7 +95,7 @@ def test_rows_that_were_changed_are_named(folder):
 def test_without_results_there_is_no_page(folder):
     (folder / "results.json").unlink()
     with pytest.raises(ArtifactError, match="no results of an evaluation"):
-        evaluation_page.read(Folder(folder))
+        evaluation_page.read_evaluation_page(RunFiles(folder))
 
 
 def test_the_evaluation_writes_the_page_it_is_given(tmp_path):

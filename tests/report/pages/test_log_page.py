@@ -54,13 +54,13 @@ def section(page, name):
 def test_digests_are_short_and_those_of_a_thousand_prompts_are_no_wall(log):
     made = [each | {"prompt_digest": f"{number:064x}", "rules_id": "agp_rules_v1@" + "e" * 64}
             for number, each in enumerate(RECORDS * 7)]  # fmt: skip
-    facts = dict(log_page.page("log", made, {}).facts)
+    facts = dict(log_page.build_log_page("log", made, {}).facts)
     assert facts["prompt digest"] == "000000000000, 000000000000, 000000000000, and 18 more"
     assert facts["rules id"] == "agp_rules_v1@" + "e" * 12
 
 
 def test_decisions_and_reasons(log):
-    page = log_page.read(log)
+    page = log_page.read_log_page(log)
     assert page.cards == [("1", "accept"), ("1", "reject"), ("1", "keep")]
     assert section(page, "decisions").table.lines == [
         ["stable", "0", "1", "0"], ["boundary", "1", "0", "0"], ["novelty", "0", "0", "1"]
@@ -75,7 +75,7 @@ def test_decisions_and_reasons(log):
 
 
 def test_with_references_beside_it(log, rows):
-    page = log_page.read(log, rows)
+    page = log_page.read_log_page(log, rows)
     assert page.absent == []
     assert [(row.outcome, row.before, row.after) for row in page.rows] == [
         ("improved", 1, 0), ("unchanged", 0, 0), ("unchanged", 1, 1)
@@ -86,7 +86,7 @@ def test_with_references_beside_it(log, rows):
 
 def test_texts_that_were_not_decided_on_are_not_compared(log, tmp_path):
     rows = write_rows(tmp_path / "r.jsonl", [{"id": "a", "asr_text": "ߊ", "reference_text": "ߊߋߌ"}])
-    page = log_page.read(log, rows)
+    page = log_page.read_log_page(log, rows)
     assert "than was decided on, in 1 of them (a)" in page.absent[0]
     assert page.rows[0].outcome == "no reference"
 
@@ -96,9 +96,9 @@ def test_a_log_of_digests_alone(tmp_path, rows):
     with ProvenanceLog(path, DEV_RING) as written:
         written.append([record(each["row_id"], each["input"], each["proposal"], each["decision"], texts=False)
                         for each in RECORDS])  # fmt: skip
-    page = log_page.read(path)
+    page = log_page.read_log_page(path)
     assert page.absent[0].startswith("3 of 3 records have digests and no texts") and page.rows[0].lines == []
-    beside = log_page.read(path, rows)
+    beside = log_page.read_log_page(path, rows)
     assert [line.of for line in beside.rows[0].lines] == ["reference", "recognised"]
     # what went on is known where it is what came in
     assert [row.outcome for row in beside.rows] == ["no reference", "unchanged", "unchanged"]
@@ -108,7 +108,7 @@ def test_a_log_of_digests_alone(tmp_path, rows):
 def test_nothing_after_a_broken_link_is_shown(log):
     lines = log.read_bytes().splitlines(keepends=True)
     log.write_bytes(lines[0] + lines[1].replace(b'"reject"', b'"accept"') + lines[2])
-    page = log_page.read(log)
+    page = log_page.read_log_page(log)
     assert len(page.rows) == 1 and "chain_broken@2" in page.absent[0]
     assert page.facts[0][1].startswith("chain_broken@2")
 
@@ -116,17 +116,17 @@ def test_nothing_after_a_broken_link_is_shown(log):
 def test_a_torn_end_is_named(log):
     data = log.read_bytes()
     log.write_bytes(data[:-10])
-    page = log_page.read(log)
+    page = log_page.read_log_page(log)
     assert len(page.rows) == 2 and "torn@3" in page.absent[0]
     with ProvenanceLog(log, DEV_RING):
         pass
-    assert any("a line was cut off once" in each for each in log_page.read(log).absent)
+    assert any("a line was cut off once" in each for each in log_page.read_log_page(log).absent)
 
 
 def test_what_is_no_log(tmp_path):
     path = tmp_path / "x.jsonl"
     path.write_text("{}\n")
     with pytest.raises(UsageError, match="chain_broken@1"):
-        log_page.read(path)
+        log_page.read_log_page(path)
     with pytest.raises(ArtifactError):
-        log_page.read(tmp_path / "none.jsonl")
+        log_page.read_log_page(tmp_path / "none.jsonl")

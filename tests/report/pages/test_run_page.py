@@ -10,7 +10,7 @@ from pages import read_page, rendered
 
 from thunder.errors import UsageError
 from thunder.report.pages import run_page
-from thunder.report.run_files import Folder
+from thunder.report.run_files import RunFiles
 from thunder.runs.records.run_record import lock_run
 from thunder.text import distance
 
@@ -60,7 +60,7 @@ def recogniser(tmp_path):
 
 
 def read(folder, gate=None):
-    return run_page.read(Folder(folder), gate)
+    return run_page.read_run_page(RunFiles(folder), gate)
 
 
 def section(page, name):
@@ -122,7 +122,7 @@ def test_what_the_runs_own_files_count_otherwise_is_named(recogniser):
     write_rows(recogniser / "test_predictions.jsonl", [rows[0] | {"asr_text": ""}, *rows[1:]])
     (recogniser / "results.json").write_text(json.dumps({"test": {"cer": 1 / 11}}))
     absent = read(recogniser).absent
-    assert absent[0].startswith("results.json says cer 0.0909, but the rows give 0.2727")
+    assert absent[0].startswith("results.json has cer 0.0909, but the rows give 0.2727")
     assert absent[1].startswith("test_metrics_by_partition.json says CER 0.1667 of stable, but the rows give 0.5000")
 
 
@@ -146,7 +146,7 @@ def test_what_is_missing_is_named(adapter, lost, said):
     ("results.json", "{", "results.json is not JSON"), ("results.json", "[]", "results.json is not a JSON object"),
     ("config.yaml", "a: [", "its options are not shown"),
     ("test_predictions.jsonl", '{"prediction_after": 3}\n', "1 of 1 rows lack a text"),
-    ("results.json", '{"test": {"cer_after": 0.5}}', "results.json says test.cer_after 0.5000, but the rows give"),
+    ("results.json", '{"test": {"cer_after": 0.5}}', "results.json has test.cer_after 0.5000, but the rows give"),
 ])  # fmt: skip
 def test_what_is_damaged_is_named(adapter, name, text, said):
     (adapter / name).write_text(text)

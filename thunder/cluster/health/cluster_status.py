@@ -27,8 +27,8 @@ def check_cluster(
 
 def status_report(cluster: Cluster, readings: Sequence[HostReport], seconds: float) -> dict[str, Any]:
     """What is known, ready for JSON. Pure."""
-    found = preflight.cluster_findings(cluster, readings)
-    bad = {each.where for each in found if each.state == "failure"}
+    findings = preflight.cluster_findings(cluster, readings)
+    bad = {each.where for each in findings if each.state == "failure"}
     return {
         "cluster": cluster.name,
         "healthy": not bad,
@@ -44,7 +44,7 @@ def status_report(cluster: Cluster, readings: Sequence[HostReport], seconds: flo
             for host, reading in zip(cluster.hosts, readings, strict=True)
         ],
         "links": [each for reading in readings for each in _link_values(reading, bad)],
-        "findings": [asdict(each) for each in found],
+        "findings": [asdict(each) for each in findings],
     }
 
 
@@ -74,19 +74,19 @@ def _link_values(reading: HostReport, bad: set[str]) -> Iterator[dict[str, Any]]
         }
 
 
-def draw_cluster(said: dict[str, Any]) -> list[str]:
+def draw_cluster(report: dict[str, Any]) -> list[str]:
     """Hosts in a row, the cables between neighbours (X: not well, ?: not known), and what each direction says."""
-    broken = {frozenset((each["from"], each["to"])) for each in said["links"] if not each["healthy"]}
-    unheard = {each["name"] for each in said["hosts"] if each["reach"]}
+    broken = {frozenset((each["from"], each["to"])) for each in report["links"] if not each["healthy"]}
+    unheard = {each["name"] for each in report["hosts"] if each["reach"]}
     row = ""
-    for place, host in enumerate(said["hosts"]):
+    for place, host in enumerate(report["hosts"]):
         if place:
-            pair = frozenset((said["hosts"][place - 1]["name"], host["name"]))
+            pair = frozenset((report["hosts"][place - 1]["name"], host["name"]))
             known = not pair & unheard
             row += " ==  X  == " if pair in broken and known else " ========= " if known else " ==  ?  == "
         row += f"[{host['name']} {host['ips'][0]}]"
     lines = [row, ""]
-    for link in said["links"]:
+    for link in report["links"]:
         took = "no answer" if link["rtt_ms"] is None else f"{link['rtt_ms']:.2f} ms"
         carries = f"  {format_bytes(link['bytes_per_second'])}/s" if link["bytes_per_second"] else ""
         by = f"by {link['interface']}" if link["interface"] else "no route"

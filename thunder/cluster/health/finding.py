@@ -29,10 +29,10 @@ def is_link_finding(finding: Finding) -> bool:
     return finding.check in LINK_CHECKS
 
 
-def failures_first(found: Iterable[Finding]) -> list[Finding]:
+def failures_first(findings: Iterable[Finding]) -> list[Finding]:
     """Failures, warnings, the rest; each in its own order."""
     order: dict[FindingState, int] = {"failure": 0, "warning": 1, "ok": 2}
-    return sorted(found, key=lambda each: order[each.state])
+    return sorted(findings, key=lambda each: order[each.state])
 
 
 def host_command(host: Host, command: str) -> str:

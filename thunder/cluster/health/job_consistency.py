@@ -19,14 +19,14 @@ def survey_findings(cluster: Cluster, surveys: Sequence[HostSurvey]) -> list[Fin
     """Everything that the surveys say, failures first."""
     hosts = {host.name: host for host in cluster.hosts}
     whole = [each for each in surveys if each.facts is not None]
-    found = [finding for each in surveys for finding in host_survey_findings(hosts, each, whole)]
+    findings = [finding for each in surveys for finding in host_survey_findings(hosts, each, whole)]
     answered = [each for each in surveys if each.versions]
     names = {name: None for each in answered for name in each.versions}
     rows = {name: {each.host: each.versions.get(name) for each in answered} for name in names}
     rows["requirements.lock"] = {each.host: each.lock for each in answered}
-    found += version_findings("software", ", ".join(each.host for each in answered), rows)
-    found += file_findings(hosts, whole)
-    return failures_first(found)
+    findings += version_findings("software", ", ".join(each.host for each in answered), rows)
+    findings += file_findings(hosts, whole)
+    return failures_first(findings)
 
 
 def host_survey_findings(hosts: dict[str, Host], survey: HostSurvey, whole: Sequence[HostSurvey]) -> Iterator[Finding]:
@@ -72,20 +72,20 @@ def _compare_digests(
     first = next((each for each in whole if digests[each.host]), None)
     if first is None:
         return
-    wanted = digests[first.host] or ""
-    odd = [each for each in whole if digests[each.host] != wanted]
-    if odd:
+    expected = digests[first.host] or ""
+    differing = [each for each in whole if digests[each.host] != expected]
+    if differing:
         shown = ", ".join(f"{host} {digest[:12] if digest else '(none)'}" for host, digest in digests.items())
-        fix = " ; ".join(copy_command(hosts, first, each, check) for each in odd)
+        fix = " ; ".join(copy_command(hosts, first, each, check) for each in differing)
         yield Finding(check, "failure", ", ".join(digests), f"{what} differs: {shown}", fix)
     else:
-        yield Finding(check, "ok", ", ".join(digests), f"{what} {wanted[:12]}")
+        yield Finding(check, "ok", ", ".join(digests), f"{what} {expected[:12]}")
 
 
 def _facts_part(survey: HostSurvey, part: str) -> dict[str, Any]:
     """A part of the facts; whatever a host sent, a mapping."""
-    said = (survey.facts or {}).get(part)
-    return said if isinstance(said, dict) else {}
+    value = (survey.facts or {}).get(part)
+    return value if isinstance(value, dict) else {}
 
 
 def copy_command(hosts: dict[str, Host], giver: HostSurvey, taker: HostSurvey, check: str) -> str:

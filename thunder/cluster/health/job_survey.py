@@ -35,25 +35,25 @@ def check_before_run(
 ) -> tuple[list[Finding], list[HostSurvey], list[HostReport]]:
     """Ask for the cluster's health and for what the job needs, both at once; ports: one for each rank, or none."""
     assert not ports or len(ports) == len(cluster.hosts), f"{len(ports)} ports for {len(cluster.hosts)} ranks"
-    wanted = {host.name: [port] for host, port in zip(cluster.hosts, ports, strict=False)}
+    ports_by_host = {host.name: [port] for host, port in zip(cluster.hosts, ports, strict=False)}
     surveyed = _run_in_thread(lambda: survey_hosts(cluster, request, deadline, connect))
-    readings = probe.probe_hosts(cluster, wanted, connect=connect)
+    readings = probe.probe_hosts(cluster, ports_by_host, connect=connect)
     surveys = surveyed.result()
-    found = preflight.cluster_findings(cluster, readings, every_port=True)
-    return merge_findings(found, survey_findings(cluster, surveys)), surveys, readings
+    findings = preflight.cluster_findings(cluster, readings, every_port=True)
+    return merge_findings(findings, survey_findings(cluster, surveys)), surveys, readings
 
 
-def merge_findings(found: Sequence[Finding], more: Sequence[Finding]) -> list[Finding]:
+def merge_findings(findings: Sequence[Finding], more: Sequence[Finding]) -> list[Finding]:
     """Findings of both, each said once: what is well, and what fails in the same words. Pure."""
-    said = {(each.check, each.where, each.found) for each in found}
-    known = {(each.check, each.where) for each in found}
+    texts = {(each.check, each.where, each.found) for each in findings}
+    known = {(each.check, each.where) for each in findings}
     new = [
         each
         for each in more
         if (each.check, each.where) not in known
-        or (each.state == "failure" and (each.check, each.where, each.found) not in said)
+        or (each.state == "failure" and (each.check, each.where, each.found) not in texts)
     ]
-    return failures_first([*found, *new])
+    return failures_first([*findings, *new])
 
 
 def survey_hosts(
@@ -69,16 +69,16 @@ def survey_hosts(
     Ranks that share a machine, a Python and a folder are asked once.
     """
     until = time.monotonic() + deadline
-    asked: dict[tuple[str | None, str, str | None], Future[HostSurvey]] = {}
+    pending: dict[tuple[str | None, str, str | None], Future[HostSurvey]] = {}
     futures = []
     for host in cluster.hosts:
         key = (None if host.is_this_machine else host.ssh, probe.host_python(host), host.runs_folder)
-        if key not in asked:
+        if key not in pending:
             # the plan needs one host's counts; of the others, the digests tell whether theirs would be the same
-            whole = {"env": cluster.env, "runs": host.runs_folder, "whole": not asked}
+            whole = {"env": cluster.env, "runs": host.runs_folder, "whole": not pending}
             text = json.dumps(request | whole, ensure_ascii=False)
-            asked[key] = _run_in_thread(lambda host=host, text=text: _survey_host(host, text, until, connect))
-        futures.append(asked[key])
+            pending[key] = _run_in_thread(lambda host=host, text=text: _survey_host(host, text, until, connect))
+        futures.append(pending[key])
     return [_survey_result(host, future, until) for host, future in zip(cluster.hosts, futures, strict=True)]
 
 
@@ -124,9 +124,9 @@ def parse_survey(host: str, python: str, done: client.CommandResult) -> HostSurv
 
 def _survey_result(host: Host, future: Future[HostSurvey], until: float) -> HostSurvey:
     try:
-        said = future.result(max(0.0, until + 0.5 - time.monotonic()))
+        result = future.result(max(0.0, until + 0.5 - time.monotonic()))
     except client.SshError as error:
         return HostSurvey(host.name, ConnectionFailure(error.kind, error.message, error.fix))
     except TimeoutError:
         return HostSurvey(host.name, unanswered="no answer in time")
-    return replace(said, host=host.name)
+    return replace(result, host=host.name)

@@ -69,12 +69,12 @@ def _route_findings(
 
 
 def _latency_finding(where: str, link: LinkReport, by: str, cable: str) -> Iterator[Finding]:
-    said = link.ping
-    assert said is not None
-    took = said.least if said.least is not None else 0.0
-    text = f"{took:.2f} ms there and back (mean {said.mean or took:.2f}){by}"
-    if said.received < said.sent:
-        yield Finding("link", "warning", where, f"{said.received} of {said.sent} pings answered; {text}", cable)
+    ping = link.ping
+    assert ping is not None
+    took = ping.least if ping.least is not None else 0.0
+    text = f"{took:.2f} ms there and back (mean {ping.mean or took:.2f}){by}"
+    if ping.received < ping.sent:
+        yield Finding("link", "warning", where, f"{ping.received} of {ping.sent} pings answered; {text}", cable)
     elif took > SLOW_LINK_MS:
         fix = "is this the Thunderbolt address? Thunderbolt takes 0.26 to 0.5 ms; look at `ips` and at the route"
         yield Finding("link", "warning", where, f"slow: {text}", fix)
@@ -82,13 +82,13 @@ def _latency_finding(where: str, link: LinkReport, by: str, cable: str) -> Itera
         yield Finding("link", "ok", where, text)
 
 
-def _throughput_finding(where: str, said: Throughput, look: str) -> Iterator[Finding]:
+def _throughput_finding(where: str, measured: Throughput, look: str) -> Iterator[Finding]:
     """How much the cable carries; never a failure, since a run on a slow one is only slow."""
-    if said.bytes_per_second is None:
-        yield Finding("throughput", "warning", where, f"not measured: {said.fault}", look)
+    if measured.bytes_per_second is None:
+        yield Finding("throughput", "warning", where, f"not measured: {measured.fault}", look)
         return
-    text = f"{format_bytes(said.bytes_per_second)}/s"
-    if said.bytes_per_second < SLOW_LINK_BYTES:
+    text = f"{format_bytes(measured.bytes_per_second)}/s"
+    if measured.bytes_per_second < SLOW_LINK_BYTES:
         fix = (
             "Thunderbolt carries 1 GB/s and more; is this Wi-Fi or a USB cable? look at `ips`, the route and the cable"
         )

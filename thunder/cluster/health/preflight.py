@@ -23,23 +23,23 @@ MEMORY_TOLERANCE = 0.85  # share of the cluster file's memory_gb that must be th
 def cluster_findings(cluster: Cluster, readings: Sequence[HostReport], *, every_port: bool = False) -> list[Finding]:
     """Everything that the readings say, failures first. every_port: all ports that were asked for are needed."""
     hosts = {host.name: host for host in cluster.hosts}
-    found = [each for reading in readings for each in host_findings(hosts[reading.host], reading, every_port)]
-    found += software_findings(readings)
-    found += chip_findings(readings)
-    found += [
+    findings = [each for reading in readings for each in host_findings(hosts[reading.host], reading, every_port)]
+    findings += software_findings(readings)
+    findings += chip_findings(readings)
+    findings += [
         each
         for reading in readings
         if cluster.backend == "jaccl" and reading.reach is None
         for each in rdma_findings(hosts[reading.host], reading)
     ]
-    found += [
+    findings += [
         each
         for reading in readings
         if reading.reach is None
         for link in reading.links
         for each in link_findings(hosts[reading.host], hosts[link.peer], reading, link)
     ]
-    return failures_first(found)
+    return failures_first(findings)
 
 
 def host_findings(host: Host, reading: HostReport, every_port: bool = False) -> Iterator[Finding]:
@@ -56,9 +56,9 @@ def host_findings(host: Host, reading: HostReport, every_port: bool = False) -> 
         return
     yield Finding("ssh", "ok", host.name, "this machine" if host.is_this_machine else f"as {host.ssh}")
     for question, why in reading.unanswered.items():
-        kind, _, way = question.partition(" ")
-        where = f"{host.name} -> {way.rpartition(' ')[0]}" if way else host.name
-        check = "link" if way else "probe"
+        kind, _, link = question.partition(" ")
+        where = f"{host.name} -> {link.rpartition(' ')[0]}" if link else host.name
+        check = "link" if link else "probe"
         yield Finding(check, "failure", where, f"{kind}: {why}", "thunder_status   # again")
     yield from address_findings(host, reading)
     yield from port_findings(host, reading, every_port)
@@ -141,8 +141,8 @@ def capacity_findings(host: Host, reading: HostReport) -> Iterator[Finding]:
             "memory", "warning", host.name, text, host_command(host, "top -o mem") + "   # and close what is large"
         )
     else:
-        said = f"{format_bytes(free)} of " if free is not None else ""
-        yield Finding("memory", "ok", host.name, f"{said}{format_bytes(total)}{' free' if said else ''}")
+        of_total = f"{format_bytes(free)} of " if free is not None else ""
+        yield Finding("memory", "ok", host.name, f"{of_total}{format_bytes(total)}{' free' if of_total else ''}")
 
 
 def stale_rank_findings(host: Host, reading: HostReport) -> Iterator[Finding]:
@@ -157,30 +157,30 @@ def stale_rank_findings(host: Host, reading: HostReport) -> Iterator[Finding]:
 
 def power_findings(host: Host, reading: HostReport) -> Iterator[Finding]:
     """Of a Mac: what would send it to sleep in the middle of a run, or lets its display take the GPU's time."""
-    said = reading.power
-    if said is None:
+    power = reading.power
+    if power is None:
         return
-    before = sum((said.source == "Battery Power", bool(said.sleep), said.displaysleep == 0))
-    if said.source == "Battery Power":
+    before = sum((power.source == "Battery Power", bool(power.sleep), power.displaysleep == 0))
+    if power.source == "Battery Power":
         yield Finding("power", "warning", host.name, "on battery", f"plug {host.name} into the mains")
-    if said.sleep:
-        text = f"sleeps after {said.sleep} idle minutes, in which a rank stands still"
+    if power.sleep:
+        text = f"sleeps after {power.sleep} idle minutes, in which a rank stands still"
         yield Finding("sleep", "warning", host.name, text, host_command(host, "sudo pmset -a sleep 0"))
-    if said.displaysleep == 0:
+    if power.displaysleep == 0:
         text = "the display never sleeps; while it is on, macOS may kill long GPU work"
         yield Finding("display", "warning", host.name, text, host_command(host, "sudo pmset -a displaysleep 5"))
     if not before:
-        yield Finding("sleep", "ok", host.name, said.source or "never")
+        yield Finding("sleep", "ok", host.name, power.source or "never")
 
 
 def software_findings(readings: Sequence[HostReport]) -> Iterator[Finding]:
     """Both halves of a run must compute the same."""
     read = {each.host: each.software for each in readings if each.software}
-    packages = sorted({name for said in read.values() for name in said.packages})
-    rows = {name: {host: said.packages.get(name) for host, said in read.items()} for name in packages}
-    rows["requirements.lock"] = {host: said.lock for host, said in read.items() if said.lock is not None}
-    rows["python"] = {host: said.python for host, said in read.items()}
-    rows["system"] = {host: f"{said.system} {said.release}" for host, said in read.items()}
+    packages = sorted({name for software in read.values() for name in software.packages})
+    rows = {name: {host: software.packages.get(name) for host, software in read.items()} for name in packages}
+    rows["requirements.lock"] = {host: software.lock for host, software in read.items() if software.lock is not None}
+    rows["python"] = {host: software.python for host, software in read.items()}
+    rows["system"] = {host: f"{software.system} {software.release}" for host, software in read.items()}
     yield from version_findings("software", ", ".join(read), rows)
 
 
@@ -220,21 +220,21 @@ def chip_findings(readings: Sequence[HostReport]) -> Iterator[Finding]:
 
 def rdma_findings(host: Host, reading: HostReport) -> Iterator[Finding]:
     """What JACCL needs: macOS 26.2 or later, and the devices that the cluster file names."""
-    said = reading.software
-    if said and said.system != "Darwin":
-        text = f"{said.system}: JACCL needs RDMA over Thunderbolt, which only a Mac has"
+    software = reading.software
+    if software and software.system != "Darwin":
+        text = f"{software.system}: JACCL needs RDMA over Thunderbolt, which only a Mac has"
         yield Finding("rdma", "failure", host.name, text, "write `backend: ring` in the cluster file")
         return
-    if said and tuple(int(part) for part in said.release.split(".")[:2] if part.isdigit()) < RDMA_MIN_MACOS:
-        text = f"macOS {said.release}: RDMA over Thunderbolt needs {'.'.join(map(str, RDMA_MIN_MACOS))} or later"
+    if software and tuple(int(part) for part in software.release.split(".")[:2] if part.isdigit()) < RDMA_MIN_MACOS:
+        text = f"macOS {software.release}: RDMA over Thunderbolt needs {'.'.join(map(str, RDMA_MIN_MACOS))} or later"
         yield Finding("rdma", "failure", host.name, text, host_command(host, "softwareupdate -l"))
     if reading.rdma is None:
         return
-    wanted = {name: None for number in range(len(host.rdma or [])) for name in host.devices_to(number)}
-    absent = [name for name in wanted if name not in reading.rdma.devices]
+    expected = {name: None for number in range(len(host.rdma or [])) for name in host.devices_to(number)}
+    absent = [name for name in expected if name not in reading.rdma.devices]
     if absent:
         why = reading.rdma.fault or f"it lists {', '.join(reading.rdma.devices) or 'none'}"
         fix = f"start {host.name} into Recovery, there: rdma_ctl enable; then: {host_command(host, 'ibv_devices')}"
         yield Finding("rdma", "failure", host.name, f"no device {', '.join(absent)}: {why}", fix)
     else:
-        yield Finding("rdma", "ok", host.name, ", ".join(wanted))
+        yield Finding("rdma", "ok", host.name, ", ".join(expected))

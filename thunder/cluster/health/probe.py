@@ -54,12 +54,13 @@ def probe_hosts(
 ) -> list[HostReport]:
     """Ask every host everything, all hosts at once; whatever has not answered by the deadline is left unanswered."""
     until = time.monotonic() + deadline
-    wanted = ports if isinstance(ports, Mapping) else {host.name: ports for host in cluster.hosts}
-    interviews = [HostProbe(host, cluster, wanted.get(host.name, ()), until, connect) for host in cluster.hosts]
+    ports_by_host = ports if isinstance(ports, Mapping) else {host.name: ports for host in cluster.hosts}
+    interviews = [HostProbe(host, cluster, ports_by_host.get(host.name, ()), until, connect) for host in cluster.hosts]
     for interview in interviews:
         interview.start()
     measured = {
-        way: _await_throughput(future, until) for way, future in throughput.start_throughput(interviews).items()
+        direction: _await_throughput(future, until)
+        for direction, future in throughput.start_throughput(interviews).items()
     }
     return [interview.report(measured) for interview in interviews]
 
@@ -156,18 +157,18 @@ class HostProbe:
         reach = self._wait_for_connection()
         if reach:
             return HostReport(self.host.name, reach)
-        found: dict[str, Any] = {}
+        answers: dict[str, Any] = {}
         unanswered: dict[str, str] = {}
         for key, future in self._answers.items():
             try:
-                found[key] = future.result(self._seconds_left())
+                answers[key] = future.result(self._seconds_left())
             except QuestionFailed as error:
                 unanswered[key] = str(error)
                 reach = reach or error.reach
             except TimeoutError:
                 unanswered[key] = "not answered in time"
         self._close_connection()
-        return HostReport(self.host.name, reach) if reach else self._build_report(found, unanswered, measured)
+        return HostReport(self.host.name, reach) if reach else self._build_report(answers, unanswered, measured)
 
     def _seconds_left(self) -> float:
         return max(0.0, self.until - time.monotonic())
@@ -235,7 +236,7 @@ class HostProbe:
 
     def _build_report(
         self,
-        found: dict[str, Any],
+        answers: dict[str, Any],
         unanswered: dict[str, str],
         measured: Mapping[throughput.LinkDirection, Throughput | None],
     ) -> HostReport:
@@ -246,15 +247,15 @@ class HostProbe:
                     peer,
                     own,
                     address,
-                    route=found.get(f"route {peer} {address}"),
-                    ping=found.get(f"ping {peer} {address}"),
-                    tcp=found.get(f"tcp {peer} {address}"),
+                    route=answers.get(f"route {peer} {address}"),
+                    ping=answers.get(f"ping {peer} {address}"),
+                    tcp=answers.get(f"tcp {peer} {address}"),
                     throughput=measured.get((self.host.name, peer, address)),
                 )
                 for peer, own, address in link_addresses(self.cluster, self.host)
             ],
             unanswered=unanswered,
-            **{key: value for key, value in found.items() if " " not in key},
+            **{key: value for key, value in answers.items() if " " not in key},
         )
 
 

@@ -71,10 +71,10 @@ def chip() -> str | None:
         return run_command("sysctl", "-n", "machdep.cpu.brand_string")[1].strip() or None
     try:
         with open("/proc/cpuinfo") as stream:
-            found = re.search(r"^model name\s*: *(.+)$", stream.read(), re.M)
+            match = re.search(r"^model name\s*: *(.+)$", stream.read(), re.M)
     except OSError:
         return None
-    return found[1].strip() if found else None
+    return match[1].strip() if match else None
 
 
 def rdma() -> dict:
@@ -94,18 +94,18 @@ def interfaces() -> list:
 
 def parse_ifconfig(text: str) -> list:
     """What ifconfig of macOS says: a heading per interface, its lines indented."""
-    found: list = []
+    result: list = []
     for line in text.splitlines():
         heading = re.match(r"(\S+?): flags=\S+.*?(?: mtu (\d+))?$", line)
         if heading:
             mtu = int(heading[2]) if heading[2] else None
-            found.append({"name": heading[1], "addresses": [], "mtu": mtu, "active": None})
-        elif found and (words := line.split()):
+            result.append({"name": heading[1], "addresses": [], "mtu": mtu, "active": None})
+        elif result and (words := line.split()):
             if words[0] == "inet":
-                found[-1]["addresses"].append(words[1])
+                result[-1]["addresses"].append(words[1])
             elif words[0] == "status:":
-                found[-1]["active"] = words[1] == "active"
-    return found
+                result[-1]["active"] = words[1] == "active"
+    return result
 
 
 def linux_interface(name: str) -> dict:
@@ -136,10 +136,10 @@ def first_address(name: str) -> list:
 
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
         try:
-            said = fcntl.ioctl(any_socket, 0x8915, struct.pack("256s", name.encode()[:15]))  # SIOCGIFADDR
+            reply = fcntl.ioctl(any_socket, 0x8915, struct.pack("256s", name.encode()[:15]))  # SIOCGIFADDR
         except OSError:
             return []
-    return [socket.inet_ntoa(said[20:24])]
+    return [socket.inet_ntoa(reply[20:24])]
 
 
 def route(peer: str) -> dict:
@@ -158,8 +158,8 @@ def route(peer: str) -> dict:
         text = run_command("ip", "-o", "route", "get", peer)[1]
         patterns = {"interface": r" dev (\S+)", "gateway": r" via ([\d.]+)"}
     for key, pattern in patterns.items():
-        found = re.search(pattern, text)
-        answer[key] = found[1] if found else None
+        match = re.search(pattern, text)
+        answer[key] = match[1] if match else None
     if answer["interface"] is None:
         holders = [each["name"] for each in interfaces() if answer["source"] in each["addresses"]]
         answer["interface"] = holders[0] if holders else None
@@ -227,8 +227,8 @@ def resources(folder: str | None) -> dict:
         free = parse_vm_stat(run_command("vm_stat")[1])
     else:
         with open("/proc/meminfo") as stream:
-            found = re.search(r"MemAvailable: +(\d+) kB", stream.read())
-        free = int(found[1]) * 1024 if found else None
+            match = re.search(r"MemAvailable: +(\d+) kB", stream.read())
+        free = int(match[1]) * 1024 if match else None
     return {"disk_free": shutil.disk_usage(place or "/").free, "memory": total, "memory_free": free}
 
 
@@ -244,13 +244,13 @@ def ranks() -> list:
     text = run_command("ps", "-axo", "pid=,ppid=,command=")[1]
     lines = [line.split(None, 2) for line in text.splitlines()]
     all_of_them = {int(words[0]): (int(words[1]), words[2]) for words in lines if len(words) == 3}
-    found = []
+    result = []
     for pid, (parent, command) in all_of_them.items():
         if re.search(r"(-m thunder|/thunder) rank( |$)", command):
             above = all_of_them.get(parent, (0, ""))[1]
             adopted = parent == 1 or re.match(r"(\S*/)?(systemd|launchd|init)\b", above)
-            found.append({"pid": pid, "command": command[:200], "orphan": bool(adopted) and "thunder" not in above})
-    return found
+            result.append({"pid": pid, "command": command[:200], "orphan": bool(adopted) and "thunder" not in above})
+    return result
 
 
 def power() -> dict | None:

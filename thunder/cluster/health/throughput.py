@@ -44,27 +44,29 @@ def start_throughput(ends: Sequence[ProbeEndpoint]) -> dict[LinkDirection, Futur
     Both directions come one after the other, and no host takes part in two measurements at once.
     """
     busy = {end.host.name: threading.Lock() for end in ends}
-    found: dict[LinkDirection, Future[Throughput | None]] = {}
+    measurements: dict[LinkDirection, Future[Throughput | None]] = {}
     for one, other in combinations(ends, 2):
-        ways = [
-            way
+        directions = [
+            direction
             for own, address in zip(one.host.ips, other.host.ips, strict=True)
             if own != address  # ranks on one machine
-            for way in ((one, other, address), (other, one, own))
+            for direction in ((one, other, address), (other, one, own))
         ]
-        futures = [found.setdefault((s.host.name, r.host.name, address), Future()) for s, r, address in ways]
+        futures = [
+            measurements.setdefault((s.host.name, r.host.name, address), Future()) for s, r, address in directions
+        ]
         locks = busy[one.host.name], busy[other.host.name]
-        threading.Thread(target=_measure_directions, args=(ways, futures, locks), daemon=True).start()
-    return found
+        threading.Thread(target=_measure_directions, args=(directions, futures, locks), daemon=True).start()
+    return measurements
 
 
 def _measure_directions(
-    ways: Sequence[tuple[ProbeEndpoint, ProbeEndpoint, str]],
+    directions: Sequence[tuple[ProbeEndpoint, ProbeEndpoint, str]],
     futures: Sequence[Future[Throughput | None]],
     locks: tuple[threading.Lock, threading.Lock],
 ) -> None:
     """Every pair takes its locks in the order of the hosts, so that no two wait for each other."""
-    for (sender, receiver, address), future in zip(ways, futures, strict=True):
+    for (sender, receiver, address), future in zip(directions, futures, strict=True):
         try:
             if not sender.reaches(receiver.host.name, address):
                 future.set_result(None)

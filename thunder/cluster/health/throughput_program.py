@@ -78,10 +78,10 @@ def count_bytes(caller: socket.socket, word: bytes) -> dict | None:
 
 def receive_exactly(stream: socket.socket, count: int) -> bytes:
     """So many bytes, or fewer where the other end has no more."""
-    found = b""
-    while len(found) < count and (more := stream.recv(count - len(found))):
-        found += more
-    return found
+    received = b""
+    while len(received) < count and (more := stream.recv(count - len(received))):
+        received += more
+    return received
 
 
 def send(peer: str, ports: list, token: str, seconds: float) -> dict:

@@ -56,11 +56,11 @@ def _check_ssh_name(text: str) -> str:
     return text
 
 
-def _check_device_names(said: str | list[str] | None) -> str | list[str] | None:
-    for name in [said] if isinstance(said, str) else said or []:
+def _check_device_names(devices: str | list[str] | None) -> str | list[str] | None:
+    for name in [devices] if isinstance(devices, str) else devices or []:
         if not name.isascii() or not name.replace("_", "").isalnum():
             raise ValueError("expected a device such as rdma_en2, or null")
-    return said
+    return devices
 
 
 def check_env_names(values: dict[str, str]) -> dict[str, str]:
@@ -113,8 +113,8 @@ class Host(Settings):
 
     def devices_to(self, place: int) -> list[str]:
         """The names of its RDMA devices towards the host at a place of the list."""
-        said = self.rdma[place] if self.rdma and place < len(self.rdma) else None
-        return [said] if isinstance(said, str) else said or []
+        devices = self.rdma[place] if self.rdma and place < len(self.rdma) else None
+        return [devices] if isinstance(devices, str) else devices or []
 
 
 class Cluster(Settings):

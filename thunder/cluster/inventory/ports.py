@@ -22,18 +22,18 @@ def free_ports(count: int, exclude: Collection[int] = (), ip: str = LOOPBACK) ->
     They are random: two runs on the same ports are joined by the ring into one, silently, and both compute wrong sums.
     Raises ClusterError where the address is not of this machine, or too few ports are free.
     """
-    found: list[int] = []
+    free: list[int] = []
     for port in random_ports(END_PORT - FIRST_PORT, exclude):
-        if len(found) == count:
+        if len(free) == count:
             break
         fault = _bind_error(ip, port)
         if fault is None:
-            found.append(port)
+            free.append(port)
         elif fault.errno != errno.EADDRINUSE:
             check_port_free(ip, port)
-    if len(found) < count:
-        raise ClusterError(f"{ip}: only {len(found)} of {count} ports are free between {FIRST_PORT} and {END_PORT - 1}")
-    return found
+    if len(free) < count:
+        raise ClusterError(f"{ip}: only {len(free)} of {count} ports are free between {FIRST_PORT} and {END_PORT - 1}")
+    return free
 
 
 def random_ports(count: int, exclude: Collection[int] = ()) -> list[int]:

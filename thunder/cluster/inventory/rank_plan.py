@@ -101,23 +101,23 @@ def plan_ranks(
     assert int(job_id, 16) >= 0
     here = sum(host.is_this_machine for host in cluster.hosts)
     tuned = system_env(system, openblas, max(1, cores // max(1, here)), user_environ)
-    seen: set[str] = set()
+    hosts_seen: set[str] = set()
     plans = []
     for rank, (host, port) in enumerate(zip(cluster.hosts, ports, strict=True)):
         folder = str(run_folder.absolute()) if host.is_this_machine else remote_run_folder(host, run_folder.name)
         place = THIS_MACHINE if host.is_this_machine else f"ssh {host.ssh}"
         shared = (tuned if host.is_this_machine else {}) | cluster.env
         shared = {key: value for key, value in shared.items() if key not in IDENTITY_VARIABLES} | FORCED_ENV
-        said = {IS_PRIMARY: "0" if place in seen else "1"}
-        said |= {FAULTS_VARIABLE: user_environ[FAULTS_VARIABLE]} if FAULTS_VARIABLE in user_environ else {}
-        seen.add(place)
+        rank_env = {IS_PRIMARY: "0" if place in hosts_seen else "1"}
+        rank_env |= {FAULTS_VARIABLE: user_environ[FAULTS_VARIABLE]} if FAULTS_VARIABLE in user_environ else {}
+        hosts_seen.add(place)
         words = (folder if word == str(run_folder) else word for word in command[1:])
         plans.append(
             RankPlan(
                 rank=rank,
                 host=host,
                 argv=(host.python or command[0], *words),
-                env=shared | said | _identity_env(rank, world, job_id) | _backend_env(cluster, rank, ports, folder),
+                env=shared | rank_env | _identity_env(rank, world, job_id) | _backend_env(cluster, rank, ports, folder),
                 cwd=Path(host.folder) if host.folder else None,
                 addresses=tuple(f"{ip}:{port}" for ip in host.ips),
                 run_folder=folder,
@@ -168,11 +168,11 @@ def _backend_env(cluster: Cluster, rank: int, ports: Sequence[int], folder: str)
     """What MLX reads to find its peers; nothing for a world of one."""
     if len(cluster.hosts) == 1:
         return {}
-    said = {"MLX_RANK": str(rank), BACKEND_VARIABLE: cluster.backend}
+    env = {"MLX_RANK": str(rank), BACKEND_VARIABLE: cluster.backend}
     if cluster.backend == "jaccl":
         coordinator = f"{cluster.hosts[0].ips[0]}:{ports[0]}"
-        return said | {"MLX_IBV_DEVICES": f"{folder}/{HOSTFILE}", "MLX_JACCL_COORDINATOR": coordinator}
-    return said | {"MLX_HOSTFILE": f"{folder}/{HOSTFILE}"}
+        return env | {"MLX_IBV_DEVICES": f"{folder}/{HOSTFILE}", "MLX_JACCL_COORDINATOR": coordinator}
+    return env | {"MLX_HOSTFILE": f"{folder}/{HOSTFILE}"}
 
 
 def system_env(system: str, openblas: Path | None, threads: int, user: Mapping[str, str]) -> dict[str, str]:
@@ -185,5 +185,5 @@ def system_env(system: str, openblas: Path | None, threads: int, user: Mapping[s
     preloaded = user.get("LD_PRELOAD", "")
     if "openblas" not in preloaded:
         preloaded = f"{preloaded}:{openblas}" if preloaded else str(openblas)
-    ours = {"OPENBLAS_NUM_THREADS": str(threads), "OMP_NUM_THREADS": str(threads), **MALLOC_ENV}
-    return {"LD_PRELOAD": preloaded} | {name: user.get(name, value) for name, value in ours.items()}
+    defaults = {"OPENBLAS_NUM_THREADS": str(threads), "OMP_NUM_THREADS": str(threads), **MALLOC_ENV}
+    return {"LD_PRELOAD": preloaded} | {name: user.get(name, value) for name, value in defaults.items()}

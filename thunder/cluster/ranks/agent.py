@@ -119,7 +119,7 @@ class LauncherChannel:
 
     def receive_messages(self) -> list[dict[str, Any]]:
         """The messages that have come; raises LauncherGone."""
-        found: list[dict[str, Any]] = []
+        messages: list[dict[str, Any]] = []
         now = time.monotonic()
         try:
             # one that never stops talking is heard in parts
@@ -128,14 +128,14 @@ class LauncherChannel:
                 if not data:
                     raise LauncherLost
                 self._last_received = now
-                found += self._reader.feed(data)
+                messages += self._reader.feed(data)
         except BlockingIOError:
             pass
         except OSError:
             raise LauncherLost from None
         if now - self._last_received > SILENCE_TIMEOUT:
             raise LauncherLost
-        return found
+        return messages
 
     def send_heartbeat(self) -> None:
         """A sign of life, now and then."""
@@ -192,38 +192,38 @@ def _output_digests(folder: Path) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _prepare_run_folder(asked: StartRequest, environ: Mapping[str, str]) -> Any:
+def _prepare_run_folder(request: StartRequest, environ: Mapping[str, str]) -> Any:
     """The run's folder with its files, held for this rank alone; yields the plan as this host means it.
 
     The folder of a run that leaves nothing behind is removed, if it was made here.
     """
-    for address in asked.addresses:
+    for address in request.addresses:
         ip, _, port = address.rpartition(":")
         ports.check_port_free(ip, int(port))
     with contextlib.ExitStack() as held:
         try:
-            folder = (REPOSITORY / Path(asked.folder).expanduser()).absolute()
-            if asked.transient and not folder.exists():
+            folder = (REPOSITORY / Path(request.folder).expanduser()).absolute()
+            if request.transient and not folder.exists():
                 held.callback(shutil.rmtree, folder, ignore_errors=True)
             (folder / "logs").mkdir(parents=True, exist_ok=True)
-            held.enter_context(_rank_lock(folder, asked))
-            for name, text in asked.files.items():
+            held.enter_context(_rank_lock(folder, request))
+            for name, text in request.files.items():
                 digest.write_atomically(folder / name, text)
         except (OSError, RuntimeError, ValueError) as error:  # no such user's home; half a character
             why = getattr(error, "strerror", None) or error
             raise ClusterError(
-                f"{asked.host}: {asked.folder} cannot be made or written: {why}",
+                f"{request.host}: {request.folder} cannot be made or written: {why}",
                 fix="correct `runs` in the cluster file, or make room on that host's disk",
             ) from None
-        yield _local_plan(asked, folder, environ)
+        yield _local_plan(request, folder, environ)
 
 
 @contextlib.contextmanager
-def _rank_lock(folder: Path, asked: StartRequest) -> Any:
+def _rank_lock(folder: Path, request: StartRequest) -> Any:
     """Wait until the rank of an agent that lost its launcher has ended, as it does within seconds."""
     import fcntl
 
-    with (folder / f".rank-{asked.rank}.lock").open("a") as stream:
+    with (folder / f".rank-{request.rank}.lock").open("a") as stream:
         until = time.monotonic() + SILENCE_TIMEOUT + 10
         while True:
             try:
@@ -232,30 +232,30 @@ def _rank_lock(folder: Path, asked: StartRequest) -> Any:
             except BlockingIOError:
                 if time.monotonic() > until:
                     raise ClusterError(
-                        f"{asked.host}: rank {asked.rank} of {folder.name} still runs there under another launcher",
+                        f"{request.host}: rank {request.rank} of {folder.name} still runs there under another launcher",
                         fix="stop that launcher; thunder_status shows where ranks run",
                     ) from None
                 time.sleep(0.1)
         yield
 
 
-def _local_plan(asked: StartRequest, folder: Path, environ: Mapping[str, str]) -> RankPlan:
+def _local_plan(request: StartRequest, folder: Path, environ: Mapping[str, str]) -> RankPlan:
     """The rank's plan with this host's paths and what tunes this system."""
     here = platform.system()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     tuned = system_env(here, openblas.find_openblas(here), cores, environ)
 
     def local(text: str) -> str:
-        inside = text == asked.folder or text.startswith(asked.folder + "/")
-        return str(folder) + text[len(asked.folder) :] if inside else text
+        inside = text == request.folder or text.startswith(request.folder + "/")
+        return str(folder) + text[len(request.folder) :] if inside else text
 
     return RankPlan(
-        rank=asked.rank,
-        host=Host(name=asked.host, ips=[each.rpartition(":")[0] for each in asked.addresses]),
-        argv=(sys.executable, *(local(word) for word in asked.argv[1:])),
-        env=tuned | {key: local(value) for key, value in asked.env.items()},
+        rank=request.rank,
+        host=Host(name=request.host, ips=[each.rpartition(":")[0] for each in request.addresses]),
+        argv=(sys.executable, *(local(word) for word in request.argv[1:])),
+        env=tuned | {key: local(value) for key, value in request.env.items()},
         cwd=REPOSITORY,
-        addresses=tuple(asked.addresses),
+        addresses=tuple(request.addresses),
         run_folder=str(folder),
     )
 

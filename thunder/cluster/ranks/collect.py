@@ -24,24 +24,26 @@ def collect_outputs(end: RankEnd, host: Host, folder: Path) -> int:
     for name in end.outputs:
         if not _is_allowed_output(name, folder):
             raise ArtifactError(f"{end.host} announced a file where none may come from another host: {name[:200]!r}")
-    wanted = {name: told for name, told in end.outputs.items() if not _has_digest(folder / name, told)}
-    if not wanted:
+    missing = {name: sha256 for name, sha256 in end.outputs.items() if not _has_digest(folder / name, sha256)}
+    if not missing:
         return 0
     with client.connect_ssh(host.ssh or host.name) as connection:
-        for name, told in wanted.items():
-            near = folder / name
+        for name, sha256 in missing.items():
+            local_path = folder / name
             try:
-                near.parent.mkdir(parents=True, exist_ok=True)
+                local_path.parent.mkdir(parents=True, exist_ok=True)
             except (FileExistsError, NotADirectoryError):
-                raise ArtifactError(f"{near.parent} is a file, and {end.host} announced one inside of it") from None
-            connection.fetch(f"{end.folder}/{name}", near)
-            if not _has_digest(near, told):
-                near.unlink()
+                raise ArtifactError(
+                    f"{local_path.parent} is a file, and {end.host} announced one inside of it"
+                ) from None
+            connection.fetch(f"{end.folder}/{name}", local_path)
+            if not _has_digest(local_path, sha256):
+                local_path.unlink()
                 raise ArtifactError(
                     f"{end.host}:{end.folder}/{name}: it arrived with another SHA-256 than it left with",
                     fix=f"./launch.sh resume {folder.name}",
                 )
-    return len(wanted)
+    return len(missing)
 
 
 def _is_allowed_output(name: str, folder: Path) -> bool:
@@ -56,11 +58,11 @@ def _is_allowed_output(name: str, folder: Path) -> bool:
         return False
     try:
         # an absolute name takes the place of the folder
-        near = folder / name
-        return near.parent.resolve().is_relative_to(folder.resolve()) and not near.is_dir()
+        local_path = folder / name
+        return local_path.parent.resolve().is_relative_to(folder.resolve()) and not local_path.is_dir()
     except (OSError, ValueError, RuntimeError):  # too long; half a character; links that turn in a circle
         return False
 
 
-def _has_digest(path: Path, told: str) -> bool:
-    return path.is_file() and digest.sha256_file(path) == told
+def _has_digest(path: Path, sha256: str) -> bool:
+    return path.is_file() and digest.sha256_file(path) == sha256

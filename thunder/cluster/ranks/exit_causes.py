@@ -75,8 +75,8 @@ class RankEnd:
             return False
         if self.told_to_stop and self.returncode in STOPPED_EXIT_CODES:
             return True
-        said = str(self.error.get("message", "")) if self.error else "\n".join(self.tail)
-        return bool(PEER_GONE.search(said))
+        text = str(self.error.get("message", "")) if self.error else "\n".join(self.tail)
+        return bool(PEER_GONE.search(text))
 
 
 CauseKind = Literal[
@@ -117,8 +117,8 @@ def find_exit_cause(ends: Sequence[RankEnd]) -> ExitCause | None:
 
 def run_error(ends: Sequence[RankEnd]) -> ThunderError | None:
     """The error to show for a run, or None where every rank ended with 0; see `cause`."""
-    found = find_exit_cause(ends)
-    return found.error if found else None
+    cause = find_exit_cause(ends)
+    return cause.error if cause else None
 
 
 def _classify_exit(end: RankEnd) -> tuple[CauseKind, ThunderError]:
@@ -148,10 +148,10 @@ def _resource_kind(end: RankEnd) -> Literal["gpu timeout", "out of memory"] | No
     """Whether a rank died of a shape that its machine cannot do, by what it said."""
     if end.returncode == 0 or end.lost or end.stalled:
         return None
-    said = "\n".join([str((end.error or {}).get("message", "")), *end.tail])
-    if GPU_TIMEOUT.search(said):
+    text = "\n".join([str((end.error or {}).get("message", "")), *end.tail])
+    if GPU_TIMEOUT.search(text):
         return "gpu timeout"
-    return "out of memory" if OUT_OF_MEMORY.search(said) else None
+    return "out of memory" if OUT_OF_MEMORY.search(text) else None
 
 
 def log_tail(log: str, count: int = TAIL_LINES) -> tuple[str, ...]:
@@ -162,9 +162,9 @@ def log_tail(log: str, count: int = TAIL_LINES) -> tuple[str, ...]:
     if starts:
         # a traceback's frames are indented; the first line that is not is the error itself
         frames = (number for number in range(starts[-1] + 1, len(lines)) if lines[number][:1] not in (" ", ""))
-        said = next(frames, starts[-1])
-        if said < len(lines) - count:
-            end = said + 1
+        error_line = next(frames, starts[-1])
+        if error_line < len(lines) - count:
+            end = error_line + 1
     return tuple(lines[max(0, end - count) : end])
 
 
@@ -172,12 +172,12 @@ def _message_and_fix(end: RankEnd, manner: str) -> tuple[str, str]:
     """(message, fix) about one rank."""
     who, fix = f"rank {end.rank} on {end.host}", f"read {end.log}"
     if end.error:
-        said, advice = str(end.error.get("message", "")), str(end.error.get("fix") or "")
+        message, advice = str(end.error.get("message", "")), str(end.error.get("fix") or "")
         if end.returncode == Interrupted.exit_code:  # what the user asked for is no rank's fault
-            return said, advice or fix
+            return message, advice or fix
         if end.returncode in ERRORS_BY_EXIT_CODE or advice:
-            return f"{who}: {said}", advice or fix
-        who += f": {said}; it"
+            return f"{who}: {message}", advice or fix
+        who += f": {message}; it"
     quoted = "".join(f"\n  | {line}" for line in end.tail)
     return f"{who} {manner}" + (f"{LOG_HEADING}{quoted}" if quoted else "; its log is empty"), fix
 

@@ -32,8 +32,8 @@ class Fallback:
     @property
     def env(self) -> dict[str, str]:
         """What MLX reads."""
-        said = {"MLX_MAX_OPS_PER_BUFFER": self.ops_per_buffer, "MLX_MAX_MB_PER_BUFFER": self.mb_per_buffer}
-        return {key: str(value) for key, value in said.items() if value is not None}
+        limits = {"MLX_MAX_OPS_PER_BUFFER": self.ops_per_buffer, "MLX_MAX_MB_PER_BUFFER": self.mb_per_buffer}
+        return {key: str(value) for key, value in limits.items() if value is not None}
 
     @property
     def arguments(self) -> tuple[str, ...]:
@@ -58,14 +58,14 @@ def fallback_sequence(
 
     may_recompute: whether activations can be computed again with the same result.
     """
-    steps = [Fallback(batch_size, grad_checkpoint=grad_checkpoint)]
-    while steps[-1].micro_batch_size > 1:
-        steps.append(replace(steps[-1], micro_batch_size=steps[-1].micro_batch_size // 2))
+    sequence = [Fallback(batch_size, grad_checkpoint=grad_checkpoint)]
+    while sequence[-1].micro_batch_size > 1:
+        sequence.append(replace(sequence[-1], micro_batch_size=sequence[-1].micro_batch_size // 2))
     for operations, megabytes in SHORTER_BUFFERS:
-        steps.append(replace(steps[-1], ops_per_buffer=operations, mb_per_buffer=megabytes))
+        sequence.append(replace(sequence[-1], ops_per_buffer=operations, mb_per_buffer=megabytes))
     if may_recompute and not grad_checkpoint:
-        steps.append(replace(steps[-1], grad_checkpoint=True))
-    return tuple(steps)
+        sequence.append(replace(sequence[-1], grad_checkpoint=True))
+    return tuple(sequence)
 
 
 @dataclass(frozen=True)
@@ -85,26 +85,26 @@ def remembered_fallback(folder: Path, shape: WorkloadShape) -> tuple[int, str]:
 
     A line that cannot be read is skipped: the memory is a hint, and the ladder finds its way without it.
     """
-    rung, run = 0, ""
-    wanted = digest.sha256_json(asdict(shape))
-    for said in _read_incidents(folder):
-        if said["shape_sha256"] == wanted and said["next_rung"] > rung:
-            rung, run = said["next_rung"], str(said["run"])
-    return rung, run
+    index, run = 0, ""
+    shape_sha256 = digest.sha256_json(asdict(shape))
+    for incident in _read_incidents(folder):
+        if incident["shape_sha256"] == shape_sha256 and incident["next_rung"] > index:
+            index, run = incident["next_rung"], str(incident["run"])
+    return index, run
 
 
 def chip_incidents(folder: Path, chip: str, model: str) -> list[tuple[str, WorkloadShape]]:
     """(run, shape) of what a chip could not do with a model; its batch is what went through the model at once."""
-    found = []
-    for said in _read_incidents(folder):
+    result = []
+    for incident in _read_incidents(folder):
         try:
-            shape = WorkloadShape(**{field.name: said[field.name] for field in fields(WorkloadShape)})
-            cut = fallback_sequence(shape.batch_size, shape.grad_checkpoint)[max(0, said["next_rung"] - 1) :][0]
+            shape = WorkloadShape(**{field.name: incident[field.name] for field in fields(WorkloadShape)})
+            failed = fallback_sequence(shape.batch_size, shape.grad_checkpoint)[max(0, incident["next_rung"] - 1) :][0]
         except (KeyError, TypeError, IndexError):
             continue
         if chip in shape.chips and shape.model == model:
-            found.append((str(said["run"]), replace(shape, batch_size=cut.micro_batch_size)))
-    return found
+            result.append((str(incident["run"]), replace(shape, batch_size=failed.micro_batch_size)))
+    return result
 
 
 def _read_incidents(folder: Path) -> Iterator[dict[str, Any]]:
@@ -115,9 +115,9 @@ def _read_incidents(folder: Path) -> Iterator[dict[str, Any]]:
         return
     for line in lines:
         try:
-            said: dict[str, Any] = json.loads(line)
-            required = {key: said[key] for key in ("shape_sha256", "run")}
-            yield said | required | {"next_rung": int(said["next_rung"])}
+            incident: dict[str, Any] = json.loads(line)
+            required = {key: incident[key] for key in ("shape_sha256", "run")}
+            yield incident | required | {"next_rung": int(incident["next_rung"])}
         except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             continue
 
@@ -125,11 +125,11 @@ def _read_incidents(folder: Path) -> Iterator[dict[str, Any]]:
 def record_incident(folder: Path, shape: WorkloadShape, next_rung: int, **incident: Any) -> None:
     """Add one incident; the file is there for people to read and to remove."""
     folder.mkdir(parents=True, exist_ok=True)
-    said = {**incident, "next_rung": next_rung, **asdict(shape), "shape_sha256": digest.sha256_json(asdict(shape))}
+    record = {**incident, "next_rung": next_rung, **asdict(shape), "shape_sha256": digest.sha256_json(asdict(shape))}
     with (folder / INCIDENT_FILE).open("ab+") as stream:
         # a line that was cut off shall not take this one with it
         torn = stream.tell() and (stream.seek(-1, os.SEEK_END), stream.read(1))[1] != b"\n"
-        text = "\n" * bool(torn) + json.dumps(said, ensure_ascii=False) + "\n"
+        text = "\n" * bool(torn) + json.dumps(record, ensure_ascii=False) + "\n"
         stream.write(text.encode(errors="backslashreplace"))
 
 

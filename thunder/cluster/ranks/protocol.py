@@ -72,5 +72,5 @@ def text_lines(value: Any, most: int, longest: int) -> tuple[str, ...]:
 
 def file_digests(value: Any) -> dict[str, str]:
     """Name -> SHA-256 as the other side sent it; what is no text is left out."""
-    said = value.items() if isinstance(value, dict) else ()
-    return {name: told for name, told in said if isinstance(told, str)}
+    items = value.items() if isinstance(value, dict) else ()
+    return {name: sha256 for name, sha256 in items if isinstance(sha256, str)}

@@ -250,9 +250,9 @@ class RemoteRank:
                 if message.get("say") == "refused":
                     raise _refusal_error(message)
             if data == b"":
-                said = self._reader.last_unmarked_line.decode(errors="replace")
+                output = self._reader.last_unmarked_line.decode(errors="replace")
                 raise ClusterError(
-                    f"{where} ended before it was ready: {said or 'it said nothing'}", fix=self._setup_hint()
+                    f"{where} ended before it was ready: {output or 'it said nothing'}", fix=self._setup_hint()
                 )
             if stopped():
                 raise Interrupted("before all ranks were ready", fix="./launch.sh resume")
@@ -281,8 +281,8 @@ class RemoteRank:
 
 def _refusal_error(message: dict[str, Any]) -> ThunderError:
     """The error that an agent sent."""
-    code, said = whole_number(message.get("exit_code")), str(message.get("message") or "the agent gave no reason")
-    return ERRORS_BY_EXIT_CODE.get(code or 1, RunFailed)(said[:MAX_LINE], str(message.get("fix") or "")[:MAX_LINE])
+    code, text = whole_number(message.get("exit_code")), str(message.get("message") or "the agent gave no reason")
+    return ERRORS_BY_EXIT_CODE.get(code or 1, RunFailed)(text[:MAX_LINE], str(message.get("fix") or "")[:MAX_LINE])
 
 
 def prepare_remote_ranks(

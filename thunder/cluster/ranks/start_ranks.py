@@ -92,18 +92,18 @@ def run_ranks(
     """
     stop = stop or StopRequest()
     log_folder.mkdir(parents=True, exist_ok=True)
-    here, far = [plan for plan in plans if not plan.is_remote], [plan for plan in plans if plan.is_remote]
+    local, remote = [plan for plan in plans if not plan.is_remote], [plan for plan in plans if plan.is_remote]
     addresses = format_hostfile(plans)
-    _write_ring_hostfile(here, addresses)
+    _write_ring_hostfile(local, addresses)
     ranks: list[Rank] = []
     with stop_on_signals(stop):
         try:
             sent = {**(files or {}), HOSTFILE: addresses}
-            agents = prepare_remote_ranks(far, log_folder, sent, open_stream, lambda: stop.user_requests > 0)
+            agents = prepare_remote_ranks(remote, log_folder, sent, open_stream, lambda: stop.user_requests > 0)
             ranks += agents
             for agent in agents:
                 agent.go()
-            for plan in here:
+            for plan in local:
                 ranks.append(LocalRank(plan, log_folder / f"rank-{plan.rank}.log", environ))
             ranks.sort(key=lambda rank: rank.plan.rank)
             _RankMonitor(ranks, grace, stop, deadlines).run(on_event, on_line)

@@ -54,10 +54,10 @@ def parse_start_request(message: dict[str, Any]) -> StartRequest:
     Raises UsageError where it is none, is of another version, or asks for anything but a rank.
     """
     # another version may ask for what this one does not know: say first that it is another
-    said = message.get("protocol")
-    if isinstance(said, int) and said != PROTOCOL:
+    protocol = message.get("protocol")
+    if isinstance(protocol, int) and protocol != PROTOCOL:
         raise UsageError(
-            f"the launcher speaks protocol {said}, the agent on {str(message.get('host'))[:100]} {PROTOCOL}",
+            f"the launcher speaks protocol {protocol}, the agent on {str(message.get('host'))[:100]} {PROTOCOL}",
             fix="bring both to the same version: git pull && ./launch.sh setup",
         )
     try:

@@ -76,22 +76,22 @@ class RestartDecision:
     error: ThunderError | None = None
 
 
-def decide_restart(found: ExitCause, rung: int, rungs: int, restarts_left: int) -> RestartDecision:
+def decide_restart(cause: ExitCause, fallback: int, fallbacks: int, restarts_left: int) -> RestartDecision:
     """Stop, start again, or start again one rung lower on the ladder of shapes.
 
     Only what may go better the next time is tried again: a program's own error comes back every time.
     """
-    if found.kind in ("interrupted", "own error"):
-        return RestartDecision("stop", found.error)
-    if found.kind in ("gpu timeout", "out of memory"):
-        if rung + 1 < rungs:
+    if cause.kind in ("interrupted", "own error"):
+        return RestartDecision("stop", cause.error)
+    if cause.kind in ("gpu timeout", "out of memory"):
+        if fallback + 1 < fallbacks:
             return RestartDecision("step down")
-        text = f"{found.summary}; and there is no smaller shape with this global batch"
+        text = f"{cause.summary}; and there is no smaller shape with this global batch"
         return RestartDecision("stop", ResourceError(text, fix="lower --max-seq-length or --num-layers"))
     if restarts_left > 0:
         return RestartDecision("restart")
-    text = f"{MAX_RESTARTS} restarts without a new checkpoint; the last end: {found.error.message}"
-    return RestartDecision("stop", HangError(text, found.error.fix))
+    text = f"{MAX_RESTARTS} restarts without a new checkpoint; the last end: {cause.error.message}"
+    return RestartDecision("stop", HangError(text, cause.error.fix))
 
 
 # Starts the ranks of an attempt, returns when all have ended, also when asked to stop; raises ClusterError where they
@@ -131,15 +131,15 @@ class Supervisor:
         attempt, left, known = Attempt(1, self.fallback), MAX_RESTARTS, self.progress.checkpoint
         with stop_on_signals(self.stop):
             while True:
-                found = self._run_attempt(attempt)
+                cause = self._run_attempt(attempt)
                 # asked for too late, where a fault was quicker: the next attempt is made of all hosts anyway
                 regrouped, self.stop.regrouping = self.stop.regrouping, False
-                if found is None:
+                if cause is None:
                     return
                 if self.progress.checkpoint > known:
                     known, left = self.progress.checkpoint, MAX_RESTARTS
-                if not (found.kind == "interrupted" and regrouped and not self.stop.user_requests):
-                    attempt, left = self._apply_decision(found, attempt, left)
+                if not (cause.kind == "interrupted" and regrouped and not self.stop.user_requests):
+                    attempt, left = self._apply_decision(cause, attempt, left)
                 attempt = Attempt(attempt.number + 1, attempt.fallback, self._wait_for_hosts())
 
     def _run_attempt(self, attempt: Attempt) -> ExitCause | None:
@@ -164,38 +164,38 @@ class Supervisor:
                     self.stop.regrouping = True
                 return
 
-    def _apply_decision(self, found: ExitCause, attempt: Attempt, left: int) -> tuple[Attempt, int]:
+    def _apply_decision(self, cause: ExitCause, attempt: Attempt, left: int) -> tuple[Attempt, int]:
         """Note what happened and go on, or raise."""
-        decision = decide_restart(found, attempt.fallback, len(self.fallbacks), left)
-        self._record_incident(found, attempt, decision.action)
+        decision = decide_restart(cause, attempt.fallback, len(self.fallbacks), left)
+        self._record_incident(cause, attempt, decision.action)
         if decision.action == "stop":
             assert decision.error is not None
             raise decision.error
         if decision.action == "step down":
             below = attempt.fallback + 1
-            self.on_fallback(found, below)
+            self.on_fallback(cause, below)
             self.print_line(
-                f"{found.kind} on {found.host}: going on with {self.fallbacks[below]}, the same global batch"
+                f"{cause.kind} on {cause.host}: going on with {self.fallbacks[below]}, the same global batch"
             )
             return Attempt(attempt.number, below, attempt.absent), left
-        self.print_line(f"{found.summary}: starting again ({left - 1} of {MAX_RESTARTS} restarts left)")
+        self.print_line(f"{cause.summary}: starting again ({left - 1} of {MAX_RESTARTS} restarts left)")
         return attempt, left - 1
 
-    def _record_incident(self, found: ExitCause, attempt: Attempt, action: str) -> None:
+    def _record_incident(self, cause: ExitCause, attempt: Attempt, action: str) -> None:
         newest = max(0, self.progress.checkpoint)
         incident = RunIncident(
             time=round(time.time(), 3),
             attempt=attempt.number,
-            kind=found.kind,
-            rank=found.rank,
-            host=found.host,
-            text=found.error.message,
+            kind=cause.kind,
+            rank=cause.rank,
+            host=cause.host,
+            text=cause.error.message,
             step=self.progress.step,
             checkpoint=newest,
             action=action,
             lost_steps=max(0, self.progress.step - newest),
         )
-        if found.kind == "interrupted":
+        if cause.kind == "interrupted":
             return
         try:
             with (self.folder / INCIDENTS).open("a", encoding="utf-8", errors="backslashreplace") as stream:
@@ -205,19 +205,19 @@ class Supervisor:
 
     def _wait_for_hosts(self) -> tuple[str, ...]:
         """Wait until all hosts are there, or long enough to go on without those that are not."""
-        begun, said = time.monotonic(), ""
-        while gone := self.find_missing():
+        begun, printed = time.monotonic(), ""
+        while missing := self.find_missing():
             waited = time.monotonic() - begun
-            there = [host.name for host in self.hosts if host.name not in gone]
+            there = [host.name for host in self.hosts if host.name not in missing]
             if self.solo_after is not None and waited >= self.solo_after and there:
-                self.print_line(f"going on without {', '.join(gone)}, with the same global batch")
-                return tuple(gone)
-            why = "; ".join(f"{name}: {text}" for name, text in gone.items())
+                self.print_line(f"going on without {', '.join(missing)}, with the same global batch")
+                return tuple(missing)
+            why = "; ".join(f"{name}: {text}" for name, text in missing.items())
             if waited >= self.max_wait:
                 raise ClusterError(f"waited {waited:.0f} s for {why}", fix=f"./launch.sh resume {self.folder.name}")
-            if why != said:
+            if why != printed:
                 self.print_line(f"waiting for {why}")
-                said = why
+                printed = why
             self._sleep(HOST_POLL_INTERVAL)
         return ()
 

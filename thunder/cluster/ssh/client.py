@@ -128,8 +128,8 @@ class SshConnection:
                 channel.exec_command(shlex.join(argv))
                 channel.sendall(stdin.encode())
                 channel.shutdown_write()
-                kept = _read_streams(channel, until)
-                return CommandResult(channel.recv_exit_status(), *(text.decode(errors="replace") for text in kept))
+                streams = _read_streams(channel, until)
+                return CommandResult(channel.recv_exit_status(), *(text.decode(errors="replace") for text in streams))
         except (TimeoutError, EOFError, OSError, paramiko.SSHException) as error:
             why = f"no answer within {timeout:g} s" if isinstance(error, TimeoutError) else str(error) or "lost"
             raise SshError("no answer", f"{self.target.name}: {shlex.join(argv)[:80]}: {why}") from None
@@ -149,18 +149,18 @@ class SshConnection:
         channel.settimeout(0.0)
         return channel
 
-    def fetch(self, far: str, near: Path) -> None:
+    def fetch(self, remote_path: str, local_path: Path) -> None:
         """Copy one file from there, whole or not at all: beside its place, then renamed.
 
         Raises SshError where it cannot be copied.
         """
-        beside = near.with_name(f".{near.name}.{os.getpid()}.tmp")
+        beside = local_path.with_name(f".{local_path.name}.{os.getpid()}.tmp")
         try:
             with contextlib.closing(self._client.open_sftp()) as sftp:
-                sftp.get(far, str(beside))
-            os.replace(beside, near)
+                sftp.get(remote_path, str(beside))
+            os.replace(beside, local_path)
         except (OSError, EOFError, paramiko.SSHException) as error:
-            raise SshError("no answer", f"{self.target.name}: {far} cannot be copied: {error}") from None
+            raise SshError("no answer", f"{self.target.name}: {remote_path} cannot be copied: {error}") from None
         finally:
             beside.unlink(missing_ok=True)
 
@@ -213,12 +213,12 @@ def key_fingerprint(key: paramiko.PKey) -> str:
 
 def _read_streams(channel: paramiko.Channel, until: float) -> tuple[bytes, bytes]:
     """What a command writes on stdout and stderr, to its end; past LIMIT it is read and dropped."""
-    kept = bytearray(), bytearray()
+    streams = bytearray(), bytearray()
     while True:
         ended = channel.exit_status_ready() and channel.eof_received
         quiet = True
         for stream, ready, read in zip(
-            kept,
+            streams,
             (channel.recv_ready, channel.recv_stderr_ready),
             (channel.recv, channel.recv_stderr),
             strict=True,
@@ -227,7 +227,7 @@ def _read_streams(channel: paramiko.Channel, until: float) -> tuple[bytes, bytes
                 data, quiet = read(65536), False
                 stream += data[: MAX_OUTPUT_BYTES - len(stream)]
         if ended and quiet:
-            return bytes(kept[0]), bytes(kept[1])
+            return bytes(streams[0]), bytes(streams[1])
         if channel.closed and quiet:
             raise EOFError("the connection was lost")
         if time.monotonic() > until:

@@ -60,26 +60,26 @@ def resolve_ssh_target(name: str, home: Path | None = None) -> SshTarget:
     path = home / ".ssh" / "config"
     try:
         config = paramiko.SSHConfig.from_path(str(path)) if path.is_file() else paramiko.SSHConfig()
-        said = dict(config.lookup(host))
+        options = dict(config.lookup(host))
     except (paramiko.SSHException, OSError, UnicodeDecodeError, ImportError) as error:
         raise SshError("config", f"{path} cannot be used: {error}", fix=f"ssh -G {shlex.quote(host)}") from None
-    if said.get("proxycommand", "none") != "none":
+    if options.get("proxycommand", "none") != "none":
         raise SshError("config", f"{path}: ProxyCommand for {host!r} is not supported here", fix="write ProxyJump")
-    port = str(said.get("port", 22))
+    port = str(options.get("port", 22))
     if not port.isdigit():
         raise SshError("config", f"{path}: Port {port!r} for {host!r} is not a number", fix=f"correct {path}")
-    files = shlex.split(said.get("userknownhostsfile", "~/.ssh/known_hosts ~/.ssh/known_hosts2"))
-    jump = said.get("proxyjump", "none")
+    files = shlex.split(options.get("userknownhostsfile", "~/.ssh/known_hosts ~/.ssh/known_hosts2"))
+    jump = options.get("proxyjump", "none")
     return SshTarget(
         name=name,
-        address=said.get("hostname", host),
+        address=options.get("hostname", host),
         port=int(port),
-        user=user or said.get("user"),
-        identities=tuple(str(_expand_home(each, home)) for each in said.get("identityfile", [])),
+        user=user or options.get("user"),
+        identities=tuple(str(_expand_home(each, home)) for each in options.get("identityfile", [])),
         known_hosts=tuple(_expand_home(each, home) for each in files),
         jump=None if jump == "none" else jump,
-        only_identities=said.get("identitiesonly", "no") == "yes",
-        alias=said.get("hostkeyalias"),
+        only_identities=options.get("identitiesonly", "no") == "yes",
+        alias=options.get("hostkeyalias"),
     )
 
 

@@ -9,11 +9,11 @@ from thunder.evaluation.cases import Case
 from thunder.evaluation.engines import Proposal
 from thunder.evaluation.metrics import proposal_flags, summary
 from thunder.evaluation.metrics.judge import judge_proposal
-from thunder.report.number_format import rate
-from thunder.report.page_model import RowView, Section
+from thunder.report.number_format import format_rate
+from thunder.report.page_model import PageSection, RowView
 from thunder.report.pages import evaluation_page
-from thunder.report.pages.page_parts import Tested
-from thunder.report.run_files import Folder, number_in, object_in, text_in
+from thunder.report.pages.page_parts import TestRowParts
+from thunder.report.run_files import RunFiles, get_number, get_object, get_text
 from thunder.runs.bundles.scored_rows import PREDICTIONS
 from thunder.text.row_fields import UNKNOWN
 
@@ -25,45 +25,50 @@ NOTE = (
 )  # fmt: skip
 
 
-def tested(folder: Folder, lines: list[dict[str, Any]], test: dict[str, Any], gate: float | None) -> Tested:
+def adapter_test_parts(
+    folder: RunFiles, lines: list[dict[str, Any]], test: dict[str, Any], gate: float | None
+) -> TestRowParts:
     """Cards, parts and rows; everything is counted again from the texts, and held against results.json."""
     whole = [row for row in lines if all(isinstance(row.get(name), str) for name in TEXTS)]
     if len(whole) < len(lines):
         folder.absent.append(f"{PREDICTIONS}: {len(lines) - len(whole)} of {len(lines)} rows lack a text: left out")
-    rows = [_judged(row, place) for place, row in enumerate(whole)]
-    repair = object_in(test, "repair")
+    rows = [_judge_row(row, place) for place, row in enumerate(whole)]
+    repair = get_object(test, "repair")
     results = repair if repair.get("rows") == len(rows) and "by" in repair else summary.summarize_rows(rows)
-    folder.absent += _disagreements(results, test)
-    parts: list[Section] = evaluation_page.repair(rows, results, gate)
-    views: list[RowView] = [evaluation_page.view(row) for row in rows]
-    return evaluation_page.cards(results), parts, views, [NOTE]
+    folder.absent += _rate_mismatches(results, test)
+    parts: list[PageSection] = evaluation_page.repair_sections(rows, results, gate)
+    views: list[RowView] = [evaluation_page.row_view(row) for row in rows]
+    return evaluation_page.summary_cards(results), parts, views, [NOTE]
 
 
-def _judged(row: dict[str, Any], place: int) -> dict[str, Any]:
+def _judge_row(row: dict[str, Any], place: int) -> dict[str, Any]:
     """A line of test_predictions.jsonl as `judge` would have it; what it says itself of flags stays."""
     asr_text, reference, before, after = (row[name] for name in TEXTS)
     case = Case(
         place,
-        text_in(row, "row_id", "feat_id", "id") or f"row {place + 1}",
+        get_text(row, "row_id", "feat_id", "id") or f"row {place + 1}",
         asr_text,
         reference,
         (),
-        text_in(row, "partition") or UNKNOWN,
-        text_in(row, "script") or cases.script_of_letters(reference),
-        text_in(row, "evidence_class"),
+        get_text(row, "partition") or UNKNOWN,
+        get_text(row, "script") or cases.script_of_letters(reference),
+        get_text(row, "evidence_class"),
     )
-    found = judge_proposal(case, Proposal(after, number_in(row, "confidence")), Proposal(before))
-    said = row.get("flags")
-    if isinstance(said, list):  # of tokens that no longer show in the text
-        found["flags"] = [name for name in proposal_flags.FLAGS if name in said]
-    return found
+    judged_row = judge_proposal(case, Proposal(after, get_number(row, "confidence")), Proposal(before))
+    flags = row.get("flags")
+    if isinstance(flags, list):  # of tokens that no longer show in the text
+        judged_row["flags"] = [name for name in proposal_flags.FLAGS if name in flags]
+    return judged_row
 
 
-def _disagreements(results: dict[str, Any], test: dict[str, Any]) -> list[str]:
+def _rate_mismatches(results: dict[str, Any], test: dict[str, Any]) -> list[str]:
     """Where results.json says another rate than the rows give."""
     pairs = {"cer_asr": results["cer_before"], "cer_after": results["cer_after"]}
     return [
-        f"results.json says test.{name} {rate(stated)}, but the rows give {rate(ours)}: one of them was changed"
-        for name, ours in pairs.items()
-        if (stated := number_in(test, name)) is not None and ours is not None and abs(stated - ours) > TOLERANCE
+        f"results.json has test.{name} {format_rate(stated)}, but the rows give {format_rate(computed)}: "
+        "one of the two files was changed"
+        for name, computed in pairs.items()
+        if (stated := get_number(test, name)) is not None
+        and computed is not None
+        and abs(stated - computed) > TOLERANCE
     ]

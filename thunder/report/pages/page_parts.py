@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from thunder.report.page_model import RowView, Section
+from thunder.report.page_model import PageSection, RowView
 
 Cards = list[tuple[str, str]]
-Tested = tuple[Cards, list[Section], list[RowView], list[str]]
+TestRowParts = tuple[Cards, list[PageSection], list[RowView], list[str]]

@@ -104,7 +104,7 @@ def _score_file(
         try:
             return evaluate.run_evaluation(
                 read, settings, engine, base, folder, bar,
-                lambda *found: html_writer.html(evaluation_page.page(*found)),
+                lambda *found: html_writer.render_html(evaluation_page.build_evaluation_page(*found)),
                 scorer.judge, scorer.add_up,
             )  # fmt: skip
         except KeyboardInterrupt:
@@ -115,7 +115,7 @@ def _score_file(
 def _result_lines(results: dict[str, Any], folder: Path) -> list[str]:
     """The result for people."""
     from thunder.cli.commands.evaluation.eval import headline_lines
-    from thunder.report.number_format import rate
+    from thunder.report.number_format import format_rate
 
     gate = results["gate"]
     counts = ", ".join(f"{count} {kind}" for kind, count in gate["decisions"].items())
@@ -123,8 +123,8 @@ def _result_lines(results: dict[str, Any], folder: Path) -> list[str]:
     refused = ", ".join(f"{count} {kind}" for kind, count in gate["refused"].items())
     rates = [
         *headline_lines(results),
-        f"  every proposal taken: {rate(results['cer_blind'])}; the better of both each time: "
-        f"{rate(results['cer_oracle'])}",
+        f"  every proposal taken: {format_rate(results['cer_blind'])}; the better of both each time: "
+        f"{format_rate(results['cer_oracle'])}",
     ]
     lines = [
         *(rates if results["rows"] else ["no row has a reference: decisions alone, and no error rates"]),
@@ -139,15 +139,17 @@ def _result_lines(results: dict[str, Any], folder: Path) -> list[str]:
     ]
     if "base" in results:
         base = results["base"]
-        lines.append(f"  base alone: {rate(base['cer_after'])}, {base['improved']} improved, {base['worse']} worse")
+        lines.append(
+            f"  base alone: {format_rate(base['cer_after'])}, {base['improved']} improved, {base['worse']} worse"
+        )
     if results["empty_reference"]["rows"]:
         lines.append(f"  {results['empty_reference']['rows']} rows without a reference are counted apart")
     return [*lines, f"  evidence: {gate['evidence_class']}", f"  {format_path(folder)}"]
 
 
 def _partition_line(name: str, block: dict[str, Any], decided: dict[str, int]) -> str:
-    from thunder.report.number_format import rate
+    from thunder.report.number_format import format_rate
 
-    change = f"{rate(block['cer_before'])} -> {rate(block['cer_after'])}"
+    change = f"{format_rate(block['cer_before'])} -> {format_rate(block['cer_after'])}"
     taken = f"{decided['accept']} of {sum(decided.values())} accepted"
     return f"  {name}: {change}, {taken}, {block['improved']} improved, {block['worse']} worse"

@@ -39,10 +39,10 @@ def local_finding(check: str, state: FindingState, found: str, fix: str = "") ->
 
 def check_python() -> Finding:
     """Python 3.11 or newer."""
-    found = f"{platform.python_version()} ({format_path(Path(sys.executable))})"
+    version = f"{platform.python_version()} ({format_path(Path(sys.executable))})"
     fine = sys.version_info >= (3, 11)
     return local_finding(
-        "python", "ok" if fine else "failure", found, "" if fine else "rm -rf .venv && ./launch.sh setup"
+        "python", "ok" if fine else "failure", version, "" if fine else "rm -rf .venv && ./launch.sh setup"
     )
 
 
@@ -127,10 +127,10 @@ def run_checks() -> Iterator[Finding]:
 @app.command()
 def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False) -> None:
     """Check this machine; exit code 6 where something must be mended first."""
-    found = list(run_checks())
+    findings = list(run_checks())
     if as_json:
-        print(json.dumps([asdict(each) for each in found], ensure_ascii=False, indent=4))
+        print(json.dumps([asdict(each) for each in findings], ensure_ascii=False, indent=4))
     else:
-        print_findings(Console(highlight=False), map(asdict, found))
-    if any(each.state == "failure" for each in found):
+        print_findings(Console(highlight=False), map(asdict, findings))
+    if any(each.state == "failure" for each in findings):
         raise typer.Exit(ClusterError.exit_code)

@@ -48,24 +48,24 @@ def show_status(
     choice = cluster_file.choose_cluster(cluster, os.environ, Path.home())
     if hostfile:
         digest.write_json(hostfile, cluster_file.to_hostfile(choice.cluster))
-    said: dict[str, Any] | None = None
+    report: dict[str, Any] | None = None
     try:
         while True:
-            said = cluster_status.check_cluster(choice.cluster)
-            said["runs"] = [asdict(run) for run in registry.recent_runs(job_runner.runs(), RUNS_SHOWN)]
-            if smoke and said["healthy"]:
-                said["smoke"] = smoke_test(choice.cluster, Seconds(STATUS_TIMEOUT - said["seconds"] - 1))
+            report = cluster_status.check_cluster(choice.cluster)
+            report["runs"] = [asdict(run) for run in registry.recent_runs(job_runner.runs(), RUNS_SHOWN)]
+            if smoke and report["healthy"]:
+                report["smoke"] = smoke_test(choice.cluster, Seconds(STATUS_TIMEOUT - report["seconds"] - 1))
             if as_json:  # one line a look while watching
-                print(json.dumps(said, ensure_ascii=False, indent=None if watch else 4), flush=True)
+                print(json.dumps(report, ensure_ascii=False, indent=None if watch else 4), flush=True)
             else:
-                print_status(said, choice.reason, clear=bool(watch))
+                print_status(report, choice.reason, clear=bool(watch))
             if not watch:
                 break
             time.sleep(watch)
     except KeyboardInterrupt:
-        if said is None:
+        if report is None:
             raise
-    if not said["healthy"] or not said.get("smoke", {}).get("right", True):
+    if not report["healthy"] or not report.get("smoke", {}).get("right", True):
         raise typer.Exit(ClusterError.exit_code)
 
 
@@ -77,20 +77,20 @@ def smoke_test(cluster: cluster_file.Cluster, deadline: Seconds) -> dict[str, An
         return {"right": False, "fault": error.message, "fix": error.fix}
 
 
-def print_status(said: dict[str, Any], reason: str, clear: bool = False) -> None:
+def print_status(report: dict[str, Any], reason: str, clear: bool = False) -> None:
     """The report for people, on stdout."""
     console = Console(highlight=False)
     if clear and console.is_terminal:
         console.clear()
-    console.print(f"cluster {said['cluster']} ({reason})\n", markup=False, soft_wrap=True)
-    for line in cluster_status.draw_cluster(said):
+    console.print(f"cluster {report['cluster']} ({reason})\n", markup=False, soft_wrap=True)
+    for line in cluster_status.draw_cluster(report):
         console.print(line, markup=False, soft_wrap=True)
     console.print()
-    print_findings(console, said["findings"])
-    failures = sum(finding["state"] == "failure" for finding in said["findings"])
-    verdict = "healthy" if said["healthy"] else f"{failures} failure{'' if failures == 1 else 's'}"
-    console.print(f"\n{verdict}; asked for {said['seconds']:.1f} s", markup=False)
-    for line in [*smoke_lines(said.get("smoke")), *run_lines(said["runs"], time.time())]:
+    print_findings(console, report["findings"])
+    failures = sum(finding["state"] == "failure" for finding in report["findings"])
+    verdict = "healthy" if report["healthy"] else f"{failures} failure{'' if failures == 1 else 's'}"
+    console.print(f"\n{verdict}; asked for {report['seconds']:.1f} s", markup=False)
+    for line in [*smoke_lines(report.get("smoke")), *run_lines(report["runs"], time.time())]:
         console.print(line, markup=False, soft_wrap=True)
 
 

@@ -27,22 +27,22 @@ def survey() -> None:
     """Read {"job", "settings", "ranks"} on stdin; print the job's facts here, or what is wrong with it."""
     # a survey looks, it does not fetch gigabytes: a model that is not here is said to be missing
     os.environ["HF_HUB_OFFLINE"] = "1"
-    said: dict[str, Any] = host_facts(None)
+    facts: dict[str, Any] = host_facts(None)
     code = 0
     try:
         request = parse_survey_request(sys.stdin.read())
         os.environ.update(request.get("env") or {})
-        said = host_facts(request.get("runs"))
-        said["facts"] = JOBS[request["job"]](
+        facts = host_facts(request.get("runs"))
+        facts["facts"] = JOBS[request["job"]](
             request["settings"], int(request["ranks"]), bool(request.get("whole", True))
         )
     except ThunderError as error:
         code = error.exit_code
-        said["error"] = {"kind": type(error).__name__, "message": error.message, "fix": error.fix, "exit_code": code}
+        facts["error"] = {"kind": type(error).__name__, "message": error.message, "fix": error.fix, "exit_code": code}
     except OSError as error:
         code, text = ThunderError.exit_code, f"{error.filename or 'input or output'}: {error.strerror or error}"
-        said["error"] = {"kind": "OSError", "message": text, "fix": "", "exit_code": code}
-    print(f"\n{SURVEY_PREFIX}{json.dumps(said, ensure_ascii=False)}", flush=True)
+        facts["error"] = {"kind": "OSError", "message": text, "fix": "", "exit_code": code}
+    print(f"\n{SURVEY_PREFIX}{json.dumps(facts, ensure_ascii=False)}", flush=True)
     raise typer.Exit(code)
 
 

@@ -49,7 +49,13 @@ def evaluate(dry_run: DryRun = False, as_json: AsJson = False, *, given: dict[st
     with run_record.lock_run(folder), AnswerProgress(len(read.cases) * (2 if base else 1)) as bar:
         try:
             results = evaluate.run_evaluation(
-                read, settings, engine, base, folder, bar, lambda *found: html_writer.html(evaluation_page.page(*found))
+                read,
+                settings,
+                engine,
+                base,
+                folder,
+                bar,
+                lambda *found: html_writer.render_html(evaluation_page.build_evaluation_page(*found)),
             )
         except KeyboardInterrupt:
             where = format_path(folder)
@@ -163,16 +169,19 @@ class AnswerProgress:
 
 def headline_lines(results: dict[str, Any]) -> list[str]:
     """The first lines of a result for people: rates, and who gained and lost."""
-    from thunder.report.number_format import interval, rate
+    from thunder.report.number_format import format_interval, format_rate
 
+    change = format_interval(results["cer_change"], results["cer_change_interval95"])
     lines = [
-        f"CER {rate(results['cer_before'])} -> {rate(results['cer_after'])} on {results['rows']} rows "
+        f"CER {format_rate(results['cer_before'])} -> {format_rate(results['cer_after'])} on {results['rows']} rows "
         f"({results['edits_before']} -> {results['edits_after']} edits of {results['reference_chars']} code points)",
-        f"  change {interval(results['cer_change'], results['cer_change_interval95'])} (95 %, bootstrap over rows)",
+        f"  change {change} (95 %, bootstrap over rows)",
     ]
     for unit, what in (("grapheme", "by grapheme"), ("toneless", "without tones")):
-        lines.append(f"  {what}: {rate(results[f'cer_before_{unit}'])} -> {rate(results[f'cer_after_{unit}'])}")
-    lines.append(f"  WER {rate(results['wer_before'])} -> {rate(results['wer_after'])}")
+        lines.append(
+            f"  {what}: {format_rate(results[f'cer_before_{unit}'])} -> {format_rate(results[f'cer_after_{unit}'])}"
+        )
+    lines.append(f"  WER {format_rate(results['wer_before'])} -> {format_rate(results['wer_after'])}")
     lines.append(
         f"  {results['improved']} improved, {results['neutral']} neutral, {results['worse']} worse of "
         f"{results['accepted']} accepted: at most {results['worse_upper95']:.1%} worse (95 % sure); "
@@ -183,12 +192,12 @@ def headline_lines(results: dict[str, Any]) -> list[str]:
 
 def _print_results(results: dict[str, Any], folder: Path) -> None:
     """The result for people, on stdout."""
-    from thunder.report.number_format import rate
+    from thunder.report.number_format import format_rate
 
     print("\n".join(headline_lines(results)))
     if "base" in results:
         base = results["base"]
-        print(f"  base alone: {rate(base['cer_after'])}, {base['improved']} improved, {base['worse']} worse")
+        print(f"  base alone: {format_rate(base['cer_after'])}, {base['improved']} improved, {base['worse']} worse")
     seen = ", ".join(f"{name} {count}" for name, count in results["flags"].items() if count)
     print(f"  flags: {seen or 'none'}")
     if results["empty_reference"]["rows"]:

@@ -46,13 +46,14 @@ def report(
     if settings.rows:
         raise UsageError("--rows: a run has its own texts", fix="leave it out; it is for logs of decisions")
     from thunder.report.pages import evaluation_page, run_page
-    from thunder.report.run_files import Folder
+    from thunder.report.run_files import RunFiles
 
     folder = path.resolve() if path.is_dir() else run_record.find_run(job_runner.runs(), what)
     if (folder / bundle.MANIFEST).exists() and not settings.out:
         raise UsageError(f"{folder.name} is sealed: nothing is written into it", fix="--out FILE")
-    kind = evaluation_page if (folder / PREDICTIONS).is_file() else run_page
-    _write(kind.read(Folder(folder), settings.gate_cer), settings, folder / REPORT, as_json)
+    is_evaluation = (folder / PREDICTIONS).is_file()
+    read_page = evaluation_page.read_evaluation_page if is_evaluation else run_page.read_run_page
+    _write(read_page(RunFiles(folder), settings.gate_cer), settings, folder / REPORT, as_json)
 
 
 @flags(ReportSettings)
@@ -69,7 +70,7 @@ def write_log_page(log: Path, given: dict[str, Any], as_json: bool) -> None:
     from thunder.report.pages import log_page
 
     rows = Path(settings.rows).expanduser() if settings.rows else None
-    _write(log_page.read(log, rows, settings.gate_cer), settings, log.with_suffix(".html"), as_json)
+    _write(log_page.read_log_page(log, rows, settings.gate_cer), settings, log.with_suffix(".html"), as_json)
 
 
 def _write(page: Any, settings: ReportSettings, usual: Path, as_json: bool) -> None:
@@ -80,11 +81,11 @@ def _write(page: Any, settings: ReportSettings, usual: Path, as_json: bool) -> N
     out = Path(settings.out).expanduser() if settings.out else usual
     setting_paths.check_writable(out.parent)
     out.parent.mkdir(parents=True, exist_ok=True)
-    html_writer.write(page, out)
+    html_writer.write_page(page, out)
     size = out.stat().st_size
     if as_json:
-        found = {"page": str(out), "bytes": size, "rows": len(page.rows), "absent": list(page.absent)}
-        return say(json.dumps(found, ensure_ascii=False))
+        summary = {"page": str(out), "bytes": size, "rows": len(page.rows), "absent": list(page.absent)}
+        return say(json.dumps(summary, ensure_ascii=False))
     for each in page.absent:
         say(f"not there: {each}")
     say(f"{format_path(out)}: {len(page.rows)} rows, {format_bytes(size)}, {time.perf_counter() - begun:.1f} s")

@@ -47,8 +47,8 @@ def plan(file: File, as_json: AsJson = False, *, given: dict[str, Any]) -> None:
              for cell in matrices.matrix_cells(whole)]  # fmt: skip
     cap, spent = settings.cap or whole.budget.usd, ledger.spent_usd()
     if as_json:
-        found = {"runs": lines, "cap_usd": cap, "spent_usd": spent, "query": rental_offers.offer_query(settings)}
-        return say(json.dumps(found, indent=4))
+        summary = {"runs": lines, "cap_usd": cap, "spent_usd": spent, "query": rental_offers.offer_query(settings)}
+        return say(json.dumps(summary, indent=4))
     for line in lines:
         estimate = "no estimate" if line["hours"] is None else f"{line['hours']:g} h"
         say(f"{line['run']:48} {estimate}")
@@ -151,12 +151,12 @@ def _hours(settings: RentalSettings, whole: Matrix, cell: MatrixCell) -> float |
 
 def _gates(file: Path, whole: Matrix, cell: MatrixCell) -> dict[str, str]:
     """What has to hold before money is spent; empty texts where it does."""
-    found = matrix_command.findings(whole, file)
+    findings = matrix_command.findings(whole, file)
     ledger = MatrixLedger(runs(), whole)
     note = ledger.folder / "rehearsals" / f"{cell.condition[:16]}.json"
     rehearsed = note.is_file() and json_object(note, []).get("condition") == cell.condition
     return {
-        "matrix": "; ".join(one.said for one in found),
+        "matrix": "; ".join(one.said for one in findings),
         "rehearsal": "" if rehearsed else f"no short run of {cell.run.id} left predictions: thunder matrix run {file}",
     }
 

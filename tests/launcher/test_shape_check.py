@@ -55,8 +55,8 @@ def test_an_unsafe_shape_is_refused_with_the_nearest_safe_one_unless_asked_for()
     with pytest.raises(UsageError) as caught:
         of(**KILLED)
     assert "batch 2, 8 LoRA layers, 512 tokens on Apple M4" in caught.value.message
-    assert "--batch-size 1" in caught.value.fix and "--unsafe-shape" in caught.value.fix
-    assert of(unsafe_shape=True, **KILLED)["verdict"] == "unsafe"
+    assert "--batch-size 1" in caught.value.fix and "--ignore-memory-check" in caught.value.fix
+    assert of(ignore_memory_check=True, **KILLED)["verdict"] == "unsafe"
     with pytest.raises(UsageError, match="the machine has"):
         of(memories=(24 * GB, 8 * GB))
 
@@ -91,7 +91,7 @@ def test_what_was_measured_on_a_host_is_used():
 def test_ranks_of_one_host_share_its_memory():
     both = cluster_file.Cluster(name="one", hosts=[MACS.hosts[0], MACS.hosts[0].model_copy(update={"name": "again"})])
     assert of(names=["Apple M4 Pro"] * 2, memories=(24 * GB, 24 * GB))["verdict"] == "safe"
-    found = of(names=["Apple M4 Pro"] * 2, memories=(24 * GB, 24 * GB), cluster=both, unsafe_shape=True)
+    found = of(names=["Apple M4 Pro"] * 2, memories=(24 * GB, 24 * GB), cluster=both, ignore_memory_check=True)
     assert found["verdict"] != "safe"
 
 

@@ -74,10 +74,10 @@ def past(chip: str, model: str) -> list[GpuIncident]:
 
 
 def check_shape(job: Job, place: Place) -> ShapePart:
-    """What the plan says of a job's shape: the worst of the verdicts on its hosts.
+    """The plan's part on a job's shape: the worst of the verdicts on its hosts.
 
-    Raises UsageError for an unsafe one on chips whose system kills long commands, but where `--unsafe-shape` asks for
-    it, or where the run begins lower on the ladder of shapes because this very shape was killed before.
+    Raises UsageError for an unsafe shape on chips whose system kills long commands. It does not with
+    `--ignore-memory-check`, or where the run starts with a smaller fallback because this shape was killed before.
     """
     settings, model = job.settings, job.facts.model
     assert isinstance(settings, LoraSettings) and model is not None
@@ -95,7 +95,11 @@ def check_shape(job: Job, place: Place) -> ShapePart:
         verdicts, key=lambda each: (shape_safety.SAFETY_LEVELS.index(each[1].verdict), each[1].buffer_seconds)
     )
     remembered = (exact := gpu_shape(job)) is not None and oom_fallbacks.remembered_fallback(state_folder(), exact)[0]
-    if machine.name == machine.chip.name and machine.chip.has_watchdog and not (settings.unsafe_shape or remembered):
+    if (
+        machine.name == machine.chip.name
+        and machine.chip.has_watchdog
+        and not (settings.ignore_memory_check or remembered)
+    ):
         refuse_unsafe(shape, worst, machine.name)
     return ShapePart(**asdict(worst), chip=machine.chip.name, figures=machine.chip.source)
 
@@ -121,4 +125,6 @@ def refuse_unsafe(shape: TrainingShape, found: ShapeVerdict, chip: str) -> None:
         return
     near = found.nearest_safe
     smaller = shape_safety.shape_flags(near) if near else "a smaller or quantised --model"
-    raise UsageError(f"{shape} on {chip}: {found.reason}", fix=f"{smaller}, or --unsafe-shape if you know better")
+    raise UsageError(
+        f"{shape} on {chip}: {found.reason}", fix=f"{smaller}, or --ignore-memory-check if you know better"
+    )

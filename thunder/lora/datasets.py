@@ -102,8 +102,8 @@ class PreparedDatasets:
         }
 
 
-def _cut(rows: Sequence[ChatRow], window: int) -> list[ChatRow]:
-    return [piece for row in rows for piece in row_pieces.pieces_of_row(row, window)] if window else list(rows)
+def _split_into_chunks(rows: Sequence[ChatRow], words: int) -> list[ChatRow]:
+    return [piece for row in rows for piece in row_pieces.pieces_of_row(row, words)] if words else list(rows)
 
 
 def prepare_datasets(settings: LoraSettings, tokenizer: Any, ranks: int) -> PreparedDatasets:
@@ -113,10 +113,10 @@ def prepare_datasets(settings: LoraSettings, tokenizer: Any, ranks: int) -> Prep
     """
     rows = read_datasets(settings)
     train = tokenized_rows.encode_rows(
-        _cut(rows.train, settings.window), tokenizer, settings.max_seq_length, settings.mask_prompt
+        _split_into_chunks(rows.train, settings.chunk_words), tokenizer, settings.max_seq_length, settings.mask_prompt
     )
     valid = tokenized_rows.encode_rows(
-        _cut(rows.valid, settings.window), tokenizer, settings.max_seq_length, settings.mask_prompt
+        _split_into_chunks(rows.valid, settings.chunk_words), tokenizer, settings.max_seq_length, settings.mask_prompt
     )
     if not train.examples:
         raise CorpusError(

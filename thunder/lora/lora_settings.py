@@ -69,10 +69,11 @@ class LoraSettings(CorpusSettings):
     )
     test_rows: int = option(200, "Test at most so many rows at the end, chosen by hash; 0 = no test.", panel=DATA, ge=0)
 
-    window: int = option(
+    chunk_words: int = option(
         0,
-        "Cut corrections into pieces of about so many words, for training and the test; `thunder eval` has the same "
+        "Cut corrections into chunks of about this many words, for training and the test; `thunder eval` has the same "
         "option. 0 = whole rows.",
+        old_names=["window"],
         panel=DATA,
         ge=0,
     )

@@ -99,7 +99,12 @@ class LoopSettings(Settings):
         False, "Recompute activations in the backward pass: less memory, more time.", panel=LOOP
     )
     seed: int = option(0, "Decides the order of rows, the first LoRA weights and dropout.", panel=LOOP, ge=0, lt=2**31)
-    unsafe_shape: bool = option(False, "Run a shape that Metal's GPU watchdog is known or likely to kill.", panel=LOOP)
+    ignore_memory_check: bool = option(
+        False,
+        "Run a shape that the check before the run calls unsafe: too large for the memory or for Metal's GPU watchdog.",
+        old_names=["unsafe_shape"],
+        panel=LOOP,
+    )
 
     learning_rate: float = option(1e-5, "Peak learning rate.", aliases=["lr"], panel=OPTIMIZER, gt=0)
     warmup: int = option(

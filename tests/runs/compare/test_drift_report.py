@@ -64,6 +64,23 @@ def test_a_cluster_goes_by_its_name_wherever_its_file_lies():
     assert option_names.with_canonical_names({"cluster": "lab.a"}) == {"cluster": "lab.a"}
 
 
+def test_a_limit_of_epochs_is_no_length_of_training():
+    """Own runs refuse more than `max_epochs`; other programs' `epochs` and `max_epochs` say how long they train."""
+    own = [
+        option_names.with_canonical_names({"steps_per_report": 10, name: 10}) for name in ("max_wraps", "max_epochs")
+    ]
+    assert own == [{"steps_per_report": 10, "max_wraps": 10}] * 2
+    others = [option_names.with_canonical_names({name: 10}) for name in ("epochs", "max_epochs")]
+    assert others == [{"max_epochs": 10}] * 2
+    a, b = make(max_epochs=10), make("b", max_epochs=20)
+    assert names(drift_report.compare_runs(a, b), "regime") == ["max_epochs"]
+
+
+def test_an_option_is_the_same_under_its_old_name():
+    old, new = {"window": 4, "unsafe_shape": True}, {"chunk_words": 4, "ignore_memory_check": True}
+    assert option_names.with_canonical_names(old) == option_names.with_canonical_names(new) == new
+
+
 def test_another_seed_has_to_be_declared(tmp_path):
     a, b = (
         run_facts.read_run_facts(planted_runs.recogniser_run(tmp_path, f"run-{seed}", seed=seed)) for seed in (1, 2)

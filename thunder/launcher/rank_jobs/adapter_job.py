@@ -72,7 +72,7 @@ def train_adapter(setup: RankSetup) -> None:
             world,
             folder,
             setup.on_test_row,
-            chunk_words=settings.window,
+            chunk_words=settings.chunk_words,
         )
     if record.main and settings.adapter_path and not interrupted:
         adapter_files.copy_adapter(folder / task.output, Path(settings.adapter_path))

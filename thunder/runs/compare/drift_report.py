@@ -17,8 +17,8 @@ FACTORS = ("identity", "regime", "treatment")  # a difference of these is a reas
 
 # What is neither here nor below is regime: an option that nobody thought of shall not be passed over.
 _IDENTITY = {
-    "snapshot", "test_rows", "holdout", "test_speakers", "test_ids", "valid_speakers", "valid_ids", "drop", "window",
-    "limit", "text_normalisation", "metric_version", "vocab", "script",
+    "snapshot", "test_rows", "holdout", "test_speakers", "test_ids", "valid_speakers", "valid_ids", "drop",
+    "chunk_words", "limit", "text_normalisation", "metric_version", "vocab", "script",
 }  # fmt: skip
 _TREATMENT = {
     "mode", "use_ttt", "use_tar", "reg", "reg_weight", "tar_weight", "conditioning", "control", "codebook", "head",
@@ -30,9 +30,9 @@ _ENVIRONMENT = {"ranks", "strategy", "cluster", "grad_checkpoint"}
 # where things lie and how a run is watched; what lies there is known by its digest
 _COSMETIC = {
     "resume", "force", "skip_link_check", "allow_solo", "wait_for_hosts", "stall_after", "steps_per_report",
-    "save_every", "probe_rows", "unsafe_shape", "preset", "data", "train_data", "valid_data", "test_data", "features",
-    "split", "model", "adapter_path", "out", "name", "run_name", "text", "text_root", "exclude_rows", "schema",
-    "max_epochs", "max_wraps", "hypothesis",
+    "save_every", "probe_rows", "ignore_memory_check", "preset", "data", "train_data", "valid_data", "test_data",
+    "features", "split", "model", "adapter_path", "out", "name", "run_name", "text", "text_root", "exclude_rows",
+    "schema", "max_wraps", "hypothesis",
 }  # fmt: skip
 _SAME_RATE = 0.01  # of a configured rate, to which the logged peak holds
 _FAR_BELOW = 0.5  # of a configured rate: a logged peak below this is not it

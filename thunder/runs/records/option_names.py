@@ -12,7 +12,11 @@ RENAMED = {
     "max_steps": "iters",
     "num_iters": "iters",
     "epochs": "max_epochs",
+    # options that had another name in earlier versions
+    "window": "chunk_words",
+    "unsafe_shape": "ignore_memory_check",
 }
+_OWN_OPTION = "steps_per_report"  # an option of every training run of this program
 
 
 def canonical_name(name: str) -> str:
@@ -23,6 +27,10 @@ def canonical_name(name: str) -> str:
 def with_canonical_names(asked: Mapping[str, Any]) -> dict[str, Any]:
     """Options under the one name that each has; of a cluster's file its name, wherever it lies."""
     said = {canonical_name(key): value for key, value in asked.items()}
+    if (
+        _OWN_OPTION in said and "max_epochs" in said
+    ):  # there it is a limit that refuses a run, not the training's length
+        said["max_wraps"] = said.pop("max_epochs")
     if isinstance(path := said.get("cluster"), str):
         name = Path(path)
         said["cluster"] = name.stem if name.suffix in (".yaml", ".yml", ".json") else name.name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -12,12 +13,18 @@ from version_artifacts import ARTIFACTS, HERE, RENAMED, TINY_HEAD
 
 from thunder.acoustic.head import ctc_head
 from thunder.cli.main import main
+from thunder.cluster.inventory import cluster_file
 from thunder.cluster.ranks import oom_fallbacks
+from thunder.config import REPOSITORY
 from thunder.rental.rental_ledger import RentalLedger
 from thunder.training.shapes import chips
 
 pytestmark = pytest.mark.expensive
 DATA = Path(HERE)
+
+
+def digest_of(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def lost(now: Path, before: Path) -> dict[str, list[str]]:
@@ -168,3 +175,25 @@ def test_what_a_machine_remembers_is_still_known(workspace):
     assert ledger.open() == {} and ledger.spent() == pytest.approx(0.4 * 3000 / 3600)
     (rental,) = ledger.rentals().values()
     assert rental["run"] == "traj" and {"ordered", "created", "started", "synced", "destroyed"} <= rental.keys()
+
+
+def test_files_that_people_keep_are_read(workspace, capsys):
+    """A cluster file, gate rules, and a run's config.yaml with the names that options had."""
+    cluster = cluster_file.load_cluster(DATA / "options" / "cluster.yaml")
+    assert [host.name for host in cluster.hosts] == ["Mac4", "Mac5"] and cluster.hosts[0].memory_gb == 64
+    rules = ["--rules", f"{HERE}/options/gate.yaml", "--engine", "identity", "--out", "scored"]
+    assert main(["agp", "eval", f"{HERE}/few_rows.jsonl", *rules]) == 0
+    gate = json.loads(Path("scored/results.json").read_text())["gate"]
+    assert gate["rules_id"] == f"agp_rules_v1@{digest_of(DATA / 'options' / 'gate.yaml')}"
+    capsys.readouterr()
+    config = ["-c", "runs/corrector-interrupted/config.yaml", "--run-name", "again", "--dry-run", "--json"]
+    assert main(["train", *config]) == 0
+    planned = json.loads(capsys.readouterr().out)["settings"]
+    for name, value in {"max_wraps": 4, "window": 4, "unsafe_shape": True, "lora_dropout": 0.05}.items():
+        assert planned.get(name, planned.get(RENAMED.get(name, ""))) == value, name
+
+
+def test_the_gate_rules_that_tokens_name_are_unchanged():
+    """Tokens hold the digest of the whole file: a changed comment would be another set of rules."""
+    shipped = REPOSITORY / "configs" / "gate" / "agp_rules_v1.yaml"
+    assert digest_of(shipped) == digest_of(ARTIFACTS / "options" / "gate.yaml")

@@ -33,8 +33,8 @@ from random_models import random_model
 from thunder.config import REPOSITORY
 
 GEMMA4, GEMMA3, GEMMA3N = "thunder.lora.engine.gemma4", "thunder.lora.engine.gemma3", "thunder.lora.engine.gemma3n"
-FAST_MATH, ROWWISE = "thunder.lora.engine.fast_math", "thunder.lora.engine.rowwise"
-COLUMNS, HEAD = "thunder.lora.engine.columns", "thunder.lora.engine.lm_head_loss"
+FAST_MATH, LINEAR_LAYERS = "thunder.lora.engine.fast_math", "thunder.lora.engine.linear_layers"
+HEAD = "thunder.lora.engine.lm_head_loss"
 FROZEN, FULL = "thunder.lora.engine.frozen_weights", "thunder.lora.engine.full_model_engine"
 ADAPTERS, BASE = "thunder.lora.adapters", "thunder.lora.base_model"
 PRETRAINING, LORA_TASK = "thunder.lora.pretraining", "thunder.lora.lora_task"
@@ -110,7 +110,7 @@ NATIVE: list[tuple[str, Callable[..., Any], str]] = [
     (GEMMA3N, mx.fast.scaled_dot_product_attention, "q k v scale mask"),
     (LAUNCH, mx.fast.metal_kernel, "name input_names output_names source"),
     (LAUNCH, mx.fast.cuda_kernel, "name input_names output_names source header"),
-    (COLUMNS, mx.quantized_matmul, "x w scales biases transpose group_size bits mode"),
+    (LINEAR_LAYERS, mx.quantized_matmul, "x w scales biases transpose group_size bits mode"),
     (HEAD, mx.dequantize, "w scales biases group_size bits mode"),
     (STEP, mx.compile, "fun inputs outputs"),
     (WORLD, mx.distributed.init, "strict backend"),
@@ -269,12 +269,12 @@ def test_answers_of_the_batch_generator_have_the_fields_that_we_read(models):
 
 def test_layers_are_dictionaries_whose_class_can_be_exchanged():
     layer = nn.Linear(4, 2, bias=False)
-    assert isinstance(layer, dict) and "bias" not in layer and layer.get("biases") is None, COLUMNS
+    assert isinstance(layer, dict) and "bias" not in layer and layer.get("biases") is None, LINEAR_LAYERS
     layer.__class__ = type("Other", (nn.Linear,), {})
-    assert layer(mx.ones((1, 4))).shape == (1, 2), f"{ROWWISE} and {FAST_MATH} exchange classes"
+    assert layer(mx.ones((1, 4))).shape == (1, 2), f"{LINEAR_LAYERS} and {FAST_MATH} exchange classes"
     quantized = nn.QuantizedLinear(64, 64, bias=False)
-    assert {"weight", "scales", "biases"} <= quantized.keys(), COLUMNS
-    assert all(hasattr(quantized, name) for name in ("group_size", "bits", "mode")), f"{COLUMNS} and {HEAD}"
+    assert {"weight", "scales", "biases"} <= quantized.keys(), LINEAR_LAYERS
+    assert all(hasattr(quantized, name) for name in ("group_size", "bits", "mode")), f"{LINEAR_LAYERS} and {HEAD}"
     assert callable(nn.Embedding(4, 2).as_linear) and callable(nn.QuantizedEmbedding(64, 64).as_linear), HEAD
     named = dict(nn.Sequential(layer).named_modules())
     assert layer in named.values() and callable(layer.update), FROZEN
@@ -319,7 +319,7 @@ def dependents() -> set[str]:
     """Every module of ours that an entry of this file names."""
     tables = (SIGNATURES, NATIVE, ATTRIBUTES, WRITTEN_OUT)
     return {entry[0] for table in tables for entry in table} | {
-        ROWWISE, FROZEN, CHECKPOINT, DISPATCH, CALIBRATION, PRETRAINING,
+        LINEAR_LAYERS, FROZEN, CHECKPOINT, DISPATCH, CALIBRATION, PRETRAINING,
     }  # fmt: skip
 
 

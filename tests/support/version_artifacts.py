@@ -20,6 +20,11 @@ HERE = f"tests/data/{VERSION}"  # the folder as that version's commands named it
 # Names of 0.1.0 that today's files write otherwise, old -> new. An entry here is a decision: today's code must read the
 # old name too, and the tests in tests/test_compatibility_*.py show that it does.
 RENAMED = {
+    # options, in plans, results and config.yaml
+    "max_wraps": "max_epochs",
+    "rules": "gate_rules",
+    "unsafe_shape": "ignore_memory_check",
+    "window": "chunk_words",
     "THUNDER_KEEPER": "THUNDER_IS_PRIMARY",  # in the plan's environment of a rank, which the same version's ranks read
     "max_wraps": "max_epochs",
     "window": "chunk_words",

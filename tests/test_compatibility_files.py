@@ -172,7 +172,7 @@ def test_what_a_machine_remembers_is_still_known(workspace):
         "20261129-010000-sample-0000"
     ]
     ledger = RentalLedger(Path("runs"))
-    assert ledger.open() == {} and ledger.spent() == pytest.approx(0.4 * 3000 / 3600)
+    assert ledger.open_rentals() == {} and ledger.spent_usd() == pytest.approx(0.4 * 3000 / 3600)
     (rental,) = ledger.rentals().values()
     assert rental["run"] == "traj" and {"ordered", "created", "started", "synced", "destroyed"} <= rental.keys()
 

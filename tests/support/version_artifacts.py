@@ -26,9 +26,6 @@ RENAMED = {
     "unsafe_shape": "ignore_memory_check",
     "window": "chunk_words",
     "THUNDER_KEEPER": "THUNDER_IS_PRIMARY",  # in the plan's environment of a rank, which the same version's ranks read
-    "max_wraps": "max_epochs",
-    "window": "chunk_words",
-    "unsafe_shape": "ignore_memory_check",
 }
 # the sizes of the head `small` that these artifacts are of
 TINY_HEAD = {"width": 16, "layers": 1, "heads": 2, "feed_forward": 16, "kernel": 3, "convolutions": 1}

@@ -1,4 +1,4 @@
-"""What an audit found of a run, bound to the run's files by their digests: a reader sees whether it still holds."""
+"""Record the result of an audit of a run, bound to the run's files by their digests."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ AuditVerdict = Literal["pass", "violation", "inconclusive"]
 
 @dataclass(frozen=True)
 class Condition:
-    """One rule, what became of it and what was seen. max_diff: nats or units by which two things differed."""
+    """One audited rule, its state and the evidence.
+
+    max_diff: largest difference that was measured, in nats or in the rule's own unit.
+    """
 
     name: str
     state: ConditionState
@@ -35,7 +38,7 @@ class Condition:
 
 
 def audit_verdict(conditions: Sequence[Condition]) -> AuditVerdict:
-    """A violation wins, then what could not be told; without a condition there is nothing that could have passed."""
+    """Combine conditions: one violation decides, then one inconclusive condition; no conditions is inconclusive."""
     states = {one.state for one in conditions}
     if "violation" in states:
         return "violation"
@@ -43,7 +46,10 @@ def audit_verdict(conditions: Sequence[Condition]) -> AuditVerdict:
 
 
 def write_audit(folder: Path, stages: Mapping[str, Sequence[Condition]], scopes: Mapping[str, str]) -> dict[str, Any]:
-    """Write audit.json into a run's folder; stages that were not looked at this time stay if they still hold."""
+    """Write audit.json into a run's folder.
+
+    A stage that is not in `stages` keeps its earlier result while that result still matches the run's files.
+    """
     found: dict[str, Any] = {}
     with contextlib.suppress(ArtifactError):
         found = {} if audit_mismatches(folder) else read_audit(folder)["stages"]
@@ -56,12 +62,12 @@ def write_audit(folder: Path, stages: Mapping[str, Sequence[Condition]], scopes:
 
 
 def audited_digests(folder: Path) -> dict[str, str]:
-    """SHA-256 of each file that an audit speaks of, where the run has it."""
+    """Return the SHA-256 of each audited file that the run has."""
     return {name: digest.sha256_file(folder / name) for name in AUDITED_FILES if (folder / name).is_file()}
 
 
 def read_audit(folder: Path) -> dict[str, Any]:
-    """A run's audit. Raises ArtifactError where it is missing, torn or changed."""
+    """Read a run's audit. Raises ArtifactError where it is missing, torn or changed."""
     path = folder / AUDIT_FILE
     try:
         content = digest.read_with_checksum(path)
@@ -74,7 +80,10 @@ def read_audit(folder: Path) -> dict[str, Any]:
 
 
 def audit_mismatches(folder: Path) -> list[str]:
-    """Why a run's audit does not speak of the run as it is; nothing where it does. Raises as `read`."""
+    """List the audited files that have changed since the audit; empty where it still applies.
+
+    Raises ArtifactError as `read_audit` does.
+    """
     said, now = read_audit(folder).get("bound"), audited_digests(folder)
     if not isinstance(said, dict):
         return ["it is bound to no file"]
@@ -82,7 +91,10 @@ def audit_mismatches(folder: Path) -> list[str]:
 
 
 def audit_refusals(folder: Path) -> list[str]:
-    """Why a run's audit carries no claim: missing, damaged, of other files, a stage missing or not passed."""
+    """List the reasons why a run's audit supports no claim.
+
+    Reasons: the audit is missing or damaged, a file has changed since, a stage is missing or did not pass.
+    """
     try:
         faults, stages = audit_mismatches(folder), read_audit(folder)["stages"]
     except ArtifactError as error:

@@ -1,4 +1,4 @@
-"""A finished run as one thing that can be trusted: every artifact there, counted again, sealed by digest."""
+"""Verify a finished run and seal it: all files present, rows recounted, digests in a manifest."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _WRITE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
 
 @dataclass(frozen=True)
 class RunKind:
-    """A kind of run: which files it leaves (one of a tuple is enough), and what they have to say of each other."""
+    """A kind of run: its required files (one of a tuple is enough) and the check of their contents."""
 
     name: str
     required: tuple[str | tuple[str, ...], ...]
@@ -52,9 +52,11 @@ KIND_OF_JOB = {"asr": RECOGNIZER, "train": ADAPTER, "pretrain": BASE}  # by the 
 
 @dataclass(frozen=True)
 class BundleReport:
-    """What became of a bundle's checks. sealed: SHA-256 of its manifest, None where it has none.
+    """The result of a bundle's checks.
 
-    rows: test rows that were counted again. skipped: checks that did not run, and why. notes: what is no fault.
+    sealed: SHA-256 of its manifest, None where it has none. rows: test rows that were recounted. skipped: checks that
+    did
+    not run, with the reason. notes: remarks that are not faults.
     """
 
     folder: Path
@@ -67,9 +69,9 @@ class BundleReport:
 
 
 def run_kind(folder: Path) -> RunKind:
-    """The kind of a run, by its plan, or by what lies there where somebody else made it.
+    """Return the kind of a run, from its plan, or from its files where another tool made it.
 
-    Raises UsageError where it is no finished run that could be a bundle.
+    Raises UsageError where the folder is not a finished run of a known kind.
     """
     plan = bundle_checks.json_object(folder / PLAN, []) if (folder / PLAN).is_file() else {}
     kind = KIND_OF_JOB.get(str(plan.get("job")))
@@ -85,20 +87,20 @@ def run_kind(folder: Path) -> RunKind:
 
 
 def bundle_faults(folder: Path) -> list[str]:
-    """Everything that is wrong with a bundle; nothing where it can be trusted. Raises as `inspect`."""
+    """List all faults of a bundle; empty where it is intact. Raises as `inspect_bundle`."""
     return inspect_bundle(folder).faults
 
 
 def inspect_bundle(folder: Path) -> BundleReport:
-    """Check a bundle: its files, what they say of each other, and the manifest where it is sealed.
+    """Check a bundle: its files, their agreement with each other, and the manifest where it is sealed.
 
-    Raises UsageError where the folder is no run.
+    Raises UsageError where the folder is not a run.
     """
     return inspect_bundle_with_rows(folder)[0]
 
 
 def inspect_bundle_with_rows(folder: Path) -> tuple[BundleReport, list[ScoredRow]]:
-    """As `inspect`, with the test rows that were counted again."""
+    """Return the report of `inspect_bundle` and the test rows that were recounted."""
     kind = run_kind(folder)
     faults = [f"{path.relative_to(folder)}: a link, not a file" for path in folder.rglob("*") if path.is_symlink()]
     missing = [one for one in kind.required if not _has_any(folder, one)]
@@ -126,7 +128,7 @@ def inspect_bundle_with_rows(folder: Path) -> tuple[BundleReport, list[ScoredRow
 
 
 def refuse_bundle_faults(verdict: BundleReport) -> None:
-    """Raise ArtifactError with the first five of a bundle's faults, where it has any."""
+    """Raise ArtifactError with the first five faults of a bundle, where it has any."""
     if verdict.faults:
         headline = f"{verdict.folder}: cannot be trusted:"
         raise combined_error(
@@ -135,10 +137,11 @@ def refuse_bundle_faults(verdict: BundleReport) -> None:
 
 
 def seal_bundle(folder: Path) -> str:
-    """Verify a run, write its manifest, make its files read-only; returns the manifest's SHA-256.
+    """Verify a run, write its manifest, make its files read-only; return the manifest's SHA-256.
 
-    The manifest's renaming is the one moment at which a run becomes sealed. What crashes before it leaves the run as it
-    was; what crashes after it leaves it sealed, and sealing again makes the rest read-only.
+    The rename of the manifest seals the run. A crash before the rename leaves the run unsealed and unchanged. A crash
+    after
+    it leaves the run sealed, and a second call makes the remaining files read-only.
     Raises ArtifactError with the first five faults, UsageError where a launcher holds the run.
     """
     with run_record.lock_run(folder):
@@ -158,9 +161,9 @@ def seal_bundle(folder: Path) -> str:
 
 
 def describe_files(folder: Path) -> dict[str, Any]:
-    """Digest and size of every file of a run, and digests of the tensors in its weights.
+    """Return digest and size of every file of a run, and digests of the tensors in its weights.
 
-    Raises ArtifactError where a file of weights is none.
+    Raises ArtifactError where a .safetensors file is damaged.
     """
     names = [path.relative_to(folder).as_posix() for path in _files(folder)]
     weights = [name for name in names if name.endswith(".safetensors") and not name.startswith(f"{OWN_MANIFESTS}/")]
@@ -174,7 +177,7 @@ def describe_files(folder: Path) -> dict[str, Any]:
 
 
 def manifest_digest(folder: Path) -> str | None:
-    """SHA-256 of a bundle's manifest, None where it has no whole one; the files it speaks of are not looked at."""
+    """Return the SHA-256 of a bundle's manifest, None where it has no intact one; listed files are not read."""
     try:
         read_manifest(folder)
     except ArtifactError:
@@ -183,15 +186,15 @@ def manifest_digest(folder: Path) -> str | None:
 
 
 def refuse_sealed(folder: Path) -> None:
-    """Raise UsageError where a run is sealed, be its seal damaged: it must not be written to any more."""
+    """Raise UsageError where a run has a manifest, even a damaged one: nothing may be written to it."""
     if (folder / MANIFEST).exists():
         raise UsageError(f"{folder.name} is sealed: nothing may change in it", fix="start a new run")
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """What a bundle's manifest says.
+    """Read a bundle's manifest.
 
-    Raises ArtifactError where it is missing, torn, changed, or not a bundle's.
+    Raises ArtifactError where it is missing, torn, changed, or of another format.
     """
     path = folder / MANIFEST
     try:
@@ -205,7 +208,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def _files(folder: Path) -> list[Path]:
-    """What belongs to a bundle: all files but hidden ones (locks, halves of files) and the manifest itself."""
+    """List the files of a bundle: all but hidden files (locks, temporary files) and the manifest itself."""
     return sorted(
         path
         for path in folder.rglob("*")
@@ -224,7 +227,7 @@ def _digest_and_size(path: Path) -> dict[str, Any]:
 
 
 def _changed_files(folder: Path, content: Mapping[str, Any]) -> list[str]:
-    """Which of a sealed bundle's files are not what they were, with the tensors that differ."""
+    """List the sealed files that have changed, with the tensors that differ."""
     faults = []
     for name, recorded in content["files"].items():
         path = folder / name
@@ -245,7 +248,7 @@ def _named_tensors(names: Iterable[str]) -> str:
 
 
 def _uncovered_files(folder: Path, content: Mapping[str, Any]) -> list[str]:
-    """Files that were added later, and files that can still be written."""
+    """List files that were added after the seal, and sealed files that are still writable."""
     later = [path.relative_to(folder).as_posix() for path in _files(folder)]
     later = [name for name in later if name not in content["files"]]
     notes = (

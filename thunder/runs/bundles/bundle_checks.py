@@ -1,4 +1,4 @@
-"""What the files of a finished run must say of each other: rows against split, counts, results and partitions."""
+"""Check that the files of a finished run agree: rows, split, counts, results and partitions."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _EDITS = ("cer_edits", "edits")  # both words are in use
 
 
 def json_object(path: Path, faults: list[str]) -> dict[str, Any]:
-    """A file's JSON object; what is wrong with it is a fault, and what is left is empty."""
+    """Read a file's JSON object; a fault is added to `faults`, and the result is then empty."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -39,7 +39,7 @@ def json_object(path: Path, faults: list[str]) -> dict[str, Any]:
 
 
 def run_options(folder: Path) -> dict[str, Any]:
-    """Every option of a run with its value, from config.resolved.json or config.yaml; empty where there is neither.
+    """Return every option of a run with its value, from config.resolved.json or config.yaml; empty without either.
 
     Raises ConfigError where config.yaml cannot be read.
     """
@@ -49,7 +49,7 @@ def run_options(folder: Path) -> dict[str, Any]:
 
 
 def unreadable_files(folder: Path) -> list[str]:
-    """What is wrong with the files that say how a run came about, where it has them."""
+    """List the faults of the files that record how a run was made, where the run has them."""
     faults: list[str] = []
     for name in (ENVIRONMENT, RESOLVED):
         if (folder / name).is_file():
@@ -62,7 +62,7 @@ def unreadable_files(folder: Path) -> list[str]:
 
 
 def check_recognizer_run(folder: Path) -> tuple[list[ScoredRow], list[str]]:
-    """The rows of a recogniser's run, and everything that is wrong with its files."""
+    """Return the rows of a recognizer's run, and all faults of its files."""
     faults: list[str] = []
     rows = scored_rows.read_recognizer_rows(folder, faults)
     results = json_object(folder / RESULTS, faults)
@@ -89,7 +89,7 @@ def check_recognizer_run(folder: Path) -> tuple[list[ScoredRow], list[str]]:
 
 
 def check_corrector_run(folder: Path) -> tuple[list[ScoredRow], list[str]]:
-    """The rows of a corrector's run (LoRA), none where it was not tested, and all that is wrong with its files."""
+    """Return the rows of a corrector's run (LoRA; none where it was not tested), and all faults of its files."""
     faults: list[str] = []
     results = json_object(folder / RESULTS, faults)
     _best_loss(folder, results, faults)
@@ -113,7 +113,7 @@ def check_corrector_run(folder: Path) -> tuple[list[ScoredRow], list[str]]:
 
 
 def check_evaluation(folder: Path) -> tuple[list[ScoredRow], list[str]]:
-    """The rows of an evaluation (`thunder eval`), and everything that is wrong with its files."""
+    """Return the rows of an evaluation (`thunder eval`), and all faults of its files."""
     faults: list[str] = []
     results = json_object(folder / RESULTS, faults)
     rows = scored_rows.read_evaluation_rows(folder, faults)
@@ -143,14 +143,14 @@ def check_evaluation(folder: Path) -> tuple[list[ScoredRow], list[str]]:
 
 
 def check_base_run(folder: Path) -> tuple[list[ScoredRow], list[str]]:
-    """A pretrained base: no rows, and what is wrong with its results."""
+    """Return no rows for a pretrained base, and the faults of its results."""
     faults: list[str] = []
     _best_loss(folder, json_object(folder / RESULTS, faults), faults)
     return [], faults
 
 
 def _against_split(folder: Path, names: list[str], results: Mapping[str, Any], faults: list[str]) -> None:
-    """Row ids are those of the split's test part, but for what the results say was left out, or not asked for."""
+    """Check that row ids are those of the split's test part, less the rows that the results report as left out."""
     split = json_object(folder / SPLIT, faults)
     ids, sums = split.get("ids"), split.get("sha256")
     if not isinstance(ids, dict) or not isinstance(ids.get("test"), list):
@@ -171,7 +171,7 @@ def _against_split(folder: Path, names: list[str], results: Mapping[str, Any], f
 
 
 def _left_out(results: Mapping[str, Any], test: int, faults: list[str]) -> int:
-    """How many utterances of the test part the run says that it could not use; it has to say why."""
+    """Return how many utterances of the test part the run reports as unusable; it has to give reasons."""
     data = results.get("data")
     usable = data.get("test_rows") if isinstance(data, dict) else None
     if not isinstance(usable, int) or not isinstance(data, dict):
@@ -184,7 +184,7 @@ def _left_out(results: Mapping[str, Any], test: int, faults: list[str]) -> int:
 
 
 def _limit(folder: Path) -> int:
-    """At most so many rows were to be tested; 0 = all."""
+    """Return the limit on test rows; 0 means all."""
     try:
         limit = run_options(folder).get("test_rows", 0)
     except ConfigError:  # said by `unreadable`
@@ -203,7 +203,7 @@ def _word(said: Mapping[str, Any]) -> str:
 def _compare(
     where: str, said: Mapping[str, Any], wanted: Mapping[str, Any], *, required: Iterable[str], faults: list[str]
 ) -> None:
-    """Note what is stated otherwise than it is counted: whole numbers exactly, rates to TOLERANCE."""
+    """Add a fault for each stated number that differs from the count: integers exactly, rates to TOLERANCE."""
     missing = [key for key in required if key not in said]
     faults += [f"{where}: '{key}' is missing" for key in missing]
     for key in wanted.keys() & said.keys():
@@ -212,7 +212,7 @@ def _compare(
 
 
 def equal_within_tolerance(stated: Any, ours: Any) -> bool:
-    """Whether a stated number is ours: whole numbers exactly, others to TOLERANCE."""
+    """Return whether a stated number equals the computed one: integers exactly, others to TOLERANCE."""
     numbers = (int, float)
     if isinstance(stated, bool) or not isinstance(stated, numbers) or not isinstance(ours, numbers):
         return stated is None and ours is None
@@ -222,7 +222,7 @@ def equal_within_tolerance(stated: Any, ours: Any) -> bool:
 
 
 def _partitions(content: Mapping[str, Any], rows: list[ScoredRow], total: ErrorCount, faults: list[str]) -> None:
-    """Each partition is what its rows say, and together they are the total."""
+    """Check that the counts of each partition match its rows, and that they add up to the total."""
     inner = content.get("partitions")
     table = inner if isinstance(inner, dict) else content
     table = {name: said for name, said in table.items() if isinstance(said, dict) and _word(said) in said}
@@ -253,14 +253,14 @@ def _partitions(content: Mapping[str, Any], rows: list[ScoredRow], total: ErrorC
 
 
 def _stated(said: Mapping[str, Any]) -> ErrorCount:
-    """The counts that a part states; what is no whole number counts nothing, and so cannot add up."""
+    """Return the counts that a part states; a value that is not an integer counts as nothing, so the sum fails."""
     numbers = [said.get(key) for key in (_word(said), "reference_chars")]
     edits, chars = (number if isinstance(number, int) else 0 for number in numbers)
     return ErrorCount(edits, chars)
 
 
 def _characters(content: Any, total: ErrorCount, faults: list[str]) -> None:
-    """The partitions of characters, where a run has them, add up to the same counts."""
+    """Check that the character counts by partition, where a run has them, add up to the same totals."""
     if not isinstance(content, dict) or not content:
         return
     sums = sum((_stated(said) for said in content.values() if isinstance(said, dict)), ErrorCount())
@@ -272,7 +272,7 @@ def _characters(content: Any, total: ErrorCount, faults: list[str]) -> None:
 
 
 def _lengths(content: Any, rows: list[ScoredRow], faults: list[str]) -> None:
-    """The bins of lengths, where a run has them, are what its rows say."""
+    """Check that the length bins, where a run has them, match its rows."""
     if not isinstance(content, dict):
         return
     for name in row_fields.LENGTH_BINS:
@@ -285,7 +285,7 @@ def _lengths(content: Any, rows: list[ScoredRow], faults: list[str]) -> None:
 
 
 def _best_loss(folder: Path, results: Mapping[str, Any], faults: list[str]) -> None:
-    """The best validation loss of the results is the one that the metrics have at its step."""
+    """Check that the best validation loss in the results equals the one in the metrics at that step."""
     best, step = results.get("best_valid_loss"), results.get("best_step")
     if best is None or not (folder / METRICS).is_file():
         return

@@ -1,4 +1,4 @@
-"""The test rows of a finished run, read back and counted again from their texts."""
+"""Read the test rows of a finished run and recount their edits from the texts."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ ANSWERS = {"asr": "asr_text", "before": "prediction_before", "after": "predictio
 
 @dataclass(frozen=True)
 class ScoredRow:
-    """A test row with what we count in it. hypothesis: of the recogniser, or the answer with the adapter.
+    """A test row with recounted edits. hypothesis: the recognizer's text, or the answer with the adapter.
 
     counts: edits in code points (NFC) of each text against the reference, by the name that results use ("" for the
-    one text of a recogniser).
+    single text of a recognizer).
     """
 
     name: str
@@ -36,7 +36,7 @@ class ScoredRow:
 
 
 def json_lines(path: Path, faults: list[str]) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The objects of a JSONL file with their line numbers; a line that holds none is a fault."""
+    """Yield (line number, object) for each line of a JSONL file; a line without an object is a fault."""
     with path.open("rb") as stream:
         for number, line in enumerate(stream, start=1):
             try:
@@ -52,7 +52,7 @@ def json_lines(path: Path, faults: list[str]) -> Iterator[tuple[int, dict[str, A
 
 
 def read_recognizer_rows(folder: Path, faults: list[str]) -> list[ScoredRow]:
-    """The rows of a recogniser's run, predictions and references side by side; what is wrong goes to `faults`."""
+    """Read the rows of a recognizer's run, predictions beside references; faults are added to `faults`."""
     predictions = list(json_lines(folder / PREDICTIONS, faults))
     references = list(json_lines(folder / REFERENCES, faults))
     if len(predictions) != len(references):
@@ -94,7 +94,7 @@ def _recognised(where: str, said: Mapping[str, Any], wanted: Mapping[str, Any], 
 
 
 def read_corrector_rows(folder: Path, faults: list[str]) -> list[ScoredRow]:
-    """The rows of a corrector's run: input, answer of the base, answer with the adapter, reference."""
+    """Read the rows of a corrector's run: input, the base's answer, the adapter's answer, reference."""
     rows = list(json_lines(folder / PREDICTIONS, faults))
     _note_twins(PREDICTIONS, "row_id", rows, faults)
     found = []
@@ -116,7 +116,7 @@ def read_corrector_rows(folder: Path, faults: list[str]) -> list[ScoredRow]:
 
 
 def read_evaluation_rows(folder: Path, faults: list[str]) -> list[ScoredRow]:
-    """The rows of an evaluation: input, proposal, and what is left in the end: the proposal where it is accepted."""
+    """Read the rows of an evaluation: input, proposal, final text (the proposal where it was accepted)."""
     rows = list(json_lines(folder / PROPOSALS, faults))
     _note_twins(PROPOSALS, "row_id", rows, faults)
     found = []
@@ -156,7 +156,7 @@ def _note_counts(where: str, said: Mapping[str, Any], counted: Iterable[tuple[st
 
 
 def error_rate_of_rows(rows: Iterable[ScoredRow], text: str = "") -> float | None:
-    """Micro CER (code points, NFC) of one of the texts; None where it is not defined."""
+    """Return the micro CER (code points, NFC) of one of the texts; None where it is not defined."""
     return sum((row.counts[text] for row in rows), ErrorCount()).rate
 
 

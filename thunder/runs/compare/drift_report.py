@@ -1,4 +1,4 @@
-"""Can two runs be compared? In what they differ, by what was asked for and by what the logs say was done."""
+"""Decide whether two runs can be compared: how they differ in options and in what the logs report."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _FAR_BELOW = 0.5  # of a configured rate: a logged peak below this is not it
 
 @dataclass(frozen=True)
 class Difference:
-    """One difference, or one run's logs against its own options (kind: conflict)."""
+    """One difference, or a conflict between one run's logs and its own options (kind: conflict)."""
 
     name: str
     kind: DriftClass
@@ -51,7 +51,7 @@ class Difference:
 
     @property
     def is_factor(self) -> bool:
-        """Whether it forbids the comparison."""
+        """Whether this difference forbids the comparison."""
         return self.kind in FACTORS and not self.allowed
 
     def __str__(self) -> str:
@@ -61,7 +61,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Drift:
-    """What a comparison came to; the sentence says it for people."""
+    """The result of a comparison; `sentence` states it in words."""
 
     a: str
     b: str
@@ -76,7 +76,7 @@ class Drift:
 
 
 def compare_runs(a: RunFacts, b: RunFacts, allow: Collection[str] = ()) -> Drift:
-    """Compare two runs; what `allow` names may differ, and nothing else that could be a reason (pure)."""
+    """Compare two runs; only the factors in `allow` may differ without forbidding the comparison (pure)."""
     allowed = set(map(_known_as, allow))
     found = [*_options(a, b), *_forced(a, b), *_identity(a, b), *_rates(a, b), *_outcome(a, b), *_environment(a, b)]
     found += [*_conflicts(a), *_conflicts(b)]
@@ -87,7 +87,7 @@ def compare_runs(a: RunFacts, b: RunFacts, allow: Collection[str] = ()) -> Drift
 
 
 def refuse_unknown_factors(allow: Collection[str], *runs: RunFacts) -> None:
-    """Raise UsageError where `allow` names something that no run has: a misspelt declaration declares nothing."""
+    """Raise UsageError where `allow` names an option that no run has, such as a misspelled one."""
     known = {
         name for facts in runs for part in (facts.options, facts.identity or {}, facts.environment) for name in part
     }
@@ -116,7 +116,7 @@ def _judged(
 
 
 def class_of_option(option: str) -> DriftClass | None:
-    """The class of an option; None where it is cosmetic."""
+    """Return the class of an option; None where it is cosmetic."""
     if option in _COSMETIC:
         return None
     if option in _IDENTITY:
@@ -140,7 +140,7 @@ def _options(a: RunFacts, b: RunFacts) -> Iterator[Difference]:
 
 
 def _patience(a: RunFacts, b: RunFacts) -> Iterator[Difference]:
-    """Patience as it was asked for, and as it worked where a run was stopped by it."""
+    """Compare patience as requested, and as effective where a run was stopped by it."""
     asked = [facts.options.get("patience") for facts in (a, b)]
     worked = [_effective_patience(facts) for facts in (a, b)]
     if asked[0] != asked[1] or worked[0] != worked[1]:
@@ -152,7 +152,7 @@ def _patience(a: RunFacts, b: RunFacts) -> Iterator[Difference]:
 
 
 def _forced(a: RunFacts, b: RunFacts) -> Iterator[Difference]:
-    """A run that was continued with other options is not what its configuration says of it."""
+    """Report a run that was continued with other options: its configuration does not describe all of it."""
     if a.forced != b.forced:
         told = " vs ".join("; ".join(facts.forced) or "nothing" for facts in (a, b))
         yield Difference("forced", "regime", list(a.forced), list(b.forced), note=f"changed on the way: {told}")
@@ -165,14 +165,14 @@ def _effective_patience(facts: RunFacts) -> Any:
 
 
 def _alike(one: Any, other: Any) -> bool:
-    """Whether two values are one; 1 and 1.0 are, 1 and True are not."""
+    """Return whether two values are equal; 1 equals 1.0, 1 does not equal True."""
     if isinstance(one, bool) or isinstance(other, bool):
         return one is other
     return one == other
 
 
 def _identity(a: RunFacts, b: RunFacts) -> Iterator[Difference]:
-    """Digests of data, split, labels, base: each has to be the same; what one run does not record is a difference."""
+    """Compare digests of data, split, labels and base; a digest that one run lacks is a difference."""
     if a.identity is None or b.identity is None:
         return
     if not a.identity and not b.identity:
@@ -185,7 +185,7 @@ def _identity(a: RunFacts, b: RunFacts) -> Iterator[Difference]:
 
 
 def _rates(a: RunFacts, b: RunFacts) -> Iterator[Difference]:
-    """Learning rates as they were logged, against what the options would have."""
+    """Compare the logged learning rates with those that the options imply."""
     apart = share_of_differing_steps(a.done.rates, b.done.rates)
     if apart is None:
         return
@@ -201,7 +201,7 @@ def _rates(a: RunFacts, b: RunFacts) -> Iterator[Difference]:
 
 
 def _outcome(a: RunFacts, b: RunFacts) -> Iterator[Difference]:
-    """How far each came: a result of the run, to be known but no reason by itself."""
+    """Compare how far the runs came: reported, but not a reason against the comparison."""
     for name in ("steps", "epochs", "tokens", "wraps"):
         one, other = getattr(a.done, name), getattr(b.done, name)
         if one and other and abs(one - other) > 0.1 * max(one, other):
@@ -216,7 +216,7 @@ def _environment(a: RunFacts, b: RunFacts) -> Iterator[Difference]:
 
 
 def _conflicts(facts: RunFacts) -> Iterator[Difference]:
-    """Where a run's logs are not what its options say."""
+    """List where a run's logs contradict its options."""
     done, asked = facts.done, facts.options
 
     def conflict(name: str, wanted: Any, found: Any, what: str) -> Difference:
@@ -239,7 +239,7 @@ def _conflicts(facts: RunFacts) -> Iterator[Difference]:
 
 
 def _could_be(rate: float, peak: float, rates: Mapping[int, float], asked: Mapping[str, Any]) -> bool:
-    """Whether a logged highest rate can be that of a schedule with this peak, seen at some of its steps."""
+    """Return whether a logged highest rate is possible under a schedule with this peak, at some of its steps."""
     if peak > rate * (1 + _SAME_RATE):
         return False
     warmup, updates = asked.get("warmup") or 0, asked.get("updates") or asked.get("iters") or max(rates)
@@ -248,7 +248,7 @@ def _could_be(rate: float, peak: float, rates: Mapping[int, float], asked: Mappi
 
 
 def format_drift(value: Any) -> str:
-    """A value in a sentence."""
+    """Format a value for a sentence."""
     if value is None:
         return "not set"
     if isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""What a run was asked to do and what its logs say it did, side by side: the material that runs are compared by."""
+"""Collect what a run was asked to do and what its logs report, as input for comparisons."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ Trace = Mapping[int, float]
 
 @dataclass(frozen=True)
 class ObservedTraining:
-    """What the logs say was done.
+    """What the logs report about training.
 
-    rates, losses: step -> learning rate, validation loss; of a step that stands twice the later line counts.
-    steps, epochs, tokens, wraps: how far it came; a wrap is once over all of the text. batch: rows of an update.
-    stopped_early: by its patience, as far as one can tell.
-    waited: validations after the best one, None where that cannot be told.
+    rates, losses: step -> learning rate, validation loss; the later line wins where a step occurs twice.
+    steps, epochs, tokens, wraps: progress; a wrap is one pass over all of the text. batch: rows of an update.
+    stopped_early: whether patience ended the run, as far as the logs tell.
+    waited: validations after the best one, None where the logs do not tell.
     """
 
     rates: Trace = field(default_factory=dict)
@@ -40,10 +40,10 @@ class ObservedTraining:
 
 @dataclass(frozen=True)
 class RunFacts:
-    """A run as it is compared. options: asked for, with defaults, each under its one name.
+    """A run as comparisons see it. options: as requested, with defaults, each under its canonical name.
 
-    identity: digests of what it was trained and tested on; empty where the run records none, None where there is no run
-    yet. environment: versions, machine, commit. forced: what `--force` let be changed on the way.
+    identity: digests of its training and test data; empty where the run records none, None where there is no run yet.
+    environment: versions, machine, commit. forced: changes that `--force` permitted on the way.
     """
 
     name: str
@@ -55,7 +55,7 @@ class RunFacts:
 
 
 def read_run_facts(folder: Path) -> RunFacts:
-    """The facts of a run's folder; what is missing there is missing in them.
+    """Read the facts of a run's folder; a missing file leaves its facts out.
 
     Raises ConfigError where config.yaml cannot be read.
     """
@@ -72,12 +72,12 @@ def _content(path: Path) -> dict[str, Any]:
 
 
 def metric_entries(path: Path) -> list[dict[str, Any]]:
-    """The lines of a metrics.jsonl that can be read; none where there is no such file."""
+    """Return the readable lines of a metrics.jsonl; none where there is no such file."""
     return [entry for _, entry in scored_rows.json_lines(path, [])] if path.is_file() else []
 
 
 def _per_update(asked: dict[str, Any], plan: Mapping[str, Any]) -> dict[str, Any]:
-    """Batch and lengths by optimizer updates: how ranks and accumulation share them out changes nothing."""
+    """Express batch and lengths in optimizer updates, independent of ranks and gradient accumulation."""
     batch, length = plan.get("batch"), plan.get("length")
     if not isinstance(batch, dict) or not isinstance(length, dict) or "rows_per_update" not in batch:
         return asked
@@ -142,7 +142,7 @@ def _done(results: Mapping[str, Any], entries: list[dict[str, Any]], asked: Mapp
 
 
 def learning_rate_trace(entries: list[dict[str, Any]], key: str) -> dict[int, float]:
-    """Step -> value of one key of metrics.jsonl, in the order of the steps."""
+    """Return step -> value of one key of metrics.jsonl, in the order of the steps."""
     found = {}
     for entry in entries:
         step, value = whole_number(entry.get("step")), entry.get(key)
@@ -152,12 +152,13 @@ def learning_rate_trace(entries: list[dict[str, Any]], key: str) -> dict[int, fl
 
 
 def whole_number(value: Any) -> int | None:
-    """A value where it is a whole number."""
+    """Return a value where it is an integer, else None."""
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def share_of_differing_steps(one: Trace, other: Trace, tolerance: float = 0.05) -> float | None:
-    """The share of common steps at which two traces differ by more than `tolerance`, relative to the larger.
+    """Return the share of common steps at which two traces differ by more than `tolerance`, relative to the larger
+    value.
 
     None where they have no step in common.
     """

@@ -1,4 +1,4 @@
-"""A hypothesis that is frozen before its run, and what the run then says of it: an outcome, or that it is void."""
+"""Freeze a hypothesis before its run, and evaluate it afterwards: an outcome, or void."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Value = bool | int | float | str | None
 
 
 class Treatment(Settings):
-    """What is changed between control and treated run, an option by its name."""
+    """The options that differ between the control run and the treated run."""
 
     key: str = option(..., "Option that is changed.")
     before: Value = option(..., "Its value in the control run.")
@@ -38,7 +38,7 @@ class Treatment(Settings):
 
 
 class Manipulation(Settings):
-    """How the logs must differ for the treatment to have been applied: a trace, by how much, at how many steps."""
+    """The evidence in the logs that the treatment was applied: a trace, a difference, a number of steps."""
 
     trace: str = option("learning_rate", "Key of metrics.jsonl; numbers, or texts such as digests.")
     differs_by: float = option(0.05, "Share by which numbers must differ; texts differ or do not.", ge=0)
@@ -46,14 +46,14 @@ class Manipulation(Settings):
 
 
 class Outcome(Settings):
-    """What a result would mean."""
+    """A possible result and its meaning."""
 
     when: str = option(..., f"Condition on x: {outcomes.EXPECTED}.")
     verdict: str = option(..., "What is then so.", min_length=1)
 
 
 class Hypothesis(Settings):
-    """Everything that is said before the run."""
+    """A hypothesis, complete before the run."""
 
     id: str = option(..., "Name.", min_length=1)
     schema_: Literal["thunder.hypothesis/1"] = option(SCHEMA, "Format.", alias="schema")
@@ -70,9 +70,9 @@ class Hypothesis(Settings):
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What came of a hypothesis. void: why nothing can be said; verdict: the outcome's, or 'void: ...'.
+    """The evaluation of a hypothesis. void: reasons why there is no verdict; verdict: the outcome's, or 'void: ...'.
 
-    x: what was measured. skipped: what could not be checked.
+    x: the measured value. skipped: checks that could not run.
     """
 
     id: str
@@ -84,7 +84,7 @@ class Evaluation:
 
 
 def read_hypothesis(path: Path) -> Hypothesis:
-    """Raises ConfigError where a file is no hypothesis, or its outcomes overlap or leave something out."""
+    """Read a hypothesis. Raises ConfigError where the file is none, or its outcomes overlap or leave a gap."""
     found = spec_file.read_spec(Hypothesis, path)
     if wrong := outcomes.interval_faults([each.when for each in found.outcomes]):
         raise combined_error(
@@ -98,7 +98,10 @@ def read_hypothesis(path: Path) -> Hypothesis:
 
 
 def freeze_hypothesis(path: Path, now: float | None = None) -> str:
-    """Log the hypothesis' digest and the time beside it; freezing the same again logs nothing. Returns the digest."""
+    """Log the hypothesis' digest and the time in a file beside it; return the digest.
+
+    Freezing the same content again logs nothing.
+    """
     read_hypothesis(path)
     sha256 = digest.sha256_json(spec_file.parse_spec(path))
     if not any(line["sha256"] == sha256 for line in _log(path)):
@@ -109,19 +112,20 @@ def freeze_hypothesis(path: Path, now: float | None = None) -> str:
 
 
 def frozen_reference(path: Path) -> dict[str, Any]:
-    """What a run logs of the hypothesis that it is started under: id, digest, and when it was frozen.
+    """Return what a run records of the hypothesis it is started under: id, digest and time of freezing.
 
-    Raises UsageError where it was never frozen, ArtifactError where it was changed since.
+    Raises UsageError where it was never frozen, ArtifactError where it has changed since.
     """
     found, sha256 = read_hypothesis(path), digest.sha256_json(spec_file.parse_spec(path))
     return {"id": found.id, "sha256": sha256, "frozen": _frozen(path, sha256).get("time")}
 
 
 def evaluate_hypothesis(path: Path, treated: Path, control: Path) -> Evaluation:
-    """What two runs say of a frozen hypothesis.
+    """Evaluate a frozen hypothesis on a treated run and a control run.
 
-    Raises ArtifactError where it was changed after it was frozen, frozen after the treated run had begun, or is not the
-    one that run was started under; UsageError where it was never frozen.
+    Raises ArtifactError where the hypothesis changed after it was frozen, was frozen after the treated run had begun,
+    or is
+    not the one that the run was started under; UsageError where it was never frozen.
     """
     hypothesis, sha256 = read_hypothesis(path), digest.sha256_json(spec_file.parse_spec(path))
     entries = {
@@ -157,7 +161,7 @@ def _log(path: Path) -> list[dict[str, Any]]:
 
 
 def _frozen(path: Path, sha256: str) -> dict[str, Any]:
-    """The line of the log that speaks of the file as it is."""
+    """Return the log line that matches the file's present content."""
     log = _log(path)
     if not log:
         raise UsageError(f"{path}: never frozen", fix=f"thunder hypothesis freeze {path}, before the run")
@@ -171,7 +175,7 @@ def _frozen(path: Path, sha256: str) -> dict[str, Any]:
 
 
 def _refuse_another(path: Path, sha256: str, treated: Path) -> list[str]:
-    """What could not be checked of the digest that the run logged before it began."""
+    """List what could not be checked about the digest that the run recorded at its start."""
     plan = json_object(treated / PLAN, []) if (treated / PLAN).is_file() else {}
     logged = plan.get("hypothesis")
     if not isinstance(logged, dict):
@@ -186,7 +190,7 @@ def _refuse_another(path: Path, sha256: str, treated: Path) -> list[str]:
 
 
 def _refuse_changed(path: Path, sha256: str, entries: list[dict[str, Any]]) -> list[str]:
-    """What could not be checked of the order in which things were done."""
+    """List what could not be checked about the order of events."""
     frozen = _frozen(path, sha256)
     times = [entry["time"] for entry in entries if isinstance(entry.get("time"), int | float)]
     if not times or not isinstance(frozen.get("time"), int | float):
@@ -202,7 +206,7 @@ def _refuse_changed(path: Path, sha256: str, entries: list[dict[str, Any]]) -> l
 def _not_applied(
     hypothesis: Hypothesis, entries: Mapping[str, list[dict[str, Any]]], treated: RunFacts, control: RunFacts
 ) -> list[str]:
-    """Why the treatment cannot be said to have been applied."""
+    """List the reasons why the logs do not show the treatment."""
     check, found = hypothesis.manipulation_check, []
     apart = _share_apart(*(_trace(lines, check.trace) for lines in entries.values()), check.differs_by)
     if apart is None:
@@ -222,7 +226,7 @@ def _not_applied(
 
 
 def _not_alone(hypothesis: Hypothesis, treated: RunFacts, control: RunFacts) -> list[str]:
-    """What else differs between the two runs, which could be the reason as well."""
+    """List other differences between the two runs that could also explain the result."""
     key = canonical_name(hypothesis.treatment.key)
     known = {*treated.options, *control.options}
     found = drift_report.compare_runs(treated, control, [key] if key in known else [])
@@ -230,7 +234,7 @@ def _not_alone(hypothesis: Hypothesis, treated: RunFacts, control: RunFacts) -> 
 
 
 def _trace(entries: list[dict[str, Any]], key: str) -> dict[int, float | str]:
-    """Step -> value; of a step that stands twice the later line counts."""
+    """Return step -> value; the later line wins where a step occurs twice."""
     found: dict[int, float | str] = {}
     for entry in entries:
         step, value = run_facts.whole_number(entry.get("step")), entry.get(key)

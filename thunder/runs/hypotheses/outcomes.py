@@ -1,4 +1,4 @@
-"""What each possible result would mean, said before it is known: intervals that are disjoint and leave nothing out."""
+"""Parse the outcomes of a hypothesis: disjoint intervals that cover the whole line."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ EXPECTED = "'x < 9.5', '9.5 <= x < 9.7', 'x == 0', or 'otherwise'"
 
 @dataclass(frozen=True, order=True)
 class Interval:
-    """Numbers between two ends; `after` and `upto` say on which side of an end its own number lies.
+    """An interval of numbers; `after` and `upto` say whether each end belongs to it.
 
     after: 0 = low belongs to it, 1 = it begins after low. upto: 1 = high belongs to it, 0 = it ends before high.
     """
@@ -26,24 +26,24 @@ class Interval:
     upto: int
 
     def holds(self, x: float) -> bool:
-        """Whether a number lies in it."""
+        """Whether a number lies in the interval."""
         return (self.low < x or (self.low == x and not self.after)) and (
             x < self.high or (x == self.high and bool(self.upto))
         )
 
     @property
     def start(self) -> tuple[float, int]:
-        """Where it begins, so that it can be compared with an `end`."""
+        """Where the interval begins, comparable with an `end`."""
         return self.low, self.after
 
     @property
     def end(self) -> tuple[float, int]:
-        """Where what follows it would begin."""
+        """Where the next interval would begin."""
         return self.high, self.upto
 
 
 def parse_interval(text: str) -> Interval | None:
-    """An outcome's condition on `x`; None for 'otherwise'. Raises ValueError where it is neither."""
+    """Parse an outcome's condition on `x`; None for 'otherwise'. Raises ValueError where it is neither."""
     if text.strip() == OTHERWISE:
         return None
     match = _FORM.fullmatch(text)
@@ -69,7 +69,7 @@ def parse_interval(text: str) -> Interval | None:
 
 
 def interval_faults(conditions: Sequence[str]) -> list[str]:
-    """What is wrong with a list of conditions: what overlaps, and what of the line has no outcome (pure)."""
+    """List the faults of a list of conditions: overlaps, and parts of the line without an outcome (pure)."""
     found, parsed = [], []
     for text in conditions:
         try:
@@ -101,7 +101,7 @@ def _gap(start: tuple[float, int], end: tuple[float, int]) -> str:
 
 
 def matching_outcome(conditions: Sequence[str], x: float) -> int | None:
-    """The number of the condition that holds for x; that of 'otherwise' where no other does, None without one."""
+    """Return the index of the condition that holds for x, else that of 'otherwise', None without one."""
     other = None
     for number, text in enumerate(conditions):
         interval = parse_interval(text)

@@ -1,4 +1,4 @@
-"""Conditions on runs, as people write them: mode=trajectory, lr<2e-4, name~sample."""
+"""Parse conditions on runs: mode=trajectory, lr<2e-4, name~sample."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ _WORDS = {"true": 1, "yes": 1, "false": 0, "no": 0}
 
 @dataclass(frozen=True)
 class RunCondition:
-    """name: a column or an option. sign: one of = != < <= > >= ~. value: the number that the text means, else the text.
+    """A condition on a column or an option.
 
-    A run that does not have it meets no condition on it.
+    name: the column or option. sign: one of = != < <= > >= ~. value: a number where the text is one, else the text.
+    A run without that column or option does not meet the condition.
     """
 
     name: str
@@ -28,9 +29,9 @@ class RunCondition:
 
 
 def parse_condition(text: str) -> RunCondition:
-    """One condition.
+    """Parse one condition.
 
-    Raises UsageError where it has no form that is known, or orders by something that is no number.
+    Raises UsageError where its form is not known, or where it orders by a value that is not a number.
     """
     match = _FORM.fullmatch(text)
     if not match:
@@ -45,9 +46,9 @@ def parse_condition(text: str) -> RunCondition:
 
 
 def condition_field(text: str) -> str:
-    """The name of a column or an option as it is kept.
+    """Return the stored name of a column or an option.
 
-    Raises UsageError where it cannot be one.
+    Raises UsageError where the name cannot be one.
     """
     if not re.fullmatch(_NAME, text):
         raise UsageError(f"'{text}' is no name of a column or an option", fix="such as cer, mode or lr")

@@ -1,7 +1,7 @@
-"""All runs of a folder in one SQLite file, so that ten thousand are listed at once; the folders stay what counts.
+"""Index all runs of a folder in one SQLite file, so that ten thousand can be listed at once.
 
-The file is a copy of what the folders say. It is brought up to date at each look, and made anew where it is lost,
-damaged or of another version; where it cannot be written, a copy in memory does.
+The run folders stay authoritative; the file is a cache. Each query updates it. It is rebuilt where it is missing,
+damaged or of another version. Where it cannot be written, a copy in memory is used.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ def list_runs(
     limit: int | None = None,
     only: Sequence[str] | None = None,
 ) -> list[dict[str, Any]]:
-    """The runs that meet all conditions, each with its columns and its `options`; newest first.
+    """Return the runs that meet all conditions, each with its columns and its `options`; newest first.
 
-    only: the options that are wanted, None for what a run does not have; by default all that it has.
-    sort: a column or an option; -name is downwards, and `started` without a sign is newest first.
-    Raises UsageError where a condition or `sort` names what no run has.
+    only: the options to return, None for an option that a run does not have; by default all that it has.
+    sort: a column or an option; -name sorts downwards, and `started` without a sign is newest first.
+    Raises UsageError where a condition or `sort` names a column or option that no run has.
     """
     query, arguments = _query(conditions, sort, limit, only)
 
@@ -65,7 +65,7 @@ def list_runs(
 def _query(
     conditions: Sequence[RunCondition], sort: str, limit: int | None, only: Sequence[str] | None
 ) -> tuple[str, list[Any]]:
-    """The question as SQL, with its values."""
+    """Return the query as SQL, with its values."""
     downwards = sort.startswith("-") or sort == "started"
     order, values = _expression(condition_field(sort.removeprefix("-")))
     # several paths in one make a JSON array, in which true is not 1; so never fewer than two
@@ -87,13 +87,13 @@ def _query(
 
 
 def rebuild_index(root: Path) -> int:
-    """Read every folder anew; returns how many runs there are."""
+    """Read every folder again; return the number of runs."""
     _remove(root / INDEX_FILE)
     return len(list_runs(root))
 
 
 def _asked(root: Path, ask: Callable[[sqlite3.Connection], QueryResult]) -> QueryResult:
-    """Put a question to the index; a damaged one is made anew, one that cannot be used is done without."""
+    """Run a query on the index; rebuild a damaged index, and use a copy in memory where the file is unusable."""
     path = root / INDEX_FILE
     for place in (str(path), str(path), ":memory:"):
         try:
@@ -127,9 +127,10 @@ def _connected(place: str) -> sqlite3.Connection:
 
 
 def _refresh(connection: sqlite3.Connection, root: Path) -> None:
-    """Read the folders that are new or have changed, and forget those that are gone.
+    """Read the folders that are new or have changed, and delete the entries of folders that are gone.
 
-    What changes a run renames a file in its folder, which changes the folder's time; a run that goes on is read always.
+    Every change of a run renames a file in its folder, which changes the folder's time; a run in progress is always
+    read.
     """
     known = {name: (seen, state) for name, seen, state in connection.execute("SELECT name, seen, state FROM runs")}
     there, changed, now = set(), [], time.time_ns()
@@ -146,7 +147,7 @@ def _refresh(connection: sqlite3.Connection, root: Path) -> None:
 
 
 def _folders(root: Path) -> Iterator[tuple[str, str, int]]:
-    """(name, path, time of change in nanoseconds) of each folder that is no link and not hidden."""
+    """Return (name, path, time of change in nanoseconds) of each folder that is not a link and not hidden."""
     with contextlib.suppress(FileNotFoundError), os.scandir(root) as entries:
         for entry in entries:
             if not entry.name.startswith(".") and entry.is_dir(follow_symlinks=False):
@@ -154,7 +155,7 @@ def _folders(root: Path) -> Iterator[tuple[str, str, int]]:
 
 
 def _row(folder: Path) -> tuple[Any, ...]:
-    """What the index keeps of a run, in the order of COLUMNS without the name."""
+    """Return the index entry of a run, in the order of COLUMNS without the name."""
     from thunder.runs.bundles import bundle, bundle_checks  # a look at runs that have not changed does without them
 
     plan = bundle_checks.json_object(folder / PLAN, []) if (folder / PLAN).is_file() else {}
@@ -171,14 +172,14 @@ def _row(folder: Path) -> tuple[Any, ...]:
 
 
 def _expression(name: str) -> tuple[str, list[str]]:
-    """A column or an option as SQL, with the values that it needs."""
+    """Return a column or an option as SQL, with the values that it needs."""
     if name in COLUMNS:
         return name, []
     return "json_extract(options, ?)", [_place(name)]
 
 
 def _place(option: str) -> str:
-    """Where an option lies in a run's options, as SQLite writes it."""
+    """Return the JSON path of an option among a run's options, as SQLite writes it."""
     return f'$."{canonical_name(option)}"'
 
 

@@ -1,4 +1,4 @@
-"""What is wrong with a matrix before any of it is run, and the fewest runs that would mend it (pure)."""
+"""Find the faults of a matrix before it runs, and the fewest added runs that mend them (pure)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _WORD = r"(?<![A-Za-z]){}(?![A-Za-z])"
 
 @dataclass(frozen=True)
 class MatrixFinding:
-    """One fault: which rule, what is wrong, and a run that would mend it, where one would."""
+    """One fault: the rule, what is wrong, and a run that would mend it, where one would."""
 
     rule: str
     said: str
@@ -32,7 +32,7 @@ class MatrixFinding:
 
 
 def check_matrix(matrix: Matrix, resolve: ResolveOptions, definitions: str | None) -> list[MatrixFinding]:
-    """All faults of a matrix.
+    """Return all faults of a matrix.
 
     resolve: options -> all options with their defaults, or a ConfigError. definitions: the text of the matrix' file of
     definitions, None where there is none.
@@ -79,7 +79,7 @@ def _split(matrix: Matrix) -> Iterator[MatrixFinding]:
 
 
 def _one_factor(matrix: Matrix, one: Comparison, resolved: Mapping[str, Mapping[str, Any]]) -> Iterator[MatrixFinding]:
-    """Both ends are there, and differ in what is declared and in nothing else."""
+    """Check that both ends of a comparison exist and differ in the declared factor only."""
     ends = {name: matrices.run_named(matrix, name) for name in (one.a, one.b)}
     if missing := [name for name, run in ends.items() if run is None]:
         there = next((run for run in ends.values() if run), None)
@@ -105,7 +105,7 @@ def _one_factor(matrix: Matrix, one: Comparison, resolved: Mapping[str, Mapping[
 def _between(
     matrix: Matrix, one: Comparison, resolved: Mapping[str, Mapping[str, Any]], declared: list[str]
 ) -> dict[str, Any] | None:
-    """The plain end of the comparison under the regime of the other: one run more, and it holds."""
+    """Return the run that would complete a comparison: its plain end under the other end's regime."""
     parts = {name: matrices.split_parts(resolved[name]) for name in (one.a, one.b)}
     rich = max((one.a, one.b), key=lambda name: len(parts[name]))
     run = matrices.run_named(matrix, rich)
@@ -120,7 +120,7 @@ def _between(
 
 
 def _without(matrix: Matrix, run: MatrixRun, factor: str, name: str | None) -> dict[str, Any]:
-    """A run without a part of its mode, or without an option of its own; everything else as it is."""
+    """Return a run without one part of its mode, or without an option of its own, otherwise unchanged."""
     part = factor.removeprefix("mode.").removeprefix("use_")
     kept = [each for each in run.mode.split("+") if each != part] or [matrices.PLAIN]
     flags = {key: value for key, value in run.flags.items() if key not in (factor, f"use_{part}")}
@@ -151,7 +151,7 @@ def _claims(matrix: Matrix, definitions: str | None) -> Iterator[MatrixFinding]:
 
 
 def estimated_hours(matrix: Matrix) -> float | None:
-    """The estimate for all runs; None where there is none for one of them."""
+    """Return the estimate for all runs; None where one of them has no estimate."""
     each = [run.hours or matrix.estimate.hours for run in matrix.runs for _ in matrices.run_seeds(matrix, run)]
     return None if None in each else sum(one or 0.0 for one in each)
 

@@ -1,7 +1,7 @@
-"""Runs a matrix: rehearses each condition, places runs on hosts, takes up again what was going on, seals what is whole.
+"""Drive a matrix: rehearse each condition, place runs on hosts, resume interrupted runs, seal complete ones.
 
-Nothing is remembered but in files. Each run is a process of its own with a lock that it holds; whoever is told to run
-the matrix after a crash finds it by that lock, waits for it, and starts the others.
+All state is in files. Each run is a process of its own that holds a lock. A driver that starts after a crash finds
+running processes by their locks, waits for them, and starts the others.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Log = Callable[[str], None]
 
 @dataclass(frozen=True)
 class HostSlot:
-    """Somewhere one run at a time goes on: a host, or all of them together. arguments: the flags that say so."""
+    """A place for one run at a time: one host, or all hosts together. arguments: the flags that select it."""
 
     name: str
     arguments: tuple[str, ...] = ()
@@ -43,7 +43,10 @@ class HostSlot:
 
 @dataclass(frozen=True)
 class DriverOptions:
-    """command: what trains, before its flags. environ: its environment. only: these runs, all where there are none."""
+    """Options of a driver.
+
+    command: the training command, before its flags. environ: its environment. only: run these alone; empty means all.
+    """
 
     command: Sequence[str]
     places: Sequence[HostSlot]
@@ -53,10 +56,10 @@ class DriverOptions:
 
 
 def run_matrix(ledger: MatrixLedger, how: DriverOptions, say: Log = lambda text: None) -> list[CellState]:
-    """Bring every run of a matrix to its end, as far as it goes; returns where they then stand.
+    """Run every cell of a matrix to its end, as far as possible; return their final states.
 
-    Raises RunFailed that lists the runs that came to none, GateError where a rehearsal leaves out artifacts, UsageError
-    where another process runs this matrix, Interrupted where it was asked to stop.
+    Raises RunFailed that lists the runs that failed, GateError where a rehearsal leaves out artifacts, UsageError where
+    another process drives this matrix, Interrupted where the driver was asked to stop.
     """
     (ledger.folder / "cells").mkdir(parents=True, exist_ok=True)
     with _alone(ledger.folder):
@@ -92,9 +95,9 @@ def _alone(folder: Path):
 def assign_hosts(
     states: Sequence[CellState], places: Sequence[HostSlot], tried: Collection[str]
 ) -> list[tuple[MatrixCell, HostSlot]]:
-    """Which runs start now, and where: one for each place that is free, in the matrix' order (pure).
+    """Choose which runs start now and where: one for each free slot, in the matrix' order (pure).
 
-    A run that has begun goes on where it was, for its checkpoints lie there; what was tried is not tried again.
+    A run that has begun continues on its host, where its checkpoints are; a run in `tried` is not started again.
     """
     busy = {one.place for one in states if one.state == "running"}
     free = [place for place in places if place.name not in busy]
@@ -111,7 +114,7 @@ def assign_hosts(
 
 
 class MatrixDriver:
-    """One process' work on a matrix."""
+    """The work of one process on a matrix."""
 
     def __init__(self, ledger: MatrixLedger, how: DriverOptions, say: Log) -> None:
         self.ledger, self.how, self.say = ledger, how, say
@@ -120,12 +123,12 @@ class MatrixDriver:
         self.children: list[subprocess.Popen] = []
 
     def states(self) -> list[CellState]:
-        """Where the runs stand that are to be run."""
+        """The states of the runs that this driver runs."""
         only = self.how.only
         return [one for one in self.ledger.states() if not only or one.cell.id in only or one.cell.run.id in only]
 
     def go(self) -> None:
-        """Start, wait and seal until nothing is left to do."""
+        """Start, wait for and seal runs until none is left."""
         told: dict[str, str] = {}
         while True:
             states = self.states()
@@ -144,7 +147,7 @@ class MatrixDriver:
             time.sleep(POLL)
 
     def start(self, cell: MatrixCell, place: HostSlot) -> None:
-        """Start a run, or let it go on; the record of how comes first."""
+        """Start or resume a run; the launch record is written first."""
         self.tried.add(cell.id)
         folder = self.ledger.run_folder(cell)
         name = matrix_spec.folder_name(self.ledger.plan, cell)
@@ -166,7 +169,7 @@ class MatrixDriver:
         self._spawn(argv, self.ledger.path(cell, "lock"))
 
     def _spawn(self, argv: Sequence[str], path: Path) -> subprocess.Popen:
-        """A process in a session of its own that holds a lock to its end; what it says goes beside."""
+        """Start a process in its own session; it holds a lock until it ends, and its output goes to a file."""
         with path.open("a+b") as lock, path.with_suffix(".out").open("ab") as out:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             child = subprocess.Popen(
@@ -182,7 +185,7 @@ class MatrixDriver:
         return child
 
     def finish(self, one: CellState) -> None:
-        """Put the launch record into a run that is done, and seal it; what is not whole stays as it is, and is said."""
+        """Add the launch record to a run that is done, and seal it; report an incomplete run and leave it unsealed."""
         if one.cell.id in self.unsealed:
             return
         try:
@@ -194,7 +197,7 @@ class MatrixDriver:
             self.say(f"{one.cell.id}: {self.unsealed[one.cell.id]}")
 
     def rehearse(self) -> None:
-        """A short run of each condition: what it leaves must be whole before a long one starts. Done once each.
+        """Run each condition briefly: its artifacts must be complete before a long run starts. Once for each condition.
 
         Raises GateError with what the first condition left out.
         """
@@ -216,7 +219,7 @@ class MatrixDriver:
             digest.write_json(note, {"condition": condition, "run": cell.run.id, "time": round(time.time(), 3)})
 
     def _rehearsed(self, flags: list[str], cell: MatrixCell, lock: Path) -> list[str]:
-        """What is wrong with what a short run left."""
+        """Return the faults of a rehearsal's artifacts."""
         name = f"{matrix_spec.folder_name(self.ledger.plan, cell)}.rehearsal"
         folder = self.ledger.root / name
         until = time.monotonic() + REHEARSAL
@@ -242,7 +245,7 @@ class MatrixDriver:
         return faults
 
     def _other_data(self, folder: Path) -> list[str]:
-        """In what the split that was made is not the snapshot's."""
+        """Return how the split that was made differs from the snapshot's."""
         ids = json_object(folder / SPLIT, []).get("ids") if (folder / SPLIT).is_file() else None
         if not isinstance(ids, dict):
             return []
@@ -255,7 +258,7 @@ class MatrixDriver:
         ]
 
     def stop(self) -> None:
-        """Ask every run of ours to save and stop, and wait for it; one that does not is left to go on."""
+        """Ask every run of this driver to save and stop, and wait for it; a run that does not stop continues."""
         for child in self.children:
             if child.poll() is None:
                 with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""A matrix as one page: a heat table of its runs, what may be compared and what not, and how each one trained."""
+"""Render a matrix as one page: a heat table of its runs, comparisons, and training curves."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ svg { width: 100%; height: auto; } figcaption { font-size: .85rem; }
 
 @dataclass(frozen=True)
 class ComparisonResult:
-    """A comparison as it came out. values: error rates of a and b by seed; drifts: the verdicts of the pairs."""
+    """The result of a comparison. values: error rates of a and b by seed; drifts: the reports of the pairs."""
 
     comparison: Comparison
     a: list[float]
@@ -57,12 +57,12 @@ class ComparisonResult:
 
     @property
     def change(self) -> float | None:
-        """Mean of b less mean of a."""
+        """Mean of b minus mean of a."""
         return statistics.fmean(self.b) - statistics.fmean(self.a) if self.a else None
 
 
 def comparison_results(plan: Matrix, states: Sequence[CellState]) -> list[ComparisonResult]:
-    """Every comparison of the matrix, from the runs that are done."""
+    """Return every comparison of the matrix, from the runs that are done."""
     by = {one.cell.id: one for one in states if one.cer is not None}
     known: dict[str, RunFacts] = {name: run_facts.read_run_facts(one.folder) for name, one in by.items()}
     found = []
@@ -87,7 +87,7 @@ def _drift(a: RunFacts, b: RunFacts, factor: str) -> Drift:
 
 
 def matrix_markdown(plan: Matrix, states: Sequence[CellState]) -> str:
-    """The page as text for a repository."""
+    """Render the page as Markdown for a repository."""
     rows = _rows(plan, states)
     seeds = _seeds(states)
     lines = [f"# {plan.id}", "", *([plan.why, ""] if plan.why else []), _snapshot(plan), ""]
@@ -109,7 +109,7 @@ def matrix_markdown(plan: Matrix, states: Sequence[CellState]) -> str:
 
 
 def matrix_html(plan: Matrix, states: Sequence[CellState], base: Path) -> str:
-    """The page; links are relative to `base`."""
+    """Render the page as HTML; links are relative to `base`."""
     parts = [f"<h1>{escape(plan.id)}</h1><p>{escape(plan.why)}</p><p class=soft>{escape(_snapshot(plan))}</p>"]
     parts += [f"<h2>{CER} on the test rows</h2>", _heat(plan, states, base)]
     for title, block in _blocks(comparison_results(plan, states)):
@@ -160,7 +160,7 @@ def _mean(cells: Iterable[CellState]) -> tuple[str, str]:
 
 
 def _blocks(found: Sequence[ComparisonResult]) -> list[tuple[str, list[ComparisonResult]]]:
-    """What may be compared, and apart from it what may not; a block without a line is left out."""
+    """Return the comparable pairs and, apart from them, those that are not; an empty block is left out."""
     done = [one for one in found if one.drifts]
     blocks = [
         ("Comparisons", [one for one in done if one.holds]),
@@ -211,7 +211,7 @@ def _heat_cell(one: CellState, low: float, high: float, base: Path) -> str:
 
 
 def _curve(one: CellState) -> str:
-    """Losses of a run by step, with the places where its rows begin anew."""
+    """Draw the losses of a run by step, with marks where an epoch begins."""
     entries = run_facts.metric_entries(one.folder / METRICS)
     train, valid = run_facts.learning_rate_trace(entries, "loss"), run_facts.learning_rate_trace(entries, "valid_loss")
     # the loss before the first update would press all that follows flat
@@ -243,7 +243,7 @@ def _curve(one: CellState) -> str:
 
 
 def wrap_text(folder: Path, last: int) -> list[float]:
-    """The steps at which a run's rows begin anew, up to its last; nothing where its plan does not say."""
+    """Return the steps at which a run's epochs begin, up to its last step; empty where its plan does not tell."""
     length = json_object(folder / PLAN, []).get("length") if (folder / PLAN).is_file() else None
     length = length if isinstance(length, dict) else {}
     epochs, updates = length.get("epochs"), length.get("updates")

@@ -1,4 +1,4 @@
-"""An experiment as a whole: which runs, under which regime, what is compared with what, and what is claimed of it."""
+"""Describe an experiment: its runs, their regime, the comparisons and the claims."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Value = bool | int | float | str | list[str] | None
 
 
 class MatrixSplit(Settings):
-    """How many rows each part has, by which seed they were parted, and their digests."""
+    """The number of rows in each part, the seed of the split, and the parts' digests."""
 
     train: int = Field(ge=1)
     val: int = Field(ge=0)
@@ -33,7 +33,7 @@ class MatrixSplit(Settings):
 
 
 class Snapshot(Settings):
-    """The data that all runs have in common."""
+    """The data that all runs share."""
 
     name: str = Field(min_length=1)
     rows: int = Field(ge=1)
@@ -42,9 +42,9 @@ class Snapshot(Settings):
 
 
 class MatrixRun(Settings):
-    """One condition. flags: options of its own, over the regime's. seeds: a run each (default: the regime's).
+    """One condition. flags: its own options, over the regime's. seeds: one run each (default: the regime's).
 
-    hours: estimate for one seed, where it is not the matrix' own.
+    hours: estimate for one seed, where it differs from the matrix' own.
     """
 
     id: str = Field(min_length=1)
@@ -66,7 +66,7 @@ class Comparison(Settings):
 
 
 class MatrixClaim(Settings):
-    """What is to be said, from a comparison, and of how many seeds."""
+    """A claim to be made from a comparison, and the number of seeds that it needs."""
 
     text: str = Field(min_length=1)
     comparison: str
@@ -74,28 +74,28 @@ class MatrixClaim(Settings):
 
 
 class Budget(Settings):
-    """The most that all runs together may take."""
+    """The largest total that all runs together may take."""
 
     hours: float | None = Field(None, gt=0)
     usd: float | None = Field(None, gt=0)
 
 
 class Estimate(Settings):
-    """What one run takes, and what an hour costs."""
+    """The duration of one run, and the price of an hour."""
 
     hours: float | None = Field(None, gt=0)
     usd_per_hour: float = Field(0.0, ge=0)
 
 
 class Rehearsal(Settings):
-    """A short run of every condition before the long ones, which must leave the whole set of artifacts."""
+    """A short run of every condition before the long ones; it must leave the complete set of artifacts."""
 
     iters: int = Field(2, ge=1)
     test_rows: int = Field(4, ge=1)
 
 
 class Matrix(Settings):
-    """The file. regime: options that all runs have; definitions: where the parts of modes are defined."""
+    """The matrix file. regime: options that all runs share; definitions: the file that defines the parts of modes."""
 
     id: str = Field(min_length=1)
     schema_: Literal["thunder.matrix/1"] = Field(SCHEMA, alias="schema")
@@ -114,7 +114,7 @@ class Matrix(Settings):
 
 @dataclass(frozen=True)
 class MatrixCell:
-    """One run of one seed. options: everything that is given to its command."""
+    """One run with one seed. options: all options that its command gets."""
 
     id: str
     run: MatrixRun
@@ -123,17 +123,17 @@ class MatrixCell:
 
     @property
     def sha256(self) -> str:
-        """Digest of what decides the run."""
+        """Digest of everything that determines the run."""
         return digest.sha256_json(dict(self.options))
 
     @property
     def condition(self) -> str:
-        """Digest of what decides the run but for its seed."""
+        """Digest of everything that determines the run except its seed."""
         return digest.sha256_json({key: value for key, value in self.options.items() if key != "seed"})
 
 
 def read_matrix(path: Path) -> Matrix:
-    """Raises ConfigError where a file is no matrix, or its names cannot be those of folders."""
+    """Read a matrix. Raises ConfigError where the file is none, or a name cannot be that of a folder."""
     found = spec_file.read_spec(Matrix, path)
     names = [found.id, *(run.id for run in found.runs)]
     if wrong := [f"{name!r}: expected letters, digits, - _ ." for name in names if not _NAME.fullmatch(name)]:
@@ -142,18 +142,18 @@ def read_matrix(path: Path) -> Matrix:
 
 
 def cell_options(matrix: Matrix, run: MatrixRun) -> dict[str, Any]:
-    """The options of a condition: regime, its own flags, script and mode."""
+    """Return the options of a condition: regime, its own flags, script and mode."""
     return {**matrix.regime, **run.flags, "script": run.script, "mode": run.mode}
 
 
 def run_seeds(matrix: Matrix, run: MatrixRun) -> list[int]:
-    """The seeds of a condition."""
+    """Return the seeds of a condition."""
     seed = matrix.regime.get("seed", 42)
     return run.seeds or [int(seed) if isinstance(seed, int | float) else 42]
 
 
 def matrix_cells(matrix: Matrix) -> list[MatrixCell]:
-    """All runs, condition by condition."""
+    """Return all runs, condition by condition."""
     found = []
     for run in matrix.runs:
         seeds = run_seeds(matrix, run)
@@ -164,12 +164,12 @@ def matrix_cells(matrix: Matrix) -> list[MatrixCell]:
 
 
 def folder_name(matrix: Matrix, cell: MatrixCell) -> str:
-    """The name of a run's folder: always the same one, by which it is found again."""
+    """Return the name of a run's folder; it is always the same, so the run is found again."""
     return f"{matrix.id}.{cell.id}"
 
 
 def cell_arguments(options: Mapping[str, Any]) -> list[str]:
-    """Options as flags, in the order of their names; what is None is left to its default."""
+    """Return options as flags, sorted by name; an option that is None keeps its default."""
     words: list[str] = []
     for key, value in sorted(options.items()):
         flag = key.replace("_", "-")
@@ -183,7 +183,7 @@ def cell_arguments(options: Mapping[str, Any]) -> list[str]:
 
 
 def split_parts(options: Mapping[str, Any]) -> set[str]:
-    """What a mode is put together from, whichever option asked for it."""
+    """Return the parts that a mode consists of, whichever option requested them."""
     on = set(str(options.get("mode") or PLAIN).split("+")) - {PLAIN}
     on |= {"ttt"} if options.get("use_ttt") else set()
     reg = options.get("reg")
@@ -191,9 +191,9 @@ def split_parts(options: Mapping[str, Any]) -> set[str]:
 
 
 def differing_options(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """In what two resolved configurations differ: options, and each part of a mode by itself as `mode.PART`.
+    """Return the options in which two resolved configurations differ, each part of a mode as `mode.PART`.
 
-    What a run is to test decides nothing of it.
+    Options that only choose what is tested are left out.
     """
     modal = ("mode", "use_ttt", "reg")
     apart = sorted(split_parts(one) ^ split_parts(other))
@@ -207,18 +207,18 @@ def differing_options(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[
 
 
 def is_factor(declared: str, name: str) -> bool:
-    """Whether a difference is the one that a comparison declares: `mode` and `use_ttt` name parts of a mode."""
+    """Return whether a difference is the declared one of a comparison; `mode` and `use_ttt` name parts of a mode."""
     said = declared.strip().replace("-", "_")
     return name == said or name == f"mode.{said.removeprefix('use_')}" or (said == "mode" and name.startswith("mode."))
 
 
 def run_named(matrix: Matrix, name: str) -> MatrixRun | None:
-    """The condition of a name."""
+    """Return the condition with a name."""
     return next((run for run in matrix.runs if run.id == name), None)
 
 
 def comparison_pairs(matrix: Matrix, comparison: Comparison) -> Sequence[tuple[MatrixCell, MatrixCell]]:
-    """The cells of a comparison that have the same seed."""
+    """Return the pairs of a comparison's cells with equal seeds."""
     by = {(cell.run.id, cell.seed): cell for cell in matrix_cells(matrix)}
     seeds = sorted(
         {seed for run, seed in by if run == comparison.a} & {seed for run, seed in by if run == comparison.b}

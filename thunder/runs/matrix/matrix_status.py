@@ -1,4 +1,4 @@
-"""Where the runs of a matrix stand, by what lies in their folders and by nothing else."""
+"""Determine the state of each run of a matrix from the files in its folder alone."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LAUNCHER = "launcher.json"
 
 @dataclass(frozen=True)
 class CellState:
-    """A run of the matrix: its folder, what it is doing or came to, and why, where it is not as it should be."""
+    """A run of the matrix: its folder, its state, and the reason where it is not as expected."""
 
     cell: MatrixCell
     state: CellStatus
@@ -37,7 +37,7 @@ class CellState:
 class MatrixLedger:
     """The folder of a matrix: a launch record, a lock and an output for each run.
 
-    A run's process holds its lock for as long as it lives, whatever becomes of whoever started it.
+    A run's process holds its lock until it ends, even when the driver that started it is gone.
     """
 
     def __init__(self, root: Path, plan: Matrix) -> None:
@@ -49,13 +49,13 @@ class MatrixLedger:
         return self.folder / "cells" / f"{cell.id}.{ending}"
 
     def run_folder(self, cell: MatrixCell) -> Path:
-        """Where the run itself lies, beside all others."""
+        """The folder of the run itself, beside all others."""
         return self.root / matrix_spec.folder_name(self.plan, cell)
 
     def launched(self, cell: MatrixCell) -> dict[str, Any]:
-        """How the run was started; empty where it was not.
+        """The launch record of the run; empty where it was not started.
 
-        Raises ArtifactError where the record is damaged, GateError where the matrix is not what it was then.
+        Raises ArtifactError where the record is damaged, GateError where the matrix has changed since.
         """
         path, faults = self.path(cell, "json"), []
         if not path.is_file():
@@ -75,7 +75,7 @@ class MatrixLedger:
         return is_held(self.path(cell, "lock"))
 
     def state(self, cell: MatrixCell) -> CellState:
-        """Where one run stands. Raises as `launched`."""
+        """The state of one run. Raises as `launched`."""
         folder, launched = self.run_folder(cell), self.launched(cell)
         place = launched.get("place")
         if self.is_running(cell) or registry.is_running(folder):
@@ -89,12 +89,12 @@ class MatrixLedger:
         return CellState(cell, word, folder, line.step, line.steps, cell_cer(folder), line.why, place)
 
     def states(self) -> list[CellState]:
-        """All runs of the matrix, in its order."""
+        """The states of all runs of the matrix, in its order."""
         return [self.state(cell) for cell in matrix_spec.matrix_cells(self.plan)]
 
 
 def is_held(path: Path) -> bool:
-    """Whether a process holds a lock; it is tried for shared use and let go at once."""
+    """Return whether a process holds a lock; it is tried in shared mode and released at once."""
     try:
         with path.open("rb") as stream:
             fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -106,14 +106,14 @@ def is_held(path: Path) -> bool:
 
 
 def cell_cer(folder: Path) -> float | None:
-    """The error rate on the test rows that a run states."""
+    """Return the error rate on the test rows that a run states."""
     test = json_object(folder / RESULTS, []).get("test") if (folder / RESULTS).is_file() else None
     value = test.get("cer", test.get("cer_after")) if isinstance(test, dict) else None
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 def last_words(path: Path) -> str | None:
-    """What a command that made no run said last: its error, where it has one."""
+    """Return the last message of a command that made no run: its error, where it printed one."""
     if not path.is_file():
         return None
     lines = [line.strip() for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]

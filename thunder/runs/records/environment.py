@@ -1,4 +1,4 @@
-"""What a run ran on: versions, machine, commit."""
+"""Describe the environment of a run: versions, machine, commit."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RECORDED_PACKAGES = ("mlx", "mlx-lm", "numpy", "sentencepiece", "tokenizers", "t
 
 
 def package_versions() -> dict[str, str]:
-    """Versions of Python, of this package and of the packages that a result depends on."""
+    """Return the versions of Python, of this package and of the packages that a result depends on."""
     from thunder import __version__
 
     found = {"python": platform.python_version(), "thunder": __version__}
@@ -29,7 +29,7 @@ def package_versions() -> dict[str, str]:
 
 
 def chip_name() -> str:
-    """The processor's name."""
+    """Return the processor's name."""
     if platform.system() == "Darwin":
         return _said(["sysctl", "-n", "machdep.cpu.brand_string"]) or platform.processor()
     try:
@@ -42,25 +42,25 @@ def chip_name() -> str:
 
 
 def blas_name(environ: Mapping[str, str] = os.environ) -> str:
-    """What is put before MLX's own BLAS, and how many threads it has; both decide in which order numbers are summed."""
+    """Return the BLAS that replaces MLX's own and its number of threads; both determine the order of summation."""
     threads = environ.get("OPENBLAS_NUM_THREADS", "")
     return f"{Path(environ.get('LD_PRELOAD', '')).name} {threads}".strip()
 
 
 def core_count() -> int:
-    """Cores that this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def current_commit(repository: Path) -> dict[str, Any]:
-    """The repository's commit and whether tracked files differ from it; None where it is no git checkout."""
+    """Return the repository's commit and whether tracked files differ from it; None without a git checkout."""
     revision = _said(["git", "-C", str(repository), "rev-parse", "HEAD"])
     status = _said(["git", "-C", str(repository), "status", "--porcelain", "--untracked-files=no"])
     return {"commit": revision or None, "dirty": bool(status) if revision else None}
 
 
 def uncommitted_digest(repository: Path) -> str | None:
-    """SHA-256 of what tracked files have otherwise than the commit; None where they have nothing."""
+    """Return the SHA-256 of the difference between tracked files and the commit; None where there is none."""
     changed = _said(["git", "-C", str(repository), "diff", "HEAD"])
     return digest.sha256_bytes(changed.encode()) if changed else None
 
@@ -75,7 +75,7 @@ def _said(command: list[str]) -> str:
 
 
 def describe_environment(repository: Path) -> dict[str, Any]:
-    """Everything, as it stands in environment.json."""
+    """Return the content of environment.json."""
     return {
         "versions": package_versions(),
         "system": platform.platform(),

@@ -1,4 +1,4 @@
-"""A bundle for people who ask why a run stopped: its logs with stack dumps, its incidents, plan and versions."""
+"""Pack the evidence of a failed run: logs with stack dumps, incidents, plan and versions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PACKED_NAMES = ("incidents.jsonl", "plan.json", "environment.json", "config.yaml
 
 
 def pack_incident(folder: Path) -> Path:
-    """Write `incident-<date>-<time>.tar.gz` into the run's folder, whole or not at all; missing files are left out.
+    """Write `incident-<date>-<time>.tar.gz` into the run's folder, atomically; missing files are left out.
 
     Raises OSError where it cannot be written.
     """

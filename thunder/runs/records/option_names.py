@@ -1,4 +1,4 @@
-"""One thing has one name, whoever wrote the configuration."""
+"""Map the option names of different configuration formats to one canonical name."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _OWN_OPTION = "steps_per_report"  # an option of every training run of this prog
 
 
 def canonical_name(name: str) -> str:
-    """The one name of an option."""
+    """Return the canonical name of an option."""
     return RENAMED.get(name, name)
 
 
 def with_canonical_names(asked: Mapping[str, Any]) -> dict[str, Any]:
-    """Options under the one name that each has; of a cluster's file its name, wherever it lies."""
+    """Return options under their canonical names; a cluster file is reduced to its name."""
     said = {canonical_name(key): value for key, value in asked.items()}
     if (
         _OWN_OPTION in said and "max_epochs" in said

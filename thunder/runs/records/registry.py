@@ -1,4 +1,4 @@
-"""The runs in a folder: which go on, how far the others came, and what became of them."""
+"""List the runs in a folder: which are in progress, how far the others came, and how they ended."""
 
 from __future__ import annotations
 
@@ -28,9 +28,11 @@ RunState = Literal["running", "done", "stopped", "failed", "damaged"]
 
 @dataclass(frozen=True)
 class RunLine:
-    """A run in a line. started, updated: seconds since 1970. cer: on the test rows; of a LoRA run, with the adapter.
+    """A run as one line of a list.
 
-    why: what is damaged, or what a failed run said last.
+    started, updated: seconds since 1970. cer: on the test rows; with the adapter for a LoRA run. why: the damage, or
+    the
+    last message of a failed run.
     """
 
     name: str
@@ -46,11 +48,11 @@ class RunLine:
 
 
 class _Damaged(Exception):
-    """A file of a run that is not what it has to be."""
+    """A run's file has unexpected content."""
 
 
 def recent_runs(root: Path, count: int = 5) -> list[RunLine]:
-    """All runs that go on, then the newest others up to `count`; reading only, and a damaged folder is one line."""
+    """Return all runs in progress, then the newest others up to `count`; read-only, a damaged folder is one line."""
     folders = sorted(_folders(root), key=lambda folder: (_started(folder), folder.name), reverse=True)
     going = [folder for folder in folders if is_running(folder)]
     others = [folder for folder in folders if folder not in going]
@@ -60,14 +62,14 @@ def recent_runs(root: Path, count: int = 5) -> list[RunLine]:
 
 
 def write_end(folder: Path, error: ThunderError) -> None:
-    """Write down why a run ended without results; a later end takes the place of this one."""
+    """Record why a run ended without results; a later end replaces this one."""
     state = "stopped" if isinstance(error, Interrupted) else "failed"
     said = {"state": state, "message": error.message, "fix": error.fix, "exit_code": error.exit_code}
     digest.write_json(folder / END, said | {"time": time.time()})
 
 
 def is_running(folder: Path) -> bool:
-    """Whether a launcher holds the run's folder; the lock is tried for shared use and let go at once."""
+    """Return whether a launcher holds the run's folder; the lock is tried in shared mode and released at once."""
     try:
         with (folder / LOCK).open("rb") as stream:
             fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -79,7 +81,7 @@ def is_running(folder: Path) -> bool:
 
 
 def run_line(folder: Path, running: bool) -> RunLine:
-    """One run; its files may be missing, cut off or somebody else's."""
+    """Return one run; its files may be missing, truncated or made by another tool."""
     said: dict[str, Any] = {"name": folder.name, "folder": str(folder), "started": _started(folder) or None}
     said["updated"] = max((_changed(folder / name) for name in (METRICS, RESULTS, LOG, END, PLAN)), default=0) or None
     try:
@@ -102,7 +104,7 @@ def run_line(folder: Path, running: bool) -> RunLine:
 
 
 def _end(folder: Path, end: dict[str, Any] | None) -> dict[str, Any]:
-    """How a run without results ended; one that could write nothing down has stopped where it can be continued."""
+    """Return how a run without results ended; a run that recorded nothing has stopped and can be resumed."""
     if end is not None and end.get("state") in ("stopped", "failed"):
         words = str(end.get("message") or "").splitlines()
         return {"state": end["state"], "why": words[0] if words and end["state"] == "failed" else None}
@@ -111,20 +113,20 @@ def _end(folder: Path, end: dict[str, Any] | None) -> dict[str, Any]:
 
 
 def _folders(root: Path) -> Iterator[Path]:
-    """What looks like a run; `latest` and other links, and hidden folders, do not."""
+    """Return the folders that look like runs; links such as `latest` and hidden folders do not."""
     with contextlib.suppress(OSError):
         yield from (path for path in root.iterdir() if not path.is_symlink() and path.is_dir() and is_run(path))
 
 
 def is_run(folder: Path) -> bool:
-    """Whether a folder looks like a run."""
+    """Return whether a folder looks like a run."""
     if folder.name.startswith(".") or (_EVALUATION.match(folder.name) and not (folder / PLAN).exists()):
         return False
     return bool(_NAME.match(folder.name)) or any((folder / name).exists() for name in (CONFIG, PLAN, LOCK))
 
 
 def _started(folder: Path) -> float:
-    """When the run was started: by its name, else by the first file that was written."""
+    """Return when the run was started: from its name, else from its oldest file."""
     with contextlib.suppress(ValueError, OverflowError):
         return time.mktime(time.strptime(folder.name[:15], "%Y%m%d-%H%M%S"))
     return _changed(folder / CONFIG) or _changed(folder)
@@ -138,7 +140,7 @@ def _changed(path: Path) -> float:
 
 
 def _object(path: Path) -> dict[str, Any] | None:
-    """A JSON object; None where there is no such file."""
+    """Return a JSON object; None where there is no such file."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -153,7 +155,7 @@ def _object(path: Path) -> dict[str, Any] | None:
 
 
 def _progress(path: Path) -> dict[str, Any]:
-    """The last step and the last loss in the tail of metrics.jsonl; a line that is cut off is passed over."""
+    """Return the last step and the last loss in the tail of metrics.jsonl; a truncated line is skipped."""
     try:
         with path.open("rb") as stream:
             start = max(0, os.fstat(stream.fileno()).st_size - TAIL)

@@ -1,4 +1,4 @@
-"""A run's folder and what a rank writes there: metrics, log, results; the same facts go to the launcher as events."""
+"""Write a run's folder from a rank: metrics, log, results; the launcher gets the same facts as events."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ CONFIG, ENVIRONMENT, METRICS, RESULTS, LOG = (
 
 
 def new_run_name(root: Path, name: str) -> Path:
-    """A folder `root/<date>-<time>-<name>-<4 hex digits>` for a new run; nothing is made yet."""
+    """Return a folder `root/<date>-<time>-<name>-<4 hex digits>` for a new run; nothing is created yet."""
     return root / f"{time.strftime('%Y%m%d-%H%M%S')}-{name}-{secrets.token_hex(2)}"
 
 
 @contextlib.contextmanager
 def lock_run(folder: Path) -> Generator[None]:
-    """Hold a run's folder for one launcher; the system lets go of it however the launcher ends.
+    """Hold a run's folder for one launcher; the system releases the lock however the launcher ends.
 
     Raises UsageError where another launcher holds it.
     """
@@ -62,16 +62,16 @@ def point_latest(folder: Path) -> None:
 
 
 def note_changes(folder: Path, changed: list[str]) -> None:
-    """Add to changes.jsonl what a forced continuation changed; nothing where nothing did."""
+    """Append to changes.jsonl what a forced continuation changed; nothing where nothing changed."""
     if changed:
         with (folder / CHANGES).open("a", encoding="utf-8") as stream:
             stream.write(json.dumps({"time": round(time.time(), 3), "changes": changed}, ensure_ascii=False) + "\n")
 
 
 def find_run(root: Path, name: str) -> Path:
-    """The folder of a run given as its id, its folder, or 'latest'.
+    """Return the folder of a run given as its id, its folder, or 'latest'.
 
-    Raises UsageError that lists the newest runs where there is no such one.
+    Raises UsageError that lists the newest runs where there is no such run.
     """
     for folder in (root / name, Path(name)):
         if (folder / CONFIG).is_file():
@@ -108,7 +108,7 @@ class RunRecord:
 
     @classmethod
     def of_rank(cls, folder: Path, main: bool, environ: Mapping[str, str] = os.environ) -> RunRecord:
-        """The record of a rank that a launcher started: its events go through THUNDER_EVENTS_FD.
+        """Return the record of a rank that a launcher started; its events go through THUNDER_EVENTS_FD.
 
         THUNDER_IS_PRIMARY is 1 for the first rank on a host; by default that is rank 0 alone.
         """
@@ -118,28 +118,29 @@ class RunRecord:
 
     @property
     def checkpoints(self) -> Path:
-        """Where checkpoints lie, one folder each."""
+        """Folder of the checkpoints, one folder each."""
         return self.folder / "checkpoints"
 
     def event(self, kind: str, **values: Any) -> None:
-        """Tell the launcher, and count it as progress."""
+        """Send an event to the launcher, and count it as progress."""
         self.progress(values.get("step"))
         self._tell({"event": kind, "time": time.time(), **values})
 
     def progress(self, step: int | None = None) -> None:
-        """Something was done: the next heartbeat says so."""
+        """Count progress; the next heartbeat reports it."""
         self._progress += 1
         self._step = self._step if step is None else step
 
     def phase(self, name: str, **values: Any) -> None:
-        """Say what the rank is doing now: joining, loading, training, validating, saving, testing."""
+        """Report the current phase: joining, loading, training, validating, saving, testing."""
         self._phase = name
         self.event("phase", phase=name, **values)
 
     def start_heartbeat(self, period: float = 1.0) -> None:
         """Send {"event": "beat", phase, step, progress} every `period` seconds, from a thread of its own.
 
-        It beats while MLX blocks in a collective, with a `progress` that stands still; a stopped process does not beat.
+        The thread continues while MLX blocks in a collective, with a constant `progress`; a stopped process sends
+        nothing.
         """
 
         def beat() -> None:
@@ -151,12 +152,12 @@ class RunRecord:
         threading.Thread(target=beat, name="heartbeat", daemon=True).start()
 
     def _tell(self, event: Mapping[str, Any]) -> None:
-        """Write a line; a launcher that does not read misses it, and one that is gone is the lifeline's business."""
+        """Write a line. A launcher that does not read misses it; the orphan guard handles a launcher that is gone."""
         # half a character, as a file's name may hold, becomes JSON's own escape for it
         self.send(json.dumps(event, ensure_ascii=False).encode(errors="backslashreplace") + b"\n")
 
     def send(self, line: bytes = b"") -> bool:
-        """Write a whole line to the launcher or none of it; never waits. Returns whether none is left half-written."""
+        """Write a whole line to the launcher or none of it, without waiting. Return whether no partial line is left."""
         with self._sending:
             # what a full pipe cut off goes first, or two lines would run into one
             for data in (self._unsent, line):
@@ -170,26 +171,26 @@ class RunRecord:
             return not self._unsent
 
     def metrics(self, **values: Any) -> None:
-        """Append one line to metrics.jsonl; a resumed run may hold a step twice, and the later line counts."""
+        """Append one line to metrics.jsonl; after a resume a step may occur twice, and the later line counts."""
         if self.main:
             with (self.folder / METRICS).open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps({"time": round(time.time(), 3), **values}, ensure_ascii=False) + "\n")
         self.event("metrics", **values)
 
     def log(self, text: str) -> None:
-        """One line for people; the launcher puts it on its screen and into train.log."""
+        """Log one line; the launcher shows it on its screen and writes it to train.log."""
         if self.main:
             self.event("log", text=text)
 
     def finish(self, results: Mapping[str, Any]) -> None:
-        """Write results.json, the sign that the run came to its end."""
+        """Write results.json, which marks the run as complete."""
         if self.main:
             digest.write_json(self.folder / RESULTS, dict(results))
         self.event("results", results=dict(results))
 
 
 def read_results(folder: Path) -> dict[str, Any]:
-    """What results.json holds.
+    """Read results.json.
 
     Raises ArtifactError where the run left none, or a damaged one.
     """

@@ -1,4 +1,4 @@
-"""Files that people write before a run (a matrix, a hypothesis, a claim), read into checked settings."""
+"""Read files that users write before a run (a matrix, a hypothesis, a claim) into validated settings."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from thunder.errors import ConfigError, combined_error
 
 
 def parse_spec(path: Path) -> dict[str, Any]:
-    """The mapping that a .json or .yaml file holds.
+    """Return the mapping in a .json or .yaml file.
 
-    Raises ConfigError where it cannot be read, is neither, or says a key twice.
+    Raises ConfigError where it cannot be read, has another format, or repeats a key.
     """
     if path.suffix in (".yaml", ".yml"):
         return load_yaml(path)
@@ -43,7 +43,7 @@ def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def validate_spec(kind: type[SettingsType], content: Mapping[str, Any], where: str) -> SettingsType:
-    """Content as settings; where a float is meant, 1 stands for 1.0.
+    """Validate content as settings; 1 stands for 1.0 where a float is expected.
 
     Raises ConfigError that lists every fault with its place, the value and what was expected.
     """
@@ -55,7 +55,7 @@ def validate_spec(kind: type[SettingsType], content: Mapping[str, Any], where: s
 
 
 def read_spec(kind: type[SettingsType], path: Path) -> SettingsType:
-    """A file as settings. Raises as `content_of` and `checked`."""
+    """Read a file as settings. Raises as `parse_spec` and `validate_spec`."""
     return validate_spec(kind, parse_spec(path), str(path))
 
 
@@ -70,7 +70,7 @@ def _said(fault: Any, kind: type[Settings]) -> str:
 
 
 def _keys(kind: type[BaseModel], place: tuple[Any, ...]) -> Iterable[str]:
-    """The keys of the object at a place of the file."""
+    """Return the keys of the object at a place of the file."""
     for part in place:
         if isinstance(part, str) and part in kind.model_fields:
             inside = kind.model_fields[part].annotation

@@ -1,4 +1,4 @@
-"""Tables made from sealed runs: every cell counted again from rows, and no comparison that the runs do not bear."""
+"""Build tables from sealed runs: every cell is recomputed from rows; only comparable runs are compared."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SEED = "seed"
 
 @dataclass(frozen=True)
 class RunEvidence:
-    """A sealed run that was found whole. sha256: of its manifest; rows_sha256: of its test rows."""
+    """A sealed and intact run. sha256: of its manifest; rows_sha256: of its test rows."""
 
     name: str
     sha256: str
@@ -34,7 +34,7 @@ class RunEvidence:
 class TableCell:
     """One number. key: table/row/column; value: a share or a count, None where it is not defined.
 
-    deviation: sample standard deviation over the runs behind it, None where there is one run. runs: name -> manifest.
+    deviation: sample standard deviation over the runs behind it, None for a single run. runs: name -> manifest.
     """
 
     key: str
@@ -56,7 +56,7 @@ class TableLine:
 
 @dataclass(frozen=True)
 class BuiltTable:
-    """A finished table: rows that compare with the baseline, rows that do not, and what there is to say of them."""
+    """A finished table: rows that compare with the baseline, rows that do not, and footnotes."""
 
     spec: TableSpec
     comparable: tuple[TableLine, ...]
@@ -70,9 +70,9 @@ class BuiltTable:
 
 
 def gather_evidence(spec: TablesSpec, find: Callable[[str], Path]) -> tuple[dict[str, RunEvidence], dict[str, str]]:
-    """The runs of a spec, and why the others cannot be used: missing, not sealed, or not whole.
+    """Return the runs of a spec, and why the others are unusable: missing, not sealed, or not intact.
 
-    find: the folder of a run; raises UsageError where there is none.
+    find: name -> folder of a run; raises UsageError where there is none.
     """
     found, refused = {}, {}
     for name in dict.fromkeys(name for ids in spec.runs.values() for name in ids):
@@ -93,16 +93,16 @@ def gather_evidence(spec: TablesSpec, find: Callable[[str], Path]) -> tuple[dict
 
 
 def build_table(spec: TablesSpec, evidence: Mapping[str, RunEvidence]) -> list[BuiltTable]:
-    """The tables of a spec whose runs are all there (pure).
+    """Build the tables of a spec whose runs are all present (pure).
 
-    Raises GateError where two runs behind one row are the same, UsageError where `allow` names what no run has.
+    Raises GateError where two runs behind one row are the same, UsageError where `allow` names an unknown option.
     """
     _refuse_twins(spec, evidence)
     return [_table(spec, table, evidence) for table in spec.tables]
 
 
 def _refuse_twins(spec: TablesSpec, evidence: Mapping[str, RunEvidence]) -> None:
-    """Raise GateError where two runs of one seed gave the same answers: that is one run, counted twice."""
+    """Raise GateError where two runs of one seed gave the same answers: one run would count twice."""
     faults = []
     for row, names in spec.runs.items():
         seen: dict[tuple[str, object], str] = {}
@@ -132,7 +132,7 @@ def _table(spec: TablesSpec, table: TableSpec, evidence: Mapping[str, RunEvidenc
 
 
 def _numbered(notes: list[str], text: str) -> int:
-    """The number of a footnote, which stands once."""
+    """Return the number of a footnote; equal footnotes share one number."""
     if text not in notes:
         notes.append(text)
     return notes.index(text) + 1
@@ -141,9 +141,9 @@ def _numbered(notes: list[str], text: str) -> int:
 def judge_comparison(
     group: Sequence[RunEvidence], base: Sequence[RunEvidence], allow: Sequence[str]
 ) -> tuple[bool, list[str]]:
-    """Whether a row may stand beside the baseline, and what is to be said of it.
+    """Return whether a row may stand beside the baseline, and its notes.
 
-    Its own runs may differ in their seed alone; from the baseline's runs also in what the table declares.
+    The row's own runs may differ in their seed alone; from the baseline's runs also in what the table declares.
     """
     pairs = [(group[0], each, [SEED]) for each in group[1:]]
     pairs += [(base[0], each, [SEED, *allow]) for each in group if each is not base[0]]
@@ -157,7 +157,7 @@ def judge_comparison(
 
 
 def compute_cell(spec: TablesSpec, group: Sequence[RunEvidence], expression: str, key: str) -> TableCell:
-    """The mean of a metric over runs, as it is printed: rates in per cent."""
+    """Return the mean of a metric over runs, as printed: rates in per cent."""
     metric, _, partition = expression.partition("@")
     if metric == "runs":
         values: list[float | None] = [float(len(group))]
@@ -172,7 +172,7 @@ def compute_cell(spec: TablesSpec, group: Sequence[RunEvidence], expression: str
 
 
 def _of(metric: str, rows: Sequence[ScoredRow]) -> float | None:
-    """A metric of one run's rows; None where there is no row, or no such text in them."""
+    """Return a metric of one run's rows; None where there is no row, or no such text in them."""
     if metric in COUNTS:
         return scored_rows.METRICS[metric](rows)
     name = metric.removeprefix("cer_")
@@ -182,7 +182,7 @@ def _of(metric: str, rows: Sequence[ScoredRow]) -> float | None:
 
 
 def format_cell(mean: float | None, deviation: float | None, digits: int | None) -> str:
-    """A number as it stands in a table. digits: of a rate in per cent; None for a count."""
+    """Format a number for a table. digits: of a rate in per cent; None for a count."""
     if mean is None:
         return "-"
     if digits is None:

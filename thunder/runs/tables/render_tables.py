@@ -1,4 +1,4 @@
-"""Tables as Markdown, CSV and LaTeX, and numbers in prose; each line knows the cells that stand in it."""
+"""Render tables as Markdown, CSV and LaTeX, and numbers in prose; each line knows its cells."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _TEX |= {sign: "\\" + sign for sign in "&%$#_{}"}
 
 @dataclass(frozen=True)
 class TextLine:
-    """A line of a file. keys: of the cells in it, in their order; between: what parts its fields."""
+    """A line of a file. keys: of its cells, in order; between: the separator of its fields."""
 
     text: str
     keys: tuple[str, ...] = ()
@@ -29,18 +29,18 @@ class TextLine:
 
 
 def text_of(lines: Iterable[TextLine]) -> str:
-    """A file's content."""
+    """Return a file's content."""
     return "".join(f"{line.text}\n" for line in lines)
 
 
 def generated_blocks(table: BuiltTable) -> list[tuple[str, Sequence[TableLine]]]:
-    """The parts of a table with their headings; the second is there only where something cannot be compared."""
+    """Return the parts of a table with their headings; the second only where some row is not comparable."""
     others = [(f"Not comparable with {table.baseline}", table.others)] if table.others else []
     return [("", table.comparable), *others]
 
 
 def table_markdown(table: BuiltTable) -> list[TextLine]:
-    """For people, and for pages on the web."""
+    """Render for people and for web pages."""
     lines = [TextLine(f"<!-- {GENERATED_MARK} -->")]
     lines += [TextLine(""), TextLine(f"**{table.spec.title}**")] if table.spec.title else []
     for heading, rows in generated_blocks(table):
@@ -61,7 +61,7 @@ def _fields(row: TableLine, fields: Sequence[str], between: str, begin: str = ""
 
 
 def table_csv(table: BuiltTable) -> list[TextLine]:
-    """For programs: shares and counts, not per cent; the deviation beside each, empty where there is one run."""
+    """Render for programs: shares and counts, not per cent; each with its deviation, empty for a single run."""
     columns = [part for column in table.spec.columns for part in (column, f"{column} sd")]
     lines = [TextLine(_csv(["row", "comparable", *columns]))]
     for comparable, rows in (("yes", table.comparable), ("no", table.others)):
@@ -80,7 +80,7 @@ def _csv(fields: Sequence[str]) -> str:
 
 
 def table_latex(table: BuiltTable) -> list[TextLine]:
-    """For papers: a tabular, with booktabs' rules."""
+    """Render for papers: a tabular with booktabs' rules."""
     width = len(table.spec.columns) + 1
     lines = [
         TextLine(f"% {GENERATED_MARK}"),
@@ -106,7 +106,7 @@ def table_latex(table: BuiltTable) -> list[TextLine]:
 
 
 def escape_latex(text: str) -> str:
-    """Text that LaTeX prints as it is."""
+    """Escape text so that LaTeX prints it unchanged."""
     return "".join(_TEX.get(sign, sign) for sign in text)
 
 
@@ -116,10 +116,10 @@ FORMS: dict[str, Callable[[BuiltTable], list[TextLine]]] = {"md": table_markdown
 def fill_prose(
     text: str, name: str, number: Callable[[str, str], TableCell | None]
 ) -> tuple[list[TextLine], list[TableCell]]:
-    """A text with its numbers in it, and the cells that they are.
+    """Return a text with its numbers filled in, and their cells.
 
-    number: the cell of (metric, row), None where there is no such row.
-    Raises ConfigError that lists every place whose metric or row is not known.
+    number: (metric, row) -> cell, None where there is no such row.
+    Raises ConfigError that lists every place with an unknown metric or row.
     """
     cells: list[TableCell] = []
     faults: list[str] = []

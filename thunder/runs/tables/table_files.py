@@ -1,4 +1,4 @@
-"""The files of tables: written with a lock that knows where every cell came from, and checked against it."""
+"""Write the files of tables with a lock file that records each cell's origin, and check them against it."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ PROSE = "prose"  # stands for a table's name in the keys of cells that stand in 
 
 @dataclass(frozen=True)
 class BuiltFiles:
-    """What a spec comes to: the lines of each file, by its path from the spec's folder, and the lock."""
+    """The result of a spec: the lines of each file, by path relative to the spec's folder, and the lock."""
 
     files: Mapping[str, Sequence[TextLine]]
     lock: Mapping[str, Any]
 
 
 def build_table_files(path: Path, find: Callable[[str], Path]) -> list[Path]:
-    """Make every table and text of a spec, and the lock last; returns the files.
+    """Write every table and text of a spec, and the lock last; return the files.
 
-    Raises GateError where a run is missing, not sealed or not whole; ConfigError where the spec cannot be used.
+    Raises GateError where a run is missing, not sealed or not intact; ConfigError where the spec cannot be used.
     """
     spec = read_table_spec(path)
     evidence, refused = build_tables.gather_evidence(spec, find)
@@ -57,7 +57,7 @@ def _named(refused: Mapping[str, str]) -> list[str]:
 
 
 def render_files(path: Path, spec: TablesSpec, evidence: Mapping[str, RunEvidence]) -> BuiltFiles:
-    """Every file of a spec, in memory. Raises as `build`."""
+    """Render every file of a spec in memory. Raises as `build_table_files`."""
     made = build_tables.build_table(spec, evidence)
     files: dict[str, Sequence[TextLine]] = {}
     cells = [cell for table in made for line in (*table.comparable, *table.others) for cell in line.cells]
@@ -98,9 +98,9 @@ def _lock(path: Path, files: Mapping[str, Sequence[TextLine]], cells: Sequence[T
 
 
 def check_table_files(path: Path, find: Callable[[str], Path]) -> int:
-    """Make everything again in memory and hold it against the lock and the files; returns how many cells hold.
+    """Render everything in memory and compare it with the lock and the files; return how many cells match.
 
-    Raises GateError naming each cell that was changed by hand, whose runs are others now, or whose run is missing.
+    Raises GateError naming each cell that was changed by hand, whose runs have changed, or whose run is missing.
     """
     spec = read_table_spec(path)
     lock = _read_lock(path.parent / spec.out / LOCK, path)
@@ -132,7 +132,7 @@ def _read_lock(place: Path, path: Path) -> dict[str, Any]:
 
 
 def _gone(lock: Mapping[str, Any], evidence: Mapping[str, RunEvidence], refused: Mapping[str, str]) -> Iterator[str]:
-    """Cells whose runs are no evidence any more, or are not the runs that they were."""
+    """List cells whose runs are no longer usable, or have changed."""
     now = {each.name: each.sha256 for each in evidence.values()}
     for key, said in lock["cells"].items():
         for run, sha256 in said["runs"].items():
@@ -145,7 +145,7 @@ def _gone(lock: Mapping[str, Any], evidence: Mapping[str, RunEvidence], refused:
 
 
 def _stale(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
-    """Cells that came or went, or whose number is another, by what the lock says of them."""
+    """List cells that were added or removed, or whose number differs from the lock."""
     for key in sorted(then.keys() | now.keys()):
         if key not in then or key not in now:
             yield f"{key}: {'is new' if key not in then else 'is gone'} since the tables were made"
@@ -155,7 +155,7 @@ def _stale(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _by_hand(path: Path, name: str, lines: Sequence[TextLine]) -> Iterator[str]:
-    """Where a file is not what was made, by its cells."""
+    """List where a file differs from the rendered one, by its cells."""
     try:
         found = path.read_bytes().decode("utf-8", errors="replace")
     except OSError as error:
@@ -174,7 +174,7 @@ def _by_hand(path: Path, name: str, lines: Sequence[TextLine]) -> Iterator[str]:
 
 
 def _of_line(where: str, line: TextLine, said: str) -> Iterator[str]:
-    """What differs in one line: its cells where they can be told apart, else the line."""
+    """Return what differs in one line: its cells where they can be separated, else the line."""
     wanted, found = (text.split(line.between) if line.between else [text] for text in (line.text, said))
     if not line.keys:
         yield f"{where}: changed by hand: {said[:80]!r}"

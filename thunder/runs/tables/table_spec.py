@@ -1,4 +1,4 @@
-"""What tables are wanted, of which runs, as one YAML file says it."""
+"""Read the YAML file that specifies which tables to build, from which runs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ KNOWN = (*METRICS, *(f"cer_{name}" for name in ANSWERS), "runs")
 
 
 class TableSpec(Settings):
-    """One table. A cell is the mean over the runs behind its row, each counted again from its rows."""
+    """One table. A cell is the mean over the runs behind its row, each recomputed from its rows."""
 
     name: str = option(..., "File name of the table, without its ending.")
     title: str = option("", "What it shows, above it.")
@@ -30,14 +30,14 @@ class TableSpec(Settings):
 
 
 class ProseSpec(Settings):
-    """A text with {{cer:NAME}} in it, and where it goes with numbers in their place."""
+    """A text that contains {{cer:NAME}}, and the file that it is written to with numbers in their place."""
 
     source: str = option(..., "The text with the places for numbers.")
     target: str = option(..., "The file that is written.")
 
 
 class TablesSpec(Settings):
-    """A whole spec. Paths are from the folder that it lies in."""
+    """A whole spec. Paths are relative to its folder."""
 
     out: str = option(".", "Folder of the tables and of tables.lock.json.")
     digits: int = option(2, "Digits of rates after the point, in per cent.", ge=0, le=6)
@@ -47,9 +47,9 @@ class TablesSpec(Settings):
 
 
 def read_table_spec(path: Path) -> TablesSpec:
-    """A spec.
+    """Read a spec.
 
-    Raises ConfigError that lists everything in it which cannot be used.
+    Raises ConfigError that lists everything unusable in it.
     """
     values, faults = load_yaml(path), []
     if values.pop("schema", SCHEMA) != SCHEMA:
@@ -75,7 +75,7 @@ def _mapping(value: Any) -> dict[str, Any]:
 
 
 def _unknown(spec: TablesSpec) -> list[str]:
-    """Names in a spec that mean nothing, and runs that stand twice behind one."""
+    """List undefined names in a spec, and runs that occur twice behind one row."""
     faults = []
     for name, ids in spec.runs.items():
         if not ids or len(set(ids)) < len(ids):
@@ -95,7 +95,7 @@ def _unknown(spec: TablesSpec) -> list[str]:
 
 
 def value_fault(expression: str) -> str:
-    """Why a metric cannot be used, or nothing."""
+    """Return why a metric cannot be used, or an empty string."""
     metric, at, partition = expression.partition("@")
     if metric not in KNOWN:
         return f"no metric is named '{metric}'.{suggest_name(metric, KNOWN)} Known are {', '.join(KNOWN)}"

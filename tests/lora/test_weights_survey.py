@@ -45,7 +45,7 @@ def run(tmp_path):
 
 
 def faults(surveys):
-    return [f"{check.what}: {check.said}" for survey in surveys for check in survey.checks if check.state == "fault"]
+    return [f"{check.what}: {check.detail}" for survey in surveys for check in survey.checks if check.state == "fault"]
 
 
 def states(surveys, what):

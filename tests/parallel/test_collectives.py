@@ -285,7 +285,7 @@ def test_rows_of_like_length_come_together_each_in_its_place(lengths, batch, see
             for place, row in enumerate(plan.rows):
                 assert places.setdefault(row, place) == place, "a rank meets the same rows in every epoch"
     order = sorted(lengths)
-    near = row_order.NEIGHBOURS * batch  # with at most 90 rows
+    near = row_order.MIN_GROUP * batch  # with at most 90 rows
     for plan in plans:
         inside = sorted(lengths[row] for row in plan.rows)
         assert inside[-1] <= max(order[order.index(inside[0]) :][: 2 * near])

@@ -1,8 +1,8 @@
-"""Reductions over ranks that never wait inside a GPU command buffer and never go silently wrong.
+"""Reductions over ranks, with a header in each buffer that detects ranks which are out of step.
 
 MLX's ring has no handshake and no tags: one collective too many on one rank shifts every later sum without an error.
-So there is one buffer, one collective and one evaluation at a time, on the CPU stream, and the buffer carries a header
-that is checked after the sum.
+So each reduction uses one buffer, one collective and one evaluation, and checks the header after the sum. Collectives
+run on the CPU stream: a GPU command buffer never waits for another rank.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from mlx.utils import tree_flatten, tree_unflatten
 from thunder.errors import RunFailed
 from thunder.parallel.world import World
 
-# float32 adds integers exactly up to 2**24: fields below FIELD can be added up over MOST_RANKS ranks.
+# float32 adds integers exactly up to 2**24: fields below FIELD can be summed over MOST_RANKS ranks.
 MOST_RANKS = 64
 FIELD = 2**24 // MOST_RANKS
 _JOB, _STEP, _LENGTH, _TOKENS_HIGH, _TOKENS_LOW, _NOT_FINITE, _STOP = range(7)
@@ -32,13 +32,16 @@ _SPLIT = 4096  # token counts travel as high * 4096 + low: their sum stays exact
 
 
 def gradient_header(job: int, step: int, length: int, tokens: int, finite: bool, stop: bool) -> list[int]:
-    """What a gradient reduction tells: tree, tokens and loss summed over ranks; whether any rank wants to stop."""
+    """The header of a gradient buffer: HEADER integers below FIELD. length: numbers in the payload."""
     return [job % FIELD, step % FIELD, length % FIELD, tokens // _SPLIT, tokens % _SPLIT, int(not finite), int(stop)]
 
 
 @dataclass(frozen=True)
 class ReducedGradients:
-    """What a gradient reduction tells: tree, tokens and loss summed over ranks, and whether any rank wants to stop."""
+    """Result of a gradient reduction: tree, tokens and loss summed over ranks.
+
+    finite: whether every number of every rank was. stop: whether any rank was asked to stop.
+    """
 
     tree: dict[str, Any]
     loss_sum: float
@@ -48,7 +51,7 @@ class ReducedGradients:
 
 
 def sum_array(world: World, buffer: mx.array) -> mx.array:
-    """all_sum of one evaluated buffer, on the CPU stream, evaluated by itself."""
+    """all_sum of one buffer [N], evaluated before and after it, on the CPU stream."""
     mx.eval(buffer)
     if world.group is None:
         return buffer
@@ -57,7 +60,7 @@ def sum_array(world: World, buffer: mx.array) -> mx.array:
 
 
 def _received(world: World, array: mx.array) -> mx.array:
-    """Evaluate a collective. Raises RunFailed where the ring broke on the way."""
+    """Evaluate a collective. Raises RunFailed where the ring breaks meanwhile."""
     try:
         mx.eval(array)
     except RuntimeError as error:
@@ -75,8 +78,8 @@ def sum_gradients(
     """Sum a tree of gradients of *summed* losses over all ranks.
 
     gradients: the same tree of arrays on every rank (any dtype; summed in float32).
-    loss_sum: [] this rank's summed loss; tokens: how many supervised tokens it covers (0 where this rank had no row).
-    stop: this rank was asked to end after the step; every rank then learns it in the same step.
+    loss_sum: [] this rank's summed loss; tokens: its supervised tokens (0 where this rank had no row).
+    stop: this rank was asked to end after the step; every rank learns it in the same step.
 
     Raises RunFailed where the ranks are not at the same step of the same job with the same payload.
     """
@@ -85,13 +88,13 @@ def sum_gradients(
         parts = [array.reshape(-1).astype(mx.float32) for _, array in flat]
         payload = mx.concatenate([*parts, loss_sum.reshape(1).astype(mx.float32)])
         finite = bool(mx.all(mx.isfinite(payload)).item())
-        mine = gradient_header(world.job, step, payload.size, tokens, finite, stop)
-        total = sum_array(world, mx.concatenate([mx.array(mine, mx.float32), payload]))
+        local = gradient_header(world.job, step, payload.size, tokens, finite, stop)
+        total = sum_array(world, mx.concatenate([mx.array(local, mx.float32), payload]))
     summed = [int(value) for value in np.array(total[:HEADER])]
     for field, name in ((_JOB, "job"), (_STEP, "step"), (_LENGTH, "payload length")):
-        if summed[field] != mine[field] * world.size:
+        if summed[field] != local[field] * world.size:
             raise RunFailed(
-                f"ranks are out of step: {name} is {mine[field]} on rank {world.rank}, "
+                f"ranks are out of step: {name} is {local[field]} on rank {world.rank}, "
                 f"but the {world.size} ranks add up to {summed[field]}",
                 fix=RESUME,
             )
@@ -133,13 +136,13 @@ def gather_array(world: World, array: mx.array) -> np.ndarray:
 def gather_json(world: World, value: Any) -> list[Any]:
     """A JSON value from every rank, in the order of ranks, on every rank.
 
-    Raises RunFailed where a length or a text cannot be one that a rank sent: the ranks are out of step.
+    Raises RunFailed where a length or a text is impossible: the ranks are out of step.
     """
     data = np.frombuffer(json.dumps(value, ensure_ascii=False).encode(), np.uint8)
     lengths = gather_array(world, mx.array([len(data)], mx.int32))[:, 0]
     if lengths.min() < 0 or lengths.max() > LARGEST_JSON:
         raise RunFailed(
-            f"a value of {lengths.tolist()} bytes was announced by the ranks, at most {LARGEST_JSON} can be: "
+            f"the ranks announce JSON values of {lengths.tolist()} bytes, at most {LARGEST_JSON} are possible: "
             "ranks are out of step, or another job answers",
             fix=RESUME,
         )
@@ -149,41 +152,41 @@ def gather_json(world: World, value: Any) -> list[Any]:
     try:
         return [json.loads(rows[rank].tobytes()[: lengths[rank]].decode()) for rank in range(world.size)]
     except ValueError as error:
-        raise RunFailed(f"what the ranks gathered is no JSON: ranks are out of step: {error}", fix=RESUME) from None
+        raise RunFailed(f"the gathered bytes are no JSON: ranks are out of step: {error}", fix=RESUME) from None
 
 
 def broadcast_bytes(world: World, source: int, data: bytes | None) -> bytes:
-    """The bytes that rank `source` gives (the others give None), on every rank, bit for bit.
+    """Send the bytes of rank `source` (the other ranks give None) to every rank, bit for bit.
 
-    They travel as integers that all other ranks add zeros to, so that no NaN payload or sign of zero can change.
+    They are sent as integers, to which all other ranks add zeros: floats could change NaN payloads or signed zeros.
 
-    Raises RunFailed where what arrives is not what was sent.
+    Raises RunFailed where the received bytes are not the sent ones, or the ranks are out of step.
     """
     assert (data is not None) == (world.rank == source)
     if world.group is None:
         assert data is not None
         return data
-    said = np.zeros(12, np.uint32)
-    said[:2] = 1, source
+    sent = np.zeros(12, np.uint32)
+    sent[:2] = 1, source
     if data is not None:
-        said[2:4] = divmod(len(data), 2**32)
-        said[4:] = np.frombuffer(hashlib.sha256(data).digest(), np.uint32)
-    heard = _add(world, said)
-    length, wanted = (int(heard[2]) << 32) + int(heard[3]), heard[4:].tobytes()
-    if heard[0] != world.size or heard[1] != source * world.size or length > LARGEST_BROADCAST:
+        sent[2:4] = divmod(len(data), 2**32)
+        sent[4:] = np.frombuffer(hashlib.sha256(data).digest(), np.uint32)
+    received = _add(world, sent)
+    length, sha256 = (int(received[2]) << 32) + int(received[3]), received[4:].tobytes()
+    if received[0] != world.size or received[1] != source * world.size or length > LARGEST_BROADCAST:
         raise RunFailed(
-            f"ranks are out of step: rank {world.rank} awaits a file from rank {source} and hears {heard[:4]}",
+            f"ranks are out of step: rank {world.rank} expects a file from rank {source} and receives {received[:4]}",
             fix=RESUME,
         )
-    arrived = bytearray()
+    received_bytes = bytearray()
     for start in range(0, length, BROADCAST_CHUNK):
         piece = np.zeros(-(-min(BROADCAST_CHUNK, length - start) // 4), np.uint32)
         if data is not None:
-            mine = np.frombuffer(data[start : start + BROADCAST_CHUNK], np.uint8)
-            piece.view(np.uint8)[: len(mine)] = mine
-        arrived += _add(world, piece).tobytes()
-    result = bytes(arrived[:length])
-    if hashlib.sha256(result).digest() != wanted:
+            local = np.frombuffer(data[start : start + BROADCAST_CHUNK], np.uint8)
+            piece.view(np.uint8)[: len(local)] = local
+        received_bytes += _add(world, piece).tobytes()
+    result = bytes(received_bytes[:length])
+    if hashlib.sha256(result).digest() != sha256:
         raise RunFailed(
             f"{length} bytes from rank {source} did not arrive at rank {world.rank} as they were sent", fix=RESUME
         )

@@ -1,4 +1,4 @@
-"""Which rows a step trains on: decided by the seed alone, the same for any number of ranks; and each rank's share."""
+"""The rows of each step (decided by the seed alone, for any number of ranks) and each rank's share of them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import TypeVar
 import numpy as np
 
 Row = TypeVar("Row")
-NEIGHBOURS, LENGTHS = 4, 64  # rows that change turns: at least so many, and as many as one of so many lengths has
+# rows are shuffled within groups of similar length: one 64th of the rows, and at least 4
+MIN_GROUP, LENGTH_GROUPS = 4, 64
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class StepPlan:
 
 
 def epoch_order(rows: int, seed: int, epoch: int) -> np.ndarray:
-    """[rows] the order of one epoch; a function of (rows, seed, epoch), so that resuming needs no saved state."""
+    """[rows] the order of one epoch: a function of (rows, seed, epoch), so that resuming needs no saved state."""
     return np.random.Generator(np.random.PCG64([seed, epoch])).permutation(rows)
 
 
@@ -37,8 +38,8 @@ def plan_steps(
 ) -> Iterator[StepPlan]:
     """Steps `after + 1` to `until`. Every row comes once an epoch; one batch may be short, none is dropped.
 
-    lengths: [rows] what rows cost; those of like length then come in one step, and each row in the same place of a step
-    in every epoch, so that a rank (which has every size-th place) always meets the same rows.
+    lengths: [rows] cost of each row. With it, rows of similar length come in one step, and a row has the same place in
+    its step in every epoch, so that a rank (which has every size-th place) always gets the same rows.
     """
     per_epoch = -(-rows // global_batch)
     chosen, ordered_epoch = list[tuple[int, ...]](), -1
@@ -55,16 +56,16 @@ def plan_steps(
 
 
 def similar_length_batches(lengths: Sequence[int], global_batch: int, seed: int, epoch: int) -> list[tuple[int, ...]]:
-    """The batches of one epoch, in order, each of rows of like length; a function of its arguments alone.
+    """The batches of one epoch, in order, each of rows of similar length; a function of its arguments alone.
 
-    Sorted by length, rows are dealt to the places of a batch; a place's rows change turns with their neighbours only,
-    by chance, and the batches come in any order. The rows left over, the longest, are the short batch.
+    Rows are sorted by length and dealt to the places of the batches. Each place's rows are shuffled within groups of
+    neighbors, then the batches are shuffled. The rows left over, the longest, make the short batch.
     """
     draw = np.random.Generator(np.random.PCG64([seed, epoch]))
     order = np.argsort(np.asarray(lengths), kind="stable")
     whole = len(order) // global_batch
     table = order[: whole * global_batch].reshape(whole, global_batch)
-    near = max(NEIGHBOURS, whole // LENGTHS)
+    near = max(MIN_GROUP, whole // LENGTH_GROUPS)
     for start in range(0, whole, near):
         table[start : start + near] = draw.permuted(table[start : start + near], axis=0)
     batches = [tuple(batch) for batch in table.tolist()]
@@ -74,9 +75,9 @@ def similar_length_batches(lengths: Sequence[int], global_batch: int, seed: int,
 
 
 def rank_share(rows: Sequence[Row], rank: int, size: int, speeds: Sequence[float] = ()) -> Sequence[Row]:
-    """The rows of one rank: every size-th, so that shares differ by one row at the most; or by the ranks' speeds.
+    """The rows of one rank: every size-th, so that shares differ by at most one row; or in proportion to the speeds.
 
-    speeds: rows a second of each rank, the same on every rank; none for an even split.
+    speeds: rows a second of each rank, the same values on every rank; empty for an even split.
     """
     if not speeds:
         return rows[rank::size]
@@ -86,9 +87,9 @@ def rank_share(rows: Sequence[Row], rank: int, size: int, speeds: Sequence[float
 
 
 def row_counts(rows: int, speeds: Sequence[float]) -> tuple[int, ...]:
-    """How many rows each rank takes so that the last one ends as early as whole rows allow; one at least, if it can.
+    """Rows of each rank, so that the slowest rank ends as early as whole rows allow; at least one each, if possible.
 
-    A rank without rows would show no speed, and could never get any again.
+    A rank without rows would show no speed, and could never get rows again.
     """
     counts = [int(rows >= len(speeds))] * len(speeds)
     for _ in range(rows - sum(counts)):
@@ -98,12 +99,12 @@ def row_counts(rows: int, speeds: Sequence[float]) -> tuple[int, ...]:
 
 
 def evenly_spaced(rows: Sequence[Row], count: int) -> list[Row]:
-    """So many of the rows, or all if there are fewer, at even distances."""
+    """`count` of the rows at even distances, or all if there are fewer."""
     count = min(count, len(rows))
     return [rows[number * len(rows) // count] for number in range(count)]
 
 
 def micro_batches(rows: Sequence[Row], batch_size: int) -> Iterator[Sequence[Row]]:
-    """A rank's share of a step, cut into what goes through the model at once."""
+    """A rank's share of a step, in pieces of the rows that go through the model at once."""
     for start in range(0, len(rows), batch_size):
         yield rows[start : start + batch_size]

@@ -1,4 +1,4 @@
-"""The group of ranks this process belongs to: the one place that joins MLX's ring, strictly."""
+"""Join the ring of ranks that the launcher planned; no other module joins MLX's ring."""
 
 from __future__ import annotations
 
@@ -12,14 +12,17 @@ import numpy as np
 
 from thunder.errors import ClusterError, RunFailed
 
-# Said by every rank in the ring's first collective. A new PROTOCOL where ranks would no longer understand each other.
+# Sent by every rank in the ring's first collective. PROTOCOL gets a new number where ranks of two versions differ.
 MAGIC, PROTOCOL = 0x54_48_55_4E, 2
 _WORD = 2**31
 
 
 @dataclass(frozen=True)
 class World:
-    """rank of size, in a run called job; `group` is None in a world of one, where every collective is the identity."""
+    """This process's rank among `size` ranks of the run `job`.
+
+    `group` is None in a world of one, where every collective is the identity.
+    """
 
     rank: int = 0
     size: int = 1
@@ -35,9 +38,9 @@ class World:
 def join_world(environ: Mapping[str, str] = os.environ) -> World:
     """Join the ring that the launcher planned (THUNDER_WORLD_SIZE, THUNDER_BACKEND, MLX_RANK, MLX_HOSTFILE).
 
-    MLX by itself falls back to a world of one when a variable is missing, and every Mac then trains alone;
-    so the ring is asked for by name, strictly, and its size is checked against the plan.
-    Call it before loading a model: MLX's connect retries give up after 31 s.
+    MLX falls back to a world of one when a variable is missing, and every Mac then trains alone. So this function names
+    the backend, uses MLX's strict mode, and checks the size against the plan.
+    Call it before loading a model: MLX stops its attempts to connect after 31 s.
 
     Raises ClusterError where the ring cannot be formed or has another size than planned, RunFailed where a rank of
     another job is in it.
@@ -59,42 +62,45 @@ def join_world(environ: Mapping[str, str] = os.environ) -> World:
             f"the ring has {group.size()} ranks, the plan has {size}", fix="start the run through ./launch.sh"
         )
     world = World(group.rank(), size, job, group)
-    _greet(world)
+    _check_greetings(world)
     return world
 
 
 def greeting(job: int, rank: int, size: int) -> list[int]:
-    """What a rank says first: five numbers of 31 bits at the most, whatever the job."""
+    """A rank's first message: five numbers of at most 31 bits, for every job."""
     return [MAGIC, job % _WORD, job // _WORD % _WORD, rank, size * 256 + PROTOCOL]
 
 
-def _greet(world: World) -> None:
-    """The first collective: of one size for every job and version, so that a stranger's answer cannot be misread.
+def _check_greetings(world: World) -> None:
+    """The first collective: of one size for every job and version, so that a rank of another job is recognized.
 
     Ports are shared silently (SO_REUSEPORT): two jobs on one port cross-connect without an error from MLX.
-    It is done twice: of four ranks in one ring of two jobs, one can hear its own peer in the first round only.
+    It runs twice: of four ranks in one ring of two jobs, one may receive only its own peer's message at first.
     """
     expected = [greeting(world.job, rank, world.size) for rank in range(world.size)]
     for _ in range(2):
         try:
-            said = mx.distributed.all_gather(mx.array(expected[world.rank], mx.int32), group=world.group, stream=mx.cpu)
-            mx.eval(said)
+            local = mx.array(expected[world.rank], mx.int32)
+            gathered = mx.distributed.all_gather(local, group=world.group, stream=mx.cpu)
+            mx.eval(gathered)
         except RuntimeError as error:
-            raise RunFailed(f"rank {world.rank}: the ring broke while it was greeted: {error}", fix=_ALONE) from None
-        heard = np.array(said).reshape(world.size, -1).tolist()
-        if heard != expected:
-            jobs = ", ".join(_job_of(words) for words in heard)
+            raise RunFailed(
+                f"rank {world.rank}: the ring broke during the first collective: {error}", fix=_FREE_PORTS
+            ) from None
+        received = np.array(gathered).reshape(world.size, -1).tolist()
+        if received != expected:
+            jobs = ", ".join(_describe_greeting(words) for words in received)
             raise RunFailed(
                 f"rank {world.rank}: another job answered on this run's ports: "
-                f"job {world.job:x} of {world.size} ranks is expected, heard: {jobs}",
-                fix=_ALONE,
+                f"expected job {world.job:x} of {world.size} ranks, received: {jobs}",
+                fix=_FREE_PORTS,
             )
 
 
-_ALONE = "see that no other run uses these ports, then start again"
+_FREE_PORTS = "see that no other run uses these ports, then start again"
 
 
-def _job_of(words: list[int]) -> str:
+def _describe_greeting(words: list[int]) -> str:
     if words[0] != MAGIC:
         return "no rank of Thunder Train"
     size, protocol = divmod(words[4], 256)

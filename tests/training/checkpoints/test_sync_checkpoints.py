@@ -120,7 +120,7 @@ def test_of_two_of_one_step_the_lowest_ranks_is_taken(disks, share):
     wanted = ["step-0000006", checksum(folders[0], 6)]
     answers = share(*folders)
     assert [answer for answer, _ in answers] == [wanted, wanted]
-    assert any("rank 1 holds another checkpoint of step 6" in text for text in answers[0][1])
+    assert any("rank 1 has another checkpoint of step 6" in text for text in answers[0][1])
 
 
 def test_ranks_on_one_host_share_its_disk(disks, share):

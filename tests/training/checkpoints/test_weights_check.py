@@ -45,7 +45,7 @@ def file(tmp_path):
 
 
 def faults(checks):
-    return {check.what: check.said for check in checks if check.state == "fault"}
+    return {check.what: check.detail for check in checks if check.state == "fault"}
 
 
 def test_a_whole_file(file):
@@ -164,7 +164,7 @@ def test_an_optimizer_that_only_counts(tmp_path):
         (checkpoint_manifest.WEIGHTS, "moved"),
         (checkpoint_manifest.OPTIMIZER, "moved"),
     ]
-    assert "none of 4 tensors has moved since step-0000010" in found[1].said and "0.001" in found[1].said
+    assert "none of 4 tensors has moved since step-0000010" in found[1].detail and "0.001" in found[1].detail
 
 
 def test_at_a_rate_of_0_nothing_has_to_move(tmp_path):
@@ -188,13 +188,13 @@ def test_a_flipped_bit_in_any_file_of_a_checkpoint(tmp_path, name):
     )
     assert fault.file == name and fault.state == "fault"
     (folder / name).unlink()
-    assert ("missing", "fault") in {(check.said, check.state) for check in weights_check.check_checkpoint(folder)}
+    assert ("missing", "fault") in {(check.detail, check.state) for check in weights_check.check_checkpoint(folder)}
 
 
 def test_a_checkpoint_of_another_step_or_with_a_torn_manifest(tmp_path):
     folder = write_checkpoint(tmp_path, 10)
     other = shutil.copytree(folder, tmp_path / "step-0000011")
-    assert "it is of step 10" in {check.said for check in weights_check.check_checkpoint(other)}
+    assert "it is of step 10" in {check.detail for check in weights_check.check_checkpoint(other)}
     (other / "manifest.json").write_bytes(b"{}")
     (check,) = weights_check.check_checkpoint(other)
     assert check.state == "fault"

@@ -1,4 +1,4 @@
-"""Checkpoints: everything that the next update depends on, checked by digest, whole or absent."""
+"""Save and restore checkpoints: all that the next update depends on, checked by digest, whole or absent."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ WEIGHTS, OPTIMIZER, STATE = checkpoint_manifest.WEIGHTS, checkpoint_manifest.OPT
 MANIFEST = checkpoint_manifest.MANIFEST
 BEST = "best"
 CHECKPOINTS_KEPT = 2
-TRANSIENT_FIELDS = ("asked_to_stop", "result")  # of the state: what holds for this process only
+TRANSIENT_FIELDS = ("asked_to_stop", "result")  # fields of the state that are valid in this process only
 
 
 def save_checkpoint(
@@ -38,7 +38,7 @@ def save_checkpoint(
     best: Path | None = None,
     on_weights_written: Callable[[], None] = lambda: None,
 ) -> Path:
-    """Write `step-NNNNNNN` under root (beside, flushed, then renamed) and keep the newest two.
+    """Write `step-NNNNNNN` under root (in a temporary folder, flushed, then renamed) and keep the newest two.
 
     fingerprint: name -> digest of each input of the run. ranks: as planned. best: folder of the best weights so far;
     the checkpoint holds a copy, since a host that receives the checkpoint has no other one. on_weights_written: called
@@ -46,7 +46,7 @@ def save_checkpoint(
     The order of rows, the learning rate and dropout are functions of (seed, step), so no random state needs saving.
     """
     beside = make_temporary_folder(root, state.step)
-    # sorted: after a restart the trees hold the same arrays in another order, and the bytes shall be the same
+    # sorted: after a restart the trees have the same arrays in another order, and the bytes must be the same
     mx.save_safetensors(str(beside / WEIGHTS), dict(sorted(tree_flatten(task.model.trainable_parameters()))))
     on_weights_written()
     mx.save_safetensors(str(beside / OPTIMIZER), dict(sorted(tree_flatten(optimizer.state))))
@@ -62,9 +62,9 @@ def save_checkpoint(
 
 
 def make_temporary_folder(root: Path, step: int) -> Path:
-    """An empty folder under root to write a checkpoint into; what a killed writer left there goes.
+    """An empty folder under root to write a checkpoint into; deletes those that killed processes left.
 
-    One process a host writes checkpoints of a run, so that nobody else's folder is among them.
+    Only one process of a host writes checkpoints of a run, so that no other process uses these folders.
     """
     for left in root.glob(".step-*"):
         shutil.rmtree(left)
@@ -74,7 +74,7 @@ def make_temporary_folder(root: Path, step: int) -> Path:
 
 
 def commit_checkpoint(beside: Path, root: Path, step: int) -> Path:
-    """Flush a written checkpoint to disk and give it its name; one of the same step gives way."""
+    """Flush a written checkpoint to disk and give it its name; it replaces one of the same step."""
     folder, old = root / f"step-{step:07d}", root / f".step-{step:07d}.old"
     for path in (*beside.rglob("*"), beside):
         digest.fsync_path(path)
@@ -94,7 +94,7 @@ def checkpoint_folders(root: Path) -> list[Path]:
 def verify_checkpoint(folder: Path) -> dict[str, Any]:
     """The manifest of a whole checkpoint.
 
-    Raises ArtifactError that names the file which is missing, truncated, changed (with its tensors) or not of ours.
+    Raises ArtifactError that names each file which is missing, truncated, changed (with its tensors) or unknown.
     """
     return checkpoint_manifest.verify_checkpoint_files(folder)
 
@@ -173,7 +173,7 @@ def restore_checkpoint(
 
 
 def restore_best_weights(folder: Path, best: Path) -> None:
-    """Make the run's best weights those of a checkpoint, where they differ and it has any."""
+    """Copy a checkpoint's best weights over those of the run, where it has any and they differ."""
     if not (folder / BEST).is_dir():
         return
     for source in (folder / BEST).rglob("*"):

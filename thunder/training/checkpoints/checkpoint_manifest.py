@@ -1,7 +1,7 @@
 """Manifest of a checkpoint: format, step, fingerprint, and the digest of every file and tensor. Needs no MLX.
 
-The manifest's bytes are the one rendering of its content and carry a checksum of it, so that a changed byte anywhere
-in a checkpoint is found, here or by a file's digest.
+The manifest has one byte form and holds a checksum of its content, so that every changed byte of a checkpoint is
+detected: by that checksum, or by the digest of a file.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ _FIX = "an older checkpoint beside it is used, where there is one"
 
 
 def render_manifest(content: Mapping[str, Any]) -> bytes:
-    """The one byte form of a manifest: without its checksum given, with it rendered."""
+    """The one byte form of a manifest; adds the checksum to its content."""
     return digest.dump_with_checksum(content)
 
 
 def write_checkpoint_manifest(folder: Path, *, step: int, ranks: int, fingerprint: Mapping[str, str]) -> None:
-    """Describe every file that lies in the folder; the manifest comes last, so that a folder with one is whole."""
+    """Describe every file in the folder; the manifest is written last, so that a folder with one is whole."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     names = {path.relative_to(folder).as_posix(): path for path in paths}
     content = {
@@ -64,7 +64,7 @@ def read_checkpoint_manifest(folder: Path) -> dict[str, Any]:
 
 
 def parse_checkpoint_manifest(text: bytes, name: str) -> dict[str, Any]:
-    """A manifest's bytes as its content; `name` is what an error calls it. Raises as `read`."""
+    """The content of a manifest's bytes. name: of the manifest, for errors. Raises as `read_checkpoint_manifest`."""
     try:
         content = json.loads(text)
         if not isinstance(content, dict):
@@ -84,18 +84,18 @@ def parse_checkpoint_manifest(text: bytes, name: str) -> dict[str, Any]:
 
 
 def manifest_sha256(folder: Path) -> str:
-    """The digest of a checkpoint's manifest: two checkpoints with the same one are the same to the last byte."""
+    """The SHA-256 of a checkpoint's manifest: checkpoints with the same one are byte-identical."""
     return digest.sha256_file(folder / MANIFEST)
 
 
 def verify_checkpoint_files(folder: Path) -> dict[str, Any]:
-    """The manifest, after every file was found to be what it says.
+    """The manifest of a checkpoint, after a check of every file against it.
 
     Raises ArtifactError that names each file which is missing, truncated or changed, and its changed tensors.
     """
     content = read_checkpoint_manifest(folder)
     faults = []
-    # a folder being written has another name, and a test may look at it
+    # a folder that is being written has another name, and is verified too
     if folder.name.startswith("step-") and folder.name != f"step-{content['step']:07d}":
         faults.append(f"{folder / MANIFEST}: it is of step {content['step']}")
     for name, recorded in content["files"].items():

@@ -16,7 +16,7 @@ from thunder.training.checkpoints import checkpoint, checkpoint_manifest
 
 @dataclass(frozen=True)
 class ChosenCheckpoint:
-    """Which checkpoint the ranks go on from, who has it, and who does not."""
+    """The checkpoint that the ranks continue from, a rank that has it, and the ranks that lack it."""
 
     step: int
     sha256: str
@@ -26,20 +26,20 @@ class ChosenCheckpoint:
 
 
 def choose_checkpoint(held: Sequence[Mapping[int, str]]) -> ChosenCheckpoint | None:
-    """From each rank's {step: SHA-256 of the manifest}, the newest step; the lowest rank's where they differ (pure)."""
-    newest = max((step for each in held for step in each), default=None)
+    """The newest step among all ranks' {step: SHA-256 of the manifest}; of the lowest rank that has it (pure)."""
+    newest = max((step for steps in held for step in steps), default=None)
     if newest is None:
         return None
-    source = next(rank for rank, each in enumerate(held) if newest in each)
-    wanted = held[source][newest]
+    source = next(rank for rank, steps in enumerate(held) if newest in steps)
+    sha256 = held[source][newest]
     notes = [
-        f"rank {rank} holds another checkpoint of step {newest} ({each[newest][:12]}) than rank {source} "
-        f"({wanted[:12]}), whose is taken"
-        for rank, each in enumerate(held)
-        if each.get(newest, wanted) != wanted
+        f"rank {rank} has another checkpoint of step {newest} ({steps[newest][:12]}) than rank {source} "
+        f"({sha256[:12]}); that of rank {source} is used"
+        for rank, steps in enumerate(held)
+        if steps.get(newest, sha256) != sha256
     ]
-    lacking = tuple(rank for rank, each in enumerate(held) if each.get(newest) != wanted)
-    return ChosenCheckpoint(newest, wanted, source, lacking, tuple(notes))
+    lacking = tuple(rank for rank, steps in enumerate(held) if steps.get(newest) != sha256)
+    return ChosenCheckpoint(newest, sha256, source, lacking, tuple(notes))
 
 
 def sync_checkpoints(
@@ -54,48 +54,48 @@ def sync_checkpoints(
     fingerprint and `force` is false.
     """
     root, damage = record.checkpoints, []
-    found = checkpoint.valid_checkpoints(root, damage.append)
-    told: list[dict[str, Any]] = collectives.gather_json(
+    valid = checkpoint.valid_checkpoints(root, damage.append)
+    reports: list[dict[str, Any]] = collectives.gather_json(
         world,
         {
-            "held": [[content["step"], checkpoint_manifest.manifest_sha256(folder)] for folder, content in found],
-            "strange": {
+            "held": [[content["step"], checkpoint_manifest.manifest_sha256(folder)] for folder, content in valid],
+            "mismatches": {
                 content["step"]: checkpoint_manifest.fingerprint_mismatches(content, fingerprint, ranks)
-                for _, content in found
+                for _, content in valid
             },
             "damage": damage,
             "folders": len(checkpoint.checkpoint_folders(root)),
         },
     )
-    for rank, each in enumerate(told):
-        for text in each["damage"]:
+    for rank, report in enumerate(reports):
+        for text in report["damage"]:
             record.log(f"rank {rank}: {text}")
-    chosen = choose_checkpoint([dict(each["held"]) for each in told])
+    chosen = choose_checkpoint([dict(report["held"]) for report in reports])
     if chosen is None:
-        if count := max(each["folders"] for each in told):
+        if count := max(report["folders"] for report in reports):
             raise checkpoint.all_damaged_error(str(root), count)
         return None
     for note in chosen.notes:
         record.log(note)
-    if lines := told[chosen.source]["strange"][str(chosen.step)]:
+    if lines := reports[chosen.source]["mismatches"][str(chosen.step)]:
         checkpoint.report_mismatches(f"checkpoint of step {chosen.step}", lines, force, record.log)
-    return _hand_over(world, record, chosen)
+    return _send_checkpoint(world, record, chosen)
 
 
-def _hand_over(world: World, record: RunRecord, chosen: ChosenCheckpoint) -> Path:
-    """Send the chosen checkpoint from its source to the ranks that lack it; every rank leaves with it on its disk."""
+def _send_checkpoint(world: World, record: RunRecord, chosen: ChosenCheckpoint) -> Path:
+    """Send the chosen checkpoint from its source to the ranks that lack it; returns each rank's folder of it."""
     root = record.checkpoints
     folder = root / f"step-{chosen.step:07d}"
     if not chosen.lacking:
         return folder
     names = ", ".join(str(rank) for rank in chosen.lacking)
-    record.log(f"checkpoint of step {chosen.step} goes from rank {chosen.source} to rank {names}")
-    giving = world.rank == chosen.source
-    writing = record.is_primary and world.rank in chosen.lacking
-    beside = checkpoint.make_temporary_folder(root, chosen.step) if writing else None
+    record.log(f"sending the checkpoint of step {chosen.step} from rank {chosen.source} to rank {names}")
+    is_source = world.rank == chosen.source
+    is_writer = record.is_primary and world.rank in chosen.lacking
+    beside = checkpoint.make_temporary_folder(root, chosen.step) if is_writer else None
 
-    def pass_on(name: str) -> bytes:
-        data = collectives.broadcast_bytes(world, chosen.source, (folder / name).read_bytes() if giving else None)
+    def copy_file(name: str) -> bytes:
+        data = collectives.broadcast_bytes(world, chosen.source, (folder / name).read_bytes() if is_source else None)
         record.progress()
         if beside is not None:
             (beside / name).parent.mkdir(parents=True, exist_ok=True)
@@ -103,10 +103,10 @@ def _hand_over(world: World, record: RunRecord, chosen: ChosenCheckpoint) -> Pat
         return data
 
     content = checkpoint_manifest.parse_checkpoint_manifest(
-        pass_on(checkpoint_manifest.MANIFEST), f"manifest of rank {chosen.source}"
+        copy_file(checkpoint_manifest.MANIFEST), f"manifest of rank {chosen.source}"
     )
     for name in sorted(content["files"]):
-        pass_on(name)
+        copy_file(name)
     if beside is not None:
         checkpoint_manifest.verify_checkpoint_files(beside)
         checkpoint.commit_checkpoint(beside, root, chosen.step)

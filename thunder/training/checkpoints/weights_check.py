@@ -1,4 +1,4 @@
-"""Weights as files: are they whole, are they the recorded ones, are they numbers, and has training moved them?"""
+"""Check files of weights: whole, equal to the recorded digests, finite, and changed since an earlier checkpoint."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ DTYPE_BYTES = {
     "U64": 8, "U32": 4, "U16": 2, "U8": 1, "BOOL": 1,
 }  # fmt: skip
 _FLOATS = {"F64": np.float64, "F32": np.float32, "F16": np.float16}
-_BF16_EXPONENT, _BF16_SIGN = np.uint16(0x7F80), np.uint16(0x8000)  # exponent all ones: infinite, or no number
+_BF16_EXPONENT, _BF16_SIGN = np.uint16(0x7F80), np.uint16(0x8000)  # exponent all ones: infinity or NaN
 _MOMENTS = (".m", ".v")  # AdamW's, after the parameter's name
 NAMED = 5
 
 
 @dataclass(frozen=True)
 class WeightsCheck:
-    """One check of one file: what was looked at, what became of it, and what there is to say.
+    """One check of one file: its subject, its outcome and a detail for people.
 
     A check that could not run is `skipped`, never `ok`.
     """
@@ -36,7 +36,11 @@ class WeightsCheck:
     file: str
     what: str
     state: Literal["ok", "fault", "skipped"]
-    said: str = ""
+    detail: str = ""
+
+    def as_json(self) -> dict[str, str]:
+        """The check as `thunder ckpt verify --json` prints it."""
+        return {"file": self.file, "what": self.what, "state": self.state, "said": self.detail}
 
 
 def check_weights_file(
@@ -66,7 +70,7 @@ def check_weights_file(
 
 
 def _verdict(file: str, what: str, faults: Sequence[str], fine: str) -> WeightsCheck:
-    """Ok, or a fault that names the first few."""
+    """Ok, or a fault that names the first faults."""
     if not faults:
         return WeightsCheck(file, what, "ok", fine)
     more = f" and {len(faults) - NAMED} more" if len(faults) > NAMED else ""
@@ -74,7 +78,7 @@ def _verdict(file: str, what: str, faults: Sequence[str], fine: str) -> WeightsC
 
 
 def _layout(path: Path) -> Iterator[str]:
-    """Where the bytes of a file are not the tensors that its header describes, one after the other."""
+    """Faults of a file whose bytes are not the tensors that its header describes, one after the other."""
     total = 0
     for each in tensor_digests.read_tensors(path):
         width = DTYPE_BYTES.get(each.dtype)
@@ -105,7 +109,7 @@ def _against(path: Path, found: Mapping[str, Any], recorded: Mapping[str, Any], 
 
 
 def _numbers(path: Path) -> list[WeightsCheck]:
-    """Whether every number is finite; kinds of numbers that cannot be looked into are said."""
+    """Check that every number is finite; dtypes that cannot be read are named as skipped."""
     bad, unread = [], []
     for each in tensor_digests.read_tensors(path):
         if each.dtype == "BF16":
@@ -127,7 +131,7 @@ def _numbers(path: Path) -> list[WeightsCheck]:
 
 
 def check_checkpoint(folder: Path, previous: Path | None = None) -> list[WeightsCheck]:
-    """Check a checkpoint folder by its manifest, and what has moved since an earlier one."""
+    """Check a checkpoint folder by its manifest, and that its tensors changed since an earlier checkpoint."""
     try:
         content = checkpoint_manifest.read_checkpoint_manifest(folder)
     except ArtifactError as error:
@@ -152,13 +156,13 @@ def check_checkpoint(folder: Path, previous: Path | None = None) -> list[Weights
 
 
 def _named(check: WeightsCheck, name: str) -> WeightsCheck:
-    return WeightsCheck(name, check.what, check.state, check.said)
+    return WeightsCheck(name, check.what, check.state, check.detail)
 
 
 def check_moved(folder: Path, content: Mapping[str, Any], previous: Path | None) -> list[WeightsCheck]:
-    """Whether weights and every moment of the optimizer are others than in an earlier checkpoint, at a rate above 0.
+    """Check that weights and AdamW's moments changed since an earlier checkpoint, where the learning rate is above 0.
 
-    Step counts differ in any case; a run that only counts shows in its moments.
+    Step counts change in any case, so they are not compared.
     """
     files = (WEIGHTS, OPTIMIZER)
     if previous is None:
@@ -188,7 +192,7 @@ def check_moved(folder: Path, content: Mapping[str, Any], previous: Path | None)
 
 
 def _moving(recorded: Mapping[str, Any], name: str) -> dict[str, str]:
-    """Tensor -> digest, of those that a step must move."""
+    """Tensor -> digest, of the tensors that a step must change."""
     return {tensor: said["sha256"] for tensor, said in recorded.items() if name == WEIGHTS or tensor.endswith(_MOMENTS)}
 
 
@@ -204,7 +208,7 @@ def _rate(path: Path) -> float | None:
 
 
 def count_zero_tensors(path: Path, ending: str) -> tuple[int, int]:
-    """(tensors whose name ends so and that are 0 throughout, tensors whose name ends so)."""
+    """(tensors that are 0 throughout, all tensors) among those whose name has this ending."""
     chosen = [each for each in tensor_digests.read_tensors(path) if each.name.endswith(ending)]
     return sum(map(_is_zero, chosen)), len(chosen)
 

@@ -1,9 +1,9 @@
-"""`thunder ckpt verify`: are these weights whole, recorded, numbers, moved by training, and of this base?"""
+"""`thunder ckpt verify`: check that weights are whole, as recorded, finite, changed by training, and of this base."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -39,18 +39,20 @@ def verify(
     place = Path(path).expanduser()
     sha256 = base_model.base_digest(base_model.find_base_model(base), base_model.digest_cache_path()) if base else None
     surveys = weights_survey.survey_weights(place if place.exists() else run_folder(path), sha256)
-    surveys = [_asked(survey, base) for survey in surveys] if probe else surveys
+    surveys = [_with_sample_answers(survey, base) for survey in surveys] if probe else surveys
     checks = [(survey, check) for survey in surveys for check in survey.checks]
-    faults = [f"{survey.path.name}: {_line(check)}" for survey, check in checks if check.state == "fault"]
-    skipped = [f"{survey.path.name}: {_line(check)}" for survey, check in checks if check.state == "skipped"]
+    faults = [f"{survey.path.name}: {_check_line(check)}" for survey, check in checks if check.state == "fault"]
+    skipped = [f"{survey.path.name}: {_check_line(check)}" for survey, check in checks if check.state == "skipped"]
     if as_json:
-        found = [{"path": str(survey.path), "checks": [asdict(check) for check in survey.checks]} for survey in surveys]
-        say(json.dumps(found, ensure_ascii=False, indent=4))
+        reports = [
+            {"path": str(survey.path), "checks": [check.as_json() for check in survey.checks]} for survey in surveys
+        ]
+        say(json.dumps(reports, ensure_ascii=False, indent=4))
         raise typer.Exit(ArtifactError.exit_code if faults else GateError.exit_code if strict and skipped else 0)
     for survey in surveys:
         say(format_path(survey.path))
         for check in survey.checks:
-            say(f"  {check.state:8} {_line(check)}")
+            say(f"  {check.state:8} {_check_line(check)}")
     if faults:
         raise combined_error(
             ArtifactError, f"{len(faults)} checks of weights failed:", faults, "take an older or whole copy"
@@ -62,16 +64,16 @@ def verify(
     say(f"nothing wrong in {len(checks) - len(skipped)} checks; {len(skipped)} could not run")
 
 
-def _asked(survey: weights_survey.WeightsSurvey, base: str | None) -> weights_survey.WeightsSurvey:
-    """A survey whose adapter was asked for answers, where it is a whole one."""
+def _with_sample_answers(survey: weights_survey.WeightsSurvey, base: str | None) -> weights_survey.WeightsSurvey:
+    """The survey, with sample answers of its adapter in place of the skipped check, where the adapter is whole."""
     whole = not any(check.state == "fault" for check in survey.checks)
     if not whole or not any(check.what == ANSWERS for check in survey.checks):
         return survey
     from thunder.evaluation import sample_answers
 
-    found = sample_answers.check_sample_answers(survey.path.parent, base)
-    return replace(survey, checks=tuple(found if check.what == ANSWERS else check for check in survey.checks))
+    answers = sample_answers.check_sample_answers(survey.path.parent, base)
+    return replace(survey, checks=tuple(answers if check.what == ANSWERS else check for check in survey.checks))
 
 
-def _line(check: weights_survey.WeightsCheck) -> str:
-    return f"{check.file}, {check.what}: {check.said}" if check.said else f"{check.file}, {check.what}"
+def _check_line(check: weights_survey.WeightsCheck) -> str:
+    return f"{check.file}, {check.what}: {check.detail}" if check.detail else f"{check.file}, {check.what}"

@@ -171,7 +171,7 @@ def test_jaccl_gets_its_devices_and_coordinator():
             8,
             {},
             {SYNCH: "1"},
-            [f"{SYNCH}=1 of the cluster file is not passed on: the launcher decides it"],
+            [f"{SYNCH}=1 of the cluster file is ignored: the launcher sets this variable"],
         ),
     ],
 )

@@ -168,4 +168,4 @@ def test_a_summary_is_a_line_whatever_the_error_says():
 
 def test_a_rank_that_was_ended_before_it_could_save_points_to_resume():
     error = run_error([end(0, -15, **ASKED)])
-    assert "rank 0 on host0 was ended before it could save" == error.message and "resume" in error.fix
+    assert "rank 0 on host0 ended before it saved a checkpoint" == error.message and "resume" in error.fix

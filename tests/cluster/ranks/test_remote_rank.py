@@ -289,7 +289,7 @@ def test_a_host_that_falls_silent_is_lost(tmp_path, monkeypatch):
     monkeypatch.setattr(remote_rank, "SILENCE_TIMEOUT", 1.0)
     ends, _, seconds = follow(tmp_path, said("event", event={"event": "step", "step": 1}))
     assert (
-        "nothing was heard from it for 1 s" in ends[0].lost
+        "no message arrived from it for 1 s" in ends[0].lost
         and find_exit_cause(ends).kind == "host lost"
         and seconds < 15
     )
@@ -328,7 +328,7 @@ def test_one_that_takes_no_orders_is_left_in_time(tmp_path, monkeypatch):
     stream.deaf = True
     begun = time.monotonic()
     rank.close()
-    assert time.monotonic() - begun < 20 and rank.end().lost == "it did not say that its rank has ended"
+    assert time.monotonic() - begun < 20 and rank.end().lost == "it did not report the end of its rank"
 
 
 def test_signs_of_life_are_sent_while_nothing_happens(log, monkeypatch):

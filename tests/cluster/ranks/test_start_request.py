@@ -48,7 +48,7 @@ REFUSED = {
     "an unknown field": ({"shell": "rm"}, "shell: "),
     "argv as a text": ({"argv": "sh -c true"}, "argv: Input should be a valid list"),
     "no argv": ({"argv": []}, "argv: "),
-    "another program": ({"argv": ["sh", "-c", "touch /tmp/x"]}, "the agent starts ranks alone, not '-c touch"),
+    "another program": ({"argv": ["sh", "-c", "touch /tmp/x"]}, "the agent starts only ranks, not '-c touch"),
     "another module": ({"argv": ["p", "-P", "-m", "http.server"]}, "ranks alone"),
     "another subcommand": ({"argv": ["p", "-P", "-m", "thunder", "train", "x"]}, "ranks alone"),
     "another folder": ({"argv": ["p", "-P", "-m", "thunder", "rank", "/elsewhere"]}, "ranks alone"),

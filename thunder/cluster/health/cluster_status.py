@@ -1,4 +1,4 @@
-"""The state of a cluster: read, judged and put into one report, from which both the JSON and the picture are made."""
+"""Build the status report of a cluster, from which both the JSON and the drawing are made."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from thunder.cluster.inventory.cluster_file import Cluster
 from thunder.cluster.inventory.ports import random_ports
 from thunder.units import Seconds, format_bytes
 
-PORT_COUNT = 3  # drawn at random: one of them may be in use by chance, all of them hardly
+PORT_COUNT = 3  # random ports: one may be in use by chance, all of them hardly
 
 
 def check_cluster(
     cluster: Cluster, deadline: Seconds = probe.PROBE_TIMEOUT, connect: probe.ConnectHost = probe.connect_host
 ) -> dict[str, Any]:
-    """Ask all hosts and judge; ends soon after the deadline whatever is broken."""
+    """Probe all hosts and check the answers; ends soon after the deadline whatever is broken."""
     begun = time.monotonic()
     readings = probe.probe_hosts(cluster, random_ports(PORT_COUNT), deadline, connect)
     return status_report(cluster, readings, time.monotonic() - begun)
 
 
 def status_report(cluster: Cluster, readings: Sequence[HostReport], seconds: float) -> dict[str, Any]:
-    """What is known, ready for JSON. Pure."""
+    """Build the report, ready for JSON. No side effects."""
     findings = preflight.cluster_findings(cluster, readings)
     bad = {each.where for each in findings if each.state == "failure"}
     return {
@@ -49,7 +49,7 @@ def status_report(cluster: Cluster, readings: Sequence[HostReport], seconds: flo
 
 
 def _host_values(reading: HostReport) -> dict[str, Any]:
-    """What a host answered, but for its links."""
+    """Return a host's report without its links."""
     values = asdict(reading)
     values["ports"] = values["ports"] and {str(port): fault for port, fault in values["ports"].items()}
     return {key: values[key] for key in values if key not in ("host", "links", "unanswered")}
@@ -75,7 +75,7 @@ def _link_values(reading: HostReport, bad: set[str]) -> Iterator[dict[str, Any]]
 
 
 def draw_cluster(report: dict[str, Any]) -> list[str]:
-    """Hosts in a row, the cables between neighbours (X: not well, ?: not known), and what each direction says."""
+    """Draw hosts in a row with the cables between neighbors (X: unhealthy, ?: unknown), then one line per direction."""
     broken = {frozenset((each["from"], each["to"])) for each in report["links"] if not each["healthy"]}
     unheard = {each["name"] for each in report["hosts"] if each["reach"]}
     row = ""
@@ -92,5 +92,5 @@ def draw_cluster(report: dict[str, Any]) -> list[str]:
         by = f"by {link['interface']}" if link["interface"] else "no route"
         mtu = f", MTU {link['mtu']}" if link["mtu"] and link["interface"] == link["own_interface"] else ""
         lines.append(f"  {link['from']} -> {link['to']}  {took:>9}{carries}  {by}{mtu}  to {link['address']}")
-    lines += [f"  {name}: not reached, so nothing is known of its links" for name in sorted(unheard)]
+    lines += [f"  {name}: not reached, so the state of its links is unknown" for name in sorted(unheard)]
     return lines

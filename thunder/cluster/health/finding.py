@@ -1,4 +1,4 @@
-"""A finding: what one check found, where, and the command that mends it."""
+"""The result of one health check: where it looked, what it found, and the command that fixes it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LINK_CHECKS = frozenset({"link", "cable", "route", "throughput", "local network"
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check found. where: a host, or 'Mac4 -> Mac5'. fix: a command that can be copied."""
+    """The result of one check. where: a host, or 'Mac4 -> Mac5'. fix: a command that can be copied."""
 
     check: str
     state: FindingState
@@ -25,21 +25,21 @@ class Finding:
 
 
 def is_link_finding(finding: Finding) -> bool:
-    """Whether a finding is about the way between two hosts, and not about what a rank needs on its own."""
+    """Whether a finding is about the connection between two hosts, not about a host itself."""
     return finding.check in LINK_CHECKS
 
 
 def failures_first(findings: Iterable[Finding]) -> list[Finding]:
-    """Failures, warnings, the rest; each in its own order."""
+    """Sort findings: failures, warnings, the rest; each group keeps its order."""
     order: dict[FindingState, int] = {"failure": 0, "warning": 1, "ok": 2}
     return sorted(findings, key=lambda each: order[each.state])
 
 
 def host_command(host: Host, command: str) -> str:
-    """A command as it is typed on the launching machine."""
+    """Return a command as it is typed on the launching machine."""
     return command if host.is_this_machine else shlex.join(["ssh", "-t", host.ssh or host.name, command])
 
 
 def quote_path(path: str) -> str:
-    """A path of a host as a word of its shell, where a leading ~ still means its home."""
+    """Quote a host's path for its shell; a leading ~ still expands to its home."""
     return f"~/{shlex.quote(path[2:])}" if path.startswith("~/") and path[2:] else shlex.quote(path)

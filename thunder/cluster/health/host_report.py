@@ -1,4 +1,4 @@
-"""Readings: what the hosts of a cluster said about themselves and the way to one another, as typed facts."""
+"""Typed reports of the hosts of a cluster: what each host answers about itself and about its links."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 
 @dataclass(frozen=True)
 class ConnectionFailure:
-    """How a host could not be reached; kind as in ssh.SshError, or 'no python'."""
+    """Why a host could not be reached. kind: as in `SshError`, or 'no python'."""
 
     kind: str
     message: str
@@ -31,7 +31,7 @@ class Software:
 
 @dataclass(frozen=True)
 class Interface:
-    """A network interface; active: whether something is plugged in (None: it does not say)."""
+    """A network interface. active: whether a cable is plugged in (None: unknown)."""
 
     name: str
     addresses: list[str]
@@ -41,7 +41,7 @@ class Interface:
 
 @dataclass(frozen=True)
 class Route:
-    """The way to an address; fault: there is none."""
+    """The route to an address. fault: why there is none."""
 
     interface: str | None
     gateway: str | None
@@ -51,7 +51,7 @@ class Route:
 
 @dataclass(frozen=True)
 class Ping:
-    """Round trips in milliseconds."""
+    """Round-trip times in milliseconds."""
 
     installed: bool
     sent: int
@@ -63,7 +63,7 @@ class Ping:
 
 @dataclass(frozen=True)
 class TcpCheck:
-    """Whether Python there may reach the address by TCP, to port 22; a refusal counts as an answer."""
+    """Whether Python on the host can open a TCP connection to port 22 of an address; a refusal counts as an answer."""
 
     answered: bool
     milliseconds: float | None
@@ -72,7 +72,7 @@ class TcpCheck:
 
 @dataclass(frozen=True)
 class Throughput:
-    """Bytes a second by the receiver's count; fault: why it is not known."""
+    """Bytes per second, counted by the receiver. fault: why the value is unknown."""
 
     bytes_per_second: float | None
     fault: str | None
@@ -80,7 +80,7 @@ class Throughput:
 
 @dataclass(frozen=True)
 class RdmaDevices:
-    """The RDMA devices that a host lists; fault: why it lists none."""
+    """The RDMA devices that a host lists. fault: why it lists none."""
 
     devices: list[str]
     fault: str | None
@@ -88,7 +88,7 @@ class RdmaDevices:
 
 @dataclass(frozen=True)
 class Resources:
-    """Bytes."""
+    """Free disk space, memory and free memory, in bytes."""
 
     disk_free: int
     memory: int
@@ -97,7 +97,7 @@ class Resources:
 
 @dataclass(frozen=True)
 class RunningRank:
-    """A rank of ours that runs there; orphan: whoever started it is gone."""
+    """A rank process that runs on the host. orphan: its launcher is gone."""
 
     pid: int
     command: str
@@ -106,7 +106,7 @@ class RunningRank:
 
 @dataclass(frozen=True)
 class Power:
-    """Of a Mac: its source, and minutes until it sleeps (0: never; None: it does not say)."""
+    """Power source of a Mac, and minutes until it sleeps (0: never; None: unknown)."""
 
     source: str | None = None
     sleep: int | None = None
@@ -116,7 +116,7 @@ class Power:
 
 @dataclass(frozen=True)
 class ClockOffset:
-    """Seconds by which a host's clock is ahead of the launcher's, give or take `within`."""
+    """Seconds by which a host's clock is ahead of the launcher's, with an error of up to `within`."""
 
     ahead: float
     within: float
@@ -124,7 +124,7 @@ class ClockOffset:
 
 @dataclass(frozen=True)
 class LinkReport:
-    """What a host says about its way to one of a peer's addresses. own: its own address on the same cable."""
+    """A host's report on its link to one address of a peer. own: its own address on the same cable."""
 
     peer: str
     own: str
@@ -137,7 +137,7 @@ class LinkReport:
 
 @dataclass(frozen=True)
 class HostReport:
-    """All that was read about a host. What is None was not answered; `unanswered` says why."""
+    """All answers of a host. A field that is None has no answer; `unanswered` gives the reason."""
 
     host: str
     reach: ConnectionFailure | None = None
@@ -155,7 +155,7 @@ class HostReport:
 
 @dataclass(frozen=True)
 class SurveyError:
-    """A mistake of the user's that showed on a host; kind: the name of its class in thunder.errors."""
+    """A user's mistake that showed on a host. kind: the name of its class in thunder.errors."""
 
     kind: str
     message: str
@@ -163,15 +163,15 @@ class SurveyError:
     exit_code: int
 
 
-SURVEY_PREFIX = "THUNDER-SURVEY "  # before a survey's answer
+SURVEY_PREFIX = "THUNDER-SURVEY "  # precedes a survey's answer
 
 
 @dataclass(frozen=True)
 class HostSurvey:
     """What a job finds on a host. facts: of model and data; error: why there are none.
 
-    reach: the host was not reached; unanswered: it was, but did not answer. home, project: folders there.
-    measured: what `thunder calibrate` found there of its chip.
+    reach: the host was not reached; unanswered: it was reached but did not answer. home, project: folders on that host.
+    measured: the chip's figures from `thunder calibrate` there.
     """
 
     host: str

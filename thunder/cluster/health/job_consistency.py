@@ -1,4 +1,4 @@
-"""Deciding: whether every host holds the same job (versions, model, rows, room), each finding with its fix. Pure."""
+"""Check that every host has the same job (versions, model, rows) and enough space. No side effects."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ from thunder.cluster.health.preflight import capacity_findings, version_findings
 from thunder.cluster.inventory.cluster_file import Cluster, Host
 from thunder.units import format_bytes
 
-ERROR_CHECKS = {"ModelError": "model", "CorpusError": "data"}  # of an error's kind; the others are about the settings
+ERROR_CHECKS = {
+    "ModelError": "model",
+    "CorpusError": "data",
+}  # check by the kind of error; other errors are about the settings
 
 
 def survey_findings(cluster: Cluster, surveys: Sequence[HostSurvey]) -> list[Finding]:
-    """Everything that the surveys say, failures first."""
+    """Return all findings of the surveys, failures first."""
     hosts = {host.name: host for host in cluster.hosts}
     whole = [each for each in surveys if each.facts is not None]
     findings = [finding for each in surveys for finding in host_survey_findings(hosts, each, whole)]
@@ -30,7 +33,7 @@ def survey_findings(cluster: Cluster, surveys: Sequence[HostSurvey]) -> list[Fin
 
 
 def host_survey_findings(hosts: dict[str, Host], survey: HostSurvey, whole: Sequence[HostSurvey]) -> Iterator[Finding]:
-    """One host by itself; whole: the surveys of those that have all that the job needs."""
+    """Check one host by itself. whole: the surveys of hosts that have all that the job needs."""
     host = hosts[survey.host]
     if survey.reach:
         check = "python" if survey.reach.kind == "no python" else "ssh"
@@ -55,7 +58,7 @@ def host_survey_findings(hosts: dict[str, Host], survey: HostSurvey, whole: Sequ
 
 
 def file_findings(hosts: dict[str, Host], whole: Sequence[HostSurvey]) -> Iterator[Finding]:
-    """Base model and rows, by their digests."""
+    """Compare the base model and the data files by their digests."""
     models = {each.host: _facts_part(each, "model").get("sha256") for each in whole}
     yield from _compare_digests("model", "the base model", models, hosts, whole)
     parts = {part: None for each in whole for part in _facts_part(each, "data").get("sha256", {})}
@@ -68,7 +71,7 @@ def file_findings(hosts: dict[str, Host], whole: Sequence[HostSurvey]) -> Iterat
 def _compare_digests(
     check: str, what: str, digests: dict[str, str | None], hosts: dict[str, Host], whole: Sequence[HostSurvey]
 ) -> Iterator[Finding]:
-    """One file or model on every host; the first host that has it is the one that counts."""
+    """Compare one file or model on all hosts with the first host that has it."""
     first = next((each for each in whole if digests[each.host]), None)
     if first is None:
         return
@@ -83,16 +86,16 @@ def _compare_digests(
 
 
 def _facts_part(survey: HostSurvey, part: str) -> dict[str, Any]:
-    """A part of the facts; whatever a host sent, a mapping."""
+    """Return a part of the facts; an empty mapping if the host sent anything else."""
     value = (survey.facts or {}).get(part)
     return value if isinstance(value, dict) else {}
 
 
 def copy_command(hosts: dict[str, Host], giver: HostSurvey, taker: HostSurvey, check: str) -> str:
-    """The command that brings a host what another one has; typed on the launching machine, which reaches both."""
+    """Return the command that copies model or data to a host, to be typed on the launching machine."""
     if check == "model":
         paths = [str(_facts_part(giver, "model").get("path") or "")]
-        if PurePosixPath(paths[0]).parent.name == "snapshots":  # the hub's cache: its links lead up and over
+        if PurePosixPath(paths[0]).parent.name == "snapshots":  # the hub's cache: its links point outside the snapshot
             paths = [str(PurePosixPath(paths[0]).parents[1])]
     else:
         paths = [str(path) for path in _facts_part(giver, "data").get("files", {}).values()]
@@ -107,14 +110,14 @@ def copy_command(hosts: dict[str, Host], giver: HostSurvey, taker: HostSurvey, c
 
 
 def _pipe_command(host: Host, command: str) -> str:
-    """A part of a pipe, where ssh's terminal would change the bytes."""
+    """Return a command for a pipe, without ssh's terminal, which would change the bytes."""
     if host.is_this_machine:
         return f"({command})" if "&&" in command else command
     return host_command(host, command).replace("ssh -t ", "ssh ", 1)
 
 
 def translate_path(path: str, giver: HostSurvey, taker: HostSurvey) -> str:
-    """A path of one host where the other has it: below its project, its home, or the same."""
+    """Return where another host has a path: below its project, below its home, or at the same place."""
     for own, other in ((giver.project, taker.project), (giver.home, taker.home)):
         if own and other and PurePosixPath(path).is_relative_to(own):
             return str(PurePosixPath(other) / PurePosixPath(path).relative_to(own))

@@ -1,4 +1,4 @@
-"""Asking every host what a job would find there, with the host's own files and packages, before any rank is started."""
+"""Ask every host, before any rank starts, what a job finds there with that host's own files and packages."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from thunder.cluster.inventory.cluster_file import Cluster, Host
 from thunder.cluster.ssh import client
 from thunder.units import Seconds
 
-SURVEY_TIMEOUT = Seconds(120)  # a first digest of gigabytes takes long; later ones are remembered
+SURVEY_TIMEOUT = Seconds(120)  # the first digest of several GB takes long; later ones are cached
 SURVEY_COMMAND = ("-P", "-m", "thunder", "survey")
 _SURVEY_TYPE = TypeAdapter(HostSurvey)
 ResultType = TypeVar("ResultType")
@@ -33,7 +33,7 @@ def check_before_run(
     deadline: Seconds = SURVEY_TIMEOUT,
     connect: probe.ConnectHost = probe.connect_host,
 ) -> tuple[list[Finding], list[HostSurvey], list[HostReport]]:
-    """Ask for the cluster's health and for what the job needs, both at once; ports: one for each rank, or none."""
+    """Check the cluster's health and the job's needs at the same time. ports: one per rank, or none."""
     assert not ports or len(ports) == len(cluster.hosts), f"{len(ports)} ports for {len(cluster.hosts)} ranks"
     ports_by_host = {host.name: [port] for host, port in zip(cluster.hosts, ports, strict=False)}
     surveyed = _run_in_thread(lambda: survey_hosts(cluster, request, deadline, connect))
@@ -44,7 +44,7 @@ def check_before_run(
 
 
 def merge_findings(findings: Sequence[Finding], more: Sequence[Finding]) -> list[Finding]:
-    """Findings of both, each said once: what is well, and what fails in the same words. Pure."""
+    """Merge two lists of findings; a healthy result, or a failure with the same text, is kept once. No side effects."""
     texts = {(each.check, each.where, each.found) for each in findings}
     known = {(each.check, each.where) for each in findings}
     new = [
@@ -62,11 +62,13 @@ def survey_hosts(
     deadline: Seconds = SURVEY_TIMEOUT,
     connect: probe.ConnectHost = probe.connect_host,
 ) -> list[HostSurvey]:
-    """Ask all hosts at once; one that has not answered by the deadline is left unanswered.
+    """Ask all hosts at once; a host that does not answer before the deadline is marked unanswered.
 
-    request: {"job": "train" | "pretrain", "settings": {...}, "ranks": N}, with the settings as the user said them:
-    relative paths are below the project's folder on each host, and ~ is each host's home.
-    Ranks that share a machine, a Python and a folder are asked once.
+    request: {"job": "train"
+
+    "pretrain", "settings": {...}, "ranks": N}, with the settings as the user gave them: relative paths are below the
+    project's folder on each host, and ~ is each host's home. Ranks that share a machine, a Python and a folder are
+    asked once.
     """
     until = time.monotonic() + deadline
     pending: dict[tuple[str | None, str, str | None], Future[HostSurvey]] = {}
@@ -74,7 +76,7 @@ def survey_hosts(
     for host in cluster.hosts:
         key = (None if host.is_this_machine else host.ssh, probe.host_python(host), host.runs_folder)
         if key not in pending:
-            # the plan needs one host's counts; of the others, the digests tell whether theirs would be the same
+            # the plan needs the counts of one host; the digests show whether the other hosts would count the same
             whole = {"env": cluster.env, "runs": host.runs_folder, "whole": not pending}
             text = json.dumps(request | whole, ensure_ascii=False)
             pending[key] = _run_in_thread(lambda host=host, text=text: _survey_host(host, text, until, connect))
@@ -83,7 +85,7 @@ def survey_hosts(
 
 
 def _run_in_thread(work: Callable[[], ResultType]) -> Future[ResultType]:
-    """Do it in a thread, which is left behind if it does not end."""
+    """Run `work` in a daemon thread; a thread that does not end is abandoned."""
     future: Future[ResultType] = Future()
 
     def do() -> None:
@@ -109,7 +111,7 @@ def _survey_host(host: Host, text: str, until: float, connect: probe.ConnectHost
 
 
 def parse_survey(host: str, python: str, done: client.CommandResult) -> HostSurvey:
-    """What a host answered; a login shell may have printed something of its own before. Pure."""
+    """Parse a host's answer; a login shell may have printed other text before it. No side effects."""
     answers = [line for line in done.stdout.splitlines() if line.startswith(SURVEY_PREFIX)]
     if not answers:
         last = (done.stderr.strip().splitlines() or ["nothing was printed"])[-1][:300]

@@ -1,4 +1,4 @@
-"""Deciding: what a host's words about its way to another one mean, each finding with its fix. Pure."""
+"""Check the links between hosts from their reports. No side effects."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from thunder.cluster.health.host_report import HostReport, LinkReport, Throughpu
 from thunder.cluster.inventory.cluster_file import Host
 from thunder.units import format_bytes
 
-SLOW_LINK_MS = 2.0  # milliseconds there and back; Thunderbolt takes 0.26 to 0.5, Wi-Fi 5 to 30
-SLOW_LINK_BYTES = 300e6  # bytes a second; Thunderbolt carries 1 GB/s and more, Wi-Fi and USB less than this
+SLOW_LINK_MS = 2.0  # round trip in milliseconds; Thunderbolt takes 0.26 to 0.5, Wi-Fi 5 to 30
+SLOW_LINK_BYTES = 300e6  # bytes per second; Thunderbolt carries 1 GB/s and more, Wi-Fi and USB less than this
 
 
 def link_findings(host: Host, peer: Host, reading: HostReport, link: LinkReport) -> Iterator[Finding]:
-    """One direction of one cable, as the host at its beginning sees it."""
+    """Check one direction of one cable, as the host at its start reports it."""
     where = f"{host.name} -> {peer.name}"
     cable = f"plug in the Thunderbolt cable between {host.name} and {peer.name}, see that {peer.name} is on"
     cable += f", then: {host_command(host, f'ping -c 3 {link.address}')}"
@@ -44,7 +44,7 @@ def link_findings(host: Host, peer: Host, reading: HostReport, link: LinkReport)
 
 
 def local_interface(reading: HostReport, link: LinkReport) -> str | None:
-    """The interface of the cable: the one that holds the host's own address on it."""
+    """Return the interface of the cable: the one that has the host's own address on it."""
     holders = [each.name for each in reading.interfaces or [] if link.own in each.addresses]
     return holders[0] if holders else None
 
@@ -83,7 +83,7 @@ def _latency_finding(where: str, link: LinkReport, by: str, cable: str) -> Itera
 
 
 def _throughput_finding(where: str, measured: Throughput, look: str) -> Iterator[Finding]:
-    """How much the cable carries; never a failure, since a run on a slow one is only slow."""
+    """Check how much the cable carries; never a failure, because a run on a slow cable is only slow."""
     if measured.bytes_per_second is None:
         yield Finding("throughput", "warning", where, f"not measured: {measured.fault}", look)
         return

@@ -1,4 +1,4 @@
-"""Deciding: what the readings of a cluster's hosts mean for a run, each finding with its fix. Pure."""
+"""Check the reports of a cluster's hosts before a run, each finding with its fix. No side effects."""
 
 from __future__ import annotations
 
@@ -10,18 +10,20 @@ from thunder.cluster.health.links import link_findings
 from thunder.cluster.inventory.cluster_file import Cluster, Host
 from thunder.units import format_bytes
 
-MAX_CLOCK_OFFSET = 2.0  # seconds; timestamps in the logs of two hosts are compared by people
+MAX_CLOCK_OFFSET = 2.0  # seconds; people compare timestamps in the logs of two hosts
 DISK_RECOMMENDED, DISK_REQUIRED = (
     5e9,
     1e9,
 )  # bytes; a 4-bit gemma-4-e2b takes the first, a small run's checkpoints the other
 MEMORY_RECOMMENDED = 2e9  # bytes free; below, macOS starts to swap
 RDMA_MIN_MACOS = (26, 2)  # of macOS
-MEMORY_TOLERANCE = 0.85  # share of the cluster file's memory_gb that must be there; decimal GB and GiB differ by 7 %
+MEMORY_TOLERANCE = (
+    0.85  # share of the cluster file's memory_gb that the host must have; decimal GB and GiB differ by 7 %
+)
 
 
 def cluster_findings(cluster: Cluster, readings: Sequence[HostReport], *, every_port: bool = False) -> list[Finding]:
-    """Everything that the readings say, failures first. every_port: all ports that were asked for are needed."""
+    """Return all findings, failures first. every_port: all requested ports are needed."""
     hosts = {host.name: host for host in cluster.hosts}
     findings = [each for reading in readings for each in host_findings(hosts[reading.host], reading, every_port)]
     findings += software_findings(readings)
@@ -43,7 +45,7 @@ def cluster_findings(cluster: Cluster, readings: Sequence[HostReport], *, every_
 
 
 def host_findings(host: Host, reading: HostReport, every_port: bool = False) -> Iterator[Finding]:
-    """One host by itself."""
+    """Check one host by itself."""
     if reading.reach:
         fix = reading.reach.fix
         if reading.reach.kind == "no python":
@@ -69,14 +71,14 @@ def host_findings(host: Host, reading: HostReport, every_port: bool = False) -> 
 
 
 def address_findings(host: Host, reading: HostReport) -> Iterator[Finding]:
-    """The addresses that the cluster file gives a host must be on it."""
+    """Check that a host has the addresses that the cluster file gives it."""
     if reading.interfaces is None:
         return
     for ip in host.ips:
         holder = next((each for each in reading.interfaces if ip in each.addresses), None)
         if holder is None:
             held = ", ".join(f"{a} ({each.name})" for each in reading.interfaces for a in each.addresses)
-            # a Mac's service for the cable has this name unless its owner changed it
+            # default name of macOS's network service for the cable
             fix = host_command(host, f"sudo networksetup -setmanual 'Thunderbolt Bridge' {ip} 255.255.255.0")
             if reading.software and reading.software.system != "Darwin":
                 fix = f"give {host.name} the address {ip}, or correct `ips` in the cluster file"
@@ -90,10 +92,10 @@ def address_findings(host: Host, reading: HostReport) -> Iterator[Finding]:
 
 
 def port_findings(host: Host, reading: HostReport, every_port: bool = False) -> Iterator[Finding]:
-    """Ports to listen on: of those of status any will do, of those of a run (every_port) each is needed."""
+    """Check ports to listen on: a status needs one of several, a run (every_port) needs each."""
     ports = reading.ports or {}
     taken = {port: fault for port, fault in ports.items() if fault}
-    if any("assign" in fault for fault in taken.values()):  # no address of that host: said already
+    if any("assign" in fault for fault in taken.values()):  # not an address of that host: address_findings reports it
         return
     if taken and (every_port or len(taken) == len(ports)):
         text = f"cannot be listened on at {host.ips[0]}: " + ", ".join(f"{port} ({why})" for port, why in taken.items())
@@ -103,7 +105,7 @@ def port_findings(host: Host, reading: HostReport, every_port: bool = False) -> 
 
 
 def clock_findings(host: Host, reading: HostReport) -> Iterator[Finding]:
-    """The clock against the launcher's, as far as the way there lets it be told."""
+    """Compare the clock with the launcher's, as exactly as the round trip allows."""
     if reading.clock is None:
         return
     off = abs(reading.clock.ahead) - reading.clock.within
@@ -117,7 +119,7 @@ def clock_findings(host: Host, reading: HostReport) -> Iterator[Finding]:
 
 
 def capacity_findings(host: Host, reading: HostReport) -> Iterator[Finding]:
-    """Disk and memory."""
+    """Check disk space and memory."""
     if reading.resources is None:
         return
     disk, free, total = reading.resources.disk_free, reading.resources.memory_free, reading.resources.memory
@@ -146,7 +148,7 @@ def capacity_findings(host: Host, reading: HostReport) -> Iterator[Finding]:
 
 
 def stale_rank_findings(host: Host, reading: HostReport) -> Iterator[Finding]:
-    """Ranks that an earlier run left behind; those of a run that goes on are only mentioned."""
+    """Report ranks that an earlier run left behind; ranks of a live run are only mentioned."""
     for rank in reading.ranks or []:
         if rank.orphan:
             text = f"pid {rank.pid} is left over from an earlier run: {rank.command}"
@@ -156,7 +158,7 @@ def stale_rank_findings(host: Host, reading: HostReport) -> Iterator[Finding]:
 
 
 def power_findings(host: Host, reading: HostReport) -> Iterator[Finding]:
-    """Of a Mac: what would send it to sleep in the middle of a run, or lets its display take the GPU's time."""
+    """Check a Mac's power settings: sleep during a run, and a display that takes GPU time."""
     power = reading.power
     if power is None:
         return
@@ -174,7 +176,7 @@ def power_findings(host: Host, reading: HostReport) -> Iterator[Finding]:
 
 
 def software_findings(readings: Sequence[HostReport]) -> Iterator[Finding]:
-    """Both halves of a run must compute the same."""
+    """Compare versions: all ranks must compute the same."""
     read = {each.host: each.software for each in readings if each.software}
     packages = sorted({name for software in read.values() for name in software.packages})
     rows = {name: {host: software.packages.get(name) for host, software in read.items()} for name in packages}
@@ -185,7 +187,10 @@ def software_findings(readings: Sequence[HostReport]) -> Iterator[Finding]:
 
 
 def version_findings(check: str, where: str, rows: Mapping[str, Mapping[str, str | None]]) -> Iterator[Finding]:
-    """What is not there or not the same on every host, and in one line what is. rows: name -> host -> version."""
+    """Report versions that are missing or differ between hosts, and one line with those that agree.
+
+    rows: name -> host -> version.
+    """
     fix = "in the project's folder on each host: git pull && ./launch.sh setup"
     fine = []
     for name, versions in rows.items():
@@ -210,7 +215,7 @@ def _short_version(version: str | None) -> str:
 
 
 def chip_findings(readings: Sequence[HostReport]) -> Iterator[Finding]:
-    """Different processors are no fault, but the faster one waits for the slower at every step."""
+    """Report the processors; different ones are no fault, but the faster waits for the slower at every step."""
     read = {each.host: each.software.chip for each in readings if each.software and each.software.chip}
     if read:
         same = len(set(read.values())) == 1
@@ -219,7 +224,7 @@ def chip_findings(readings: Sequence[HostReport]) -> Iterator[Finding]:
 
 
 def rdma_findings(host: Host, reading: HostReport) -> Iterator[Finding]:
-    """What JACCL needs: macOS 26.2 or later, and the devices that the cluster file names."""
+    """Check what JACCL needs: macOS 26.2 or later, and the devices of the cluster file."""
     software = reading.software
     if software and software.system != "Darwin":
         text = f"{software.system}: JACCL needs RDMA over Thunderbolt, which only a Mac has"

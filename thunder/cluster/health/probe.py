@@ -1,4 +1,4 @@
-"""Asking: one question at a time to every host of a cluster, on the host itself; a Reading holds only what was read."""
+"""Probe every host of a cluster: one question at a time, answered on the host itself, into a HostReport."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ from thunder.cluster.inventory.cluster_file import Cluster, Host
 from thunder.cluster.ssh import client
 from thunder.units import Seconds
 
-QUESTION_TIMEOUT = Seconds(7)  # for one question; three pings take 1.5 s, of a Mac up to 4
-PROBE_TIMEOUT = Seconds(13)  # for all questions to all hosts, the way there included
+QUESTION_TIMEOUT = Seconds(7)  # per question; three pings take 1.5 s, on a Mac up to 4 s
+PROBE_TIMEOUT = Seconds(13)  # for all questions to all hosts, connecting included
 MAX_CONCURRENT = 4  # questions to one host; sshd allows 10 sessions on a connection
 SSH_PORT = 22
 ConnectHost = Callable[[Host], client.Connection]
-PortRequest = Sequence[int] | Mapping[str, Sequence[int]]  # to ask every host for, or each by its name
+PortRequest = Sequence[int] | Mapping[str, Sequence[int]]  # ports to check on every host, or per host name
 
 
 class QuestionFailed(throughput.NoAnswer):
-    """A question that got no answer. reach: the host's Python is the reason, so no other question will do better."""
+    """A question without an answer. reach: the host's Python is the reason, so other questions fail too."""
 
     def __init__(self, message: str, reach: ConnectionFailure | None = None) -> None:
         super().__init__(message)
@@ -45,14 +45,14 @@ class QuestionFailed(throughput.NoAnswer):
 
 
 def connect_host(host: Host) -> client.Connection:
-    """The way to a host: none is needed to this machine."""
+    """Connect to a host; this machine needs no SSH."""
     return client.LocalConnection() if host.is_this_machine else client.connect_ssh(host.ssh or host.name)
 
 
 def probe_hosts(
     cluster: Cluster, ports: PortRequest = (), deadline: Seconds = PROBE_TIMEOUT, connect: ConnectHost = connect_host
 ) -> list[HostReport]:
-    """Ask every host everything, all hosts at once; whatever has not answered by the deadline is left unanswered."""
+    """Ask all hosts all questions at once; questions without an answer at the deadline are marked unanswered."""
     until = time.monotonic() + deadline
     ports_by_host = ports if isinstance(ports, Mapping) else {host.name: ports for host in cluster.hosts}
     interviews = [HostProbe(host, cluster, ports_by_host.get(host.name, ()), until, connect) for host in cluster.hosts]
@@ -71,11 +71,11 @@ def _await_throughput(future: Future[Throughput | None], until: float) -> Throug
     except TimeoutError:
         return Throughput(None, "not measured in time")
     except client.SshError:
-        return None  # a host that is not reached; its reading says so
+        return None  # the host was not reached; its report says so
 
 
 def host_python(host: Host) -> str:
-    """The Python to ask with: the one its ranks would run on. A command over ssh starts in the home folder."""
+    """Return the Python that a host's ranks run on. A command over SSH starts in the home folder."""
     if host.is_this_machine:
         return str(Path(host.python).expanduser()) if host.python else sys.executable
     python = host.python or (f"{host.folder.rstrip('/')}/.venv/bin/python" if host.folder else "python3")
@@ -84,7 +84,7 @@ def host_python(host: Host) -> str:
 
 @functools.cache
 def probe_source(question: str) -> str:
-    """The text of the program that answers a question; the same for every host."""
+    """Return the source text of the program that answers a question; the same for every host."""
     module = throughput_program if question in ("receive", "send") else probe_program
     return Path(module.__file__).read_text(encoding="utf-8")
 
@@ -92,14 +92,14 @@ def probe_source(question: str) -> str:
 def ask_host(
     connection: client.Connection, python: str, question: str, arguments: dict[str, Any], timeout: Seconds
 ) -> Any:
-    """The answer to one question; raises Unanswered."""
+    """Return the answer to one question; raises QuestionFailed."""
     try:
         done = connection.run(
             [python, "-I", "-", question, json.dumps(arguments)], timeout, stdin=probe_source(question)
         )
     except client.SshError as error:
         raise QuestionFailed(error.message) from None
-    # a login shell may print something of its own before
+    # a login shell may print other text before the answer
     answers = [line for line in done.stdout.splitlines() if line.startswith(probe_program.ANSWER_PREFIX)]
     if not answers:
         last = (done.stderr.strip().splitlines() or ["nothing was printed"])[-1][:300]
@@ -115,7 +115,7 @@ def ask_host(
 
 
 class HostProbe:
-    """All questions to one host, each in a thread of its own that is left behind if it does not end."""
+    """All questions to one host, each in its own daemon thread; a thread that does not end is abandoned."""
 
     def __init__(
         self, host: Host, cluster: Cluster, ports: Sequence[int], until: float, connect: ConnectHost = connect_host
@@ -128,11 +128,11 @@ class HostProbe:
         self._lock = threading.Lock()
 
     def start(self) -> None:
-        """Begin to ask."""
+        """Start asking."""
         threading.Thread(target=self._run, daemon=True).start()
 
     def ask(self, question: str, arguments: dict[str, Any]) -> Any:
-        """The answer to a question out of turn; raises Unanswered, or SshError where the host is not reached."""
+        """Ask an additional question; raises QuestionFailed, or SshError if the host is not reached."""
         connection = self._reach.result(self._seconds_left())
         return ask_host(
             connection,
@@ -143,7 +143,7 @@ class HostProbe:
         )
 
     def reaches(self, peer: str, address: str) -> bool:
-        """Whether an address answered; raises SshError where the host itself is not reached."""
+        """Whether an address answered; raises SshError if the host itself is not reached."""
         self._reach.result(self._seconds_left())
         try:
             ping = self._answers[f"ping {peer} {address}"].result(self._seconds_left())
@@ -153,7 +153,7 @@ class HostProbe:
         return bool(ping.received) or (not ping.installed and tcp.answered)
 
     def report(self, measured: Mapping[throughput.LinkDirection, Throughput | None]) -> HostReport:
-        """Wait for the answers, not past the deadline, and put them together."""
+        """Wait for the answers, until the deadline at most, and build the report."""
         reach = self._wait_for_connection()
         if reach:
             return HostReport(self.host.name, reach)
@@ -175,7 +175,7 @@ class HostProbe:
 
     def _all_questions(self, ports: Sequence[int]) -> Iterator[tuple[str, tuple[str, dict[str, Any]]]]:
         folder = {"folder": self.host.folder}
-        yield "clock", ("clock", {})  # first, while there is nothing else to do: it is timed
+        yield "clock", ("clock", {})  # first, while the host is otherwise idle: the answer is timed
         yield from ((key, (key, {})) for key in ("interfaces", "ranks", "power"))
         for peer, _, address in link_addresses(self.cluster, self.host):
             yield f"route {peer} {address}", ("route", {"peer": address})
@@ -194,7 +194,7 @@ class HostProbe:
             self._reach.set_exception(error)
             return
         self._reach.set_result(connection)
-        if not self._seconds_left():  # too late: nobody waits any more, so nobody else would close it
+        if not self._seconds_left():  # past the deadline: nobody waits any more, so close the connection here
             connection.close()
             return
         for _ in range(MAX_CONCURRENT):
@@ -231,7 +231,7 @@ class HostProbe:
         return None
 
     def _close_connection(self) -> None:
-        """Close the connection without waiting for it: what it is still busy with is what keeps it."""
+        """Close the connection without waiting: a command that still runs on it may block the close."""
         threading.Thread(target=self._reach.result().close, daemon=True).start()
 
     def _build_report(
@@ -260,7 +260,7 @@ class HostProbe:
 
 
 def link_addresses(cluster: Cluster, host: Host) -> Iterator[tuple[str, str, str]]:
-    """(peer, own address, the peer's address) for each cable from a host to each other one."""
+    """Yield (peer, own address, the peer's address) for each cable from a host to each other host."""
     for peer in cluster.hosts:
         if peer.name != host.name:
             for own, address in itertools.zip_longest(host.ips, peer.ips):

@@ -1,6 +1,7 @@
-"""Answers one question about the machine it runs on: sent over ssh to a host's own Python (3.9 or newer, no packages).
+"""Answers one question about its machine; sent over SSH to a host's own Python (3.9 or newer, no packages).
 
-`python -I - QUESTION JSON` prints one line, MARK and the answer as JSON; on a Mac and on Linux the answers look alike.
+`python -I - QUESTION JSON` prints one line: ANSWER_PREFIX and the answer as JSON. macOS and Linux answer in the same
+form.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ PACKAGES = ("mlx", "mlx-lm", "thunder-train")
 
 
 def run_command(*argv: str, seconds: float = 4) -> tuple[int, str, str]:
-    """Exit status, stdout and stderr of a command; 127 where it is not installed, 124 where it does not end."""
+    """Return exit status, stdout and stderr of a command; 127 if it is not installed, 124 if it does not end."""
     path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/bin", "/bin", "/usr/sbin", "/sbin"])
     environ = {**os.environ, "LC_ALL": "C", "PATH": path}
     try:
@@ -38,7 +39,7 @@ def run_command(*argv: str, seconds: float = 4) -> tuple[int, str, str]:
 
 
 def software(folder: str | None) -> dict:
-    """Versions of what computes, and the digest of the lock file."""
+    """Return versions of Python, system and packages, and the digest of the lock file."""
     from importlib import metadata
 
     packages = {}
@@ -66,7 +67,7 @@ def software(folder: str | None) -> dict:
 
 
 def chip() -> str | None:
-    """The processor's name."""
+    """Return the processor's name."""
     if MAC:
         return run_command("sysctl", "-n", "machdep.cpu.brand_string")[1].strip() or None
     try:
@@ -78,7 +79,7 @@ def chip() -> str | None:
 
 
 def rdma() -> dict:
-    """The RDMA devices that this machine lists."""
+    """Return the RDMA devices that this machine lists."""
     status, text, complaint = run_command("ibv_devices")
     rows = [line.split() for line in text.splitlines()]
     names = [words[0] for words in rows if len(words) == 2 and re.fullmatch(r"[0-9a-fA-F]{16}", words[1])]
@@ -86,14 +87,14 @@ def rdma() -> dict:
 
 
 def interfaces() -> list:
-    """Name, IPv4 addresses, MTU and carrier (None: unknown) of every interface."""
+    """Return name, IPv4 addresses, MTU and carrier (None: unknown) of every interface."""
     if MAC:
         return parse_ifconfig(run_command("ifconfig", "-a")[1])
     return [linux_interface(name) for _, name in socket.if_nameindex()]
 
 
 def parse_ifconfig(text: str) -> list:
-    """What ifconfig of macOS says: a heading per interface, its lines indented."""
+    """Parse the output of macOS's ifconfig: a heading per interface, its lines indented."""
     result: list = []
     for line in text.splitlines():
         heading = re.match(r"(\S+?): flags=\S+.*?(?: mtu (\d+))?$", line)
@@ -130,7 +131,7 @@ def linux_interface(name: str) -> dict:
 
 
 def first_address(name: str) -> list:
-    """The one address that the kernel tells for an interface's name."""
+    """Return the one address that the kernel reports for an interface's name."""
     import fcntl
     import struct
 
@@ -143,7 +144,7 @@ def first_address(name: str) -> list:
 
 
 def route(peer: str) -> dict:
-    """Which way packets to an address go: the interface, the gateway if any, and our address on them."""
+    """Return the route to an address: interface, gateway (if any) and own source address."""
     answer: dict[str, str | None] = {"interface": None, "gateway": None, "source": None, "fault": None}
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as nothing_sent:
         try:
@@ -167,7 +168,7 @@ def route(peer: str) -> dict:
 
 
 def ping(peer: str) -> dict:
-    """Three packets: how many were answered, the least and the mean round trip in milliseconds."""
+    """Send three packets; return how many were answered, and minimum and mean round trip in milliseconds."""
     patience = ("-W", "1000", "-t", "4") if MAC else ("-W", "1")
     status, text, complaint = run_command("ping", "-n", "-c", "3", "-i", "0.2", *patience, peer, seconds=6)
     counts = re.search(r"(\d+) packets transmitted, (\d+) (?:packets )?received", text)
@@ -183,7 +184,7 @@ def ping(peer: str) -> dict:
 
 
 def tcp(peer: str, port: int) -> dict:
-    """Whether this very program may speak TCP to an address: an answer, a refusal too, shows that it may."""
+    """Check whether this program can open a TCP connection to an address; a refusal is an answer too."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as caller:
         caller.settimeout(2)
         begun = time.monotonic()
@@ -199,7 +200,7 @@ def tcp(peer: str, port: int) -> dict:
 
 
 def ports(ips: list, wanted: list) -> dict:
-    """For each port, why it cannot be listened on at one of this machine's addresses; None where it can at all."""
+    """Return for each port why it cannot be listened on at one of the addresses; None if it can at all of them."""
     faults: dict[str, str | None] = {}
     for port in wanted:
         faults[str(port)] = None
@@ -213,12 +214,12 @@ def ports(ips: list, wanted: list) -> dict:
 
 
 def clock() -> float:
-    """Seconds since 1970, by this machine's clock."""
+    """Return seconds since 1970 by this machine's clock."""
     return time.time()
 
 
 def resources(folder: str | None) -> dict:
-    """Bytes of disk free where runs are written, of memory in all and free."""
+    """Return bytes of free disk for runs, of total memory and of free memory."""
     place = os.path.expanduser(folder or "~")
     while not os.path.isdir(place) and place != os.path.dirname(place):
         place = os.path.dirname(place)
@@ -233,14 +234,14 @@ def resources(folder: str | None) -> dict:
 
 
 def parse_vm_stat(text: str) -> int | None:
-    """Bytes that macOS could give to a new process at once."""
+    """Return the bytes that macOS can give to a new process at once."""
     size = re.search(r"page size of (\d+) bytes", text)
     counts = re.findall(r"Pages (?:free|inactive|speculative|purgeable): +(\d+)\.", text)
     return int(size[1]) * sum(map(int, counts)) if size and counts else None
 
 
 def ranks() -> list:
-    """Ranks of ours at work here, each with its parent; one that the first process adopted was left behind."""
+    """Return the running rank processes; a rank whose parent is the init process was left behind."""
     text = run_command("ps", "-axo", "pid=,ppid=,command=")[1]
     lines = [line.split(None, 2) for line in text.splitlines()]
     all_of_them = {int(words[0]): (int(words[1]), words[2]) for words in lines if len(words) == 3}
@@ -254,7 +255,7 @@ def ranks() -> list:
 
 
 def power() -> dict | None:
-    """Power source and minutes to sleep (0: never) of a Mac."""
+    """Return power source and minutes to sleep (0: never) of a Mac."""
     if not MAC:
         return None
     source = re.search(r"drawing from '([^']+)'", run_command("pmset", "-g", "batt")[1])
@@ -266,7 +267,7 @@ QUESTIONS = (software, interfaces, route, ping, tcp, ports, clock, resources, ra
 
 
 def main() -> None:
-    """Answer the question on the command line."""
+    """Answer the question of the command line."""
     question, arguments = sys.argv[1], json.loads(sys.argv[2])
     answer = {each.__name__: each for each in QUESTIONS}[question](**arguments)
     print(f"\n{ANSWER_PREFIX}{json.dumps(answer)}", flush=True)

@@ -1,4 +1,4 @@
-"""Throughput of every cable in both directions: one host sends to the other for a moment, and the other counts."""
+"""Measure the throughput of every cable in both directions: one host sends for a moment, the other counts."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ from thunder.cluster.inventory.ports import random_ports
 from thunder.units import Seconds
 
 SEND_DURATION = Seconds(0.3)
-PORT_COUNT = 3  # drawn at random: one of them may be in use by chance, all of them hardly
+PORT_COUNT = 3  # random ports: one may be in use by chance, all of them hardly
 LinkDirection = tuple[str, str, str]  # from host, to host, to its address
 
 
 class NoAnswer(Exception):
-    """A question that got no answer."""
+    """A question without an answer."""
 
 
 class ProbeEndpoint(Protocol):
-    """A host that can be asked."""
+    """A host that answers questions."""
 
     host: Host
 
     def ask(self, question: str, arguments: dict[str, Any]) -> Any:
-        """The answer; raises Unanswered."""
+        """Return the answer; raises NoAnswer."""
         ...
 
     def reaches(self, peer: str, address: str) -> bool:
-        """Whether it has got an answer from an address, waiting until that is known."""
+        """Whether the host got an answer from an address; waits until that is known."""
         ...
 
 
 def start_throughput(ends: Sequence[ProbeEndpoint]) -> dict[LinkDirection, Future[Throughput | None]]:
-    """Begin to measure between all hosts; None where an address does not answer at all.
+    """Start measurements between all hosts; a result is None if the address does not answer at all.
 
-    Both directions come one after the other, and no host takes part in two measurements at once.
+    The two directions run one after the other, and no host takes part in two measurements at once.
     """
     busy = {end.host.name: threading.Lock() for end in ends}
     measurements: dict[LinkDirection, Future[Throughput | None]] = {}
@@ -65,7 +65,7 @@ def _measure_directions(
     futures: Sequence[Future[Throughput | None]],
     locks: tuple[threading.Lock, threading.Lock],
 ) -> None:
-    """Every pair takes its locks in the order of the hosts, so that no two wait for each other."""
+    """Measure both directions. Every pair takes its locks in host order, so that no two pairs wait for each other."""
     for (sender, receiver, address), future in zip(directions, futures, strict=True):
         try:
             if not sender.reaches(receiver.host.name, address):
@@ -80,7 +80,7 @@ def _measure_directions(
 
 
 def _measure_direction(sender: ProbeEndpoint, receiver: ProbeEndpoint, address: str) -> Throughput:
-    """Bytes a second from one host to an address of the other."""
+    """Return bytes per second from one host to an address of the other."""
     meeting = {"ports": random_ports(PORT_COUNT), "token": secrets.token_hex(TOKEN_BYTES)}
     counted: Future[Throughput] = Future()
 
@@ -93,5 +93,5 @@ def _measure_direction(sender: ProbeEndpoint, receiver: ProbeEndpoint, address: 
     threading.Thread(target=listen, daemon=True).start()
     sent: Throughput = sender.ask("send", {"peer": address, "seconds": SEND_DURATION, **meeting})
     if sent.fault and not counted.done():
-        return sent  # the receiver would wait for nobody
+        return sent  # no sender comes: do not wait for the receiver's timeout
     return counted.result()

@@ -1,7 +1,7 @@
-"""One end of a measurement between two hosts: sent over ssh to each host's own Python (3.9 or newer, no packages).
+"""One end of a throughput measurement; sent over SSH to each host's own Python (3.9 or newer, no packages).
 
-`python -I - QUESTION JSON` prints one line, MARK and the answer as JSON. Both ends show a secret word before any data,
-so that neither counts bytes of a stranger nor sends them to one.
+`python -I - QUESTION JSON` prints one line: ANSWER_PREFIX and the answer as JSON. Both ends show a secret token before
+any data, so that neither counts a stranger's bytes nor sends data to a stranger.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ import sys
 import time
 
 ANSWER_PREFIX = "THUNDER-ANSWER "
-ACCEPT_TIMEOUT = 4.0  # seconds to wait for the sender
-CONNECT_TIMEOUT = 2.0  # seconds for which the sender looks for the receiver
-IDLE_TIMEOUT = 1.0  # seconds without a byte after which the other end is given up
-TOKEN_BYTES = 16  # bytes of the secret word
+ACCEPT_TIMEOUT = 4.0  # seconds that the receiver waits for the sender
+CONNECT_TIMEOUT = 2.0  # seconds that the sender tries to reach the receiver
+IDLE_TIMEOUT = 1.0  # seconds without a byte, after which the measurement ends
+TOKEN_BYTES = 16  # length of the secret token
 CHUNK_BYTES = 1 << 20
 
 
 def receive(ip: str, ports: list, token: str) -> dict:
-    """Listen on the first of the ports that is free, and count what the one who knows the word sends."""
+    """Listen on the first free port, and count the bytes of the caller that knows the token."""
     until = time.monotonic() + ACCEPT_TIMEOUT
     listener = open_listener(ip, ports)
     if listener is None:
@@ -37,11 +37,11 @@ def receive(ip: str, ports: list, token: str) -> dict:
                 counted = count_bytes(caller, bytes.fromhex(token))
             if counted:
                 return counted
-    return throughput_result(fault=f"nobody came to {ip} within {ACCEPT_TIMEOUT:g} s")
+    return throughput_result(fault=f"no sender connected to {ip} within {ACCEPT_TIMEOUT:g} s")
 
 
 def open_listener(ip: str, ports: list) -> socket.socket | None:
-    """A socket that listens on the first port that is free; None where none is."""
+    """Return a socket that listens on the first free port; None if no port is free."""
     for port in ports:
         listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         try:
@@ -54,7 +54,7 @@ def open_listener(ip: str, ports: list) -> socket.socket | None:
 
 
 def count_bytes(caller: socket.socket, word: bytes) -> dict | None:
-    """Bytes a second from a caller; None where it does not know the word."""
+    """Return bytes per second from a caller; None if it does not know the token."""
     caller.settimeout(IDLE_TIMEOUT)
     room = bytearray(CHUNK_BYTES)
     count, fault = 0, None
@@ -72,12 +72,12 @@ def count_bytes(caller: socket.socket, word: bytes) -> dict | None:
             return None
     took = ended - begun
     return throughput_result(
-        count / took if count and took > 0 else None, fault or (None if count else "not a byte came")
+        count / took if count and took > 0 else None, fault or (None if count else "no byte arrived")
     )
 
 
 def receive_exactly(stream: socket.socket, count: int) -> bytes:
-    """So many bytes, or fewer where the other end has no more."""
+    """Return `count` bytes, or fewer if the other end closes."""
     received = b""
     while len(received) < count and (more := stream.recv(count - len(received))):
         received += more
@@ -85,9 +85,9 @@ def receive_exactly(stream: socket.socket, count: int) -> bytes:
 
 
 def send(peer: str, ports: list, token: str, seconds: float) -> dict:
-    """Find the receiver behind one of the ports, and send for so long."""
+    """Find the receiver on one of the ports, and send for `seconds`."""
     word, piece = bytes.fromhex(token), memoryview(bytes(CHUNK_BYTES))
-    until, fault = time.monotonic() + CONNECT_TIMEOUT, "nobody listens"
+    until, fault = time.monotonic() + CONNECT_TIMEOUT, "no receiver listens"
     while time.monotonic() < until:
         for port in ports:
             try:
@@ -108,12 +108,12 @@ def send(peer: str, ports: list, token: str, seconds: float) -> dict:
 
 
 def throughput_result(bytes_per_second: float | None = None, fault: str | None = None) -> dict:
-    """What came of it; the receiver's count is the answer."""
+    """Return the answer; the receiver's count is the valid one."""
     return {"bytes_per_second": bytes_per_second, "fault": fault}
 
 
 def main() -> None:
-    """Be the end that the command line asks for."""
+    """Run the end that the command line names."""
     answer = {"receive": receive, "send": send}[sys.argv[1]](**json.loads(sys.argv[2]))
     print(f"\n{ANSWER_PREFIX}{json.dumps(answer)}", flush=True)
 

@@ -1,4 +1,4 @@
-"""Clusters: the hosts that a run's ranks live on, from our YAML file or from mlx's hostfile."""
+"""Read clusters (the hosts of a run's ranks) from a YAML cluster file or from mlx's hostfile."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ _RDMA_FORM = "one device for each host in the list's order, null for the host it
 
 
 def check_ring_address(text: str) -> str:
-    """The ring resolves no names and reads 'ip:port' up to the first colon, so IPv6 is out as well (tried: 0.32.4)."""
+    """Accept IPv4 addresses only: MLX's ring does not resolve names and splits 'ip:port' at the first colon (MLX
+    0.32.4).
+    """
     try:
         ipaddress.IPv4Address(text)
     except ValueError:
@@ -35,7 +37,7 @@ def check_ring_address(text: str) -> str:
 
 
 def _check_plain_text(text: str) -> str:
-    """Text of one line: what a shell, a path or a known_hosts line would take for its end has no place in it."""
+    """Reject control characters and line ends, which a shell, a path or a known_hosts line would misread."""
     for place, letter in enumerate(text):
         if unicodedata.category(letter) in _CONTROL_CATEGORIES:
             raise ValueError(f"character {place + 1} is U+{ord(letter):04X}: expected text without control characters")
@@ -43,7 +45,7 @@ def _check_plain_text(text: str) -> str:
 
 
 def _check_ssh_name(text: str) -> str:
-    """A name that neither ssh can take for an option nor a shell for more than a word."""
+    """Reject names that ssh would read as an option or a shell as more than one word."""
     host = text.rpartition("@")[2]
     if (
         text.startswith("-")
@@ -64,7 +66,7 @@ def _check_device_names(devices: str | list[str] | None) -> str | list[str] | No
 
 
 def check_env_names(values: dict[str, str]) -> dict[str, str]:
-    """Environment variables whose names any shell takes; raises ValueError."""
+    """Check the names of environment variables; raises ValueError."""
     faults = [key for key in values if not (key.isidentifier() and key.isascii())]
     if faults:
         raise ValueError(f"{faults[0]!r} is not the name of an environment variable")
@@ -76,17 +78,17 @@ _CONTROL_CATEGORIES = {
     "Cs",
     "Zl",
     "Zp",
-}  # Unicode's categories of controls, half characters, and ends of line or paragraph
+}  # Unicode categories: control, surrogate, line and paragraph separator
 _SHELL_CHARACTERS = set("'\"`$\\;&<>|(){}*?!#~")
 PlainText = Annotated[str, Field(min_length=1), AfterValidator(_check_plain_text)]
 EnvValue = Annotated[str, AfterValidator(_check_plain_text)]
 
 
 class Host(Settings):
-    """Where one rank runs. ssh: how to reach it (None, loopback: this machine). ips: its addresses, one per cable.
+    """The host of one rank. ssh: its SSH name (None or loopback: this machine). ips: its addresses, one per cable.
 
-    folder: where the project lies there; runs: where its runs lie, below `folder` unless it begins with / or ~/.
-    rdma: for JACCL, the device (or devices) that lead to each host of the cluster, None for the host itself.
+    folder: the project's folder on the host; runs: its folder of runs, below `folder` unless it begins with / or ~/.
+    rdma: for JACCL, the device (or devices) towards each host of the cluster, None for the host itself.
     """
 
     name: PlainText
@@ -100,25 +102,25 @@ class Host(Settings):
 
     @property
     def is_this_machine(self) -> bool:
-        """Whether a rank there is started without ssh."""
+        """Whether ranks of this host start without SSH."""
         return self.ssh is None or self.ssh == "localhost" or _is_loopback(self.ssh)
 
     @property
     def runs_folder(self) -> str | None:
-        """Where runs lie on that host, in its own words; None where the file says neither `runs` nor `folder`."""
+        """The folder of runs on that host, as a path of that host; None if the file has neither `runs` nor `folder`."""
         runs = self.runs or "runs"
         if runs.startswith(("/", "~/")):
             return runs
         return f"{self.folder.rstrip('/')}/{runs}" if self.folder else self.runs
 
     def devices_to(self, place: int) -> list[str]:
-        """The names of its RDMA devices towards the host at a place of the list."""
+        """Return the RDMA devices towards the host at an index of the list."""
         devices = self.rdma[place] if self.rdma and place < len(self.rdma) else None
         return [devices] if isinstance(devices, str) else devices or []
 
 
 class Cluster(Settings):
-    """The hosts of a run; a rank's number is its host's place in the list. env goes to every rank."""
+    """The hosts of a run, in rank order. env: environment variables of every rank."""
 
     name: PlainText
     backend: Literal["ring", "jaccl"] = "ring"
@@ -129,22 +131,22 @@ class Cluster(Settings):
     def _fits_together(self) -> Cluster:
         twice = [name for name, times in Counter(host.name for host in self.hosts).items() if times > 1]
         if twice:
-            raise ValueError(f"two hosts are called {twice[0]!r}: give each its own name")
+            raise ValueError(f"two hosts have the name {twice[0]!r}: give each host its own name")
         first = self.hosts[0]
         for host in self.hosts:
             if len(set(host.ips)) < len(host.ips):
-                raise ValueError(f"host {host.name!r} says one of its ips twice: {', '.join(host.ips)}")
+                raise ValueError(f"host {host.name!r} lists an address of `ips` twice: {', '.join(host.ips)}")
             if len(host.ips) != len(first.ips):
                 raise ValueError(
                     f"host {first.name!r} has {len(first.ips)} ips and host {host.name!r} has {len(host.ips)}: "
-                    "the ring needs the same number on each"
+                    "the ring needs the same number on each host"
                 )
         if self.backend == "jaccl":
             self._check_rdma_devices()
         return self
 
     def _check_rdma_devices(self) -> None:
-        """JACCL has no ring to go around: each host needs a device to every other one."""
+        """Check that each host has a device to every other host: JACCL connects all pairs, not a ring."""
         count = len(self.hosts)
         for place, host in enumerate(self.hosts):
             if host.rdma is None:
@@ -166,7 +168,7 @@ class Cluster(Settings):
 
 @dataclass(frozen=True)
 class ClusterChoice:
-    """A cluster, the file it comes from (None: built in) and why it is this one, in words for the plan."""
+    """A cluster, its file (None: built in) and the reason why it was chosen, for the plan."""
 
     cluster: Cluster
     path: Path | None
@@ -174,9 +176,9 @@ class ClusterChoice:
 
 
 def local_cluster(ranks: int) -> Cluster:
-    """So many ranks on this machine, over loopback.
+    """Return a cluster of `ranks` ranks on this machine, over loopback.
 
-    Raises UsageError where that is less than one.
+    Raises UsageError if `ranks` is less than 1.
     """
     if ranks < 1:
         raise UsageError(f"--ranks {ranks}: expected 1 or more", fix="--ranks 2")
@@ -184,9 +186,9 @@ def local_cluster(ranks: int) -> Cluster:
 
 
 def load_cluster(path: Path) -> Cluster:
-    """Read a cluster file: our YAML, or mlx's hostfile (.json) as a list of hosts or as a mapping with `hosts`.
+    """Read a cluster file: YAML, or mlx's hostfile (.json) as a list of hosts or as a mapping with `hosts`.
 
-    Raises ConfigError that lists every fault with its host, the value and what was expected.
+    Raises ConfigError that lists every fault with its host, its value and the expected value.
     """
     content = hostfile.read_hostfile(path) if path.suffix == ".json" else load_yaml(path)
     content = {"name": path.stem, **content}
@@ -198,7 +200,7 @@ def load_cluster(path: Path) -> Cluster:
 
 
 def to_hostfile(cluster: Cluster) -> dict[str, Any]:
-    """The cluster as mlx's hostfile, which `mlx.launch --hostfile` and mlx_lm's tools read."""
+    """Return the cluster as mlx's hostfile, which `mlx.launch --hostfile` and mlx_lm's tools read."""
     return {
         "backend": cluster.backend,
         "envs": [f"{key}={value}" for key, value in cluster.env.items()],
@@ -210,14 +212,17 @@ def to_hostfile(cluster: Cluster) -> dict[str, Any]:
 
 
 def choose_cluster(flag: str | None, environ: Mapping[str, str], home: Path, folder: Path = CLUSTERS) -> ClusterChoice:
-    """The cluster of a run, from the first of these that names one.
+    """Choose the cluster of a run from the first source that names one.
 
     1. `--cluster`: a name (NAME.yaml in configs/clusters, then in ~/.config/thunder/clusters) or a path;
-    2. THUNDER_CLUSTER, in the same forms;
-    3. the file ~/.config/thunder/cluster.yaml;
-    4. none of them: two ranks on this machine.
 
-    Raises ConfigError where the name is unknown (listing the known ones) or the file cannot be used.
+    2. THUNDER_CLUSTER, in the same forms;
+
+    3. the file ~/.config/thunder/cluster.yaml;
+
+    4. otherwise two ranks on this machine.
+
+    Raises ConfigError if the name is unknown (with the known names) or the file cannot be used.
     """
     name = flag or environ.get("THUNDER_CLUSTER")
     if name:
@@ -240,7 +245,7 @@ def _is_loopback(text: str) -> bool:
 
 
 def _find_cluster_file(name: str, home: Path, folder: Path) -> Path | None:
-    """The file of a named cluster; None for `local` where configs/ is not there, as in an installed package."""
+    """Return the file of a named cluster; None for `local` if there is no configs/ folder (an installed package)."""
     if "/" in name or name.endswith(SUFFIXES):
         return home / name[2:] if name.startswith("~/") else Path(name)
     own = home / USER_FOLDER / "clusters"
@@ -258,7 +263,7 @@ def _find_cluster_file(name: str, home: Path, folder: Path) -> Path | None:
 
 
 def _validation_faults(error: ValidationError, content: Mapping[str, Any]) -> Iterator[str]:
-    """Each fault as 'host 2 (Mac5): ips[0]: expected ..., not 'x''."""
+    """Format each fault as 'host 2 (Mac5): ips[0]: expected ..., not 'x''."""
     for fault in error.errors():
         place = list(fault["loc"])
         kind: type[Settings] = Cluster

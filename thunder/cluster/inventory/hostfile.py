@@ -1,4 +1,4 @@
-"""mlx's hostfile, as `mlx.launch --hostfile` reads it: read here in the keys of our own cluster file."""
+"""Read mlx's hostfile (the format of `mlx.launch --hostfile`) into the keys of the cluster file."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from thunder.errors import ConfigError
 
 
 def read_hostfile(path: Path) -> dict[str, Any]:
-    """A hostfile in our keys: a list of hosts, or a mapping with `hosts`; what is in them is checked by who asked.
+    """Return a hostfile's content in the keys of the cluster file. The caller validates the values.
 
-    Raises ConfigError where the file cannot be read or has another form.
+    Accepts a list of hosts, or a mapping with `hosts`. Raises ConfigError if the file cannot be read or has another
+    form.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror or error}", fix="give the path of a hostfile") from None
     except ValueError as error:
-        raise ConfigError(f"{path}: not JSON: {error}", fix="see `mlx.launch --help` for the form") from None
+        raise ConfigError(f"{path}: not JSON: {error}", fix="see `mlx.launch --help` for the format") from None
     content = {"hosts": content} if isinstance(content, list) else content
     if not isinstance(content, dict) or not isinstance(content.get("hosts"), list):
         raise ConfigError(
@@ -39,7 +40,7 @@ def read_hostfile(path: Path) -> dict[str, Any]:
 
 
 def _named_host(host: Any, rank: int, hosts: list[Any]) -> Any:
-    """One host of mlx's hostfile; it has no name, so its ssh name serves, numbered where several ranks share it."""
+    """Give a host of mlx's hostfile a name: its SSH name, with its number if several ranks share it."""
     if not isinstance(host, dict):
         return host
     ssh = host.get("ssh")

@@ -1,4 +1,4 @@
-"""Where OpenBLAS lies on Linux: MLX's own CPU wheel has a reference BLAS there, 10 to 50 times slower."""
+"""Find OpenBLAS on Linux: MLX's CPU wheel contains a reference BLAS, which is 10 to 50 times slower."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from thunder.errors import ConfigError
 
 LIBRARY_ROOTS = (Path("/usr/lib64"), Path("/usr/lib"))
 INSTALL_HINT = "apt-get install libopenblas0-pthread (Fedora: dnf install openblas-threads)"
-# The build with pthreads first: MLX calls it from threads of its own, where the one with OpenMP starts a pool for each.
+# The pthreads build first: MLX calls BLAS from its own threads, and the OpenMP build starts a thread pool for each.
 LIBRARY_NAMES = (
     "{triplet}/openblas-pthread/libopenblas.so.0",
     "libopenblasp.so.0",
@@ -26,10 +26,12 @@ def find_openblas(
     environ: Mapping[str, str] = os.environ,
     machine: str | None = None,
 ) -> Path | None:
-    """The OpenBLAS to preload on Linux, or None; None as well on other systems, which need none (macOS has Accelerate).
+    """Return the OpenBLAS library to preload on Linux; None if there is none, and on other systems (macOS has
+    Accelerate).
 
-    THUNDER_OPENBLAS names one that lies elsewhere. machine: x86_64, aarch64 (default: this one's).
-    Raises ConfigError where THUNDER_OPENBLAS names no file.
+    THUNDER_OPENBLAS names a library in another place. machine: x86_64 or aarch64 (default: this machine's).
+
+    Raises ConfigError if THUNDER_OPENBLAS names no file.
     """
     if system != "Linux":
         return None

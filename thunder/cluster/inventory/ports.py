@@ -1,4 +1,4 @@
-"""Ports for the ring: random, free, and below those that the system gives to outgoing connections."""
+"""Choose ports for the ring: random and free, below the range that the system uses for outgoing connections."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ import psutil
 from thunder.errors import ClusterError
 
 LOOPBACK = "127.0.0.1"
-# Outgoing connections get 32768 and up on Linux, 49152 and up on macOS; one in TIME_WAIT makes the ring's bind fail.
+# Outgoing connections use ports from 32768 on Linux and 49152 on macOS; one in TIME_WAIT makes the ring's bind fail.
 FIRST_PORT, END_PORT = 20000, 32768
 
 
 def free_ports(count: int, exclude: Collection[int] = (), ip: str = LOOPBACK) -> list[int]:
-    """So many different ports that are free on an address of this machine.
+    """Return `count` different random ports that are free on an address of this machine.
 
-    They are random: two runs on the same ports are joined by the ring into one, silently, and both compute wrong sums.
-    Raises ClusterError where the address is not of this machine, or too few ports are free.
+    Ports are random because MLX's ring joins two runs on the same ports into one, without an error and with wrong sums.
+
+    Raises ClusterError if the address is not of this machine, or if too few ports are free.
     """
     free: list[int] = []
     for port in random_ports(END_PORT - FIRST_PORT, exclude):
@@ -37,17 +38,17 @@ def free_ports(count: int, exclude: Collection[int] = (), ip: str = LOOPBACK) ->
 
 
 def random_ports(count: int, exclude: Collection[int] = ()) -> list[int]:
-    """So many different random ports of those that runs use, whether free or not."""
+    """Return `count` different random ports of the range that runs use; they may be in use."""
     candidates = [port for port in range(FIRST_PORT, END_PORT) if port not in exclude]
-    # not the shared generator of `random`, which a run may have seeded
+    # not the global generator of `random`: a run may have seeded it
     secrets.SystemRandom().shuffle(candidates)
     return candidates[:count]
 
 
 def check_port_free(ip: str, port: int) -> None:
-    """See that a rank on this machine could listen there.
+    """Check that a rank on this machine can listen on a port.
 
-    Raises ClusterError that names the port and, where the system tells, the process that holds it.
+    Raises ClusterError that names the port and, if the system tells, the process that holds it.
     """
     fault = _bind_error(ip, port)
     if fault is None:
@@ -56,7 +57,7 @@ def check_port_free(ip: str, port: int) -> None:
         holder = _port_owner(port)
         raise ClusterError(
             f"port {port} on {ip} is taken{f' by {holder}' if holder else ''}",
-            fix="end that process if it is left over from an earlier run, or start again for other ports",
+            fix="end that process if an earlier run left it behind, or start again to get other ports",
         )
     if fault.errno == errno.EADDRNOTAVAIL:
         raise ClusterError(f"{ip} is not an address of this machine", fix="correct `ips` in the cluster file")
@@ -64,7 +65,7 @@ def check_port_free(ip: str, port: int) -> None:
 
 
 def _bind_error(ip: str, port: int) -> OSError | None:
-    """Bind without SO_REUSEPORT: with it, as the ring binds, a port that another run listens on looks free."""
+    """Bind without SO_REUSEPORT: with it (as the ring binds), a port on which another run listens looks free."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         try:
             probe.bind((ip, port))
@@ -74,7 +75,7 @@ def _bind_error(ip: str, port: int) -> OSError | None:
 
 
 def _port_owner(port: int) -> str | None:
-    """'python (pid 123)'; None where only another user or the administrator may know."""
+    """Return 'python (pid 123)'; None if only another user or the administrator may know."""
     try:
         for each in psutil.net_connections("tcp"):
             if each.laddr and each.laddr.port == port and each.pid:

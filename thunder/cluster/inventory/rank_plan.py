@@ -1,4 +1,4 @@
-"""What each rank is started with, decided before anything starts: command line, environment, address. Pure."""
+"""Plan each rank before anything starts: command line, environment and addresses. No side effects."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ HOSTFILE = "hostfile.json"
 FAST_SYNCH_VARIABLE = "MLX_METAL_FAST_SYNCH"
 # whether a rank is the first on its host, and keeps checkpoints there
 IS_PRIMARY = "THUNDER_IS_PRIMARY"
-# what the tests let go wrong in a rank
+# faults that tests inject into a rank
 FAULTS_VARIABLE = "THUNDER_FAULTS"
 BACKEND_VARIABLE = "THUNDER_BACKEND"
 THIS_MACHINE = "this machine"
 RELAXED_WATCHDOG_VARIABLE = "AGX_RELAX_CDM_CTXSTORE_TIMEOUT"
-# Says who a rank is. Never inherited: a leftover in the user's shell would send a rank into another run's ring.
+# The identity of a rank. Never inherited: a value left in the user's shell would send a rank into another run's ring.
 IDENTITY_VARIABLES = (
     "MLX_RANK",
     "MLX_HOSTFILE",
@@ -35,22 +35,22 @@ IDENTITY_VARIABLES = (
 )
 FORCED_ENV = {
     "PYTHONUNBUFFERED": "1",
-    # 1 can leave the GPU busy until the Mac is started anew, and the ranks must not differ
+    # 1 can leave the GPU busy until the Mac restarts, and all ranks must use the same value
     FAST_SYNCH_VARIABLE: "0",
 }
 
 
-# glibc gives freed arrays back to the system at once and gets them again page by page: a third of a step's time
+# by default glibc returns freed arrays to the system and faults them in again page by page: a third of a step's time
 MALLOC_ENV = {"MALLOC_TRIM_THRESHOLD_": str(2**30), "MALLOC_MMAP_THRESHOLD_": str(2**25)}
 
 
 @dataclass(frozen=True)
 class RankPlan:
-    """How one rank is started. env: what is set on top of what it inherits. cwd: None for the launcher's own.
+    """How to start one rank. env: variables set on top of the inherited ones. cwd: None means the launcher's folder.
 
-    Of a rank on another host, paths are as that host will read them (`~` is its own home there), relative ones are
-    relative to its project folder, and what tunes its system is added there. transient: its run's folder there is
-    removed at the end. devices: for JACCL, the RDMA devices that lead to each rank's host.
+    Paths of a rank on another host are paths of that host: `~` is its home, relative paths are below its project
+    folder, and that host adds its own system tuning. transient: the run's folder there is removed at the end. devices:
+    for JACCL, the RDMA devices that lead to each rank's host.
     """
 
     rank: int
@@ -65,16 +65,16 @@ class RankPlan:
 
     @property
     def is_remote(self) -> bool:
-        """Whether it runs on another host, under that host's agent."""
+        """Whether the rank runs on another host, under that host's agent."""
         return not self.host.is_this_machine
 
     @property
     def address(self) -> str:
-        """Where the rank listens, 'ip:port'; the first one of a host with several cables."""
+        """The address on which the rank listens, 'ip:port'; with several cables, the first one."""
         return self.addresses[0]
 
     def environment(self, inherited: Mapping[str, str]) -> dict[str, str]:
-        """The whole environment of the rank's process."""
+        """Return the whole environment of the rank's process."""
         return {key: value for key, value in inherited.items() if key not in IDENTITY_VARIABLES} | self.env
 
 
@@ -92,9 +92,10 @@ def plan_ranks(
 ) -> tuple[RankPlan, ...]:
     """Plan every rank of a cluster.
 
-    command: the rank's command line; its first word, the interpreter, gives way to the host's `python`, if any.
-    ports: one for each rank. job_id: hexadecimal. cores: of this machine, shared by the ranks on it.
-    The cluster's `env` wins over ours and the user's, except over FORCED and IDENTITY.
+    command: the rank's command line; the host's `python`, if set, replaces its first word. ports: one per rank. job_id:
+    hexadecimal. cores: of this machine, shared by its ranks.
+
+    The cluster's `env` overrides the defaults and the user's environment, except for FORCED_ENV and IDENTITY_VARIABLES.
     """
     world = len(cluster.hosts)
     assert len(ports) == world, f"{len(ports)} ports for {world} ranks"
@@ -128,12 +129,12 @@ def plan_ranks(
 
 
 def remote_run_folder(host: Host, run: str) -> str:
-    """Where a run lies on another host: `runs` of the cluster file, else runs/ in its project folder."""
+    """Return a run's folder on another host: below `runs` of the cluster file, else below its project's runs/."""
     return f"{(host.runs_folder or 'runs').rstrip('/')}/{run}"
 
 
 def format_hostfile(plans: Sequence[RankPlan]) -> str:
-    """The file that MLX reads: every rank's addresses, in order; for JACCL, every rank's devices towards each other."""
+    """Return the file that MLX reads: the addresses of every rank in order; for JACCL, the devices between ranks."""
     return json.dumps([list(plan.devices or plan.addresses) for plan in plans]) + "\n"
 
 
@@ -146,7 +147,7 @@ def environment_notes(
     user_environ: Mapping[str, str] | None = None,
     cluster_env: Mapping[str, str] | None = None,
 ) -> tuple[str, ...]:
-    """What the plan's table says about the ranks' environment. ranks: those on this machine."""
+    """Return the plan's notes on the ranks' environment. ranks: the number of ranks on this machine."""
     notes = []
     if system == "Linux" and openblas is None:
         notes.append(f"OpenBLAS not found: training is 10-50 times slower; {INSTALL_HINT}")
@@ -156,7 +157,7 @@ def environment_notes(
         notes.append(f"OpenBLAS preloaded, {threads} thread{'' if threads == '1' else 's'} a rank")
     for key, value in (cluster_env or {}).items():
         if key in IDENTITY_VARIABLES or FORCED_ENV.get(key, value) != value:
-            notes.append(f"{key}={value} of the cluster file is not passed on: the launcher decides it")
+            notes.append(f"{key}={value} of the cluster file is ignored: the launcher sets this variable")
     return tuple(notes)
 
 
@@ -165,7 +166,7 @@ def _identity_env(rank: int, world: int, job_id: str) -> dict[str, str]:
 
 
 def _backend_env(cluster: Cluster, rank: int, ports: Sequence[int], folder: str) -> dict[str, str]:
-    """What MLX reads to find its peers; nothing for a world of one."""
+    """Return the variables that MLX reads to find its peers; none for a world of one."""
     if len(cluster.hosts) == 1:
         return {}
     env = {"MLX_RANK": str(rank), BACKEND_VARIABLE: cluster.backend}
@@ -176,9 +177,9 @@ def _backend_env(cluster: Cluster, rank: int, ports: Sequence[int], folder: str)
 
 
 def system_env(system: str, openblas: Path | None, threads: int, user: Mapping[str, str]) -> dict[str, str]:
-    """Variables that make this system run well; what the user set stays, said again so that it reaches every host."""
+    """Return variables that tune this system. Values set by the user stay and are passed on to every host."""
     if system == "Darwin":
-        # without it macOS kills long GPU work while a display is on
+        # without it macOS kills long GPU command buffers while a display is on
         return {RELAXED_WATCHDOG_VARIABLE: user.get(RELAXED_WATCHDOG_VARIABLE, "1")}
     if system != "Linux" or openblas is None:
         return {}

@@ -1,7 +1,7 @@
-"""The agent: runs beside a rank on its host, starts it, tells the launcher about it, and ends it with the connection.
+"""The agent: starts one rank on its host for the launcher, reports on it, and ends it when the connection ends.
 
-Its stdin and stdout are the ssh channel. It says `ready` once the run's folder is prepared, starts the rank on `go`,
-and ends it when its stdin ends, or when nothing has been heard for a while: no orphan is ever left.
+Its stdin and stdout are the SSH channel. It sends `ready` when the run's folder is prepared, starts the rank on `go`,
+and ends the rank when its stdin ends or when no message arrives for a while, so that no orphan is left.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ from thunder.errors import ClusterError, ThunderError
 
 CHUNK_BYTES = 1 << 16
 MAX_READS = 16
-# What waits to be sent; beyond it lines of the log and signs of life are left out, and the ranks never wait. Of what
-# cannot be dispensed with, such as checkpoints made, more may wait; only the last message always does.
+# Limits of the send queue. Above the first, log lines and heartbeats are dropped, so that ranks never wait. Other
+# messages, such as those about checkpoints, have a higher limit; the final message is always queued.
 MAX_QUEUED_BYTES = 4 << 20
 MAX_QUEUED_EVENT_BYTES = 4 * MAX_QUEUED_BYTES
 MAX_LOG_LINE = 4000
@@ -50,7 +50,7 @@ def serve_rank(source: int, sink: int, environ: Mapping[str, str] = os.environ) 
         try:
             with _prepare_run_folder(link.receive_request(), environ) as plan:
                 _run_rank(plan, link, environ)
-        except (ThunderError, OSError) as error:  # such as a log that cannot be read back
+        except (ThunderError, OSError) as error:  # for example a log that cannot be read back
             named = error if isinstance(error, ThunderError) else ClusterError(f"the agent: {error}")
             link.send_message("refused", message=named.message, fix=named.fix, exit_code=named.exit_code)
             link.flush()
@@ -61,7 +61,7 @@ def serve_rank(source: int, sink: int, environ: Mapping[str, str] = os.environ) 
 
 
 def _run_rank(plan: RankPlan, link: LauncherChannel, environ: Mapping[str, str]) -> None:
-    """The rank, from the launcher's `go` to its last words; raises LauncherGone."""
+    """Run the rank from the launcher's `go` to the final message; raises LauncherLost."""
     link.send_message("ready", folder=plan.run_folder, pid=os.getpid())
     if not link.wait_for_order("go"):
         return
@@ -74,11 +74,11 @@ def _run_rank(plan: RankPlan, link: LauncherChannel, environ: Mapping[str, str])
 
 
 class LauncherLost(Exception):
-    """The channel has ended, or nothing has come through it for too long."""
+    """The channel ended, or no message arrived through it for too long."""
 
 
 class LauncherChannel:
-    """The agent's end of the channel: nothing here ever waits for a launcher that does not read."""
+    """The agent's end of the channel; no method blocks because the launcher does not read."""
 
     def __init__(self, source: int, sink: int) -> None:
         self.source, self._sink = source, sink
@@ -90,7 +90,7 @@ class LauncherChannel:
         self._last_received = self._last_sent = time.monotonic()
 
     def send_message(self, kind: str, *, dispensable: bool = False, **values: Any) -> None:
-        """Send a message; one that can be dispensed with is left out where too much waits already."""
+        """Send a message; a dispensable one is dropped if too much is queued already."""
         most = MAX_QUEUED_BYTES if dispensable else MAX_QUEUED_EVENT_BYTES
         if len(self._queued) > most and kind != "ended":
             self._dropped += 1
@@ -99,7 +99,7 @@ class LauncherChannel:
         self.send_queued()
 
     def send_queued(self) -> None:
-        """Send what waits, as far as the channel takes it; raises LauncherGone where it is closed."""
+        """Send queued bytes, as many as the channel takes; raises LauncherLost if it is closed."""
         try:
             while self._queued:
                 self._queued = self._queued[os.write(self._sink, self._queued[:CHUNK_BYTES]) :]
@@ -109,7 +109,7 @@ class LauncherChannel:
             raise LauncherLost from None
 
     def flush(self, seconds: float = 5) -> None:
-        """Send all that waits, for so long at most."""
+        """Send all queued bytes, for `seconds` at most."""
         until = time.monotonic() + seconds
         with contextlib.suppress(LauncherLost):
             self.send_queued()
@@ -118,11 +118,11 @@ class LauncherChannel:
                 self.send_queued()
 
     def receive_messages(self) -> list[dict[str, Any]]:
-        """The messages that have come; raises LauncherGone."""
+        """Return the messages that arrived; raises LauncherLost."""
         messages: list[dict[str, Any]] = []
         now = time.monotonic()
         try:
-            # one that never stops talking is heard in parts
+            # limit the reads, so that a launcher that never stops sending does not block the rank
             for _ in range(MAX_READS):
                 data = os.read(self.source, CHUNK_BYTES)
                 if not data:
@@ -138,7 +138,7 @@ class LauncherChannel:
         return messages
 
     def send_heartbeat(self) -> None:
-        """A sign of life, now and then."""
+        """Send a heartbeat if the last one is old enough, and queued bytes."""
         now = time.monotonic()
         if now - self._last_sent > HEARTBEAT_INTERVAL:
             self._last_sent = now
@@ -146,7 +146,7 @@ class LauncherChannel:
         self.send_queued()
 
     def wait_for_order(self, order: str) -> bool:
-        """Until the launcher gives an order: True for this one, False for any other."""
+        """Wait for an order of the launcher: True for this one, False for `kill` or `terminate`."""
         while True:
             for message in self.receive_messages():
                 if message.get("do") in (order, "kill", "terminate"):
@@ -155,7 +155,7 @@ class LauncherChannel:
             time.sleep(0.02)
 
     def receive_request(self) -> StartRequest:
-        """What the launcher asks for; raises UsageError where that cannot be understood."""
+        """Wait for the launcher's request; raises UsageError if it cannot be understood."""
         while True:
             for message in self.receive_messages():
                 if message.get("do") != "ping":
@@ -163,7 +163,7 @@ class LauncherChannel:
             time.sleep(0.01)
 
     def send_rank_end(self, rank: LocalRank) -> None:
-        """The last message."""
+        """Send the final message."""
         end = rank.end()
         self.send_message(
             "ended",
@@ -176,12 +176,12 @@ class LauncherChannel:
         self.flush()
 
 
-# What the launcher has already, or what only a rank on this host can use.
+# Files that the launcher has already, or that only a rank on this host can use.
 NOT_COLLECTED = ("checkpoints", "logs", "faults", *RUN_FILES)
 
 
 def _output_digests(folder: Path) -> dict[str, str]:
-    """Path inside the run's folder -> SHA-256, of what the run made."""
+    """Return path inside the run's folder -> SHA-256, of the files that the run made."""
     files = (path for path in sorted(folder.rglob("*")) if path.is_file())
     inside = {str(path.relative_to(folder)): path for path in files}
     return {
@@ -193,9 +193,9 @@ def _output_digests(folder: Path) -> dict[str, str]:
 
 @contextlib.contextmanager
 def _prepare_run_folder(request: StartRequest, environ: Mapping[str, str]) -> Any:
-    """The run's folder with its files, held for this rank alone; yields the plan as this host means it.
+    """Create the run's folder and its files, lock it for this rank, and yield the plan with this host's paths.
 
-    The folder of a run that leaves nothing behind is removed, if it was made here.
+    A transient run's folder is removed afterwards if it was made here.
     """
     for address in request.addresses:
         ip, _, port = address.rpartition(":")
@@ -209,7 +209,11 @@ def _prepare_run_folder(request: StartRequest, environ: Mapping[str, str]) -> An
             held.enter_context(_rank_lock(folder, request))
             for name, text in request.files.items():
                 digest.write_atomically(folder / name, text)
-        except (OSError, RuntimeError, ValueError) as error:  # no such user's home; half a character
+        except (
+            OSError,
+            RuntimeError,
+            ValueError,
+        ) as error:  # RuntimeError: unknown home folder; ValueError: surrogate character in a name
             why = getattr(error, "strerror", None) or error
             raise ClusterError(
                 f"{request.host}: {request.folder} cannot be made or written: {why}",
@@ -220,7 +224,7 @@ def _prepare_run_folder(request: StartRequest, environ: Mapping[str, str]) -> An
 
 @contextlib.contextmanager
 def _rank_lock(folder: Path, request: StartRequest) -> Any:
-    """Wait until the rank of an agent that lost its launcher has ended, as it does within seconds."""
+    """Wait until the rank of an agent that lost its launcher has ended, which takes seconds."""
     import fcntl
 
     with (folder / f".rank-{request.rank}.lock").open("a") as stream:
@@ -240,7 +244,7 @@ def _rank_lock(folder: Path, request: StartRequest) -> Any:
 
 
 def _local_plan(request: StartRequest, folder: Path, environ: Mapping[str, str]) -> RankPlan:
-    """The rank's plan with this host's paths and what tunes this system."""
+    """Return the rank's plan with this host's paths and its system tuning."""
     here = platform.system()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     tuned = system_env(here, openblas.find_openblas(here), cores, environ)
@@ -261,7 +265,7 @@ def _local_plan(request: StartRequest, folder: Path, environ: Mapping[str, str])
 
 
 def _relay_rank(rank: LocalRank, link: LauncherChannel) -> None:
-    """Until the rank has ended: pass its events and its log on, and do what the launcher says; raises LauncherGone."""
+    """Relay the rank's events and log until it ends, and follow the launcher's orders; raises LauncherLost."""
     orders = {"terminate": rank.terminate, "kill": rank.kill, "dump": rank.dump}
 
     def on_event(number: int, event: dict[str, Any]) -> None:

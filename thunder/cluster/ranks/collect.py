@@ -1,4 +1,6 @@
-"""Bring what a run made on another host to the launching machine: each file checked, whole or not at all."""
+"""Copy the output files of a remote rank to the launching machine; each file is checked and arrives whole or not at
+all.
+"""
 
 from __future__ import annotations
 
@@ -11,19 +13,22 @@ from thunder.cluster.ranks.exit_causes import RankEnd
 from thunder.cluster.ssh import client
 from thunder.errors import ArtifactError
 
-# What the launcher itself writes into the folder.
+# Files that the launcher itself writes into the folder.
 LAUNCHER_FILES = ("incidents.jsonl", "changes.jsonl", "end.json", "train.log")
 
 
 def collect_outputs(end: RankEnd, host: Host, folder: Path) -> int:
-    """Copy what a rank left behind into the run's folder here; files that are here already stay. Returns how many came.
+    """Copy a rank's outputs into the local run folder; files that exist here already stay. Returns how many were
+    copied.
 
-    Raises SshError where the host cannot be reached, ArtifactError where a file did not arrive as it was announced,
-    or is announced where none may be written.
+    Raises SshError if the host cannot be reached, ArtifactError if a file did not arrive as announced or is announced
+    at a place where none may be written.
     """
     for name in end.outputs:
         if not _is_allowed_output(name, folder):
-            raise ArtifactError(f"{end.host} announced a file where none may come from another host: {name[:200]!r}")
+            raise ArtifactError(
+                f"{end.host} announced a file at a place where a remote host may not write: {name[:200]!r}"
+            )
     missing = {name: sha256 for name, sha256 in end.outputs.items() if not _has_digest(folder / name, sha256)}
     if not missing:
         return 0
@@ -40,14 +45,14 @@ def collect_outputs(end: RankEnd, host: Host, folder: Path) -> int:
             if not _has_digest(local_path, sha256):
                 local_path.unlink()
                 raise ArtifactError(
-                    f"{end.host}:{end.folder}/{name}: it arrived with another SHA-256 than it left with",
+                    f"{end.host}:{end.folder}/{name}: its SHA-256 changed during the copy",
                     fix=f"./launch.sh resume {folder.name}",
                 )
     return len(missing)
 
 
 def _is_allowed_output(name: str, folder: Path) -> bool:
-    """Whether a name means a file inside the run's folder, links followed, that is not the launcher's own."""
+    """Whether a name means a file inside the run's folder (links followed) that is not one of the launcher's own."""
     parts = PurePosixPath(name).parts
     if (
         not parts
@@ -57,10 +62,10 @@ def _is_allowed_output(name: str, folder: Path) -> bool:
     ):
         return False
     try:
-        # an absolute name takes the place of the folder
+        # an absolute name replaces the folder
         local_path = folder / name
         return local_path.parent.resolve().is_relative_to(folder.resolve()) and not local_path.is_dir()
-    except (OSError, ValueError, RuntimeError):  # too long; half a character; links that turn in a circle
+    except (OSError, ValueError, RuntimeError):  # name too long; surrogate character; circular links
         return False
 
 

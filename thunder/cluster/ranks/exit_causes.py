@@ -1,4 +1,6 @@
-"""How ranks ended, and which of them is to blame: pure, from exit codes, last log lines and error events."""
+"""Find out from exit codes, last log lines and error events why ranks ended and which rank is to blame. No side
+effects.
+"""
 
 from __future__ import annotations
 
@@ -25,11 +27,11 @@ LOG_HEADING = "; the last lines of its log:"
 ERRORS_BY_EXIT_CODE: dict[int, type[ThunderError]] = {
     kind.exit_code: kind for kind in (UsageError, ArtifactError, ClusterError, HangError, ResourceError, Interrupted)
 }
-# What a rank says when another one is gone: a symptom, never the cause.
+# What a rank prints when it lost a peer: a symptom, never the cause.
 PEER_GONE = re.compile(r"connection to a peer was lost|\[ring\] Couldn't connect")
-# What a rank that was told to stop ends with, if nothing else went wrong.
+# Exit codes of a rank that was told to stop, if nothing else went wrong.
 STOPPED_EXIT_CODES = (0, Interrupted.exit_code, -signal.SIGTERM, -signal.SIGKILL)
-# What Metal and the allocators say where a shape is too large for the machine.
+# What Metal and the allocators print if a shape is too large for the machine.
 GPU_TIMEOUT = re.compile(
     r"kIOGPUCommandBufferCallbackError(Timeout|ImpactingInteractivity|SubmissionsIgnored)"
     r"|Caused GPU Timeout|Impacting Interactivity"
@@ -45,12 +47,11 @@ PYTHON_ERROR = re.compile(r"^(Traceback \(most recent call last\):|Fatal Python 
 class RankEnd:
     """How one rank ended.
 
-    returncode: its exit code, or minus the signal's number. first: the first of the ranks to fail.
-    tail: the last lines of its log. error: the error event that it sent, if any.
-    told_to_stop: the launcher had signalled it before it ended; interrupted: because the user asked for that.
-    malformed_events: lines on its event pipe that were not JSON objects.
-    lost: how its host was lost, where it was; stalled: why it was killed, where it made no progress.
-    folder, left: where the run lies on another host, and what it left there (path inside -> SHA-256).
+    returncode: its exit code, or minus the signal's number. failed_first: it was the first rank to fail. tail: the last
+    lines of its log. error: the error event that it sent, if any. told_to_stop: the launcher signalled it before it
+    ended; interrupted: because the user asked for that. malformed_events: lines on its event pipe that were not JSON
+    objects. lost: how its host was lost; stalled: why it was killed for lack of progress. folder, outputs: the run's
+    folder on another host, and the files that it made there (path inside -> SHA-256).
     """
 
     rank: int
@@ -86,7 +87,7 @@ CauseKind = Literal[
 
 @dataclass(frozen=True)
 class ExitCause:
-    """Why a run ended before its time. rank, host: the one to blame; error: what to show if nothing is tried again."""
+    """Why a run ended early. rank, host: the one to blame; error: what to show if the run is not restarted."""
 
     kind: CauseKind
     rank: int
@@ -95,15 +96,15 @@ class ExitCause:
 
     @property
     def summary(self) -> str:
-        """The error in a line."""
+        """The error in one line."""
         return (self.error.message.partition(LOG_HEADING)[0].splitlines() or [self.kind])[0]
 
 
 def find_exit_cause(ends: Sequence[RankEnd]) -> ExitCause | None:
-    """Why a run failed, or None where every rank ended with 0.
+    """Return why a run failed; None if every rank ended with 0.
 
-    It blames the rank that failed by itself, first among those; ranks that only lost a peer come last.
-    A rank that ended with one of our exit codes gives the error that kind, and its error event gives the text.
+    The rank that failed by itself is blamed, the first of them if there are several; ranks that only lost a peer come
+    last. The exit code of a rank selects the class of the error, and its error event gives the text.
     """
     failed = [end for end in ends if end.returncode != 0]
     if not failed:
@@ -116,7 +117,7 @@ def find_exit_cause(ends: Sequence[RankEnd]) -> ExitCause | None:
 
 
 def run_error(ends: Sequence[RankEnd]) -> ThunderError | None:
-    """The error to show for a run, or None where every rank ended with 0; see `cause`."""
+    """Return the error to show for a run; None if every rank ended with 0. See `find_exit_cause`."""
     cause = find_exit_cause(ends)
     return cause.error if cause else None
 
@@ -126,7 +127,7 @@ def _classify_exit(end: RankEnd) -> tuple[CauseKind, ThunderError]:
     if end.interrupted and end.is_consequence:
         if end.error:
             return "interrupted", Interrupted(*_message_and_fix(end, "was stopped as you asked"))
-        return "interrupted", Interrupted(f"{who} was ended before it could save", fix="./launch.sh resume")
+        return "interrupted", Interrupted(f"{who} ended before it saved a checkpoint", fix="./launch.sh resume")
     if end.lost:
         return "host lost", ClusterError(f"{who}: {end.lost}", fix="thunder_status")
     if end.stalled:
@@ -145,7 +146,7 @@ def _classify_exit(end: RankEnd) -> tuple[CauseKind, ThunderError]:
 
 
 def _resource_kind(end: RankEnd) -> Literal["gpu timeout", "out of memory"] | None:
-    """Whether a rank died of a shape that its machine cannot do, by what it said."""
+    """Return whether a rank's messages show that its shape is too large for its machine."""
     if end.returncode == 0 or end.lost or end.stalled:
         return None
     text = "\n".join([str((end.error or {}).get("message", "")), *end.tail])
@@ -155,12 +156,12 @@ def _resource_kind(end: RankEnd) -> Literal["gpu timeout", "out of memory"] | No
 
 
 def log_tail(log: str, count: int = TAIL_LINES) -> tuple[str, ...]:
-    """The last lines of a log, or those up to the last Python error where more than that came after it."""
+    """Return the last lines of a log, or the lines up to the last Python error if more than `count` lines follow it."""
     lines = log.splitlines()
     starts = [number for number, line in enumerate(lines) if PYTHON_ERROR.match(line)]
     end = len(lines)
     if starts:
-        # a traceback's frames are indented; the first line that is not is the error itself
+        # frames of a traceback are indented; the first line that is not indented is the error itself
         frames = (number for number in range(starts[-1] + 1, len(lines)) if lines[number][:1] not in (" ", ""))
         error_line = next(frames, starts[-1])
         if error_line < len(lines) - count:
@@ -169,11 +170,11 @@ def log_tail(log: str, count: int = TAIL_LINES) -> tuple[str, ...]:
 
 
 def _message_and_fix(end: RankEnd, manner: str) -> tuple[str, str]:
-    """(message, fix) about one rank."""
+    """Return (message, fix) about one rank."""
     who, fix = f"rank {end.rank} on {end.host}", f"read {end.log}"
     if end.error:
         message, advice = str(end.error.get("message", "")), str(end.error.get("fix") or "")
-        if end.returncode == Interrupted.exit_code:  # what the user asked for is no rank's fault
+        if end.returncode == Interrupted.exit_code:  # the user asked for it, so do not blame a rank
             return message, advice or fix
         if end.returncode in ERRORS_BY_EXIT_CODE or advice:
             return f"{who}: {message}", advice or fix

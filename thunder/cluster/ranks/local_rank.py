@@ -1,4 +1,4 @@
-"""One rank as a process on this machine: its pipes, its log, its signals, its end."""
+"""One rank as a process on this machine: its pipes, log, signals and end."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ OnLine = Callable[[int, str], None]
 
 CHUNK_BYTES = 1 << 16
 MAX_EVENT_BYTES = 1 << 20
-# How much of a log is read at a time for the screen; what a rank writes faster is left out there, not in its log.
+# How much of a log is read at a time for the screen; a faster rank's lines are skipped there, not in its log.
 MAX_LOG_READ_BYTES = 1 << 18
-# of events that are none; the others are counted
+# warnings about malformed events; further ones are only counted
 MAX_WARNINGS = 3
 
 logger = logging.getLogger(__name__)
 
 
 class LocalRank:
-    """A rank that was started. Its owner calls `read_events`, `read_lines` and `poll` again and again, then `close`."""
+    """A started rank. Its owner calls `read_events`, `read_lines` and `poll` repeatedly, then `close`."""
 
     def __init__(self, plan: RankPlan, log: Path, environ: Mapping[str, str]) -> None:
-        """Start it, in a session of its own: a Ctrl-C in the terminal reaches the launcher only, which passes it on.
+        """Start the rank in its own session: a Ctrl-C in the terminal reaches only the launcher, which passes it on.
 
-        Python opens pipes so that no program started later inherits them; each rank gets its own two ends alone,
-        or the end of a launcher or of a rank would go unnoticed while another rank still held the pipe.
+        Python opens pipes so that no later program inherits them; each rank gets only its own two ends. Otherwise the
+        end of a launcher or of a rank would go unnoticed while another rank still held the pipe.
 
-        Raises ClusterError where its program or its folder is not there.
+        Raises ClusterError if its program or its folder does not exist.
         """
         self.plan, self.log = plan, log
         self.returncode: int | None = None
@@ -69,7 +69,7 @@ class LocalRank:
             EVENTS_VARIABLE: str(events_out),
             orphan_guard.LIFELINE_VARIABLE: str(lifeline_in),
         }
-        # a file, not a pipe: a rank that prints a lot must not stand still when nobody reads
+        # a file, not a pipe: a rank that prints a lot must not block if nobody reads
         with self.log.open("ab") as stream:
             self._log_start = self._log_shown = stream.tell()
             self.process = subprocess.Popen(
@@ -90,35 +90,35 @@ class LocalRank:
             raise
 
     def fileno(self) -> int:
-        """For select: readable when it has sent an event, or has ended."""
+        """Return the descriptor for select: readable when the rank sent an event or ended."""
         return self.events
 
     def terminate(self) -> None:
-        """Ask it to stop; it writes a checkpoint and ends."""
+        """Ask the rank to stop; it writes a checkpoint and ends."""
         self.told_to_stop = True
         with contextlib.suppress(ProcessLookupError):
             self.process.terminate()
 
     def dump(self) -> None:
-        """Ask it to write the stacks of its threads into its log, which works while it is stuck inside C."""
+        """Ask the rank to write its threads' stacks into its log; this works even if it is stuck in C code."""
         if self.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 self.process.send_signal(signal.SIGUSR1)
 
     def kill(self) -> None:
-        """End it and everything that it started."""
+        """Kill the rank and every process that it started."""
         self.told_to_stop = self.told_to_stop or self.returncode is None
-        # macOS says EPERM of a group in which only zombies are left
+        # macOS returns EPERM for a group that contains only zombies
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
 
     def poll(self, on_event: OnEvent) -> int | None:
-        """Its exit code once it has ended; then what it left running is ended, and its last events are passed on."""
+        """Return the exit code if the rank has ended; then kill its remaining processes and pass on its last events."""
         if self.returncode is None:
             code = self.process.poll()
             if code is not None:
                 self.returncode = code
-                # its process id is its group's, which no new process gets while anything is left in the group
+                # its process id is the group's id, which no new process gets while the group has members
                 self.kill()
                 self._dismiss_guard()
                 while self.read_events(on_event):
@@ -126,7 +126,7 @@ class LocalRank:
         return self.returncode
 
     def read_events(self, on_event: OnEvent) -> bool:
-        """Pass on the events that have come; False when there is nothing more to read now."""
+        """Pass on the events that arrived; False if there is nothing more to read now."""
         try:
             data = os.read(self.events, CHUNK_BYTES)
         except BlockingIOError:
@@ -136,7 +136,7 @@ class LocalRank:
             if len(self._event_bytes) > MAX_EVENT_BYTES:
                 lines, self._event_bytes = [*lines, self._event_bytes[:CHUNK_BYTES]], b""
         else:
-            # at the end a line without its newline is a line too, if it is whole
+            # at the end, a complete line without its newline counts too
             ended = data is not None or self.returncode is not None
             lines, self._event_bytes = ([self._event_bytes], b"") if ended else ([], self._event_bytes)
         for line in lines:
@@ -152,7 +152,7 @@ class LocalRank:
             event = None
         if not isinstance(event, dict):
             self.malformed_events += 1
-            # an agent's stderr is a channel that may not be read: what fills it stops the agent, and then the rank
+            # nobody may read an agent's stderr: if it fills up, the agent blocks, and then the rank
             if self.malformed_events <= MAX_WARNINGS:
                 logger.warning("rank %d sent an event that is not a JSON object: %r", self.plan.rank, line[:200])
             return
@@ -161,7 +161,7 @@ class LocalRank:
         on_event(self.plan.rank, event)
 
     def read_lines(self, on_line: OnLine) -> None:
-        """Pass on the lines that its log has gained since the last time."""
+        """Pass on the lines that the log gained since the last call."""
         with self.log.open("rb") as stream:
             behind = stream.seek(0, os.SEEK_END) - self._log_shown
             if behind > 2 * MAX_LOG_READ_BYTES:
@@ -172,14 +172,14 @@ class LocalRank:
             data = stream.read(behind)
         self._log_shown += len(data)
         *lines, self._line_bytes = (self._line_bytes + data).split(b"\n")
-        # a line that never ends is passed on in pieces
+        # a line that does not end is passed on in pieces
         if self._line_bytes and (self.returncode is not None or len(self._line_bytes) > MAX_LOG_READ_BYTES):
             lines, self._line_bytes = [*lines, self._line_bytes], b""
         for line in lines:
             on_line(self.plan.rank, line.decode("utf-8", "replace").rstrip("\r"))
 
     def close(self) -> None:
-        """End it if it still runs, and let go of its pipes; leaves no zombie."""
+        """End the rank if it still runs, and close its pipes; leaves no zombie."""
         if self.returncode is None:
             self.kill()
             self.returncode = self.process.wait()
@@ -195,7 +195,7 @@ class LocalRank:
             os.close(fd)
 
     def end(self) -> RankEnd:
-        """What there is to say about it, once it has ended."""
+        """Return how the rank ended; only after it ended."""
         assert self.returncode is not None
         with self.log.open("rb") as stream:
             stream.seek(max(self._log_start, stream.seek(0, os.SEEK_END) - CHUNK_BYTES))

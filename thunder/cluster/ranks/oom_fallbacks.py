@@ -1,4 +1,6 @@
-"""Shapes from the wanted one downwards, all with the same global batch; which one a chip can do is remembered."""
+"""Fallback shapes after a GPU time-out or out of memory, all with the same global batch; per chip the last one is
+remembered.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,7 @@ from typing import Any
 from thunder import digest
 
 INCIDENT_FILE = "gpu_incidents.jsonl"
-# MLX's own limits are 20 to 50 operations and 40 to 50 MB, by device; shorter buffers give the watchdog less to time.
+# MLX's limits are 20 to 50 operations and 40 to 50 MB, by device; shorter buffers finish sooner for the GPU watchdog.
 SHORTER_BUFFERS = ((10, 20), (4, 10))
 
 
@@ -20,8 +22,8 @@ SHORTER_BUFFERS = ((10, 20), (4, 10))
 class Fallback:
     """How one rank computes its share of an update.
 
-    micro_batch_size: rows that go through the model at once. ops_per_buffer, mb_per_buffer: limits of a Metal command
-    buffer (None: MLX's own). grad_checkpoint: activations are recomputed in the backward pass.
+    micro_batch_size: rows per forward pass. ops_per_buffer, mb_per_buffer: limits of a Metal command buffer (None:
+    MLX's default). grad_checkpoint: activations are recomputed in the backward pass.
     """
 
     micro_batch_size: int
@@ -31,13 +33,13 @@ class Fallback:
 
     @property
     def env(self) -> dict[str, str]:
-        """What MLX reads."""
+        """Environment variables that MLX reads."""
         limits = {"MLX_MAX_OPS_PER_BUFFER": self.ops_per_buffer, "MLX_MAX_MB_PER_BUFFER": self.mb_per_buffer}
         return {key: str(value) for key, value in limits.items() if value is not None}
 
     @property
     def arguments(self) -> tuple[str, ...]:
-        """What `thunder rank` is told."""
+        """Arguments of `thunder rank`."""
         return (
             "--micro-batch-size",
             str(self.micro_batch_size),
@@ -54,7 +56,7 @@ class Fallback:
 def fallback_sequence(
     batch_size: int, grad_checkpoint: bool = False, may_recompute: bool = True
 ) -> tuple[Fallback, ...]:
-    """The ladder of a batch size per rank: micro-batch halved, then shorter command buffers, then recomputation.
+    """Return the shapes to try for a batch size per rank: halved micro-batches, shorter command buffers, recomputation.
 
     may_recompute: whether activations can be computed again with the same result.
     """
@@ -70,7 +72,7 @@ def fallback_sequence(
 
 @dataclass(frozen=True)
 class WorkloadShape:
-    """What an incident is remembered by: chips of the hosts, base model, and the shape that was wanted."""
+    """The key of a remembered incident: chips of the hosts, base model, and the requested shape."""
 
     chips: tuple[str, ...]
     model: str
@@ -81,9 +83,9 @@ class WorkloadShape:
 
 
 def remembered_fallback(folder: Path, shape: WorkloadShape) -> tuple[int, str]:
-    """(rung to start at, the run that taught so) for a shape; (0, "") where nothing went wrong with it so far.
+    """Return (index of the fallback to start at, the run that learned it) for a shape; (0, "") without an incident.
 
-    A line that cannot be read is skipped: the memory is a hint, and the ladder finds its way without it.
+    Lines that cannot be read are skipped: the file is a hint, and the sequence works without it.
     """
     index, run = 0, ""
     shape_sha256 = digest.sha256_json(asdict(shape))
@@ -94,7 +96,9 @@ def remembered_fallback(folder: Path, shape: WorkloadShape) -> tuple[int, str]:
 
 
 def chip_incidents(folder: Path, chip: str, model: str) -> list[tuple[str, WorkloadShape]]:
-    """(run, shape) of what a chip could not do with a model; its batch is what went through the model at once."""
+    """Return (run, shape) for each shape that failed on a chip with a model; its batch size is the rows per forward
+    pass.
+    """
     result = []
     for incident in _read_incidents(folder):
         try:
@@ -108,7 +112,7 @@ def chip_incidents(folder: Path, chip: str, model: str) -> list[tuple[str, Workl
 
 
 def _read_incidents(folder: Path) -> Iterator[dict[str, Any]]:
-    """What is remembered, but for lines that cannot be read."""
+    """Yield the remembered incidents; lines that cannot be read are skipped."""
     try:
         lines = (folder / INCIDENT_FILE).read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -123,16 +127,16 @@ def _read_incidents(folder: Path) -> Iterator[dict[str, Any]]:
 
 
 def record_incident(folder: Path, shape: WorkloadShape, next_rung: int, **incident: Any) -> None:
-    """Add one incident; the file is there for people to read and to remove."""
+    """Append one incident; people may read and remove the file."""
     folder.mkdir(parents=True, exist_ok=True)
     record = {**incident, "next_rung": next_rung, **asdict(shape), "shape_sha256": digest.sha256_json(asdict(shape))}
     with (folder / INCIDENT_FILE).open("ab+") as stream:
-        # a line that was cut off shall not take this one with it
+        # do not append to a line that was cut off
         torn = stream.tell() and (stream.seek(-1, os.SEEK_END), stream.read(1))[1] != b"\n"
         text = "\n" * bool(torn) + json.dumps(record, ensure_ascii=False) + "\n"
         stream.write(text.encode(errors="backslashreplace"))
 
 
 def distinct_chips(names: Sequence[str]) -> tuple[str, ...]:
-    """The different chips of a cluster, in an order that does not depend on the hosts'."""
+    """Return the distinct chips of a cluster, in an order that does not depend on the hosts' order."""
     return tuple(sorted(set(names)))

@@ -1,9 +1,9 @@
-"""What ends a rank when its launcher is gone: a rank left over holds memory, and can join a later ring.
+"""End a rank when its launcher is gone: a rank left behind holds memory and can join a later run's ring.
 
 The launcher keeps one end of a pipe, which the system closes however the launcher ends. At the other end wait a thread
-in the rank, from the rank's first moment on, and a guard, a shell beside it. The thread runs while MLX blocks in
-a collective, but not while it joins the ring (MLX's `init` keeps the interpreter's lock, and its accept waits
-without limit) nor in a stopped process; the guard does not depend on the rank at all.
+in the rank, from the rank's start on, and a guard, a shell beside it. The thread runs while MLX blocks in a collective
+operation, but not while MLX joins the ring (`init` holds the interpreter's lock, and its accept waits without limit)
+nor in a stopped process. The guard does not depend on the rank.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ EXIT_CODE = 1
 
 
 def end_process_group() -> None:
-    """End this rank and what it started, at once: checkpoints are whole or absent, so nothing needs a farewell."""
-    # a rank that was started by hand shares its group with the shell's pipeline, which is not ours to kill
+    """Kill this rank and its children at once. This is safe at any time: checkpoints are written atomically."""
+    # a rank started by hand shares its group with the shell's pipeline: do not kill that
     if os.getpgrp() == os.getpid():
         os.killpg(os.getpgrp(), signal.SIGKILL)
     os._exit(EXIT_CODE)
 
 
 def watch_pipe(fd: int, on_lost: Callable[[], None] = end_process_group) -> threading.Thread:
-    """Call `on_lost`, in a daemon thread, when the other end of a pipe is closed.
+    """Call `on_lost` in a daemon thread when the other end of a pipe is closed.
 
-    Raises OSError where `fd` is not open.
+    Raises OSError if `fd` is not open.
     """
     os.fstat(fd)
 
@@ -44,19 +44,20 @@ def watch_pipe(fd: int, on_lost: Callable[[], None] = end_process_group) -> thre
 
 
 def watch_launcher(environ: Mapping[str, str] = os.environ) -> threading.Thread | None:
-    """Watch the launcher that started this rank; None where no launcher did.
+    """Watch the launcher that started this rank; None if no launcher did.
 
-    Raises OSError where THUNDER_LIFELINE_FD names a descriptor that is not open.
+    Raises OSError if THUNDER_LIFELINE_FD names a descriptor that is not open.
     """
     number = environ.get(LIFELINE_VARIABLE)
     return watch_pipe(int(number)) if number else None
 
 
 def start_guard(group: int, fd: int, job_id: str) -> subprocess.Popen[bytes]:
-    """Start a shell that kills a process group when the other end of a pipe is closed; kill it once the group is gone.
+    """Start a shell that kills a process group when the other end of a pipe is closed; kill the shell when the group is
+    gone.
 
-    job_id: carried in its environment, as the ranks carry it, so that all processes of a run can be found.
-    Raises OSError where /bin/sh cannot be started.
+    job_id: set in its environment, as in the ranks', so that all processes of a run can be found. Raises OSError if
+    /bin/sh cannot be started.
     """
     return subprocess.Popen(
         ["/bin/sh", "-c", 'read -r nothing; kill -KILL "-$1"', "thunder-guard", str(group)],
@@ -64,6 +65,6 @@ def start_guard(group: int, fd: int, job_id: str) -> subprocess.Popen[bytes]:
         stdin=fd,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        # or the terminal's Ctrl-C would end it
+        # otherwise the terminal's Ctrl-C would end it
         start_new_session=True,
     )

@@ -1,4 +1,4 @@
-"""What a launcher and an agent say to each other over an ssh channel: JSON objects, a line each, in both directions."""
+"""The protocol between launcher and agent over an SSH channel: one JSON object per line, in both directions."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from typing import Any
 
 from thunder.units import Seconds
 
-# Agents print it before each message: a login shell may print something of its own, which is no message.
+# Agents print it before each message, because a login shell may print other text.
 MESSAGE_PREFIX = b"THUNDER-AGENT "
 PROTOCOL = 1
 MAX_MESSAGE_BYTES = 4 << 20
-# Both sides speak at least every so often, and one that has not been heard for SILENCE is taken to be gone: a host that
-# loses power closes no connection. The ring does not need the LAN, so a LAN that is away for seconds stops nothing.
+# Both sides send at least this often; a side that is silent for SILENCE_TIMEOUT counts as lost, because a host that
+# loses power closes no connection. The ring does not use the LAN, so a LAN outage of seconds stops nothing.
 HEARTBEAT_INTERVAL = Seconds(1)
 SILENCE_TIMEOUT = Seconds(20)
 
 
 def encode_message(message: dict[str, Any], mark: bytes = b"") -> bytes:
-    """A message as it travels."""
-    # half a character, as a file's name may hold, becomes JSON's own escape for it
+    """Encode a message as one line."""
+    # a surrogate, which a file name may contain, becomes a JSON escape
     return mark + json.dumps(message, ensure_ascii=False).encode(errors="backslashreplace") + b"\n"
 
 
 class MessageReader:
-    """Cuts what arrives into messages; what is none is counted, and one that never ends is dropped in pieces."""
+    """Split received bytes into messages; malformed lines are counted, an endless line is dropped in pieces."""
 
     def __init__(self, mark: bytes = b"") -> None:
         self.mark = mark
@@ -35,7 +35,7 @@ class MessageReader:
         self._dropping = False
 
     def feed(self, data: bytes) -> Iterator[dict[str, Any]]:
-        """The messages that are complete with these bytes."""
+        """Return the messages that these bytes complete."""
         *lines, self._rest = (self._rest + data).split(b"\n")
         if lines and self._dropping:
             lines, self._dropping = lines[1:], False
@@ -61,16 +61,16 @@ class MessageReader:
 
 
 def whole_number(value: Any) -> int | None:
-    """A whole number that the other side sent, if it is one that a process can end with or be counted by."""
+    """Return a received integer if it can be an exit code or a count; otherwise None."""
     return value if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 31 else None
 
 
 def text_lines(value: Any, most: int, longest: int) -> tuple[str, ...]:
-    """The last lines that the other side sent, so many and so long at most."""
+    """Return the last received lines, limited in number and length."""
     return tuple(str(text)[:longest] for text in value[-most:]) if isinstance(value, list) else ()
 
 
 def file_digests(value: Any) -> dict[str, str]:
-    """Name -> SHA-256 as the other side sent it; what is no text is left out."""
+    """Return received name -> SHA-256; entries that are not text are left out."""
     items = value.items() if isinstance(value, dict) else ()
     return {name: sha256 for name, sha256 in items if isinstance(sha256, str)}

@@ -1,4 +1,4 @@
-"""One rank on another host, followed through that host's agent: to the launcher it looks like a process here."""
+"""One rank on another host, controlled through that host's agent, with the interface of a local rank."""
 
 from __future__ import annotations
 
@@ -29,70 +29,72 @@ from thunder.cluster.ssh import client
 from thunder.errors import ClusterError, Interrupted, RunFailed, ThunderError
 from thunder.units import Seconds
 
-READY_TIMEOUT = Seconds(60)  # to start Python there, and for the rank of a launcher that was lost to end
+READY_TIMEOUT = Seconds(60)  # for Python to start there, and for a rank of a lost launcher to end
 EXIT_TIMEOUT = Seconds(3)
 CHUNK_BYTES = 1 << 16
 MAX_LINE = 4000
-MAX_QUEUED_LINES = 1000  # that wait to be shown; the log has them all
+MAX_QUEUED_LINES = 1000  # queued for the screen; the log has all lines
 
 
 class AgentStream(Protocol):
-    """Bytes to and from an agent. `receive` never waits: None when nothing is there, b"" at the end."""
+    """Bytes to and from an agent. `receive` never blocks: None if nothing has arrived, b"" at the end."""
 
     def fileno(self) -> int:
-        """For select."""
+        """Return the descriptor for select."""
         ...
 
     def receive(self) -> bytes | None:
-        """What has come."""
+        """Return the bytes that have arrived."""
         ...
 
     def send(self, data: bytes) -> None:
-        """Raises OSError where it is closed."""
+        """Send bytes; raises OSError if the stream is closed."""
         ...
 
     def close(self) -> None:
-        """End it; the agent notices."""
+        """Close the stream; the agent notices."""
         ...
 
 
 class SshAgentStream:
-    """A command on another host: the channel of an ssh connection that is its alone."""
+    """A command on another host, over its own SSH connection."""
 
     def __init__(self, host: str, argv: Sequence[str]) -> None:
-        """Raises SshError where the host cannot be reached."""
+        """Start the command. Raises SshError if the host cannot be reached."""
         self._connection = client.connect_ssh(host)
         self._channel = self._connection.start(argv)
 
     def fileno(self) -> int:
-        """See Stream."""
+        """See AgentStream."""
         return self._channel.fileno()
 
     def receive(self) -> bytes | None:
-        """See Stream."""
+        """See AgentStream."""
         try:
             return self._channel.recv(CHUNK_BYTES)
         except TimeoutError:
             return None
 
     def send(self, data: bytes) -> None:
-        """See Stream; what the channel does not take is dropped: the agent then hears nothing, and acts on that."""
+        """See AgentStream; bytes that the channel does not take are dropped: the agent then misses messages and ends
+        the rank.
+        """
         with contextlib.suppress(TimeoutError):
             self._channel.sendall(data)
 
     def close(self) -> None:
-        """See Stream."""
+        """See AgentStream."""
         self._connection.close()
 
 
 def open_agent_stream(plan: RankPlan) -> AgentStream:
-    """Start the agent of a plan's host."""
+    """Start the agent on a plan's host."""
     host = plan.host
     return SshAgentStream(host.ssh or host.name, [probe.host_python(host), "-P", "-m", "thunder", "agent"])
 
 
 class RemoteRank:
-    """A rank that an agent prepares; `go` starts it. Otherwise it is used as RankProcess is."""
+    """A rank that an agent prepares; `go` starts it. Otherwise it is used like LocalRank."""
 
     def __init__(
         self,
@@ -102,9 +104,9 @@ class RemoteRank:
         opened: Callable[[RankPlan], AgentStream] = open_agent_stream,
         stopped: Callable[[], bool] = lambda: False,
     ) -> None:
-        """Start the agent and hand it the plan; returns once it is ready.
+        """Start the agent and send it the plan; returns when the agent is ready.
 
-        Raises ClusterError where the host, its Python or its folder cannot be used, Interrupted where `stopped`.
+        Raises ClusterError if the host, its Python or its folder cannot be used, Interrupted if `stopped` returns True.
         """
         self.plan, self.log = plan, log
         self.returncode: int | None = None
@@ -139,11 +141,11 @@ class RemoteRank:
         self._send(do="go")
 
     def fileno(self) -> int:
-        """For select: readable when the agent has said something."""
+        """Return the descriptor for select: readable when the agent sent something."""
         return self._stream.fileno()
 
     def read_events(self, on_event: OnEvent) -> bool:
-        """Take in what the agent has said; False when the channel has ended."""
+        """Read the agent's messages; False if the channel has ended."""
         self._send_heartbeat()
         data = self._stream.receive()
         if data is None:
@@ -156,36 +158,36 @@ class RemoteRank:
         return bool(data)
 
     def read_lines(self, on_line: OnLine) -> None:
-        """Pass on the lines that its log has gained."""
+        """Pass on the lines that the log gained."""
         for text in self._lines:
             on_line(self.plan.rank, text)
         self._lines.clear()
 
     def poll(self, on_event: OnEvent) -> int | None:
-        """Its exit code once it has ended; a host that has said nothing for too long is given up."""
+        """Return the exit code if the rank has ended; a host that is silent for too long counts as lost."""
         self._send_heartbeat()
         if self.returncode is None and time.monotonic() - self._last_received > SILENCE_TIMEOUT:
             self._mark_lost(
-                f"nothing was heard from it for {SILENCE_TIMEOUT:g} s: it is off, frozen, or its LAN is away"
+                f"no message arrived from it for {SILENCE_TIMEOUT:g} s: it is off, frozen, or its LAN is away"
             )
         return self.returncode
 
     def terminate(self) -> None:
-        """Ask it to stop; it writes a checkpoint and ends."""
+        """Ask the rank to stop; it writes a checkpoint and ends."""
         self.told_to_stop = True
         self._send(do="terminate")
 
     def kill(self) -> None:
-        """End it and everything that it started."""
+        """Kill the rank and every process that it started."""
         self.told_to_stop = self.told_to_stop or self.returncode is None
         self._send(do="kill")
 
     def dump(self) -> None:
-        """Ask it to write the stacks of its threads into its log."""
+        """Ask the rank to write its threads' stacks into its log."""
         self._send(do="dump")
 
     def close(self) -> None:
-        """End it if it still runs, and the connection with it."""
+        """End the rank if it still runs, and close the connection."""
         if self.returncode is None:
             self.kill()
             until = time.monotonic() + EXIT_TIMEOUT
@@ -193,11 +195,11 @@ class RemoteRank:
                 self.read_events(lambda rank, event: None)
                 time.sleep(0.02)
             if self.returncode is None:
-                self._mark_lost("it did not say that its rank has ended")
+                self._mark_lost("it did not report the end of its rank")
         self._stream.close()
 
     def end(self) -> RankEnd:
-        """What there is to say about it, once it has ended."""
+        """Return how the rank ended; only after it ended."""
         assert self.returncode is not None
         return RankEnd(
             rank=self.plan.rank,
@@ -219,7 +221,7 @@ class RemoteRank:
     def _handle_message(self, message: dict[str, Any], on_event: OnEvent) -> None:
         kind = message.get("say")
         if self.returncode is not None:
-            return  # the last word was said
+            return  # the rank has ended
         if kind == "event" and isinstance(event := message.get("event"), dict):
             if event.get("event") == "error":
                 self.error = event
@@ -227,7 +229,7 @@ class RemoteRank:
         elif kind == "log":
             text = str(message.get("text"))[:MAX_LINE]
             self._lines.append(text)
-            # a disk that is full here shall not end a run there; that host keeps its log too
+            # a full disk here must not end the run there; that host keeps its log too
             with contextlib.suppress(OSError), self.log.open("a", encoding="utf-8", errors="replace") as stream:
                 stream.write(text + "\n")
         elif kind == "ended" and (code := whole_number(message.get("returncode"))) is not None:
@@ -270,7 +272,7 @@ class RemoteRank:
             self._send(do="ping")
 
     def _send(self, **message: Any) -> None:
-        # that the channel is closed is said when it is read
+        # a closed channel is reported by the next read
         with contextlib.suppress(OSError):
             self._stream.send(encode_message(message))
 
@@ -280,7 +282,7 @@ class RemoteRank:
 
 
 def _refusal_error(message: dict[str, Any]) -> ThunderError:
-    """The error that an agent sent."""
+    """Return the error that an agent sent."""
     code, text = whole_number(message.get("exit_code")), str(message.get("message") or "the agent gave no reason")
     return ERRORS_BY_EXIT_CODE.get(code or 1, RunFailed)(text[:MAX_LINE], str(message.get("fix") or "")[:MAX_LINE])
 
@@ -292,9 +294,9 @@ def prepare_remote_ranks(
     opened: Callable[[RankPlan], AgentStream] = open_agent_stream,
     stopped: Callable[[], bool] = lambda: False,
 ) -> list[RemoteRank]:
-    """The ranks on other hosts, all prepared at once; where one cannot be, none is left waiting.
+    """Prepare all ranks on other hosts at once; if one fails, none is left waiting.
 
-    Raises what FarRank raises, for the first of them.
+    Raises what RemoteRank raises, for the first rank that fails.
     """
     if not plans:
         return []

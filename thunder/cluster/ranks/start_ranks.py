@@ -1,4 +1,4 @@
-"""Start the ranks of a plan, here or through agents, follow them to their end, and leave nothing behind."""
+"""Start the ranks of a plan, here or through agents, monitor them to their end, and leave no process behind."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ __all__ = ["RankEnd", "StopRequest", "run_error", "run_ranks"]
 Rank = LocalRank | RemoteRank
 
 STOP_GRACE = Seconds(30)
-# Between looks at the ranks, where no event comes.
+# Between polls of the ranks if no event arrives.
 POLL_INTERVAL = Seconds(0.1)
-# A dying rank takes its peers with it within milliseconds, and may itself be the slower one to end: only after this
-# are the others told to stop, so that a rank's own error is not cut short, nor mistaken for our signal.
+# A dying rank ends its peers within milliseconds, and may itself end later than they do. The others are told to stop
+# only after this time, so that a rank's own error is not cut short, nor mistaken for the launcher's signal.
 SETTLE_TIME = Seconds(1.0)
-# A rank whose peer has failed has nothing more to save, and may hang in a collective, where it answers no SIGTERM.
+# A rank whose peer failed has nothing to save, and may hang in a collective operation, where SIGTERM has no effect.
 GRACE_AFTER_FAILURE = Seconds(5)
-# For the stacks of a stalled rank to be written before it is killed.
+# Time for a stalled rank to write its stacks before it is killed.
 STACK_DUMP_TIME = Seconds(1.0)
-# Requests closer than this are one: a Ctrl-C reaches the terminal's whole group, and a wrapper may pass it on again.
+# Closer requests count once: a Ctrl-C reaches the terminal's whole group, and a wrapper may pass it on again.
 REQUEST_DEBOUNCE = Seconds(0.3)
 
 
 class StopRequest:
-    """The wish to stop a run, from a signal handler or another thread: once = save and end, twice = end at once.
+    """A request to stop a run, from a signal handler or another thread: once = save and end, twice = end at once.
 
-    regrouping: not the user wants it, but the ranks shall start again on other hosts.
+    regrouping: the ranks stop to start again on other hosts, without a request of the user.
     """
 
     def __init__(self) -> None:
@@ -53,11 +53,11 @@ class StopRequest:
 
     @property
     def count(self) -> int:
-        """How often it was asked; once where the ranks are to regroup."""
+        """The number of requests; 1 if the ranks are to regroup."""
         return max(self.user_requests, int(self.regrouping))
 
     def ask(self) -> None:
-        """Ask once more."""
+        """Add one request of the user."""
         now = time.monotonic()
         if now - self._last >= REQUEST_DEBOUNCE:
             self.user_requests += 1
@@ -77,18 +77,18 @@ def run_ranks(
     deadlines: Deadlines | None = None,
     open_stream: Callable[[RankPlan], AgentStream] = open_agent_stream,
 ) -> tuple[RankEnd, ...]:
-    """Run every rank to its end and say how each ended; `failure` makes an error of that.
+    """Run every rank to its end and return how each ended; `run_error` makes an error of that.
 
     Each rank writes stdout and stderr to log_folder/rank-<r>.log, and JSON lines to the descriptor THUNDER_EVENTS_FD;
     `on_event(rank, event)` and `on_line(rank, line)` are called in this thread. When a rank fails, the others get
     SIGTERM, and SIGKILL soon after. SIGINT, SIGTERM and SIGHUP to this process, or `stop`, make all ranks save and end,
-    with SIGKILL after `grace`, and the second time kill them at once; the ends then say `interrupted`.
-    A rank on another host is run by an agent there, with `files` (name -> text) in its run's folder.
-    A rank that makes no progress within `deadlines` (None: not watched) is killed, with all others, and its end says
-    `stalled`. However this function is left, no rank is; if this process is killed, lifelines and agents end the ranks.
+    with SIGKILL after `grace`; the second time they are killed at once. The ends then have `interrupted` set. A rank on
+    another host is run by an agent there, with `files` (name -> text) in its run's folder. A rank that makes no
+    progress within `deadlines` (None: no watchdog) is killed, with all others, and its end has `stalled` set. No rank
+    survives this function; if this process is killed, orphan guards and agents end the ranks.
 
-    Raises ClusterError where an address is taken or not of this machine, a rank's program cannot be started, or an
-    agent cannot; Interrupted where `stop` is asked before the agents are ready.
+    Raises ClusterError if an address is in use or not of this machine, or if a rank's program or an agent cannot be
+    started; Interrupted if `stop` is requested before the agents are ready.
     """
     stop = stop or StopRequest()
     log_folder.mkdir(parents=True, exist_ok=True)
@@ -114,7 +114,7 @@ def run_ranks(
 
 
 def _write_ring_hostfile(plans: Sequence[RankPlan], addresses: str) -> None:
-    """Write the file that MLX_HOSTFILE names, after a last look that no other run has taken the addresses here."""
+    """Write the file that MLX_HOSTFILE names, after a check that no other run uses the addresses here."""
     for path in {Path(plan.run_folder) / HOSTFILE for plan in plans if "MLX_RANK" in plan.env}:
         for plan in plans:
             for address in plan.addresses:
@@ -126,7 +126,7 @@ def _write_ring_hostfile(plans: Sequence[RankPlan], addresses: str) -> None:
 
 @contextlib.contextmanager
 def stop_on_signals(stop: StopRequest) -> Generator[None]:
-    """Turn signals into requests, and put the handlers back; only the main thread may set any."""
+    """Turn signals into stop requests, and restore the handlers afterwards; only the main thread can set handlers."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -134,7 +134,7 @@ def stop_on_signals(stop: StopRequest) -> Generator[None]:
     def ask(number: int, frame: FrameType | None) -> None:
         stop.ask()
 
-    # nohup makes a process ignore SIGHUP, so that it outlives its terminal: that stays
+    # nohup makes a process ignore SIGHUP, so that it outlives its terminal: keep that
     numbers = [signal.SIGINT, signal.SIGTERM]
     numbers += [signal.SIGHUP] if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN else []
     before = {number: signal.signal(number, ask) for number in numbers}
@@ -146,7 +146,7 @@ def stop_on_signals(stop: StopRequest) -> Generator[None]:
 
 
 class _RankMonitor:
-    """Watches ranks until all have ended, and decides when they are told to stop and when they are killed."""
+    """Monitors ranks until all have ended, and decides when they are told to stop and when they are killed."""
 
     def __init__(
         self, ranks: list[Rank], grace: Seconds, stop: StopRequest, deadlines: Deadlines | None = None
@@ -157,7 +157,7 @@ class _RankMonitor:
         self.watch = Watchdog(numbers, time.monotonic(), deadlines) if deadlines else None
 
     def run(self, on_event: OnEvent, on_line: OnLine | None) -> None:
-        """Until every rank has ended."""
+        """Monitor until every rank has ended."""
 
         def noted(rank: int, event: dict[str, Any]) -> None:
             if self.watch and event.get("event") != "error":
@@ -169,7 +169,7 @@ class _RankMonitor:
                 selector.register(rank.fileno(), selectors.EVENT_READ, rank)
             while any(rank.returncode is None for rank in self.ranks):
                 for key, _ in selector.select(POLL_INTERVAL):
-                    # an empty read is a rank that closed its pipe, often just before it ends
+                    # an empty read means that the rank closed its pipe, often just before it ends
                     if not key.data.read_events(noted):
                         selector.unregister(key.fd)
                 self._note_ends(noted)
@@ -181,9 +181,9 @@ class _RankMonitor:
                 self._stop_those_left(now)
 
     def _note_ends(self, on_event: OnEvent) -> None:
-        """Collect exit codes; the first failure starts the clock for the others."""
+        """Collect exit codes; the first failure starts the grace period of the others."""
         for rank in self.ranks:
-            # one on another host may have said its end among its events, before it was asked here
+            # a remote rank may have reported its end among its events, before this poll
             code = rank.poll(on_event) if rank.returncode is None else rank.returncode
             if code and not any(other.failed_first for other in self.ranks):
                 rank.failed_first = True
@@ -192,7 +192,7 @@ class _RankMonitor:
                 self.watch.mark_ended(rank.plan.rank)
 
     def _note_stalls(self, now: float) -> None:
-        """The first rank that is overdue ends the attempt: nothing that it or its peers compute is waited for."""
+        """End the attempt at the first overdue rank: no result of it or its peers can be used."""
         if self.watch is None or self.terminate_at < float("inf"):
             return
         stall = self.watch.overdue(now)

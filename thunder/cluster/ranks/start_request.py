@@ -1,4 +1,4 @@
-"""What an agent may be asked to start: one rank of ours in a run's folder, and nothing else. Pure."""
+"""The request that an agent accepts: one `thunder rank` in a run's folder, and nothing else. No side effects."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from thunder.cluster.ranks.protocol import PROTOCOL
 from thunder.config import Settings
 from thunder.errors import UsageError
 
-# What comes after the interpreter, which is the agent's own, and before the run's folder.
+# The words between the interpreter (the agent's own) and the run's folder.
 RANK_COMMAND = ["-P", "-m", "thunder", "rank"]
-# What a run's folder is given before its rank starts.
+# Files that may be written into a run's folder before its rank starts.
 RUN_FILES = ("config.yaml", "plan.json", "environment.json", HOSTFILE)
 
 
 def _check_listen_address(text: str) -> str:
-    """An address of the ring with its port; raises ValueError."""
+    """Check an address of the ring with its port; raises ValueError."""
     ip, _, port = text.rpartition(":")
     check_ring_address(ip)
     if not (port.isascii() and port.isdecimal() and 0 < int(port[:6]) < 65536):
@@ -30,12 +30,12 @@ def _check_listen_address(text: str) -> str:
 def _check_file_names(files: dict[str, str]) -> dict[str, str]:
     for name in files:
         if name not in RUN_FILES:
-            raise ValueError(f"{name!r} is none of the files that a run is given: {', '.join(RUN_FILES)}")
+            raise ValueError(f"{name!r} is not one of the files of a run: {', '.join(RUN_FILES)}")
     return files
 
 
 class StartRequest(Settings):
-    """What a launcher asks an agent to start. folder, argv, env: see RankPlan; files: name -> text, for the folder."""
+    """A launcher's request to an agent. folder, argv, env: see RankPlan; files: name -> text, for the folder."""
 
     protocol: int
     rank: int = Field(ge=0)
@@ -49,11 +49,11 @@ class StartRequest(Settings):
 
 
 def parse_start_request(message: dict[str, Any]) -> StartRequest:
-    """The request that a message is.
+    """Parse a message into a request.
 
-    Raises UsageError where it is none, is of another version, or asks for anything but a rank.
+    Raises UsageError if it is malformed, of another protocol version, or asks for anything but a rank.
     """
-    # another version may ask for what this one does not know: say first that it is another
+    # another version may have unknown fields: report the version first
     protocol = message.get("protocol")
     if isinstance(protocol, int) and protocol != PROTOCOL:
         raise UsageError(
@@ -67,5 +67,5 @@ def parse_start_request(message: dict[str, Any]) -> StartRequest:
         where = ".".join(map(str, fault["loc"]))[:100]
         raise UsageError(f"the agent was sent a request it cannot use: {where}: {fault['msg'][:500]}") from None
     if request.argv[1:6] != [*RANK_COMMAND, request.folder]:
-        raise UsageError(f"the agent starts ranks alone, not {' '.join(request.argv[1:])[:200]!r}")
+        raise UsageError(f"the agent starts only ranks, not {' '.join(request.argv[1:])[:200]!r}")
     return request

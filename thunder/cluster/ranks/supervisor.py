@@ -1,6 +1,6 @@
-"""Keep a run going: start its ranks again after a fault, on hosts that are there, in a shape that they can do.
+"""Supervise a run: restart its ranks after a fault, on the hosts that are available, in a shape that they can compute.
 
-What happened is decided in `ends`, what to do about it here, in `decide` (pure); the rest is carrying it out.
+`exit_causes` finds what happened; `decide_restart` (no side effects) decides what to do about it.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from thunder.errors import ClusterError, HangError, Interrupted, ResourceError, 
 from thunder.units import Seconds
 
 INCIDENTS = "incidents.jsonl"
-MAX_RESTARTS = 3  # without a new checkpoint in between
-HOST_POLL_INTERVAL = Seconds(5)  # between questions whether a host is back
-MAX_HOST_WAIT = Seconds(600)  # for a host that is gone
+MAX_RESTARTS = 3  # without a new checkpoint between them
+HOST_POLL_INTERVAL = Seconds(5)  # between checks whether a host is back
+MAX_HOST_WAIT = Seconds(600)  # for a missing host
 
 
 @dataclass
 class Attempt:
-    """What the ranks are started with. absent: hosts that the run goes on without."""
+    """One start of the ranks. fallback: index into the fallback shapes. absent: hosts that the run goes on without."""
 
     number: int
     fallback: int = 0
@@ -37,7 +37,7 @@ class Attempt:
 
 @dataclass(frozen=True)
 class RunIncident:
-    """Something that ended an attempt: a line of incidents.jsonl. checkpoint: the newest at that time."""
+    """An incident that ended an attempt: a line of incidents.jsonl. checkpoint: the newest at that time."""
 
     time: float
     attempt: int
@@ -53,13 +53,13 @@ class RunIncident:
 
 @dataclass
 class RunProgress:
-    """Where the ranks are, by their events."""
+    """The progress of the ranks, by their events."""
 
     step: int = 0
     checkpoint: int = -1
 
     def record_event(self, event: dict[str, Any]) -> None:
-        """One event of any rank."""
+        """Record one event of any rank."""
         step = event.get("step")
         if isinstance(step, int):
             if event.get("event") == "checkpoint":
@@ -70,16 +70,16 @@ class RunProgress:
 
 @dataclass(frozen=True)
 class RestartDecision:
-    """What follows from the end of an attempt."""
+    """What to do after an attempt ended."""
 
     action: Literal["stop", "restart", "step down"]
     error: ThunderError | None = None
 
 
 def decide_restart(cause: ExitCause, fallback: int, fallbacks: int, restarts_left: int) -> RestartDecision:
-    """Stop, start again, or start again one rung lower on the ladder of shapes.
+    """Stop, restart, or restart with the next fallback shape.
 
-    Only what may go better the next time is tried again: a program's own error comes back every time.
+    Only causes that may go away are retried: a program's own error comes back every time.
     """
     if cause.kind in ("interrupted", "own error"):
         return RestartDecision("stop", cause.error)
@@ -94,19 +94,20 @@ def decide_restart(cause: ExitCause, fallback: int, fallbacks: int, restarts_lef
     return RestartDecision("stop", HangError(text, cause.error.fix))
 
 
-# Starts the ranks of an attempt, returns when all have ended, also when asked to stop; raises ClusterError where they
+# Starts the ranks of an attempt and returns when all have ended, also on a stop request; raises ClusterError if they
 # cannot be started.
 StartAttempt = Callable[[Attempt, StopRequest], Sequence[RankEnd]]
-# Which hosts cannot take part now, each with why; asked between attempts.
+# Returns the hosts that cannot take part now, with the reason; called between attempts.
 FindMissingHosts = Callable[[], dict[str, str]]
 
 
 @dataclass
 class Supervisor:
-    """Runs attempts until one comes to its end.
+    """Runs attempts until one completes.
 
-    hosts: all that take part; missing: asks which of them cannot now; solo_after: after so many seconds without them
-    the others go on alone (None: never), and are joined again at the next checkpoint. say: a line for people.
+    hosts: all that take part; find_missing: returns those that cannot now, with the reason; solo_after: after this many
+    seconds without them the other hosts go on alone (None: never), and join again at the next checkpoint. print_line:
+    prints a line for the user.
     """
 
     start: StartAttempt
@@ -123,16 +124,16 @@ class Supervisor:
     stop: StopRequest = field(default_factory=StopRequest)
 
     def run(self) -> None:
-        """To the run's end.
+        """Run to the end of the run.
 
-        Raises what the run failed with: HangError once restarts are used up, ResourceError at the ladder's foot,
-        ClusterError where a host stays away, Interrupted.
+        Raises HangError if the restarts are used up, ResourceError if no fallback is left, ClusterError if a host stays
+        away, Interrupted, or the error of the run itself.
         """
         attempt, left, known = Attempt(1, self.fallback), MAX_RESTARTS, self.progress.checkpoint
         with stop_on_signals(self.stop):
             while True:
                 cause = self._run_attempt(attempt)
-                # asked for too late, where a fault was quicker: the next attempt is made of all hosts anyway
+                # clear a request that a fault overtook: the next attempt uses all hosts anyway
                 regrouped, self.stop.regrouping = self.stop.regrouping, False
                 if cause is None:
                     return
@@ -143,7 +144,7 @@ class Supervisor:
                 attempt = Attempt(attempt.number + 1, attempt.fallback, self._wait_for_hosts())
 
     def _run_attempt(self, attempt: Attempt) -> ExitCause | None:
-        """One attempt; a cluster that cannot be started is an end like others."""
+        """Run one attempt; a cluster that cannot be started counts as a lost peer."""
         over = threading.Event()
         if attempt.absent:
             threading.Thread(target=self._request_rejoin, args=(attempt.absent, over), daemon=True).start()
@@ -155,7 +156,7 @@ class Supervisor:
             over.set()
 
     def _request_rejoin(self, absent: Sequence[str], over: threading.Event) -> None:
-        """Once there is a new checkpoint and nobody is missing any more, ask the ranks to stop and start together."""
+        """Ask the ranks to stop and start together after a new checkpoint, when no host is missing any more."""
         since = self.progress.checkpoint
         while not over.wait(HOST_POLL_INTERVAL):
             if self.progress.checkpoint > since and not set(absent) & self.find_missing().keys():
@@ -165,7 +166,7 @@ class Supervisor:
                 return
 
     def _apply_decision(self, cause: ExitCause, attempt: Attempt, left: int) -> tuple[Attempt, int]:
-        """Note what happened and go on, or raise."""
+        """Record what happened and go on, or raise."""
         decision = decide_restart(cause, attempt.fallback, len(self.fallbacks), left)
         self._record_incident(cause, attempt, decision.action)
         if decision.action == "stop":
@@ -200,11 +201,11 @@ class Supervisor:
         try:
             with (self.folder / INCIDENTS).open("a", encoding="utf-8", errors="backslashreplace") as stream:
                 stream.write(json.dumps(asdict(incident), ensure_ascii=False) + "\n")
-        except OSError as error:  # a full disk is often what happened: it shall not hide that
+        except OSError as error:  # a full disk may be the cause itself: do not hide it
             self.print_line(f"{INCIDENTS} cannot be written: {error.strerror}")
 
     def _wait_for_hosts(self) -> tuple[str, ...]:
-        """Wait until all hosts are there, or long enough to go on without those that are not."""
+        """Wait until all hosts are available, or long enough to go on without the missing ones."""
         begun, printed = time.monotonic(), ""
         while missing := self.find_missing():
             waited = time.monotonic() - begun
@@ -225,5 +226,5 @@ class Supervisor:
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             if self.stop.count:
-                raise Interrupted("while it waited for hosts", fix=f"./launch.sh resume {self.folder.name}")
+                raise Interrupted("while waiting for hosts", fix=f"./launch.sh resume {self.folder.name}")
             time.sleep(0.1)

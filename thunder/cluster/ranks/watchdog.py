@@ -1,4 +1,4 @@
-"""Whether ranks still make progress: deadlines from the step times that were seen. Pure: the caller brings the time."""
+"""The watchdog: finds ranks that are overdue, by deadlines from the measured step times. The caller passes the time."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from thunder.units import Seconds
 
 @dataclass(frozen=True)
 class Deadlines:
-    """How long a rank may take without progress, by what it is doing.
+    """How long a rank may take without progress, by its phase.
 
-    step: for one step, at least, and `times` the median of those seen; the ring resumes by itself when a cable is back
-    within seconds, so a shorter one would do harm. first_step: it compiles. beat: between two signs of life.
+    step: the minimum for one step; `times` the median of the measured steps if that is longer. The ring resumes by
+    itself if a cable is back within seconds, so a shorter deadline would do harm. first_step: includes compilation.
+    beat: between two heartbeats.
     """
 
     step: Seconds = Seconds(30)
@@ -29,12 +30,12 @@ class Deadlines:
 
     @classmethod
     def every(cls, seconds: float) -> Deadlines:
-        """The same for all."""
+        """Return the same deadline for all phases."""
         return cls(**{name: Seconds(seconds) for name in cls.__dataclass_fields__ if name != "times"})
 
     @classmethod
     def from_stall(cls, seconds: float) -> Deadlines:
-        """All deadlines from the one for a step, in the same proportions."""
+        """Scale all deadlines from the one for a step."""
         scale = seconds / cls.step
         return cls(
             **{name: Seconds(getattr(cls, name) * scale) for name in cls.__dataclass_fields__ if name != "times"}
@@ -43,7 +44,7 @@ class Deadlines:
 
 @dataclass(frozen=True)
 class Stall:
-    """A rank that is overdue. frozen: it gives no sign of life at all."""
+    """A rank that is overdue. frozen: it sends no heartbeat."""
 
     rank: int
     frozen: bool
@@ -60,14 +61,14 @@ class _RankState:
     step_times: deque[float] = field(default_factory=lambda: deque(maxlen=51))
 
 
-# In these the interpreter's lock may be held for long, so that no sign of life can be given: joining the ring, imports.
+# In these phases the interpreter's lock may be held for long, so that no heartbeat is sent: joining the ring, imports.
 PHASES_WITHOUT_HEARTBEAT = ("starting", "joining")
-# A caller that was itself stopped for longer than this has not been watching, and its clock is no witness.
+# If the caller itself was stopped for longer than this, the elapsed time does not count against the ranks.
 MAX_POLL_GAP = Seconds(5)
 
 
 class Watchdog:
-    """Takes the events of all ranks with the time they came at, and says which rank is overdue."""
+    """Takes the events of all ranks with their arrival times, and tells which rank is overdue."""
 
     def __init__(self, ranks: Iterable[int], now: float, deadlines: Deadlines | None = None) -> None:
         self.deadlines = deadlines or Deadlines()
@@ -75,7 +76,7 @@ class Watchdog:
         self._looked = now
 
     def record_event(self, rank: int, event: dict[str, Any], now: float) -> None:
-        """One event of one rank; whatever it is, it is a sign of life, unless the rank has ended."""
+        """Record one event of one rank; every event counts as a heartbeat, unless the rank has ended."""
         state, kind = self._ranks.get(rank), event.get("event")
         if state is None:
             return
@@ -93,11 +94,11 @@ class Watchdog:
         state.last_progress = now
 
     def mark_ended(self, rank: int) -> None:
-        """A rank that has ended is not overdue."""
+        """Stop watching a rank that has ended."""
         self._ranks.pop(rank, None)
 
     def overdue(self, now: float) -> Stall | None:
-        """The rank to blame where one is overdue: a frozen one before one that merely waits, as its peers do for it."""
+        """Return the rank to blame if one is overdue: a frozen one before one that merely waits for its peers."""
         if now - self._looked > MAX_POLL_GAP:
             self._shift(now - self._looked)
         self._looked = now
@@ -110,7 +111,7 @@ class Watchdog:
         ]
         if frozen:
             rank, silent = max(frozen, key=lambda pair: pair[1])
-            return Stall(rank, True, f"gave no sign of life for {silent:.0f} s (frozen, or its machine asleep)")
+            return Stall(rank, True, f"sent no heartbeat for {silent:.0f} s (frozen, or its machine is asleep)")
         late = [
             (rank, state, now - state.last_progress)
             for rank, state in self._ranks.items()
@@ -128,7 +129,7 @@ class Watchdog:
         return None
 
     def time_limit(self, rank: int) -> float:
-        """Seconds that a rank may now take without progress."""
+        """Return the seconds that a rank may now take without progress."""
         state, limits = self._ranks[rank], self.deadlines
         typical = statistics.median(state.step_times) if state.step_times else None
         if state.phase == "training":

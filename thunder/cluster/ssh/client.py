@@ -1,4 +1,4 @@
-"""SSH to a host as its owner set it up: their config, keys, agent and known hosts; no key is ever added unseen."""
+"""Connect to hosts over SSH with the user's own config, keys, agent and known hosts; unknown host keys are rejected."""
 
 from __future__ import annotations
 
@@ -24,14 +24,16 @@ from thunder.cluster.ssh.ssh_config import SshError, SshTarget, resolve_ssh_targ
 from thunder.units import Seconds
 
 CONNECT_TIMEOUT = Seconds(5)
-MAX_OUTPUT_BYTES = 1_000_000  # bytes kept of each stream: a host that floods us must not fill our memory
+MAX_OUTPUT_BYTES = 1_000_000  # bytes kept of each stream, so that a host cannot fill this machine's memory
 SYSTEM_KNOWN_HOSTS = Path("/etc/ssh/ssh_known_hosts")
-_NULL_HANDLER = logging.NullHandler()  # else paramiko's tracebacks land on stderr; what they say, we say
+_NULL_HANDLER = (
+    logging.NullHandler()
+)  # without a handler paramiko prints tracebacks to stderr; SshError reports the same
 
 
 @dataclass(frozen=True)
 class CommandResult:
-    """A command that ended."""
+    """Exit code and output of a command that ended."""
 
     returncode: int
     stdout: str
@@ -39,21 +41,21 @@ class CommandResult:
 
 
 class Connection(Protocol):
-    """A host where commands can be run."""
+    """A host on which commands can be run."""
 
     def run(self, argv: Sequence[str], timeout: Seconds, stdin: str = "") -> CommandResult:
-        """Run a command to its end; raises SshError where that takes longer."""
+        """Run a command to its end; raises SshError if it takes longer than `timeout`."""
         ...
 
     def close(self) -> None:
-        """End it, and what still runs on it."""
+        """Close the connection; commands that still run on it end."""
         ...
 
 
 def connect_ssh(name: str, home: Path | None = None, timeout: Seconds = CONNECT_TIMEOUT) -> SshConnection:
-    """Open a connection to a host; each stage (TCP, banner, keys, log-in) gets `timeout`.
+    """Open a connection to a host; each stage (TCP, banner, key exchange, log-in) may take `timeout` seconds.
 
-    Raises SshError that says in which way it failed, with the command that mends it.
+    Raises SshError that names the kind of failure and the command that fixes it.
     """
     logging.getLogger("paramiko").addHandler(_NULL_HANDLER)
     target = resolve_ssh_target(name, home)
@@ -76,7 +78,7 @@ def connect_ssh(name: str, home: Path | None = None, timeout: Seconds = CONNECT_
             username=target.user,
             key_filename=[each for each in target.identities if Path(each).is_file()] or None,
             timeout=timeout,
-            banner_timeout=timeout * 0.8,  # before the whole exchange is given up, so that it is known what was missing
+            banner_timeout=timeout * 0.8,  # shorter than the key exchange, so that the error can name a missing banner
             auth_timeout=timeout,
             channel_timeout=timeout,
             look_for_keys=not target.only_identities,
@@ -93,7 +95,7 @@ def connect_ssh(name: str, home: Path | None = None, timeout: Seconds = CONNECT_
 
 
 class SshConnection:
-    """An open connection; each command has a channel of its own, so several may run at once."""
+    """An open SSH connection. Each command has its own channel, so several commands can run at once."""
 
     def __init__(self, target: SshTarget, client: paramiko.SSHClient, jumped: SshConnection | None = None) -> None:
         self.target, self._client, self._jump_connection = target, client, jumped
@@ -107,19 +109,19 @@ class SshConnection:
         self.close()
 
     def close(self) -> None:
-        """End the connection, and with it what still runs on it."""
+        """Close the connection; commands that still run on it end."""
         self._client.close()
         if self._jump_connection:
             self._jump_connection.close()
 
     def tunnel(self, address: str, port: int, timeout: Seconds) -> paramiko.Channel:
-        """A channel to somewhere that this host can reach."""
+        """Open a channel to an address that this host can reach."""
         return self._transport().open_channel("direct-tcpip", (address, port), ("127.0.0.1", 0), timeout=timeout)
 
     def run(self, argv: Sequence[str], timeout: Seconds, stdin: str = "") -> CommandResult:
-        """Run a command to its end. Its words reach the remote shell quoted, whatever is in them.
+        """Run a command to its end. Its words are quoted for the remote shell.
 
-        Raises SshError where it does not end in time or the connection is lost.
+        Raises SshError if the command does not end within `timeout` or the connection is lost.
         """
         until = time.monotonic() + timeout
         try:
@@ -135,10 +137,10 @@ class SshConnection:
             raise SshError("no answer", f"{self.target.name}: {shlex.join(argv)[:80]}: {why}") from None
 
     def start(self, argv: Sequence[str], timeout: Seconds = CONNECT_TIMEOUT) -> paramiko.Channel:
-        """Start a command and return its channel, which gives what the command prints and takes its input.
+        """Start a command and return its channel: reads give what the command prints, writes are its input.
 
-        Reading from it never waits (TimeoutError), and writing to it for `timeout` at most.
-        Raises SshError where the connection is lost.
+        A read never blocks (it raises TimeoutError); a write blocks for `timeout` at most. Raises SshError if the
+        connection is lost.
         """
         try:
             channel = self._transport().open_session(timeout=timeout)
@@ -150,9 +152,9 @@ class SshConnection:
         return channel
 
     def fetch(self, remote_path: str, local_path: Path) -> None:
-        """Copy one file from there, whole or not at all: beside its place, then renamed.
+        """Copy one remote file to this machine. The copy is written under a temporary name and then renamed.
 
-        Raises SshError where it cannot be copied.
+        Raises SshError if the file cannot be copied.
         """
         beside = local_path.with_name(f".{local_path.name}.{os.getpid()}.tmp")
         try:
@@ -172,7 +174,7 @@ class SshConnection:
 
 
 class LocalConnection:
-    """The machine we are on, where no ssh is needed."""
+    """Run commands on this machine without SSH."""
 
     def run(self, argv: Sequence[str], timeout: Seconds, stdin: str = "") -> CommandResult:
         """Run a command to its end."""
@@ -187,11 +189,11 @@ class LocalConnection:
         )
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: no connection is open."""
 
 
 class _RejectUnknownKey(paramiko.MissingHostKeyPolicy):
-    """An unknown key ends the connection, with what is needed to make it known."""
+    """Reject a host key that is not in known_hosts, and say how to add it."""
 
     def __init__(self, target: SshTarget) -> None:
         self.target = target
@@ -207,12 +209,12 @@ class _RejectUnknownKey(paramiko.MissingHostKeyPolicy):
 
 
 def key_fingerprint(key: paramiko.PKey) -> str:
-    """As `ssh-keygen -l` prints it: 'SHA256:...'."""
+    """Return a key's fingerprint in the format of `ssh-keygen -l`: 'SHA256:...'."""
     return "SHA256:" + base64.b64encode(hashlib.sha256(key.asbytes()).digest()).decode().rstrip("=")
 
 
 def _read_streams(channel: paramiko.Channel, until: float) -> tuple[bytes, bytes]:
-    """What a command writes on stdout and stderr, to its end; past LIMIT it is read and dropped."""
+    """Read stdout and stderr of a command to its end; bytes past MAX_OUTPUT_BYTES are read and dropped."""
     streams = bytearray(), bytearray()
     while True:
         ended = channel.exit_status_ready() and channel.eof_received
@@ -237,7 +239,9 @@ def _read_streams(channel: paramiko.Channel, until: float) -> tuple[bytes, bytes
 
 
 def _register_alias_keys(client: paramiko.SSHClient, target: SshTarget) -> None:
-    """HostKeyAlias: only the keys under that name count, and paramiko looks for them under the address."""
+    """HostKeyAlias: accept only the keys stored under the alias. paramiko looks keys up by address, so re-register
+    them.
+    """
     keys = client.get_host_keys()
     known = dict(keys.lookup(target.known_as) or {})
     keys.clear()
@@ -255,9 +259,9 @@ def _keyscan_command(target: SshTarget) -> str:
 
 
 def _raise_ssh_error(error: BaseException, target: SshTarget, timeout: Seconds, greeted: bool) -> NoReturn:
-    """Raise what a failed connection means to its user; what is no failure of the connection goes on as it is.
+    """Raise an SshError that explains a failed connection; an error of another kind is raised unchanged.
 
-    greeted: the host's key was exchanged, so that what failed is the log-in, or a key file of ours on the way to it.
+    greeted: the host's key was exchanged, so the log-in failed, or reading one of the user's key files for it.
     """
     where = f"{target.name} ({target.user + '@' if target.user else ''}{target.address}:{target.port})"
     if isinstance(error, SshError):
@@ -267,14 +271,14 @@ def _raise_ssh_error(error: BaseException, target: SshTarget, timeout: Seconds, 
         forget = shlex.join(["ssh-keygen", "-f", str(_known_hosts_file(target)), "-R", target.known_as])
         raise SshError(
             "changed key",
-            f"{target.name}: its key is {offered}, another than in {_known_hosts_file(target)}: it was installed anew, "
-            "or it is another machine",
+            f"{target.name}: its key is {offered}, which differs from the key in {_known_hosts_file(target)}: "
+            "the host was reinstalled, or it is another machine",
             fix=f"{forget} && {_keyscan_command(target)}   # only if you know why it changed",
         ) from None
     if isinstance(error, paramiko.SSHException) and greeted:
         raise SshError(
             "refused",
-            f"{where} takes none of our keys: {error}",
+            f"{where} accepts none of your keys: {error}",
             fix=f"{shlex.join(['ssh-copy-id', target.name])}   # with a passphrase: ssh-add first",
         ) from None
     if isinstance(error, paramiko.SSHException | OSError | EOFError):
@@ -290,7 +294,7 @@ def _reason(error: BaseException, timeout: Seconds) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     if "banner" in str(error) or "No existing session" in str(error):
-        return "it takes the connection but then says nothing: frozen, overloaded, or no ssh server"
+        return "it accepts the connection but sends no banner: frozen, overloaded, or no ssh server"
     return str(error) or "the connection was closed"
 
 
@@ -302,5 +306,5 @@ def _connection_fix(error: BaseException, target: SshTarget) -> str:
     if isinstance(error, paramiko.ssh_exception.NoValidConnectionsError):
         numbers = [each.errno for each in error.errors.values()]
     if errno.ECONNREFUSED in numbers:
-        return f"switch on Remote Login there (System Settings, General, Sharing), then: {ssh}"
-    return f"is it on, awake and on the network? then: {ssh}"
+        return f"enable Remote Login on that host (System Settings, General, Sharing), then: {ssh}"
+    return f"check that the host is on, awake and on the network; then: {ssh}"

@@ -1,4 +1,4 @@
-"""SHA-256 digests of files on another host."""
+"""Compute SHA-256 digests of files on another host."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from thunder.cluster.ssh.client import Connection
 from thunder.errors import ClusterError
 from thunder.units import Seconds
 
-DIGEST_TIMEOUT = Seconds(600)  # weights of several GB are read there
-# a Mac has shasum, Linux sha256sum; names come line by line, so that any number of them fits
+DIGEST_TIMEOUT = Seconds(600)  # the host reads weights of several GB
+# macOS has shasum, Linux sha256sum; names come on stdin, one per line, so that their number is not limited
 _PROGRAM = """cd "$1" || exit 9
 if command -v sha256sum >/dev/null; then sum() { sha256sum; }; else sum() { shasum -a 256; }; fi
 while IFS= read -r name; do
@@ -20,9 +20,9 @@ done"""
 def remote_file_digests(
     connection: Connection, folder: str, names: Iterable[str], timeout: Seconds = DIGEST_TIMEOUT
 ) -> dict[str, str]:
-    """Name -> SHA-256 (hex) of the files below a folder there; those that are not there are left out.
+    """Return name -> SHA-256 (hex) of files below a remote folder; names without a file are left out.
 
-    Raises ClusterError where there is no such folder, SshError where the host does not answer.
+    Raises ClusterError if the folder does not exist, SshError if the host does not answer.
     """
     listed = "".join(f"{name}\n" for name in names)
     done = connection.run(["sh", "-c", _PROGRAM, "sh", folder], timeout, listed)

@@ -1,4 +1,4 @@
-"""The user's ssh config: where a name leads, with which keys, and in which ways a host can fail to be reached."""
+"""Resolve host names with the user's SSH config, and define the ways in which SSH can fail."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SshErrorKind = Literal["unreachable", "unknown key", "changed key", "refused", "
 
 
 class SshError(ClusterError):
-    """A host that cannot be reached by ssh, or does not answer there. kind: in which way."""
+    """A host cannot be reached over SSH, or a command on it does not answer. kind: the kind of failure."""
 
     def __init__(self, kind: SshErrorKind, message: str, fix: str = "") -> None:
         super().__init__(message, fix)
@@ -26,7 +26,7 @@ class SshError(ClusterError):
 
 @dataclass(frozen=True)
 class SshTarget:
-    """Where a name leads by the user's ssh config."""
+    """Address, keys and options of a host by the user's SSH config."""
 
     name: str
     address: str
@@ -40,20 +40,20 @@ class SshTarget:
 
     @property
     def known_as(self) -> str:
-        """The name under which its key stands in known_hosts."""
+        """The name under which the host's key is stored in known_hosts."""
         name = self.alias or self.address
         return name if self.port == 22 else f"[{name}]:{self.port}"
 
 
 def passwd_home() -> Path:
-    """The home that OpenSSH takes: that of the user database, whatever $HOME says."""
+    """Return the home folder of the user database, as OpenSSH does; $HOME is ignored."""
     return Path(pwd.getpwuid(os.getuid()).pw_dir)
 
 
 def resolve_ssh_target(name: str, home: Path | None = None) -> SshTarget:
-    """Look a name (`host` or `user@host`) up in ~/.ssh/config; a name that is not in it stands for itself.
+    """Look up a name (`host` or `user@host`) in ~/.ssh/config; a name without an entry is used as the address.
 
-    Raises SshError where the config cannot be read, or has something that would be ignored here to the user's harm.
+    Raises SshError if the config cannot be read, or contains an option that this client does not support.
     """
     home = home or passwd_home()
     user, _, host = name.rpartition("@")
@@ -84,5 +84,5 @@ def resolve_ssh_target(name: str, home: Path | None = None) -> SshTarget:
 
 
 def _expand_home(path: str, home: Path) -> Path:
-    """A path of the config, with ~ as OpenSSH means it."""
+    """Expand ~ in a path of the config as OpenSSH does."""
     return home / path[2:] if path.startswith("~/") else Path(path)

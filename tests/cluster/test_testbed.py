@@ -239,7 +239,7 @@ def test_a_host_that_is_frozen_answers_ping_and_is_found_out(macs, fault):
     fault("fault", "freeze-host", "mac5", back=("fault", "thaw-host", "mac5"))
     code, found = macs.failures()
     assert (code, set(found)) == (6, {("ssh", "Mac5")})
-    assert "says nothing" in found["ssh", "Mac5"]["found"]
+    assert "sends no banner" in found["ssh", "Mac5"]["found"]
 
 
 def test_a_python_that_is_not_there(macs):

@@ -309,7 +309,7 @@ def test_a_request_that_cannot_be_used_is_refused_and_nothing_is_started_or_writ
     far = launcher()
     far.send(**far.request(argv=["sh", "-c", "touch x"]))
     refused = far.until("refused")
-    assert "the agent starts ranks alone" in refused["message"] and refused["exit_code"] == UsageError.exit_code
+    assert "the agent starts only ranks" in refused["message"] and refused["exit_code"] == UsageError.exit_code
     assert far.process.wait(5) == UsageError.exit_code and not far.folder.exists()
 
 
@@ -461,7 +461,7 @@ def test_a_rank_that_is_frozen_there_is_named(launcher, tmp_path):
     script += "while True:\n tell(event='beat', progress=time.time())\n time.sleep(0.2)"
     ends = Desk(launcher, tmp_path, script).run(deadlines=Deadlines.every(2))
     assert (
-        "no sign of life" in ends[1].stalled
+        "no heartbeat" in ends[1].stalled
         and find_exit_cause(ends).kind == "hang"
         and find_exit_cause(ends).host == "Mac1"
     )

@@ -23,7 +23,7 @@ import numpy as np
 from thunder.acoustic.acoustic_settings import AcousticSettings
 from thunder.acoustic.dataset import utterances
 from thunder.acoustic.inference import result_files
-from thunder.acoustic.inference.recognizer import Recogniser
+from thunder.acoustic.inference.recognizer import Recognizer
 from thunder.acoustic.training.ctc_task import AcousticTask
 from thunder.acoustic.trajectory import training_statistics
 from thunder.config import CONFIGS, SettingsLayer, build_settings, load_yaml
@@ -52,8 +52,10 @@ def measured(name: str, seed: int, given: dict[str, Any]) -> dict[str, Any]:
         SettingsLayer("benchmark", given | MODES[name] | {"seed": seed}),
     ]
     settings, _ = build_settings(AcousticSettings, layers)
-    prepared = utterances.prepare(settings, utterances.open_features(settings.features))
-    task = AcousticTask(settings, prepared, training_statistics.fit(settings, prepared.features, prepared.train))
+    prepared = utterances.prepare_dataset(settings, utterances.open_features(settings.features))
+    task = AcousticTask(
+        settings, prepared, training_statistics.fit_statistics(settings, prepared.features, prepared.train)
+    )
     step = make_step(task, make_optimizer(settings), settings, World())
     begun = time.process_time()
     for plan in order.plan_steps(
@@ -61,16 +63,16 @@ def measured(name: str, seed: int, given: dict[str, Any]) -> dict[str, Any]:
     ):
         loss = step(plan, False).loss
     seconds = time.process_time() - begun
-    recogniser = Recogniser(task.model, task.tables, settings)
+    recogniser = Recognizer(task.model, task.statistics, settings)
     said = {"part": "test", "script": settings.script, "mode": settings.mode_name, "run_id": ""}
-    heard = recogniser.rows(prepared.features, prepared.test, settings.batch_size)
+    heard = recogniser.recognize(prepared.features, prepared.test, settings.batch_size)
     rows = [result_files.correction_row(one, each, **said) for one, each in heard]
     unseen = set(settings.test_speakers)
     speaker = {one.id: one.speaker for store in prepared.features.stores for one in store.utterances}
     parts = {"unseen speaker": True, "unseen take": False}
     by = {part: [row for row in rows if (speaker[row["feat_id"]] in unseen) == new] for part, new in parts.items()}
-    rates = {part: result_files.summarise(some)["cer"] for part, some in by.items() if some}
-    summary = result_files.summarise(rows)
+    rates = {part: result_files.summarize_results(some)["cer"] for part, some in by.items() if some}
+    summary = result_files.summarize_results(rows)
     kept = {key: summary[key] for key in ("cer", "wer", "rows", "ttt") if key in summary}
     return {
         "mode": name, "seed": seed, "iters": settings.iters, "train_rows": task.rows, "loss": loss,

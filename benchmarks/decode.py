@@ -18,7 +18,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from thunder.acoustic.decoding.beam_search import prefix_beam
+from thunder.acoustic.decoding.beam_search import prefix_beam_search
 
 FRAMES, OUTPUTS = 375, 66
 WHOLE = {"beam_prune_logp": -1e9, "token_min_logp": -1e9}
@@ -72,7 +72,9 @@ def main() -> None:
     options = parser.parse_args()
     for name, sureness in (("sure", 8.0), ("hesitant", 2.0)):
         log_probs = outputs(sureness)
-        calls = {"ours": lambda x: "".join(LABELS[label] for label in prefix_beam(x, beam=options.beam)[0].labels)}
+        calls = {
+            "ours": lambda x: "".join(LABELS[label] for label in prefix_beam_search(x, beam=options.beam)[0].labels)
+        }
         calls |= peers(options.beam)
         best, texts = dict.fromkeys(calls, np.inf), {}
         for _ in range(options.rounds):

@@ -115,8 +115,8 @@ def test_the_gate_decides_the_same(workspace):
 
 
 def test_a_recording_is_transcribed_to_the_same_rows(workspace, monkeypatch):
-    small = ctc_head.SHAPES["small"]
-    monkeypatch.setitem(ctc_head.SHAPES, "small", type(small)(**TINY_HEAD, activation=small.activation))
+    small = ctc_head.HEAD_SIZES["small"]
+    monkeypatch.setitem(ctc_head.HEAD_SIZES, "small", type(small)(**TINY_HEAD, activation=small.activation))
     recordings = [f"{HERE}/recordings/u0{number}.flac" for number in range(2)]
     said = ["--run", "runs/modes.traj", "--adapter-path", "runs/corrector/adapters", "--out", "today"]
     assert main(["transcribe", *recordings, *said]) == 0

@@ -25,8 +25,8 @@ pytestmark = pytest.mark.expensive
 @pytest.fixture
 def tiny_head(monkeypatch):
     """The artifacts are of a head that is smaller than `small`, or they would not be small."""
-    small = ctc_head.SHAPES["small"]
-    monkeypatch.setitem(ctc_head.SHAPES, "small", type(small)(**TINY_HEAD, activation=small.activation))
+    small = ctc_head.HEAD_SIZES["small"]
+    monkeypatch.setitem(ctc_head.HEAD_SIZES, "small", type(small)(**TINY_HEAD, activation=small.activation))
 
 
 def assert_same_keys(folder: Path, name: str) -> None:

@@ -68,18 +68,18 @@ def settings(**changes: Any) -> AcousticSettings:
     return AcousticSettings(**(quiet | changes))
 
 
-def prepared(count: int = 24, **changes: Any):
+def dataset(count: int = 24, **changes: Any):
     """(settings, parts, tables) of toy utterances."""
     from thunder.acoustic.dataset import utterances
     from thunder.acoustic.trajectory import training_statistics
 
     chosen = settings(**changes)
-    parts = utterances.prepare(chosen, utterances.Features((MemoryStore(rows(count)),)))
-    return chosen, parts, training_statistics.fit(chosen, parts.features, parts.train)
+    parts = utterances.prepare_dataset(chosen, utterances.FeatureSet((MemoryStore(rows(count)),)))
+    return chosen, parts, training_statistics.fit_statistics(chosen, parts.features, parts.train)
 
 
 def task(count: int = 24, **changes: Any):
     """A task over toy utterances."""
     from thunder.acoustic.training.ctc_task import AcousticTask
 
-    return AcousticTask(*prepared(count, **changes))
+    return AcousticTask(*dataset(count, **changes))

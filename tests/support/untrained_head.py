@@ -39,7 +39,9 @@ def write_head(folder: Path, sounds: Path, script: str, dtype: str = "fp16") -> 
     settings = AcousticSettings(
         features=[str(features)], script=script, head="small", mode="trajectory+ttt", codebook=4, holdout=0.2
     )
-    prepared = utterances.prepare(settings, utterances.open_features(settings.features))
-    made = AcousticTask(settings, prepared, training_statistics.fit(settings, prepared.features, prepared.train))
+    prepared = utterances.prepare_dataset(settings, utterances.open_features(settings.features))
+    made = AcousticTask(
+        settings, prepared, training_statistics.fit_statistics(settings, prepared.features, prepared.train)
+    )
     made.save(folder / "run")
-    return folder / "run" / head_file.NAME, features
+    return folder / "run" / head_file.HEAD_FILE, features

@@ -14,31 +14,31 @@ from thunder.text.transliterate import to_latin, to_nko
 ALPHABETS: dict[str, Alphabet] = {"nko": NKO, "latin": LATIN}
 
 
-def target(text: str, extra: Mapping[str, Any], script: str, drop: str = "") -> str:
+def target_text(text: str, fields: Mapping[str, Any], script: str, drop: str = "") -> str:
     """A transcript as the labels spell it (NFC): in the wanted script, without the characters of `drop`.
 
     A text of the other script is transliterated, unless `extra` has one under text_nko or text_latin.
     """
-    own = extra.get(f"text_{script}")
-    if isinstance(own, str) and own.strip():
-        text = own
+    given = fields.get(f"text_{script}")
+    if isinstance(given, str) and given.strip():
+        text = given
     elif row_script(text) == {"nko": "latin", "latin": "nko"}[script]:
         text = (to_nko if script == "nko" else to_latin)(text, "none").text
-    kept = normalize_text(text).translate({ord(character): " " for character in drop})
-    return normalize_text(ALPHABETS[script].prepare(kept))
+    remaining = normalize_text(text).translate({ord(character): " " for character in drop})
+    return normalize_text(ALPHABETS[script].prepare(remaining))
 
 
-def encode(text: str, script: str) -> list[int]:
+def encode_labels(text: str, script: str) -> list[int]:
     """U label ids. Raises CorpusError naming each character without a label."""
     return ALPHABETS[script].encode(text)
 
 
 def frames_needed(labels: Sequence[int]) -> int:
     """Fewest frames on which CTC can spell the labels: a blank must part two equal ones."""
-    return len(labels) + sum(one == other for one, other in zip(labels, labels[1:], strict=False))
+    return len(labels) + sum(label == next_label for label, next_label in zip(labels, labels[1:], strict=False))
 
 
-def vocabulary(script: str) -> dict[str, Any]:
+def label_vocabulary(script: str) -> dict[str, Any]:
     """vocab.json: the labels by id, the blank first."""
     alphabet = ALPHABETS[script]
     return {
@@ -51,13 +51,13 @@ def vocabulary(script: str) -> dict[str, Any]:
     }
 
 
-def refuse_strangers(texts: Mapping[str, str], script: str) -> None:
+def check_characters(texts: Mapping[str, str], script: str) -> None:
     """Raise one CorpusError that names every row (id -> text) with characters that have no label, and which."""
     faults = []
     for name, text in texts.items():
-        if strangers := ALPHABETS[script].unknown_characters(text):
-            named = ", ".join(f"{character!r} (U+{ord(character):04X})" for character in strangers)
-            faults.append(f"{name}: {named} in {text!r}")
+        if unknown := ALPHABETS[script].unknown_characters(text):
+            listed = ", ".join(f"{character!r} (U+{ord(character):04X})" for character in unknown)
+            faults.append(f"{name}: {listed} in {text!r}")
     if faults:
         raise combined_error(
             CorpusError,

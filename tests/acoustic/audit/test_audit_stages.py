@@ -11,8 +11,8 @@ import toy_speech
 
 from thunder.acoustic.audit import eval_stage, pipeline_stage
 from thunder.acoustic.dataset import utterances
-from thunder.acoustic.head.ttt import Adapted, FastWeights
-from thunder.acoustic.inference.recognizer import Recogniser
+from thunder.acoustic.head.ttt import AdapterOutput, FastWeights
+from thunder.acoustic.inference.recognizer import Recognizer
 from thunder.acoustic.training.ctc_task import AcousticTask
 from thunder.acoustic.trajectory import training_statistics
 from thunder.runs.bundles import audit_record
@@ -23,30 +23,32 @@ MODE = "trajectory+ttt"
 @pytest.fixture
 def legal():
     """(recogniser, parts, tables): a head whose adapter does something, as one that was trained does."""
-    settings, parts, made = toy_speech.prepared(24, mode=MODE, ttt_lr=0.1)
+    settings, parts, made = toy_speech.dataset(24, mode=MODE, ttt_lr=0.1)
     task = AcousticTask(settings, parts, made)
     draw = np.random.default_rng(5)
     adapter = task.model.adapter
     adapter.output.weight = mx.array(draw.normal(0, 0.5, adapter.output.weight.shape).astype(np.float32))
     task.model.leave.weight = mx.array(draw.normal(0, 1, task.model.leave.weight.shape).astype(np.float32))
-    return Recogniser(task.model, made, settings), parts, made
+    return Recognizer(task.model, made, settings), parts, made
 
 
 def reported(recogniser, parts) -> dict[str, str]:
-    rows = recogniser.rows(parts.features, parts.test, 3)
+    rows = recogniser.recognize(parts.features, parts.test, 3)
     return {one.id: row["asr_text"] for one, row in rows}
 
 
 def broken(recogniser, parts, said=None, **options) -> dict[str, str]:
     """Name -> state of the conditions that are not ok."""
-    found = eval_stage.stage(recogniser, parts.features, parts.test, said or reported(recogniser, parts), 3, **options)
+    found = eval_stage.audit_evaluation(
+        recogniser, parts.features, parts.test, said or reported(recogniser, parts), 3, **options
+    )
     return {one.name: one.state for one in found if one.state != "ok"}
 
 
 @pytest.mark.expensive
 def test_a_legal_head_passes_every_condition(legal):
     recogniser, parts, _ = legal
-    found = eval_stage.stage(recogniser, parts.features, parts.test, reported(recogniser, parts), 3)
+    found = eval_stage.audit_evaluation(recogniser, parts.features, parts.test, reported(recogniser, parts), 3)
     assert audit_record.audit_verdict(found) == "pass"
     assert [one.name for one in found] == ["repeat", "distribution", "labels", "rate 0", "read before learning",
                                            "reset", "neighbours", "reported", "slow weights"]  # fmt: skip
@@ -56,7 +58,7 @@ def test_a_legal_head_passes_every_condition(legal):
 class LearnsFirst(FastWeights):
     """Learns from the utterance as a whole before it reads it."""
 
-    def adapt(self, x, mask, state=None) -> Adapted:
+    def adapt(self, x, mask, state=None) -> AdapterOutput:
         first = super().adapt(x, mask, state)
         return super().adapt(x, mask, first.state)
 
@@ -64,11 +66,11 @@ class LearnsFirst(FastWeights):
 class Carries(FastWeights):
     """Goes on from where the batch before left off."""
 
-    def start(self, rows):
+    def initial_state(self, rows):
         kept = getattr(self, "kept", None)
-        return super().start(rows) if kept is None else mx.broadcast_to(kept, super().start(rows).shape)
+        return super().initial_state(rows) if kept is None else mx.broadcast_to(kept, super().initial_state(rows).shape)
 
-    def adapt(self, x, mask, state=None) -> Adapted:
+    def adapt(self, x, mask, state=None) -> AdapterOutput:
         done = super().adapt(x, mask, state)
         object.__setattr__(self, "kept", done.state.mean(0, keepdims=True))
         return done
@@ -79,15 +81,15 @@ class CarriesWithin(Carries):
 
     calls = 0
 
-    def start(self, rows):
+    def initial_state(self, rows):
         object.__setattr__(self, "calls", self.calls + 1)
-        return super().start(rows) if self.calls % 2 == 0 else FastWeights.start(self, rows)
+        return super().initial_state(rows) if self.calls % 2 == 0 else FastWeights.initial_state(self, rows)
 
 
 class Shares(FastWeights):
     """Utterances of a batch learn together."""
 
-    def adapt(self, x, mask, state=None) -> Adapted:
+    def adapt(self, x, mask, state=None) -> AdapterOutput:
         first = super().adapt(x, mask, state)
         together = mx.broadcast_to(first.state.mean(0, keepdims=True), first.state.shape)
         return super().adapt(x, mask, together)
@@ -96,18 +98,18 @@ class Shares(FastWeights):
 class Stubborn(FastWeights):
     """Does not care for its rate."""
 
-    def adapt(self, x, mask, state=None) -> Adapted:
-        rate, self.rate = self.rate, 0.1
+    def adapt(self, x, mask, state=None) -> AdapterOutput:
+        rate, self.learning_rate = self.learning_rate, 0.1
         try:
             return super().adapt(x, mask, state)
         finally:
-            self.rate = rate
+            self.learning_rate = rate
 
 
 class Erodes(FastWeights):
     """Changes weights that are not fast ones, without a trace in what it says at once."""
 
-    def adapt(self, x, mask, state=None) -> Adapted:
+    def adapt(self, x, mask, state=None) -> AdapterOutput:
         done = super().adapt(x, mask, state)
         self.gate = self.gate + 1e-9 * mx.arange(self.gate.size)
         return done
@@ -115,7 +117,7 @@ class Erodes(FastWeights):
 
 def with_adapter(recogniser, kind):
     old = recogniser.model.adapter
-    new = kind(old.gate.size, old.heads, old.head_dim, old.chunk, old.rate, old.cap)
+    new = kind(old.gate.size, old.heads, old.head_dim, old.chunk_size, old.learning_rate, old.cap)
     new.update(old.parameters())
     recogniser.model.adapter = new
     return recogniser
@@ -138,12 +140,12 @@ def test_what_is_carried_over_never_passes(legal):
     assert broken(with_adapter(recogniser, CarriesWithin), parts)["reset"] == "violation"
 
 
-class Peeks(Recogniser):
+class Peeks(Recognizer):
     """Says the reference where it is near."""
 
-    def _heard(self, features, example, probabilities, of_characters):
-        said = super()._heard(features, example, probabilities, of_characters)
-        return said | {"asr_text": example.text or said["asr_text"]}
+    def _recognize_one(self, features, example, probabilities, character_partitions):
+        row = super()._recognize_one(features, example, probabilities, character_partitions)
+        return row | {"asr_text": example.text or row["asr_text"]}
 
 
 @pytest.mark.expensive
@@ -164,19 +166,19 @@ def test_reported_texts_have_to_be_those_that_are_heard(legal):
 @pytest.mark.expensive
 def test_utterances_within_a_chunk_prove_nothing(legal):
     recogniser, parts, _ = legal
-    recogniser.model.adapter.chunk = 1000
+    recogniser.model.adapter.chunk_size = 1000
     assert broken(recogniser, parts) == {"it adapts": "inconclusive"}
 
 
 @pytest.mark.expensive
 def test_what_is_no_distribution_is_caught(legal, monkeypatch):
     recogniser, parts, _ = legal
-    real = eval_stage.Probe.hear
+    real = eval_stage.HeadProbe.recognize
 
     def louder(self, *arguments, **words):
         return {name: (text, found + 0.01) for name, (text, found) in real(self, *arguments, **words).items()}
 
-    monkeypatch.setattr(eval_stage.Probe, "hear", louder)
+    monkeypatch.setattr(eval_stage.HeadProbe, "recognize", louder)
     assert broken(recogniser, parts) == {"distribution": "violation"}
 
 
@@ -187,11 +189,11 @@ def pipeline(legal, **changes):
     """State of each condition of a run that was made as it should be, but for `changes`."""
     recogniser, parts, made = legal
     given = {
-        "settings": recogniser.settings, "features": parts.features, "trace": {10: 2.0, 20: 1.0}, "tables": made,
+        "settings": recogniser.settings, "features": parts.features, "trace": {10: 2.0, 20: 1.0}, "statistics": made,
         "frozen": {part: [one.id for one in getattr(parts, part)] for part in ("train", "valid", "test")},
         "results": {"best_step": 20}, "updates": 2,
     }  # fmt: skip
-    return {one.name: one.state for one in pipeline_stage.stage(**given | changes)}
+    return {one.name: one.state for one in pipeline_stage.audit_pipeline(**given | changes)}
 
 
 @pytest.mark.expensive
@@ -204,24 +206,24 @@ def test_planted_faults_of_a_pipeline(legal):
     recogniser, parts, made = legal
     ids = {part: [one.id for one in getattr(parts, part)] for part in ("train", "valid", "test")}
     leaked = ids | {"train": [*ids["train"], ids["test"][0]]}
-    seen = training_statistics.fit(recogniser.settings, parts.features, [*parts.train, *parts.test])
-    found = pipeline(legal, frozen=leaked, tables=seen, results={"best_step": 10})
+    seen = training_statistics.fit_statistics(recogniser.settings, parts.features, [*parts.train, *parts.test])
+    found = pipeline(legal, frozen=leaked, statistics=seen, results={"best_step": 10})
     assert {name for name, state in found.items() if state == "violation"} == {"parts", "tables", "choice"}
-    assert pipeline(legal, tables=seen, same_machine=False)["tables"] == "inconclusive"
+    assert pipeline(legal, statistics=seen, same_machine=False)["tables"] == "inconclusive"
 
 
 @pytest.mark.expensive
 def test_the_last_digits_of_another_blas_are_no_violation(legal):
     for by, state in ((1e-6, "ok"), (1e-3, "violation")):
         other = replace(legal[2], scalar_mean=legal[2].scalar_mean + by * np.abs(legal[2].scalar_mean).max())
-        assert pipeline(legal, tables=other)["tables"] == state
+        assert pipeline(legal, statistics=other)["tables"] == state
 
 
 @pytest.mark.expensive
 def test_a_trainer_that_reads_the_test_is_caught(legal, monkeypatch):
     """The codebook is fitted on everything: the test's features were read, and other ones give other weights."""
-    real = training_statistics.fit
-    monkeypatch.setattr(pipeline_stage.of_training, "fit", lambda settings, features, train: real(
+    real = training_statistics.fit_statistics
+    monkeypatch.setattr(pipeline_stage.training_statistics, "fit_statistics", lambda settings, features, train: real(
         settings, features, [*train, *(one for one in everything if one not in train)]))  # fmt: skip
     everything = legal[1].train + legal[1].test
     found = pipeline(legal)
@@ -252,9 +254,11 @@ def test_what_a_run_began_with_is_not_looked_at(legal, tmp_path):
 def test_noise_is_loud_and_always_the_same(legal):
     _, parts, _ = legal
     one = parts.test[0]
-    watched = eval_stage.Watched(parts.features.stores, frozenset([one.id]))
-    real, noise = parts.features.of(one), watched.of(one)
-    assert noise.shape == real.shape and noise.std() > 50 * real.std() and np.array_equal(noise, watched.of(one))
-    assert np.array_equal(watched.of(parts.test[1]), parts.features.of(parts.test[1]))
-    assert watched.read == {one.id, parts.test[1].id}
-    assert isinstance(watched, utterances.Features)
+    watched = eval_stage.ReadTrackingFeatures(parts.features.stores, frozenset([one.id]))
+    real, noise = parts.features.features_of(one), watched.features_of(one)
+    assert (
+        noise.shape == real.shape and noise.std() > 50 * real.std() and np.array_equal(noise, watched.features_of(one))
+    )
+    assert np.array_equal(watched.features_of(parts.test[1]), parts.features.features_of(parts.test[1]))
+    assert watched.ids_read == {one.id, parts.test[1].id}
+    assert isinstance(watched, utterances.FeatureSet)

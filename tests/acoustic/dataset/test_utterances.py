@@ -11,7 +11,7 @@ from thunder.errors import ArtifactError, CorpusError, UsageError
 
 def prepare(extra=(), count=12, stores=None, **changes):
     store = MemoryStore([*rows(count), *extra])
-    return utterances.prepare(settings(**changes), utterances.Features(tuple(stores or (store,))))
+    return utterances.prepare_dataset(settings(**changes), utterances.FeatureSet(tuple(stores or (store,))))
 
 
 def said(name, text, frames, speaker="s0"):
@@ -27,7 +27,7 @@ def test_every_utterance_is_in_a_part_or_named_with_the_reason():
     assert found.left_out[utterances.NO_TEXT] == ("silent", "blank")
     assert found.left_out[utterances.TOO_LONG] == ("long",)
     assert found.left_out[utterances.NO_ROOM] == ("tight",)
-    assert found.crowded == ("tested",) and "tested" in [one.id for one in found.test]
+    assert found.too_many_labels == ("tested",) and "tested" in [one.id for one in found.test]
     assert "fits" in [one.id for one in found.train]
     names = [one.id for part in (found.train, found.valid, found.test) for one in part]
     assert sorted([*names, "silent", "blank", "long", "tight"]) == sorted(
@@ -56,7 +56,7 @@ def test_several_folders_are_one(tmp_path):
         MemoryStore([(Utterance("v0", 9, 1.0, "six", "s0"), np.zeros((9, WIDTH)))], "other"),
     )
     found = prepare(stores=[one, two])
-    assert found.train[-1].id == "v0" and found.features.of(found.train[-1]).shape == (9, WIDTH)
+    assert found.train[-1].id == "v0" and found.features.features_of(found.train[-1]).shape == (9, WIDTH)
     assert found.digest() != prepare(stores=[one]).digest()
     with pytest.raises(CorpusError, match="more than once"):
         prepare(stores=[one, one])
@@ -79,10 +79,10 @@ def test_what_cannot_be_trained_is_refused():
 
 def test_a_choice_of_rows_depends_on_their_ids_alone():
     found = prepare(count=40).train
-    few = utterances.chosen(found, 5)
-    assert len(few) == 5 and set(few) <= set(utterances.chosen(found, 9))
-    assert {one.id for one in utterances.chosen(found[::-1], 5)} == {one.id for one in few}
-    assert utterances.chosen(found, 1000) == list(found)
+    few = utterances.select_by_hash(found, 5)
+    assert len(few) == 5 and set(few) <= set(utterances.select_by_hash(found, 9))
+    assert {one.id for one in utterances.select_by_hash(found[::-1], 5)} == {one.id for one in few}
+    assert utterances.select_by_hash(found, 1000) == list(found)
 
 
 def test_folders_of_two_recipes_are_refused(tmp_path, monkeypatch):

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from thunder.acoustic.decoding.alignment import partition_of_labels, viterbi
+from thunder.acoustic.decoding.alignment import label_partitions, viterbi_align
 from thunder.errors import CorpusError, UsageError
 
 
@@ -39,15 +39,15 @@ def test_it_is_the_best_of_all_paths_or_there_is_none(frames, size, seed, blank,
     best = best_by_paths(log_probs, labels, blank)
     if best is None:
         with pytest.raises(CorpusError, match=f"{frames} frames cannot spell {len(labels)} labels"):
-            viterbi(log_probs, labels, blank)
+            viterbi_align(log_probs, labels, blank)
     else:
-        assert viterbi(log_probs, labels, blank) == spans_of(best, blank)
+        assert viterbi_align(log_probs, labels, blank) == spans_of(best, blank)
 
 
 @given(st.integers(20, 60), st.lists(st.integers(1, 4), min_size=1, max_size=10), st.integers(0, 999))
 @settings(max_examples=30)
 def test_spans_are_in_order_and_a_blank_parts_equal_labels(frames, labels, seed):
-    spans = viterbi(random_log_probs(frames, 5, seed), labels)
+    spans = viterbi_align(random_log_probs(frames, 5, seed), labels)
     assert all(0 <= first <= last < frames for first, last in spans)
     for (_, before), (after, _), one, other in zip(spans, spans[1:], labels, labels[1:], strict=False):
         assert after - before > (one == other)
@@ -57,19 +57,19 @@ def test_a_path_that_is_nearly_certain_is_found_as_it_is():
     path = [0, 2, 2, 0, 2, 1, 1, 1, 3, 0]
     log_probs = np.full((len(path), 4), -9.0)
     log_probs[range(len(path)), path] = -0.01
-    assert viterbi(log_probs, [2, 2, 1, 3]) == [(1, 2), (4, 4), (5, 7), (8, 8)]
+    assert viterbi_align(log_probs, [2, 2, 1, 3]) == [(1, 2), (4, 4), (5, 7), (8, 8)]
 
 
 def test_no_labels_take_no_frames():
-    assert viterbi(random_log_probs(3, 3, 0), []) == []
-    assert viterbi(np.zeros((0, 3)), []) == []
+    assert viterbi_align(random_log_probs(3, 3, 0), []) == []
+    assert viterbi_align(np.zeros((0, 3)), []) == []
 
 
 def test_where_every_path_is_impossible_it_says_so():
     log_probs = np.zeros((4, 3))
     log_probs[:, 1] = -np.inf
     with pytest.raises(CorpusError, match="probability of zero"):
-        viterbi(log_probs, [1])
+        viterbi_align(log_probs, [1])
 
 
 @pytest.mark.parametrize(
@@ -84,10 +84,10 @@ def test_where_every_path_is_impossible_it_says_so():
 )
 def test_what_does_not_fit_is_named(log_probs, labels, said):
     with pytest.raises(UsageError, match=said):
-        viterbi(log_probs, labels)
+        viterbi_align(log_probs, labels)
 
 
 def test_a_label_is_in_the_partition_of_most_of_its_frames():
     partitions = ["stable", "stable", "boundary", "novelty", "boundary", "uncertain"]
-    assert partition_of_labels([(0, 2), (3, 4), (5, 5)], partitions) == ["stable", "novelty", "uncertain"]
-    assert partition_of_labels([(0, 2)], np.array([3, 1, 1])) == [1]
+    assert label_partitions([(0, 2), (3, 4), (5, 5)], partitions) == ["stable", "novelty", "uncertain"]
+    assert label_partitions([(0, 2)], np.array([3, 1, 1])) == [1]

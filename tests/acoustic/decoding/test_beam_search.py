@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from thunder.acoustic.decoding.beam_search import greedy, prefix_beam
+from thunder.acoustic.decoding.beam_search import greedy_decode, prefix_beam_search
 from thunder.acoustic.decoding.label_graph import LabelGraph
 from thunder.errors import UsageError
 
@@ -43,7 +43,7 @@ def bigrams(size: int, seed: int) -> tuple[LabelGraph, dict, np.ndarray]:
 @pytest.mark.parametrize("blank", [0, 1])
 def test_a_wide_beam_is_the_sum_over_all_paths(frames, size, blank):
     log_probs = random_log_probs(frames, size, seed=frames * 10 + size)
-    found = prefix_beam(log_probs, beam=WIDE, blank=blank)
+    found = prefix_beam_search(log_probs, beam=WIDE, blank=blank)
     wanted = by_paths(log_probs, blank)
     assert {one.labels for one in found} == wanted.keys()
     for one in found:
@@ -57,7 +57,7 @@ def test_a_wide_beam_is_the_sum_over_all_paths(frames, size, blank):
 def test_with_a_language_model_the_best_is_that_of_all_labellings(frames, size, seed, weight, bonus):
     log_probs = random_log_probs(frames, size, seed)
     graph, table, ends = bigrams(size, seed)
-    found = prefix_beam(log_probs, beam=WIDE, language_model=graph, lm_weight=weight, insertion_bonus=bonus)
+    found = prefix_beam_search(log_probs, beam=WIDE, language_model=graph, lm_weight=weight, insertion_bonus=bonus)
     wanted = {}
     for labels, acoustic in by_paths(log_probs, 0).items():
         lm = sum(table[before, label] for before, label in itertools.pairwise((0, *labels))) + ends[(0, *labels)[-1]]
@@ -74,7 +74,7 @@ def test_only_what_is_allowed_is_found_and_only_what_may_end():
     graph = LabelGraph(
         3, 0, lambda state: (np.array(weights[state]), range(3)), lambda state: -np.inf if state == 1 else 0.0
     )
-    found = prefix_beam(log_probs, beam=WIDE, allowed=graph)
+    found = prefix_beam_search(log_probs, beam=WIDE, allowed=graph)
     wanted = {
         labels: score
         for labels, score in by_paths(log_probs, 0).items()
@@ -86,7 +86,7 @@ def test_only_what_is_allowed_is_found_and_only_what_may_end():
 
 def test_where_nothing_may_end_the_beginnings_are_given_and_say_so():
     never = LabelGraph(3, 0, lambda state: (np.zeros(3), [0] * 3), lambda state: -np.inf)
-    found = prefix_beam(random_log_probs(3, 3, 1), beam=4, allowed=never)
+    found = prefix_beam_search(random_log_probs(3, 3, 1), beam=4, allowed=never)
     assert len(found) == 4 and not any(one.complete for one in found)
 
 
@@ -94,34 +94,34 @@ def test_where_nothing_may_end_the_beginnings_are_given_and_say_so():
 @settings(max_examples=40)
 def test_a_narrow_beam_gives_different_labellings_never_more_probable_than_they_are(frames, size, seed, beam):
     log_probs = random_log_probs(frames, size, seed)
-    found = prefix_beam(log_probs, beam=beam)
+    found = prefix_beam_search(log_probs, beam=beam)
     assert 1 <= len(found) <= beam
     assert len({one.labels for one in found}) == len(found)
     assert [one.score for one in found] == sorted((one.score for one in found), reverse=True)
-    wide = {one.labels: one.acoustic for one in prefix_beam(log_probs[:6], beam=WIDE)} if size < 4 else {}
-    for one in prefix_beam(log_probs[:6], beam=beam) if wide else []:
+    wide = {one.labels: one.acoustic for one in prefix_beam_search(log_probs[:6], beam=WIDE)} if size < 4 else {}
+    for one in prefix_beam_search(log_probs[:6], beam=beam) if wide else []:
         assert one.acoustic <= wide[one.labels] + 1e-9
-    assert prefix_beam(log_probs, beam=beam) == found
+    assert prefix_beam_search(log_probs, beam=beam) == found
 
 
 @given(st.integers(1, 12), st.integers(2, 5), st.integers(0, 999), st.integers(0, 1))
 @settings(max_examples=60)
 def test_greedy_is_the_collapsed_path_of_the_best_outputs(frames, size, seed, blank):
     log_probs = random_log_probs(frames, size, seed)
-    assert tuple(greedy(log_probs, blank)) == collapsed(log_probs.argmax(1).tolist(), blank)
+    assert tuple(greedy_decode(log_probs, blank)) == collapsed(log_probs.argmax(1).tolist(), blank)
 
 
 def test_a_thousand_frames_of_tiny_probabilities_do_not_underflow():
     log_probs = np.full((1000, 4), -800.0)
     log_probs[::3, 1] = -700.0
-    best = prefix_beam(log_probs, beam=8)[0]
+    best = prefix_beam_search(log_probs, beam=8)[0]
     assert np.isfinite(best.score) and best.score > 1000 * -800.0
 
 
 @pytest.mark.filterwarnings("ignore:divide by zero")
 def test_outputs_of_probability_zero_are_never_spoken():
     log_probs = np.log([[0.5, 0.5, 0.0], [1.0, 0.0, 0.0], [0.25, 0.75, 0.0]])
-    found = {one.labels: one.acoustic for one in prefix_beam(log_probs, beam=50)}
+    found = {one.labels: one.acoustic for one in prefix_beam_search(log_probs, beam=50)}
     assert found == {
         (1,): pytest.approx(np.log(0.5 * 0.75 + 0.5 * 0.25)),
         (1, 1): pytest.approx(np.log(0.375)),
@@ -130,8 +130,8 @@ def test_outputs_of_probability_zero_are_never_spoken():
 
 
 def test_no_frames_is_the_empty_text():
-    assert greedy(np.zeros((0, 3))) == []
-    assert [one.labels for one in prefix_beam(np.zeros((0, 3)))] == [()]
+    assert greedy_decode(np.zeros((0, 3))) == []
+    assert [one.labels for one in prefix_beam_search(np.zeros((0, 3)))] == [()]
 
 
 def broken(value: float) -> np.ndarray:
@@ -156,5 +156,5 @@ def broken(value: float) -> np.ndarray:
 )
 def test_what_cannot_be_decoded_is_named(log_probs, options, said):
     with pytest.raises(UsageError) as caught:
-        prefix_beam(log_probs, **options)
+        prefix_beam_search(log_probs, **options)
     assert said in caught.value.message

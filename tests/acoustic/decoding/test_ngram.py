@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thunder.acoustic.decoding import arpa
-from thunder.acoustic.decoding.beam_search import prefix_beam
-from thunder.acoustic.decoding.ngram import BEGIN, END, SPACE, UNKNOWN, estimate, fit
+from thunder.acoustic.decoding.beam_search import prefix_beam_search
+from thunder.acoustic.decoding.ngram import BEGIN, END, SPACE, UNKNOWN, estimate_ngram, measure_fit
 from thunder.errors import ArtifactError, ModelError, UsageError
 
 LABELS = (" ", "a", "b", "\u07eb")
@@ -45,16 +45,16 @@ class ByDefinition:
 def walked(model, history: tuple[str, ...]) -> tuple[int, int]:
     context = (1, model.symbols.index(BEGIN)) if model.order > 1 else (0, 0)
     for symbol in history:
-        context = model.after(context)[model.symbols.index(symbol)]
+        context = model.next_contexts(context)[model.symbols.index(symbol)]
     return context
 
 
 @given(TEXTS, st.integers(1, 4))
 @settings(max_examples=25)
 def test_every_probability_is_that_of_the_definition_and_they_sum_to_one(texts, order):
-    model, wanted = estimate(LABELS, texts, order), ByDefinition(texts, order)
+    model, wanted = estimate_ngram(LABELS, texts, order), ByDefinition(texts, order)
     for history in itertools.chain.from_iterable(itertools.product(wanted.words[:4], repeat=n) for n in range(4)):
-        row = 10.0 ** model.row(walked(model, history))
+        row = 10.0 ** model.log10_probs(walked(model, history))
         assert row.sum() == pytest.approx(1.0, abs=1e-12)
         found = {symbol: row[model.symbols.index(symbol)] for symbol in wanted.words}
         said = {word: wanted.probability(word, (BEGIN, *history)) for word in wanted.words}
@@ -65,15 +65,15 @@ def test_every_probability_is_that_of_the_definition_and_they_sum_to_one(texts, 
 @settings(max_examples=25)
 def test_a_model_comes_back_from_its_file_and_the_file_is_sorted(tmp_path_factory, texts, order):
     path = tmp_path_factory.mktemp("arpa") / "x.arpa"
-    model = estimate(LABELS, texts, order)
-    arpa.write(path, model)
-    again = arpa.read(path)
+    model = estimate_ngram(LABELS, texts, order)
+    arpa.write_arpa(path, model)
+    again = arpa.read_arpa(path)
     assert again.symbols == model.symbols
     for one, other in zip(model.tables, again.tables, strict=True):
         assert (one.keys == other.keys).all()
         assert np.allclose(one.log10, other.log10, atol=1e-7) and np.allclose(one.backoff, other.backoff, atol=1e-7)
     content = path.read_bytes()
-    arpa.write(path, again)
+    arpa.write_arpa(path, again)
     assert path.read_bytes() == content
     for section in content.decode().split("-grams:\n")[1:]:
         grams = [line.split("\t")[1].split(" ") for line in section.split("\n\n")[0].splitlines() if "\t" in line]
@@ -82,31 +82,31 @@ def test_a_model_comes_back_from_its_file_and_the_file_is_sorted(tmp_path_factor
 
 def test_a_text_is_weighed_by_all_of_its_characters_and_its_end():
     texts = [[2, 3, 1, 2], [2, 2], []]
-    model, wanted = estimate(LABELS, texts, 3), ByDefinition(texts, 3)
+    model, wanted = estimate_ngram(LABELS, texts, 3), ByDefinition(texts, 3)
     logs = []
     for text in [[2, 3], [4], []]:
         said = (BEGIN, *named(text), END)
         logs += [np.log10(wanted.probability(said[at], said[:at])) for at in range(1, len(said))]
-    found = fit(model, LABELS, [[2, 3], [4], []])
+    found = measure_fit(model, LABELS, [[2, 3], [4], []])
     assert (found.log10, found.symbols) == (pytest.approx(sum(logs)), 6)
     assert found.perplexity == pytest.approx(10 ** -np.mean(logs))
 
 
 def test_as_a_graph_it_knows_labels_by_their_ids_and_moves_the_beam():
-    model = estimate(LABELS, [[2, 3]] * 20, 3)
-    graph, wanted = model.over(LABELS), ByDefinition([[2, 3]] * 20, 3)
-    assert graph.row(np.zeros(1, int))[0, 2] == pytest.approx(np.log(wanted.probability("a", (BEGIN,))))
-    assert graph.weight([2, 3]) == pytest.approx(fit(model, LABELS, [[2, 3]]).log10 * np.log(10))
+    model = estimate_ngram(LABELS, [[2, 3]] * 20, 3)
+    graph, wanted = model.as_label_graph(LABELS), ByDefinition([[2, 3]] * 20, 3)
+    assert graph.weights(np.zeros(1, int))[0, 2] == pytest.approx(np.log(wanted.probability("a", (BEGIN,))))
+    assert graph.text_weight([2, 3]) == pytest.approx(measure_fit(model, LABELS, [[2, 3]]).log10 * np.log(10))
     # a and b are equally likely to the ear
     log_probs = np.log(np.array([[0.2, 0.1, 0.5, 0.1, 0.1], [0.1, 0.1, 0.4, 0.4, 0.0001]]))
-    assert prefix_beam(log_probs)[0].labels != (2, 3)
-    assert prefix_beam(log_probs, language_model=graph, lm_weight=1.0)[0].labels == (2, 3)
+    assert prefix_beam_search(log_probs)[0].labels != (2, 3)
+    assert prefix_beam_search(log_probs, language_model=graph, lm_weight=1.0)[0].labels == (2, 3)
 
 
 def test_without_a_label_it_says_which_one():
-    model = estimate(LABELS, [[2]], 2)
+    model = estimate_ngram(LABELS, [[2]], 2)
     with pytest.raises(ModelError, match="'z'"):
-        model.over((*LABELS, "z"))
+        model.as_label_graph((*LABELS, "z"))
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_without_a_label_it_says_which_one():
 )
 def test_what_cannot_be_estimated_is_named(texts, order, said):
     with pytest.raises(UsageError) as caught:
-        estimate(LABELS, texts, order)
+        estimate_ngram(LABELS, texts, order)
     assert said in str(caught.value)
 
 
@@ -142,10 +142,10 @@ ngram 2=3
 def test_a_model_of_others_is_read_in_any_order_with_unknown_symbols(tmp_path):
     path = tmp_path / "x.arpa"
     path.write_text(SOUND)
-    graph = arpa.read(path).over(("a", "z"))
+    graph = arpa.read_arpa(path).as_label_graph(("a", "z"))
     # p(z | <s>) = back-off of <s> times p(<unk>)
-    assert graph.row(np.zeros(1, int))[0, 1:] / np.log(10) == pytest.approx([-0.1, -0.3 - 0.6])
-    assert UNKNOWN in arpa.read(path).symbols
+    assert graph.weights(np.zeros(1, int))[0, 1:] / np.log(10) == pytest.approx([-0.1, -0.3 - 0.6])
+    assert UNKNOWN in arpa.read_arpa(path).symbols
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,7 @@ def test_each_fault_of_a_file_is_named_by_its_line(tmp_path, old, new, line, sai
     path = tmp_path / "x.arpa"
     path.write_text(SOUND.replace(old, new, 1))
     with pytest.raises(ArtifactError) as caught:
-        arpa.read(path)
+        arpa.read_arpa(path)
     assert f"{path}:{line}: " in caught.value.message and said in caught.value.message
 
 
@@ -183,23 +183,23 @@ def test_all_faults_are_named_at_once_and_strange_bytes_too(tmp_path):
     path = tmp_path / "x.arpa"
     path.write_text(SOUND.replace("-0.4\ta", "1\ta").replace("-0.6\t<unk>", "x\t<unk>"))
     with pytest.raises(ArtifactError) as caught:
-        arpa.read(path)
+        arpa.read_arpa(path)
     assert f"{path}:10:" in caught.value.message and f"{path}:11:" in caught.value.message
     path.write_bytes(b"\xff\xfe")
     with pytest.raises(ArtifactError, match="byte 0 is not UTF-8"):
-        arpa.read(path)
+        arpa.read_arpa(path)
     with pytest.raises(ArtifactError, match="No such file"):
-        arpa.read(tmp_path / "none.arpa")
+        arpa.read_arpa(tmp_path / "none.arpa")
 
 
 def test_kenlm_reads_the_file_and_scores_alike(tmp_path):
     kenlm = pytest.importorskip("kenlm")
     draw = np.random.default_rng(5)
     texts = [draw.integers(1, 5, size=draw.integers(1, 9)).tolist() for _ in range(60)]
-    model = estimate(LABELS, texts, 3)
+    model = estimate_ngram(LABELS, texts, 3)
     path = tmp_path / "x.arpa"
-    arpa.write(path, model)
+    arpa.write_arpa(path, model)
     theirs = kenlm.Model(str(path))
     for text in texts[:20]:
-        ours = fit(model, LABELS, [text]).log10
+        ours = measure_fit(model, LABELS, [text]).log10
         assert theirs.score(" ".join(named(text)), bos=True, eos=True) == pytest.approx(ours, abs=1e-4)

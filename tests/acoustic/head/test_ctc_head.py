@@ -7,14 +7,14 @@ from mlx.utils import tree_flatten
 from toy_speech import WIDTH, settings
 
 from thunder.acoustic.acoustic_settings import AcousticSettings
-from thunder.acoustic.head.ctc_head import Convolution, Head, frames_out
+from thunder.acoustic.head.ctc_head import CTCHead, TimeConvolution, downsampled_frames
 
 LABELS = 30
 
 
-def head(seed=1, **changes) -> Head:
+def head(seed=1, **changes) -> CTCHead:
     mx.random.seed(seed)
-    made = Head(settings(**changes), WIDTH, LABELS)
+    made = CTCHead(settings(**changes), WIDTH, LABELS)
     made.eval()
     mx.eval(made.parameters())
     return made
@@ -29,7 +29,7 @@ def scalars(rows=3, length=37, seed=3) -> mx.array:
 
 
 def test_the_published_head_has_46_9_million_parameters():
-    made = Head(AcousticSettings(features=["x"]), 1280, 64)
+    made = CTCHead(AcousticSettings(features=["x"]), 1280, 64)
     count = sum(array.size for _, array in tree_flatten(made.trainable_parameters()))
     linear = 1280 * 768 + 768 + 768 * 64 + 64
     layer = 4 * (768 * 768 + 768) + 2 * 768 * 3072 + 3072 + 768 + 4 * 768
@@ -41,19 +41,19 @@ def test_the_published_head_has_46_9_million_parameters():
 @pytest.mark.parametrize("length", [1, 4, 37])
 def test_lengths(downsample, causal, length):
     made = head(downsample=downsample, causal=causal)
-    out = frames_out(length, downsample)
+    out = downsampled_frames(length, downsample)
     logits = made(speech(2, length), mx.array([length, 1]), scalars(2, out))
     assert logits.shape == (2, out, LABELS) and out == -(-length // downsample)
 
 
 @pytest.mark.parametrize(("stride", "causal"), [(1, False), (2, False), (2, True), (4, True)])
 def test_the_convolution_equals_mlxs(stride, causal):
-    made = Convolution(6, 5, stride, causal)
+    made = TimeConvolution(6, 5, stride, causal)
     x = mx.random.normal((2, 24, 6), key=mx.random.key(0))
     before = 5 - stride if causal else 2
     padded = mx.pad(x, [(0, 0), (before, 5), (0, 0)])
     kernel = made.weight.reshape(5, 6, 6).transpose(2, 0, 1)
-    wanted = mx.conv1d(padded, kernel, stride)[:, : frames_out(24, stride)] + made.bias
+    wanted = mx.conv1d(padded, kernel, stride)[:, : downsampled_frames(24, stride)] + made.bias
     np.testing.assert_allclose(np.array(made(x)), np.array(wanted), atol=1e-5)
 
 
@@ -64,10 +64,10 @@ def test_padding_and_neighbours_change_nothing(mode, downsample):
     if made.adapter is not None:  # one that does something
         made.adapter.output.weight = mx.random.normal(made.adapter.output.weight.shape) * 0.1
         made.add_scalars = mx.random.normal(made.add_scalars.shape)
-    x, given = speech(), scalars(3, frames_out(37, downsample))
+    x, given = speech(), scalars(3, downsampled_frames(37, downsample))
     x[1, 21:] = 50.0
     together = made(x, mx.array([37, 21, 30]), given)
-    out = frames_out(21, downsample)
+    out = downsampled_frames(21, downsample)
     alone = made(x[1:2, :21], mx.array([21]), given[1:2, :out])
     np.testing.assert_allclose(np.array(together[1, :out]), np.array(alone[0]), atol=2e-4)
 
@@ -96,7 +96,7 @@ def test_scalars_matter_once_their_weights_do(conditioning):
 def test_a_causal_head_is_causal_to_the_last_bit(downsample):
     made = head(mode="trajectory+ttt", causal=True, downsample=downsample)
     made.adapter.output.weight = mx.random.normal(made.adapter.output.weight.shape) * 0.1
-    out = frames_out(37, downsample)
+    out = downsampled_frames(37, downsample)
     x, at = speech(1), 20
     later = mx.array(np.array(x))
     later[:, at:] = later[:, at:] * -2 + 1

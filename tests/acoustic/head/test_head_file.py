@@ -9,7 +9,7 @@ import pytest
 import toy_speech
 
 from thunder.acoustic.head import head_file
-from thunder.acoustic.trajectory.training_statistics import Tables
+from thunder.acoustic.trajectory.training_statistics import TrainingStatistics
 from thunder.errors import ArtifactError, ModelError
 
 
@@ -21,28 +21,28 @@ def made():
 @pytest.fixture
 def saved(made, tmp_path):
     made.save(tmp_path)
-    return tmp_path / head_file.NAME
+    return tmp_path / head_file.HEAD_FILE
 
 
 def test_a_head_comes_back_as_it_was(made, saved, tmp_path):
-    found = head_file.load(saved)
+    found = head_file.load_head(saved)
     assert found.origin == made.origin
-    for name, array in made.tables.arrays().items():
-        np.testing.assert_array_equal(found.tables.arrays()[name], array)
+    for name, array in made.statistics.arrays().items():
+        np.testing.assert_array_equal(found.statistics.arrays()[name], array)
     arrays = made.batch([0, 1], 0).arrays
     made.model.eval(), found.model.eval()
     one, two = (model(arrays[0], arrays[1], arrays[5]) for model in (made.model, found.model))
     assert mx.array_equal(one, two)
     made.model.train()
     made.save(tmp_path / "again")
-    assert (tmp_path / "again" / head_file.NAME).read_bytes() == saved.read_bytes()
+    assert (tmp_path / "again" / head_file.HEAD_FILE).read_bytes() == saved.read_bytes()
 
 
 def test_tables_travel_as_bytes(made):
-    found = Tables.from_bytes(made.tables.to_bytes())
-    for name, array in made.tables.arrays().items():
+    found = TrainingStatistics.from_bytes(made.statistics.to_bytes())
+    for name, array in made.statistics.arrays().items():
         np.testing.assert_array_equal(found.arrays()[name], array)
-    assert made.tables.to_bytes() == made.tables.to_bytes()
+    assert made.statistics.to_bytes() == made.statistics.to_bytes()
 
 
 @pytest.mark.parametrize(
@@ -54,18 +54,18 @@ def test_tables_travel_as_bytes(made):
     ],
 )
 def test_starting_from_another_kind_of_checkpoint_is_refused_by_name(made, saved, changes, said):
-    wanted = head_file.Origin(
+    wanted = head_file.HeadOrigin(
         made.settings.model_copy(update=changes), made.origin.width, made.origin.recipe, "r" * 64 if changes else "q"
     )
     with pytest.raises(ArtifactError, match=said):
-        head_file.start_from(saved, made.model, wanted)
+        head_file.load_initial_weights(saved, made.model, wanted)
 
 
 def test_another_mode_of_the_same_head_can_start_from_it(saved, tmp_path):
     plain = toy_speech.task(start_from=str(saved), seed=7)
-    assert mx.array_equal(plain.model.leave.weight, head_file.load(saved).model.leave.weight)
+    assert mx.array_equal(plain.model.leave.weight, head_file.load_head(saved).model.leave.weight)
     plain.save(tmp_path / "plain")
-    adapted = toy_speech.task(start_from=str(tmp_path / "plain" / head_file.NAME), mode="ttt", seed=9)
+    adapted = toy_speech.task(start_from=str(tmp_path / "plain" / head_file.HEAD_FILE), mode="ttt", seed=9)
     assert mx.array_equal(adapted.model.leave.weight, plain.model.leave.weight)
     assert not mx.array_equal(adapted.model.adapter.query.weight, mx.zeros_like(adapted.model.adapter.query.weight))
 
@@ -104,15 +104,15 @@ def change_setting(**values):
 def test_what_is_not_this_head_is_named(saved, change, said):
     edited(saved, change)
     with pytest.raises(ArtifactError, match=said):
-        head_file.load(saved)
+        head_file.load_head(saved)
 
 
 def test_files_that_are_none(saved, tmp_path):
     with pytest.raises(ModelError, match="no such checkpoint"):
-        head_file.load(tmp_path / "absent.safetensors")
+        head_file.load_head(tmp_path / "absent.safetensors")
     saved.write_bytes(saved.read_bytes()[:5000])
     with pytest.raises(ArtifactError, match="no checkpoint of an acoustic head"):
-        head_file.load(saved)
+        head_file.load_head(saved)
     saved.write_bytes(b"not at all")
     with pytest.raises(ArtifactError, match="no checkpoint"):
-        head_file.load(saved)
+        head_file.load_head(saved)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from mlx import nn
 
-from thunder.acoustic.head.ttt import FastWeights, unit
+from thunder.acoustic.head.ttt import FastWeights, unit_vectors
 
 WIDTH = 24
 
@@ -41,10 +41,10 @@ def by_loop(made: FastWeights, x: np.ndarray, length: int) -> tuple[np.ndarray, 
     q, k, v = ((seen @ weights[name].T).reshape(length, heads, dim) for name in ("query", "key", "value"))
     q, k = (z / np.sqrt((z**2).sum(-1, keepdims=True) + 1e-6) for z in (q, k))
     step = seen @ np.array(made.step.weight, np.float64).T + np.array(made.step.bias, np.float64)
-    eta = 2 * made.rate / (1 + np.exp(-step))
+    eta = 2 * made.learning_rate / (1 + np.exp(-step))
     state, y = np.zeros((heads, dim, dim)), np.zeros((length, heads, dim))
-    for start in range(0, length, made.chunk):
-        chunk = range(start, min(start + made.chunk, length))
+    for start in range(0, length, made.chunk_size):
+        chunk = range(start, min(start + made.chunk_size, length))
         change = np.zeros_like(state)
         for head in range(heads):
             bound = max(sum(abs(k[t, head] @ k[s, head]) for s in chunk) for t in chunk)
@@ -118,13 +118,13 @@ def test_what_lies_beyond_an_utterance_changes_nothing():
 def test_a_stream_in_pieces_equals_the_whole(cuts):
     made, x = adapter(), frames(rows=2)
     whole = made.adapt(x, mx.ones((2, 19)))
-    at, outs, start = made.begin(2, WIDTH), [], 0
+    at, outs, start = made.start_stream(2, WIDTH), [], 0
     for length in cuts:
         out, at = made.stream(x[:, start : start + length], at)
         outs.append(out)
         start += length
     np.testing.assert_allclose(np.array(mx.concatenate(outs, 1)), np.array(whole.out), atol=1e-5)
-    assert at.begun.shape[1] == 19 % 4
+    assert at.pending.shape[1] == 19 % 4
     # the last, begun chunk has not taught yet
     until = made.adapt(x[:, :16], mx.ones((2, 16)))
     np.testing.assert_allclose(np.array(at.state), np.array(until.state), atol=1e-6)
@@ -159,4 +159,4 @@ def test_gradients_reach_every_weight_and_equal_differences():
 
 def test_unit_vectors():
     x = mx.array([[3.0, 4.0], [0.0, 0.0]])
-    np.testing.assert_allclose(np.array(unit(x)), [[0.6, 0.8], [0, 0]], atol=1e-6)
+    np.testing.assert_allclose(np.array(unit_vectors(x)), [[0.6, 0.8], [0, 0]], atol=1e-6)

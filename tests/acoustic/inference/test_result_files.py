@@ -9,7 +9,7 @@ import pytest
 import toy_speech
 
 from thunder.acoustic.inference import edits_by_partition, result_files
-from thunder.acoustic.inference.recognizer import Recogniser
+from thunder.acoustic.inference.recognizer import Recognizer
 from thunder.corpora.builders.real_corpus import build_agp_nko_correction_chatml
 from thunder.corpora.corpus_settings import BuildSettings
 from thunder.corpora.rows.correction_rows import FIELDS, PARTITIONS, CorrectionReader
@@ -20,12 +20,12 @@ def heard(mode="baseline", batch_size=4, count=48, **changes):
     """(task, rows) of an untrained head that says something."""
     made = toy_speech.task(count, mode=mode, test_speakers=["s1", "s3"], **changes)
     made.model.leave.bias = mx.random.normal(made.model.leave.bias.shape, key=mx.random.key(1))
-    recogniser = Recogniser(made.model, made.tables, made.settings)
+    recogniser = Recognizer(made.model, made.statistics, made.settings)
     counts = []
     said = {"part": "test", "script": "latin", "mode": made.settings.mode_name, "run_id": "run-1"}
-    found = recogniser.rows(made.prepared.features, made.prepared.test, batch_size, counts.append)
+    found = recogniser.recognize(made.dataset.features, made.dataset.test, batch_size, counts.append)
     rows = [result_files.correction_row(one, each, **said) for one, each in found]
-    assert sum(counts) == len(rows) == len(made.prepared.test)
+    assert sum(counts) == len(rows) == len(made.dataset.test)
     return made, sorted(rows, key=lambda row: row["feat_id"])
 
 
@@ -63,7 +63,7 @@ def test_partitions_are_the_same_for_every_mode(toy):
 
 
 def test_counts_by_length_are_those_of_the_rows(toy):
-    found, rows = result_files.by_partition(toy[1]), toy[1]
+    found, rows = result_files.partition_metrics(toy[1]), toy[1]
     assert found["lengths"].keys() <= {"to 20", "over 20 to 50", "over 50 to 100", "over 100 to 200", "over 200"}
     short = [row for row in rows if len(row["reference_text"]) <= 20]
     assert found["lengths"]["to 20"]["rows"] == len(short) > 0
@@ -72,20 +72,20 @@ def test_counts_by_length_are_those_of_the_rows(toy):
 
 
 def test_counts_by_partition_add_up(toy):
-    found = result_files.by_partition(toy[1])
+    found = result_files.partition_metrics(toy[1])
     for key in ("rows", "cer_edits", "reference_chars"):
         assert sum(part[key] for part in found["partitions"].values()) == found["total"][key]
     characters = found["characters"].values()
     assert sum(part["cer_edits"] for part in characters) == found["total"]["cer_edits"]
     assert sum(part["reference_chars"] for part in characters) == found["total"]["reference_chars"]
-    summary = result_files.summarise(toy[1])
+    summary = result_files.summarize_results(toy[1])
     assert summary["cer"] == found["total"]["cer"] == summary["cer_edits"] / summary["reference_chars"]
     assert summary["rows"] == len(toy[1]) and summary["ttt"]["drift_mean"] > 0
-    assert result_files.summarise([])["cer"] == 0
+    assert result_files.summarize_results([])["cer"] == 0
 
 
 def test_the_correction_corpus_takes_them_as_they_are(toy, tmp_path: Path):
-    result_files.write(tmp_path, toy[1])
+    result_files.write_results(tmp_path, toy[1])
     reader = CorrectionReader(run_id=None)
     joined = list(reader.joined(tmp_path / result_files.PREDICTIONS, tmp_path / result_files.REFERENCES))
     reader.finish()
@@ -114,17 +114,22 @@ def test_a_character_is_of_the_partition_of_its_frames():
     scalars = np.zeros((6, 7), np.float32)
     scalars[4:, 5] = 1
     limits = np.array([0.5, 0.5, 0.5])
-    assert edits_by_partition.partitions_of(log_probs, [1, 2], "ab", "NFC", scalars, limits) == ["stable", "novelty"]
-    assert edits_by_partition.partitions_of(log_probs, [1, 2], "á", "NFD", scalars, limits) == ["stable"]
-    assert edits_by_partition.partitions_of(log_probs[:1], [1, 2], "ab", "NFC", scalars, limits) == ["unknown"] * 2
-    found = edits_by_partition.counts("xaxc", "ab", ["stable", "novelty"])
+    assert edits_by_partition.character_partitions(log_probs, [1, 2], "ab", "NFC", scalars, limits) == [
+        "stable",
+        "novelty",
+    ]
+    assert edits_by_partition.character_partitions(log_probs, [1, 2], "á", "NFD", scalars, limits) == ["stable"]
+    assert (
+        edits_by_partition.character_partitions(log_probs[:1], [1, 2], "ab", "NFC", scalars, limits) == ["unknown"] * 2
+    )
+    found = edits_by_partition.edit_counts("xaxc", "ab", ["stable", "novelty"])
     assert sum(edits for edits, _ in found.values()) == distance.edit_distance("xaxc", "ab")
     assert found == {"stable": [1, 1], "novelty": [2, 1]}
 
 
 def test_synthetic_speech_says_so(toy):
     made, _ = toy
-    example = made.prepared.test[0]
+    example = made.dataset.test[0]
     from dataclasses import replace
 
     row = result_files.correction_row(
@@ -144,15 +149,15 @@ def test_another_rate_of_the_fast_weights_can_be_asked_for(tmp_path):
     made.save(tmp_path)
     arrays = made.batch([0], 0).arrays
     made.model.eval()
-    still = Recogniser.of(head_file.load(tmp_path / head_file.NAME), ttt_lr=0.0)
+    still = Recognizer.from_head(head_file.load_head(tmp_path / head_file.HEAD_FILE), ttt_lr=0.0)
     still.model.eval()
     given = (arrays[0], arrays[1], arrays[5])
-    with_them, without = made.model.run(*given), still.model.run(*given)
+    with_them, without = made.model.forward_with_adapter(*given), still.model.forward_with_adapter(*given)
     assert float(without[1].drift[0]) == 0 and float(with_them[1].drift[0]) > 0
     made.model.adapter = None
     np.testing.assert_array_equal(np.array(made.model(*given)), np.array(without[0]))
 
 
 def test_the_run_log_has_a_line_for_each_report():
-    text = result_files.log_text([{"time": 1.0, "step": 3, "loss": 0.5}], {"mode": "tar"})
+    text = result_files.format_run_log([{"time": 1.0, "step": 3, "loss": 0.5}], {"mode": "tar"})
     assert text == "mode: tar\nstep 3  loss 0.5\n"

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from thunder import digest
 from thunder.acoustic.synthesis import espeak, synthetic_speech
-from thunder.acoustic.synthesis.synthetic_speech import SynthesisSettings, choose, synthesise
+from thunder.acoustic.synthesis.synthetic_speech import SynthesisSettings, choose_sentences, synthesize_speech
 from thunder.cli.commands.speech.asr_synthesize import synthesise as command
 from thunder.config import SettingsLayer, build_settings
 from thunder.errors import ConfigError, CorpusError, UsageError
@@ -31,13 +31,13 @@ def settings_for(tmp_path, **options) -> SynthesisSettings:
 
 
 def test_sentences_have_both_scripts_a_part_that_stays_and_reasons_for_the_rest(tmp_path):
-    sentences, left_out, _ = choose(settings_for(tmp_path))
+    sentences, left_out, _ = choose_sentences(settings_for(tmp_path))
     assert sentences[0].latin == "a ni sɔgɔma i ka kɛnɛ wa" and sentences[0].source == "text.txt:1"
     assert all(NKO.encode(one.nko) for one in sentences)
     assert len({one.latin for one in sentences}) == len(sentences) == 7
     # digits and N'Ko; the same sentence with other punctuation
     assert left_out == {"letters or digits that have no sound here": 2, "said already": 1}
-    fewer, _, _ = choose(settings_for(tmp_path, sentences=2, seed=4))
+    fewer, _, _ = choose_sentences(settings_for(tmp_path, sentences=2, seed=4))
     parts = {one.latin: one.part for one in sentences}
     assert len(fewer) == 2 and all(parts[one.latin] == one.part for one in fewer)
     assert len({one.part for one in sentences}) > 1
@@ -51,7 +51,7 @@ def test_what_is_not_named_synthetic_is_refused(tmp_path):
 @needs_espeak
 def test_the_folder_has_sound_and_both_texts_and_says_that_it_is_synthetic(tmp_path):
     settings = settings_for(tmp_path, voices=["tn", "tn+f2"], sentences=3)
-    record = synthesise(settings)
+    record = synthesize_speech(settings)
     folder = tmp_path / "synthetic-bam"
     content = (folder / "metadata.jsonl").read_bytes()
     rows = [json.loads(line) for line in content.decode().splitlines()]
@@ -65,19 +65,19 @@ def test_the_folder_has_sound_and_both_texts_and_says_that_it_is_synthetic(tmp_p
     assert {row["speaker"] for row in rows} == {"synthetic tn", "synthetic tn+f2"}
     assert "No person speaks here" in (folder / "README.md").read_text()
     # the same options make the same bytes, in the place of the old ones
-    assert synthesise(settings)["sha256"] == record["sha256"]
+    assert synthesize_speech(settings)["sha256"] == record["sha256"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["synthetic-bam", "text.txt"]
 
 
 @needs_espeak
 def test_another_voice_and_a_folder_of_others_are_refused_and_leave_nothing(tmp_path):
     with pytest.raises(UsageError, match="does not exist"):
-        synthesise(settings_for(tmp_path, voices=["zz"]))
+        synthesize_speech(settings_for(tmp_path, voices=["zz"]))
     assert [path.name for path in tmp_path.iterdir()] == ["text.txt"]
     (tmp_path / "synthetic-bam").mkdir()
     (tmp_path / "synthetic-bam" / "mine.flac").write_bytes(b"")
     with pytest.raises(CorpusError, match="no synthetic speech of ours"):
-        synthesise(settings_for(tmp_path))
+        synthesize_speech(settings_for(tmp_path))
     assert (tmp_path / "synthetic-bam" / "mine.flac").exists()
 
 
@@ -106,23 +106,23 @@ def program_that(tmp_path, monkeypatch, does: str) -> None:
     [("echo broken >&2; exit 3", "broken"), ("exit 3", "exit code 3"), ("exec sleep 30", "did not end within")],
 )
 def test_a_program_that_fails_is_named_with_its_words(tmp_path, monkeypatch, does, said):
-    monkeypatch.setattr(espeak, "LONGEST", 0.3)
+    monkeypatch.setattr(espeak, "TIMEOUT", 0.3)
     program_that(tmp_path, monkeypatch, does)
     with pytest.raises(UsageError, match=said):
-        espeak.speak("a", "tn", 140, tmp_path / "a.wav")
+        espeak.speak_phonemes("a", "tn", 140, tmp_path / "a.wav")
 
 
 def test_a_program_that_is_silent_or_absent_is_named(tmp_path, monkeypatch):
     program_that(tmp_path, monkeypatch, "exit 0")
     with pytest.raises(UsageError, match="said nothing"):
-        espeak.speak("a", "tn", 140, tmp_path / "a.wav")
+        espeak.speak_phonemes("a", "tn", 140, tmp_path / "a.wav")
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UsageError, match="not on this machine") as caught:
-        synthesise(settings_for(tmp_path))
+        synthesize_speech(settings_for(tmp_path))
     assert "apt-get install espeak-ng" in caught.value.fix
 
 
 def test_text_that_cannot_be_spoken_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(synthetic_speech, "phonemes", lambda text: None)
+    monkeypatch.setattr(synthetic_speech, "to_phonemes", lambda text: None)
     with pytest.raises(CorpusError, match="can be spoken"):
-        choose(settings_for(tmp_path))
+        choose_sentences(settings_for(tmp_path))

@@ -31,11 +31,12 @@ ring = world.join_world()
 record = RunRecord(out, ring.is_main)
 record.log = lambda text: print(text, flush=True)
 settings = toy_speech.settings(**options)
-prepared = utterances.prepare(settings, utterances.Features((toy_speech.MemoryStore(toy_speech.rows(24)),)))
-task = AcousticTask(settings, prepared, ctc_run.tables(settings, prepared, ring))
-ctc_run.begin(task, record)
-state = train_loop(TrainContext(task, settings, ring, record, {"data": prepared.digest()}))
-record.finish({"steps": state.step} | ctc_run.test(task, record, ring))
+features = utterances.FeatureSet((toy_speech.MemoryStore(toy_speech.rows(24)),))
+dataset = utterances.prepare_dataset(settings, features)
+task = AcousticTask(settings, dataset, ctc_run.broadcast_statistics(settings, dataset, ring))
+ctc_run.write_run_header(task, record)
+state = train_loop(TrainContext(task, settings, ring, record, {"data": dataset.digest()}))
+record.finish({"steps": state.step} | ctc_run.test_best_checkpoint(task, record, ring))
 """
 OPTIONS = {"steps_per_report": 1, "steps_per_eval": 4, "save_every": 6, "learning_rate": 3e-4, "mode": "trajectory+tar"}
 

@@ -7,7 +7,7 @@ import toy_speech
 from mlx.utils import tree_flatten
 
 from thunder.acoustic.features.store_index import Utterance
-from thunder.acoustic.head.ctc_head import frames_out
+from thunder.acoustic.head.ctc_head import downsampled_frames
 from thunder.kernels.ctc import ctc_loss
 from thunder.parallel import row_order
 from thunder.parallel.world import World
@@ -35,14 +35,14 @@ def test_the_loss_is_the_sum_of_those_of_single_utterances(downsample):
     total = made.loss(made.model, *batch.arrays)
     single = 0.0
     for row in (0, 3, 5, 6):
-        one = made.prepared.train[row]
-        x = mx.array(made.assembler.normalised(made.prepared.features.of(one)))[None]
-        frames = frames_out(one.frames, downsample)
+        one = made.dataset.train[row]
+        x = mx.array(made.assembler.normalize(made.dataset.features.features_of(one)))[None]
+        frames = downsampled_frames(one.frames, downsample)
         logits = made.model(x, mx.array([one.frames]), mx.zeros((1, frames, 7)))
         labels = mx.array([one.labels])
         single += ctc_loss(logits, mx.array([frames]), labels, mx.array([len(one.labels)])).item()
     assert total.item() == pytest.approx(single, rel=1e-4)
-    assert batch.tokens == sum(len(made.prepared.train[row].labels) for row in (0, 3, 5, 6))
+    assert batch.tokens == sum(len(made.dataset.train[row].labels) for row in (0, 3, 5, 6))
 
 
 @pytest.mark.expensive
@@ -129,9 +129,9 @@ def test_a_head_with_fewer_positions_than_frames_is_refused_by_name():
     rows.append((Utterance("endless", 2000, 20.0, "one", "s0"), np.zeros((2000, toy_speech.WIDTH), np.float32)))
     from thunder.acoustic.dataset import utterances as parts
     from thunder.acoustic.training.ctc_task import AcousticTask
-    from thunder.acoustic.trajectory.training_statistics import fit
+    from thunder.acoustic.trajectory.training_statistics import fit_statistics
 
     chosen = toy_speech.settings(head="transformer-768")
-    prepared = parts.prepare(chosen, parts.Features((toy_speech.MemoryStore(rows),)))
+    prepared = parts.prepare_dataset(chosen, parts.FeatureSet((toy_speech.MemoryStore(rows),)))
     with pytest.raises(UsageError, match="'endless' has 2000 frames"):
-        AcousticTask(chosen, prepared, fit(chosen, prepared.features, prepared.train))
+        AcousticTask(chosen, prepared, fit_statistics(chosen, prepared.features, prepared.train))

@@ -64,7 +64,7 @@ def codes(count=8, width=10) -> np.ndarray:
 
 def test_equals_the_definitions():
     features, book = speech(), codes()
-    found = np.array(scalars.scalars(mx.array(features), mx.array(book)))
+    found = np.array(scalars.trajectory_scalars(mx.array(features), mx.array(book)))
     assert found.shape == (2, 40, 7) and len(SCALARS) == 7
     for row in range(2):
         np.testing.assert_allclose(found[row], by_loop(features[row], book), atol=2e-5)
@@ -75,7 +75,7 @@ def test_equals_the_definitions():
 @limits(max_examples=15)
 def test_ranges_hold_for_any_features(seed, length, scale):
     features = mx.array(speech(1, length, seed=seed) * scale)
-    found = np.array(scalars.scalars(features, mx.array(codes())))[0]
+    found = np.array(scalars.trajectory_scalars(features, mx.array(codes())))[0]
     assert np.isfinite(found).all()
     for name, low, high in zip(SCALARS, (0, 0, -2, 0, 0, 0, 0), (1, 1, 2, 1, 1, 1, 1), strict=True):
         values = found[:, SCALARS.index(name)]
@@ -87,14 +87,14 @@ def test_causal_to_the_last_bit(at):
     features, book = speech(), mx.array(codes())
     later = features.copy()
     later[:, at:] = -3 * later[:, at:] + 5
-    one, two = (np.array(scalars.scalars(mx.array(x), book)) for x in (features, later))
+    one, two = (np.array(scalars.trajectory_scalars(mx.array(x), book)) for x in (features, later))
     assert np.array_equal(one[:, :at], two[:, :at])
     assert not np.array_equal(one[:, at], two[:, at])
 
 
 def test_a_constant_utterance_is_calm():
     flat = mx.array(np.repeat(speech(1, 1), 20, axis=1))
-    found = dict(zip(SCALARS, np.array(scalars.scalars(flat, mx.array(codes())))[0].T, strict=True))
+    found = dict(zip(SCALARS, np.array(scalars.trajectory_scalars(flat, mx.array(codes())))[0].T, strict=True))
     np.testing.assert_allclose(found["novelty"], 0, atol=1e-6)
     np.testing.assert_allclose(found["transition_pressure"], 0, atol=1e-5)
     np.testing.assert_allclose(found["phase_stiffness"], 0, atol=1e-6)
@@ -105,7 +105,7 @@ def test_the_codebook_finds_clusters_and_is_a_function_of_its_seed():
     centres = draw.standard_normal((5, 12)) * 4
     frames = (centres[np.arange(400) % 5] + 0.05 * draw.standard_normal((400, 12))).astype(np.float32)
     book = scalars.fit_codebook(frames, 5, seed=1)
-    wanted = np.array(scalars.standardised(mx.array(centres[None].astype(np.float32))))[0]
+    wanted = np.array(scalars.standardize_frames(mx.array(centres[None].astype(np.float32))))[0]
     distances = np.sqrt(((book[:, None] - wanted[None]) ** 2).sum(-1))
     assert distances.min(0).max() < 0.05 and distances.min(1).max() < 0.05
     assert np.array_equal(book, scalars.fit_codebook(frames, 5, seed=1))
@@ -117,8 +117,8 @@ def test_partitions_are_the_first_that_fires():
     draw = np.random.default_rng(0)
     drawn = draw.random((500, 7)).astype(np.float32)
     drawn[:, scalars.PRESSURE] -= 0.5
-    limit = partitions.thresholds(drawn)
-    found = [partitions.PARTITIONS[place] for place in partitions.of_frames(drawn, limit)]
+    limit = partitions.partition_thresholds(drawn)
+    found = [partitions.PARTITIONS[place] for place in partitions.partition_frames(drawn, limit)]
     novelty, uncertain, boundary = (
         np.quantile(drawn[:, 5], 0.9), np.quantile(drawn[:, 1], 0.8), np.quantile(abs(drawn[:, 2]), 0.8)
     )  # fmt: skip
@@ -137,6 +137,6 @@ def test_partitions_are_the_first_that_fires():
 def test_an_utterance_is_summed_up_by_means():
     scalars = np.arange(14, dtype=np.float32).reshape(2, 7)
     scalars[0, 2], scalars[1, 2] = -0.5, 0.25
-    found = partitions.summary(scalars)
+    found = partitions.utterance_summary(scalars)
     assert found[2] == pytest.approx(0.375) and found[0] == pytest.approx(3.5)
-    assert partitions.summaries([scalars, scalars]).shape == (2, 7)
+    assert partitions.utterance_summaries([scalars, scalars]).shape == (2, 7)

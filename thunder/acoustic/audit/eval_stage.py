@@ -15,89 +15,93 @@ import numpy as np
 from mlx.utils import tree_flatten
 
 from thunder import digest
-from thunder.acoustic.batches.collate import Assembler
-from thunder.acoustic.dataset.utterances import Example, Features, Frames
-from thunder.acoustic.decoding.beam_search import greedy
-from thunder.acoustic.head.ctc_head import frames_out
+from thunder.acoustic.batches.collate import BatchAssembler
+from thunder.acoustic.dataset.utterances import AcousticExample, FeatureSet, FeatureSource
+from thunder.acoustic.decoding.beam_search import greedy_decode
+from thunder.acoustic.head.ctc_head import downsampled_frames
 from thunder.acoustic.head.ttt import FastWeights
-from thunder.acoustic.inference.recognizer import Recogniser
+from thunder.acoustic.inference.recognizer import Recognizer
 from thunder.runs.bundles.audit_record import Condition, ConditionState
 
-NOISY = 1e-3  # nats; where the same thing twice differs by more, nothing can be told
-MARGIN = 8  # of the difference between the same thing twice
-LOUD = 100.0  # of the deviation of the features that noise takes the place of
-PROBABILITY = 1e-4  # by which the probabilities of a frame may miss 1
-Heard = Mapping[str, tuple[str, np.ndarray]]  # id -> text, log probabilities [T', V]
+MAX_REPEAT_DIFFERENCE = 1e-3  # nats; where the same thing twice differs by more, nothing can be told
+TOLERANCE_FACTOR = 8  # of the difference between the same thing twice
+NOISE_SCALE = 100.0  # of the deviation of the features that noise takes the place of
+PROBABILITY_TOLERANCE = 1e-4  # by which the probabilities of a frame may miss 1
+ProbeOutputs = Mapping[str, tuple[str, np.ndarray]]  # id -> text, log probabilities [T', V]
 
 
 @dataclass(frozen=True)
-class Watched(Features):
+class ReadTrackingFeatures(FeatureSet):
     """Features that remember whose were read, and give noise for some."""
 
     noisy: frozenset[str] = frozenset()
-    read: set[str] = field(default_factory=set, compare=False)
+    ids_read: set[str] = field(default_factory=set, compare=False)
 
-    def of(self, example: Example) -> np.ndarray:
+    def features_of(self, example: AcousticExample) -> np.ndarray:
         """[T, D] float32."""
-        self.read.add(example.id)
-        real = super().of(example)
+        self.ids_read.add(example.id)
+        real = super().features_of(example)
         return _noise(real, example.id) if example.id in self.noisy else real
 
 
 def _noise(like: np.ndarray, name: str) -> np.ndarray:
     draw = np.random.Generator(np.random.PCG64([*name.encode()]))
-    return (LOUD * (like.std() + 1) * draw.standard_normal(like.shape)).astype(np.float32)
+    return (NOISE_SCALE * (like.std() + 1) * draw.standard_normal(like.shape)).astype(np.float32)
 
 
 @dataclass(frozen=True)
-class Probe:
+class HeadProbe:
     """A head, the utterances that it is probed with, and how exact it is here (tolerance in nats)."""
 
-    recogniser: Recogniser
-    features: Features
-    examples: Sequence[Example]
+    recognizer: Recognizer
+    features: FeatureSet
+    examples: Sequence[AcousticExample]
     batch_size: int
     tolerance: float = 0.0
 
-    def hear(self, examples: Sequence[Example] | None = None, features: Frames | None = None) -> Heard:
+    def recognize(
+        self, examples: Sequence[AcousticExample] | None = None, features: FeatureSource | None = None
+    ) -> ProbeOutputs:
         """What the head hears, as every test hears it."""
-        kept: list[np.ndarray] = []
+        log_probs: list[np.ndarray] = []
 
-        def decode(log_probabilities: np.ndarray) -> Sequence[int]:
-            kept.append(np.array(log_probabilities))
-            return greedy(log_probabilities)
+        def decode(frame_log_probs: np.ndarray) -> Sequence[int]:
+            log_probs.append(np.array(frame_log_probs))
+            return greedy_decode(frame_log_probs)
 
-        hearing = replace(self.recogniser, decode=decode)
-        rows = hearing.rows(features or self.features, examples or self.examples, self.batch_size)
-        return {one.id: (row["asr_text"], kept[-1]) for one, row in rows}
+        recording_recognizer = replace(self.recognizer, decode=decode)
+        rows = recording_recognizer.recognize(features or self.features, examples or self.examples, self.batch_size)
+        return {example.id: (row["asr_text"], log_probs[-1]) for example, row in rows}
 
-    def same(self, name: str, what: str, pairs: Sequence[tuple[Heard, Heard]]) -> Condition:
+    def compare(self, name: str, description: str, pairs: Sequence[tuple[ProbeOutputs, ProbeOutputs]]) -> Condition:
         """The condition that both of each pair are the same, for every utterance of the second."""
-        worst, where, probes = 0.0, None, 0
-        for one, other in pairs:
-            for each, (text, found) in other.items():
+        largest, first_violation, probes = 0.0, None, 0
+        for before, after in pairs:
+            for utterance, (text, log_probs) in after.items():
                 probes += 1
-                wanted, before = one[each]
-                apart = _apart(before, found)
-                if apart > self.tolerance or text != wanted:
-                    where = where or each
-                worst = max(worst, apart)
-        state: ConditionState = "violation" if where else "ok"
-        told = f"{what}: largest difference {worst:.3g} nats, {self.tolerance:.3g} is as exact as it is here"
-        return Condition(name, state, told, probes, worst, where)
+                expected_text, expected = before[utterance]
+                difference = _max_difference(expected, log_probs)
+                if difference > self.tolerance or text != expected_text:
+                    first_violation = first_violation or utterance
+                largest = max(largest, difference)
+        state: ConditionState = "violation" if first_violation else "ok"
+        message = (
+            f"{description}: largest difference {largest:.3g} nats, {self.tolerance:.3g} is as exact as it is here"
+        )
+        return Condition(name, state, message, probes, largest, first_violation)
 
 
-def _apart(one: np.ndarray, other: np.ndarray) -> float:
+def _max_difference(one: np.ndarray, other: np.ndarray) -> float:
     if one.shape != other.shape:
         return float("inf")
     apart = float(np.abs(one - other).max(initial=0.0))
     return apart if np.isfinite(apart) else float("inf")
 
 
-def stage(
-    recogniser: Recogniser,
-    features: Features,
-    examples: Sequence[Example],
+def audit_evaluation(
+    recognizer: Recognizer,
+    features: FeatureSet,
+    examples: Sequence[AcousticExample],
     reported: Mapping[str, str],
     batch_size: int,
     same_machine: bool = True,
@@ -106,143 +110,170 @@ def stage(
 
     same_machine: whether the run was made on this one: else texts that differ tell nothing.
     """
-    before = _digest(recogniser)
+    weights_digest = _weights_digest(recognizer)
     batch_size = min(batch_size, max(2, len(examples) // 2))  # two batches at least, of two
-    probe = Probe(recogniser, features, examples, batch_size)
-    first, again = probe.hear(), probe.hear()
-    exact = max(_apart(first[name][1], again[name][1]) for name in first)
-    if exact > NOISY:
-        return [Condition("repeat", "inconclusive", f"the same test twice differs by {exact:.3g} nats", 2, exact)]
-    probe = replace(probe, tolerance=MARGIN * exact)
+    probe = HeadProbe(recognizer, features, examples, batch_size)
+    first, second = probe.recognize(), probe.recognize()
+    repeat_difference = max(_max_difference(first[name][1], second[name][1]) for name in first)
+    if repeat_difference > MAX_REPEAT_DIFFERENCE:
+        return [
+            Condition(
+                "repeat",
+                "inconclusive",
+                f"the same test twice differs by {repeat_difference:.3g} nats",
+                2,
+                repeat_difference,
+            )
+        ]
+    probe = replace(probe, tolerance=TOLERANCE_FACTOR * repeat_difference)
     return [
-        Condition("repeat", "ok", f"the same test twice differs by {exact:.3g} nats", 2, exact),
-        _distributions(first),
-        _labels(probe, first),
-        _rate_zero(probe),
-        *_reading_before_learning(probe),
-        _start_anew(probe, first),
-        _neighbours(probe, first),
-        _reported(first, reported, same_machine),
-        _untouched(before, _digest(recogniser)),
+        Condition("repeat", "ok", f"the same test twice differs by {repeat_difference:.3g} nats", 2, repeat_difference),
+        _check_distributions(first),
+        _check_references_unused(probe, first),
+        _check_rate_zero(probe),
+        *_check_causal_updates(probe),
+        _check_reset(probe, first),
+        _check_neighbors(probe, first),
+        _check_reported(first, reported, same_machine),
+        _check_weights_unchanged(weights_digest, _weights_digest(recognizer)),
     ]
 
 
-def _digest(recogniser: Recogniser) -> str:
-    arrays = tree_flatten(recogniser.model.parameters())
+def _weights_digest(recognizer: Recognizer) -> str:
+    arrays = tree_flatten(recognizer.model.parameters())
     return digest.sha256_json({name: digest.sha256_bytes(np.array(array).tobytes()) for name, array in arrays})
 
 
-def _distributions(heard: Heard) -> Condition:
-    off = {name: float(np.abs(np.exp(found).sum(-1) - 1).max(initial=0.0)) for name, (_, found) in heard.items()}
-    wrong = [name for name, miss in off.items() if not miss <= PROBABILITY]
-    told = "the probabilities of every frame add up to 1"
+def _check_distributions(outputs: ProbeOutputs) -> Condition:
+    errors = {
+        name: float(np.abs(np.exp(log_probs).sum(-1) - 1).max(initial=0.0)) for name, (_, log_probs) in outputs.items()
+    }
+    violations = [name for name, error in errors.items() if not error <= PROBABILITY_TOLERANCE]
+    message = "the probabilities of every frame add up to 1"
     return Condition(
-        "distribution", "violation" if wrong else "ok", told, len(off), max(off.values()), next(iter(wrong), None)
+        "distribution",
+        "violation" if violations else "ok",
+        message,
+        len(errors),
+        max(errors.values()),
+        next(iter(violations), None),
     )
 
 
-def _labels(probe: Probe, first: Heard) -> Condition:
+def _check_references_unused(probe: HeadProbe, first: ProbeOutputs) -> Condition:
     """References taken away, then exchanged: what is heard must not know of it."""
-    blank = [replace(one, text="", labels=()) for one in probe.examples]
-    others = [*probe.examples[1:], probe.examples[0]]
-    moved = [replace(a, text=b.text, labels=b.labels) for a, b in zip(probe.examples, others, strict=True)]
-    pairs = [(first, probe.hear(blank)), (first, probe.hear(moved))]
-    return probe.same("labels", "references blanked, and exchanged", pairs)
+    blanked = [replace(example, text="", labels=()) for example in probe.examples]
+    rotated = [*probe.examples[1:], probe.examples[0]]
+    exchanged = [
+        replace(example, text=donor.text, labels=donor.labels)
+        for example, donor in zip(probe.examples, rotated, strict=True)
+    ]
+    pairs = [(first, probe.recognize(blanked)), (first, probe.recognize(exchanged))]
+    return probe.compare("labels", "references blanked, and exchanged", pairs)
 
 
-def _rate_zero(probe: Probe) -> Condition:
+def _check_rate_zero(probe: HeadProbe) -> Condition:
     """At a rate of 0 the head is the one without fast weights."""
-    model = probe.recogniser.model
+    model = probe.recognizer.model
     adapter = model.adapter
     assert adapter is not None
-    rate, adapter.rate = adapter.rate, 0.0
+    learning_rate, adapter.learning_rate = adapter.learning_rate, 0.0
     try:
-        still = probe.hear()
+        with_zero_rate = probe.recognize()
         model.adapter = None
-        without = probe.hear()
+        without_adapter = probe.recognize()
     finally:
-        model.adapter, adapter.rate = adapter, rate
-    return probe.same("rate 0", "a rate of 0 against no fast weights", [(without, still)])
+        model.adapter, adapter.learning_rate = adapter, learning_rate
+    return probe.compare("rate 0", "a rate of 0 against no fast weights", [(without_adapter, with_zero_rate)])
 
 
-def _start_anew(probe: Probe, first: Heard) -> Condition:
+def _check_reset(probe: HeadProbe, first: ProbeOutputs) -> Condition:
     """Batches in the other order: nothing is carried from one utterance to the next."""
-    ordered = sorted(probe.examples, key=lambda one: (one.frames, one.id))
-    groups = [ordered[at : at + probe.batch_size] for at in range(0, len(ordered), probe.batch_size)]
-    heard: dict[str, tuple[str, np.ndarray]] = {}
+    ordered = sorted(probe.examples, key=lambda example: (example.frames, example.id))
+    groups = [ordered[start : start + probe.batch_size] for start in range(0, len(ordered), probe.batch_size)]
+    outputs: dict[str, tuple[str, np.ndarray]] = {}
     for group in reversed(groups):
-        heard |= probe.hear(group)
-    return probe.same("reset", f"{len(groups)} batches in the other order", [(first, heard)])
+        outputs |= probe.recognize(group)
+    return probe.compare("reset", f"{len(groups)} batches in the other order", [(first, outputs)])
 
 
-def _neighbours(probe: Probe, first: Heard) -> Condition:
+def _check_neighbors(probe: HeadProbe, first: ProbeOutputs) -> Condition:
     """Every other utterance of a batch as loud noise: those between must not hear it."""
-    ordered = sorted(probe.examples, key=lambda one: (one.frames, one.id))
+    ordered = sorted(probe.examples, key=lambda example: (example.frames, example.id))
     pairs = []
-    for turn in (0, 1):
-        noisy = frozenset(one.id for one in ordered[turn::2])
-        heard = probe.hear(features=Watched(probe.features.stores, noisy))
-        pairs.append((first, {name: said for name, said in heard.items() if name not in noisy}))
-    return probe.same("neighbours", "the utterances beside it as loud noise", pairs)
+    for offset in (0, 1):
+        noisy = frozenset(example.id for example in ordered[offset::2])
+        outputs = probe.recognize(features=ReadTrackingFeatures(probe.features.stores, noisy))
+        pairs.append((first, {name: output for name, output in outputs.items() if name not in noisy}))
+    return probe.compare("neighbours", "the utterances beside it as loud noise", pairs)
 
 
-def _reading_before_learning(probe: Probe) -> Iterator[Condition]:
+def _check_causal_updates(probe: HeadProbe) -> Iterator[Condition]:
     """Frames behind the Transformer changed from some frame on: the adapter's outputs before it must stay."""
-    adapter = probe.recogniser.model.adapter
+    adapter = probe.recognizer.model.adapter
     assert adapter is not None
-    worst, where, probes, learned, longest = 0.0, None, 0, 0, 0
-    for names, x, mask in _frames(probe):
-        whole = np.array(adapter.adapt(x, mask).out)
-        for at in _places(x.shape[1], adapter):
-            noise = mx.array(_noise(np.array(x), f"{names[0]}-{at}"))
-            changed = mx.concatenate([x[:, :at], noise[:, at:]], 1)
-            found = np.array(adapter.adapt(changed, mask).out)
-            apart = np.abs(found[:, :at] - whole[:, :at]).max((1, 2))
+    largest, first_violation, probes, learned, longest = 0.0, None, 0, 0, 0
+    for names, x, mask in _encoded_batches(probe):
+        unchanged = np.array(adapter.adapt(x, mask).out)
+        for frame in _probe_frames(x.shape[1], adapter):
+            noise = mx.array(_noise(np.array(x), f"{names[0]}-{frame}"))
+            changed = mx.concatenate([x[:, :frame], noise[:, frame:]], 1)
+            output = np.array(adapter.adapt(changed, mask).out)
+            differences = np.abs(output[:, :frame] - unchanged[:, :frame]).max((1, 2))
             probes += len(names)
-            worst = max(worst, float(apart.max()))
-            wrong = next((name for name, miss in zip(names, apart, strict=True) if not miss <= probe.tolerance), None)
-            where = where or (f"{wrong}, frame {at}" if wrong else None)
+            largest = max(largest, float(differences.max()))
+            violation = next(
+                (
+                    name
+                    for name, difference in zip(names, differences, strict=True)
+                    if not difference <= probe.tolerance
+                ),
+                None,
+            )
+            first_violation = first_violation or (f"{violation}, frame {frame}" if violation else None)
         lengths = np.array(mask.sum(1))
-        longest, learned = max(longest, int(lengths.max())), learned + int((lengths > adapter.chunk).sum())
-    told = f"frames changed from a place on, outputs before it; {learned} utterances are longer than a chunk"
-    yield Condition("read before learning", "violation" if where else "ok", told, probes, worst, where)
+        longest, learned = max(longest, int(lengths.max())), learned + int((lengths > adapter.chunk_size).sum())
+    message = f"frames changed from a place on, outputs before it; {learned} utterances are longer than a chunk"
+    yield Condition(
+        "read before learning", "violation" if first_violation else "ok", message, probes, largest, first_violation
+    )
     if not learned:
-        said = f"no utterance of the probe is longer than a chunk of {adapter.chunk} frames (longest {longest})"
-        yield Condition("it adapts", "inconclusive", f"{said}: fast weights were never read after they had learned")
+        message = f"no utterance of the probe is longer than a chunk of {adapter.chunk_size} frames (longest {longest})"
+        yield Condition("it adapts", "inconclusive", f"{message}: fast weights were never read after they had learned")
 
 
-def _places(frames: int, adapter: FastWeights) -> list[int]:
+def _probe_frames(frames: int, adapter: FastWeights) -> list[int]:
     """Places to change from: around the ends of chunks, in the middle, at the end."""
-    chunk = adapter.chunk
-    wanted = {1, chunk - 1, chunk, chunk + 1, 2 * chunk, frames // 2, frames - 1}
-    return sorted(at for at in wanted if 0 < at < frames)
+    chunk_size = adapter.chunk_size
+    candidates = {1, chunk_size - 1, chunk_size, chunk_size + 1, 2 * chunk_size, frames // 2, frames - 1}
+    return sorted(frame for frame in candidates if 0 < frame < frames)
 
 
-def _frames(probe: Probe) -> Iterator[tuple[list[str], mx.array, mx.array]]:
+def _encoded_batches(probe: HeadProbe) -> Iterator[tuple[list[str], mx.array, mx.array]]:
     """(ids, frames [B, T', W] behind the Transformer, mask [B, T']) of each batch."""
-    model, settings = probe.recogniser.model, probe.recogniser.settings
-    assembler = Assembler(settings, probe.features, probe.recogniser.tables)
-    ordered = sorted(probe.examples, key=lambda one: (one.frames, one.id))
+    model, settings = probe.recognizer.model, probe.recognizer.settings
+    assembler = BatchAssembler(settings, probe.features, probe.recognizer.statistics)
+    ordered = sorted(probe.examples, key=lambda example: (example.frames, example.id))
     model.eval()
     for start, end in pairwise([*range(0, len(ordered), probe.batch_size), len(ordered)]):
         arrays = assembler.batch(ordered[start:end])
-        x, mask = model.behind(arrays.x, arrays.frames, arrays.conditioning)
-        assert x.shape[1] >= frames_out(ordered[end - 1].frames, settings.downsample)
-        yield [one.id for one in ordered[start:end]], x, mask
+        x, mask = model.encode(arrays.x, arrays.frames, arrays.conditioning)
+        assert x.shape[1] >= downsampled_frames(ordered[end - 1].frames, settings.downsample)
+        yield [example.id for example in ordered[start:end]], x, mask
 
 
-def _reported(heard: Heard, reported: Mapping[str, str], same_machine: bool) -> Condition:
+def _check_reported(outputs: ProbeOutputs, reported: Mapping[str, str], same_machine: bool) -> Condition:
     """The run's predictions are what these weights hear."""
-    other = [name for name, (text, _) in heard.items() if reported.get(name) != text]
-    if not other:
-        return Condition("reported", "ok", "the run's predictions are what is heard here", len(heard))
-    told = f"{len(other)} of {len(heard)} predictions are not what is heard here"
+    differing = [name for name, (text, _) in outputs.items() if reported.get(name) != text]
+    if not differing:
+        return Condition("reported", "ok", "the run's predictions are what is heard here", len(outputs))
+    message = f"{len(differing)} of {len(outputs)} predictions are not what is heard here"
     if not same_machine:
-        told += ", on another machine, version or BLAS than the run's"
-        return Condition("reported", "inconclusive", told, len(heard), None, other[0])
-    return Condition("reported", "violation", told, len(heard), None, other[0])
+        message += ", on another machine, version or BLAS than the run's"
+        return Condition("reported", "inconclusive", message, len(outputs), None, differing[0])
+    return Condition("reported", "violation", message, len(outputs), None, differing[0])
 
 
-def _untouched(before: str, after: str) -> Condition:
+def _check_weights_unchanged(before: str, after: str) -> Condition:
     state: ConditionState = "ok" if before == after else "violation"
     return Condition("slow weights", state, "the checkpoint's own weights before all of this and after it", 1)

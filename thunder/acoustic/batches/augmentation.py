@@ -21,7 +21,7 @@ class Augmentation:
     warp: float
 
     @classmethod
-    def of(cls, settings: AcousticSettings) -> Augmentation:
+    def from_settings(cls, settings: AcousticSettings) -> Augmentation:
         """From the options. CR-CTC compares masked views, so it has masks where none are asked for."""
         masks = (settings.time_masks, settings.feature_masks)
         if settings.regulariser[0] == "cr" and not any(masks):
@@ -30,42 +30,42 @@ class Augmentation:
             masks[0], settings.time_mask_share, masks[1], settings.feature_mask_share, settings.speed, settings.warp
         )
 
-    def bent(self, features: np.ndarray, draw: np.random.Generator, least: int) -> np.ndarray:
+    def stretch_and_warp(self, features: np.ndarray, rng: np.random.Generator, min_frames: int) -> np.ndarray:
         """[T', D]: time stretched, frequencies warped; never fewer than `least` frames."""
         if self.speed:
-            wanted = round(len(features) / (1 + draw.uniform(-self.speed, self.speed)))
-            features = stretched(features, max(wanted, min(least, len(features))))
+            frames = round(len(features) / (1 + rng.uniform(-self.speed, self.speed)))
+            features = stretch_time(features, max(frames, min(min_frames, len(features))))
         if self.warp:
-            features = warped(features, 1 + draw.uniform(-self.warp, self.warp))
+            features = warp_frequency(features, 1 + rng.uniform(-self.warp, self.warp))
         return features
 
-    def masked(self, features: np.ndarray, draw: np.random.Generator) -> np.ndarray:
+    def mask(self, features: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """A copy of [T, D] (mean 0) with stretches of frames and bands of features at 0 (SpecAugment)."""
         features = features.copy()
         for axis, count, share in (
             (0, self.time_masks, self.time_mask_share),
             (1, self.feature_masks, self.feature_mask_share),
         ):
-            size = features.shape[axis]
+            length = features.shape[axis]
             for _ in range(count):
-                width = int(draw.integers(0, max(1, int(share * size)) + 1))
-                start = int(draw.integers(0, size - width + 1))
+                width = int(rng.integers(0, max(1, int(share * length)) + 1))
+                start = int(rng.integers(0, length - width + 1))
                 features[(slice(None),) * axis + (slice(start, start + width),)] = 0
         return features
 
 
-def stretched(features: np.ndarray, frames: int) -> np.ndarray:
+def stretch_time(features: np.ndarray, frames: int) -> np.ndarray:
     """[frames, D] by linear interpolation between frames."""
-    return _resampled(features, np.linspace(0, len(features) - 1, max(frames, 1)))
+    return _resample(features, np.linspace(0, len(features) - 1, max(frames, 1)))
 
 
-def warped(features: np.ndarray, factor: float) -> np.ndarray:
+def warp_frequency(features: np.ndarray, factor: float) -> np.ndarray:
     """[T, D] with what was at bin b * factor at bin b; the last bin stands for what lies beyond."""
     bins = features.shape[1]
-    return _resampled(features.T, np.minimum(np.arange(bins) * factor, bins - 1)).T
+    return _resample(features.T, np.minimum(np.arange(bins) * factor, bins - 1)).T
 
 
-def _resampled(rows: np.ndarray, places: np.ndarray) -> np.ndarray:
-    low = np.floor(places).astype(int)
-    high, part = np.minimum(low + 1, len(rows) - 1), (places - low)[:, None].astype(np.float32)
-    return rows[low] * (1 - part) + rows[high] * part
+def _resample(rows: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    low = np.floor(positions).astype(int)
+    high, fraction = np.minimum(low + 1, len(rows) - 1), (positions - low)[:, None].astype(np.float32)
+    return rows[low] * (1 - fraction) + rows[high] * fraction

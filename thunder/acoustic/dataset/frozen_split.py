@@ -19,151 +19,163 @@ if TYPE_CHECKING:
     from thunder.acoustic.features.store import Utterance
 
 SCHEMA = "thunder.split/1"
-FEWEST_SPEAKERS = 3  # with fewer, no speaker could be held out for each part
+MIN_SPEAKERS = 3  # with fewer, no speaker could be held out for each part
 # what data sets call their parts
-NAMES = {"train": "train", "valid": "valid", "validation": "valid", "dev": "valid", "test": "test"}
+PART_NAMES = {"train": "train", "valid": "valid", "validation": "valid", "dev": "valid", "test": "test"}
 
 
 @dataclass(frozen=True)
-class Split:
+class AcousticSplit:
     """part: utterance id -> train, valid or test. how: who decided, a sentence each."""
 
-    part: Mapping[str, str]
-    how: tuple[str, ...]
+    part_by_id: Mapping[str, str]
+    reasons: tuple[str, ...]
 
     def ids(self, part: str) -> list[str]:
         """The ids of a part, sorted."""
-        return sorted(name for name, its in self.part.items() if its == part)
+        return sorted(name for name, id_part in self.part_by_id.items() if id_part == part)
 
     def as_json(self, utterances: Sequence[Utterance]) -> dict[str, Any]:
         """split.json: ids with a digest for each part, and the speakers that are in more than one."""
         ids = {part: self.ids(part) for part in PARTS}
         return {
             "schema": SCHEMA,
-            "how": list(self.how),
+            "how": list(self.reasons),
             "ids": ids,
             "sha256": {part: digest.sha256_json(ids[part]) for part in PARTS},
-            "speakers_in_several_parts": self.crossing(utterances),
+            "speakers_in_several_parts": self.speakers_in_several_parts(utterances),
         }
 
-    def crossing(self, utterances: Sequence[Utterance]) -> list[str]:
+    def speakers_in_several_parts(self, utterances: Sequence[Utterance]) -> list[str]:
         """Known speakers with utterances in more than one part."""
         parts: dict[str, set[str]] = {}
-        for one in utterances:
-            if one.speaker and one.id in self.part:
-                parts.setdefault(one.speaker, set()).add(self.part[one.id])
-        return sorted(speaker for speaker, found in parts.items() if len(found) > 1)
+        for utterance in utterances:
+            if utterance.speaker and utterance.id in self.part_by_id:
+                parts.setdefault(utterance.speaker, set()).add(self.part_by_id[utterance.id])
+        return sorted(speaker for speaker, speaker_parts in parts.items() if len(speaker_parts) > 1)
 
 
-def decide(utterances: Sequence[Utterance], settings: AcousticSettings) -> Split:
+def decide_split(utterances: Sequence[Utterance], settings: AcousticSettings) -> AcousticSplit:
     """The split of these utterances: that of --split, else what the options name, the features say, and a holdout.
 
     Speakers do not cross in what is decided here; what the user or the features name is taken as it is.
     Raises CorpusError where an id comes twice, a name matches nothing, or nothing is left to train on.
     """
-    _refuse_twins(utterances)
+    _check_unique_ids(utterances)
     if settings.split:
-        split = read(Path(settings.split), utterances)
+        split = read_split(Path(settings.split), utterances)
     else:
-        named, how = _named(utterances, settings)
-        for one in utterances:
-            if one.id not in named and one.split is not None:
-                named[one.id] = _said(one)
-                how["the features' own split"] = None
-        rest = [one for one in utterances if one.id not in named]
-        wanted = [part for part in ("valid", "test") if part not in named.values()]
-        if rest and wanted and settings.holdout:
-            found, said = _held_out(rest, settings.holdout, wanted)
-            named |= found
-            how[said] = None
-        split = Split({one.id: named.get(one.id, "train") for one in utterances}, tuple(how))
+        part_by_id, reasons = _parts_from_options(utterances, settings)
+        for utterance in utterances:
+            if utterance.id not in part_by_id and utterance.split is not None:
+                part_by_id[utterance.id] = _part_from_features(utterance)
+                reasons["the features' own split"] = None
+        rest = [utterance for utterance in utterances if utterance.id not in part_by_id]
+        held_out_parts = [part for part in ("valid", "test") if part not in part_by_id.values()]
+        if rest and held_out_parts and settings.holdout:
+            held_out, reason = _hold_out(rest, settings.holdout, held_out_parts)
+            part_by_id |= held_out
+            reasons[reason] = None
+        split = AcousticSplit(
+            {utterance.id: part_by_id.get(utterance.id, "train") for utterance in utterances}, tuple(reasons)
+        )
     if not split.ids("train"):
         raise CorpusError(f"the split leaves none of {len(utterances)} utterances to train on", fix="hold out less")
     return split
 
 
-def read(path: Path, utterances: Sequence[Utterance]) -> Split:
+def read_split(path: Path, utterances: Sequence[Utterance]) -> AcousticSplit:
     """A frozen split of exactly these utterances.
 
     Raises CorpusError where it cannot be read or knows other ids, ArtifactError where a digest does not hold.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        ids: dict[str, list[str]] = {part: list(content["ids"][part]) for part in PARTS}
-        sums = content["sha256"]
+        ids: dict[str, list[str]] = {part_by_id: list(content["ids"][part_by_id]) for part_by_id in PARTS}
+        digests = content["sha256"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CorpusError(f"{path}: no split: {error}", fix="give the split.json of a run") from None
-    if changed := [part for part in PARTS if digest.sha256_json(ids[part]) != sums.get(part)]:
+    if changed := [
+        part_by_id for part_by_id in PARTS if digest.sha256_json(ids[part_by_id]) != digests.get(part_by_id)
+    ]:
         raise ArtifactError(
             f"{path}: the ids of {', '.join(changed)} were changed", fix="take the run's own split.json"
         )
-    part = {name: its for its in PARTS for name in ids[its]}
-    mine = {one.id for one in utterances}
-    faults = [f"{name!r} has features but is in no part" for name in sorted(mine - part.keys())]
-    faults += [f"{name!r} of {part[name]} has no features" for name in sorted(part.keys() - mine)]
-    if len(part) != sum(map(len, ids.values())):
+    part_by_id = {name: part for part in PARTS for name in ids[part]}
+    available = {utterance.id for utterance in utterances}
+    faults = [f"{name!r} has features but is in no part" for name in sorted(available - part_by_id.keys())]
+    faults += [f"{name!r} of {part_by_id[name]} has no features" for name in sorted(part_by_id.keys() - available)]
+    if len(part_by_id) != sum(map(len, ids.values())):
         faults.append("an id is in two parts")
     if faults:
         raise combined_error(
             CorpusError, f"{path} is not of these features:", faults, fix="extract the same utterances"
         )
-    return Split(part, (f"frozen: {path.name}", *content.get("how", ())))
+    return AcousticSplit(part_by_id, (f"frozen: {path.name}", *content.get("how", ())))
 
 
-def _named(utterances: Sequence[Utterance], settings: AcousticSettings) -> tuple[dict[str, str], dict[str, None]]:
+def _parts_from_options(
+    utterances: Sequence[Utterance], settings: AcousticSettings
+) -> tuple[dict[str, str], dict[str, None]]:
     """What the options name; the test wins over validation."""
-    named: dict[str, str] = {}
-    faults, how = [], {}
+    part_by_id: dict[str, str] = {}
+    faults, reasons = [], {}
     for part in ("valid", "test"):
         for kind in ("speakers", "ids"):
             for pattern in getattr(settings, f"{part}_{kind}"):
-                found = [one.id for one in utterances if _is(one, kind, pattern)]
-                named |= dict.fromkeys(found, part)
-                how[f"{part} {kind} {pattern}"] = None
-                if not found:
+                matched = [utterance.id for utterance in utterances if _matches(utterance, kind, pattern)]
+                part_by_id |= dict.fromkeys(matched, part)
+                reasons[f"{part} {kind} {pattern}"] = None
+                if not matched:
                     faults.append(f"--{part}-{kind} {pattern}")
     if faults:
-        known = sorted({one.speaker for one in utterances if one.speaker})[:10]
+        known = sorted({utterance.speaker for utterance in utterances if utterance.speaker})[:10]
         raise combined_error(
             CorpusError, "no utterance is meant by:", faults,
             fix=f"speakers are {', '.join(known) or 'not known'}; ids are like {utterances[0].id!r}",
         )  # fmt: skip
-    return named, how
+    return part_by_id, reasons
 
 
-def _is(one: Utterance, kind: str, pattern: str) -> bool:
-    return one.speaker == pattern if kind == "speakers" else fnmatchcase(one.id, pattern)
+def _matches(utterance: Utterance, kind: str, pattern: str) -> bool:
+    return utterance.speaker == pattern if kind == "speakers" else fnmatchcase(utterance.id, pattern)
 
 
-def _said(one: Utterance) -> str:
-    if one.split not in NAMES:
+def _part_from_features(utterance: Utterance) -> str:
+    if utterance.split not in PART_NAMES:
         raise CorpusError(
-            f"utterance {one.id!r}: its split is {one.split!r}, known are {', '.join(NAMES)}",
+            f"utterance {utterance.id!r}: its split is {utterance.split!r}, known are {', '.join(PART_NAMES)}",
             fix="name the parts with --test-ids, --valid-ids or --split",
         )
-    return NAMES[one.split]
+    return PART_NAMES[utterance.split]
 
 
-def _held_out(rest: Sequence[Utterance], share: float, wanted: Sequence[str]) -> tuple[dict[str, str], str]:
+def _hold_out(rest: Sequence[Utterance], share: float, parts: Sequence[str]) -> tuple[dict[str, str], str]:
     """Whole speakers for each wanted part, at least one; by text where speakers are too few or not all known."""
-    speakers = {one.speaker for one in rest}
-    if None not in speakers and len(speakers) >= FEWEST_SPEAKERS:
+    speakers = {utterance.speaker for utterance in rest}
+    if None not in speakers and len(speakers) >= MIN_SPEAKERS:
         order = sorted(speakers, key=lambda name: position_of_mark(text_mark(str(name)), 0))
         count = max(1, round(share * len(order)))
-        chosen = {name: part for at, part in enumerate(wanted) for name in order[at * count : (at + 1) * count]}
-        found = {one.id: chosen[one.speaker] for one in rest if one.speaker in chosen}
-        return found, f"{' and '.join(wanted)}: {count} of {len(order)} speakers each, by hash"
-    found = {}
-    for one in rest:
-        part = part_of_mark(text_mark(reference_key(one.text or one.id)), "acoustic", share, share)
-        if part in wanted:
-            found[one.id] = part
-    return found, f"{' and '.join(wanted)}: a share of {share:g} of the texts each, by hash (speakers are too few)"
+        part_by_speaker = {
+            name: part for index, part in enumerate(parts) for name in order[index * count : (index + 1) * count]
+        }
+        part_by_id = {
+            utterance.id: part_by_speaker[utterance.speaker]
+            for utterance in rest
+            if utterance.speaker in part_by_speaker
+        }
+        return part_by_id, f"{' and '.join(parts)}: {count} of {len(order)} speakers each, by hash"
+    part_by_id = {}
+    for utterance in rest:
+        part = part_of_mark(text_mark(reference_key(utterance.text or utterance.id)), "acoustic", share, share)
+        if part in parts:
+            part_by_id[utterance.id] = part
+    return part_by_id, f"{' and '.join(parts)}: a share of {share:g} of the texts each, by hash (speakers are too few)"
 
 
-def _refuse_twins(utterances: Sequence[Utterance]) -> None:
-    twins = [name for name, count in Counter(one.id for one in utterances).items() if count > 1]
-    if twins:
+def _check_unique_ids(utterances: Sequence[Utterance]) -> None:
+    duplicates = [name for name, count in Counter(utterance.id for utterance in utterances).items() if count > 1]
+    if duplicates:
         raise combined_error(
-            CorpusError, "ids come more than once:", [repr(name) for name in twins], fix="give each its own"
+            CorpusError, "ids come more than once:", [repr(name) for name in duplicates], fix="give each its own"
         )

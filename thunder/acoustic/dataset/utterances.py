@@ -20,12 +20,12 @@ from thunder.errors import ArtifactError, CorpusError, UsageError
 if TYPE_CHECKING:
     from thunder.acoustic.features.store import FeatureStore, Utterance
 
-NAMED = 20  # how many of the rows that were left out are named in the results
+MAX_NAMED = 20  # how many of the rows that were left out are named in the results
 NO_TEXT, TOO_LONG, NO_ROOM = "without a text", "longer than --max-seq-length", "more labels than frames"
 
 
 @dataclass(frozen=True)
-class Example:
+class AcousticExample:
     """One utterance: where its features are, T frames, U labels and the text (NFC) that they spell."""
 
     id: str
@@ -38,16 +38,16 @@ class Example:
     synthetic: bool = False
 
 
-class Frames(Protocol):
+class FeatureSource(Protocol):
     """Whatever has the features of utterances."""
 
-    def of(self, example: Example) -> np.ndarray:
+    def features_of(self, example: AcousticExample) -> np.ndarray:
         """[T, D] float32."""
         ...
 
 
 @dataclass(frozen=True)
-class Features:
+class FeatureSet:
     """Feature folders of one recipe, as one."""
 
     stores: tuple[FeatureStore, ...]
@@ -57,7 +57,7 @@ class Features:
         """D."""
         return self.stores[0].width
 
-    def of(self, example: Example) -> np.ndarray:
+    def features_of(self, example: AcousticExample) -> np.ndarray:
         """[T, D] float32."""
         return self.stores[example.store].features(example.position)
 
@@ -67,24 +67,24 @@ class Features:
 
 
 @dataclass(frozen=True)
-class Prepared:
+class AcousticDataset:
     """Parts of a run; `left_out` names, for each reason, the ids that are in no part (of training and validation).
 
     crowded: ids of the test whose labels have no room in their frames; they stay, and cannot be right.
     """
 
-    features: Features
-    split: splitting.Split
-    train: tuple[Example, ...]
-    valid: tuple[Example, ...]
-    test: tuple[Example, ...]
+    features: FeatureSet
+    split: splitting.AcousticSplit
+    train: tuple[AcousticExample, ...]
+    valid: tuple[AcousticExample, ...]
+    test: tuple[AcousticExample, ...]
     left_out: Mapping[str, tuple[str, ...]]
-    crowded: tuple[str, ...]
+    too_many_labels: tuple[str, ...]
     split_json: Mapping[str, Any]
 
     def digest(self) -> str:
         """What all ranks must agree on: features, labels and split."""
-        rows = [[part, one.id, list(one.labels)] for part in PARTS for one in getattr(self, part)]
+        rows = [[part, example.id, list(example.labels)] for part in PARTS for example in getattr(self, part)]
         return digest.sha256_json([self.features.digest(), rows])
 
     def summary(self) -> dict[str, Any]:
@@ -92,15 +92,20 @@ class Prepared:
         parts = {part: getattr(self, part) for part in PARTS}
         return {
             **{f"{part}_rows": len(rows) for part, rows in parts.items()},
-            **{f"{part}_labels": sum(len(one.labels) for one in rows) for part, rows in parts.items()},
-            "split": list(self.split.how),
+            **{f"{part}_labels": sum(len(example.labels) for example in rows) for part, rows in parts.items()},
+            "split": list(self.split.reasons),
             "speakers_in_several_parts": self.split_json["speakers_in_several_parts"],
-            "left_out": {why: {"rows": len(ids), "ids": list(ids[:NAMED])} for why, ids in self.left_out.items()},
-            "test_rows_without_room": {"rows": len(self.crowded), "ids": list(self.crowded[:NAMED])},
+            "left_out": {
+                reason: {"rows": len(ids), "ids": list(ids[:MAX_NAMED])} for reason, ids in self.left_out.items()
+            },
+            "test_rows_without_room": {
+                "rows": len(self.too_many_labels),
+                "ids": list(self.too_many_labels[:MAX_NAMED]),
+            },
         }
 
 
-def open_features(folders: Sequence[str]) -> Features:
+def open_features(folders: Sequence[str]) -> FeatureSet:
     """Open feature folders.
 
     Raises ArtifactError where one is damaged or of another recipe than the first.
@@ -114,10 +119,10 @@ def open_features(folders: Sequence[str]) -> Features:
             raise ArtifactError(
                 f"{folder}: width {store.width}, not {stores[0].width} as {folders[0]}", fix="one recipe for all"
             )
-    return Features(stores)
+    return FeatureSet(stores)
 
 
-def prepare(settings: AcousticSettings, features: Features) -> Prepared:
+def prepare_dataset(settings: AcousticSettings, features: FeatureSet) -> AcousticDataset:
     """Labels and parts of all utterances.
 
     An utterance without a text, too long, or (in training and validation) with more labels than frames is left out and
@@ -128,61 +133,65 @@ def prepare(settings: AcousticSettings, features: Features) -> Prepared:
             f"--warp {settings.warp:g} bends the frequency axis, and features of kind "
             f"{features.stores[0].recipe.kind} have none", fix="leave --warp out",
         )  # fmt: skip
-    everything = [one for store in features.stores for one in store.utterances]
-    split = splitting.decide(everything, settings)
-    parts: dict[str, list[Example]] = {part: [] for part in PARTS}
+    all_utterances = [example for store in features.stores for example in store.utterances]
+    split = splitting.decide_split(all_utterances, settings)
+    parts: dict[str, list[AcousticExample]] = {part: [] for part in PARTS}
     left_out: dict[str, list[str]] = {NO_TEXT: [], TOO_LONG: [], NO_ROOM: []}
-    crowded = []
-    for one in examples(settings, features):
-        part, room = split.part[one.id], -(-one.frames // settings.downsample)
-        no_room = spelling.frames_needed(one.labels) > room
-        if not one.labels:
-            left_out[NO_TEXT].append(one.id)
-        elif one.frames > settings.max_seq_length:
-            left_out[TOO_LONG].append(one.id)
-        elif no_room and part != "test":
-            left_out[NO_ROOM].append(one.id)
+    too_many_labels = []
+    for example in label_utterances(settings, features):
+        part, available_frames = split.part_by_id[example.id], -(-example.frames // settings.downsample)
+        too_short = spelling.frames_needed(example.labels) > available_frames
+        if not example.labels:
+            left_out[NO_TEXT].append(example.id)
+        elif example.frames > settings.max_seq_length:
+            left_out[TOO_LONG].append(example.id)
+        elif too_short and part != "test":
+            left_out[NO_ROOM].append(example.id)
         else:
-            parts[part].append(one)
-            crowded += [one.id] if no_room else []
+            parts[part].append(example)
+            too_many_labels += [example.id] if too_short else []
     if not parts["train"]:
-        counts = ", ".join(f"{len(ids)} {why}" for why, ids in left_out.items())
+        counts = ", ".join(f"{len(ids)} {reason}" for reason, ids in left_out.items())
         raise CorpusError(f"no utterance is left to train on: {counts}", fix="look at the features' texts")
-    return Prepared(
+    return AcousticDataset(
         features, split, *(tuple(parts[part]) for part in PARTS),
-        left_out={why: tuple(ids) for why, ids in left_out.items()},
-        crowded=tuple(crowded), split_json=split.as_json(everything),
+        left_out={reason: tuple(ids) for reason, ids in left_out.items()},
+        too_many_labels=tuple(too_many_labels), split_json=split.as_json(all_utterances),
     )  # fmt: skip
 
 
-def examples(settings: AcousticSettings, features: Features) -> list[Example]:
+def label_utterances(settings: AcousticSettings, features: FeatureSet) -> list[AcousticExample]:
     """Every utterance with its labels; empty ones where it has no text.
 
     Raises CorpusError naming every row with characters that have no label.
     """
-    found: list[tuple[int, int, Utterance, str]] = []
-    for number, store in enumerate(features.stores):
-        for position, one in enumerate(store.utterances):
-            text = spelling.target(one.text, one.extra, settings.script, settings.drop) if one.text else ""
-            found.append((number, position, one, text))
-    spelling.refuse_strangers({one.id: text for _, _, one, text in found}, settings.script)
+    targets: list[tuple[int, int, Utterance, str]] = []
+    for store_index, store in enumerate(features.stores):
+        for position, utterance in enumerate(store.utterances):
+            text = (
+                spelling.target_text(utterance.text, utterance.extra, settings.script, settings.drop)
+                if utterance.text
+                else ""
+            )
+            targets.append((store_index, position, utterance, text))
+    spelling.check_characters({utterance.id: text for _, _, utterance, text in targets}, settings.script)
     return [
-        Example(
-            one.id,
-            number,
+        AcousticExample(
+            utterance.id,
+            store_index,
             position,
-            one.frames,
-            tuple(spelling.encode(text, settings.script)),
+            utterance.frames,
+            tuple(spelling.encode_labels(text, settings.script)),
             text,
-            one.audio_sha256,
-            bool(one.extra.get("synthetic")),
+            utterance.audio_sha256,
+            bool(utterance.extra.get("synthetic")),
         )  # fmt: skip
-        for number, position, one, text in found
+        for store_index, position, utterance, text in targets
     ]
 
 
-def chosen(found: Sequence[Example], count: int) -> list[Example]:
+def select_by_hash(examples: Sequence[AcousticExample], count: int) -> list[AcousticExample]:
     """At most `count` of them, by the digest of their ids, in their own order."""
-    ranked = sorted(found, key=lambda one: hashlib.sha256(one.id.encode()).digest())[:count]
-    kept = {one.id for one in ranked}
-    return [one for one in found if one.id in kept]
+    ranked = sorted(examples, key=lambda example: hashlib.sha256(example.id.encode()).digest())[:count]
+    selected = {example.id for example in ranked}
+    return [example for example in examples if example.id in selected]

@@ -13,7 +13,7 @@ from thunder.errors import CorpusError, UsageError
 Part = TypeVar("Part", bound=Hashable)
 
 
-def viterbi(log_probs: np.ndarray, labels: Sequence[int], blank: int = 0) -> list[tuple[int, int]]:
+def viterbi_align(log_probs: np.ndarray, labels: Sequence[int], blank: int = 0) -> list[tuple[int, int]]:
     """First and last frame of each of U labels on the most probable path of log_probs [T, V] that spells them.
 
     Of equally probable paths the one that goes on latest. Raises CorpusError where no path spells the labels: fewer
@@ -21,7 +21,7 @@ def viterbi(log_probs: np.ndarray, labels: Sequence[int], blank: int = 0) -> lis
     arrays that do not fit, NaN and +inf, and for labels outside the alphabet or equal to the blank.
     """
     values, ids = np.asarray(log_probs, np.float64), np.asarray(labels, np.int64)
-    _check(values, ids, blank)
+    _check_inputs(values, ids, blank)
     repeats = int((ids[1:] == ids[:-1]).sum())
     if len(values) < len(ids) + repeats:
         raise CorpusError(
@@ -33,64 +33,64 @@ def viterbi(log_probs: np.ndarray, labels: Sequence[int], blank: int = 0) -> lis
     # a blank before, between and after the labels
     states = np.full(2 * len(ids) + 1, blank)
     states[1::2] = ids
-    came_from = _sweep(values, states, blank)
-    if came_from is None:
+    backpointers = _best_backpointers(values, states, blank)
+    if backpointers is None:
         raise CorpusError(
             f"no path of {len(values)} frames spells the {len(ids)} labels: each has a probability of zero",
             fix="give log probabilities of a softmax, which has no zeros",
         )
-    return _spans(came_from, len(states))
+    return _spans(backpointers, len(states))
 
 
-def _check(values: np.ndarray, ids: np.ndarray, blank: int) -> None:
+def _check_inputs(values: np.ndarray, ids: np.ndarray, blank: int) -> None:
     if values.ndim != 2 or ids.ndim != 1 or not 0 <= blank < values.shape[1]:
         raise UsageError(f"log probabilities {values.shape}, labels {ids.shape}, blank {blank}", "[T, V] and [U]")
     if not (values < np.inf).all():
         raise UsageError("the log probabilities have NaN or +inf", "look at the model's outputs and at its features")
-    wrong = sorted({int(one) for one in ids if not 0 <= one < values.shape[1] or one == blank})
-    if wrong:
+    invalid = sorted({int(label) for label in ids if not 0 <= label < values.shape[1] or label == blank})
+    if invalid:
         raise UsageError(
-            f"labels {wrong} are the blank ({blank}) or none of {values.shape[1]} outputs",
+            f"labels {invalid} are the blank ({blank}) or none of {values.shape[1]} outputs",
             "give the labels of the model's own alphabet",
         )
 
 
-def _sweep(values: np.ndarray, states: np.ndarray, blank: int) -> np.ndarray | None:
+def _best_backpointers(values: np.ndarray, states: np.ndarray, blank: int) -> np.ndarray | None:
     """By how many states (0, 1 or 2) the best path to each state of each frame [T, S] came; None where none arrives.
 
     The last entry is turned so that the path ends in the last state: 1 there means that it ended in the one before.
     """
     count = len(states)
-    jumps = np.zeros(count, bool)
-    jumps[2:] = (states[2:] != blank) & (states[2:] != states[:-2])
-    came_from = np.zeros((len(values), count), np.int8)
+    may_skip = np.zeros(count, bool)
+    may_skip[2:] = (states[2:] != blank) & (states[2:] != states[:-2])
+    backpointers = np.zeros((len(values), count), np.int8)
     best = np.full(count, -np.inf)
     best[:2] = values[0, states[:2]]
-    ways = np.full((3, count), -np.inf)
+    candidates = np.full((3, count), -np.inf)
     for frame in range(1, len(values)):
-        ways[0] = best
-        ways[1, 1:] = best[:-1]
-        ways[2, 2:] = np.where(jumps[2:], best[:-2], -np.inf)
+        candidates[0] = best
+        candidates[1, 1:] = best[:-1]
+        candidates[2, 2:] = np.where(may_skip[2:], best[:-2], -np.inf)
         # of equals the first: staying before stepping
-        came_from[frame] = ways.argmax(0)
-        best = ways.max(0) + values[frame, states]
+        backpointers[frame] = candidates.argmax(0)
+        best = candidates.max(0) + values[frame, states]
     if max(best[-1], best[-2]) == -np.inf:
         return None
-    return np.vstack([came_from, np.full(count, int(best[-2] > best[-1]), np.int8)])
+    return np.vstack([backpointers, np.full(count, int(best[-2] > best[-1]), np.int8)])
 
 
-def _spans(came_from: np.ndarray, count: int) -> list[tuple[int, int]]:
+def _spans(backpointers: np.ndarray, count: int) -> list[tuple[int, int]]:
     """First and last frames of the labels, read back from where each state came from."""
     first, last = [0] * count, [-1] * count
     state = count - 1
-    for frame in range(len(came_from) - 2, -1, -1):
-        state -= int(came_from[frame + 1, state])
+    for frame in range(len(backpointers) - 2, -1, -1):
+        state -= int(backpointers[frame + 1, state])
         first[state] = frame
         last[state] = max(last[state], frame)
     return list(zip(first[1::2], last[1::2], strict=True))
 
 
-def partition_of_labels(spans: Sequence[tuple[int, int]], partitions: Sequence[Part]) -> list[Part]:
+def label_partitions(spans: Sequence[tuple[int, int]], partitions: Sequence[Part]) -> list[Part]:
     """The partition of each label: what most frames of its span are in, of equals the one that comes first.
 
     spans: first and last frames, as from `viterbi`. partitions: of T frames.

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from thunder import digest
-from thunder.acoustic.decoding.ngram import BEGIN, END, Ngram, Table
+from thunder.acoustic.decoding.ngram import BEGIN, END, Ngram, NgramTable
 from thunder.errors import ArtifactError, combined_error
 
 _COUNT = re.compile(r"ngram (\d+)=(\d+)$")
@@ -21,12 +21,12 @@ _SECTION = re.compile(r"\\(\d+)-grams:$")
 FIX = "make it again: thunder asr ngram TEXT --script nko|latin --out x.arpa"
 
 
-def write(path: Path, model: Ngram) -> None:
+def write_arpa(path: Path, model: Ngram) -> None:
     """Write a model whole or not at all; n-grams are sorted, so the same model is the same file."""
-    digest.write_atomically(path, "".join(_lines(model)))
+    digest.write_atomically(path, "".join(_arpa_lines(model)))
 
 
-def _lines(model: Ngram) -> Iterator[str]:
+def _arpa_lines(model: Ngram) -> Iterator[str]:
     yield "\\data\\\n"
     yield from (f"ngram {n}={len(table.keys)}\n" for n, table in enumerate(model.tables, start=1))
     size = len(model.symbols)
@@ -39,7 +39,7 @@ def _lines(model: Ngram) -> Iterator[str]:
     yield "\n\\end\\\n"
 
 
-def read(path: Path) -> Ngram:
+def read_arpa(path: Path) -> Ngram:
     """Read a model. Raises ArtifactError that names every faulty line, what stands there and what is expected."""
     try:
         text = path.read_text(encoding="utf-8")
@@ -47,12 +47,12 @@ def read(path: Path) -> Ngram:
         raise ArtifactError(f"{path}: {error.strerror or error}", FIX) from None
     except UnicodeDecodeError as error:
         raise ArtifactError(f"{path}: byte {error.start} is not UTF-8", FIX) from None
-    reader = _Reader(path)
-    reader.read(text.split("\n"))
-    return reader.model()
+    reader = _ArpaReader(path)
+    reader.read_lines(text.split("\n"))
+    return reader.build_model()
 
 
-class _Reader:
+class _ArpaReader:
     """One file on its way to a model: the n-grams of each order and the faults."""
 
     def __init__(self, path: Path) -> None:
@@ -62,22 +62,22 @@ class _Reader:
         self.grams: list[dict[tuple[str, ...], tuple[float, float]]] = []
         self.ended = False
 
-    def fault(self, line: int, said: str) -> None:
-        self.faults.append(f"{self.path}:{line}: {said}")
+    def add_fault(self, line: int, message: str) -> None:
+        self.faults.append(f"{self.path}:{line}: {message}")
 
-    def read(self, lines: Iterable[str]) -> None:
+    def read_lines(self, lines: Iterable[str]) -> None:
         """Take in all lines, noting what is wrong."""
-        began, number = False, 1
+        in_data, number = False, 1
         for number, line in enumerate(lines, start=1):
             line = line.rstrip("\r")
             if self.ended and line.strip():
-                self.fault(number, "something follows \\end\\")
+                self.add_fault(number, "something follows \\end\\")
                 break
             if line == "\\data\\":
-                began = True
+                in_data = True
             elif line == "\\end\\":
                 self.ended = True
-            elif not line.strip() or not began:
+            elif not line.strip() or not in_data:
                 continue  # what stands before \data\ is a comment
             elif match := _SECTION.match(line):
                 self._section(number, int(match[1]))
@@ -85,69 +85,71 @@ class _Reader:
                 self._gram(number, line)
             else:
                 self._count(number, line)
-        if not began:
-            self.fault(1, "no \\data\\: this is no ARPA file")
+        if not in_data:
+            self.add_fault(1, "no \\data\\: this is no ARPA file")
         elif not self.ended:
-            self.fault(number, "the file ends without \\end\\: it is cut off")
-        self._compare()
+            self.add_fault(number, "the file ends without \\end\\: it is cut off")
+        self._check_counts()
 
     def _count(self, number: int, line: str) -> None:
         match = _COUNT.match(line)
         if not match or int(match[1]) != len(self.counts) + 1:
-            self.fault(number, f"expected 'ngram {len(self.counts) + 1}=COUNT', found {line[:60]!r}")
+            self.add_fault(number, f"expected 'ngram {len(self.counts) + 1}=COUNT', found {line[:60]!r}")
             return
         self.counts.append((number, int(match[2])))
 
     def _section(self, number: int, order: int) -> None:
         if order != len(self.grams) + 1 or order > len(self.counts):
-            self.fault(number, f"section of {order}-grams, where the header announces orders 1 to {len(self.counts)}")
+            self.add_fault(
+                number, f"section of {order}-grams, where the header announces orders 1 to {len(self.counts)}"
+            )
         self.grams.append({})
 
     def _gram(self, number: int, line: str) -> None:
         order, fields = len(self.grams), line.split("\t")
         last = order >= len(self.counts)
         if len(fields) not in ((2,) if last else (2, 3)):
-            wanted = f"probability, n-gram{'' if last else ', back-off'}"
-            return self.fault(number, f"expected {wanted} between tabs, found {line[:60]!r}")
+            expected = f"probability, n-gram{'' if last else ', back-off'}"
+            return self.add_fault(number, f"expected {expected} between tabs, found {line[:60]!r}")
         gram = tuple(fields[1].split(" "))
         if len(gram) != order or not all(gram):
-            return self.fault(number, f"{fields[1]!r} is no {order}-gram")
-        log10, backoff = _number(fields[0]), _number(fields[2]) if len(fields) == 3 else 0.0
+            return self.add_fault(number, f"{fields[1]!r} is no {order}-gram")
+        log10, backoff = _parse_number(fields[0]), _parse_number(fields[2]) if len(fields) == 3 else 0.0
         if not log10 <= 0.0:
-            return self.fault(number, f"{fields[0]!r} is not the log10 of a probability")
+            return self.add_fault(number, f"{fields[0]!r} is not the log10 of a probability")
         if not math.isfinite(backoff):
-            return self.fault(number, f"{fields[2]!r} is not the log10 of a back-off weight")
+            return self.add_fault(number, f"{fields[2]!r} is not the log10 of a back-off weight")
         if gram in self.grams[-1]:
-            return self.fault(number, f"{fields[1]!r} stands here a second time")
+            return self.add_fault(number, f"{fields[1]!r} stands here a second time")
         for part in (gram[:-1], gram[1:]) if order > 1 else ():
             if part not in self.grams[-2]:
-                return self.fault(number, f"{fields[1]!r} without {' '.join(part)!r} among the {order - 1}-grams")
+                return self.add_fault(number, f"{fields[1]!r} without {' '.join(part)!r} among the {order - 1}-grams")
         self.grams[-1][gram] = log10, backoff
 
-    def _compare(self) -> None:
+    def _check_counts(self) -> None:
         """What the header says with what there is."""
         if self.faults:
             return
         for order, (line, count) in enumerate(self.counts, start=1):
-            found = len(self.grams[order - 1]) if order <= len(self.grams) else 0
-            if found != count:
-                self.fault(line, f"announces {count} {order}-grams, the file has {found}")
+            actual = len(self.grams[order - 1]) if order <= len(self.grams) else 0
+            if actual != count:
+                self.add_fault(line, f"announces {count} {order}-grams, the file has {actual}")
         unigrams = self.grams[0] if self.grams else {}
         for symbol in (BEGIN, END):
             if (symbol,) not in unigrams:
-                self.fault(self.counts[0][0] if self.counts else 1, f"no {symbol} among the 1-grams")
+                self.add_fault(self.counts[0][0] if self.counts else 1, f"no {symbol} among the 1-grams")
 
-    def model(self) -> Ngram:
+    def build_model(self) -> Ngram:
         """The model. Raises ArtifactError with all faults."""
         if self.faults:
             raise combined_error(ArtifactError, f"{self.path} cannot be used:", self.faults, FIX)
         symbols = tuple(sorted(gram[0] for gram in self.grams[0]))
         if len(symbols) ** len(self.grams) >= 1 << 63:
             raise ArtifactError(f"{self.path}: {len(self.grams)}-grams of {len(symbols)} symbols are too many", FIX)
-        return Ngram(symbols, tuple(_table(grams, symbols) for grams in self.grams))
+        return Ngram(symbols, tuple(_pack_table(grams, symbols) for grams in self.grams))
 
 
-def _number(text: str) -> float:
+def _parse_number(text: str) -> float:
     """A number as ARPA writes it; NaN for anything else."""
     try:
         return float(text)
@@ -155,11 +157,11 @@ def _number(text: str) -> float:
         return math.nan
 
 
-def _table(grams: dict[tuple[str, ...], tuple[float, float]], symbols: tuple[str, ...]) -> Table:
-    place = {symbol: at for at, symbol in enumerate(symbols)}
+def _pack_table(grams: dict[tuple[str, ...], tuple[float, float]], symbols: tuple[str, ...]) -> NgramTable:
+    index = {symbol: position for position, symbol in enumerate(symbols)}
     keys = np.zeros(len(grams), np.int64)
     for column in zip(*grams, strict=True):
-        keys = keys * len(symbols) + np.fromiter(map(place.__getitem__, column), np.int64, len(grams))
+        keys = keys * len(symbols) + np.fromiter(map(index.__getitem__, column), np.int64, len(grams))
     order = np.argsort(keys)
     values = np.array(list(grams.values())).reshape(-1, 2)[order]
-    return Table(keys[order], values[:, 0], values[:, 1])
+    return NgramTable(keys[order], values[:, 0], values[:, 1])

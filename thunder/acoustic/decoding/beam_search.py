@@ -13,7 +13,7 @@ ROOT = 0  # the node of the empty prefix
 
 
 @dataclass(frozen=True)
-class Hypothesis:
+class BeamHypothesis:
     """A labelling and why it is liked; all in nats.
 
     score: acoustic + lm_weight * lm + insertion_bonus * labels. acoustic: log of the summed probability of its paths
@@ -28,15 +28,15 @@ class Hypothesis:
     complete: bool = True
 
 
-def greedy(log_probs: np.ndarray, blank: int = 0) -> list[int]:
+def greedy_decode(log_probs: np.ndarray, blank: int = 0) -> list[int]:
     """The labels of the best path: the best output of each of [T, V] frames, repeats merged, blanks dropped."""
-    best = _checked(log_probs, blank).argmax(1)
+    best = _check_log_probs(log_probs, blank).argmax(1)
     first = np.ones(len(best), bool)
     first[1:] = best[1:] != best[:-1]
     return best[first & (best != blank)].tolist()
 
 
-def prefix_beam(
+def prefix_beam_search(
     log_probs: np.ndarray,
     *,
     beam: int = 16,
@@ -45,14 +45,14 @@ def prefix_beam(
     lm_weight: float = 0.5,
     insertion_bonus: float = 0.0,
     allowed: LabelGraph | None = None,
-) -> list[Hypothesis]:
+) -> list[BeamHypothesis]:
     """At most `beam` labellings of log_probs [T, V], best first, each once; none where none has a probability.
 
     Exact where no prefix ever falls out of the beam. lm_weight 0 is no language model. `allowed` says by -inf which
     labels may follow and where a text may end; its other weights are not counted.
     Raises UsageError for arrays that do not fit, NaN, +inf or a frame of nothing but -inf, and for other options.
     """
-    log_probs = _checked(log_probs, blank)
+    log_probs = _check_log_probs(log_probs, blank)
     if beam < 1 or not lm_weight >= 0:
         raise UsageError(f"beam is {beam}, lm_weight {lm_weight}", "a beam of 1 or more and a weight of 0 or more")
     language_model = language_model if lm_weight > 0 else None
@@ -62,15 +62,15 @@ def prefix_beam(
                 f"the outputs are {log_probs.shape[1]} and the language model or spelling knows {graph.size} labels",
                 "decode with a language model of the same alphabet",
             )
-    search = _Search(beam, blank, log_probs.shape[1], language_model, lm_weight, insertion_bonus, allowed)
+    search = _Beam(beam, blank, log_probs.shape[1], language_model, lm_weight, insertion_bonus, allowed)
     for frame in log_probs:
         search.advance(frame)
         if not len(search.nodes):
             return []
-    return search.finish()
+    return search.hypotheses()
 
 
-def _checked(log_probs: np.ndarray, blank: int) -> np.ndarray:
+def _check_log_probs(log_probs: np.ndarray, blank: int) -> np.ndarray:
     """[T, V] float64. Raises UsageError where they cannot be log probabilities."""
     values = np.asarray(log_probs, np.float64)
     if values.ndim != 2 or not 0 <= blank < values.shape[1]:
@@ -84,7 +84,7 @@ def _checked(log_probs: np.ndarray, blank: int) -> np.ndarray:
     return values
 
 
-class _Search:
+class _Beam:
     """The beam after some frames: K prefixes, best first, as arrays [K]; prefixes are nodes of a tree.
 
     Of each prefix: the log probabilities of its paths that end in its last label and of those that end in the blank,
@@ -95,7 +95,7 @@ class _Search:
         self.beam, self.blank, self.size = beam, blank, size
         self.language_model, self.lm_weight, self.allowed = language_model, lm_weight, allowed
         self.insertion_bonus = insertion_bonus
-        self.parents, self.lasts = [ROOT], [blank]
+        self.parents, self.node_labels = [ROOT], [blank]
         self.children: dict[int, int] = {}
         self.nodes = self.parent = np.zeros(1, np.int64)
         self.last = np.full(1, blank)
@@ -111,88 +111,98 @@ class _Search:
         stay_blank = total + frame[self.blank]
         stay_label = self.in_label + frame[self.last]
         stay_label[self.last == self.blank] = -np.inf
-        more = total[:, None] + frame
+        extensions = total[:, None] + frame
         # a label after itself is a new one only where a blank parts them
-        more[np.arange(count), self.last] = self.in_blank + frame[self.last]
-        more[:, self.blank] = -np.inf
+        extensions[np.arange(count), self.last] = self.in_blank + frame[self.last]
+        extensions[:, self.blank] = -np.inf
         if self.allowed is not None:
-            more[self.allowed.row(self.spelling) == -np.inf] = -np.inf
-        self._join(more, stay_label)
-        added = self.lm_weight * self.language_model.row(self.lm_state) if self.language_model is not None else 0.0
-        stay = np.logaddexp(stay_label, stay_blank)
-        ranks = np.concatenate([stay + self.bonus, (more + self.bonus[:, None] + added + self.insertion_bonus).ravel()])
-        self._keep(self._best(ranks), count, stay_label, stay_blank, more)
+            extensions[self.allowed.weights(self.spelling) == -np.inf] = -np.inf
+        self._merge_duplicates(extensions, stay_label)
+        lm_scores = (
+            self.lm_weight * self.language_model.weights(self.lm_state) if self.language_model is not None else 0.0
+        )
+        stay_total = np.logaddexp(stay_label, stay_blank)
+        scores = np.concatenate(
+            [stay_total + self.bonus, (extensions + self.bonus[:, None] + lm_scores + self.insertion_bonus).ravel()]
+        )
+        self._select(self._best_candidates(scores), count, stay_label, stay_blank, extensions)
 
-    def _join(self, more: np.ndarray, stay_label: np.ndarray) -> None:
+    def _merge_duplicates(self, extensions: np.ndarray, stay_label: np.ndarray) -> None:
         """Where a prefix and one label make a prefix that is in the beam already, the two are one."""
         nodes = self.nodes.tolist()
-        place = {node: at for at, node in enumerate(nodes)}
+        index = {node: position for position, node in enumerate(nodes)}
         parents = zip(nodes, self.parent.tolist(), strict=True)
-        pairs = [(at, place[parent]) for at, (node, parent) in enumerate(parents) if parent in place and node != ROOT]
+        pairs = [
+            (position, index[parent])
+            for position, (node, parent) in enumerate(parents)
+            if parent in index and node != ROOT
+        ]
         if pairs:
-            ours, theirs = np.array(pairs).T
-            labels = self.last[ours]
-            stay_label[ours] = np.logaddexp(stay_label[ours], more[theirs, labels])
-            more[theirs, labels] = -np.inf
+            targets, sources = np.array(pairs).T
+            labels = self.last[targets]
+            stay_label[targets] = np.logaddexp(stay_label[targets], extensions[sources, labels])
+            extensions[sources, labels] = -np.inf
 
-    def _best(self, ranks: np.ndarray) -> np.ndarray:
+    def _best_candidates(self, scores: np.ndarray) -> np.ndarray:
         """The places of the best of the ranks, best first; of equals the first, so that every run is the same."""
-        if len(ranks) > self.beam:
-            least = np.partition(ranks, -self.beam)[-self.beam]
-            found = np.flatnonzero(ranks >= least)
+        if len(scores) > self.beam:
+            threshold = np.partition(scores, -self.beam)[-self.beam]
+            indices = np.flatnonzero(scores >= threshold)
         else:
-            found = np.arange(len(ranks))
-        found = found[np.argsort(-ranks[found], kind="stable")][: self.beam]
-        return found[ranks[found] > -np.inf]
+            indices = np.arange(len(scores))
+        indices = indices[np.argsort(-scores[indices], kind="stable")][: self.beam]
+        return indices[scores[indices] > -np.inf]
 
-    def _keep(self, chosen, count, stay_label, stay_blank, more) -> None:
+    def _select(self, selected, count, stay_label, stay_blank, extensions) -> None:
         """Make the chosen candidates the beam: the first `count` are the old prefixes, then V for each of them."""
-        old = chosen < count
-        source = np.where(old, chosen, (chosen - count) // self.size)
-        label = np.where(old, self.blank, (chosen - count) % self.size)
-        self.in_label = np.where(old, stay_label[source], more[source, label])
-        self.in_blank = np.where(old, stay_blank[source], -np.inf)
-        nodes, new = self.nodes[source], ~old
-        nodes[new] = [self._child(node, last) for node, last in zip(nodes[new].tolist(), label[new], strict=True)]
-        self.parent = np.where(old, self.parent[source], self.nodes[source])
-        self.last = np.where(old, self.last[source], label)
+        is_existing = selected < count
+        source = np.where(is_existing, selected, (selected - count) // self.size)
+        label = np.where(is_existing, self.blank, (selected - count) % self.size)
+        self.in_label = np.where(is_existing, stay_label[source], extensions[source, label])
+        self.in_blank = np.where(is_existing, stay_blank[source], -np.inf)
+        nodes, is_new = self.nodes[source], ~is_existing
+        nodes[is_new] = [
+            self._child(node, last) for node, last in zip(nodes[is_new].tolist(), label[is_new], strict=True)
+        ]
+        self.parent = np.where(is_existing, self.parent[source], self.nodes[source])
+        self.last = np.where(is_existing, self.last[source], label)
         self.nodes, self.bonus, self.lm = nodes, self.bonus[source], self.lm[source]
         self.lm_state, self.spelling = self.lm_state[source], self.spelling[source]
-        self.bonus[new] += self.insertion_bonus
+        self.bonus[is_new] += self.insertion_bonus
         if self.language_model is not None:
-            added = self.language_model.row(self.lm_state[new])[np.arange(new.sum()), label[new]]
-            self.lm[new] += added
-            self.bonus[new] += self.lm_weight * added
-            self.lm_state[new] = self.language_model.step(self.lm_state[new], label[new])
+            lm_scores = self.language_model.weights(self.lm_state[is_new])[np.arange(is_new.sum()), label[is_new]]
+            self.lm[is_new] += lm_scores
+            self.bonus[is_new] += self.lm_weight * lm_scores
+            self.lm_state[is_new] = self.language_model.step(self.lm_state[is_new], label[is_new])
         if self.allowed is not None:
-            self.spelling[new] = self.allowed.step(self.spelling[new], label[new])
+            self.spelling[is_new] = self.allowed.step(self.spelling[is_new], label[is_new])
 
     def _child(self, node: int, label: int) -> int:
         key = node * self.size + int(label)
-        found = self.children.setdefault(key, len(self.parents))
-        if found == len(self.parents):
+        child = self.children.setdefault(key, len(self.parents))
+        if child == len(self.parents):
             self.parents.append(node)
-            self.lasts.append(int(label))
-        return found
+            self.node_labels.append(int(label))
+        return child
 
-    def finish(self) -> list[Hypothesis]:
+    def hypotheses(self) -> list[BeamHypothesis]:
         """The beam as hypotheses, those that may not end left out unless there are no others."""
-        found = [self._hypothesis(at) for at in range(len(self.nodes))]
-        found.sort(key=lambda one: (-one.complete, -one.score))
-        whole = [one for one in found if one.complete]
-        return whole or found
+        hypotheses = [self._hypothesis(index) for index in range(len(self.nodes))]
+        hypotheses.sort(key=lambda hypothesis: (-hypothesis.complete, -hypothesis.score))
+        complete = [hypothesis for hypothesis in hypotheses if hypothesis.complete]
+        return complete or hypotheses
 
-    def _hypothesis(self, at: int) -> Hypothesis:
-        labels, node = [], int(self.nodes[at])
+    def _hypothesis(self, index: int) -> BeamHypothesis:
+        labels, node = [], int(self.nodes[index])
         while node != ROOT:
-            labels.append(self.lasts[node])
+            labels.append(self.node_labels[node])
             node = self.parents[node]
-        acoustic = float(np.logaddexp(self.in_label[at], self.in_blank[at]))
-        lm, complete = float(self.lm[at]), True
+        acoustic = float(np.logaddexp(self.in_label[index], self.in_blank[index]))
+        lm, complete = float(self.lm[index]), True
         if self.language_model is not None:
-            lm += self.language_model.ending(int(self.lm_state[at]))
+            lm += self.language_model.ending(int(self.lm_state[index]))
         if self.allowed is not None:
-            complete = self.allowed.ending(int(self.spelling[at])) > -np.inf
-        extra = self.lm_weight * lm if self.language_model is not None else 0.0
-        score = acoustic + extra + self.insertion_bonus * len(labels)
-        return Hypothesis(tuple(reversed(labels)), score, acoustic, lm, complete)
+            complete = self.allowed.ending(int(self.spelling[index])) > -np.inf
+        lm_score = self.lm_weight * lm if self.language_model is not None else 0.0
+        score = acoustic + lm_score + self.insertion_bonus * len(labels)
+        return BeamHypothesis(tuple(reversed(labels)), score, acoustic, lm, complete)

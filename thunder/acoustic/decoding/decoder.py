@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import model_validator
 
 from thunder.acoustic.decoding import arpa
-from thunder.acoustic.decoding.beam_search import greedy, prefix_beam
+from thunder.acoustic.decoding.beam_search import greedy_decode, prefix_beam_search
 from thunder.acoustic.decoding.label_graph import Arcs, LabelGraph
 from thunder.config import Settings, option
 from thunder.errors import ConfigError
@@ -43,19 +43,21 @@ class DecodingSettings(Settings):
         return self
 
 
-def decoder_of(settings: DecodingSettings, alphabet: Alphabet) -> Callable[[np.ndarray], Sequence[int]]:
+def build_decoder(settings: DecodingSettings, alphabet: Alphabet) -> Callable[[np.ndarray], Sequence[int]]:
     """What makes label ids of log probabilities [T, V] of an alphabet's outputs.
 
     Raises ArtifactError for a malformed n-gram, ModelError for one of another script, and ConfigError where N'Ko
     spelling is asked for in another script.
     """
     if settings.decoder == "greedy":
-        return greedy
-    model = arpa.read(Path(settings.ngram).expanduser()).over(alphabet.labels) if settings.ngram else None
+        return greedy_decode
+    model = (
+        arpa.read_arpa(Path(settings.ngram).expanduser()).as_label_graph(alphabet.labels) if settings.ngram else None
+    )
     allowed = spelling_graph(alphabet) if settings.nko_spelling else None
 
-    def best(log_probs: np.ndarray) -> Sequence[int]:
-        found = prefix_beam(
+    def beam_decode(log_probs: np.ndarray) -> Sequence[int]:
+        hypotheses = prefix_beam_search(
             log_probs,
             beam=settings.beam,
             language_model=model,
@@ -63,9 +65,9 @@ def decoder_of(settings: DecodingSettings, alphabet: Alphabet) -> Callable[[np.n
             insertion_bonus=settings.insertion_bonus,
             allowed=allowed,
         )
-        return found[0].labels if found else []
+        return hypotheses[0].labels if hypotheses else []
 
-    return best
+    return beam_decode
 
 
 def spelling_graph(alphabet: Alphabet = NKO) -> LabelGraph:
@@ -73,9 +75,9 @@ def spelling_graph(alphabet: Alphabet = NKO) -> LabelGraph:
     if alphabet is not NKO:
         raise ConfigError(f"'nko_spelling' is of N'Ko, and the labels are {alphabet.name}", fix="leave it out")
 
-    def arcs(place: SpellingState) -> Arcs:
-        after = [advance_state(place, label) for label in alphabet.labels]
-        weights = np.array([-np.inf, *(-np.inf if one is None else 0.0 for one in after)])
-        return weights, [place, *(one or place for one in after)]
+    def arcs(state: SpellingState) -> Arcs:
+        next_states = [advance_state(state, label) for label in alphabet.labels]
+        weights = np.array([-np.inf, *(-np.inf if next_state is None else 0.0 for next_state in next_states)])
+        return weights, [state, *(next_state or state for next_state in next_states)]
 
     return LabelGraph(alphabet.size, START_STATE, arcs, lambda place: 0.0 if may_end_word(place) else -np.inf)

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 # anything that can be a key of a dict
-State = Any
+GraphState = Any
 # weights [V] in nats of each label in a state (-inf: it may not follow), and the V states that the labels lead to
-Arcs = tuple[np.ndarray, Sequence[State]]
+Arcs = tuple[np.ndarray, Sequence[GraphState]]
 
 
 class LabelGraph:
@@ -20,20 +20,22 @@ class LabelGraph:
     -inf where none may.
     """
 
-    def __init__(self, size: int, start: State, arcs: Callable[[State], Arcs], ending: Callable[[State], float]):
+    def __init__(
+        self, size: int, start: GraphState, arcs: Callable[[GraphState], Arcs], ending: Callable[[GraphState], float]
+    ):
         self.size = size
         self._arcs, self._ending = arcs, ending
-        self._numbers: dict[State, int] = {}
-        self._states: list[State] = []
-        self._grown = np.zeros(64, bool)
+        self._numbers: dict[GraphState, int] = {}
+        self._states: list[GraphState] = []
+        self._expanded = np.zeros(64, bool)
         self._weights = np.full((64, size), -np.inf)
         self._next = np.zeros((64, size), np.int64)
         self._number(start)
 
-    def row(self, numbers: np.ndarray) -> np.ndarray:
+    def weights(self, numbers: np.ndarray) -> np.ndarray:
         """Weights [K, V] of every label in K states."""
-        for number in numbers[~self._grown[numbers]]:
-            self._grow(int(number))
+        for number in numbers[~self._expanded[numbers]]:
+            self._expand(int(number))
         return self._weights[numbers]
 
     def step(self, numbers: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -44,29 +46,31 @@ class LabelGraph:
         """The weight in nats of a text that ends in this state."""
         return self._ending(self._states[number])
 
-    def weight(self, labels: Sequence[int]) -> float:
+    def text_weight(self, labels: Sequence[int]) -> float:
         """The weight in nats of a whole text, its end included."""
-        here, total = np.zeros(1, np.int64), 0.0
+        state, total = np.zeros(1, np.int64), 0.0
         for label in labels:
-            total += float(self.row(here)[0, label])
+            total += float(self.weights(state)[0, label])
             if total == -np.inf:
                 return total
-            here = self.step(here, np.array([label]))
-        return total + self.ending(int(here[0]))
+            state = self.step(state, np.array([label]))
+        return total + self.ending(int(state[0]))
 
-    def _grow(self, number: int) -> None:
-        if self._grown[number]:
+    def _expand(self, number: int) -> None:
+        if self._expanded[number]:
             return
         weights, states = self._arcs(self._states[number])
-        after = [self._number(state) if weight > -np.inf else 0 for weight, state in zip(weights, states, strict=True)]
-        self._weights[number], self._next[number], self._grown[number] = weights, after, True
+        next_states = [
+            self._number(state) if weight > -np.inf else 0 for weight, state in zip(weights, states, strict=True)
+        ]
+        self._weights[number], self._next[number], self._expanded[number] = weights, next_states, True
 
-    def _number(self, state: State) -> int:
+    def _number(self, state: GraphState) -> int:
         number = self._numbers.setdefault(state, len(self._states))
         if number == len(self._states):
             self._states.append(state)
-            if number == len(self._grown):
-                self._grown = np.concatenate([self._grown, np.zeros_like(self._grown)])
+            if number == len(self._expanded):
+                self._expanded = np.concatenate([self._expanded, np.zeros_like(self._expanded)])
                 self._weights = np.concatenate([self._weights, np.full_like(self._weights, -np.inf)])
                 self._next = np.concatenate([self._next, np.zeros_like(self._next)])
         return number

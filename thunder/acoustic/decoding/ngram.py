@@ -18,25 +18,25 @@ from thunder.errors import ModelError, UsageError
 
 # how ARPA files write the beginning and the end of a text, a space, and whatever the model does not know
 BEGIN, END, SPACE, UNKNOWN = "<s>", "</s>", "<space>", "<unk>"
-NEVER = -99.0  # log10 of what is only ever given, never foretold
+LOG10_ZERO = -99.0  # log10 of what is only ever given, never foretold
 LN_10 = log(10.0)
 
 
 @dataclass(frozen=True)
-class Table:
+class NgramTable:
     """The n-grams of one order n, each packed into one integer, ascending; log10 of probability and of back-off."""
 
     keys: np.ndarray
     log10: np.ndarray
     backoff: np.ndarray
 
-    def find(self, keys: np.ndarray) -> np.ndarray:
+    def find_keys(self, keys: np.ndarray) -> np.ndarray:
         """The places of keys; -1 for those that are not there."""
         if not len(self.keys):
             return np.full(len(keys), -1)
-        places = np.searchsorted(self.keys, keys)
-        places[places == len(self.keys)] = 0
-        return np.where(self.keys[places] == keys, places, -1)
+        positions = np.searchsorted(self.keys, keys)
+        positions[positions == len(self.keys)] = 0
+        return np.where(self.keys[positions] == keys, positions, -1)
 
 
 @dataclass(frozen=True)
@@ -47,65 +47,65 @@ class Ngram:
     """
 
     symbols: tuple[str, ...]
-    tables: tuple[Table, ...]
+    tables: tuple[NgramTable, ...]
 
     @property
     def order(self) -> int:
         """The longest n."""
         return len(self.tables)
 
-    def row(self, context: tuple[int, int]) -> np.ndarray:
+    def log10_probs(self, context: tuple[int, int]) -> np.ndarray:
         """log10 of the probabilities of every symbol [S] after a context (its length n, its key)."""
         length, key = context
         if length == 0:
             return self.tables[0].log10.copy()
         size = len(self.symbols)
-        found = self.row((length - 1, key % size ** (length - 1)))
-        if (place := self.tables[length - 1].find(np.array([key]))[0]) < 0:
-            return found
-        found += self.tables[length - 1].backoff[place]
+        log10_probs = self.log10_probs((length - 1, key % size ** (length - 1)))
+        if (position := self.tables[length - 1].find_keys(np.array([key]))[0]) < 0:
+            return log10_probs
+        log10_probs += self.tables[length - 1].backoff[position]
         longer = self.tables[length]
         first, last = np.searchsorted(longer.keys, [key * size, (key + 1) * size])
-        found[longer.keys[first:last] - key * size] = longer.log10[first:last]
-        return found
+        log10_probs[longer.keys[first:last] - key * size] = longer.log10[first:last]
+        return log10_probs
 
-    def after(self, context: tuple[int, int]) -> list[tuple[int, int]]:
+    def next_contexts(self, context: tuple[int, int]) -> list[tuple[int, int]]:
         """The contexts that each of S symbols makes of a context: the longest that there are."""
         length, key = context
         size = len(self.symbols)
         lengths, keys = np.zeros(size, np.int64), np.zeros(size, np.int64)
-        for longer in range(1, min(length + 1, self.order - 1) + 1):
-            made = key % size ** (longer - 1) * size + np.arange(size)
-            there = self.tables[longer - 1].find(made) >= 0
-            lengths[there], keys[there] = longer, made[there]
+        for order in range(1, min(length + 1, self.order - 1) + 1):
+            candidates = key % size ** (order - 1) * size + np.arange(size)
+            exists = self.tables[order - 1].find_keys(candidates) >= 0
+            lengths[exists], keys[exists] = order, candidates[exists]
         return list(zip(lengths.tolist(), keys.tolist(), strict=True))
 
-    def over(self, labels: Sequence[str]) -> LabelGraph:
+    def as_label_graph(self, labels: Sequence[str]) -> LabelGraph:
         """The model as a graph over the blank and then these labels, such as those of an alphabet; weights in nats.
 
         Raises ModelError naming the labels that it does not know, unless it has <unk>.
         """
         names = [SPACE if label == " " else label for label in labels]
-        place = {symbol: at for at, symbol in enumerate(self.symbols)}
-        strangers = [name for name in names if name not in place and UNKNOWN not in place]
-        if strangers:
+        index = {symbol: position for position, symbol in enumerate(self.symbols)}
+        unknown = [name for name in names if name not in index and UNKNOWN not in index]
+        if unknown:
             raise ModelError(
-                f"the n-gram knows no {', '.join(map(repr, strangers))}",
+                f"the n-gram knows no {', '.join(map(repr, unknown))}",
                 fix="make one of the same script: thunder asr ngram TEXT --script nko|latin --out x.arpa",
             )
-        taken = np.array([place.get(name, place.get(UNKNOWN, 0)) for name in names])
-        end, begin = place[END], (1, place[BEGIN]) if self.order > 1 else (0, 0)
+        label_symbols = np.array([index.get(name, index.get(UNKNOWN, 0)) for name in names])
+        end, begin = index[END], (1, index[BEGIN]) if self.order > 1 else (0, 0)
 
         def arcs(context: tuple[int, int]) -> tuple[np.ndarray, list[tuple[int, int]]]:
-            after = self.after(context)
-            weights = np.concatenate([[-np.inf], self.row(context)[taken] * LN_10])
-            return weights, [context, *(after[symbol] for symbol in taken)]
+            contexts = self.next_contexts(context)
+            weights = np.concatenate([[-np.inf], self.log10_probs(context)[label_symbols] * LN_10])
+            return weights, [context, *(contexts[symbol] for symbol in label_symbols)]
 
-        return LabelGraph(len(names) + 1, begin, arcs, lambda context: float(self.row(context)[end]) * LN_10)
+        return LabelGraph(len(names) + 1, begin, arcs, lambda context: float(self.log10_probs(context)[end]) * LN_10)
 
 
 @dataclass(frozen=True)
-class Fit:
+class NgramFit:
     """How well a model foretells texts: log10 of their probability, over characters and the ends of texts."""
 
     log10: float
@@ -117,68 +117,70 @@ class Fit:
         return 10.0 ** (-self.log10 / self.symbols) if self.symbols else 1.0
 
 
-def fit(model: Ngram, labels: Sequence[str], texts: Iterable[Sequence[int]]) -> Fit:
+def measure_fit(model: Ngram, labels: Sequence[str], texts: Iterable[Sequence[int]]) -> NgramFit:
     """The fit to texts of label ids, 1 being the first label."""
-    graph, total, count = model.over(labels), 0.0, 0
+    graph, total, count = model.as_label_graph(labels), 0.0, 0
     for text in texts:
-        total += graph.weight(text) / LN_10
+        total += graph.text_weight(text) / LN_10
         count += len(text) + 1
-    return Fit(total, count)
+    return NgramFit(total, count)
 
 
-def estimate(labels: Sequence[str], texts: Iterable[Sequence[int]], order: int) -> Ngram:
+def estimate_ngram(labels: Sequence[str], texts: Iterable[Sequence[int]], order: int) -> Ngram:
     """An n-gram of the order over these labels from texts of label ids, 1 being the first label.
 
     Raises UsageError for an order that n-grams of so many labels cannot have in 63 bits, and where there is no text.
     """
     symbols = tuple(sorted([BEGIN, END, *(SPACE if label == " " else label for label in labels)]))
     size = len(symbols)
-    most = int(63 // np.log2(size))
-    if not 1 <= order <= most:
-        raise UsageError(f"order {order} with {size} symbols", fix=f"an order of 1 to {most}")
-    place = {symbol: at for at, symbol in enumerate(symbols)}
-    ids = np.array([place[END], *(place[SPACE if label == " " else label] for label in labels)])
-    begin = np.array([place[BEGIN]])
+    max_order = int(63 // np.log2(size))
+    if not 1 <= order <= max_order:
+        raise UsageError(f"order {order} with {size} symbols", fix=f"an order of 1 to {max_order}")
+    index = {symbol: position for position, symbol in enumerate(symbols)}
+    ids = np.array([index[END], *(index[SPACE if label == " " else label] for label in labels)])
+    begin = np.array([index[BEGIN]])
     # the end stands where the labels have their blank
     pieces = [piece for text in texts for piece in (begin, ids[[*text, 0]])]
     if not pieces:
         raise UsageError("there is no text to count", fix="give files with text in the script that you name")
     stream = np.concatenate(pieces).astype(np.int64)
-    counted = list(_counts(stream, place[END], size, order))
-    tables = [_unigrams(*counted[0], size, place[BEGIN])]
-    for keys, counts in counted[1:]:
-        tables[-1:] = _smoothed(tables[-1], keys, counts, size, len(tables))
+    counts_by_order = list(_count_ngrams(stream, index[END], size, order))
+    tables = [_smooth_unigrams(*counts_by_order[0], size, index[BEGIN])]
+    for keys, counts in counts_by_order[1:]:
+        tables[-1:] = _smooth_order(tables[-1], keys, counts, size, len(tables))
     return Ngram(symbols, tuple(tables))
 
 
-def _counts(stream: np.ndarray, end: int, size: int, order: int) -> Iterable[tuple[np.ndarray, np.ndarray]]:
+def _count_ngrams(stream: np.ndarray, end: int, size: int, order: int) -> Iterable[tuple[np.ndarray, np.ndarray]]:
     """(keys, counts) of the n-grams of each order that lie within one text of the stream."""
-    keys, whole = stream, np.ones(len(stream), bool)
+    keys, within_text = stream, np.ones(len(stream), bool)
     for n in range(1, order + 1):
         if n > 1:
-            whole = whole[:-1] & (stream[n - 2 : -1] != end)
+            within_text = within_text[:-1] & (stream[n - 2 : -1] != end)
             keys = keys[:-1] * size + stream[n - 1 :]
-        yield np.unique(keys[whole], return_counts=True)
+        yield np.unique(keys[within_text], return_counts=True)
 
 
-def _unigrams(keys: np.ndarray, counts: np.ndarray, size: int, begin: int) -> Table:
+def _smooth_unigrams(keys: np.ndarray, counts: np.ndarray, size: int, begin: int) -> NgramTable:
     """Smoothed with equal shares for all symbols but the beginning, which is never foretold."""
-    seen = np.zeros(size)
-    seen[keys] = counts
-    seen[begin] = 0.0
-    kinds = np.count_nonzero(seen)
-    shares = (seen + kinds / (size - 1)) / (seen.sum() + kinds)
-    shares[begin] = 10.0**NEVER
-    return Table(np.arange(size), np.log10(shares), np.zeros(size))
+    observed = np.zeros(size)
+    observed[keys] = counts
+    observed[begin] = 0.0
+    kinds = np.count_nonzero(observed)
+    shares = (observed + kinds / (size - 1)) / (observed.sum() + kinds)
+    shares[begin] = 10.0**LOG10_ZERO
+    return NgramTable(np.arange(size), np.log10(shares), np.zeros(size))
 
 
-def _smoothed(lower: Table, keys: np.ndarray, counts: np.ndarray, size: int, order: int) -> tuple[Table, Table]:
+def _smooth_order(
+    lower: NgramTable, keys: np.ndarray, counts: np.ndarray, size: int, order: int
+) -> tuple[NgramTable, NgramTable]:
     """The lower order with its back-offs, and the n-grams of `order` + 1 with these counts."""
     contexts, group = np.unique(keys // size, return_inverse=True)
     kinds = np.bincount(group)
     totals = np.bincount(group, weights=counts) + kinds
-    shorter = 10.0 ** lower.log10[lower.find(keys % size**order)]
+    shorter = 10.0 ** lower.log10[lower.find_keys(keys % size**order)]
     backoff = np.zeros(len(lower.keys))
-    backoff[lower.find(contexts)] = np.log10(kinds / totals)
+    backoff[lower.find_keys(contexts)] = np.log10(kinds / totals)
     shares = (counts + kinds[group] * shorter) / totals[group]
-    return Table(lower.keys, lower.log10, backoff), Table(keys, np.log10(shares), np.zeros(len(keys)))
+    return NgramTable(lower.keys, lower.log10, backoff), NgramTable(keys, np.log10(shares), np.zeros(len(keys)))

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from thunder import digest
 from thunder.acoustic.decoding import arpa
-from thunder.acoustic.decoding.ngram import Fit, estimate, fit
+from thunder.acoustic.decoding.ngram import NgramFit, estimate_ngram, measure_fit
 from thunder.config import Settings, option
 from thunder.corpora.builders import clean_texts
 from thunder.corpora.rows.jsonl_lines import JsonLines, LineFault, LineFaults, Progress, json_object
@@ -21,11 +21,11 @@ from thunder.text.normalize import spoken_form
 ALPHABETS: dict[str, Alphabet] = {"nko": NKO, "latin": LATIN}
 COLUMNS = {"nko": "nqo", "latin": "bam"}
 # the fields of a row that can hold what was said
-SAID = ("text", "transcript", "sentence", "text_nko", "text_latin", "reference_text")
+TEXT_FIELDS = ("text", "transcript", "sentence", "text_nko", "text_latin", "reference_text")
 EXCLUDED = "texts of --exclude"
 UNLABELLED = "letters that the script has no label for"
 # longer is no sentence; no file that we know has one
-LONGEST = 100_000
+MAX_TEXT_LENGTH = 100_000
 
 
 class NgramSettings(Settings):
@@ -49,7 +49,7 @@ class NgramSettings(Settings):
 
 
 @dataclass(frozen=True)
-class Made:
+class NgramReport:
     """What was counted and how good it is: perplexity is by character, on the texts held out (none: None)."""
 
     texts: int
@@ -66,60 +66,64 @@ class Made:
         return asdict(self)
 
 
-def make(settings: NgramSettings, progress: Progress | None = None) -> Made:
+def train_ngram(settings: NgramSettings, progress: Progress | None = None) -> NgramReport:
     """Count, write the ARPA file, measure.
 
     Raises CorpusError for files that cannot be read or are a benchmark, and where no text is left.
     """
     alphabet, column = ALPHABETS[settings.script], settings.column or COLUMNS[settings.script]
-    found = clean_texts.choose_texts([Path(path) for path in settings.text], column, 1 << 62, 0, (1, LONGEST), progress)
-    excluded = _texts_of([Path(path) for path in settings.exclude], alphabet)
-    left_out, kept, heldout = Counter(found.left_out), [], []
-    for text in found.chosen:
-        heard = spoken_form(text.text, alphabet)
-        if not heard or alphabet.unknown_characters(heard):
-            left_out[UNLABELLED if heard else "nothing that is heard"] += 1
+    pool = clean_texts.choose_texts(
+        [Path(path) for path in settings.text], column, 1 << 62, 0, (1, MAX_TEXT_LENGTH), progress
+    )
+    excluded = _read_texts([Path(path) for path in settings.exclude], alphabet)
+    left_out, counted, heldout = Counter(pool.left_out), [], []
+    for text in pool.chosen:
+        spoken = spoken_form(text.text, alphabet)
+        if not spoken or alphabet.unknown_characters(spoken):
+            left_out[UNLABELLED if spoken else "nothing that is heard"] += 1
             continue
-        if heard in excluded:
+        if spoken in excluded:
             left_out[EXCLUDED] += 1
             continue
         part = part_of_mark(text_mark(text.key), "ngram", 0.0, settings.holdout)
-        (heldout if part == "test" else kept).append(alphabet.encode(heard))
-    if not kept:
+        (heldout if part == "test" else counted).append(alphabet.encode(spoken))
+    if not counted:
         reasons = ", ".join(f"{reason}: {times}" for reason, times in left_out.items()) or "the files are empty"
         raise CorpusError(
             f"no text of {len(settings.text)} files can be counted ({reasons})", "name the other --script"
         )
-    model = estimate(alphabet.labels, kept, settings.order)
-    arpa.write(Path(settings.out), model)
+    model = estimate_ngram(alphabet.labels, counted, settings.order)
+    arpa.write_arpa(Path(settings.out), model)
     # measured as it is written, rounded
-    measured: Fit = fit(arpa.read(Path(settings.out)), alphabet.labels, heldout)
-    return Made(
-        texts=len(kept),
-        characters=sum(map(len, kept)),
+    fit_of_heldout: NgramFit = measure_fit(arpa.read_arpa(Path(settings.out)), alphabet.labels, heldout)
+    return NgramReport(
+        texts=len(counted),
+        characters=sum(map(len, counted)),
         ngrams=tuple(len(table.keys) for table in model.tables),
         heldout_texts=len(heldout),
-        perplexity=measured.perplexity if heldout else None,
+        perplexity=fit_of_heldout.perplexity if heldout else None,
         left_out=dict(left_out),
-        sources=tuple({"path": str(one.path), "sha256": one.sha256, "rows": one.rows} for one in found.sources),
+        sources=tuple(
+            {"path": str(source.path), "sha256": source.sha256, "rows": source.rows} for source in pool.sources
+        ),
         sha256=digest.sha256_file(Path(settings.out)),
     )
 
 
-def _texts_of(paths: list[Path], alphabet: Alphabet) -> set[str]:
+def _read_texts(paths: list[Path], alphabet: Alphabet) -> set[str]:
     """What the rows of files say, as it is heard. Raises CorpusError naming lines that are no rows or say nothing."""
-    said: set[str] = set()
+    texts: set[str] = set()
     for path in paths:
-        bad = LineFaults()
-        for number, line in JsonLines(path, bad):
+        faults = LineFaults()
+        for number, line in JsonLines(path, faults):
             try:
                 row = json_object(line)
-                texts_here = [row[name] for name in SAID if isinstance(row.get(name), str)]
-                if not texts_here:
-                    raise LineFault(f"has none of {', '.join(SAID)}")
-                said.update(spoken_form(text, alphabet) for text in texts_here)
+                row_texts = [row[name] for name in TEXT_FIELDS if isinstance(row.get(name), str)]
+                if not row_texts:
+                    raise LineFault(f"has none of {', '.join(TEXT_FIELDS)}")
+                texts.update(spoken_form(text, alphabet) for text in row_texts)
             except LineFault as fault:
-                bad.add(f"{path}:{number}: {fault}")
-        if bad:
-            raise bad.error(f"{path} cannot be used:", fix="give JSONL rows with a text, such as a metadata.jsonl")
-    return said
+                faults.add(f"{path}:{number}: {fault}")
+        if faults:
+            raise faults.error(f"{path} cannot be used:", fix="give JSONL rows with a text, such as a metadata.jsonl")
+    return texts

@@ -10,14 +10,14 @@ import mlx.core as mx
 from mlx import nn
 
 from thunder.acoustic.acoustic_settings import AcousticSettings
-from thunder.acoustic.head.ttt import Adapted, FastWeights
+from thunder.acoustic.head.ttt import AdapterOutput, FastWeights
 from thunder.acoustic.trajectory.scalars import SCALARS
 
-FAR = -1e9  # attention logit of what must not be seen
+MASKED_LOGIT = -1e9  # attention logit of what must not be seen
 
 
 @dataclass(frozen=True)
-class Shape:
+class HeadSizes:
     """Sizes of a head. kernel: frames that each convolution sees; the first one has the stride."""
 
     width: int
@@ -30,15 +30,15 @@ class Shape:
     activation: Callable[[mx.array], mx.array] = nn.gelu
 
 
-SHAPES = {
+HEAD_SIZES = {
     # 46.9 M parameters over features of width 1280 with 64 outputs, as published
-    "transformer-768": Shape(768, 6, 12, 3072, kernel=5, convolutions=1, positions=512),
+    "transformer-768": HeadSizes(768, 6, 12, 3072, kernel=5, convolutions=1, positions=512),
     # relu: on a CPU gelu takes eight times as long, more than the matrix products
-    "small": Shape(144, 2, 4, 288, kernel=5, convolutions=2, activation=nn.relu),
+    "small": HeadSizes(144, 2, 4, 288, kernel=5, convolutions=2, activation=nn.relu),
 }
 
 
-class Attention(nn.Module):
+class HeadAttention(nn.Module):
     """Attention of [B, T, W]; `bias` [B, T, H] is added to the logits of each key."""
 
     def __init__(self, width: int, heads: int) -> None:
@@ -46,7 +46,7 @@ class Attention(nn.Module):
         self.heads = heads
         self.query, self.key, self.value, self.output = (nn.Linear(width, width) for _ in range(4))
 
-    def __call__(self, x: mx.array, unseen: mx.array, bias: mx.array | None) -> mx.array:
+    def __call__(self, x: mx.array, mask: mx.array, bias: mx.array | None) -> mx.array:
         rows, length, width = x.shape
         q, k, v = (
             layer(x).reshape(rows, length, self.heads, -1).swapaxes(1, 2)
@@ -54,28 +54,28 @@ class Attention(nn.Module):
         )
         scale = 1 / math.sqrt(width // self.heads)
         if bias is None:
-            y = mx.fast.scaled_dot_product_attention(q, k, v, scale=scale, mask=unseen)
+            y = mx.fast.scaled_dot_product_attention(q, k, v, scale=scale, mask=mask)
         else:  # in plain operations: the fused one is not sure to hand a gradient to its mask
-            y = mx.softmax((q * scale) @ k.swapaxes(-1, -2) + unseen + bias.swapaxes(1, 2)[:, :, None], -1) @ v
+            y = mx.softmax((q * scale) @ k.swapaxes(-1, -2) + mask + bias.swapaxes(1, 2)[:, :, None], -1) @ v
         return self.output(y.swapaxes(1, 2).reshape(rows, length, width))
 
 
-class Block(nn.Module):
+class HeadBlock(nn.Module):
     """One layer of the Transformer, norms first."""
 
-    def __init__(self, shape: Shape, dropout: float) -> None:
+    def __init__(self, sizes: HeadSizes, dropout: float) -> None:
         super().__init__()
-        self.attention_norm, self.feed_norm = nn.LayerNorm(shape.width), nn.LayerNorm(shape.width)
-        self.attention = Attention(shape.width, shape.heads)
-        self.widen, self.narrow = nn.Linear(shape.width, shape.feed_forward), nn.Linear(shape.feed_forward, shape.width)
-        self.dropout, self.activation = nn.Dropout(dropout), shape.activation
+        self.attention_norm, self.feed_norm = nn.LayerNorm(sizes.width), nn.LayerNorm(sizes.width)
+        self.attention = HeadAttention(sizes.width, sizes.heads)
+        self.widen, self.narrow = nn.Linear(sizes.width, sizes.feed_forward), nn.Linear(sizes.feed_forward, sizes.width)
+        self.dropout, self.activation = nn.Dropout(dropout), sizes.activation
 
-    def __call__(self, x: mx.array, unseen: mx.array, bias: mx.array | None) -> mx.array:
-        x = x + self.dropout(self.attention(self.attention_norm(x), unseen, bias))
+    def __call__(self, x: mx.array, mask: mx.array, bias: mx.array | None) -> mx.array:
+        x = x + self.dropout(self.attention(self.attention_norm(x), mask, bias))
         return x + self.dropout(self.narrow(self.dropout(self.activation(self.widen(self.feed_norm(x))))))
 
 
-class Convolution(nn.Module):
+class TimeConvolution(nn.Module):
     """A convolution over time, as one product: the gradient of MLX's strided one takes ten times as long on a CPU."""
 
     def __init__(self, width: int, kernel: int, stride: int, causal: bool) -> None:
@@ -87,34 +87,34 @@ class Convolution(nn.Module):
 
     def __call__(self, x: mx.array) -> mx.array:
         """[B, ceil(T / stride), W] of [B, T, W], with zeros at both ends."""
-        frames = frames_out(x.shape[1], self.stride)
+        frames = downsampled_frames(x.shape[1], self.stride)
         # a causal frame ends with the last of the frames that it is made of
         before = self.kernel - self.stride if self.causal else (self.kernel - 1) // 2
         after = (frames - 1) * self.stride + self.kernel - x.shape[1] - before
         x = mx.pad(x, [(0, 0), (before, max(after, 0)), (0, 0)])
         last = (frames - 1) * self.stride + 1
-        seen = mx.concatenate([x[:, place : place + last : self.stride] for place in range(self.kernel)], -1)
-        return seen @ self.weight + self.bias
+        patches = mx.concatenate([x[:, offset : offset + last : self.stride] for offset in range(self.kernel)], -1)
+        return patches @ self.weight + self.bias
 
 
-class Stem(nn.Module):
+class ConvolutionStem(nn.Module):
     """Convolutions over time; the first makes one frame of `stride`."""
 
-    def __init__(self, shape: Shape, stride: int, causal: bool) -> None:
+    def __init__(self, sizes: HeadSizes, stride: int, causal: bool) -> None:
         super().__init__()
-        strides = (stride, *[1] * (shape.convolutions - 1))
-        self.layers = [Convolution(shape.width, shape.kernel, each, causal) for each in strides]
-        self.activation = shape.activation
+        strides = (stride, *[1] * (sizes.convolutions - 1))
+        self.layers = [TimeConvolution(sizes.width, sizes.kernel, layer_stride, causal) for layer_stride in strides]
+        self.activation = sizes.activation
 
     def __call__(self, x: mx.array, lengths: mx.array) -> tuple[mx.array, mx.array]:
         """([B, T', W], lengths [B]); frames beyond an utterance are zeros and stay unseen."""
         for layer in self.layers:
-            x = self.activation(layer(x * present(lengths, x.shape[1])[..., None]))
+            x = self.activation(layer(x * frame_mask(lengths, x.shape[1])[..., None]))
             lengths = (lengths + layer.stride - 1) // layer.stride
         return x, lengths
 
 
-class Head(nn.Module):
+class CTCHead(nn.Module):
     """Features [B, T, D] to CTC logits [B, T', V], T' = ceil(T / downsample), blank 0.
 
     What a mode adds is made last and starts as nothing: with one seed all modes start from the same function.
@@ -122,53 +122,55 @@ class Head(nn.Module):
 
     def __init__(self, settings: AcousticSettings, width: int, labels: int) -> None:
         super().__init__()
-        shape = SHAPES[settings.head]
-        self.shape, self.causal = shape, settings.causal
-        self.enter = nn.Linear(width, shape.width)
-        self.stem = Stem(shape, settings.downsample, settings.causal)
-        if shape.positions:
-            self.places = mx.random.normal((shape.positions, shape.width)) * 0.02
-        self.blocks = [Block(shape, settings.dropout) for _ in range(shape.layers)]
-        self.norm = nn.LayerNorm(shape.width)
-        self.leave = nn.Linear(shape.width, labels)
+        sizes = HEAD_SIZES[settings.head]
+        self.shape, self.causal = sizes, settings.causal
+        self.enter = nn.Linear(width, sizes.width)
+        self.stem = ConvolutionStem(sizes, settings.downsample, settings.causal)
+        if sizes.positions:
+            self.places = mx.random.normal((sizes.positions, sizes.width)) * 0.02
+        self.blocks = [HeadBlock(sizes, settings.dropout) for _ in range(sizes.layers)]
+        self.norm = nn.LayerNorm(sizes.width)
+        self.leave = nn.Linear(sizes.width, labels)
         self.dropout = nn.Dropout(settings.dropout)
         self.add_scalars = self.bias_scalars = self.adapter = None
         if "trajectory" in settings.parts and settings.conditioning == "add":
-            self.add_scalars = mx.zeros((len(SCALARS), shape.width))
+            self.add_scalars = mx.zeros((len(SCALARS), sizes.width))
         elif "trajectory" in settings.parts:
-            self.bias_scalars = mx.zeros((shape.layers, len(SCALARS), shape.heads))
+            self.bias_scalars = mx.zeros((sizes.layers, len(SCALARS), sizes.heads))
         if "ttt" in settings.parts:
             self.adapter = FastWeights(
-                shape.width, settings.ttt_heads, settings.ttt_head_dim,
+                sizes.width, settings.ttt_heads, settings.ttt_head_dim,
                 settings.ttt_chunk_size, settings.ttt_lr, settings.ttt_cap,
             )  # fmt: skip
 
     def __call__(self, x: mx.array, lengths: mx.array, scalars: mx.array) -> mx.array:
         """Logits [B, T', V] of features [B, T, D], lengths [B] and standardised scalars [B, T', 7]."""
-        return self.run(x, lengths, scalars)[0]
+        return self.forward_with_adapter(x, lengths, scalars)[0]
 
-    def run(self, x: mx.array, lengths: mx.array, scalars: mx.array) -> tuple[mx.array, Adapted | None]:
+    def forward_with_adapter(
+        self, x: mx.array, lengths: mx.array, scalars: mx.array
+    ) -> tuple[mx.array, AdapterOutput | None]:
         """The logits, and what the adapter did where there is one."""
-        x, mask = self.behind(x, lengths, scalars)
+        x, mask = self.encode(x, lengths, scalars)
         adapted = None
         if self.adapter is not None:
             adapted = self.adapter.adapt(x, mask)
             x = adapted.out
         return self.leave(self.norm(x)), adapted
 
-    def behind(self, x: mx.array, lengths: mx.array, scalars: mx.array) -> tuple[mx.array, mx.array]:
+    def encode(self, x: mx.array, lengths: mx.array, scalars: mx.array) -> tuple[mx.array, mx.array]:
         """Frames [B, T', W] behind the Transformer, and the mask [B, T'] of those that are there."""
         x, lengths = self.stem(self.enter(x), lengths)
-        mask = present(lengths, x.shape[1])
+        mask = frame_mask(lengths, x.shape[1])
         x = x + self.positions(x.shape[1])
         if self.add_scalars is not None:
             x = x + scalars @ self.add_scalars
         x = self.dropout(x)
-        unseen = mx.where(mask[:, None, None] > 0, 0.0, FAR)
+        attention_mask = mx.where(mask[:, None, None] > 0, 0.0, MASKED_LOGIT)
         if self.causal:
-            unseen = unseen + mx.triu(mx.full((x.shape[1], x.shape[1]), FAR), 1)
-        for number, block in enumerate(self.blocks):
-            x = block(x, unseen, None if self.bias_scalars is None else scalars @ self.bias_scalars[number])
+            attention_mask = attention_mask + mx.triu(mx.full((x.shape[1], x.shape[1]), MASKED_LOGIT), 1)
+        for layer, block in enumerate(self.blocks):
+            x = block(x, attention_mask, None if self.bias_scalars is None else scalars @ self.bias_scalars[layer])
         return x, mask
 
     def positions(self, length: int) -> mx.array:
@@ -180,16 +182,16 @@ class Head(nn.Module):
         return mx.concatenate([mx.sin(angles), mx.cos(angles)], -1)
 
     @property
-    def longest(self) -> int | None:
+    def max_frames(self) -> int | None:
         """Most frames T' that it takes; None: any number."""
         return self.shape.positions or None
 
 
-def present(lengths: mx.array, frames: int) -> mx.array:
+def frame_mask(lengths: mx.array, frames: int) -> mx.array:
     """[B, T] float32: 1 for frames that are there, 0 beyond each length."""
     return (mx.arange(frames) < lengths[:, None]).astype(mx.float32)
 
 
-def frames_out(frames: int, downsample: int) -> int:
+def downsampled_frames(frames: int, downsample: int) -> int:
     """T' of T."""
     return -(-frames // downsample)

@@ -15,19 +15,19 @@ from mlx.utils import tree_flatten
 from thunder import digest
 from thunder.acoustic import labels
 from thunder.acoustic.acoustic_settings import AcousticSettings
-from thunder.acoustic.head.ctc_head import Head
-from thunder.acoustic.trajectory.training_statistics import PREFIX, Tables
+from thunder.acoustic.head.ctc_head import CTCHead
+from thunder.acoustic.trajectory.training_statistics import PREFIX, TrainingStatistics
 from thunder.config import SettingsLayer, build_settings
 from thunder.errors import ArtifactError, ModelError, ThunderError
 
 FORMAT = "thunder.acoustic/1"
-NAME = "head.safetensors"
-HEAD = "head."
-_NEW = "train anew, or give a checkpoint of the same {}"
+HEAD_FILE = "head.safetensors"
+TENSOR_PREFIX = "head."
+_RETRAIN = "train anew, or give a checkpoint of the same {}"
 
 
 @dataclass(frozen=True)
-class Origin:
+class HeadOrigin:
     """What a head was made for. width: D of the features. recipe, recipe_digest: how they were made."""
 
     settings: AcousticSettings
@@ -37,106 +37,108 @@ class Origin:
 
     def as_metadata(self) -> dict[str, str]:
         """For the file's header; all of it JSON."""
-        said = {
+        values = {
             "settings": self.settings.resolved(),
             "width": self.width,
             "recipe": self.recipe,
             "recipe_digest": self.recipe_digest,
-            "vocabulary": digest.sha256_json(labels.vocabulary(self.settings.script)),
+            "vocabulary": digest.sha256_json(labels.label_vocabulary(self.settings.script)),
         }
-        return {"format": FORMAT} | {name: digest.canonical_json(value).decode() for name, value in said.items()}
+        return {"format": FORMAT} | {name: digest.canonical_json(value).decode() for name, value in values.items()}
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadedHead:
     """A head ready to use, its tables, and what it was made for."""
 
-    model: Head
-    tables: Tables
-    origin: Origin
+    model: CTCHead
+    statistics: TrainingStatistics
+    origin: HeadOrigin
 
 
-def save(path: Path, model: Head, tables: Tables, origin: Origin) -> None:
+def save_head(path: Path, model: CTCHead, statistics: TrainingStatistics, origin: HeadOrigin) -> None:
     """Write a head, whole or not at all; the same head gives the same bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    arrays = {HEAD + name: array for name, array in tree_flatten(model.parameters())}
-    arrays |= {name: mx.array(array) for name, array in tables.arrays().items()}
-    beside = path.with_name(f".{os.getpid()}.tmp.safetensors")
-    mx.save_safetensors(str(beside), dict(sorted(arrays.items())), origin.as_metadata())
-    os.replace(beside, path)
+    arrays = {TENSOR_PREFIX + name: array for name, array in tree_flatten(model.parameters())}
+    arrays |= {name: mx.array(array) for name, array in statistics.arrays().items()}
+    temporary = path.with_name(f".{os.getpid()}.tmp.safetensors")
+    mx.save_safetensors(str(temporary), dict(sorted(arrays.items())), origin.as_metadata())
+    os.replace(temporary, path)
 
 
-def load(path: Path) -> Loaded:
+def load_head(path: Path) -> LoadedHead:
     """Read a head.
 
     Raises ModelError where there is no such file, ArtifactError where it is damaged, of an alphabet that has changed,
     or its tensors are not those of the head that it says it is.
     """
-    arrays, origin = _read(path)
-    model = Head(origin.settings, origin.width, labels.ALPHABETS[origin.settings.script].size)
-    _take(model, {name: array for name, array in arrays.items() if name.startswith(HEAD)}, path, origin)
+    arrays, origin = _read_file(path)
+    model = CTCHead(origin.settings, origin.width, labels.ALPHABETS[origin.settings.script].size)
+    _load_tensors(
+        model, {name: array for name, array in arrays.items() if name.startswith(TENSOR_PREFIX)}, path, origin
+    )
     try:
-        tables = Tables.from_arrays({n: np.array(a) for n, a in arrays.items() if n.startswith(PREFIX)})
+        statistics = TrainingStatistics.from_arrays({n: np.array(a) for n, a in arrays.items() if n.startswith(PREFIX)})
     except KeyError as error:
         raise ArtifactError(f"{path}: lacks {error}", fix="take the checkpoint of the run anew") from None
-    return Loaded(model, tables, origin)
+    return LoadedHead(model, statistics, origin)
 
 
-def start_from(path: Path, model: Head, wanted: Origin) -> None:
+def load_initial_weights(path: Path, model: CTCHead, expected: HeadOrigin) -> None:
     """Put the weights of a checkpoint into a model; what only the model has (an adapter) stays as it is.
 
     Raises ArtifactError that names how it is of another head, alphabet or recipe.
     """
-    arrays, origin = _read(path)
+    arrays, origin = _read_file(path)
     pairs = (
-        ("head", origin.settings.head, wanted.settings.head),
-        ("alphabet", origin.settings.script, wanted.settings.script),
-        ("recipe", origin.recipe_digest[:16], wanted.recipe_digest[:16]),
+        ("head", origin.settings.head, expected.settings.head),
+        ("alphabet", origin.settings.script, expected.settings.script),
+        ("recipe", origin.recipe_digest[:16], expected.recipe_digest[:16]),
     )
-    for what, theirs, mine in pairs:
-        if theirs != mine:
-            raise ArtifactError(f"{path}: is of another {what}: {theirs}, not {mine}", fix=_NEW.format(what))
-    mine = dict(tree_flatten(model.parameters()))
-    known = {name: array for name, array in arrays.items() if name.removeprefix(HEAD) in mine}
-    _take(model, {HEAD + name: array for name, array in mine.items()} | known, path, origin)
+    for name, stored, own in pairs:
+        if stored != own:
+            raise ArtifactError(f"{path}: is of another {name}: {stored}, not {own}", fix=_RETRAIN.format(name))
+    own = dict(tree_flatten(model.parameters()))
+    known = {name: array for name, array in arrays.items() if name.removeprefix(TENSOR_PREFIX) in own}
+    _load_tensors(model, {TENSOR_PREFIX + name: array for name, array in own.items()} | known, path, origin)
 
 
-def _read(path: Path) -> tuple[dict[str, mx.array], Origin]:
+def _read_file(path: Path) -> tuple[dict[str, mx.array], HeadOrigin]:
     if not path.is_file():
         raise ModelError(f"{path}: no such checkpoint", fix="name a run, or its best.safetensors")
     try:
-        arrays, said = mx.load(str(path), return_metadata=True)
-        if said.get("format") != FORMAT:
-            raise ValueError(f"format {said.get('format')!r}, not {FORMAT!r}")
-        values = {name: json.loads(said[name]) for name in ("settings", "width", "recipe", "recipe_digest")}
+        arrays, metadata = mx.load(str(path), return_metadata=True)
+        if metadata.get("format") != FORMAT:
+            raise ValueError(f"format {metadata.get('format')!r}, not {FORMAT!r}")
+        values = {name: json.loads(metadata[name]) for name in ("settings", "width", "recipe", "recipe_digest")}
         settings, _ = build_settings(AcousticSettings, [SettingsLayer(str(path), values.pop("settings"))])
-        vocabulary = json.loads(said["vocabulary"])
+        vocabulary = json.loads(metadata["vocabulary"])
     except (RuntimeError, ValueError, KeyError, TypeError) as error:
         raise ArtifactError(f"{path}: no checkpoint of an acoustic head: {error}", fix="take the file anew") from None
     except ThunderError as error:
         raise ArtifactError(f"{path}: its settings: {error.message}", fix="read it with the version it is of") from None
-    if vocabulary != digest.sha256_json(labels.vocabulary(settings.script)):
+    if vocabulary != digest.sha256_json(labels.label_vocabulary(settings.script)):
         raise ArtifactError(
             f"{path}: its {settings.script} alphabet has other labels than this version's",
-            fix=_NEW.format("alphabet"),
+            fix=_RETRAIN.format("alphabet"),
         )
-    return arrays, Origin(settings, **values)
+    return arrays, HeadOrigin(settings, **values)
 
 
-def _take(model: Head, arrays: dict[str, mx.array], path: Path, origin: Origin) -> None:
+def _load_tensors(model: CTCHead, arrays: dict[str, mx.array], path: Path, origin: HeadOrigin) -> None:
     """Load tensors by name. Raises ArtifactError that names those which do not fit."""
-    found = {name.removeprefix(HEAD): array for name, array in arrays.items()}
-    wanted = dict(tree_flatten(model.parameters()))
+    stored = {name.removeprefix(TENSOR_PREFIX): array for name, array in arrays.items()}
+    expected = dict(tree_flatten(model.parameters()))
     names = sorted(
         name
-        for name in wanted.keys() | found.keys()
-        if name not in wanted or name not in found or wanted[name].shape != found[name].shape
+        for name in expected.keys() | stored.keys()
+        if name not in expected or name not in stored or expected[name].shape != stored[name].shape
     )
     if names:
         raise ArtifactError(
             f"{path}: not the tensors of a {origin.settings.head} head ({origin.settings.mode_name}, width "
             f"{origin.width}): {', '.join(names[:5])}",
-            fix=_NEW.format("head"),
+            fix=_RETRAIN.format("head"),
         )
-    model.load_weights(list(found.items()), strict=True)
+    model.load_weights(list(stored.items()), strict=True)
     mx.eval(model.parameters())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mlx.core as mx
 
-from thunder.acoustic.trajectory.scalars import NOVELTY, STABILITY, before
+from thunder.acoustic.trajectory.scalars import NOVELTY, STABILITY, previous_frame
 
 
 def log_probabilities(logits: mx.array) -> mx.array:
@@ -13,28 +13,28 @@ def log_probabilities(logits: mx.array) -> mx.array:
     return logits - mx.logsumexp(logits, -1, keepdims=True)
 
 
-def temporal_alignment(logits: mx.array, scalars: mx.array, mask: mx.array) -> mx.array:
+def temporal_alignment_loss(logits: mx.array, scalars: mx.array, mask: mx.array) -> mx.array:
     """TAR [B]: the mean of JS(P_t || P_{t-1}) over an utterance, weighted by stability_t (1 - novelty_t).
 
     logits [B, T, V], scalars [B, T, 7], mask [B, T] of frames that are there. Posteriors should not move where the
     acoustics do not; boundaries are left alone. 0 where no frame has weight.
     """
-    now = log_probabilities(logits)
-    then = before(now)
-    p, q = mx.exp(now), mx.exp(then)
+    current = log_probabilities(logits)
+    previous = previous_frame(current)
+    p, q = mx.exp(current), mx.exp(previous)
     middle = mx.log(0.5 * (p + q) + 1e-12)
-    divergence = 0.5 * (p * (now - middle) + q * (then - middle)).sum(-1)
-    weights = scalars[..., STABILITY] * (1 - scalars[..., NOVELTY]) * mask * before(mask)
+    divergence = 0.5 * (p * (current - middle) + q * (previous - middle)).sum(-1)
+    weights = scalars[..., STABILITY] * (1 - scalars[..., NOVELTY]) * mask * previous_frame(mask)
     weights = mx.stop_gradient(weights * (mx.arange(weights.shape[1]) > 0))
     return (weights * divergence).sum(1) / mx.maximum(weights.sum(1), 1e-6)
 
 
-def consistency(logits: mx.array, other: mx.array, mask: mx.array) -> mx.array:
+def consistency_loss(logits: mx.array, other_logits: mx.array, mask: mx.array) -> mx.array:
     """CR-CTC [B]: half the sum over frames of KL(P' || P) + KL(P || P'), the first of each pair without gradient.
 
     logits, other [B, T, V]: two views of the same utterances. Yao et al. 2024, arXiv 2410.05101, equations 3 and 4.
     """
-    one, two = log_probabilities(logits), log_probabilities(other)
+    one, two = log_probabilities(logits), log_probabilities(other_logits)
     fixed_one, fixed_two = mx.stop_gradient(one), mx.stop_gradient(two)
     towards_two = (mx.exp(fixed_two) * (fixed_two - one)).sum(-1)
     towards_one = (mx.exp(fixed_one) * (fixed_one - two)).sum(-1)

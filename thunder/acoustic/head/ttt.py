@@ -18,7 +18,7 @@ EPSILON = 1e-6
 
 
 @dataclass(frozen=True)
-class Adapted:
+class AdapterOutput:
     """What the adapter makes of some frames, and how much it moved.
 
     out: [B, T, W]. state: [B, H, D, D] after the last frame. drift: [B] |S - S_0| (S_0 = 0, Frobenius, over heads).
@@ -32,11 +32,11 @@ class Adapted:
 
 
 @dataclass(frozen=True)
-class Stream:
+class AdapterStream:
     """Where a stream stands: fast weights [B, H, D, D] of whole chunks, and the frames [B, t < C, W] of a begun one."""
 
     state: mx.array
-    begun: mx.array
+    pending: mx.array
 
 
 class FastWeights(nn.Module):
@@ -46,9 +46,15 @@ class FastWeights(nn.Module):
     zero: where the learning rate is 0 the output is x to the last bit.
     """
 
-    def __init__(self, width: int, heads: int, head_dim: int, chunk: int, rate: float, cap: bool) -> None:
+    def __init__(self, width: int, heads: int, head_dim: int, chunk_size: int, learning_rate: float, cap: bool) -> None:
         super().__init__()
-        self.heads, self.head_dim, self.chunk, self.rate, self.cap = heads, head_dim, chunk, rate, cap
+        self.heads, self.head_dim, self.chunk_size, self.learning_rate, self.cap = (
+            heads,
+            head_dim,
+            chunk_size,
+            learning_rate,
+            cap,
+        )
         self.enter = nn.LayerNorm(width)
         self.query, self.key, self.value = (nn.Linear(width, heads * head_dim, bias=False) for _ in range(3))
         self.step = nn.Linear(width, heads)
@@ -62,60 +68,60 @@ class FastWeights(nn.Module):
         """[B, T, W] from frames [B, T, W] of which mask [B, T] says which are there; each row by itself, from S = 0."""
         return self.adapt(x, mask).out
 
-    def adapt(self, x: mx.array, mask: mx.array, state: mx.array | None = None) -> Adapted:
+    def adapt(self, x: mx.array, mask: mx.array, state: mx.array | None = None) -> AdapterOutput:
         """As a call, with what it did; `state` goes on from an earlier chunk's end."""
-        seen = self.enter(x)
-        q, k, v = (self.split(layer(seen)) for layer in (self.query, self.key, self.value))
+        normed = self.enter(x)
+        q, k, v = (self.split_heads(layer(normed)) for layer in (self.query, self.key, self.value))
         # frames that are not there neither teach nor weigh on the cap of their chunk
-        k = unit(k) * mask[..., None, None]
-        wanted = 2 * self.rate * mx.sigmoid(self.step(seen)) * mask[..., None]
-        eta = mx.minimum(wanted, mx.stop_gradient(self.limits(k))) if self.cap else wanted
-        begin = self.start(x.shape[0]) if state is None else state
-        y, after = ttt_chunk(unit(q), k, v, eta, begin, chunk_size=self.chunk)
+        k = unit_vectors(k) * mask[..., None, None]
+        uncapped = 2 * self.learning_rate * mx.sigmoid(self.step(normed)) * mask[..., None]
+        eta = mx.minimum(uncapped, mx.stop_gradient(self.step_limits(k))) if self.cap else uncapped
+        start = self.initial_state(x.shape[0]) if state is None else state
+        y, last_state = ttt_chunk(unit_vectors(q), k, v, eta, start, chunk_size=self.chunk_size)
         out = x + self.gate * self.output(self.norm(y.flatten(2)))
         frames = mx.maximum(mask.sum(1), 1)
-        capped = (eta < wanted).sum((1, 2)) / (frames * self.heads)
-        return Adapted(out, after, mx.sqrt(mx.square(after).sum((1, 2, 3))), capped)
+        capped = (eta < uncapped).sum((1, 2)) / (frames * self.heads)
+        return AdapterOutput(out, last_state, mx.sqrt(mx.square(last_state).sum((1, 2, 3))), capped)
 
-    def split(self, x: mx.array) -> mx.array:
+    def split_heads(self, x: mx.array) -> mx.array:
         """[B, T, H * D] to [B, T, H, D]."""
         return x.reshape(*x.shape[:2], self.heads, self.head_dim)
 
-    def start(self, rows: int) -> mx.array:
+    def initial_state(self, rows: int) -> mx.array:
         """S_0 [B, H, D, D]: zero for every utterance."""
         return mx.zeros((rows, self.heads, self.head_dim, self.head_dim))
 
-    def limits(self, k: mx.array) -> mx.array:
+    def step_limits(self, k: mx.array) -> mx.array:
         """[B, T, H] the largest step that cannot diverge: 1 / (largest row sum of |K K^T| in the frame's chunk)."""
         rows, length = k.shape[:2]
-        padded = mx.pad(k, [(0, 0), (0, -length % self.chunk), (0, 0), (0, 0)])
-        chunks = padded.reshape(rows, -1, self.chunk, self.heads, self.head_dim).swapaxes(2, 3)
+        padded = mx.pad(k, [(0, 0), (0, -length % self.chunk_size), (0, 0), (0, 0)])
+        chunks = padded.reshape(rows, -1, self.chunk_size, self.heads, self.head_dim).swapaxes(2, 3)
         bound = mx.abs(chunks @ chunks.swapaxes(-1, -2)).sum(-1).max(-1)  # [B, N, H]
-        return mx.repeat(1 / (bound + EPSILON), self.chunk, axis=1)[:, :length]
+        return mx.repeat(1 / (bound + EPSILON), self.chunk_size, axis=1)[:, :length]
 
-    def begin(self, rows: int, width: int) -> Stream:
+    def start_stream(self, rows: int, width: int) -> AdapterStream:
         """The stream before its first frame."""
-        return Stream(self.start(rows), mx.zeros((rows, 0, width)))
+        return AdapterStream(self.initial_state(rows), mx.zeros((rows, 0, width)))
 
-    def stream(self, x: mx.array, at: Stream) -> tuple[mx.array, Stream]:
+    def stream(self, x: mx.array, stream: AdapterStream) -> tuple[mx.array, AdapterStream]:
         """[B, t, W] for the next t frames of a stream, and where it stands then.
 
         Chunks are cut where they would be in the whole utterance, however the stream is cut into pieces: the frames of
         a begun chunk are read at once and teach when it is whole.
         """
-        frames = mx.concatenate([at.begun.astype(x.dtype), x], 1)
-        whole = frames.shape[1] // self.chunk * self.chunk
-        outs, state = [], at.state
-        if whole:
-            done = self.adapt(frames[:, :whole], mx.ones((x.shape[0], whole)), state)
-            outs, state = [done.out], done.state
-        if whole < frames.shape[1]:
-            rest = frames[:, whole:]
-            outs.append(self.adapt(rest, mx.ones(rest.shape[:2]), state).out)
-        out = mx.concatenate(outs, 1)[:, at.begun.shape[1] :] if outs else x
-        return out, Stream(state, frames[:, whole:])
+        frames = mx.concatenate([stream.pending.astype(x.dtype), x], 1)
+        complete = frames.shape[1] // self.chunk_size * self.chunk_size
+        outs, state = [], stream.state
+        if complete:
+            output = self.adapt(frames[:, :complete], mx.ones((x.shape[0], complete)), state)
+            outs, state = [output.out], output.state
+        if complete < frames.shape[1]:
+            remaining = frames[:, complete:]
+            outs.append(self.adapt(remaining, mx.ones(remaining.shape[:2]), state).out)
+        out = mx.concatenate(outs, 1)[:, stream.pending.shape[1] :] if outs else x
+        return out, AdapterStream(state, frames[:, complete:])
 
 
-def unit(x: mx.array) -> mx.array:
+def unit_vectors(x: mx.array) -> mx.array:
     """Vectors over the last axis with length 1; 0 stays 0."""
     return x * mx.rsqrt(mx.square(x).sum(-1, keepdims=True) + EPSILON)

@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from thunder.acoustic.decoding.alignment import partition_of_labels, viterbi
+from thunder.acoustic.decoding.alignment import label_partitions, viterbi_align
 from thunder.acoustic.labels import frames_needed
 from thunder.acoustic.trajectory import partitions
 from thunder.text import distance
@@ -18,7 +18,7 @@ from thunder.text.row_fields import EVERY_PARTITION, PARTITIONS, UNKNOWN
 Form = Literal["NFC", "NFD"]
 
 
-def partitions_of(
+def character_partitions(
     log_probs: np.ndarray, labels: Sequence[int], text: str, form: Form, scalars: np.ndarray, limits: np.ndarray
 ) -> list[str]:
     """The partition of each code point of a reference text (NFC), by the best path of log_probs [T', V].
@@ -28,24 +28,24 @@ def partitions_of(
     """
     if frames_needed(labels) > len(log_probs):
         return [UNKNOWN] * len(text)
-    places = partitions.of_frames(scalars, limits)
-    of_labels = partition_of_labels(viterbi(log_probs, labels), [PARTITIONS[place] for place in places])
-    found, at = [], 0
+    frame_partitions = partitions.partition_frames(scalars, limits)
+    by_label = label_partitions(viterbi_align(log_probs, labels), [PARTITIONS[place] for place in frame_partitions])
+    character_partitions, position = [], 0
     for character in text:
-        found.append(of_labels[at])
-        at += len(unicodedata.normalize(form, character))
-    assert at == len(of_labels), f"{text!r} has {at} labels, not {len(of_labels)}"
-    return found
+        character_partitions.append(by_label[position])
+        position += len(unicodedata.normalize(form, character))
+    assert position == len(by_label), f"{text!r} has {position} labels, not {len(by_label)}"
+    return character_partitions
 
 
-def counts(heard: str, reference: str, of_characters: Sequence[str]) -> dict[str, list[int]]:
+def edit_counts(recognized: str, reference: str, partitions: Sequence[str]) -> dict[str, list[int]]:
     """Partition -> [edits, reference characters]; a character put in counts where the one after it is.
 
     reference: NFC, not empty. The sums are those of `distance.count_errors`.
     """
-    chars = Counter(of_characters)
+    chars = Counter(partitions)
     edits = Counter(
-        of_characters[min(step.position, len(of_characters) - 1)]
-        for step in distance.align_texts(heard, reference, equal=False)
+        partitions[min(step.position, len(partitions) - 1)]
+        for step in distance.align_texts(recognized, reference, equal=False)
     )
     return {name: [edits[name], chars[name]] for name in EVERY_PARTITION if chars[name]}

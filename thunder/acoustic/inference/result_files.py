@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from thunder import digest
-from thunder.acoustic.dataset.utterances import Example
+from thunder.acoustic.dataset.utterances import AcousticExample
 from thunder.acoustic.trajectory import partitions, scalars
 from thunder.corpora.rows.correction_rows import SCHEMA
 from thunder.text import row_fields
@@ -22,7 +22,7 @@ SPLIT, VOCABULARY, BEST, RUN_LOG = "split.json", "vocab.json", "best.safetensors
 
 
 def correction_row(
-    example: Example, heard: Mapping[str, Any], *, part: str, script: str, mode: str, run_id: str
+    example: AcousticExample, recognized: Mapping[str, Any], *, part: str, script: str, mode: str, run_id: str
 ) -> dict[str, Any]:
     """A row as `thunder.corpora.rows.correction_rows` has them, with what else is known of the utterance."""
     row = {
@@ -32,7 +32,7 @@ def correction_row(
         "split": part,
         "script": script,
         "mode": mode,
-        **{name: value for name, value in heard.items() if name != "character_partitions"},
+        **{name: value for name, value in recognized.items() if name != "character_partitions"},
         "trajectory_schema": scalars.SCHEMA,
         "run_id": run_id,
     }
@@ -41,11 +41,11 @@ def correction_row(
 
 def reference_row(row: Mapping[str, Any]) -> dict[str, Any]:
     """The line of test_references.jsonl that belongs to a prediction."""
-    kept = ("feat_id", "audio_id", "split", "script", "reference_text", "reference_chars")
-    return {name: row[name] for name in kept}
+    names = ("feat_id", "audio_id", "split", "script", "reference_text", "reference_chars")
+    return {name: row[name] for name in names}
 
 
-def write(folder: Path, rows: Sequence[Mapping[str, Any]], alignment: str = "own") -> None:
+def write_results(folder: Path, rows: Sequence[Mapping[str, Any]], alignment: str = "own") -> None:
     """Write predictions, references (in the same order) and error rates by partition.
 
     alignment: whose best path says which frames a character belongs to.
@@ -53,10 +53,10 @@ def write(folder: Path, rows: Sequence[Mapping[str, Any]], alignment: str = "own
     for name, lines in ((PREDICTIONS, rows), (REFERENCES, map(reference_row, rows))):
         text = "".join(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n" for line in lines)
         digest.write_atomically(folder / name, text)
-    digest.write_json(folder / BY_PARTITION, by_partition(rows, alignment))
+    digest.write_json(folder / BY_PARTITION, partition_metrics(rows, alignment))
 
 
-def by_partition(rows: Sequence[Mapping[str, Any]], alignment: str = "own") -> dict[str, Any]:
+def partition_metrics(rows: Sequence[Mapping[str, Any]], alignment: str = "own") -> dict[str, Any]:
     """Micro CER of the utterances of each partition and each length, and of the characters; all add up to `total`."""
     groups = {name: [row for row in rows if row["partition"] == name] for name in partitions.PARTITIONS}
     lengths: dict[str, list[Mapping[str, Any]]] = {name: [] for name in row_fields.LENGTH_BINS}
@@ -66,15 +66,15 @@ def by_partition(rows: Sequence[Mapping[str, Any]], alignment: str = "own") -> d
         "schema": "thunder.partitions/1",
         "partition_of": "utterance: means over its frames, limits from the training utterances "
         "(docs/explanation/modes.md)",
-        "partitions": {name: _counts(group) for name, group in groups.items()},
-        "characters": _of_characters(rows),
-        "lengths": {name: _counts(group) for name, group in lengths.items() if group},
+        "partitions": {name: _error_counts(group) for name, group in groups.items()},
+        "characters": _character_metrics(rows),
+        "lengths": {name: _error_counts(group) for name, group in lengths.items() if group},
         "alignment": alignment,
-        "total": _counts(rows),
+        "total": _error_counts(rows),
     }
 
 
-def _of_characters(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _character_metrics(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     sums: dict[str, ErrorCount] = {}
     for row in rows:
         for name, (edits, chars) in row["edits_by_partition"].items():
@@ -85,17 +85,17 @@ def _of_characters(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _counts(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+def _error_counts(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     rows = list(rows)
     count = sum((ErrorCount(row["cer_edits"], row["reference_chars"]) for row in rows), ErrorCount())
     return {"rows": len(rows), "cer_edits": count.edits, "reference_chars": count.reference_chars, "cer": count.rate}
 
 
-def summarise(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def summarize_results(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """What results.json holds under `test`: micro CER and WER, exact and empty rows, the fast weights' movements."""
     chars = sum((ErrorCount(row["cer_edits"], row["reference_chars"]) for row in rows), ErrorCount())
     words = sum((ErrorCount(row["wer_edits"], row["reference_words"]) for row in rows), ErrorCount())
-    found: dict[str, Any] = {
+    summary: dict[str, Any] = {
         "rows": len(rows),
         "cer_edits": chars.edits,
         "reference_chars": chars.reference_chars,
@@ -105,19 +105,19 @@ def summarise(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "empty": sum(not row["asr_text"] for row in rows),
     }
     if drifts := [row["ttt_drift"] for row in rows if "ttt_drift" in row]:
-        found["ttt"] = {
+        summary["ttt"] = {
             "drift_mean": float(np.mean(drifts)),
             "drift_largest": float(np.max(drifts)),
             "capped_share": float(np.mean([row["ttt_capped"] for row in rows])),
         }
-    return found
+    return summary
 
 
-def log_text(metrics: Iterable[Mapping[str, Any]], head: Mapping[str, Any]) -> str:
+def format_run_log(metrics: Iterable[Mapping[str, Any]], head: Mapping[str, Any]) -> str:
     """run.log: what the run was, then a line for each report and validation."""
     lines = [f"{name}: {value}" for name, value in head.items()]
     for row in metrics:
-        said = {name: value for name, value in row.items() if name not in ("time", "step")}
-        shown = "  ".join(f"{name} {value:.6g}" for name, value in said.items() if isinstance(value, int | float))
+        values = {name: value for name, value in row.items() if name not in ("time", "step")}
+        shown = "  ".join(f"{name} {value:.6g}" for name, value in values.items() if isinstance(value, int | float))
         lines.append(f"step {row['step']}  {shown}")
     return "\n".join(lines) + "\n"

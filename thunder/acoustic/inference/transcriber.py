@@ -9,31 +9,31 @@ from typing import Any
 import numpy as np
 
 from thunder.acoustic.acoustic_settings import TranscribeSettings
-from thunder.acoustic.dataset.utterances import Example
+from thunder.acoustic.dataset.utterances import AcousticExample
 from thunder.acoustic.features import audio, frontend
 from thunder.acoustic.features.feature_settings import FeatureSettings
 from thunder.acoustic.features.recipe import Recipe
 from thunder.acoustic.features.recordings import Recording
 from thunder.acoustic.features.shard import as_stored
-from thunder.acoustic.head.head_file import Origin
-from thunder.acoustic.inference.recognizer import Recogniser
+from thunder.acoustic.head.head_file import HeadOrigin
+from thunder.acoustic.inference.recognizer import Recognizer
 from thunder.acoustic.trajectory import scalars
 from thunder.corpora.rows.correction_rows import SCHEMA
 from thunder.errors import ArtifactError, CorpusError, ModelError
 
 
 @dataclass
-class _Heap:
+class _InMemoryFeatures:
     """Features of some recordings in memory, in the place of a store."""
 
-    kept: list[np.ndarray] = field(default_factory=list)
+    features: list[np.ndarray] = field(default_factory=list)
 
-    def of(self, example: Example) -> np.ndarray:
+    def features_of(self, example: AcousticExample) -> np.ndarray:
         """[T, D] float32."""
-        return self.kept[example.position]
+        return self.features[example.position]
 
 
-def front_end(settings: TranscribeSettings, origin: Origin) -> frontend.FrontEnd:
+def build_front_end(settings: TranscribeSettings, origin: HeadOrigin) -> frontend.FrontEnd:
     """Makes features as the head's were made, long recordings aside.
 
     Raises ModelError where Whisper's weights are needed and not named, ArtifactError where they are others.
@@ -41,64 +41,71 @@ def front_end(settings: TranscribeSettings, origin: Origin) -> frontend.FrontEnd
     recipe = Recipe.model_validate(origin.recipe)
     if recipe.kind == "whisper" and not settings.whisper:
         raise ModelError("the head was trained on features of a Whisper model", "name its folder: --whisper FOLDER")
-    asked = FeatureSettings(
+    requested = FeatureSettings(
         features=recipe.kind, model=settings.whisper if recipe.kind == "whisper" else None,
         n_mels=recipe.n_mels if recipe.kind == "logmel" else None, subsample=recipe.subsample,
         subsample_how=recipe.how, dtype=recipe.dtype, precision=recipe.precision, long_audio=recipe.long_audio,
         out="",
     )  # fmt: skip
-    made = frontend.of_settings(asked)
-    if differing := made.recipe.differences(recipe):
+    front_end = frontend.of_settings(requested)
+    if differences := front_end.recipe.differences(recipe):
         raise ArtifactError(
-            f"{settings.whisper or 'features'}: not what the head was trained on: {'; '.join(differing)}",
+            f"{settings.whisper or 'features'}: not what the head was trained on: {'; '.join(differences)}",
             "give the model that made its features",
         )
-    return made
+    return front_end
 
 
-def transcribe(
+def transcribe_recordings(
     settings: TranscribeSettings,
-    recogniser: Recogniser,
-    source: frontend.FrontEnd,
+    recognizer: Recognizer,
+    front_end: frontend.FrontEnd,
     recordings: Sequence[Recording],
     run_id: str,
-    refuse: Callable[[str], None],
+    on_fault: Callable[[str], None],
 ) -> Iterator[dict[str, Any]]:
     """A row for each recording, in their order: text, partition, scalars; a correction row without its reference.
 
     refuse: told of each recording that cannot be heard. Features are of `source`, rounded as a store rounds them.
     """
     for start in range(0, len(recordings), settings.batch_size):
-        heap, heard = _Heap(), []
-        for one in recordings[start : start + settings.batch_size]:
+        features, readable = _InMemoryFeatures(), []
+        for recording in recordings[start : start + settings.batch_size]:
             try:
-                sound = _sound(one, settings.long_audio)
-                heap.kept.append(as_stored(frontend.features_of(source, sound.samples), source.recipe.dtype))
+                audio_samples = _load_audio(recording, settings.long_audio)
+                features.features.append(
+                    as_stored(frontend.features_of(front_end, audio_samples.samples), front_end.recipe.dtype)
+                )
             except CorpusError as error:
-                refuse(error.message)
+                on_fault(error.message)
             else:
-                heard.append((one, sound))
-        examples = [Example(str(place), 0, place, len(features), (), "") for place, features in enumerate(heap.kept)]
-        rows = {one.position: row for one, row in recogniser.rows(heap, examples, settings.batch_size)}
-        for place, (one, sound) in enumerate(heard):
+                readable.append((recording, audio_samples))
+        examples = [
+            AcousticExample(str(index), 0, index, len(features), (), "")
+            for index, features in enumerate(features.features)
+        ]
+        rows = {
+            recording.position: row for recording, row in recognizer.recognize(features, examples, settings.batch_size)
+        }
+        for index, (recording, audio_samples) in enumerate(readable):
             yield {
                 "schema": SCHEMA,
-                "feat_id": one.id,
-                "audio_id": one.sha256,
-                "audio": str(one.path),
-                "script": recogniser.settings.script,
-                "mode": recogniser.settings.mode_name,
-                **rows[place],
+                "feat_id": recording.id,
+                "audio_id": recording.sha256,
+                "audio": str(recording.path),
+                "script": recognizer.settings.script,
+                "mode": recognizer.settings.mode_name,
+                **rows[index],
                 "trajectory_schema": scalars.SCHEMA,
-                "seconds": round(sound.seconds, 6),
-                "notes": list(sound.notes),
+                "seconds": round(audio_samples.seconds, 6),
+                "notes": list(audio_samples.notes),
                 "run_id": run_id,
             }
 
 
-def _sound(recording: Recording, long_audio: str) -> audio.Audio:
+def _load_audio(recording: Recording, long_audio: str) -> audio.Audio:
     """The samples of a recording. Raises CorpusError where it cannot be heard, or is too long and is to be refused."""
-    sound = audio.load(recording.path)
-    if sound.seconds > audio.WINDOW and long_audio == "refuse":
-        raise CorpusError(f"{recording.path}: is {sound.seconds:.1f} s long, more than 30 s", "--long-audio windows")
-    return sound
+    samples = audio.load(recording.path)
+    if samples.seconds > audio.WINDOW and long_audio == "refuse":
+        raise CorpusError(f"{recording.path}: is {samples.seconds:.1f} s long, more than 30 s", "--long-audio windows")
+    return samples

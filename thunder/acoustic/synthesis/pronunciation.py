@@ -19,17 +19,17 @@ _NASAL = re.compile(f"(?<=[{_ANY_VOWEL}])n(?![{_ANY_VOWEL}y])")
 _SILENT = re.compile(f"[{LATIN_APOSTROPHES}\u0300-\u036f]")
 
 
-def phonemes(text: str) -> str | None:
+def to_phonemes(text: str) -> str | None:
     """A spoken Latin text (see `text.normalize`) in espeak-ng's phoneme mnemonics; None where a letter has no sound.
 
     Tone is left out, as print leaves it out. A nasal vowel is the vowel and a velar nasal, a long one has a colon.
     """
     plain = _SILENT.sub("", unicodedata.normalize("NFD", text.lower())).replace("-", " ")
-    words = [_word(word) for word in plain.split()]
+    words = [_word_phonemes(word) for word in plain.split()]
     return None if None in words or not words else " ".join(word for word in words if word)
 
 
-def _word(word: str) -> str | None:
+def _word_phonemes(word: str) -> str | None:
     sounds: list[str] = []
     last = ""
     for letter in _LETTERS.findall(_NASAL.sub("ŋ", word)):

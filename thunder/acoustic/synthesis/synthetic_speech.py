@@ -19,7 +19,7 @@ from pydantic import field_validator
 
 from thunder import digest
 from thunder.acoustic.synthesis import espeak
-from thunder.acoustic.synthesis.pronunciation import phonemes
+from thunder.acoustic.synthesis.pronunciation import to_phonemes
 from thunder.config import Settings, option
 from thunder.corpora.builders import clean_texts
 from thunder.corpora.splits.split_by_reference import part_of_mark, text_mark
@@ -77,86 +77,88 @@ class Sentence:
     part: str
 
 
-def choose(settings: SynthesisSettings) -> tuple[list[Sentence], dict[str, int], list[dict[str, Any]]]:
+def choose_sentences(settings: SynthesisSettings) -> tuple[list[Sentence], dict[str, int], list[dict[str, Any]]]:
     """The sentences, why others were left out, and the sources. Raises CorpusError where none can be spoken."""
     paths = [Path(path) for path in settings.text]
     # more than are wanted, since not all can be spoken
-    found = clean_texts.choose_texts(
+    pool = clean_texts.choose_texts(
         paths, settings.column, 3 * settings.sentences, settings.seed, (settings.shortest, settings.longest)
     )
-    left_out, chosen = Counter(found.left_out), {}
-    for text in found.chosen:
+    left_out, chosen = Counter(pool.left_out), {}
+    for text in pool.chosen:
         latin = spoken_form(modernize_bambara(text.text), LATIN)
         nko = to_nko(latin, "none").text
-        said = None if LATIN.unknown_characters(latin) or NKO.unknown_characters(nko) else phonemes(latin)
-        if said is None:
+        sounds = None if LATIN.unknown_characters(latin) or NKO.unknown_characters(nko) else to_phonemes(latin)
+        if sounds is None:
             left_out["letters or digits that have no sound here"] += 1
         elif latin in chosen:
             left_out["said already"] += 1
         elif len(chosen) < settings.sentences:
             part = part_of_mark(text_mark(latin), "synthetic speech", settings.valid_share, settings.test_share)
-            chosen[latin] = Sentence(latin, nko, said, text.source, part)
+            chosen[latin] = Sentence(latin, nko, sounds, text.source, part)
     if not chosen:
         raise CorpusError(f"no sentence of {', '.join(settings.text)} can be spoken: {dict(left_out)}", "give Bambara")
-    sources = [{"path": str(one.path), "sha256": one.sha256} for one in found.sources]
+    sources = [{"path": str(source.path), "sha256": source.sha256} for source in pool.sources]
     return list(chosen.values()), dict(left_out), sources
 
 
-def synthesise(settings: SynthesisSettings, spoken_one: Callable[[int], None] | None = None) -> dict[str, Any]:
+def synthesize_speech(settings: SynthesisSettings, on_sentence: Callable[[int], None] | None = None) -> dict[str, Any]:
     """Speak the sentences into a folder of FLAC files with their metadata; returns the record, which is written last.
 
     Raises UsageError where espeak-ng is absent or has no such voice, CorpusError for texts or a folder of others.
     """
-    version, out = espeak.version(), Path(settings.out)
-    _refuse_other(out)
-    sentences, left_out, sources = choose(settings)
-    stage = out.parent / f".{out.name}.{os.getpid()}.tmp"
+    version, out = espeak.espeak_version(), Path(settings.out)
+    _check_output_folder(out)
+    sentences, left_out, sources = choose_sentences(settings)
+    temporary = out.parent / f".{out.name}.{os.getpid()}.tmp"
     try:
-        stage.mkdir(parents=True)
+        temporary.mkdir(parents=True)
         rows = []
         for number, sentence in enumerate(sentences):
-            rows.append(_speak(sentence, number, settings, version, stage))
-            if spoken_one:
-                spoken_one(1)
+            rows.append(_speak_sentence(sentence, number, settings, version, temporary))
+            if on_sentence:
+                on_sentence(1)
         content = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        (stage / METADATA).write_text(content, encoding="utf-8", newline="\n")
+        (temporary / METADATA).write_text(content, encoding="utf-8", newline="\n")
         about = ABOUT.format(version=version, voices=", ".join(settings.voices))
-        (stage / README).write_text(about, encoding="utf-8", newline="\n")
+        (temporary / README).write_text(about, encoding="utf-8", newline="\n")
         record = {
             "schema": SCHEMA, "synthetic": True, "synthesiser": version, "settings": settings.resolved(),
             "parts": dict(Counter(row["split"] for row in rows)), "seconds": sum(row["duration"] for row in rows),
             "left_out": left_out, "sources": sources, "sha256": digest.sha256_bytes(content.encode()),
         }  # fmt: skip
-        digest.write_json(stage / RECORD, record)
+        digest.write_json(temporary / RECORD, record)
         shutil.rmtree(out, ignore_errors=True)
-        os.replace(stage, out)
+        os.replace(temporary, out)
     finally:
-        shutil.rmtree(stage, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
     return record
 
 
-def _speak(one: Sentence, number: int, settings: SynthesisSettings, version: str, folder: Path) -> dict[str, Any]:
+def _speak_sentence(
+    sentence: Sentence, number: int, settings: SynthesisSettings, version: str, folder: Path
+) -> dict[str, Any]:
     """Make one FLAC file; returns its row of metadata."""
     import soundfile
 
     voice = settings.voices[number % len(settings.voices)]
     name = f"synthetic_{number:05}_{voice.replace('+', '-')}"
     wav, flac = folder / f"{name}.wav", folder / f"{name}.flac"
-    espeak.speak(one.phonemes, voice, settings.speed, wav)
+    espeak.speak_phonemes(sentence.phonemes, voice, settings.speed, wav)
     samples, rate = soundfile.read(wav, dtype="int16")
     soundfile.write(flac, samples, rate, format="FLAC", subtype="PCM_16")
     wav.unlink()
     return {
         "id": name, "audio": flac.name, "duration": round(len(samples) / rate, 3), "sample_rate": rate, "lang": "bm",
-        "speaker": f"synthetic {voice}", "synthetic": True, "synthesiser": version, "text": one.latin,
-        "text_nko": one.nko, "phonemes": one.phonemes, "source": one.source, "split": one.part,
+        "speaker": f"synthetic {voice}", "synthetic": True, "synthesiser": version, "text": sentence.latin,
+        "text_nko": sentence.nko, "phonemes": sentence.phonemes, "source": sentence.source, "split": sentence.part,
         "sha256": digest.sha256_file(flac),
     }  # fmt: skip
 
 
-def _refuse_other(out: Path) -> None:
+def _check_output_folder(out: Path) -> None:
     """Raise CorpusError if a folder holds anything that this module did not make."""
     record = out / RECORD
-    ours = record.is_file() and f'"schema": "{SCHEMA}"' in record.read_text(encoding="utf-8", errors="replace")
-    if out.exists() and not ours and (not out.is_dir() or any(out.iterdir())):
+    is_synthetic = record.is_file() and f'"schema": "{SCHEMA}"' in record.read_text(encoding="utf-8", errors="replace")
+    if out.exists() and not is_synthetic and (not out.is_dir() or any(out.iterdir())):
         raise CorpusError(f"{out}: is there, and is no synthetic speech of ours", fix="give another folder with --out")

@@ -14,49 +14,54 @@ from thunder import digest
 from thunder.acoustic import labels
 from thunder.acoustic.acoustic_settings import AcousticSettings
 from thunder.acoustic.dataset import utterances
-from thunder.acoustic.dataset.utterances import Prepared
+from thunder.acoustic.dataset.utterances import AcousticDataset
 from thunder.acoustic.head import head_file
 from thunder.acoustic.inference import result_files
-from thunder.acoustic.inference.recognizer import Recogniser
+from thunder.acoustic.inference.recognizer import Recognizer
 from thunder.acoustic.training.ctc_task import AcousticTask
-from thunder.acoustic.trajectory import training_statistics as of_training
-from thunder.acoustic.trajectory.training_statistics import Tables
+from thunder.acoustic.trajectory import training_statistics
+from thunder.acoustic.trajectory.training_statistics import TrainingStatistics
 from thunder.parallel import collectives
 from thunder.parallel.world import World
 from thunder.runs.records.run_record import METRICS, RunRecord
 from thunder.training.checkpoints.checkpoint import BEST
 
 
-def tables(settings: AcousticSettings, prepared: Prepared, world: World) -> Tables:
+def broadcast_statistics(settings: AcousticSettings, dataset: AcousticDataset, world: World) -> TrainingStatistics:
     """Rank 0's tables, on every rank: two chips may round k-means differently."""
-    mine = of_training.fit(settings, prepared.features, prepared.train).to_bytes() if world.is_main else None
-    return Tables.from_bytes(collectives.broadcast_bytes(world, 0, mine))
+    payload = (
+        training_statistics.fit_statistics(settings, dataset.features, dataset.train).to_bytes()
+        if world.is_main
+        else None
+    )
+    return TrainingStatistics.from_bytes(collectives.broadcast_bytes(world, 0, payload))
 
 
-def begin(task: AcousticTask, record: RunRecord) -> None:
+def write_run_header(task: AcousticTask, record: RunRecord) -> None:
     """Freeze the split, write the vocabulary, and say what is trained on and what was left out."""
-    settings, summary = task.settings, task.prepared.summary()
+    settings, summary = task.settings, task.dataset.summary()
     if record.main:
-        digest.write_json(record.folder / result_files.SPLIT, dict(task.prepared.split_json))
-        digest.write_json(record.folder / result_files.VOCABULARY, labels.vocabulary(settings.script))
+        digest.write_json(record.folder / result_files.SPLIT, dict(task.dataset.split_json))
+        digest.write_json(record.folder / result_files.VOCABULARY, labels.label_vocabulary(settings.script))
     record.log(
-        f"{settings.head} head, {parameters(task):,} parameters, mode {settings.mode_name}, {settings.script}: "
+        f"{settings.head} head, {count_parameters(task):,} parameters, mode {settings.mode_name}, {settings.script}: "
         f"{summary['train_rows']} utterances, {summary['valid_rows']} for validation, {summary['test_rows']} to test"
     )
-    for why, left in summary["left_out"].items():
-        if left["rows"]:
-            record.log(f"{left['rows']} utterances {why} are left out: {', '.join(left['ids'])}")
-    crowded = summary["test_rows_without_room"]
-    if crowded["rows"]:
-        record.log(f"{crowded['rows']} test utterances have more labels than frames: {', '.join(crowded['ids'])}")
+    for reason, rows in summary["left_out"].items():
+        if rows["rows"]:
+            record.log(f"{rows['rows']} utterances {reason} are left out: {', '.join(rows['ids'])}")
+    too_many_labels = summary["test_rows_without_room"]
+    if too_many_labels["rows"]:
+        ids = ", ".join(too_many_labels["ids"])
+        record.log(f"{too_many_labels['rows']} test utterances have more labels than frames: {ids}")
 
 
-def parameters(task: AcousticTask) -> int:
+def count_parameters(task: AcousticTask) -> int:
     """Trainable numbers of the head."""
     return sum(array.size for _, array in tree_flatten(task.model.trainable_parameters()))
 
 
-def test(
+def test_best_checkpoint(
     task: AcousticTask, record: RunRecord, world: World, on_row: Callable[[int, int], None] = lambda done, total: None
 ) -> dict[str, Any]:
     """Test the best checkpoint, ranks sharing the utterances; rank 0 writes the rows, best.safetensors and run.log.
@@ -64,40 +69,43 @@ def test(
     Returns what results.json holds beside the loop's own numbers, the same on every rank.
     """
     collectives.sum_numbers(world, [1.0])  # the primary rank of this host has written its files by now
-    best = _best(record.folder / task.output)
-    chosen = utterances.chosen(task.prepared.test, task.settings.test_rows)
-    mine, done = chosen[world.rank :: world.size], 0
+    best = _best_weights(record.folder / task.output)
+    selected = utterances.select_by_hash(task.dataset.test, task.settings.test_rows)
+    local_examples, done = selected[world.rank :: world.size], 0
 
     def finished(count: int) -> None:
         nonlocal done
         done += count
-        on_row(done, len(mine))
+        on_row(done, len(local_examples))
 
-    recogniser = Recogniser.of(head_file.load(best))
-    said = {"part": "test", "script": task.settings.script, "mode": task.settings.mode_name}
-    heard = recogniser.rows(task.prepared.features, mine, task.settings.batch_size, finished)
-    rows = [result_files.correction_row(one, each, **said, run_id=record.folder.name) for one, each in heard]
+    recognizer = Recognizer.from_head(head_file.load_head(best))
+    row_fields = {"part": "test", "script": task.settings.script, "mode": task.settings.mode_name}
+    recognized = recognizer.recognize(task.dataset.features, local_examples, task.settings.batch_size, finished)
+    rows = [
+        result_files.correction_row(example, values, **row_fields, run_id=record.folder.name)
+        for example, values in recognized
+    ]
     rows = [row for part in collectives.gather_json(world, rows) for row in part]
     rows.sort(key=lambda row: row["feat_id"])
-    found = {
+    results = {
         "mode": task.settings.mode_name,
         "script": task.settings.script,
-        "parameters": parameters(task),
-        "data": task.prepared.summary(),
+        "parameters": count_parameters(task),
+        "data": task.dataset.summary(),
     }
     if record.main:
         shutil.copyfile(best, record.folder / result_files.BEST)
         (record.folder / result_files.RUN_LOG).write_text(
-            result_files.log_text(_metrics(record), found), encoding="utf-8"
+            result_files.format_run_log(_metrics(record), results), encoding="utf-8"
         )
-        result_files.write(record.folder, rows)
-    return found | {"checkpoint_sha256": digest.sha256_file(best), "test": result_files.summarise(rows)}
+        result_files.write_results(record.folder, rows)
+    return results | {"checkpoint_sha256": digest.sha256_file(best), "test": result_files.summarize_results(rows)}
 
 
-def _best(output: Path) -> Path:
+def _best_weights(output: Path) -> Path:
     """The best weights by validation loss, or the last where there was none."""
-    best = output / BEST / head_file.NAME
-    return best if best.is_file() else output / head_file.NAME
+    best = output / BEST / head_file.HEAD_FILE
+    return best if best.is_file() else output / head_file.HEAD_FILE
 
 
 def _metrics(record: RunRecord) -> list[dict[str, Any]]:

@@ -17,30 +17,32 @@ QUANTILES = {NOVELTY: 0.9, UNCERTAINTY: 0.8, PRESSURE: 0.8}
 assert PARTITIONS == ("stable", "boundary", "uncertain", "novelty")
 
 
-def thresholds(scalars: np.ndarray) -> np.ndarray:
+def partition_thresholds(scalars: np.ndarray) -> np.ndarray:
     """[3] (novelty, uncertainty, |transition pressure|) above which a frame of [N, 7] is of that partition."""
-    return np.array([np.quantile(_measured(scalars, scalar), share) for scalar, share in QUANTILES.items()], np.float32)
+    return np.array(
+        [np.quantile(_magnitude(scalars, scalar), share) for scalar, share in QUANTILES.items()], np.float32
+    )
 
 
-def of_frames(scalars: np.ndarray, limits: np.ndarray) -> np.ndarray:
+def partition_frames(scalars: np.ndarray, limits: np.ndarray) -> np.ndarray:
     """[N] places in PARTITIONS for [N, 7]: the first that fires of novelty, uncertain, boundary; else stable."""
     novel, uncertain, boundary = (
-        _measured(scalars, scalar) > limit for scalar, limit in zip(QUANTILES, limits, strict=True)
+        _magnitude(scalars, scalar) > limit for scalar, limit in zip(QUANTILES, limits, strict=True)
     )
     return np.select([novel, uncertain, boundary], [NOVEL, UNCERTAIN, BOUNDARY], STABLE)
 
 
-def summary(scalars: np.ndarray) -> np.ndarray:
+def utterance_summary(scalars: np.ndarray) -> np.ndarray:
     """[7] what an utterance [T, 7] is judged by: means over its frames, of pressure the mean of its size."""
     means = scalars.mean(0)
     means[PRESSURE] = np.abs(scalars[:, PRESSURE]).mean()
     return means
 
 
-def summaries(utterances: Sequence[np.ndarray]) -> np.ndarray:
+def utterance_summaries(utterances: Sequence[np.ndarray]) -> np.ndarray:
     """[N, 7] of several utterances."""
-    return np.stack([summary(scalars) for scalars in utterances])
+    return np.stack([utterance_summary(scalars) for scalars in utterances])
 
 
-def _measured(scalars: np.ndarray, scalar: int) -> np.ndarray:
+def _magnitude(scalars: np.ndarray, scalar: int) -> np.ndarray:
     return np.abs(scalars[:, scalar]) if scalar == PRESSURE else scalars[:, scalar]

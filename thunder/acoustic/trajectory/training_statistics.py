@@ -11,17 +11,17 @@ import mlx.core as mx
 import numpy as np
 
 from thunder.acoustic.acoustic_settings import AcousticSettings
-from thunder.acoustic.dataset.utterances import Example, Features
+from thunder.acoustic.dataset.utterances import AcousticExample, FeatureSet
 from thunder.acoustic.features.frontend import subsampled
 from thunder.acoustic.trajectory import partitions, scalars
 
-SAMPLE = 500  # utterances, by the digest of their ids
+SAMPLE_UTTERANCES = 500  # utterances, by the digest of their ids
 CODEBOOK_FRAMES = 50_000
 PREFIX = "tables."
 
 
 @dataclass(frozen=True)
-class Tables:
+class TrainingStatistics:
     """mean, deviation: [D] of the features. codebook: [K, D]. scalar_mean, scalar_deviation: [7] over frames.
 
     frame_limits, row_limits: [3] of the partitions of frames and of utterances.
@@ -40,7 +40,7 @@ class Tables:
         return {PREFIX + field.name: getattr(self, field.name) for field in fields(self)}
 
     @classmethod
-    def from_arrays(cls, arrays: dict[str, np.ndarray]) -> Tables:
+    def from_arrays(cls, arrays: dict[str, np.ndarray]) -> TrainingStatistics:
         """From `arrays`. Raises KeyError for one that is missing."""
         return cls(**{field.name: np.asarray(arrays[PREFIX + field.name], np.float32) for field in fields(cls)})
 
@@ -51,45 +51,49 @@ class Tables:
         return stream.getvalue()
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> Tables:
+    def from_bytes(cls, data: bytes) -> TrainingStatistics:
         """From `to_bytes`."""
         with np.load(io.BytesIO(data)) as arrays:
             return cls.from_arrays({name: arrays[name] for name in arrays})
 
-    def scalars(self, features: np.ndarray, downsample: int) -> np.ndarray:
+    def utterance_scalars(self, features: np.ndarray, downsample: int) -> np.ndarray:
         """[T', 7] of an utterance [T, D] by itself, so that they are the same whatever it is batched with."""
         pooled = subsampled(features, downsample, "mean")
-        return np.array(scalars.scalars(mx.array(pooled[None]), mx.array(self.codebook)))[0]
+        return np.array(scalars.trajectory_scalars(mx.array(pooled[None]), mx.array(self.codebook)))[0]
 
-    def standardised(self, scalars: np.ndarray) -> np.ndarray:
+    def standardize(self, scalars: np.ndarray) -> np.ndarray:
         """[T', 7] with mean 0 and deviation 1 over the training frames."""
         return (scalars - self.scalar_mean) / self.scalar_deviation
 
-    def row_partition(self, scalars: np.ndarray) -> str:
+    def utterance_partition(self, scalars: np.ndarray) -> str:
         """The partition of a whole utterance [T', 7]."""
-        place = partitions.of_frames(partitions.summary(scalars)[None], self.row_limits)[0]
+        place = partitions.partition_frames(partitions.utterance_summary(scalars)[None], self.row_limits)[0]
         return partitions.PARTITIONS[place]
 
 
-def fit(settings: AcousticSettings, features: Features, train: Sequence[Example]) -> Tables:
+def fit_statistics(
+    settings: AcousticSettings, features: FeatureSet, train: Sequence[AcousticExample]
+) -> TrainingStatistics:
     """From a sample of the training utterances, the same for the same utterances and seed."""
-    sample = sorted(train, key=lambda one: hashlib.sha256(one.id.encode()).digest())[:SAMPLE]
-    utterances = [features.of(one) for one in sample]
+    sample = sorted(train, key=lambda example: hashlib.sha256(example.id.encode()).digest())[:SAMPLE_UTTERANCES]
+    utterances = [features.features_of(utterance) for utterance in sample]
     frames = np.concatenate(utterances)
-    pooled = np.concatenate([subsampled(one, settings.downsample, "mean") for one in utterances])
-    draw = np.random.Generator(np.random.PCG64([settings.seed, 3]))
+    pooled = np.concatenate([subsampled(utterance, settings.downsample, "mean") for utterance in utterances])
+    rng = np.random.Generator(np.random.PCG64([settings.seed, 3]))
     if len(pooled) > CODEBOOK_FRAMES:
-        pooled = pooled[np.sort(draw.choice(len(pooled), CODEBOOK_FRAMES, replace=False))]
-    book = scalars.fit_codebook(pooled, settings.codebook, settings.seed)
-    start = Tables(frames.mean(0), frames.std(0) + 1e-5, book, *(np.zeros(0, np.float32) for _ in range(4)))
-    found = [start.scalars(one, settings.downsample) for one in utterances]
-    together = np.concatenate(found)
-    return Tables(
-        mean=start.mean.astype(np.float32),
-        deviation=start.deviation.astype(np.float32),
-        codebook=book,
-        scalar_mean=together.mean(0),
-        scalar_deviation=together.std(0) + 1e-5,
-        frame_limits=partitions.thresholds(together),
-        row_limits=partitions.thresholds(partitions.summaries(found)),
+        pooled = pooled[np.sort(rng.choice(len(pooled), CODEBOOK_FRAMES, replace=False))]
+    codebook = scalars.fit_codebook(pooled, settings.codebook, settings.seed)
+    initial = TrainingStatistics(
+        frames.mean(0), frames.std(0) + 1e-5, codebook, *(np.zeros(0, np.float32) for _ in range(4))
+    )
+    utterance_scalars = [initial.utterance_scalars(utterance, settings.downsample) for utterance in utterances]
+    frame_scalars = np.concatenate(utterance_scalars)
+    return TrainingStatistics(
+        mean=initial.mean.astype(np.float32),
+        deviation=initial.deviation.astype(np.float32),
+        codebook=codebook,
+        scalar_mean=frame_scalars.mean(0),
+        scalar_deviation=frame_scalars.std(0) + 1e-5,
+        frame_limits=partitions.partition_thresholds(frame_scalars),
+        row_limits=partitions.partition_thresholds(partitions.utterance_summaries(utterance_scalars)),
     )

@@ -22,16 +22,18 @@ def train_recognizer(setup: RankSetup) -> None:
     settings = setup.read_settings(AcousticSettings)
     configuration, settings = settings.digest(), setting_paths.placed(settings)
     record, world = setup.record, setup.world
-    prepared = utterances.prepare(settings, utterances.open_features(settings.features))
+    prepared = utterances.prepare_dataset(settings, utterances.open_features(settings.features))
     fingerprint = {"configuration": configuration, "data": prepared.digest()}
     consistency.check_consistency(world, fingerprint | environment.package_versions())
-    task = AcousticTask(setup.overrides.for_task(settings), prepared, ctc_run.tables(settings, prepared, world))
-    ctc_run.begin(task, record)
+    task = AcousticTask(
+        setup.overrides.for_task(settings), prepared, ctc_run.broadcast_statistics(settings, prepared, world)
+    )
+    ctc_run.write_run_header(task, record)
     context = setup.context(task, settings, fingerprint)
     state = train_loop(context)
     results = loop_results(state, context)
     if not setup.was_interrupted(state):
         setup.begin_testing(min(len(prepared.test), settings.test_rows))
         setup.callbacks.reach_point("testing")
-        results |= ctc_run.test(task, record, world, setup.on_test_row)
+        results |= ctc_run.test_best_checkpoint(task, record, world, setup.on_test_row)
     setup.finish(results, state)

@@ -83,9 +83,9 @@ def test_more_than_30_seconds_are_heard_in_windows_or_refused(untrained, tmp_pat
 
 
 def test_a_head_over_whisper_asks_for_its_weights(untrained, sounds, tmp_path, capsys):
-    found = head_file.load(untrained[0])
+    found = head_file.load_head(untrained[0])
     recipe = found.origin.recipe | {"kind": "whisper", "model": "0" * 64}
-    origin = head_file.Origin(found.origin.settings, found.origin.width, recipe, "0" * 64)
-    head_file.save(tmp_path / "best.safetensors", found.model, found.tables, origin)
+    origin = head_file.HeadOrigin(found.origin.settings, found.origin.width, recipe, "0" * 64)
+    head_file.save_head(tmp_path / "best.safetensors", found.model, found.statistics, origin)
     assert cli.main(["asr", "transcribe", str(sounds), "--run", str(tmp_path / "best.safetensors")]) != 0
     assert "--whisper FOLDER" in capsys.readouterr().err

@@ -18,8 +18,8 @@ from thunder.runs.records import run_record
 
 if TYPE_CHECKING:
     from thunder.acoustic.acoustic_settings import AcousticSettings
-    from thunder.acoustic.dataset.utterances import Example, Features
-    from thunder.acoustic.inference.recognizer import Recogniser
+    from thunder.acoustic.dataset.utterances import AcousticExample, FeatureSet
+    from thunder.acoustic.inference.recognizer import Recognizer
 
 RESAMPLES, LEVEL = 1000, 0.95
 
@@ -61,15 +61,15 @@ def tested(asked: AcousticEvalSettings) -> dict[str, Any]:
     """What the command prints; rows and metrics are written where a folder is named."""
     from thunder.acoustic import labels
     from thunder.acoustic.dataset import utterances
-    from thunder.acoustic.decoding.decoder import decoder_of
+    from thunder.acoustic.decoding.decoder import build_decoder
     from thunder.acoustic.head import head_file
     from thunder.acoustic.inference import result_files
-    from thunder.acoustic.inference.recognizer import Recogniser
+    from thunder.acoustic.inference.recognizer import Recognizer
 
     path = checkpoint_of(asked.run)
-    loaded = head_file.load(path)
+    loaded = head_file.load_head(path)
     alphabet = labels.ALPHABETS[loaded.origin.settings.script]
-    recogniser = Recogniser.of(loaded, asked.ttt_lr, decoder_of(asked, alphabet))
+    recogniser = Recognizer.from_head(loaded, asked.ttt_lr, build_decoder(asked, alphabet))
     features = utterances.open_features(asked.features or loaded.origin.settings.features)
     for store in features.stores:
         store.require(loaded.origin.recipe_digest, str(path))
@@ -79,19 +79,19 @@ def tested(asked: AcousticEvalSettings) -> dict[str, Any]:
     if asked.out:
         folder = Path(asked.out).expanduser()
         folder.mkdir(parents=True, exist_ok=True)
-        result_files.write(folder, rows, alignment)
+        result_files.write_results(folder, rows, alignment)
     return {
         "checkpoint": str(path),
         "mode": recogniser.settings.mode_name,
         "part": part,
-        **result_files.summarise(rows),
+        **result_files.summarize_results(rows),
         "cer_interval": _interval(rows),
-        "by_partition": result_files.by_partition(rows, alignment),
+        "by_partition": result_files.partition_metrics(rows, alignment),
     }
 
 
 def _rows(
-    asked: AcousticEvalSettings, recogniser: Recogniser, features: Features, part: str, path: Path
+    asked: AcousticEvalSettings, recogniser: Recognizer, features: FeatureSet, part: str, path: Path
 ) -> list[dict[str, Any]]:
     """A row for each utterance of the part, in the order of ids."""
     from thunder.acoustic.inference import result_files
@@ -100,7 +100,7 @@ def _rows(
     examples = _examples(settings, features, part, path)
     aligned = _aligned(asked, features, examples) if asked.align_with else None
     said = {"part": "test" if part == "all" else part, "script": settings.script, "mode": settings.mode_name}
-    heard = recogniser.rows(features, examples, asked.batch_size, aligned=aligned)
+    heard = recogniser.recognize(features, examples, asked.batch_size, alignment=aligned)
     rows = [result_files.correction_row(one, each, **said, run_id=path.parent.name) for one, each in heard]
     return sorted(rows, key=lambda row: row["feat_id"])
 
@@ -115,34 +115,36 @@ def _interval(rows: Sequence[dict[str, Any]]) -> tuple[float, float] | None:
     return change_intervals(edits, chars, seed=0, resamples=RESAMPLES, level=LEVEL)[0]
 
 
-def _aligned(asked: AcousticEvalSettings, features: Features, examples: Sequence[Example]) -> dict[str, Sequence[str]]:
+def _aligned(
+    asked: AcousticEvalSettings, features: FeatureSet, examples: Sequence[AcousticExample]
+) -> dict[str, Sequence[str]]:
     """Utterance -> partition of each reference character, by the run that --align-with names.
 
     Raises ArtifactError where it is of features of another recipe.
     """
     from thunder.acoustic.head import head_file
-    from thunder.acoustic.inference.recognizer import Recogniser
+    from thunder.acoustic.inference.recognizer import Recognizer
 
     path = checkpoint_of(str(asked.align_with))
-    other = head_file.load(path)
+    other = head_file.load_head(path)
     for store in features.stores:
         store.require(other.origin.recipe_digest, str(path))
-    heard = Recogniser.of(other).rows(features, examples, asked.batch_size)
+    heard = Recognizer.from_head(other).recognize(features, examples, asked.batch_size)
     return {one.id: said["character_partitions"] for one, said in heard}
 
 
-def _examples(settings: AcousticSettings, features: Features, part: str, path: Path) -> list[Example]:
+def _examples(settings: AcousticSettings, features: FeatureSet, part: str, path: Path) -> list[AcousticExample]:
     """The utterances with a text: of a part as the run's split.json has it, or all of them.
 
     Raises CorpusError where there is none.
     """
     from thunder.acoustic.dataset import frozen_split, utterances
 
-    examples = [one for one in utterances.examples(settings, features) if one.labels]
+    examples = [one for one in utterances.label_utterances(settings, features) if one.labels]
     if part != "all":
         frozen = path.parent / "split.json"
         everything = [one for store in features.stores for one in store.utterances]
-        wanted = set(frozen_split.read(frozen, everything).ids(part))
+        wanted = set(frozen_split.read_split(frozen, everything).ids(part))
         examples = [one for one in examples if one.id in wanted]
     if not examples:
         raise CorpusError(f"{part}: no utterance with a text", fix="another --part or --features")

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from thunder.acoustic.decoding.ngram_training import NgramSettings, make
+from thunder.acoustic.decoding.ngram_training import NgramSettings, train_ngram
 from thunder.cli.console.output import say
 from thunder.cli.console.progress_bars import files_bar
 from thunder.cli.parsing.flags import ConfigFile, flags
@@ -26,7 +26,7 @@ def ngram(texts: Texts = None, config: ConfigFile = None, as_json: AsJson = Fals
         given = given | {"text": [*map(str, texts), *given.get("text", [])]}
     settings = build_settings(NgramSettings, file_and_flags(NgramSettings, config, given))[0]
     with files_bar([Path(path) for path in settings.text]) as progress:
-        made = make(settings, progress)
+        made = train_ngram(settings, progress)
     if as_json:
         return say(json.dumps({"out": settings.out, **made.as_dict()}, ensure_ascii=False, indent=4))
     orders = ", ".join(f"{count} {n}-grams" for n, count in enumerate(made.ngrams, start=1))

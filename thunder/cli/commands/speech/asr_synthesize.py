@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from thunder.acoustic.synthesis.synthetic_speech import METADATA, SynthesisSettings
-from thunder.acoustic.synthesis.synthetic_speech import synthesise as make
+from thunder.acoustic.synthesis.synthetic_speech import synthesize_speech as make
 from thunder.cli.console.output import say
 from thunder.cli.console.progress_bars import rows_bar
 from thunder.cli.parsing.flags import ConfigFile, flags

@@ -46,23 +46,25 @@ def heard(asked: TranscribeSettings) -> list[dict[str, Any]]:
     Raises CorpusError with every recording that cannot be heard, unless they may be left out: then they are told.
     """
     from thunder.acoustic import labels
-    from thunder.acoustic.decoding.decoder import decoder_of
+    from thunder.acoustic.decoding.decoder import build_decoder
     from thunder.acoustic.features.recordings import Reader
     from thunder.acoustic.head import head_file
     from thunder.acoustic.inference import transcriber
-    from thunder.acoustic.inference.recognizer import Recogniser
+    from thunder.acoustic.inference.recognizer import Recognizer
 
     path = checkpoint_of(asked.run)
-    loaded = head_file.load(path)
-    decoder = decoder_of(asked, labels.ALPHABETS[loaded.origin.settings.script])
-    source = transcriber.front_end(asked, loaded.origin)
+    loaded = head_file.load_head(path)
+    decoder = build_decoder(asked, labels.ALPHABETS[loaded.origin.settings.script])
+    source = transcriber.build_front_end(asked, loaded.origin)
     reader = Reader()
     recordings = reader.read([Path(name).expanduser() for name in asked.inputs])
     faults: LineFaults = reader.faults
-    recogniser = Recogniser.of(loaded, asked.ttt_lr, decoder)
+    recogniser = Recognizer.from_head(loaded, asked.ttt_lr, decoder)
     rows = []
     with rows_bar(len(recordings), "listening") as progress:
-        for row in transcriber.transcribe(asked, recogniser, source, recordings, path.parent.name, faults.add):
+        for row in transcriber.transcribe_recordings(
+            asked, recogniser, source, recordings, path.parent.name, faults.add
+        ):
             rows.append(row)
             progress(1)
     if faults and not (asked.keep_going and rows):

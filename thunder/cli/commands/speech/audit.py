@@ -25,9 +25,9 @@ from thunder.runs.records.run_record import ENVIRONMENT, RESULTS
 
 if TYPE_CHECKING:
     from thunder.acoustic.acoustic_settings import AcousticSettings
-    from thunder.acoustic.dataset.utterances import Features
-    from thunder.acoustic.head.head_file import Loaded
-    from thunder.acoustic.trajectory.training_statistics import Tables
+    from thunder.acoustic.dataset.utterances import FeatureSet
+    from thunder.acoustic.head.head_file import LoadedHead
+    from thunder.acoustic.trajectory.training_statistics import TrainingStatistics
 
 app = typer.Typer(add_completion=False)
 LEAST = 4  # utterances; of fewer there are no two batches of two
@@ -82,7 +82,7 @@ def examined(folder: Path, settings: AuditSettings) -> tuple[dict[str, list[Cond
     from thunder.acoustic.dataset import utterances
     from thunder.acoustic.head import head_file
 
-    loaded = head_file.load(folder / bundle_checks.BEST)
+    loaded = head_file.load_head(folder / bundle_checks.BEST)
     mode = loaded.origin.settings.mode_name
     if loaded.model.adapter is None:
         raise UsageError(f"{folder.name}: no weight of {mode} changes in its test", fix="it needs no audit")
@@ -93,42 +93,46 @@ def examined(folder: Path, settings: AuditSettings) -> tuple[dict[str, list[Cond
         store.require(loaded.origin.recipe_digest, str(folder))
     found: dict[str, list[Condition]] = {}
     if settings.stage != "eval":
-        found["pipeline"] = _of_pipeline(folder, trained, features, loaded.tables, settings.updates)
+        found["pipeline"] = _of_pipeline(folder, trained, features, loaded.statistics, settings.updates)
     rows = 0
     if settings.stage != "pipeline":
         found["eval"], rows = _of_eval(folder, loaded, features, settings)
     return dict(sorted(found.items())), rows
 
 
-def _of_eval(folder: Path, loaded: Loaded, features: Features, settings: AuditSettings) -> tuple[list[Condition], int]:
+def _of_eval(
+    folder: Path, loaded: LoadedHead, features: FeatureSet, settings: AuditSettings
+) -> tuple[list[Condition], int]:
     from thunder.acoustic.audit import eval_stage
     from thunder.acoustic.dataset import utterances
-    from thunder.acoustic.inference.recognizer import Recogniser
+    from thunder.acoustic.inference.recognizer import Recognizer
 
     reported = _reported(folder)
     examples = [
-        one for one in utterances.examples(loaded.origin.settings, features) if one.labels and one.id in reported
+        one
+        for one in utterances.label_utterances(loaded.origin.settings, features)
+        if one.labels and one.id in reported
     ]
-    tests = utterances.chosen(examples, settings.rows)
+    tests = utterances.select_by_hash(examples, settings.rows)
     if len(tests) < LEAST:
         fault = f"{folder.name}: {len(tests)} of its test utterances are in these features, {LEAST} are needed"
         raise UsageError(fault, fix="--features FOLDER")
-    recogniser, here = Recogniser.of(loaded), _same_machine(folder)
-    return eval_stage.stage(recogniser, features, tests, reported, settings.batch_size, here), len(tests)
+    recogniser, here = Recognizer.from_head(loaded), _same_machine(folder)
+    return eval_stage.audit_evaluation(recogniser, features, tests, reported, settings.batch_size, here), len(tests)
 
 
 def _of_pipeline(
-    folder: Path, trained: AcousticSettings, features: Features, tables: Tables, updates: int
+    folder: Path, trained: AcousticSettings, features: FeatureSet, tables: TrainingStatistics, updates: int
 ) -> list[Condition]:
     from thunder.acoustic.audit import pipeline_stage
     from thunder.acoustic.dataset import frozen_split
 
-    frozen = frozen_split.read(
+    frozen = frozen_split.read_split(
         folder / bundle_checks.SPLIT, [one for store in features.stores for one in store.utterances]
     )
     ids = {part: frozen.ids(part) for part in PARTS}
     results, trace = bundle_checks.json_object(folder / RESULTS, []), run_facts.read_run_facts(folder).done.losses
-    return pipeline_stage.stage(trained, features, ids, trace, results, tables, updates, _same_machine(folder))
+    return pipeline_stage.audit_pipeline(trained, features, ids, trace, results, tables, updates, _same_machine(folder))
 
 
 def _reported(folder: Path) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Options of the corpus builders."""
+"""Define the options of the corpus builders."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Evidence = Literal["oracle", "smoke", "synthetic", "prediction_only", "real_same
 
 
 class CorpusSettings(Settings):
-    """What both builders have in common."""
+    """The options that both builders share."""
 
     out: str = option(..., "Folder to make; one that `thunder corpus` made before is replaced.", panel=OUTPUT)
     seed: int = option(0, "Chooses identity rows, clean text and the errors made; splits do not depend on it.", ge=0)
@@ -83,7 +83,7 @@ class BuildSettings(CorpusSettings):
 
 
 class SyntheticSettings(CorpusSettings):
-    """Options of `thunder corpus synthetic`: clean text, damaged."""
+    """Options of `thunder corpus synthetic`: corrupted clean text."""
 
     rows: int = option(2000, "Rows to make, all splits together.", panel=ROWS, ge=1)
     learn_from: list[str] | None = option(

@@ -1,4 +1,4 @@
-"""Clean text from files, a seeded choice of it in bounded memory."""
+"""Read clean text from files, and take a seeded sample of it in bounded memory."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from thunder.text.normalize import normalize_text, text_faults
 
 @dataclass(frozen=True)
 class CleanText:
-    """A clean text (NFC, trimmed) and where it was found."""
+    """A clean text (NFC, trimmed) and its place in the input."""
 
     text: str
     source: str
 
     @property
     def key(self) -> str:
-        """What is compared of it."""
+        """The comparable key of the text."""
         return comparable_key(self.text)
 
 
 @dataclass(frozen=True)
 class ChosenTexts:
-    """The texts chosen, in the order of the files, how many there were, and why others were left out."""
+    """The sampled texts in the order of the files, the number of texts read, and counted reasons for the others."""
 
     chosen: list[CleanText]
     found: int
@@ -48,10 +48,11 @@ def choose_texts(
     lengths: tuple[int, int],
     progress: Progress | None = None,
 ) -> ChosenTexts:
-    """Choose at most so many different texts, each with the same chance.
+    """Sample at most `count` distinct texts, each with the same probability.
 
-    Left out and counted: those outside the lengths (code points), with faults such as mixed scripts, said already, or
-    sentences of a benchmark. Raises CorpusError for files that cannot be read, are a benchmark, or have no such column.
+    Left out and counted: texts outside the lengths (code points), with faults such as mixed scripts, repeated, or
+    sentences
+    of a benchmark. Raises CorpusError for files that cannot be read, are a benchmark, or lack the column.
     """
     draw = random.Random(f"{seed}/texts")
     left_out: Counter[str] = Counter()
@@ -87,7 +88,7 @@ def choose_texts(
 
 
 def _unfit(text: str, key: str, lengths: tuple[int, int]) -> str:
-    """Why a text is not used, or nothing."""
+    """Return why a text is not used, or an empty string."""
     if not lengths[0] <= len(text) <= lengths[1]:
         return "too short or too long"
     if eval_only.is_eval_only(text_mark(key)):
@@ -96,7 +97,7 @@ def _unfit(text: str, key: str, lengths: tuple[int, int]) -> str:
 
 
 def _column(lines: JsonLines, column: str, bad: LineFaults) -> Iterator[tuple[int, str]]:
-    """(line number, text) of a tab-separated file with a header, a JSONL file, or a file of plain lines."""
+    """Yield (line number, text) of a tab-separated file with a header, a JSONL file, or a file of plain lines."""
     kind = lines.path.suffix.lower()
     place = None
     for number, line in lines:

@@ -1,4 +1,4 @@
-"""Checks of what is there already: correction rows field by field, leaks of a corpus, the error model of rows."""
+"""Check existing rows and corpora: correction rows field by field, leaks of a corpus, error models."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from thunder.errors import ArtifactError, CorpusError
 
 
 def correction_notes(corpus: RowFile, recompute: bool) -> dict[str, int]:
-    """What is odd about a file's correction rows, counted; nothing where it has none. Raises CorpusError as a build."""
+    """Count the oddities of a file's correction rows; empty where it has none. Raises CorpusError as a build."""
     if not any("feat_id" in row.fields for row in corpus.rows):
         return {}
     reader = CorrectionReader(recompute=recompute)
@@ -30,7 +30,7 @@ def correction_notes(corpus: RowFile, recompute: bool) -> dict[str, int]:
 
 
 def learn_channel(source: Path) -> ErrorChannel:
-    """The error channel of a corpus folder, of a confusions.json, or of a file of rows, learned now."""
+    """Return the error channel of a corpus folder or a confusions.json, or learn it from a file of rows."""
     path = source / CONFUSIONS if source.is_dir() else source
     if not path.is_file():
         raise CorpusError(f"{path}: no such file", fix=f"give a folder with {CONFUSIONS}, or a file of rows")
@@ -44,9 +44,9 @@ def learn_channel(source: Path) -> ErrorChannel:
 
 
 def count_leaks(folder: Path, manifest: Mapping[str, Any]) -> dict[str, int]:
-    """Count rows of training and validation that share a stretch of text with a part that is held out from them.
+    """Count rows of training and validation that share a stretch of text with a part held out from them.
 
-    Raises ArtifactError where a reference text stands in two parts, which no setting allows.
+    Raises ArtifactError where a reference text occurs in two parts, which no setting allows.
     """
     settings = manifest.get("settings", {})
     held = near_duplicates.HeldOutHashes(settings.get("near_duplicate_chars", near_duplicates.SIZE))
@@ -68,7 +68,7 @@ def count_leaks(folder: Path, manifest: Mapping[str, Any]) -> dict[str, int]:
 
 
 def _keys(path: Path) -> Iterator[str]:
-    """The comparable key of each reference text of a file."""
+    """Yield the comparable key of each reference text of a file."""
     if path.is_file():
         for _, line in JsonLines(path, LineFaults()):
             yield comparable_key(json_object(line)["reference_text"])

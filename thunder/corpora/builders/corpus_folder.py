@@ -1,4 +1,4 @@
-"""A corpus folder: rows by part, README, error model, picture, and a manifest, written last, that vouches for them."""
+"""Write and verify a corpus folder: rows by part, README, error model, picture, and a manifest that is written last."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ CORPUS_FILES = (*(f"{part}.jsonl" for part in PARTS), README, CONFUSIONS, PICTUR
 
 
 class CorpusWriter:
-    """A corpus in the making, in a hidden folder beside its place; `finish` moves it there.
+    """Write a corpus into a hidden folder beside its destination; `finish` moves it there.
 
-    Left without `finish`, by an error, nothing remains of it and what was in the place before stays.
-    Raises CorpusError where the place holds something else than a corpus of ours, or cannot be written.
+    Without `finish`, after an error, nothing of it remains and the destination stays as it was.
+    Raises CorpusError where the destination holds anything but a corpus of this package, or cannot be written.
     """
 
     def __init__(self, out: Path) -> None:
@@ -55,16 +55,16 @@ class CorpusWriter:
     def add_line(
         self, part: str, line: bytes, edits: tuple[int, int], kinds: tuple[str, ...], counts: Sequence[int] | None
     ) -> None:
-        """Write one row that is a line already (see `line_of`); edits and reference code points, kinds and counts."""
+        """Write one encoded row (see `encode_row`), with its edits, reference length, kinds and counts."""
         if part not in self._files:
             self._files[part] = (self.stage / f"{part}.jsonl").open("wb")
         self._files[part].write(b'{"split": "%s", ' % part.encode() + line[1:])
         self.totals[part].add(*edits, kinds, counts)
 
     def finish(self, manifest: dict[str, Any], extras: Mapping[str, str]) -> dict[str, Any]:
-        """Complete the manifest, move everything to its place, the manifest last; returns the manifest.
+        """Complete the manifest, move all files to the destination, the manifest last; return the manifest.
 
-        extras: texts of further files by name.
+        extras: further files, name -> text.
         """
         for file in self._files.values():
             file.close()
@@ -88,12 +88,12 @@ class CorpusWriter:
 
 
 def encode_row(row: Mapping[str, Any]) -> bytes:
-    """A row as a line of JSON, UTF-8; its split is put in where it is written."""
+    """Return a row as a line of JSON in UTF-8; the writer adds the split."""
     return _ENCODER.encode(row).encode() + b"\n"
 
 
 def refuse_foreign_folder(out: Path) -> None:
-    """Raise CorpusError if a folder holds anything that is not a corpus of ours."""
+    """Raise CorpusError if a folder holds anything but a corpus of this package."""
     if not out.exists():
         return
     if not out.is_dir():
@@ -105,7 +105,7 @@ def refuse_foreign_folder(out: Path) -> None:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a corpus. Raises ArtifactError where there is none, or it is damaged."""
+    """Read the manifest of a corpus. Raises ArtifactError where it is missing or damaged."""
     path = folder / MANIFEST
     fix = "build the corpus again"
     try:
@@ -123,7 +123,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def verify_corpus(folder: Path) -> dict[str, Any]:
-    """Recompute every file's digest; returns the manifest. Raises ArtifactError that names each damaged file."""
+    """Recompute every file's digest; return the manifest. Raises ArtifactError that names each damaged file."""
     manifest = read_manifest(folder)
     faults = []
     for name, file in sorted(manifest["files"].items()):

@@ -1,4 +1,4 @@
-"""The README of a corpus folder and the files of its error model: what a person wants to know before training on it."""
+"""Write the README of a corpus folder and the files of its error model."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from thunder.corpora.channels.error_channel import ErrorChannel
 
 
 def error_model_files(channel: ErrorChannel | None) -> dict[str, str]:
-    """The error model as `confusions.json`, which `--channel` takes, and its picture; none without one."""
+    """Return the error model as `confusions.json`, which `--channel` takes, and its picture; empty without one."""
     return {} if channel is None else {CONFUSIONS: channel.to_json(), PICTURE: confusion_picture(channel)}
 
 
 def corpus_readme(manifest: Mapping[str, Any], totals: Mapping[str, PartTotals]) -> str:
-    """README.md of a corpus, from its manifest and the totals of its parts."""
+    """Return README.md of a corpus, from its manifest and the totals of its parts."""
     synthetic = "synthetic" in manifest["builder"]
     lines = [
         "# Synthetic correction rows" if synthetic else "# Correction rows",
@@ -63,6 +63,6 @@ def _errors(manifest: Mapping[str, Any]) -> list[str]:
 
 
 def error_classes(channel: ErrorChannel) -> dict[str, Any]:
-    """For the manifest: the classes of error and the most frequent confusions."""
+    """Return the classes of error and the most frequent confusions, for the manifest."""
     confusions = confusion_table(channel)
     return {"classes": confusions_by_class(confusions), "most_frequent": [one.as_dict() for one in confusions[:30]]}

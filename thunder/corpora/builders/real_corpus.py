@@ -1,4 +1,4 @@
-"""Real correction rows to a corpus: checked, divided so that nothing leaks, with the error model of what is trained."""
+"""Build a corpus from real correction rows: check, split without leaks, learn the error model of the training rows."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ BEYOND, NEAR, BENCHMARK = "beyond --max-cer", "near duplicates of held-out rows"
 
 @dataclass
 class RealCorpusBuild:
-    """A corpus on its way: what was decided so far, and what is counted for the manifest."""
+    """The state of a build: decisions so far, and counts for the manifest."""
 
     settings: BuildSettings
     spool: RowSpool
@@ -49,12 +49,13 @@ def build_agp_nko_correction_chatml(
     progress: Progress | None = None,
     made: Callable[[int], None] | None = None,
 ) -> dict[str, Any]:
-    """Make a corpus of real rows, with identity and synthetic ones where they are asked for; returns its manifest.
+    """Build a corpus of real rows, with identity and synthetic rows on request; return its manifest.
 
-    One streaming pass over the files checks and spools the rows; then they are divided by reference text (and
-    recording), rows of training that share a stretch with held-out ones are dealt with, and the parts are written:
-    real rows first. The error model is learned from real training rows only.
-    Raises CorpusError that lists every faulty line, or the rows that leak where those are refused.
+    One streaming pass over the files checks the rows and spools them. The rows are then split by reference text (and
+    recording). Training rows that share a stretch with held-out rows are handled as the settings say. The parts are
+    written
+    with real rows first. The error model is learned from real training rows only.
+    Raises CorpusError that lists every faulty line, or the leaking rows where leaks are refused.
     """
     with CorpusWriter(Path(settings.out)) as writer:
         spool = RowSpool(writer.stage)
@@ -106,7 +107,7 @@ def _read(build: RealCorpusBuild, progress: Progress | None) -> None:
 
 
 def _divide(build: RealCorpusBuild) -> list[str]:
-    """The part of each row, that of its component; a component with a sentence of a benchmark is never trained on."""
+    """Assign each row the part of its component; a component with a benchmark sentence is never used for training."""
     settings, spool = build.settings, build.spool
     marks = [spool.ties.mark(node) for node in spool.nodes]
     ours = {mark for mark, flag in zip(marks, spool.benchmark, strict=True) if flag}
@@ -129,7 +130,7 @@ def _divide(build: RealCorpusBuild) -> list[str]:
 
 
 def _part_near_duplicates(build: RealCorpusBuild) -> None:
-    """Find rows that share a stretch with one that is held out: of valid with test, of train with both."""
+    """Find rows that share a stretch with a held-out row: valid with test, train with both."""
     settings, spool, parts = build.settings, build.spool, build.parts
     held = near_duplicates.HeldOutHashes(settings.near_duplicate_chars)
     pairs: list[tuple[int, int]] = []
@@ -170,7 +171,7 @@ def _leaks(build: RealCorpusBuild, pairs: list[tuple[int, int]]) -> CorpusError:
 
 
 def _learned(build: RealCorpusBuild) -> ErrorChannel | None:
-    """The error channel of the real training rows, or None where they have no errors within --worst-cer."""
+    """Return the error channel of the real training rows, None where they have no errors within --worst-cer."""
     wanted = _chosen(build, [number for number, part in enumerate(build.parts) if part == "train"])
     pairs = ((row["asr_text"], row["reference_text"]) for _, row in build.spool.rows(wanted) if row["origin"] == "real")
     try:
@@ -182,13 +183,13 @@ def _learned(build: RealCorpusBuild) -> ErrorChannel | None:
 
 
 def _chosen(build: RealCorpusBuild, numbers: list[int]) -> set[int]:
-    """At most --statistics-rows of some rows, chosen by the marks of their references."""
+    """Return at most --statistics-rows of the rows, selected by the marks of their references."""
     most = build.settings.statistics_rows
     return set(numbers if len(numbers) <= most else sorted(numbers, key=lambda n: (build.spool.marks[n], n))[:most])
 
 
 def _write(build: RealCorpusBuild, writer: CorpusWriter) -> None:
-    """The real rows, each into its part, in the order they came; of many the units but code points on a choice."""
+    """Write the real rows to their parts in input order; units other than code points are measured on a sample."""
     kinds = build.spool.kinds()
     measured: set[int] = set()
     for part in PARTS:
@@ -203,9 +204,9 @@ def _write(build: RealCorpusBuild, writer: CorpusWriter) -> None:
 
 
 class TrainingRows:
-    """What is added to the real training rows: rows that are right already, and synthetic ones.
+    """Rows added to the real training rows: rows that are already right, and synthetic rows.
 
-    used: files of clean text and why lines of them were left out, for the manifest.
+    used: files of clean text and counted reasons for unused lines, for the manifest.
     """
 
     def __init__(self, build: RealCorpusBuild, channel: ErrorChannel | None, progress: Progress | None) -> None:
@@ -214,7 +215,7 @@ class TrainingRows:
         self.used: dict[str, Any] = {"sources": [], "left_out": {}, "channel": None}
 
     def identity(self, rows: int) -> Iterator[dict[str, Any]]:
-        """Rows of references that stay as they are, until they and the right ones among the rows have their share."""
+        """Yield rows of unchanged references until right rows reach their share."""
         share, spool = self.build.settings.identity_share, self.build.spool
         right = [number for number in self.numbers if spool.edits(number)[0] == 0]
         wanted = round(max(0.0, share * rows - len(right)) / (1 - share))
@@ -236,7 +237,7 @@ class TrainingRows:
             yield row | {"messages": chatml_messages(row)}
 
     def synthetic(self, rows: int) -> Iterator[dict[str, Any]]:
-        """Damaged clean text, until it has its share; rows: how many there are without it."""
+        """Yield corrupted clean text until it reaches its share; rows: the number of rows without it."""
         settings = self.build.settings
         wanted = round(settings.synthetic_share / (1 - settings.synthetic_share) * rows)
         if not wanted:
@@ -253,7 +254,7 @@ class TrainingRows:
         yield from corrupted_rows([clean[at % len(clean)] for at in range(wanted)], channel, target, settings.seed)
 
     def _from_rows(self, wanted: int) -> list[CleanText]:
-        """References of the training rows, chosen by hash."""
+        """Return references of the training rows, selected by hash."""
         spool = self.build.spool
         once = {spool.marks[number]: number for number in reversed(self.numbers)}
         order = sorted(once, key=lambda mark: position_of_mark(mark, self.build.settings.seed + 1))
@@ -261,7 +262,7 @@ class TrainingRows:
         return [CleanText(row["reference_text"].strip(), row["source"]) for _, row in rows]
 
     def _from_files(self, wanted: int) -> list[CleanText]:
-        """Clean lines of files that share no stretch with a held-out row."""
+        """Return clean lines of files that share no stretch with a held-out row."""
         settings, spool = self.build.settings, self.build.spool
         paths = [Path(path) for path in settings.text or ()]
         found = clean_texts.choose_texts(

@@ -1,7 +1,8 @@
-"""The shipped sample corpus: N'Ko sentences from a small grammar, damaged by the error channel, for smoke tests.
+"""Generate the shipped sample corpus: N'Ko sentences from a small grammar, corrupted by the error channel.
 
-The words and their spellings are facts of the language; the sentences are put together here and belong to nobody.
-They are grammatical in form, no speaker has checked them, and nothing measured on them says how good a model is.
+The corpus serves smoke tests. The words and their spellings are facts of the language; the sentences are generated here
+and belong to nobody. They are grammatical in form, but no speaker has checked them, and a measurement on them does not
+show the quality of a model.
 """
 
 from __future__ import annotations
@@ -92,7 +93,7 @@ TONES = "".join(map(chr, range(0x07EB, 0x07F2)))
 
 @dataclass(frozen=True)
 class SampleFile:
-    """One file of the corpus as it was written, with the error rate of its damaged texts."""
+    """One written file of the corpus, with the error rate of its corrupted texts."""
 
     path: Path
     rows: int
@@ -105,7 +106,7 @@ class SampleFile:
 
 
 class _Decks:
-    """Decks of cards: every card is dealt once before any is dealt again, so that no word is rare in any place."""
+    """Shuffled decks: every card is dealt once before any is dealt again, so that no word is rare in any slot."""
 
     def __init__(self, source: random.Random) -> None:
         self.source = source
@@ -119,9 +120,9 @@ class _Decks:
 
 
 def generate_samples(seed: int, rows: int) -> list[dict[str, Any]]:
-    """So many rows, no two with one reference text; the same for one seed in every version of Python.
+    """Generate `count` rows with distinct references; equal for one seed in every version of Python.
 
-    Raises UsageError where the grammar has not so many sentences.
+    Raises UsageError where the grammar has fewer sentences.
     """
     # of the generator only random() is used: choice, shuffle and sample have changed between versions of Python
     source = random.Random(seed)
@@ -143,10 +144,11 @@ def generate_samples(seed: int, rows: int) -> list[dict[str, Any]]:
 
 
 def write_sample_corpus(folder: Path, seed: int = SEED, counts: Mapping[str, int] | None = None) -> list[SampleFile]:
-    """Write <split>.jsonl for each split of counts and a README.md with their digests, which comes last.
+    """Write <split>.jsonl for each split of counts, and last a README.md with their digests.
 
-    No reference text stands in two of the files. Raises UsageError where the grammar has not so many sentences, and
-    CorpusError where the folder cannot be written.
+    No reference text occurs in two of the files. Raises UsageError where the grammar has too few sentences, and
+    CorpusError
+    where the folder cannot be written.
     """
     counts = dict(counts or COUNTS)
     rows = generate_samples(seed, sum(counts.values()))
@@ -166,7 +168,7 @@ def write_sample_corpus(folder: Path, seed: int = SEED, counts: Mapping[str, int
 
 
 def _sentence(decks: _Decks) -> str:
-    """One sentence: a template whose slots are dealt, each word in the form that its neighbours ask for."""
+    """Generate one sentence: the slots of a template are dealt, each word in the form that its neighbors require."""
     words: list[str] = []
     used: set[str] = set()
     template = decks.deal("templates", TEMPLATES)
@@ -188,9 +190,9 @@ def _sentence(decks: _Decks) -> str:
 
 
 def _after_nasal(previous: str, word: str) -> str:
-    """A particle as it is written after another word.
+    """Return a particle as it is written after another word.
 
-    Those in l take na woloso after a nasal; ye takes nya woloso after the pronouns I and we.
+    Particles in l take na woloso after a nasal; ye takes nya woloso after the pronouns I and we.
     """
     if not previous.rstrip(TONES).endswith(NASAL_ENDS):
         return word
@@ -200,7 +202,7 @@ def _after_nasal(previous: str, word: str) -> str:
 
 
 def _damaged(reference: str, source: random.Random) -> str:
-    """What a recogniser might have made of a sentence; now and then it is right."""
+    """Return a sentence as a recognizer might output it; sometimes it is right."""
     if source.random() < IDENTITY_SHARE:
         return reference
     low, high = SEVERITY

@@ -1,4 +1,4 @@
-"""Rows on their way into a corpus: kept on disk, with in memory only what is needed to divide and count them."""
+"""Spool rows to disk during a build, with only the data for splitting and counting in memory."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BATCH_CHARACTERS = 1 << 18
 
 
 class RowSpool:
-    """Rows in the order they came, each a line of a file and some numbers: about 60 bytes in memory a row.
+    """Rows in input order, each a line of a file and some numbers: about 60 bytes of memory a row.
 
     marks: of each reference; nodes: for `ties`; benchmark: whether the reference is a sentence of a benchmark.
     """
@@ -36,7 +36,7 @@ class RowSpool:
         return len(self.nodes)
 
     def add(self, row: Mapping[str, Any]) -> None:
-        """Keep one row."""
+        """Add one row."""
         key = comparable_key(row["reference_text"])
         mark = text_mark(key)
         self.marks.append(mark)
@@ -49,12 +49,12 @@ class RowSpool:
         self._keys_out.write(key.encode() + b"\n")
 
     def close(self) -> None:
-        """Nothing more is added."""
+        """End the writing."""
         self._out.close()
         self._keys_out.close()
 
     def remove(self) -> None:
-        """Take the files away."""
+        """Delete the files."""
         self.close()
         self._lines.unlink(missing_ok=True)
         self._keys.unlink(missing_ok=True)
@@ -68,22 +68,22 @@ class RowSpool:
         return list(self._known_kinds)
 
     def kind_number(self, number: int) -> int:
-        """Of which of `kinds` a row is."""
+        """The index of a row's kind in `kinds`."""
         return self._kinds[number]
 
     def lines(self) -> Iterator[bytes]:
-        """Every row's line, in order."""
+        """Yield every row's line, in order."""
         with self._lines.open("rb") as stream:
             yield from stream
 
     def rows(self, wanted: set[int]) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Some rows, read back, in order."""
+        """Yield selected rows, in order."""
         for number, line in enumerate(self.lines()):
             if number in wanted:
                 yield number, json.loads(line)
 
     def keys(self, wanted: Sequence[bool]) -> Iterator[tuple[list[int], list[str]]]:
-        """Row numbers and comparable keys of some rows, many at once."""
+        """Yield row numbers and comparable keys of selected rows, in batches."""
         numbers: list[int] = []
         keys: list[str] = []
         size = 0

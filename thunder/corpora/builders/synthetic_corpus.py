@@ -1,4 +1,4 @@
-"""Synthetic correction rows: clean text as an error channel would have heard it, for warm-up or for want of others."""
+"""Build synthetic correction rows from clean text and an error channel, for warm-up or where real rows are missing."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ Code = Mapping[str, Any]
 
 
 def target_error_rate(channel: ErrorChannel, asked: float | None) -> float:
-    """The error rate to make: what was asked for, else the channel's own, else one set by hand."""
+    """Return the error rate to produce: the requested one, else the channel's own, else a fixed one."""
     return asked or min(channel.provenance.get("cer", BY_HAND_CER), WORST_CER - 0.01)
 
 
 def synthetic_row(name: str, text: CleanText, heard: str, channel: str) -> dict[str, Any]:
-    """A correction row of a clean text and what was made of it."""
+    """Return a correction row of a clean text and its corrupted form."""
     row = {
         "schema": SCHEMA,
         "feat_id": name,
@@ -67,7 +67,7 @@ def synthetic_row(name: str, text: CleanText, heard: str, channel: str) -> dict[
 def corrupted_rows(
     chosen: Sequence[CleanText], channel: ErrorChannel, target: float, seed: int, spared: Sequence[bool] = ()
 ) -> Iterator[dict[str, Any]]:
-    """A row of each text, damaged so that all together have the target error rate; those spared stay right."""
+    """Yield a row for each text, corrupted so that all together have the target error rate; spared texts stay right."""
     total = sum(len(text.text) for text in chosen)
     spared = spared or [False] * len(chosen)
     exposed = [text.text for text, spare in zip(chosen, spared, strict=True) if not spare]
@@ -90,12 +90,14 @@ def build_nko_synthetic_asr_correction_chatml(
     progress: Progress | None = None,
     made: Callable[[int], None] | None = None,
 ) -> dict[str, Any]:
-    """Make a corpus of synthetic rows; returns its manifest. code: commit, for the manifest; made: called with rows.
+    """Build a corpus of synthetic rows; return its manifest.
 
-    The errors come from a channel file, are learned from real training rows, or are those set down by hand; the
-    manifest names which. Splits are by reference text as of any corpus, and a text that shares a stretch with a
-    held-out one is left out before it is damaged, so that the rows asked for are made if the text suffices.
-    Raises CorpusError for input that cannot be used.
+    code: commit, for the manifest. made: called with the number of rows written.
+    The errors come from a channel file, are learned from real training rows, or are the hand-written ones; the manifest
+    says which. Splits are by reference text as in every corpus. A text that shares a stretch with a held-out text is
+    left
+    out before it is corrupted, so the requested rows are produced if the text suffices.
+    Raises CorpusError for unusable input.
     """
     with CorpusWriter(Path(settings.out)) as writer:
         channel, references, sources = _channel(settings, progress)
@@ -130,7 +132,7 @@ def build_nko_synthetic_asr_correction_chatml(
 
 
 def portable_settings(settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings for a manifest: paths by their last name, without the place of the corpus: the same bytes anywhere."""
+    """Return settings for a manifest: paths by their last name, no output folder, so bytes are equal anywhere."""
     names = {"inputs", "text", "learn_from", "channel", "predictions", "references"}
     out = {}
     for key, value in settings.items():
@@ -144,7 +146,7 @@ def portable_settings(settings: dict[str, Any]) -> dict[str, Any]:
 def _channel(
     settings: SyntheticSettings, progress: Progress | None
 ) -> tuple[ErrorChannel, list[CleanText], list[RowSource]]:
-    """The error channel, the references of the training rows it was learned from, and the files read."""
+    """Return the error channel, the references of the training rows that it was learned from, and the files read."""
     if settings.channel and settings.learn_from:
         raise CorpusError("--channel and --learn-from both name an error model", fix="give one of them")
     if settings.channel:
@@ -161,7 +163,7 @@ def _channel(
 def _learned(
     settings: SyntheticSettings, progress: Progress | None
 ) -> tuple[ErrorChannel, list[CleanText], list[RowSource]]:
-    """The channel of real rows: of a corpus folder its training rows, of a file those that no corpus holds out."""
+    """Learn the channel of real rows: a corpus folder's training rows, or a file's rows that no corpus holds out."""
     reader = CorrectionReader(recompute=True, progress=progress)
     references: list[CleanText] = []
     held_out = 0
@@ -190,7 +192,7 @@ def _learned(
 
 
 def _texts(settings: SyntheticSettings, references: list[CleanText], progress: Progress | None) -> ChosenTexts:
-    """Clean text: from files, else the references that were learned from, else sentences of the sample grammar."""
+    """Return clean text: from files, else the references learned from, else sentences of the sample grammar."""
     most = int(settings.rows * SPARE) + 50
     if settings.text:
         lengths = (settings.shortest, settings.longest)
@@ -207,7 +209,7 @@ def _texts(settings: SyntheticSettings, references: list[CleanText], progress: P
 
 
 def _divided(settings: SyntheticSettings, chosen: list[CleanText]) -> tuple[dict[str, list[CleanText]], dict[str, int]]:
-    """Texts by part, at most the rows wanted, none sharing a stretch with one of a part that is held out."""
+    """Return texts by part, at most the requested rows, none sharing a stretch with a text of a held-out part."""
     # sentences of the grammar share phrases by their making; only whole ones are kept apart
     keep = settings.near_duplicates == "keep" or all(text.source == GRAMMAR for text in chosen)
     by_part: dict[str, list[CleanText]] = {part: [] for part in PARTS}
@@ -235,7 +237,7 @@ def _divided(settings: SyntheticSettings, chosen: list[CleanText]) -> tuple[dict
 
 
 def _spared(chosen: Sequence[CleanText], settings: SyntheticSettings) -> list[bool]:
-    """Which texts stay right: the share of them, chosen by hash."""
+    """Return which texts stay right: the requested share of them, selected by hash."""
     order = sorted(range(len(chosen)), key=lambda at: text_mark(f"{settings.seed}\0spared\0{chosen[at].key}"))
     spared = set(order[: round(len(chosen) * settings.identity_share)])
     return [at in spared for at in range(len(chosen))]

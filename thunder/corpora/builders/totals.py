@@ -1,4 +1,4 @@
-"""What is in a part of a corpus: rows, edits in every unit, and how many rows are of which kind."""
+"""Sum up a part of a corpus: rows, edits in every unit, and rows of each kind."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ KINDS = ("partition", "script", "mode", "origin", "evidence_class")
 
 
 def edit_counts(asr_text: str, reference: str) -> tuple[int, ...]:
-    """Edits and reference length by code point, grapheme, without tones and by word: 8 numbers."""
+    """Return edits and reference length by code point, grapheme, without tones and by word: 8 numbers."""
     found = distance.count_all_errors(asr_text, reference)
     return tuple(
         number for unit in UNITS for number in (getattr(found, unit).edits, getattr(found, unit).reference_chars)
@@ -22,7 +22,7 @@ def edit_counts(asr_text: str, reference: str) -> tuple[int, ...]:
 
 
 def row_kinds(row: Mapping[str, Any]) -> tuple[str, ...]:
-    """Of which kind a row is, in the order of KINDS."""
+    """Return the kinds of a row, in the order of KINDS."""
     return tuple(str(row[kind]) for kind in KINDS)
 
 
@@ -35,7 +35,7 @@ class PartTotals:
         self.kinds: Counter[tuple[str, ...]] = Counter()
 
     def add(self, edits: int, reference_chars: int, kinds: tuple[str, ...], counts: Sequence[int] | None) -> None:
-        """Add one row: its code points, what `kinds_of` and, where it is measured in every unit, `counts_of` say."""
+        """Add one row: its code points, its `row_kinds` and, where it is measured in every unit, its `edit_counts`."""
         self.rows += 1
         self.exact += edits == 0
         self.edits += edits
@@ -47,13 +47,13 @@ class PartTotals:
 
     @property
     def errors(self) -> ErrorCounts:
-        """The edits by code point of all rows, in other units of those that were measured in them."""
+        """The edits of all rows by code point; in other units those of the measured rows."""
         pairs = zip(self.sums[2::2], self.sums[3::2], strict=True)
         others = [ErrorCount(edits, length) for edits, length in pairs]
         return ErrorCounts(ErrorCount(self.edits, self.reference_chars), *others)
 
     def as_dict(self) -> dict[str, Any]:
-        """For the manifest, error rates to six digits."""
+        """The totals for the manifest, error rates to six digits."""
         tables: dict[str, Counter[str]] = {kind: Counter() for kind in KINDS}
         for kinds, times in self.kinds.items():
             for kind, value in zip(KINDS, kinds, strict=True):

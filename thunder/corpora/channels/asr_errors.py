@@ -1,4 +1,4 @@
-"""An error channel for N'Ko text: the mistakes of recognisers and of hurried writers, as often as they occur."""
+"""Corrupt N'Ko text with the mistakes of recognizers and of hurried writers, at their observed frequencies."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SYLLABLE = f"{CONSONANT}{VOWEL}{MARK}*"
 
 @dataclass(frozen=True)
 class WrittenConfusion:
-    """One kind of mistake: the text it strikes, what stands there afterwards, how often it occurs against others."""
+    """One kind of mistake: the text that it replaces, the replacement, and its relative frequency."""
 
     name: str
     weight: int
@@ -62,10 +62,10 @@ CONFUSIONS = (
 
 
 def corrupt_by_hand(text: str, mistakes: int, source: random.Random) -> str:
-    """Text (in NFC) after about so many mistakes, each drawn by its weight and put where it can occur.
+    """Return a text (in NFC) with about `mistakes` mistakes, each drawn by its weight and placed where it can occur.
 
-    No two mistakes strike the same characters; where there is no place left, fewer are made. Only `source.random()`
-    is drawn from, whose sequence for a seed is the same in every version of Python.
+    No two mistakes affect the same characters; where no place is left, fewer are made. Only `source.random()` is drawn
+    from, whose sequence for a seed is the same in every version of Python.
     """
     text = normalize_text(text)
     struck: list[Place] = []
@@ -82,13 +82,13 @@ def corrupt_by_hand(text: str, mistakes: int, source: random.Random) -> str:
 
 
 def _places(kind: WrittenConfusion, text: str, free: list[bool]) -> list[Place]:
-    """Where one kind of mistake can still be made."""
+    """Return the places where one kind of mistake is still possible."""
     matches = (match for match in kind.pattern.finditer(text) if all(free[match.start() : match.end()]))
     return [(match.start(), match.end(), match.expand(kind.replacement)) for match in matches]
 
 
 def _by_weight(possible: list[tuple[int, list[Place]]], source: random.Random) -> list[Place]:
-    """The places of one kind of mistake, drawn by its weight."""
+    """Return the places of one kind of mistake, drawn by its weight."""
     point = source.random() * sum(weight for weight, _ in possible)
     for weight, places in possible:
         point -= weight
@@ -98,7 +98,7 @@ def _by_weight(possible: list[tuple[int, list[Place]]], source: random.Random) -
 
 
 def _rewrite(text: str, struck: list[Place]) -> str:
-    """Text with the replacements put in."""
+    """Return a text with the replacements applied."""
     parts, position = [], 0
     for start, end, replacement in sorted(struck):
         parts += [text[position:start], replacement]

@@ -1,4 +1,4 @@
-"""An error channel as a person reads it: which characters become which, how often, as a table and as a picture."""
+"""Show an error channel to people: confusions with their counts, as a table and as a picture."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SANS = "system-ui,'Segoe UI','Noto Sans','DejaVu Sans',sans-serif"
 
 @dataclass(frozen=True)
 class CountedConfusion:
-    """What stood there (empty: nothing), what was recognised for it (empty: nothing), and how often."""
+    """A confusion: the reference text (empty for an insertion), the recognized text (empty for a loss), the count."""
 
     wanted: str
     heard: str
@@ -40,12 +40,12 @@ class CountedConfusion:
     kind: str
 
     def as_dict(self) -> dict[str, Any]:
-        """As JSON types."""
+        """The same as JSON types."""
         return {"wanted": self.wanted, "heard": self.heard, "times": self.times, "kind": self.kind}
 
 
 def confusion_table(channel: ErrorChannel) -> list[CountedConfusion]:
-    """All confusions of single code points, insertions and repetitions, the most frequent first."""
+    """Return all confusions of single code points, insertions and repetitions, most frequent first."""
     found = [
         CountedConfusion(wanted, heard, times, _class(wanted, heard))
         for wanted, row in channel.changes.items()
@@ -66,7 +66,7 @@ def confusion_table(channel: ErrorChannel) -> list[CountedConfusion]:
 
 
 def confusions_by_class(confusions: list[CountedConfusion]) -> dict[str, int]:
-    """How often each class of error occurs, in the order of CLASSES; a run of losses counts where it begins."""
+    """Return the count of each class of error, in the order of CLASSES; a run of losses counts where it begins."""
     totals = Counter[str]()
     for one in confusions:
         totals[one.kind] += one.times
@@ -74,7 +74,7 @@ def confusions_by_class(confusions: list[CountedConfusion]) -> dict[str, int]:
 
 
 def confusion_picture(channel: ErrorChannel, shown: int = 40) -> str:
-    """The most frequent confusions as an SVG text: each sign by itself, marks on a dotted circle, bars by frequency."""
+    """Return the most frequent confusions as SVG: each sign isolated, marks on a dotted circle, bars by count."""
     confusions = confusion_table(channel)
     total = sum(one.times for one in confusions) or 1
     classes = confusions_by_class(confusions)
@@ -112,7 +112,7 @@ def confusion_picture(channel: ErrorChannel, shown: int = 40) -> str:
 
 
 def display_character(text: str) -> str:
-    """A piece of text as it can be seen by itself: a mark on a dotted circle, signs for a space and for nothing."""
+    """Return a text as it can be displayed alone: a mark on a dotted circle, signs for a space and for nothing."""
     if not text:
         return NOTHING
     text = text.replace(" ", SPACE)
@@ -120,7 +120,7 @@ def display_character(text: str) -> str:
 
 
 def _class(wanted: str, heard: str) -> str:
-    """The class in CLASSES of one confusion."""
+    """Return the class in CLASSES of one confusion."""
     tones = set(TONES)
     if set(wanted) & tones or (not wanted and set(heard) & tones):
         return "tone mark swapped" if wanted and set(heard) & tones else f"tone mark {'lost' if wanted else 'added'}"
@@ -137,7 +137,7 @@ def _class(wanted: str, heard: str) -> str:
 
 
 def _name(text: str) -> str:
-    """The code points of a piece of text by number and, if it is one, by name."""
+    """Return the code points of a text by number and, for a single one, by name."""
     if not text:
         return "nothing"
     if text in (" ", "..."):
@@ -158,7 +158,7 @@ def _words(x: int, y: int, text: str, size: int = 14, weight: int = 400, fill: s
 
 
 def _sign(x: int, y: int, text: str) -> str:
-    """One sign, centred, in its own text element: nothing beside it can change its direction or join it."""
+    """Return one sign, centered, in its own text element, so that no neighbor changes its direction or joins it."""
     return (
         f'<text x="{x}" y="{y}" font-family="{FONTS}" font-size="22" text-anchor="middle" direction="rtl" '
         f'unicode-bidi="isolate" fill="#111">{escape(display_character(text)[:6])}</text>'

@@ -1,8 +1,8 @@
-"""An error channel learned from pairs of recognised and reference text: what becomes of a code point among others.
+"""Learn an error channel from pairs of recognized and reference text: outcomes of a code point in its context.
 
-A pair is aligned by code points, so a lost, added or swapped tone mark is an event of its own; a lost space is two
-words merged, an inserted one a word split; inserted text that repeats what stands beside it is a loop. Counts are kept
-as they were found and can be read in the file: nothing in it is fitted.
+A pair is aligned by code points, so a lost, added or swapped tone mark is an event of its own. A lost space merges two
+words; an inserted space splits a word; inserted text that repeats its neighbor is a loop. The file holds the raw
+counts; no parameter is fitted.
 """
 
 from __future__ import annotations
@@ -34,13 +34,14 @@ Counts = dict[str, dict[str, int]]
 
 @dataclass(frozen=True)
 class ErrorChannel:
-    """Counts of what was heard.
+    """Counts of recognition outcomes.
 
-    changes: for a code point alone, with the one before it, and with both neighbours: how often each text was heard
-    for it, the same one for no error, empty for a loss. A run of losses is counted where it begins.
-    insertions: for the two neighbours of a gap, for the left one, and over all (""): how often which text was
-    inserted, empty for none. runs: by the kind of the first lost code point, how many were lost together.
-    loops: "PERIODxTIMES" and how often; gaps: the gaps in which one could have been.
+    changes: for a code point alone, with the one before it, and with both neighbors: how often each text was recognized
+    for it; the same text means no error, the empty text a loss. A run of losses is counted where it begins.
+    insertions: for the two neighbors of a gap, for the left one, and over all (""): how often each text was inserted,
+    empty
+    for none. runs: by the kind of the first lost code point, how many were lost together.
+    loops: "PERIODxTIMES" and its count; gaps: the gaps in which a loop was possible.
     severities: quantiles of a row's error rate over the mean of the rows, so their mean is 1.
     """
 
@@ -54,12 +55,12 @@ class ErrorChannel:
     severities: tuple[float, ...] = (1.0,)
 
     def to_json(self) -> str:
-        """The channel as a JSON text with sorted keys."""
+        """The channel as JSON text with sorted keys."""
         return json.dumps(asdict(self), ensure_ascii=True, sort_keys=True, indent=1) + "\n"
 
 
 def channel_from_json(text: str, path: str) -> ErrorChannel:
-    """A channel as `to_json` wrote it. Raises CorpusError naming the path if it is none."""
+    """Read a channel that `to_json` wrote. Raises CorpusError naming the path where it is none."""
     fix = f"learn the channel again and write it to {path}"
     try:
         value = json.loads(text)
@@ -80,7 +81,7 @@ def _is_count(value: object) -> bool:
 
 
 def _are_counts(value: object, key: str = "") -> bool:
-    """Whether it is a table of counts; key: a pattern that its keys match."""
+    """Return whether a value is a table of counts; key: a pattern that its keys match."""
     return isinstance(value, dict) and all(
         _is_count(times) and (not key or re.fullmatch(key, name)) for name, times in value.items()
     )
@@ -101,7 +102,7 @@ _SOUND: dict[str, Callable[[Any], bool]] = {
 
 
 class _Tally:
-    """Counts over pairs as they pass by: contexts in bulk, errors one by one."""
+    """Counts over a stream of pairs: contexts in bulk, errors one by one."""
 
     def __init__(self) -> None:
         self.contexts: Counter[tuple[str, str, str]] = Counter()
@@ -141,7 +142,7 @@ class _Tally:
                 )
 
     def _error(self, kind: OperationKind, context: str, texts: list[str], hypothesis: str, other: int) -> None:
-        """One block of errors; other: where in the hypothesis it stands."""
+        """Count one block of errors; other: its place in the hypothesis."""
         if kind == "substitution":
             self.errors[context, texts[0]] += 1
         elif kind == "deletion":
@@ -156,7 +157,7 @@ class _Tally:
 
 
 def _blocks(operations: list[EditOperation]) -> Iterator[tuple[OperationKind, int, list[str]]]:
-    """Errors that belong together: kind, place in the reference, and the texts heard (inserted) or wanted (lost)."""
+    """Return adjacent errors as blocks: kind, place in the reference, and the texts recognized (inserted) or lost."""
     at = 0
     while at < len(operations):
         first = operations[at]
@@ -173,7 +174,7 @@ def _blocks(operations: list[EditOperation]) -> Iterator[tuple[OperationKind, in
 
 
 def _loop(hypothesis: str, start: int, inserted: str) -> str:
-    """ "PERIODxTIMES" if inserted text repeats what stands before or after it, else empty."""
+    """Return "PERIODxTIMES" if inserted text repeats its neighbor, else an empty string."""
     size = len(inserted)
     for period in range(SHORTEST_LOOP, min(LONGEST_LOOP, size) + 1):
         unit = inserted[:period]
@@ -191,10 +192,10 @@ def _loop(hypothesis: str, start: int, inserted: str) -> str:
 def learn_error_channel(
     pairs: Iterable[tuple[str, str]], provenance: Mapping[str, Any] | None = None, worst_cer: float = 1.0
 ) -> ErrorChannel:
-    """The channel of (hypothesis, reference) pairs, read once in a stream.
+    """Learn the channel of (hypothesis, reference) pairs in one streaming pass.
 
-    Pairs without a reference, and those with more edits than worst_cer of the reference's code points (rewrites, a
-    recogniser that babbles), are left out and counted in the provenance, which says what else it is given.
+    Pairs without a reference, and pairs with more edits than worst_cer of the reference's code points (rewrites, a
+    recognizer that loops), are left out and counted in the provenance.
     Raises CorpusError if no pair with an error is left.
     """
     tally = _Tally()
@@ -236,10 +237,11 @@ def _table(entries: Iterable[tuple[tuple[str, str], int]]) -> Counts:
 def _backed_off(
     totals: Mapping[str, int], errors: Mapping[tuple[str, str], int], sizes: Iterable[slice], quiet: int | None
 ) -> Counts:
-    """Counts of outcomes for each context and its parts, without parts seen too rarely to say anything.
+    """Return counts of outcomes for each context and its parts, without parts that are too rare.
 
     sizes: the parts of the full context that are kept, the last one whatever its count. quiet: where in the full
-    context the outcome of no error stands, None for the empty text.
+    context
+    the outcome of no error stands, None for the empty text.
     """
     done: Counts = {}
     *larger, smallest = sizes
@@ -275,7 +277,7 @@ def _insertions(tally: _Tally) -> Counts:
 
 
 def _severities(rates: list[float]) -> tuple[float, ...]:
-    """The mean of each twentieth of the rows, sorted by error rate, over the mean of all."""
+    """Return the mean of each twentieth of the rows, sorted by error rate, over the mean of all."""
     rates, mean = sorted(rates), sum(rates) / len(rates)
     bounds = [len(rates) * part // SEVERITIES for part in range(SEVERITIES + 1)]
     means = [sum(rates[low:high]) / (high - low) for low, high in pairwise(bounds) if high > low]

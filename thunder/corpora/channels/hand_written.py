@@ -1,4 +1,4 @@
-"""The error channel for N'Ko where there are no pairs to learn one from: known confusions, set down by hand."""
+"""Define an error channel for N'Ko by hand from known confusions, for use without pairs to learn from."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ LOOPS = {"2x1": 12, "3x1": 6, "2x3": 2}
 
 
 def hand_written_channel() -> ErrorChannel:
-    """The channel named "hand-written", for when nothing is learned; its errors do not depend on what stands around."""
+    """Return the channel named "hand-written"; its errors do not depend on context."""
     changes: Counts = {
         heard: {heard: seen - sum(errors.values()), **errors} for heard, (seen, errors) in CHANGES.items()
     }

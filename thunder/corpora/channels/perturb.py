@@ -1,4 +1,4 @@
-"""Text as an error channel would have heard it, at the error rate that is asked for."""
+"""Corrupt text with an error channel at a requested error rate."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ CLOSE_ENOUGH = 0.02
 
 @dataclass(frozen=True, slots=True)
 class RandomDraw:
-    """What may happen at one place: how likely an error is, which ones, and the edits that one makes on the average."""
+    """The outcomes at one place: the probability of an error, the errors, and the mean edits of one."""
 
     chance: float
     outcomes: tuple[str, ...]
@@ -40,12 +40,12 @@ class RandomDraw:
     cost: float
 
     def one(self, source: random.Random) -> str:
-        """An error, drawn by its count."""
+        """Draw an error by its count."""
         return self.outcomes[bisect_right(self.sums, source.random() * self.sums[-1])]
 
 
 def _draw(errors: Mapping[str, int], places: int, cost: Callable[[str], float]) -> RandomDraw:
-    """errors: counts among so many places at which they could have been; a channel from a file draws alike."""
+    """Return a draw from counts of errors among possible places; a channel read from a file draws the same."""
     counted = {outcome: times for outcome, times in sorted(errors.items()) if times > 0}
     total = sum(counted.values())
     if not total:
@@ -55,11 +55,12 @@ def _draw(errors: Mapping[str, int], places: int, cost: Callable[[str], float]) 
 
 
 class Perturber:
-    """A channel made ready to damage texts at a target error rate; it keeps no state between texts.
+    """A channel prepared to corrupt texts at a target error rate; it keeps no state between texts.
 
-    target_cer: edits per code point summed over many texts, strictly between 0 and WORST_CER. Each text gets a
-    severity drawn from the channel's rows, so that some stay right and some get very bad, and the channel's chances
-    are scaled to meet it. Raises UsageError for another target, and for a channel without any error.
+    target_cer: edits per code point summed over many texts, strictly between 0 and WORST_CER. Each text gets a severity
+    drawn from the channel's rows, so that some stay right and some get very bad, and the channel's probabilities are
+    scaled
+    to meet it. Raises UsageError for another target, and for a channel without any error.
     """
 
     def __init__(self, channel: ErrorChannel, target_cer: float) -> None:
@@ -78,7 +79,7 @@ class Perturber:
                 raise UsageError(f"the channel {channel.name!r} makes no error", fix="learn it from pairs that differ")
 
     def calibrate(self, texts: Sequence[str], seed: int) -> None:
-        """Set the gain by damaging texts on trial as `corrupt_all` will: neighbouring errors make fewer edits."""
+        """Set the gain by corrupting texts on trial as `corrupt_texts` will: neighboring errors make fewer edits."""
         step = -(-len(texts) // TRIAL_TEXTS) or 1
         for _ in range(TRIALS):
             total = ErrorCount()
@@ -92,7 +93,7 @@ class Perturber:
             self.gain *= min(2.0, max(0.5, self.target_cer / total.rate))
 
     def corrupt(self, text: str, source: random.Random) -> str:
-        """One text (NFC, trimmed) with errors; only `source.random()` is drawn from."""
+        """Return one text (NFC, trimmed) with errors; only `source.random()` is drawn from."""
         text = normalize_text(text).strip()
         padded = START + text + END
         changes = [self._change(padded[at : at + 3]) for at in range(len(text))]
@@ -116,7 +117,7 @@ class Perturber:
         return normalize_text("".join(parts)).strip()
 
     def _scale(self, length: int, draws: list[RandomDraw], source: random.Random) -> float:
-        """The power s for which chances 1 - (1 - p)^s make as many edits as the text's severity asks for."""
+        """Return the power s for which probabilities 1 - (1 - p)^s make the edits that the text's severity requires."""
         severity = self._severities[int(source.random() * len(self._severities))]
         wanted = severity * self.target_cer * self.gain * length
         logs = np.log1p(-np.minimum([draw.chance for draw in (*draws, self._loop)], CERTAIN))
@@ -124,7 +125,7 @@ class Perturber:
         return _halve(lambda scale: float(costs @ -np.expm1(scale * logs)) - wanted)
 
     def _change_at(self, context: str) -> RandomDraw:
-        """context: a code point between its neighbours; the largest part of it that was seen often is used."""
+        """Return the draw for a code point between its neighbors, by the largest context that was seen often."""
         character = context[1]
         for part in (context, context[:2], character):
             row = self.channel.changes.get(part)
@@ -138,7 +139,7 @@ class Perturber:
         return _draw({}, 1, len)
 
     def _insertion_at(self, context: str) -> RandomDraw:
-        """context: the two neighbours of a gap."""
+        """Return the draw for a gap between two neighbors."""
         for part in (context, context[:1], ""):
             row = self.channel.insertions.get(part)
             if row is not None and (part == "" or sum(row.values()) >= SEEN_OFTEN):
@@ -148,12 +149,12 @@ class Perturber:
 
 
 def corrupt_text(channel: ErrorChannel, text: str, source: random.Random, target_cer: float) -> str:
-    """One text damaged at about a target error rate; for many make one Perturber and calibrate it."""
+    """Corrupt one text at about a target error rate; for many texts make one Perturber and calibrate it."""
     return Perturber(channel, target_cer).corrupt(text, source)
 
 
 def corrupt_texts(channel: ErrorChannel, texts: Iterable[str], seed: int, target_cer: float) -> list[str]:
-    """Texts damaged so that together they have the target error rate; the same for the same seed."""
+    """Corrupt texts so that together they have the target error rate; equal for equal seeds."""
     texts = list(texts)
     perturber = Perturber(channel, target_cer)
     perturber.calibrate(texts, seed)
@@ -161,12 +162,12 @@ def corrupt_texts(channel: ErrorChannel, texts: Iterable[str], seed: int, target
 
 
 def perturbation_source(seed: int, number: int) -> random.Random:
-    """A text's own random numbers: what it is asked to bear does not depend on the texts before it."""
+    """Return a text's own random source, so that its errors do not depend on the texts before it."""
     return random.Random(f"{seed}/{number}")
 
 
 def _capped(severities: Sequence[float], most: float) -> tuple[float, ...]:
-    """Severities of which none passes the most, scaled so that their mean is 1 again."""
+    """Return severities capped at a maximum and scaled so that their mean is 1 again."""
     given = np.array(severities)
     factor = _halve(lambda scale: float(np.minimum(scale * given, most).mean()) - 1.0)
     return tuple(np.minimum(factor * given, most).tolist())
@@ -186,7 +187,7 @@ def _period_and_times(loop: str) -> tuple[int, int]:
 
 
 def _halve(excess: Callable[[float], float]) -> float:
-    """Where a rising function that begins at or below 0 passes it; LARGEST_SCALE if nowhere before that."""
+    """Return where a rising function that begins at or below 0 crosses it; LARGEST_SCALE if nowhere before that."""
     low, high = 0.0, 1.0
     while excess(high) < 0 and high < LARGEST_SCALE:
         low, high = high, high * 2

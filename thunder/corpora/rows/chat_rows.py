@@ -1,4 +1,4 @@
-"""Rows of a JSONL corpus: chat messages that end with the wanted answer, or pairs of texts that are made into such."""
+"""Read rows of a JSONL corpus: chat messages that end with the answer, or pairs of texts that become messages."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ References = Literal["written", "empty", "missing"]
 
 @dataclass(frozen=True)
 class ChatRow:
-    """One conversation whose last turn is the assistant's: that turn is the reference, what precedes is the prompt."""
+    """One conversation whose last turn is the assistant's: that turn is the reference, the rest is the prompt."""
 
     messages: tuple[dict[str, Any], ...]
     source: str
@@ -55,7 +55,7 @@ class ChatRow:
 
     @property
     def reference(self) -> str:
-        """The answer that is wanted."""
+        """The answer."""
         return self.messages[-1]["content"]
 
     @property
@@ -67,7 +67,7 @@ class ChatRow:
 
     @property
     def is_correction(self) -> bool:
-        """Whether the row says which text was recognised, so that its error rate means something."""
+        """Whether the row names its recognized text, so that its error rate is defined."""
         return "asr_text" in self.fields or self._question.startswith(f"{CORRECTION_INSTRUCTION}\n")
 
     @property
@@ -77,7 +77,7 @@ class ChatRow:
 
 @dataclass(frozen=True)
 class RowFile:
-    """The rows of one file, and what was found on the way: how its fields were read, and the digest of its bytes."""
+    """The rows of one file, how its fields were read, and the digest of its bytes."""
 
     path: Path
     rows: tuple[ChatRow, ...]
@@ -87,19 +87,19 @@ class RowFile:
 
     @property
     def duplicates(self) -> int:
-        """Rows whose messages already stand in an earlier row; they are kept, and weigh double in training."""
+        """Rows whose messages occur in an earlier row; they are kept, and weigh double in training."""
         distinct = {json.dumps(row.messages, sort_keys=True) for row in self.rows}
         return len(self.rows) - len(distinct)
 
     @property
     def errors_before(self) -> ErrorCount | None:
-        """Edits of the recognised texts against their references (micro), or None where no row has such a text."""
+        """Edits of the recognized texts against their references (micro), None where no row has such a text."""
         corrections = [row for row in self.rows if row.is_correction]
         counts = (distance.count_errors(row.asr_text, row.reference) for row in corrections)
         return sum(counts, ErrorCount()) if corrections else None
 
     def summary(self) -> dict[str, Any]:
-        """What there is to report of the file, as JSON types."""
+        """The report of the file, as JSON types."""
         before = self.errors_before
         return {
             "path": str(self.path),
@@ -112,7 +112,7 @@ class RowFile:
         }
 
     def describe(self) -> str:
-        """The summary as one line for people."""
+        """The summary as one line."""
         found = [f"{len(self.rows)} rows", self.mapping or "messages"]
         if self.blank_lines:
             found.append(f"{self.blank_lines} blank lines skipped")
@@ -125,15 +125,14 @@ class RowFile:
 
 
 def read_rows(path: Path, references: References = "written") -> RowFile:
-    """Read a JSONL file of chat messages or of recognised pairs (see PAIRS); blank lines are skipped and counted.
+    """Read a JSONL file of chat messages or of recognized pairs (see PAIRS); blank lines are skipped and counted.
 
-    references: what an answer may be beside a text; nobody can learn from a row without one. One that is missing from a
-    pair, or null, is empty and not among the row's fields.
-    A byte order mark and CRLF line ends are accepted. Rows of pairs become the messages of a correction, except that
-    a `prompt` is kept as it is; all rows of a file must be read in one and the same way.
+    references: what an answer may be beside a text; training needs a reference in each row. A reference that is missing
+    from a pair, or null, is empty and not among the row's fields.
+    A byte order mark and CRLF line ends are accepted. Rows of pairs become the messages of a correction, except that a
+    `prompt` is kept as it is; all rows of a file must be read in one and the same way.
 
-    Raises CorpusError that lists every line that cannot be used and why, or says that the file cannot be read or has
-    no rows.
+    Raises CorpusError that lists every unusable line and why, or says that the file cannot be read or has no rows.
     """
     rows: list[ChatRow] = []
     faults = LineFaults()
@@ -174,7 +173,7 @@ def read_row_files(paths: Iterable[Path]) -> list[RowFile]:
 
 
 def _row(fields: dict[str, Any], path: Path, number: int, references: References) -> tuple[ChatRow, str]:
-    """A row, and the name of the shape it was read from."""
+    """Return a row, and the name of the shape it was read from."""
     if "messages" in fields:
         shape, messages = "messages", fields.pop("messages")
     else:
@@ -192,9 +191,9 @@ def _row(fields: dict[str, Any], path: Path, number: int, references: References
 
 
 def _from_pair(fields: dict[str, Any], references: References) -> tuple[str, list[dict[str, str]]]:
-    """The mapping and the messages of a row that has a known pair of texts instead of messages.
+    """Return the mapping and the messages of a row that has a known pair of texts instead of messages.
 
-    A recogniser may have heard nothing, so the text to be corrected can be empty; an answer or a whole prompt cannot.
+    A recognizer may output nothing, so the text to be corrected can be empty; an answer or a whole prompt cannot.
     """
     pair = next((pair for pair in PAIRS if fields.keys() >= set(pair)), None)
     if references == "missing" and (pair is None or fields[pair[1]] is None):
@@ -218,7 +217,7 @@ def _from_pair(fields: dict[str, Any], references: References) -> tuple[str, lis
 
 
 def _from_half(fields: dict[str, Any]) -> tuple[str, list[dict[str, str]]]:
-    """The same of a row that has a recognised text alone."""
+    """Return the same for a row that has a recognized text alone."""
     pair = next((pair for pair in PAIRS if pair != VERBATIM and pair[0] in fields), None)
     if pair is None:
         known = ", ".join(pair[0] for pair in PAIRS if pair != VERBATIM)
@@ -234,7 +233,7 @@ def _from_half(fields: dict[str, Any]) -> tuple[str, list[dict[str, str]]]:
 
 
 def _check(messages: Any, references: References) -> None:
-    """See that messages are a conversation to learn from: known roles, texts that say something, the answer last."""
+    """Check that messages are a conversation to learn from: known roles, non-empty texts, the answer last."""
     if not isinstance(messages, list):
         raise LineFault(f"'messages' is {kind_of_value(messages)}, not a list")
     for position, message in enumerate(messages, start=1):

@@ -1,4 +1,4 @@
-"""How a correction row asks a model to correct: the prompt, with what is known of the recogniser, and the answer."""
+"""Make the chat messages of a correction row: the prompt, with the recognizer's metadata, and the answer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from thunder.text.chat import correction_messages, correction_prompt
 
 
 def chatml_prompt(row: Mapping[str, Any]) -> str:
-    """The user's turn: partition, sigils and trajectory, a line each where they are known, then the correction prompt.
+    """Return the user's turn: partition, sigils and trajectory, a line each where known, then the correction prompt.
 
     A row of which only the text is known gets the plain prompt, so that one model answers both. The text comes last.
     """
@@ -18,7 +18,7 @@ def chatml_prompt(row: Mapping[str, Any]) -> str:
 
 
 def chatml_messages(row: Mapping[str, Any]) -> list[dict[str, str]]:
-    """A correction row as chat messages: the prompt and the reference text (NFC)."""
+    """Return a correction row as chat messages: the prompt and the reference text (NFC)."""
     question, answer = correction_messages(row["asr_text"], row["reference_text"])
     if known := _known(row):
         question = question | {"content": "".join(f"{line}\n" for line in known) + question["content"]}

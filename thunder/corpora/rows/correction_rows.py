@@ -1,4 +1,4 @@
-"""Correction rows, what was recognised and what was meant: read in a stream from each of their forms, and checked."""
+"""Read correction rows (recognized and reference text) in a stream from each of their formats, and check them."""
 
 from __future__ import annotations
 
@@ -47,17 +47,18 @@ class RowSource:
     form: str
 
     def as_dict(self) -> dict[str, Any]:
-        """For the manifest: the name without its folder, so that it is the same wherever the file lies."""
+        """The source for the manifest: the name without its folder, equal wherever the file lies."""
         return {
             "name": self.path.name, "sha256": self.sha256, "bytes": self.bytes, "rows": self.rows, "form": self.form
         }  # fmt: skip
 
 
 class CorrectionReader:
-    """Reads correction rows from files, one by one; `finish` raises all of their faults at once.
+    """Read correction rows from files, one by one; `finish` raises all of their faults at once.
 
-    recompute: take our count where a row's 'cer_edits' or 'reference_chars' is another; else that is a fault.
-    run_id, evidence_class: what rows get that do not say it. notes: oddities that are no faults, counted by name.
+    recompute: replace a row's 'cer_edits' or 'reference_chars' by the recomputed count; without it a difference is a
+    fault.
+    run_id, evidence_class: defaults for rows without them. notes: oddities that are not faults, counted by name.
     """
 
     def __init__(
@@ -75,7 +76,7 @@ class CorrectionReader:
         self._seen: dict[int, str] = {}
 
     def file(self, path: Path) -> Iterator[dict[str, Any]]:
-        """The rows of one file: correction rows, or pairs of texts (see TEXT_PAIRS)."""
+        """Yield the rows of one file: correction rows, or pairs of texts (see TEXT_PAIRS)."""
         lines = JsonLines(path, self.faults, self.progress)
         forms: Counter[str] = Counter()
         for number, line in lines:
@@ -92,9 +93,9 @@ class CorrectionReader:
         self._done(lines, sum(forms.values()), ", ".join(sorted(forms)))
 
     def joined(self, predictions: Path, references: Path) -> Iterator[dict[str, Any]]:
-        """The rows of a run: predictions and references that belong together by feat_id, one to one.
+        """Yield the rows of a run: predictions and references joined by feat_id, one to one.
 
-        Only rows whose partner has not come yet are held. In the order of the files where that is the same in both.
+        Only rows without a partner so far are held in memory. Rows come in the order of the files where both agree.
         """
         kinds = (predictions, PREDICTED), (references, REFERENCE)
         files = [JsonLines(path, self.faults, self.progress) for path, _ in kinds]
@@ -141,7 +142,7 @@ class CorrectionReader:
         self.sources.append(RowSource(lines.path, lines.sha256, lines.bytes, rows, form))
 
     def _row(self, fields: dict[str, Any], form: str, pair: tuple[str, str], where: str, name: str) -> dict[str, Any]:
-        """One row in our form, texts in NFC. Raises Fault."""
+        """Return one row in the package's format, texts in NFC. Raises LineFault."""
         if form == "correction" and (missing := [key for key in FIELDS if key not in fields]):
             raise LineFault(f"lacks {', '.join(map(repr, missing))}")
         _check_types(fields, pair)
@@ -184,7 +185,7 @@ class CorrectionReader:
         return normalize.normalize_text(text)
 
     def _counts(self, fields: dict[str, Any], asr_text: str, reference: str) -> dict[str, int]:
-        """Edits and reference code points, counted again and held against what the row says of them."""
+        """Return recomputed edits and reference code points, compared with those that the row states."""
         edits = distance.edit_distance(asr_text, reference)
         counts = {"cer_edits": edits, "reference_chars": len(reference)}
         for key, ours in counts.items():
@@ -224,18 +225,18 @@ class CorrectionReader:
 
 
 def _plain(text: str) -> bool:
-    """Whether a quick look is enough to see that a text has none of the faults of `normalize.text_faults`."""
+    """Return whether a quick check shows that a text has none of the faults of `normalize.text_faults`."""
     return not _NOT_NKO.search(text) or not _NOT_LATIN.search(text)
 
 
 def row_script(text: str) -> str:
-    """The script that most letters of a text are of: nko, latin or other."""
+    """Return the script of most letters of a text: nko, latin or other."""
     nko, latin = len(_NKO.findall(text)), len(_LATIN.findall(text))
     return "other" if not nko and not latin else "nko" if nko >= latin else "latin"
 
 
 def _form(fields: Mapping[str, Any]) -> tuple[str, tuple[str, str]]:
-    """How a row is read, and the names of its two texts."""
+    """Return how a row is read, and the names of its two texts."""
     ours = ("asr_text", "reference_text")
     if fields.get("schema", SCHEMA) != SCHEMA:
         raise LineFault(f"is of schema {fields['schema']!r}; known is {SCHEMA!r}")

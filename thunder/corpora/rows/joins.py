@@ -1,4 +1,4 @@
-"""Predictions and references of a run, which belong together by feat_id."""
+"""Join the predictions and references of a run by feat_id."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ REFERENCE = ("reference_text", "reference", "ref", "text")
 
 
 def read_half(lines: JsonLines, faults: LineFaults) -> Iterator[tuple[str, tuple[int, bytes]]]:
-    """(feat_id, (line number, line)) of predictions or references; a line without a new feat_id is a fault."""
+    """Yield (feat_id, (line number, line)) of predictions or references; a line without a new feat_id is a fault."""
     seen: dict[int, int] = {}
     for number, line in lines:
         try:
@@ -28,7 +28,7 @@ def read_half(lines: JsonLines, faults: LineFaults) -> Iterator[tuple[str, tuple
 
 
 def join_halves(halves: list[dict[str, Any]]) -> dict[str, Any]:
-    """One row of a prediction and its reference. Raises Fault where they contradict each other."""
+    """Return one row of a prediction and its reference. Raises LineFault where they contradict each other."""
     prediction, reference = halves
     texts = {}
     for half, ours, known in ((prediction, "asr_text", PREDICTED), (reference, "reference_text", REFERENCE)):

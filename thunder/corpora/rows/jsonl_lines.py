@@ -1,4 +1,4 @@
-"""Lines of JSONL files, read one by one in bounded memory, and the faults that are found on the way."""
+"""Read the lines of JSONL files one by one in bounded memory, and collect their faults."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ Progress = Callable[[int], None]
 
 
 class LineFault(Exception):
-    """Why one line cannot be used."""
+    """The reason why one line cannot be used."""
 
 
 class LineFaults:
-    """The faults of an input: the first are kept, all are counted."""
+    """The faults of an input: the first ones are kept, all are counted."""
 
     def __init__(self) -> None:
         self.first: list[str] = []
@@ -37,13 +37,13 @@ class LineFaults:
         return self.count > 0
 
     def add(self, fault: str) -> None:
-        """Keep or count one."""
+        """Keep or count one fault."""
         self.count += 1
         if len(self.first) < FAULTS_LISTED:
             self.first.append(fault)
 
     def error(self, headline: str, fix: str) -> CorpusError:
-        """One error with all of them."""
+        """Return one error with all faults."""
         lines = [headline, *(f"  {fault}" for fault in self.first)]
         if self.count > len(self.first):
             lines.append(f"  and {self.count - len(self.first)} more")
@@ -51,9 +51,10 @@ class LineFaults:
 
 
 class JsonLines:
-    """The lines of a file that say something, with their numbers; digest, size and oddities are known afterwards.
+    """The non-blank lines of a file with their numbers; digest, size and oddities are known after the iteration.
 
-    A line of more than LONGEST_LINE bytes is a fault and never held whole. Iterating raises CorpusError where the file
+    A line of more than LONGEST_LINE bytes is a fault and is never held whole. Iterating raises CorpusError where the
+    file
     cannot be read.
     """
 
@@ -95,7 +96,7 @@ class JsonLines:
         self.faults.add(f"{self.path}:{self.lines}: is {size} bytes long; a row has at most {LONGEST_LINE}")
 
     def _said(self, line: bytes) -> bytes:
-        """The line without a byte order mark; empty if it is blank. What is odd about it is counted."""
+        """Return the line without a byte order mark, empty if it is blank; oddities are counted."""
         if self.lines == 1 and line.startswith(BYTE_ORDER_MARK):
             self.notes["byte order mark"] += 1
             line = line.removeprefix(BYTE_ORDER_MARK)
@@ -114,7 +115,7 @@ def unreadable_error(path: Path, error: OSError) -> NoReturn:
 
 
 def json_object(line: bytes) -> dict[str, Any]:
-    """The JSON object on a line. Raises Fault that says why there is none."""
+    """Return the JSON object on a line. Raises LineFault with the reason where there is none."""
     # only the last line of a file can lack its end
     cut = "" if line.endswith(b"\n") else "looks cut off: "
     try:
@@ -133,7 +134,7 @@ def json_object(line: bytes) -> dict[str, Any]:
 
 
 def sound_object(line: bytes) -> dict[str, Any]:
-    """The JSON object on a line that can be written again: whole characters, finite numbers. Raises Fault."""
+    """Return the JSON object on a line that can be re-encoded: whole characters, finite numbers. Raises LineFault."""
     fields = json_object(line)
     if _SUSPECT.search(line):
         for key, value in fields.items():
@@ -145,7 +146,7 @@ def sound_object(line: bytes) -> dict[str, Any]:
 
 
 def check_characters(where: str, text: str) -> None:
-    """See that a text can be written: JSON may escape half of a surrogate pair, and UTF-8 has no form for it."""
+    """Check that a text can be encoded: JSON may escape half of a surrogate pair, which UTF-8 cannot represent."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -153,6 +154,6 @@ def check_characters(where: str, text: str) -> None:
 
 
 def kind_of_value(value: Any) -> str:
-    """What JSON calls a value."""
+    """Return the JSON name of a value's type."""
     names = {dict: "an object", list: "a list", str: "a text", bool: "true or false", type(None): "null"}
     return names.get(type(value), "a number")

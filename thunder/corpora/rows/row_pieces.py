@@ -1,4 +1,4 @@
-"""Long corrections cut into short ones, where both texts can be cut at the same place."""
+"""Cut long corrections into short ones, where both texts can be cut at the same place."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PATIENCE = 2
 
 
 def cut_row(asr_text: str, reference: str, words: int, first: int = 0) -> list[tuple[str, str]]:
-    """(recognised, wanted) pieces of about `words` words, cut after a word that stands in both texts.
+    """Return (recognized, reference) pieces of about `words` words, cut after a word that occurs in both texts.
 
     first: words of the first piece, so that texts with one beginning are not all cut alike; 0: as the others.
     The pieces' words, in order, are those of both texts; white space between words becomes one space.
@@ -40,7 +40,7 @@ def cut_row(asr_text: str, reference: str, words: int, first: int = 0) -> list[t
 
 
 def pieces_of_row(row: ChatRow, words: int) -> list[ChatRow]:
-    """A correction as several; a row that is none, or whose prompt does not hold its text as it is, stays whole."""
+    """Return a correction as several rows; a row of another kind, or whose prompt alters its text, stays whole."""
     asr_text = normalize_text(row.asr_text)
     question = row.messages[-2]["content"] if len(row.messages) > 1 else ""
     if not row.is_correction or question.count(row.asr_text) != 1 or len(asr_text.split()) <= words:

@@ -1,4 +1,4 @@
-"""Public benchmarks that nothing is ever trained on: known by the file's digest, and each sentence by its own."""
+"""Recognize public benchmarks that are never used for training, by a file's digest and by each sentence's digest."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LONGEST_SENTENCE = 0.5
 
 
 def digest_line(text: str) -> str:
-    """The line that stands for a sentence: the shortened digest of its comparable key."""
+    """Return the line that represents a sentence: the shortened digest of its comparable key."""
     return f"{text_mark(comparable_key(text)):016x}"[:DIGITS]
 
 
@@ -31,7 +31,7 @@ def _sentences() -> frozenset[int]:
 
 
 def is_eval_only(mark: int) -> bool:
-    """Whether a text is a sentence of a benchmark; mark: `mark_of` its comparable key, 64 bits of the same digest."""
+    """Return whether a text is a benchmark sentence; mark: `text_mark` of its comparable key, 64 bits."""
     return mark >> (64 - 4 * DIGITS) in _sentences()
 
 

@@ -1,9 +1,9 @@
-"""Near duplicates: texts of two splits that share a stretch of so many characters, found by hashes of all stretches.
+"""Find near duplicates: texts of two splits that share a stretch of `size` characters, by hashes of all stretches.
 
-Each text is read in one normal form (see `comparable_key`) as a sequence of code points; every window of `size` of
-them has a 64-bit polynomial hash, computed for many texts at once. Only the hashes of the held-out texts are kept, 12
-bytes a window, so memory grows with what is held out and not with what is trained on. A text shorter than the window
-has none: it is found only where it is the whole of another (the same key), which the splits see to.
+Each text is read in one normal form (see `comparable_key`) as a sequence of code points. Every window of `size` of them
+has a 64-bit polynomial hash, computed for many texts at once. Only the hashes of the held-out texts are kept, 12 bytes
+a window, so memory grows with the held-out part and not with the training part. A text shorter than the window has no
+hash: it is found only where it is the whole of another (the same key), which the splits handle.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ Item = TypeVar("Item")
 
 
 def comparable_key(text: str) -> str:
-    """What is compared of a text: as for scoring across sources (see `comparable`), in small letters."""
+    """Return the compared form of a text: as for scoring across sources (see `comparable`), in lower case."""
     return normalize_for_scoring(text).lower()
 
 
 def batch_by_length(items: Iterable[Item], size: int = BATCH) -> Iterator[list[Item]]:
-    """Items in lists of at most so many."""
+    """Yield items in lists of at most `size`."""
     stream = iter(items)
     while batch := list(islice(stream, size)):
         yield batch
 
 
 def stretch_hashes(keys: Sequence[str], size: int) -> tuple[np.ndarray, np.ndarray]:
-    """(hash of every window, number of the text it is of) of some texts, in order; W windows in all."""
+    """Return (hash of every window [W], index of its text [W]) of texts, in order; W windows in all."""
     lengths = np.array([len(key) for key in keys], np.int64)
     codes = np.frombuffer("".join(keys).encode("utf-32-le", "surrogatepass"), np.uint32).astype(np.uint64)
     if len(codes) < size:
@@ -56,7 +56,7 @@ def stretch_hashes(keys: Sequence[str], size: int) -> tuple[np.ndarray, np.ndarr
 
 
 class HeldOutHashes:
-    """The windows of held-out texts; asks of other texts which held-out one, if any, they share a window with."""
+    """The windows of held-out texts; looks up which held-out text, if any, shares a window with another text."""
 
     def __init__(self, size: int = SIZE) -> None:
         assert size > 0
@@ -66,14 +66,14 @@ class HeldOutHashes:
         self._sorted: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
 
     def add(self, numbers: Sequence[int], keys: Sequence[str]) -> None:
-        """Hold texts out; numbers: what each is called in answers."""
+        """Add held-out texts; numbers: their identifiers in answers."""
         found, texts = stretch_hashes(keys, self.size)
         self._hashes.append(found)
         self._owners.append(np.array(numbers, np.uint32)[texts])
         self._sorted = None
 
     def shared_with(self, keys: Sequence[str]) -> list[int | None]:
-        """For each text the number of a held-out one that it shares a window with, or None."""
+        """Return for each text the number of a held-out text that shares a window with it, or None."""
         table, known, owners = self._prepared()
         found, texts = stretch_hashes(keys, self.size)
         maybe = table[found >> np.uint64(64 - TABLE_BITS)]
@@ -89,7 +89,7 @@ class HeldOutHashes:
         return answers
 
     def _prepared(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(table of leading bits, hashes in order, owner of each)."""
+        """Return (table of leading bits, sorted hashes, owner of each)."""
         if self._sorted is None:
             known = np.concatenate([*self._hashes, np.empty(0, np.uint64)])
             owners = np.concatenate([*self._owners, np.empty(0, np.uint32)])

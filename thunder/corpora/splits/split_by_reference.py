@@ -1,4 +1,4 @@
-"""Holding rows out by what they say, so that no reference text is both trained on and tested on."""
+"""Hold rows out by reference text, so that no reference is both trained on and tested on."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from thunder.text.normalize import normalize_text
 
 
 def hold_out(rows: Iterable[ChatRow], fraction: float, salt: str) -> tuple[list[ChatRow], list[ChatRow]]:
-    """Divide rows into (kept, held out), each in the order given.
+    """Divide rows into (kept, held out), each in input order.
 
     A row's side depends on its reference text, the fraction and the salt, and on nothing else: rows with one reference
-    stay together, rows keep their side when others come or go, and a larger fraction only adds to what is held out.
-    About `fraction` of the distinct references are held out; of few rows it can be none.
+    stay
+    together, rows keep their side when other rows are added or removed, and a larger fraction only adds to the held-out
+    side. About `fraction` of the distinct references are held out; of few rows it can be none.
 
     Raises UsageError where the fraction is not between 0 and 1.
     """
@@ -29,15 +30,15 @@ def hold_out(rows: Iterable[ChatRow], fraction: float, salt: str) -> tuple[list[
 
 
 def reference_key(reference: ChatRow | str) -> str:
-    """What two reference texts have in common when they are the same text: the normal form, trimmed.
+    """Return the form in which equal references are equal: the normal form, trimmed.
 
-    Surrounding space is trimmed by the chat template, so it does not make another text.
+    The chat template trims surrounding space, so it does not make another text.
     """
     return normalize_text(reference if isinstance(reference, str) else reference.reference).strip()
 
 
 def _position(key: str, salt: str) -> float:
-    """Where a reference lies in [0, 1): its salted digest, read as a fraction."""
+    """Return the position of a reference in [0, 1): its salted digest, read as a fraction."""
     # 53 bits are what a float holds exactly; more could round up to 1.0
     return (int.from_bytes(hashlib.sha256(f"{salt}\0{key}".encode()).digest()[:8]) >> 11) / 2**53
 
@@ -46,15 +47,16 @@ PARTS = ("train", "valid", "test")
 
 
 def text_mark(key: str) -> int:
-    """64 bits that stand for a text or a name."""
+    """Return 64 bits that represent a text or a name."""
     return int.from_bytes(hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()[:8])
 
 
 def part_of_mark(mark: int, salt: str, valid: float, test: float) -> str:
-    """The split of a reference by its mark: a share `test` of all marks is test, the next `valid` are valid.
+    """Return the split of a reference by its mark: a share `test` of all marks is test, the next `valid` are valid.
 
     It depends on nothing else, so a reference is in the same split of every corpus made with the same shares, and a
-    larger test share only takes from what was valid or train. Raises UsageError where nothing is left to train on.
+    larger
+    test share only takes from valid or train. Raises UsageError where nothing is left to train on.
     """
     if valid + test >= 1:
         raise UsageError(f"shares of {valid:g} and {test:g} leave no training rows", fix="hold out less")
@@ -63,14 +65,15 @@ def part_of_mark(mark: int, salt: str, valid: float, test: float) -> str:
 
 
 def position_of_mark(mark: int, seed: int) -> int:
-    """A reference's place in an order that depends on the seed: its mark, mixed."""
+    """Return a reference's position in an order that depends on the seed: its mark, mixed."""
     return (mark ^ (seed * 0x9E3779B97F4A7C15)) * 0xBF58476D1CE4E5B9 % (1 << 64) >> 11
 
 
 class LinkedRows:
-    """Rows that must stay together since they share a reference text or a recording, directly or over others.
+    """Rows that must stay together because they share a reference text or a recording, directly or through others.
 
-    Each row is tied by marks; the component of a row is known by the smallest mark of a reference in it, so that it
+    Each row is linked by marks; the component of a row is identified by the smallest mark of a reference in it, so that
+    it
     does not depend on the order of rows.
     """
 
@@ -80,14 +83,14 @@ class LinkedRows:
         self._marks: list[int] = []
 
     def add(self, reference: int, audio_id: str | None) -> int:
-        """Tie a row's reference to its recording; returns the node by which `mark` knows the row."""
+        """Link a row's reference to its recording; return the node by which `mark` knows the row."""
         node = self._node(reference, reference)
         if audio_id:
             self._join(node, self._node(text_mark(f"audio\0{audio_id}"), reference))
         return node
 
     def mark(self, node: int) -> int:
-        """The smallest reference mark of the component that a node is in."""
+        """The smallest reference mark of the component that a node belongs to."""
         return self._marks[self._root(node)]
 
     def _node(self, mark: int, reference: int) -> int:

@@ -24,11 +24,15 @@ FLOORS = [  # top to bottom; rooms on one floor do not import each other
     {"text"},
     {"config"},
     {"digest", "tensor_digests", "statistics"},
-    {"errors", "units"},
+    {"errors", "units", "version"},
 ]
 SUB_ROOM_FLOORS = {  # the same inside each room: its folders and its own files, top to bottom
     "cli": [{"main"}, {"commands"}, {"console", "parsing"}],
-    "api": [{"run_training"}, {"results"}],
+    "api": [
+        {"transcription"},
+        {"bridge_session", "corpus_build", "recognition", "run_evaluation", "run_training"},
+        {"results"},
+    ],
     "launcher": [
         {"job_kinds", "in_process"},
         {"job_runner", "remote_checks"},
@@ -211,6 +215,13 @@ def upward_imports(graph: dict[str, set[str]], sub_rooms: dict[str, list[set[str
 
 def test_imports_point_downwards():
     assert not upward_imports(import_graph(), SUB_ROOM_FLOORS)
+
+
+PUBLIC = ("thunder.api.", "thunder.errors", "thunder.training.training_events", "thunder.version")
+
+
+def test_the_package_itself_exports_the_python_api_only():
+    assert {target for target in import_graph()["thunder"] if not target.startswith(PUBLIC)} == set()
 
 
 def test_no_modules_import_each_other():

@@ -10,6 +10,8 @@ from typing import Any
 
 from thunder.runs.records.run_record import METRICS
 
+PYTHON = "Python"  # where options of this API come from, in messages and plans
+
 
 @dataclass(frozen=True)
 class AdapterTest:
@@ -82,3 +84,148 @@ def train_result(kind: str, folder: Path, results: Mapping[str, Any]) -> TrainRe
 
 
 OUTPUT_FOLDERS = {"train": "adapters", "pretrain": "model", "asr": "model"}
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """A finished evaluation. Its folder holds predictions.jsonl, results.json and report.html.
+
+    cer_before, cer_after: edits per code point of the references, of the recognized and of the accepted texts.
+    cer_change_interval: 95 % bootstrap interval of their difference. worse_upper: upper 95 % bound on the share of
+    accepted proposals that make a row worse. results: all of results.json.
+    """
+
+    folder: Path
+    rows: int
+    accepted: int
+    cer_before: float | None
+    cer_after: float | None
+    cer_change: float | None
+    cer_change_interval: tuple[float, float] | None
+    improved: int
+    neutral: int
+    worse: int
+    worse_upper: float
+    results: Mapping[str, Any] = field(repr=False)
+
+
+def evaluation_result(folder: Path, results: Mapping[str, Any]) -> EvaluationResult:
+    """The result of an evaluation from its folder and the content of its results.json."""
+    interval = results["cer_change_interval95"]
+    return EvaluationResult(
+        folder=folder,
+        cer_change_interval=tuple(interval) if interval else None,
+        worse_upper=results["worse_upper95"],
+        results=results,
+        **{name: results[name] for name in ("rows", "accepted", "cer_before", "cer_after", "cer_change")},
+        **{name: results[name] for name in ("improved", "neutral", "worse")},
+    )
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """What a recognizer wrote down of one recording. text is empty where it heard nothing. row: all fields."""
+
+    id: str
+    audio: str
+    text: str
+    row: Mapping[str, Any] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class RecognitionResult:
+    """Transcripts in the order of the recordings. left_out: recordings that could not be read, and why (at most 20)."""
+
+    transcripts: tuple[Transcript, ...]
+    left_out: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class BridgeDecision:
+    """The gate's decision on one text.
+
+    text: the proposal where decision is "accept", else the recognized text as it came. token: signed, where `text` is
+    admissible without a person's look. reasons: rules that were broken. provenance_id: of the record in the log.
+    """
+
+    id: str
+    recognized: str
+    proposal: str
+    text: str
+    decision: str
+    reasons: tuple[Mapping[str, Any], ...]
+    edits: int
+    confidence: float | None
+    margin: float | None
+    token: str | None
+    provenance_id: str
+
+    @property
+    def admissible(self) -> bool:
+        """Whether `text` may go on without a person's look."""
+        return self.token is not None
+
+
+def bridge_decision(line: Mapping[str, Any]) -> BridgeDecision:
+    """A decision from a line of decisions.jsonl."""
+    return BridgeDecision(
+        id=line["id"],
+        recognized=line["asr_text"],
+        proposal=line["proposal"],
+        text=line["final_text"],
+        decision=line["decision"],
+        reasons=tuple(line["reasons"]),
+        edits=line["edits"],
+        confidence=line["confidence"],
+        margin=line["margin"],
+        token=line["token"],
+        provenance_id=line["provenance_id"],
+    )
+
+
+@dataclass(frozen=True)
+class BridgeBatch:
+    """Decisions on texts that went over the bridge together.
+
+    breaker: why the batch as a whole was stopped: then nothing is admissible; None where it was not.
+    """
+
+    decisions: tuple[BridgeDecision, ...]
+    breaker: str | None
+
+
+@dataclass(frozen=True)
+class TranscribedRecording:
+    """One recording from sound to decision. decision: "silent" where nothing was heard, else the gate's."""
+
+    id: str
+    audio: str
+    recognized: str
+    text: str
+    decision: str
+    token: str | None
+
+
+@dataclass(frozen=True)
+class TranscribeResult:
+    """Recordings from sound to admissible text. Its folder holds the rows of every stage.
+
+    breaker: why the batch as a whole was stopped: then each text is as it was heard; None where it was not. results:
+    all of results.json.
+    """
+
+    folder: Path
+    recordings: tuple[TranscribedRecording, ...]
+    breaker: str | None
+    lines: tuple[Mapping[str, Any], ...] = field(repr=False)
+    results: Mapping[str, Any] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class CorpusResult:
+    """A corpus folder that was built. rows, cer: by part (train, valid, test). manifest: all of manifest.json."""
+
+    folder: Path
+    rows: Mapping[str, int]
+    cer: Mapping[str, float]
+    manifest: Mapping[str, Any] = field(repr=False)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from thunder.api.results import TrainResult, train_result
+from thunder.api.results import PYTHON, TrainResult, train_result
 from thunder.launcher.in_process import run_in_process
 from thunder.launcher.job_console import JobConsole, SilentConsole
 from thunder.launcher.job_kinds import PLANNERS
@@ -15,8 +15,6 @@ from thunder.launcher.plan import read_plan
 from thunder.launcher.runs_folder import runs
 from thunder.runs.records import run_record
 from thunder.training.training_events import Callback, CallbackList
-
-PYTHON = "Python"  # where options of this API come from, in messages and plans
 
 
 def train(

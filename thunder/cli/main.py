@@ -163,7 +163,7 @@ app = typer.Typer(cls=Lazy, no_args_is_help=True, pretty_exceptions_enable=False
 def _print_version(wanted: bool) -> None:
     """Print the version and end, before click asks for a command."""
     if wanted:
-        from thunder import __version__
+        from thunder.version import __version__
 
         typer.echo(__version__)
         raise typer.Exit

@@ -18,13 +18,13 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from thunder import __version__
 from thunder.bridge import schemas
 from thunder.bridge.bridge_settings import ServeSettings
 from thunder.bridge.gate.gate_rules import Rulebook
 from thunder.bridge.schemas import BadRequest
 from thunder.bridge.service.openapi import openapi_document
 from thunder.bridge.service.worker import BridgeJob, BridgeWorker, NotRecorded, QueueFull
+from thunder.version import __version__
 
 LOCAL_NAMES = {"localhost", "127.0.0.1", "::1"}
 

@@ -11,9 +11,9 @@ from pydantic.json_schema import models_json_schema
 from starlette.routing import Route
 from starlette.schemas import EndpointInfo, SchemaGenerator
 
-from thunder import __version__
 from thunder.bridge import schemas
 from thunder.bridge.bridge_settings import ServeSettings
+from thunder.version import __version__
 
 _REF = "#/components/schemas/{model}"
 _REQUEST_MODELS = (schemas.RowRequest, schemas.BatchRequest)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
+from types import TracebackType
 
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
@@ -51,3 +52,23 @@ def _bar(what: str, total: int, in_bytes: bool) -> Generator[Callable[[int], Non
     with Progress(*columns, console=talk, transient=True, disable=not talk.is_terminal) as progress:
         task = progress.add_task(what, total=total or None)
         yield lambda count: progress.advance(task, count)
+
+
+class RecordingsBar:
+    """A bar over recordings, whose number is known when the first is done."""
+
+    def __enter__(self) -> RecordingsBar:
+        columns = TextColumn("{task.description}"), BarColumn(), Speed(False), TextColumn("ETA"), TimeRemainingColumn()
+        self._progress = Progress(*columns, console=talk, transient=True, disable=not talk.is_terminal)
+        self._progress.start()
+        self._task = self._progress.add_task("listening", total=None)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def __call__(self, done: int, total: int) -> None:
+        """So many of all recordings are done."""
+        self._progress.update(self._task, completed=done, total=total)

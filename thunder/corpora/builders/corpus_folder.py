@@ -10,10 +10,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
 
-from thunder import __version__, digest
+from thunder import digest
 from thunder.corpora.builders.totals import PartTotals, edit_counts, row_kinds
 from thunder.corpora.splits.split_by_reference import PARTS
 from thunder.errors import ArtifactError, CorpusError, combined_error
+from thunder.version import __version__
 
 SCHEMA = "thunder.corpus/1"
 MANIFEST, README, CONFUSIONS, PICTURE = "manifest.json", "README.md", "confusions.json", "confusions.svg"

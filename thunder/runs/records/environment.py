@@ -17,7 +17,7 @@ RECORDED_PACKAGES = ("mlx", "mlx-lm", "numpy", "sentencepiece", "tokenizers", "t
 
 def package_versions() -> dict[str, str]:
     """Return the versions of Python, of this package and of the packages that a result depends on."""
-    from thunder import __version__
+    from thunder.version import __version__
 
     found = {"python": platform.python_version(), "thunder": __version__}
     for package in RECORDED_PACKAGES:

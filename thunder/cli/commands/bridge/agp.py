@@ -66,26 +66,23 @@ def propose(
     given: dict[str, Any],
 ) -> None:
     """Take the rows of a file over the bridge, as one batch; exit code 3 where the batch as a whole is stopped."""
-    from thunder.bridge import proposers as bridge
-    from thunder.bridge.proof.provenance import ProvenanceLog
-    from thunder.cli.commands.evaluation.eval import AnswerProgress
+    from thunder.api.bridge_session import Bridge
+    from thunder.bridge import proposers
+    from thunder.cli.console.answer_progress import AnswerProgress
     from thunder.digest import write_atomically
     from thunder.evaluation import cases
 
     settings: ProposeSettings = _build_settings(ProposeSettings, config, given)
-    bridge.check_engine_options(settings)
-    book, ring = bridge.load_rulebook(settings), keys.choose_key_ring(settings.key_file, settings.dev_key)
+    bridge = Bridge.from_settings(settings)
     out = _output_file(settings, file) if settings.out else None
     read = cases.read_cases(file.expanduser(), settings.limit, "missing")
-    with ProvenanceLog(_log_path(settings), ring) as log:
-        if log.repaired:
-            typer.echo(f"{log.path}: {log.repaired}", err=True)
-        engine = bridge.load_proposer(settings, read.all_ids)
-        with AnswerProgress(len(read.cases)) as bar:
-            decisions, why = bridge.propose_and_decide(
-                read.cases, engine, book, ring, log, texts=settings.log_texts, on_row=bar
-            )
-    lines = "".join(json.dumps(bridge.decision_line(each), ensure_ascii=False) + "\n" for each in decisions)
+    bridge.row_ids = read.all_ids
+    with bridge:
+        if bridge.log.repaired:
+            typer.echo(f"{bridge.log.path}: {bridge.log.repaired}", err=True)
+        with AnswerProgress(len(read.cases)) as progress:
+            decisions, why = bridge.propose_cases(read.cases, progress)
+    lines = "".join(json.dumps(proposers.decision_line(each), ensure_ascii=False) + "\n" for each in decisions)
     if out:
         write_atomically(out, lines)
     else:

@@ -93,7 +93,7 @@ def _score_file(
     read: Any, settings: ScoreSettings, engines: tuple[Any, Any], scorer: Any, folder: Path
 ) -> dict[str, Any]:
     """One file's rows proposed for, judged, added up and written."""
-    from thunder.cli.commands.evaluation.eval import AnswerProgress
+    from thunder.cli.console.answer_progress import AnswerProgress
     from thunder.evaluation import evaluate
     from thunder.report import html_writer
     from thunder.report.pages import evaluation_page

@@ -8,19 +8,18 @@ from typing import Annotated, Any
 
 import typer
 
+from thunder.api.corpus_build import build_real_corpus, build_synthetic
+from thunder.api.results import CorpusResult
 from thunder.cli.console.output import say
 from thunder.cli.console.progress_bars import files_bar, rows_bar, size_of
 from thunder.cli.parsing.flags import ConfigFile, DryRun, flags
-from thunder.config import REPOSITORY, Settings, build_settings
+from thunder.config import Settings, build_settings
 from thunder.corpora.builders import corpus_checks, corpus_folder, sample_corpus
-from thunder.corpora.builders.real_corpus import build_agp_nko_correction_chatml
-from thunder.corpora.builders.synthetic_corpus import build_nko_synthetic_asr_correction_chatml
 from thunder.corpora.channels import confusions
 from thunder.corpora.corpus_settings import BuildSettings, SyntheticSettings
 from thunder.corpora.rows import chat_rows
 from thunder.errors import ArtifactError, CorpusError
 from thunder.launcher.options.setting_layers import file_and_flags
-from thunder.runs.records.environment import current_commit
 from thunder.units import format_bytes
 
 app = typer.Typer(help="Make and check corpora.", no_args_is_help=True)
@@ -49,8 +48,8 @@ def build_rows(
     if dry_run:
         return _plan(settings, paths, as_json)
     with files_bar(paths) as progress:
-        manifest = build_agp_nko_correction_chatml(settings, _code(), progress)
-    _told(Path(settings.out), manifest, as_json)
+        result = build_real_corpus(settings, progress)
+    _told(result, as_json)
 
 
 @app.command()
@@ -67,8 +66,8 @@ def synthetic(
     if dry_run:
         return _plan(settings, [Path(path) for path in (*(settings.learn_from or ()), *(settings.text or ()))], as_json)
     with rows_bar(settings.rows) as made:
-        manifest = build_nko_synthetic_asr_correction_chatml(settings, _code(), None, made)
-    _told(Path(settings.out), manifest, as_json)
+        result = build_synthetic(settings, made)
+    _told(result, as_json)
 
 
 @app.command("confusions")
@@ -163,10 +162,6 @@ def _settings(kind: type[Any], config: Path | None, given: dict[str, Any]) -> An
     return build_settings(kind, file_and_flags(kind, config, given))[0]
 
 
-def _code() -> dict[str, Any]:
-    return current_commit(REPOSITORY)
-
-
 def _plan(settings: Settings, paths: list[Path], as_json: bool) -> None:
     """What would be done: nothing is read or written, but files that are not there are named."""
     missing = [str(path) for path in paths if not path.exists()]
@@ -182,7 +177,8 @@ def _plan(settings: Settings, paths: list[Path], as_json: bool) -> None:
     say(f"{'would read':22} {len(paths)} files, {format_bytes(size_of(paths))}")
 
 
-def _told(out: Path, manifest: dict[str, Any], as_json: bool) -> None:
+def _told(result: CorpusResult, as_json: bool) -> None:
+    out, manifest = result.folder, result.manifest
     if as_json:
         return say(json.dumps({"out": str(out), **manifest}, ensure_ascii=False, indent=4))
     for part, found in manifest["parts"].items():

@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import json
-import time
+from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import typer
-from rich.progress import BarColumn, Progress, TextColumn
 
-from thunder.cli.console.plan_and_progress import talk
+from thunder.api.run_evaluation import plan_evaluation, run_evaluation
+from thunder.cli.console.answer_progress import AnswerProgress
 from thunder.cli.parsing.flags import AsJson, DryRun, flags
-from thunder.config import SettingsLayer, build_settings
-from thunder.errors import Interrupted, UsageError
 from thunder.evaluation.evaluation_settings import EvalSettings
-from thunder.launcher import job_runner
-from thunder.runs.records import run_record
-from thunder.runs.records.registry import PLAN
-from thunder.units import format_path, format_seconds
+from thunder.launcher.options.setting_layers import COMMAND_LINE
+from thunder.units import format_path
 
 app = typer.Typer(add_completion=False)
-SECONDS_BETWEEN_LINES = 10.0  # seconds between lines where there is no terminal
 
 
 @app.command(name="eval")
@@ -33,141 +27,25 @@ def evaluate(dry_run: DryRun = False, as_json: AsJson = False, *, given: dict[st
     With no --model and no --adapter-path it is the tiny base that is shipped here, offline. A half-done evaluation is
     gone on with by --resume.
     """
-    settings, folder = _settings_and_folder(given)
-    from thunder.evaluation import cases, engine_setup, evaluate
-    from thunder.report import html_writer
-    from thunder.report.pages import evaluation_page
-
-    _check_options(settings)
-    read = cases.read_cases(Path(settings.rows).expanduser(), settings.limit)
+    planned = plan_evaluation(given, COMMAND_LINE)
     if dry_run:
-        found = {"folder": str(folder), "rows": len(read.cases), "settings": settings.resolved()}
-        print(json.dumps(found | {"rows_sha256": read.sha256}, ensure_ascii=False, indent=4))
+        found = {
+            "folder": str(planned.folder),
+            "rows": len(planned.rows.cases),
+            "settings": planned.settings.resolved(),
+            "rows_sha256": planned.rows.sha256,
+        }
+        print(json.dumps(found, ensure_ascii=False, indent=4))
         return
-    engine, base = engine_setup.load_engines(settings, read)
-    folder.mkdir(parents=True, exist_ok=True)
-    with run_record.lock_run(folder), AnswerProgress(len(read.cases) * (2 if base else 1)) as bar:
-        try:
-            results = evaluate.run_evaluation(
-                read,
-                settings,
-                engine,
-                base,
-                folder,
-                bar,
-                lambda *found: html_writer.render_html(evaluation_page.build_evaluation_page(*found)),
-            )
-        except KeyboardInterrupt:
-            where = format_path(folder)
-            raise Interrupted(
-                f"after {bar.done} of {bar.total} answers", fix=f"thunder eval --resume {where}"
-            ) from None
+    with AnswerProgress(planned.answers) as progress:
+        result = run_evaluation(planned, progress)
     if as_json:
-        print(json.dumps(results, ensure_ascii=False))
+        print(json.dumps(result.results, ensure_ascii=False))
     else:
-        _print_results(results, folder)
+        _print_results(result.results, result.folder)
 
 
-def _settings_and_folder(given: dict[str, Any]) -> tuple[EvalSettings, Path]:
-    """The settings, and the folder to write to; a resumed evaluation keeps what it was asked for.
-
-    Raises UsageError where the folder holds an evaluation, or none that could be gone on with.
-    """
-    from thunder.evaluation import proposal_ledger
-
-    if "resume" in given:
-        folder = _resumed_folder(given)
-        layers = [
-            SettingsLayer(str(folder), proposal_ledger.read_stored_settings(folder)),
-            SettingsLayer("command line", given),
-        ]
-        settings, _ = build_settings(EvalSettings, layers)
-        return settings, folder
-    settings, _ = build_settings(EvalSettings, [SettingsLayer("command line", given)])
-    name = Path(settings.adapter_path or settings.model or settings.engine.partition(":")[0]).name
-    folder = (
-        Path(settings.out).expanduser() if settings.out else run_record.new_run_name(job_runner.runs(), f"eval-{name}")
-    )
-    if (folder / proposal_ledger.PARTIAL_FILE).exists():
-        raise UsageError(f"{folder}: holds a half-done evaluation", fix=f"--resume {folder}, or another --out")
-    if (folder / run_record.RESULTS).exists() or (folder / PLAN).exists():
-        raise UsageError(f"{folder}: holds a finished evaluation or run", fix="another --out")
-    return settings, folder
-
-
-def _resumed_folder(given: dict[str, Any]) -> Path:
-    """The folder that --resume means: the one it names, that of --out, or the newest half-done one."""
-    from thunder.evaluation.proposal_ledger import PARTIAL_FILE
-
-    if given["resume"] != "latest":
-        return Path(given["resume"]).expanduser()
-    if "out" in given:
-        return Path(given["out"]).expanduser()
-    half_done = sorted(path.parent for path in job_runner.runs().glob(f"*-eval-*/{PARTIAL_FILE}"))
-    if not half_done:
-        raise UsageError(f"no half-done evaluation in {job_runner.runs()}", fix="--resume FOLDER")
-    return half_done[-1]
-
-
-def _check_options(settings: EvalSettings) -> None:
-    """See that the options fit together. Raises UsageError."""
-    kind = settings.engine.partition(":")[0]
-    if kind not in ("model", "identity", "oracle", "file") or (kind == "file") != (":" in settings.engine):
-        raise UsageError(
-            f"--engine {settings.engine}: there is no such engine", fix="model, identity, oracle, file:PATH"
-        )
-    if kind != "model" and (settings.model or settings.adapter_path or settings.compare == "base"):
-        raise UsageError(
-            f"--engine {settings.engine} uses no model", fix="leave out --model, --adapter-path, --compare"
-        )
-    if settings.min_margin is not None and settings.change_margin is not None:
-        raise UsageError("--min-margin and --change-margin both decide what is taken", fix="give one of them")
-    if settings.change_edits is not None and settings.change_margin is None:
-        raise UsageError("--change-edits is of --change-margin", fix="--change-margin 0 makes each change by itself")
-    if settings.compare == "base" and not settings.adapter_path:
-        raise UsageError("--compare base: there is no adapter to compare with the base", fix="--adapter-path FOLDER")
-
-
-class AnswerProgress:
-    """Answers per second and the time left, on stderr: a bar on a terminal, else a line now and then."""
-
-    def __init__(self, total: int) -> None:
-        self.total, self.done = total, 0
-        self._first: int | None = None
-        self._begun = self._said = time.monotonic()
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            TextColumn("{task.completed:.0f}/{task.total:.0f}  {task.fields[rest]}"),
-            console=talk,
-            transient=True,
-            disable=not talk.is_terminal,
-        )
-        self._task = self._bar.add_task("answers", total=total, rest="")
-
-    def __enter__(self) -> AnswerProgress:
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._bar.stop()
-
-    def __call__(self, done: int, total: int) -> None:
-        """So many of all answers are there."""
-        if self._first is None:
-            self._first, self._begun = done, time.monotonic()
-        now, self.done = time.monotonic(), done
-        speed = (done - self._first) / max(1e-9, now - self._begun)
-        left = f"  ETA {format_seconds((total - done) / speed)}" if speed else ""
-        self._bar.update(self._task, completed=done, rest=f"{speed:.1f} rows/s{left}")
-        if not talk.is_terminal and now - self._said > SECONDS_BETWEEN_LINES:
-            self._said = now
-            talk.print(f"answered {done}/{total}, {speed:.1f} rows/s{left}", markup=False)
-
-
-def headline_lines(results: dict[str, Any]) -> list[str]:
+def headline_lines(results: Mapping[str, Any]) -> list[str]:
     """The first lines of a result for people: rates, and who gained and lost."""
     from thunder.report.number_format import format_interval, format_rate
 
@@ -190,7 +68,7 @@ def headline_lines(results: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _print_results(results: dict[str, Any], folder: Path) -> None:
+def _print_results(results: Mapping[str, Any], folder: Path) -> None:
     """The result for people, on stdout."""
     from thunder.report.number_format import format_rate
 

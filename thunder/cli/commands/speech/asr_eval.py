@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from thunder.acoustic.acoustic_settings import AcousticEvalSettings
+from thunder.api.recognition import recognizer_checkpoint
 from thunder.cli.console.output import say
 from thunder.cli.parsing.flags import AsJson, flags
 from thunder.config import SettingsLayer, build_settings
 from thunder.errors import CorpusError
-from thunder.launcher import job_runner
 from thunder.launcher.options import setting_paths
-from thunder.runs.records import run_record
 
 if TYPE_CHECKING:
     from thunder.acoustic.acoustic_settings import AcousticSettings
@@ -47,16 +46,6 @@ def evaluate(as_json: AsJson = False, *, given: dict[str, Any]) -> None:
         say(f"  {name}: {counts['rows']} utterances, CER {rate}")
 
 
-def checkpoint_of(name: str) -> Path:
-    """The checkpoint that a run's name, a run's folder or a file means."""
-    from thunder.acoustic.inference.result_files import BEST
-
-    path = Path(name).expanduser()
-    return (
-        path if path.is_file() or path.suffix == ".safetensors" else run_record.find_run(job_runner.runs(), name) / BEST
-    )
-
-
 def tested(asked: AcousticEvalSettings) -> dict[str, Any]:
     """What the command prints; rows and metrics are written where a folder is named."""
     from thunder.acoustic import labels
@@ -66,7 +55,7 @@ def tested(asked: AcousticEvalSettings) -> dict[str, Any]:
     from thunder.acoustic.inference import result_files
     from thunder.acoustic.inference.recognizer import Recognizer
 
-    path = checkpoint_of(asked.run)
+    path = recognizer_checkpoint(asked.run)
     loaded = head_file.load_head(path)
     alphabet = labels.ALPHABETS[loaded.origin.settings.script]
     recogniser = Recognizer.from_head(loaded, asked.ttt_lr, build_decoder(asked, alphabet))
@@ -125,7 +114,7 @@ def _aligned(
     from thunder.acoustic.head import head_file
     from thunder.acoustic.inference.recognizer import Recognizer
 
-    path = checkpoint_of(str(asked.align_with))
+    path = recognizer_checkpoint(str(asked.align_with))
     other = head_file.load_head(path)
     for store in features.stores:
         store.require(other.origin.recipe_digest, str(path))

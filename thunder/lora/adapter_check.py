@@ -1,4 +1,4 @@
-"""Is an adapter whole, trained, of this base, and the one that its checkpoint holds? Needs no MLX."""
+"""Check that an adapter is whole, trained, of a given base, and equal to that of its checkpoint. Needs no MLX."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from thunder.lora.adapter_files import WEIGHTS
 from thunder.training.checkpoints import weights_check
 from thunder.training.checkpoints.weights_check import WeightsCheck
 
-ANSWERS = "answers"  # a check that takes the base, and MLX: made by thunder/evaluation/sample_answers.py
-_UP = ".lora_b"  # begins at 0, and is the first to move
+ANSWERS = "answers"  # a check that needs the base and MLX: thunder/evaluation/sample_answers.py runs it
+_LORA_B = ".lora_b"  # starts at 0, and changes first
 
 
 def check_adapter(
@@ -21,7 +21,8 @@ def check_adapter(
 ) -> list[WeightsCheck]:
     """Check an adapter's folder.
 
-    base_sha256: of the base that it must be of. recorded, sha256: its tensors and its file as a manifest has them.
+    base_sha256: of the base that it must have been trained on. recorded: its tensors in a manifest.
+    sha256: that of its weights file in a manifest.
     """
     try:
         config = adapter_files.read_adapter_config(folder)
@@ -39,22 +40,22 @@ def check_adapter(
 
 
 def _trained(path: Path) -> WeightsCheck:
-    zero, of = weights_check.count_zero_tensors(path, _UP)
-    if not of:
-        return WeightsCheck(path.name, "trained", "skipped", f"it has no tensor *{_UP}")
-    if zero == of:
-        return WeightsCheck(path.name, "trained", "fault", f"all {of} tensors *{_UP} are 0: it changes nothing")
-    return WeightsCheck(path.name, "trained", "ok", f"{of - zero} of {of} tensors *{_UP} are not 0")
+    zero, count = weights_check.count_zero_tensors(path, _LORA_B)
+    if not count:
+        return WeightsCheck(path.name, "trained", "skipped", f"it has no tensor *{_LORA_B}")
+    if zero == count:
+        return WeightsCheck(path.name, "trained", "fault", f"all {count} tensors *{_LORA_B} are 0: it changes nothing")
+    return WeightsCheck(path.name, "trained", "ok", f"{count - zero} of {count} tensors *{_LORA_B} are not 0")
 
 
 def _of_base(config: Mapping[str, Any], base_sha256: str | None) -> WeightsCheck:
-    ours = config.get("thunder")
-    trained_on = ours.get("base_sha256") if isinstance(ours, dict) else None
+    metadata = config.get("thunder")
+    trained_on = metadata.get("base_sha256") if isinstance(metadata, dict) else None
     if not base_sha256:
         return WeightsCheck(WEIGHTS, "base", "skipped", "no base is named: --base FOLDER")
     if not trained_on:
         return WeightsCheck(WEIGHTS, "base", "skipped", "the adapter does not say what it was trained on")
     if trained_on != base_sha256:
-        said = f"of another base: trained on {str(trained_on)[:12]}, not on {base_sha256[:12]}"
-        return WeightsCheck(WEIGHTS, "base", "fault", said)
+        detail = f"of another base: trained on {str(trained_on)[:12]}, not on {base_sha256[:12]}"
+        return WeightsCheck(WEIGHTS, "base", "fault", detail)
     return WeightsCheck(WEIGHTS, "base", "ok", base_sha256[:12])

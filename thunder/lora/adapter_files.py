@@ -1,4 +1,4 @@
-"""What an adapter folder must hold, as mlx_lm reads it. Needs no MLX."""
+"""Find, read, check and copy adapter folders of mlx_lm's format. Needs no MLX."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def lora_parameters(settings: LoraSettings) -> dict[str, Any]:
 
 
 def find_adapter(given: str) -> Path:
-    """The folder of an adapter that was given as the folder or, as mlx_lm has it, as its weights file.
+    """The folder of an adapter that is given as the folder or, as in mlx_lm, as its weights file.
 
-    Raises ModelError that says what is missing or unreadable.
+    Raises ModelError that names what is missing or unreadable.
     """
     path = Path(given).expanduser()
     folder = path.parent if path.name == WEIGHTS else path
@@ -35,9 +35,9 @@ def find_adapter(given: str) -> Path:
 
 
 def read_adapter_config(folder: Path) -> dict[str, Any]:
-    """The adapter's config, after seeing that the folder is an adapter.
+    """The adapter's config, after a check that the folder is an adapter.
 
-    Raises ModelError that says what is missing or unreadable.
+    Raises ModelError that names what is missing or unreadable.
     """
     missing = [name for name in (WEIGHTS, CONFIG) if not (folder / name).is_file()]
     if missing:
@@ -57,13 +57,13 @@ def read_adapter_config(folder: Path) -> dict[str, Any]:
 
 
 def check_adapter_base(folder: Path, base_sha256: str, base: Path) -> None:
-    """See that an adapter was trained on this base; one of other makers does not say, and its tensors have to fit.
+    """Check that an adapter was trained on this base; an adapter that does not name its base passes.
 
     Raises ModelError that names both bases.
     """
     config = read_adapter_config(folder)
-    ours = config.get("thunder")
-    trained_on = ours.get("base_sha256") if isinstance(ours, dict) else None
+    metadata = config.get("thunder")
+    trained_on = metadata.get("base_sha256") if isinstance(metadata, dict) else None
     if trained_on is not None and trained_on != base_sha256:
         raise ModelError(
             f"{folder}: an adapter of another base: trained on {config.get('model')} (sha256 {str(trained_on)[:12]}), "
@@ -73,13 +73,13 @@ def check_adapter_base(folder: Path, base_sha256: str, base: Path) -> None:
 
 
 def adapter_sha256(folder: Path) -> str:
-    """SHA-256 over what decides an adapter's answers: its weights and mlx_lm's part of its config."""
+    """SHA-256 of everything that decides an adapter's answers: its weights and mlx_lm's part of its config."""
     config = {name: value for name, value in read_adapter_config(folder).items() if name not in ("thunder", "model")}
     return digest.sha256_json([digest.sha256_file(folder / WEIGHTS), config])
 
 
 def copy_adapter(source: Path, target: Path) -> None:
-    """Copy an adapter's two files to another folder, each whole or not at all."""
+    """Copy an adapter's two files to another folder, each of them atomically."""
     target.mkdir(parents=True, exist_ok=True)
     for name in (CONFIG, WEIGHTS):
         digest.write_atomically(target / name, (source / name).read_bytes())

@@ -1,4 +1,4 @@
-"""LoRA adapters: put on a model, written and read exactly as mlx_lm reads them."""
+"""Add LoRA layers to a model; save and load adapters in mlx_lm's format."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ COEFFICIENTS = ("altup.prediction_coefs", "altup.correction_coefs")
 
 
 def add_lora(model: nn.Module, settings: LoraSettings) -> int:
-    """Freeze the model and put LoRA on its last layers; the first weights depend on the seed alone. Returns the layers.
+    """Freeze the model and add LoRA to its last layers; returns their number. The seed alone decides the first weights.
 
-    Raises ModelError where the model has fewer layers than asked for, no layer has the keys, or one cannot have LoRA.
+    Raises ModelError where the model has fewer layers than requested, no layer has the keys, or one cannot have LoRA.
     """
     layers = len(model.layers)
     chosen = layers if settings.num_layers == -1 else settings.num_layers
     if chosen > layers:
         raise ModelError(f"--num-layers {chosen}: the model has {layers}", fix=f"--num-layers {layers}, or -1 for all")
-    wanted = _parameters(model, settings)
+    lora_config = _parameters(model, settings)
     mx.random.seed(settings.seed)
     model.freeze()
-    linear_to_lora_layers(model, chosen, wanted)
+    linear_to_lora_layers(model, chosen, lora_config)
     if not tree_flatten(model.trainable_parameters()):
         raise ModelError(
             f"--lora-keys {settings.lora_keys}: no layer has them",
@@ -44,14 +44,14 @@ def add_lora(model: nn.Module, settings: LoraSettings) -> int:
 
 
 def _parameters(model: nn.Module, settings: LoraSettings) -> dict[str, Any]:
-    """mlx_lm's `lora_parameters` of a model; those of gemma3n name their keys.
+    """mlx_lm's `lora_parameters` of a model; for gemma3n with all keys named.
 
-    mlx_lm.lora's default keys take in AltUp's coefficients there, whose weights mlx_lm reads and changes itself: with
+    There mlx_lm.lora's default keys include AltUp's coefficients, whose weights mlx_lm reads and changes itself: with
     LoRA around them the first forward pass fails.
     """
-    found = lora_parameters(settings)
+    parameters = lora_parameters(settings)
     if getattr(model, "model_type", None) not in GEMMA3N:
-        return found
+        return parameters
     barred = [key for key in settings.lora_keys or () if key.startswith(COEFFICIENTS)]
     if barred:
         raise ModelError(
@@ -59,28 +59,28 @@ def _parameters(model: nn.Module, settings: LoraSettings) -> dict[str, Any]:
             fix="leave them out, or give no --lora-keys: then all other linear layers get LoRA",
         )
     names = {
-        name.removesuffix(".linear")  # inside LoRA, once it is there
+        name.removesuffix(".linear")  # the name inside a LoRA layer, once there is one
         for layer in model.layers
         for name, module in layer.named_modules()
         if isinstance(module, nn.Linear | nn.QuantizedLinear)
     }
-    return {"keys": sorted(name for name in names if not name.startswith(COEFFICIENTS)), **found}
+    return {"keys": sorted(name for name in names if not name.startswith(COEFFICIENTS)), **parameters}
 
 
-def save_adapter(folder: Path, model: nn.Module, settings: LoraSettings, layers: int, ours: dict[str, Any]) -> None:
+def save_adapter(folder: Path, model: nn.Module, settings: LoraSettings, layers: int, metadata: dict[str, Any]) -> None:
     """Write adapters.safetensors and adapter_config.json.
 
-    The first holds LoRA tensors only, since mlx_lm refuses others; what is ours stands under `thunder` in the second.
+    The first holds LoRA tensors only, since mlx_lm refuses others; `metadata` is the key `thunder` of the second.
     """
     folder.mkdir(parents=True, exist_ok=True)
     config = {
         "fine_tune_type": "lora",
         "num_layers": layers,
         "lora_parameters": _parameters(model, settings),
-        "model": ours.get("model"),
-        "thunder": ours,
+        "model": metadata.get("model"),
+        "thunder": metadata,
     }
-    # mx.save_safetensors appends the ending where it is missing, so the name beside must have it
+    # mx.save_safetensors appends the suffix where it is missing, so the temporary name must have it
     beside = folder / f".{os.getpid()}.tmp.safetensors"
     mx.save_safetensors(str(beside), dict(tree_flatten(model.trainable_parameters())), {"format": "mlx"})
     with beside.open("rb") as stream:
@@ -90,7 +90,7 @@ def save_adapter(folder: Path, model: nn.Module, settings: LoraSettings, layers:
 
 
 def load_adapter_weights(model: nn.Module, settings: LoraSettings, folder: Path) -> None:
-    """Give the LoRA layers of a model the weights of a saved adapter of the same layers, shapes and scale.
+    """Load a saved adapter of the same layers, shapes and scale into the LoRA layers of a model.
 
     Raises ModelError where the folder is not an adapter, or is one of another model, shape or scale.
     """
@@ -105,15 +105,15 @@ def load_adapter_weights(model: nn.Module, settings: LoraSettings, folder: Path)
 
 
 def attach_adapter(model: nn.Module, folder: Path) -> bool:
-    """Freeze a base and put a saved LoRA adapter on it; returns whether the adapter does anything (B is not all zero).
+    """Freeze a base and add a saved LoRA adapter to it; returns whether the adapter changes anything (B is not 0).
 
-    Raises ModelError where it is no LoRA, does not fit the model, or has numbers that are none.
+    Raises ModelError where it is not a LoRA, does not fit the model, or has values that are not finite.
     """
     config = adapter_files.read_adapter_config(folder)
     kind = config.get("fine_tune_type", "lora")
     if kind != "lora":
         raise ModelError(
-            f"{folder}: its fine_tune_type is {kind}: only LoRA can be switched off to hear the base", fix="a LoRA"
+            f"{folder}: its fine_tune_type is {kind}: only a LoRA can be disabled to ask the base", fix="a LoRA"
         )
     model.freeze()
     try:
@@ -121,10 +121,10 @@ def attach_adapter(model: nn.Module, folder: Path) -> bool:
     except (ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{folder / CONFIG}: {error}", fix="the adapter of this model") from None
     weights = _fitting(model, folder, fix="the adapter of this model")
-    strange = [name for name, array in weights.items() if not mx.all(mx.isfinite(array)).item()]
-    if strange:
+    invalid = [name for name, array in weights.items() if not mx.all(mx.isfinite(array)).item()]
+    if invalid:
         raise ModelError(
-            f"{folder}: {len(strange)} tensors hold infinities or what is no number, such as {strange[0]}",
+            f"{folder}: {len(invalid)} tensors hold infinities or NaN, such as {invalid[0]}",
             fix="train it again: it diverged",
         )
     model.load_weights(list(weights.items()), strict=False)
@@ -134,15 +134,15 @@ def attach_adapter(model: nn.Module, folder: Path) -> bool:
 
 def _fitting(model: nn.Module, folder: Path, fix: str) -> dict[str, mx.array]:
     """A saved adapter's tensors. Raises ModelError where they are not those of the model's LoRA layers."""
-    wanted = {name: array.shape for name, array in tree_flatten(model.trainable_parameters())}
+    expected = {name: array.shape for name, array in tree_flatten(model.trainable_parameters())}
     try:
         weights: dict[str, mx.array] = mx.load(str(folder / WEIGHTS))
     except RuntimeError as error:
         raise ModelError(f"{folder / WEIGHTS}: {error}", fix="copy the adapter again, or train it again") from None
-    found = {name: array.shape for name, array in weights.items()}
-    if wanted != found:
-        names = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
-        shown = "; ".join(f"{name}: {found.get(name)} there, {wanted.get(name)} here" for name in names[:3])
+    saved = {name: array.shape for name, array in weights.items()}
+    if expected != saved:
+        names = sorted(name for name in expected.keys() | saved.keys() if expected.get(name) != saved.get(name))
+        shown = "; ".join(f"{name}: {saved.get(name)} there, {expected.get(name)} here" for name in names[:3])
         raise ModelError(
             f"{folder}: not an adapter of this model and shape: {len(names)} tensors differ: {shown}", fix=fix
         )
@@ -150,12 +150,12 @@ def _fitting(model: nn.Module, folder: Path, fix: str) -> dict[str, mx.array]:
 
 
 def disable_adapter(model: nn.Module) -> dict[str, mx.array]:
-    """Make the adapter do nothing and return what `switch_on` needs: with B = 0 the model is exactly its base."""
-    kept = {name: array for name, array in tree_flatten(model.trainable_parameters()) if name.endswith("lora_b")}
-    model.load_weights([(name, mx.zeros_like(array)) for name, array in kept.items()], strict=False)
-    return kept
+    """Set B to 0, so that the model is exactly its base; returns the B matrices for `enable_adapter`."""
+    saved = {name: array for name, array in tree_flatten(model.trainable_parameters()) if name.endswith("lora_b")}
+    model.load_weights([(name, mx.zeros_like(array)) for name, array in saved.items()], strict=False)
+    return saved
 
 
-def enable_adapter(model: nn.Module, kept: dict[str, mx.array]) -> None:
-    """Undo `switch_off`."""
-    model.load_weights(list(kept.items()), strict=False)
+def enable_adapter(model: nn.Module, saved: dict[str, mx.array]) -> None:
+    """Undo `disable_adapter`. saved: what it returned."""
+    model.load_weights(list(saved.items()), strict=False)

@@ -1,4 +1,4 @@
-"""Base models: found on disk or in the hub's cache, checked before they are loaded, and named by their digest."""
+"""Find base models on disk or in the Hugging Face cache, check them, compute their digest and load them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from thunder.lora.lora_settings import EMBEDDED_MODEL
 
 _WEIGHT_FILES = "model*.safetensors"
 _INDEX = "model.safetensors.index.json"
-# besides the weights, what decides which tokens a text is and where an answer ends
+# besides the weights, the files that decide the tokens of a text and the end of an answer
 _SMALL_FILES = (
     "config.json",
     "generation_config.json",
@@ -33,9 +33,9 @@ _SMALL_FILES = (
 
 
 def find_base_model(model: str | None) -> Path:
-    """The folder of a base model: the tiny one for None, a folder, or a hub repository that is or can be cached.
+    """The folder of a base model: the shipped one for None, a folder, or a Hugging Face repository, cached or fetched.
 
-    Raises ModelError where it is not there and cannot be fetched; never falls back to another model.
+    Raises ModelError where it does not exist and cannot be fetched; never falls back to another model.
     """
     if model is None:
         return EMBEDDED_MODEL
@@ -122,7 +122,7 @@ def _named_by_index(folder: Path) -> list[str]:
 
 
 def safetensors_length(path: Path) -> int:
-    """Bytes that a safetensors file must have by its own header."""
+    """Bytes that a safetensors file must have according to its header."""
     with path.open("rb") as stream:
         (header_length,) = struct.unpack("<Q", stream.read(8))
         if header_length > path.stat().st_size:
@@ -137,12 +137,12 @@ def safetensors_length(path: Path) -> int:
 def base_digest(folder: Path, cache: Path | None = None) -> str:
     """SHA-256 over the model's weights, config, tokenizer and chat template: all files that can change an answer.
 
-    cache: a JSON file that remembers digests by path, size and time of change, since reading gigabytes takes long.
-    It only saves time: one that cannot be read or written is done without.
+    cache: a JSON file of digests by path, size and time of change, since reading gigabytes takes long. It only saves
+    time: one that cannot be read or written is ignored.
 
     Raises ModelError that names the file which is damaged or cannot be read.
     """
-    known = _remembered(cache) if cache else {}
+    known = _read_digest_cache(cache) if cache else {}
     digests = []
     for path in [*weight_files(folder), *(folder / name for name in _SMALL_FILES)]:
         if not path.is_file():
@@ -162,8 +162,8 @@ def base_digest(folder: Path, cache: Path | None = None) -> str:
     return digest.sha256_json(digests)
 
 
-def _remembered(cache: Path) -> dict[str, str]:
-    """The digests that an earlier run remembered; none where the file is absent, unreadable or damaged."""
+def _read_digest_cache(cache: Path) -> dict[str, str]:
+    """The digests that earlier runs cached; empty where the file is absent, unreadable or damaged."""
     try:
         known = json.loads(cache.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -172,12 +172,12 @@ def _remembered(cache: Path) -> dict[str, str]:
 
 
 def digest_cache_path(environ: Mapping[str, str] = os.environ) -> Path:
-    """Where digests of large files are remembered."""
+    """The file that caches digests of large files."""
     return Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "thunder" / "digests.json"
 
 
 def read_model_config(folder: Path) -> dict[str, Any]:
-    """The model's config.json, where generation_config.json has the last word on `eos_token_id`, as in mlx_lm.
+    """The model's config.json, with `eos_token_id` of generation_config.json where that has one, as in mlx_lm.
 
     Raises ModelError where config.json is missing, and where either is not JSON or not an object.
     """

@@ -1,4 +1,4 @@
-"""From settings to the rows of training, validation and test: read, held out by hash, tokenised. Needs no MLX."""
+"""Read the rows of training, validation and test that the settings name, split and tokenize them. Needs no MLX."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from thunder.lora.lora_settings import EMBEDDED_DATA, LoraSettings
 
 @dataclass(frozen=True)
 class DatasetRows:
-    """Rows by part, how each part came about, and the digest of the files behind them."""
+    """Rows of each part, notes on their source, and part -> SHA-256 of its file."""
 
     train: tuple[ChatRow, ...]
     valid: tuple[ChatRow, ...]
@@ -29,12 +29,12 @@ class DatasetRows:
     notes: tuple[str, ...]
 
     def digest(self) -> str:
-        """SHA-256 over the files' digests: the same rows on every host."""
+        """SHA-256 of the files' digests, to compare the rows of hosts."""
         return digest.sha256_json(sorted(self.files.values()))
 
 
 def dataset_files(settings: LoraSettings) -> dict[str, Path]:
-    """The files that the settings name: 'train', and 'valid' and 'test' where there are any."""
+    """Part -> file that the settings name: 'train', and 'valid' and 'test' where there are any."""
     if settings.train_data is None:
         folder = Path(settings.data).expanduser() if settings.data else EMBEDDED_DATA
         if not (folder / "train.jsonl").is_file():
@@ -107,7 +107,7 @@ def _split_into_chunks(rows: Sequence[ChatRow], words: int) -> list[ChatRow]:
 
 
 def prepare_datasets(settings: LoraSettings, tokenizer: Any, ranks: int) -> PreparedDatasets:
-    """Read and tokenise.
+    """Read and tokenize the rows.
 
     Raises CorpusError where rows are faulty, all too long, or fewer than the ranks.
     """

@@ -1,4 +1,4 @@
-"""LoRA on a language model, as a task for the loop."""
+"""The training loop's task for LoRA on a language model."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class LoraTask:
         settings: LoraSettings,
         train: Sequence[tokenized_rows.Example],
         valid: Sequence[tokenized_rows.Example] = (),
-        ours: dict[str, Any] | None = None,
+        metadata: dict[str, Any] | None = None,
     ) -> None:
         self.settings = settings
         self.layers = adapters.add_lora(model, settings)
@@ -44,7 +44,7 @@ class LoraTask:
         self.train_examples, self.valid_examples = train, valid
         self.rows = len(train)
         self.lengths: Sequence[int] | None = [self.engine.row_length(example) for example in train]
-        self._ours = ours or {}
+        self._metadata = metadata or {}
 
     def batch(self, rows: Sequence[int], epoch: int) -> Batch:
         """See Task; the rows are the same in every epoch."""
@@ -60,7 +60,7 @@ class LoraTask:
         return ("valid",) if self.valid_examples else ()
 
     def validation(self, rank: int, size: int) -> Iterator[tuple[str, Batch]]:
-        """See Task; rows of like length go together."""
+        """See Task; rows of similar length go together."""
         mine = self.valid_examples_of(rank, size)
         for start in range(0, len(mine), self.settings.batch_size):
             yield "valid", self.engine.batch(mine[start : start + self.settings.batch_size])
@@ -87,4 +87,4 @@ class LoraTask:
 
     def save(self, folder: Path) -> None:
         """Write the adapter as mlx_lm reads it."""
-        adapters.save_adapter(folder, self.model, self.settings, self.layers, self._ours)
+        adapters.save_adapter(folder, self.model, self.settings, self.layers, self._metadata)

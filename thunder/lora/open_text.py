@@ -1,4 +1,4 @@
-"""The open text that a base model is pretrained on, without the lines that it will be tested with."""
+"""Read the open text that a base model is pretrained on, without lines that share text with test rows."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WINDOW = 32  # code points; a run of 2 * WINDOW shared with an excluded row is a
 
 @dataclass(frozen=True)
 class OpenText:
-    """Lines of open text, split by hash; `excluded` lines share text with correction rows and are in neither part."""
+    """Lines of open text, split by hash. excluded: number of lines that share text with excluded rows."""
 
     train: tuple[str, ...]
     heldout: tuple[str, ...]
@@ -25,7 +25,7 @@ class OpenText:
 
 
 def read_open_text(settings: PretrainSettings) -> OpenText:
-    """Read, normalise and split the text files.
+    """Read, normalize and split the text files.
 
     Raises CorpusError where a file or its column is missing, with the file and line.
     """
@@ -76,7 +76,7 @@ def _column(path: Path, column: str, excluded_domains: set[str]) -> Iterator[str
 
 
 def _forbidden(names: Sequence[str]) -> tuple[set[str], set[str]]:
-    """Whole texts, and windows at every WINDOW code points, of the correction rows that may not be seen."""
+    """Whole texts, and the windows at every WINDOW code points, of the excluded correction rows."""
     texts: set[str] = set()
     for name in names:
         path = Path(name)

@@ -1,4 +1,4 @@
-"""The tiny base model, pretrained on open text: plain text, and copying and repairing in the chat format."""
+"""Pretrain the tiny base model on open text: plain text, and copying and repairing text in the chat format."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from thunder.text.chat import CORRECTION_INSTRUCTION, correction_prompt
 from thunder.training.loop_settings import check_max_epochs, planned_epochs
 from thunder.training.task import Batch
 
-_INSTRUCTION_WEIGHT = 3000  # so that the words of the prompt become pieces, not bytes
+_INSTRUCTION_WEIGHT = 3000  # copies of the instruction, so that its words become pieces, not bytes
 
 
 def model_config(settings: PretrainSettings, vocab_size: int, end_of_turn: int) -> dict[str, Any]:
-    """config.json of the tiny model: gemma4_text with each of its features at small size."""
+    """config.json of the tiny model: a small gemma4_text with all of its features."""
     return {
         "model_type": "gemma4_text",
         "architectures": ["Gemma4ForCausalLM"],
@@ -89,13 +89,13 @@ class PretrainTask:
         self.chunks = self._chunks(text.train)
         self.rows = len(self.chunks)
         self.heldout_bytes = sum(len(line.encode()) for line in text.heldout)
-        # Characters that noise may put in: those of the text itself, as often as they stand there.
+        # Characters that noise inserts: those of the text itself, with their frequencies.
         self.letters = "".join(random.Random(settings.seed).choices("".join(text.train[:2000]), k=4096))
 
     def _tokenizer(self) -> bytes:
-        """The sentencepiece model: of the model to go on from, or trained on the text.
+        """The sentencepiece model: that of `start_from`, or one trained on the text.
 
-        Raises ModelError where the model to go on from has none.
+        Raises ModelError where `start_from` has none.
         """
         if self.settings.start_from:
             path = Path(self.settings.start_from) / "tokenizer.model"
@@ -114,7 +114,7 @@ class PretrainTask:
             raise ModelError(f"{path}: not weights of a model of these sizes: {error}", fix="give its sizes") from None
 
     def _chunks(self, lines: Sequence[str]) -> list[tuple[int, list[str]]]:
-        """Lines in a seeded order, as many together as fill a sequence; each chunk with its number."""
+        """(number, lines) of each chunk: lines in a seeded order, as many as fill a sequence."""
         order = np.random.Generator(np.random.PCG64([self.settings.seed, 1])).permutation(len(lines))
         chunks: list[tuple[int, list[str]]] = []
         room, current = 0, []
@@ -153,7 +153,7 @@ class PretrainTask:
         return ids, [1] * len(ids)
 
     def _repair_sequence(self, draw: random.Random, lines: Sequence[str]) -> tuple[list[int], list[int]]:
-        """Pieces of the lines, noised or as they are, as chat turns; only the answers are supervised."""
+        """Pieces of the lines, with noise or unchanged, as chat turns; only the answers are supervised."""
         ids: list[int] = []
         supervised: list[int] = []
         limit = self.settings.max_seq_length + 1
@@ -177,7 +177,7 @@ class PretrainTask:
         return prompt, [*encode(reference), self.end, *newline]
 
     def _noised(self, draw: random.Random, text: str) -> str:
-        """Generic noise, of no recogniser's kind: code points lost, swapped for others, put in; words run together."""
+        """Generic noise, not that of a recognizer: code points deleted, replaced, inserted; words joined."""
         out = []
         for letter in text:
             fate = draw.random()
@@ -199,7 +199,7 @@ class PretrainTask:
         return ("text", "repair")
 
     def validation(self, rank: int, size: int) -> Iterator[tuple[str, Batch]]:
-        """See Task; each held-out line by itself, so that every byte of it is counted."""
+        """See Task; each held-out line by itself, so that each of its bytes is counted."""
         chosen = self._chunks(self.text.heldout)
         sequences = {
             "text": self._whole_lines(self.text.heldout),

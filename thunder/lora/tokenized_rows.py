@@ -1,4 +1,4 @@
-"""Chat rows as token ids with the supervised part marked, and padded batches of them. Needs no MLX."""
+"""Encode chat rows as token ids with a supervised part, and pad batches of them. Needs no MLX."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from thunder.text.chat import GEMMA3_TEMPLATE, GEMMA_TEMPLATE
 
 PAD_TO = 32
 FORMS = (("<|turn>", GEMMA_TEMPLATE), ("<start_of_turn>", GEMMA3_TEMPLATE))
-"""What opens a turn, and the template that goes with it."""
+"""(token that opens a turn, chat template that uses it)."""
 
 
 @dataclass(frozen=True)
 class Example:
-    """One row: ids [T], of which ids[offset:] are supervised (predicted from what is before them)."""
+    """One row: ids [T], of which ids[offset:] are supervised (predicted from the ids before them)."""
 
     ids: np.ndarray
     offset: int
@@ -30,13 +30,16 @@ class Example:
 
     @property
     def supervised(self) -> int:
-        """Number of supervised tokens; the first token of a row has nothing to be predicted from."""
+        """Number of supervised tokens; the first token of a row has no predecessor to be predicted from."""
         return len(self.ids) - max(self.offset, 1)
 
 
 @dataclass(frozen=True)
 class EncodedRows:
-    """Rows that can be trained on, and an account of the others."""
+    """Rows that can be trained on, and the sources of rows that were cut or left out.
+
+    prompts_unlike: rows whose template's generation prompt is no prefix of the row.
+    """
 
     examples: tuple[Example, ...]
     cut: tuple[str, ...] = field(default=())
@@ -71,9 +74,9 @@ def encode_rows(rows: Sequence[ChatRow], tokenizer: Any, max_seq_length: int, ma
     """Rows -> examples, with the ids and the offset of mlx_lm's ChatDataset.
 
     tokenizer: a transformers tokenizer with a chat template.
-    A row over the limit is cut and counted; one whose completion would be cut away wholly is left out and named,
-    since it would supervise nothing (mlx_lm makes NaN of it). Where a template's generation prompt is no prefix of the
-    row (it may open a thinking channel there), the row is supervised from where the two part, and counted.
+    A row over the limit is cut and counted. A row whose whole completion would be cut off is left out and named, since
+    it would supervise nothing (mlx_lm computes NaN from it). Where a template's generation prompt is no prefix of the
+    row (it may open a thinking channel there), the row is supervised from the first differing token on, and counted.
     """
     examples, cut, left_out, unlike = [], [], [], 0
     for row in rows:
@@ -95,7 +98,7 @@ def encode_rows(rows: Sequence[ChatRow], tokenizer: Any, max_seq_length: int, ma
 
 
 def common_prefix_length(ids: Sequence[int], other: Sequence[int]) -> int:
-    """How many tokens two sequences begin with in common."""
+    """Number of tokens that two sequences have in common at their start."""
     pairs = enumerate(zip(ids, other, strict=False))
     return next((place for place, (a, b) in pairs if a != b), min(len(ids), len(other)))
 
@@ -103,7 +106,7 @@ def common_prefix_length(ids: Sequence[int], other: Sequence[int]) -> int:
 def pad_examples(examples: Sequence[Example], pad_to: int = PAD_TO) -> tuple[np.ndarray, np.ndarray]:
     """Examples -> ids [B, T] padded with 0, and spans [B, 2]: positions span[0] <= t < span[1] are supervised targets.
 
-    T is one plus a multiple of `pad_to`, so that few shapes are ever compiled. Padding is never supervised.
+    T is one plus a multiple of `pad_to`, so that few shapes are compiled. Padding is never supervised.
     """
     longest = max(len(example.ids) for example in examples)
     width = 1 + pad_to * max(1, -(-(longest - 1) // pad_to))
@@ -118,8 +121,8 @@ def pad_examples(examples: Sequence[Example], pad_to: int = PAD_TO) -> tuple[np.
 def load_tokenizer(folder: Path) -> Any:
     """The transformers tokenizer of a model folder, from disk only.
 
-    A base model brings no chat template: one that knows a Gemma's turn tokens gets that Gemma's form (`template_note`).
-    Raises ModelError where there is no tokenizer, a damaged one, or no template and none that would fit.
+    A base model has no chat template: one whose tokenizer has a Gemma's turn tokens gets that Gemma's template
+    (`template_note`). Raises ModelError where the tokenizer is missing or damaged, or no template fits.
     """
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # else it says at every start that PyTorch is not there
     from huggingface_hub.errors import StrictDataclassError  # what transformers raises for a config it does not like
@@ -147,6 +150,6 @@ def load_tokenizer(folder: Path) -> Any:
 
 
 def template_note(tokenizer: Any) -> str:
-    """Where the chat template comes from, for the plan."""
+    """The source of the chat template, for the plan."""
     given = {GEMMA_TEMPLATE: "Gemma 4's form", GEMMA3_TEMPLATE: "Gemma 3's form"}
     return given.get(tokenizer.chat_template, "the model's own")

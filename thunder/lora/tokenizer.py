@@ -1,4 +1,4 @@
-"""The tiny model's tokenizer: a sentencepiece BPE with byte fallback, written the way Gemma's is."""
+"""Train and write the tiny model's tokenizer: a sentencepiece BPE with byte fallback, in the format of Gemma's."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ SPECIAL = (PAD, EOS, BOS, UNK, MASK, TURN, END_OF_TURN)
 def train_tokenizer(texts: Sequence[str], vocab_size: int) -> bytes:
     """Train the sentencepiece model on text lines; returns its file's bytes.
 
-    Ids of <pad>, <eos>, <bos>, <unk> are 0 to 3 as Gemma's. Text is taken as it is (no normalisation, spaces kept),
-    and what the pieces do not cover falls back to bytes, so that no text is ever unknown.
+    Ids of <pad>, <eos>, <bos>, <unk> are 0 to 3, as in Gemma's. Text is not normalized and spaces are kept. Characters
+    outside of the pieces fall back to bytes, so that no text is unknown.
     """
     stream = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
@@ -53,7 +53,7 @@ def train_tokenizer(texts: Sequence[str], vocab_size: int) -> bytes:
 
 
 def to_fast_tokenizer(model: bytes) -> Tokenizer:
-    """The same tokenizer for the `tokenizers` library; equal ids on every text (tested)."""
+    """The same tokenizer for the `tokenizers` library; it gives equal ids for every text (tested)."""
     processor = sentencepiece.SentencePieceProcessor(model_proto=model)
     pieces = [processor.id_to_piece(number) for number in range(processor.vocab_size())]
     vocabulary = {piece: number for number, piece in enumerate(pieces)}

@@ -1,4 +1,4 @@
-"""Which weights a path means, which manifest speaks of each of them, and the checks of all. Needs no MLX."""
+"""Find the weights under a path and the manifest that describes each of them, and check them all. Needs no MLX."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CHECKPOINTS, BEST = "checkpoints", "best"
 
 @dataclass(frozen=True)
 class WeightsSurvey:
-    """One thing that was checked: a checkpoint, an adapter, a file of weights."""
+    """The checks of one checkpoint, adapter or file of weights."""
 
     path: Path
     checks: tuple[WeightsCheck, ...]
@@ -29,7 +29,7 @@ class WeightsSurvey:
 def survey_weights(path: Path, base_sha256: str | None = None) -> list[WeightsSurvey]:
     """Check a run's weights, a checkpoint, an adapter or one safetensors file.
 
-    base_sha256: of the base that adapters must be of; by default the one that the run's environment.json names.
+    base_sha256: of the base that adapters must have been trained on; default: the one in the run's environment.json.
     Raises UsageError where the path is none of these.
     """
     if path.is_file():
@@ -52,7 +52,7 @@ def _is_checkpoint(folder: Path) -> bool:
 
 
 def _before(folder: Path) -> Path | None:
-    """The checkpoint before this one, of those that lie beside it."""
+    """The checkpoint before this one in the same folder."""
     earlier = sorted(each for each in folder.parent.glob("step-*") if each.name < folder.name)
     return earlier[-1] if earlier else None
 
@@ -81,7 +81,7 @@ def _of_adapter(folder: Path, base_sha256: str | None) -> WeightsSurvey:
 
 
 def _sealed(path: Path) -> tuple[Mapping[str, Any] | None, str | None]:
-    """(tensors, SHA-256) of a file as the sealed run around it has them."""
+    """(tensors, SHA-256) of a file in the manifest of the sealed run that it belongs to."""
     for folder in list(path.parents)[:3]:
         try:
             content = bundle.read_manifest(folder)
@@ -94,7 +94,7 @@ def _sealed(path: Path) -> tuple[Mapping[str, Any] | None, str | None]:
 
 
 def _checkpointed(folder: Path) -> tuple[Mapping[str, Any] | None, str | None]:
-    """(tensors, SHA-256) of an adapter as the newest checkpoint of its run has them."""
+    """(tensors, SHA-256) of an adapter in the newest checkpoint of its run."""
     best = folder.name == BEST
     root = (folder.parent if best else folder).parent
     for step in sorted((root / CHECKPOINTS).glob("step-*"), reverse=True):
@@ -109,11 +109,11 @@ def _checkpointed(folder: Path) -> tuple[Mapping[str, Any] | None, str | None]:
 
 
 def _base_of_run(folder: Path) -> str | None:
-    """The base that the run around an adapter was started with."""
+    """SHA-256 of the base that the run of an adapter was started with."""
     for root in list(folder.parents)[:3]:
         try:
-            said = json.loads((root / ENVIRONMENT).read_text(encoding="utf-8"))
-            return str(said["base"]["sha256"])
+            environment = json.loads((root / ENVIRONMENT).read_text(encoding="utf-8"))
+            return str(environment["base"]["sha256"])
         except (OSError, ValueError, KeyError, TypeError):
             continue
     return None

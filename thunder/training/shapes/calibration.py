@@ -1,4 +1,4 @@
-"""How fast this machine computes what a training step consists of: measured through MLX, for the table of chips."""
+"""Measure through MLX how fast this machine computes the parts of a training step, for the table of chips."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ LENGTHS = (256, 512, 1024)  # tokens of attention, 8 heads of 256
 HEADS, HEAD = 8, 256
 COPIES = (16 * 2**20, 128 * 2**20)  # bytes
 AT_LEAST = 0.05  # seconds a measurement runs, so that a clock tick does not matter
-AT_MOST = 2.0  # seconds; a size that would take longer by the one before is left out
+AT_MOST = 2.0  # seconds; a size that would take longer, by the rate of the size before, is left out
 
 
 @dataclass(frozen=True)
 class RateMeasurement:
-    """One thing measured: of which kind and size, and at what rate (multiply-adds or bytes a second)."""
+    """One measurement: its kind and size, its rate (multiply-adds or bytes a second), and the seconds of one turn."""
 
     kind: str
     size: str
@@ -31,7 +31,7 @@ class RateMeasurement:
 
 @dataclass(frozen=True)
 class RateTrial:
-    """One thing to measure. work: multiply-adds or bytes of one turn; make: returns what does a turn."""
+    """One thing to measure. work: multiply-adds or bytes of one turn. make: returns the function that does a turn."""
 
     kind: str
     size: str
@@ -40,7 +40,7 @@ class RateTrial:
 
 
 def rate_trials() -> Iterator[RateTrial]:
-    """Everything that is measured, small sizes of a kind first; nothing is computed yet."""
+    """All trials, small sizes of a kind first; nothing is computed yet."""
     for kind, dtype in (("float32", mx.float32), ("reduced", mx.bfloat16), ("quantised", None)):
         for rows, inner, columns in MATRICES:
             size = f"{rows} x {inner} x {columns}"
@@ -89,7 +89,7 @@ def _copy(count: int) -> Callable[[], Callable[[], None]]:
 def measure_rates(
     at_most: float = AT_MOST, clock: Callable[[], float] = time.perf_counter
 ) -> Iterator[RateMeasurement]:
-    """Measure one trial after the other: the best of several turns, the first of which only warms up."""
+    """Measure one trial after the other: the best of several turns, after one that only warms up."""
     rates: dict[str, float] = {}
     for trial in rate_trials():
         if trial.work > rates.get(trial.kind, math.inf) * at_most:
@@ -108,7 +108,7 @@ def measure_rates(
 def chip_from_measurements(
     name: str, measured: list[RateMeasurement], operations: int, megabytes: int, source: str
 ) -> Chip:
-    """A chip by its measurements: of each kind, the rate of the largest size, since that is what takes the longest."""
+    """A chip from its measurements: of each kind, the rate of the largest size, which takes the longest."""
     last = {each.kind: each.rate for each in measured}
     device = mx.device_info() if mx.metal.is_available() else {}
     limit = device.get("max_recommended_working_set_size")

@@ -1,4 +1,4 @@
-"""How fast a chip computes, and how MLX cuts its command buffers: published figures until `thunder calibrate` ran."""
+"""Rates of chips and the size of MLX's command buffers on them: published figures, or those of `thunder calibrate`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from thunder.errors import UsageError
 
 CHIPS_FILE = "chips.json"
 PUBLISHED = "published, not measured"
-# Assumptions, until a machine is measured: what MLX reaches of a published peak, and of that with 4-bit weights.
+# Assumptions, until a machine is measured: the share of a published peak that MLX reaches, and with 4-bit weights.
 REACHED, REACHED_OF_BANDWIDTH, REACHED_QUANTISED = 0.6, 0.8, 0.7
 LANES = 128  # of an Apple GPU core: float32 multiply-adds a cycle
 # The fewest GPU cores sold under a name, their clock (GHz), and bytes a second of the slowest memory. Assumptions:
@@ -33,10 +33,11 @@ _BUFFERS = {"": (40, 40), " Pro": (40, 40), " Max": (50, 50), " Ultra": (50, 50)
 
 @dataclass(frozen=True)
 class Chip:
-    """Rates that MLX reaches: multiply-adds a second by kind of command, bytes a second; and the cut of its buffers.
+    """Rates that MLX reaches on a chip, by kind of command, and the limits of its command buffers.
 
-    float32, reduced (bfloat16), quantised (4 bits), attention: multiply-adds a second. memory: bytes the GPU should use
-    at the most, None where it is not known. source: where the figures come from.
+    float32, reduced (bfloat16), quantised (4 bits), attention: multiply-adds a second. bandwidth: bytes a second.
+    operations, megabytes: limits of a command buffer. memory: most bytes that the GPU should use, None where it is not
+    known. source: where the figures come from.
     """
 
     name: str
@@ -57,27 +58,27 @@ class Chip:
 
 
 def published_chips() -> dict[str, Chip]:
-    """Every chip that figures were published of."""
-    found = {}
+    """Name -> chip, of every chip with published figures."""
+    published = {}
     for family, members in _FAMILIES.items():
         for kind, (cores, clock, bandwidth) in zip(_CLASSES, members, strict=False):
             rate, name = cores * LANES * clock * 1e9 * REACHED, f"Apple {family}{kind}"
             rates = (rate, rate, rate * REACHED_QUANTISED, rate, bandwidth * REACHED_OF_BANDWIDTH)
-            found[name] = Chip(name, *rates, *_BUFFERS[kind])
-    return found
+            published[name] = Chip(name, *rates, *_BUFFERS[kind])
+    return published
 
 
 def known_chips(measured: Mapping[str, dict[str, Any]]) -> dict[str, Chip]:
-    """Published chips, and in their place or beside them what was measured, as `remembered` has it.
+    """Published chips, replaced or extended by measured ones as `read_measured_chips` returns them.
 
-    What cannot be read is left out: the measurement can be made again.
+    A measurement that cannot be read is left out: it can be made again.
     """
     chips = published_chips()
-    for name, said in measured.items():
+    for name, figures in measured.items():
         before = chips.get(name, Chip(name, 1, 1, 1, 1, 1))
         names = {field.name for field in fields(Chip)} - {"name", "operations", "megabytes"}
         try:
-            chips[name] = replace(before, **{key: said[key] for key in names})
+            chips[name] = replace(before, **{key: figures[key] for key in names})
         except (KeyError, TypeError):
             continue
     return chips
@@ -99,16 +100,16 @@ def find_chip(name: str, chips: Mapping[str, Chip]) -> Chip:
 
 
 def read_measured_chips(folder: Path) -> dict[str, dict[str, Any]]:
-    """What `remember` kept; nothing where the file is absent or damaged."""
+    """Name -> what `save_measured_chip` wrote; empty where the file is absent or damaged."""
     try:
-        said = json.loads((folder / CHIPS_FILE).read_text(encoding="utf-8"))
+        figures = json.loads((folder / CHIPS_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return {}
-    return {name: each for name, each in said.items() if isinstance(each, dict)} if isinstance(said, dict) else {}
+    return {name: each for name, each in figures.items() if isinstance(each, dict)} if isinstance(figures, dict) else {}
 
 
 def save_measured_chip(folder: Path, chip: Chip, **more: Any) -> Path:
-    """Keep a measured chip, with its date and versions; returns the file, which people may read and remove."""
+    """Save a measured chip with its date and versions; returns the file, which people may read and remove."""
     folder.mkdir(parents=True, exist_ok=True)
     digest.write_json(folder / CHIPS_FILE, read_measured_chips(folder) | {chip.name: asdict(chip) | more})
     return folder / CHIPS_FILE

@@ -1,4 +1,4 @@
-"""The commands that a training step is counted in, and the products that every layer is made of."""
+"""GPU commands that the cost of a training step is counted in, and the products of every layer."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ FLOAT32 = 4
 
 @dataclass(frozen=True)
 class TrainingShape:
-    """What goes through the model at once, and how.
+    """The rows, tokens and LoRA layers that go through the model at once.
 
-    supervised_share: of the positions, 1 where nothing is known. path: `plain` computes everything at every position,
-    as mlx_lm; `supervised` the head, and layers above the last one that makes keys, at supervised positions only.
+    supervised_share: of the positions, 1 where it is not known. path: `plain` computes everything at every position, as
+    mlx_lm does; `supervised` computes the head, and layers above the last one that makes keys, at supervised positions.
     """
 
     batch_size: int
@@ -32,7 +32,7 @@ class TrainingShape:
 
     @property
     def supervised(self) -> int:
-        """Supervised positions of a row, at the most."""
+        """Most supervised positions of a row."""
         return math.ceil(self.supervised_share * self.max_seq_length)
 
     def __str__(self) -> str:
@@ -44,7 +44,7 @@ class GpuCommand:
     """One operation of a step, or a few small ones together.
 
     bytes: read and written. weights: numbers of frozen matrices among its inputs. dispatches: GPU kernels.
-    kept: bytes of its output that wait for the backward pass.
+    kept: bytes of its output that are stored for the backward pass.
     """
 
     part: str
@@ -57,7 +57,7 @@ class GpuCommand:
 
 
 class CommandBuilder:
-    """Makes commands of a model's widths and a shape."""
+    """Builds commands from a model's widths and a shape."""
 
     def __init__(self, size: ModelSize, shape: TrainingShape) -> None:
         self.size, self.shape = size, shape
@@ -76,11 +76,11 @@ class CommandBuilder:
         return GpuCommand(part, kind, float(at) * wide_in * wide_out, moved, wide_in * wide_out, kept=kept)
 
     def through(self, part: str, at: int, wide_in: int, wide_out: int) -> GpuCommand:
-        """The gradient that goes through a frozen matrix."""
+        """The gradient with respect to a frozen matrix's input."""
         return self.matrix(part, at, wide_out, wide_in)
 
     def linear(self, part: str, at: int, wide_in: int, wide_out: int, trained: bool) -> Iterator[GpuCommand]:
-        """A matrix of a layer, with LoRA beside it where that is trained."""
+        """A matrix of a layer, with its LoRA where the layer is trained."""
         kept = at * wide_out * self.size.activation
         yield self.matrix(part, at, wide_in, wide_out, kept)
         if trained:
@@ -90,7 +90,7 @@ class CommandBuilder:
             yield GpuCommand(f"LoRA on {part}", "matrix", work, moved, dispatches=4, kept=kept)
 
     def lora_gradient(self, part: str, at: int, wide_in: int, wide_out: int, through: bool) -> GpuCommand:
-        """Gradients of A and B, and what goes through them."""
+        """Gradients of LoRA's A and B, and, with `through`, of their input."""
         rank = self.shape.lora_rank
         work = float(at) * rank * (2 * wide_out + (2 if through else 1) * wide_in)
         return GpuCommand(
@@ -98,6 +98,6 @@ class CommandBuilder:
         )
 
     def between(self, part: str, at: int, width: int, dispatches: int, kept: int = 1) -> GpuCommand:
-        """Norms, activations, sums: work of bytes, not of operations."""
+        """Norms, activations, sums: their cost is the bytes, not the operations."""
         moved = at * width * self.size.activation
         return GpuCommand(part, "elementwise", 0.0, 3 * dispatches * moved, dispatches=dispatches, kept=kept * moved)

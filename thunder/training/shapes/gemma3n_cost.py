@@ -1,4 +1,4 @@
-"""What several streams of hidden states (AltUp) and Laurel add to a step: gemma3n has both."""
+"""The cost that gemma3n's several streams of hidden states (AltUp) and Laurel add to a step."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ from collections.abc import Iterator
 
 from thunder.training.shapes.command_buffers import FLOAT32, CommandBuilder, GpuCommand
 
-KEPT = 4  # copies of all streams that wait for a layer's backward pass, some in float32
+KEPT = 4  # copies of all streams that are stored for a layer's backward pass, some in float32
 
 
 class AltUpCommandBuilder(CommandBuilder):
-    """The parts of a block that only a model with several streams has; without them nothing is yielded."""
+    """Builds the commands of a block that only a model with several streams has; for other models none."""
 
     def entering(self, number: int) -> int:
         """Positions at which a layer predicts its streams: all where it makes keys and values of one."""
         return self.all if number <= self.size.cut else self.few
 
     def spread(self) -> Iterator[GpuCommand]:
-        """Behind the embedding: the other streams."""
+        """After the embedding: projections to the other streams."""
         yield from self._between_streams("streams", self.all)
 
     def gathered(self) -> Iterator[GpuCommand]:
-        """Before the last norm: one of all streams."""
+        """Before the last norm: the mean of all streams."""
         yield from self._between_streams("streams behind the last layer", self.few)
 
     def gathered_backward(self) -> Iterator[GpuCommand]:
@@ -37,7 +37,7 @@ class AltUpCommandBuilder(CommandBuilder):
             yield self.between(part, at, size.streams * size.hidden, 4)
 
     def predicted(self, number: int, trained: bool) -> Iterator[GpuCommand]:
-        """Each stream a mixture of all, by the router's view of one."""
+        """AltUp's prediction: each stream as a mixture of all, with coefficients from the router."""
         size, at, streams = self.size, self.entering(number), self.size.streams
         if streams == 1:
             return
@@ -46,7 +46,7 @@ class AltUpCommandBuilder(CommandBuilder):
         yield self._mixture(f"streams of layer {number}", at, KEPT if trained else 0)
 
     def corrected(self, number: int, trained: bool) -> Iterator[GpuCommand]:
-        """Each stream with its share of what the layer made of one."""
+        """AltUp's correction: each stream plus its share of the active stream's change."""
         size, at, streams = self.size, self.positions(number), self.size.streams
         if streams == 1:
             return
@@ -55,7 +55,7 @@ class AltUpCommandBuilder(CommandBuilder):
         yield self.between(f"correction of layer {number}", at, streams * size.hidden, 3)
 
     def laurel(self, number: int, trained: bool) -> Iterator[GpuCommand]:
-        """The narrow way around the attention."""
+        """Laurel: the low-rank path around the attention."""
         size, at = self.size, self.positions(number)
         for part, wide_in, wide_out in size.laurel_matrices:
             yield from self.linear(f"{part} of layer {number}", at, wide_in, wide_out, trained)

@@ -1,4 +1,4 @@
-"""What of a language model decides what a training step costs: its widths, read from its config.json."""
+"""The widths of a language model that decide the cost of a training step, read from its config.json."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 ACTIVATION_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
-SCALE_BYTES = 2  # of a quantised group's scale and of its bias, each
+SCALE_BYTES = 2  # of a quantized group's scale and of its bias, each
 
 
 @dataclass(frozen=True)
 class LayerSize:
-    """One block. mlp: width of its MLP; kv_matrices: of its own (2; 1 where values are the keys; 0 where it shares).
+    """One block. mlp: width of its MLP. kv_matrices: key and value matrices of its own.
 
-    source: the layer whose keys and values it attends to, itself where it makes its own. idle: matrices for keys and
-    values that it holds and nothing uses.
+    There are 2 of them, 1 where values are the keys, and 0 where it uses those of another layer. source: the layer
+    whose keys and values it attends to, itself where it makes its own. idle: unused matrices for keys and values.
     """
 
     head_dim: int
@@ -54,7 +54,7 @@ class ModelSize:
 
     @property
     def cut(self) -> int:
-        """The layer above which a position without a supervised target changes nothing: no later one makes keys."""
+        """The last layer that makes keys; above it, positions that are not supervised cannot change the loss."""
         return max(number for number, layer in enumerate(self.layers) if layer.kv_matrices)
 
     def linears(self, number: int) -> Iterator[tuple[str, int, int]]:
@@ -78,7 +78,7 @@ class ModelSize:
         return ends if self.laurel else ()
 
     def adapted(self, number: int) -> Iterator[tuple[str, int, int]]:
-        """(name, in, out) of what gets LoRA in a layer: its matrices, and those that nothing uses."""
+        """(name, in, out) of the matrices of a layer that get LoRA: those it uses, and the idle ones."""
         yield from self.linears(number)
         layer = self.layers[number]
         for _ in range(layer.idle):
@@ -108,7 +108,7 @@ def model_size_from_config(config: dict[str, Any]) -> ModelSize | None:
         layers = tuple(_layers(text, hidden, heads))
         own = int(text.get("hidden_size_per_layer_input") or 0)
         kind = text.get("dtype") or text.get("torch_dtype") or config.get("dtype") or config.get("torch_dtype")
-        said = config.get("quantization") or config.get("quantization_config") or {}
+        quantization = config.get("quantization") or config.get("quantization_config") or {}
         return ModelSize(
             hidden=hidden,
             vocabulary=int(text["vocab_size"]),
@@ -118,8 +118,8 @@ def model_size_from_config(config: dict[str, Any]) -> ModelSize | None:
             own_vocabulary=int(text.get("vocab_size_per_layer_input", text["vocab_size"])) if own else 0,
             tied=bool(text.get("tie_word_embeddings", True)),
             activation=ACTIVATION_BYTES.get(str(kind), 2),
-            bits=int(said.get("bits", 0)),
-            group=int(said.get("group_size", 64)),
+            bits=int(quantization.get("bits", 0)),
+            group=int(quantization.get("group_size", 64)),
             streams=int(text.get("altup_num_inputs") or 1),
             laurel=int(text.get("laurel_rank") or 0),
         )
@@ -127,9 +127,9 @@ def model_size_from_config(config: dict[str, Any]) -> ModelSize | None:
         return None
 
 
-def model_size_from_dict(said: dict[str, Any]) -> ModelSize:
-    """A size from what `dataclasses.asdict` made of it, which may have travelled as JSON."""
-    values: dict[str, Any] = {**said, "layers": tuple(LayerSize(**layer) for layer in said["layers"])}
+def model_size_from_dict(fields: dict[str, Any]) -> ModelSize:
+    """The size from its `dataclasses.asdict`, also after a way through JSON."""
+    values: dict[str, Any] = {**fields, "layers": tuple(LayerSize(**layer) for layer in fields["layers"])}
     return ModelSize(**values)
 
 

@@ -1,9 +1,9 @@
-"""Which shapes Metal's GPU watchdog and the memory let live: a pure judgement from a step's calculated commands.
+"""Judge whether a shape is safe for Metal's GPU watchdog and for the memory, from a step's calculated commands.
 
 macOS kills a GPU command buffer that runs for more than about five seconds. By the calculation no shape here comes near
-that, and yet one was killed: what else slows a command (the display, paging, another rank that is waited for) cannot be
-calculated. So a shape is judged by the longest command buffer that is known to have run, and the shortest known to have
-been killed: both from the same calculation.
+that limit, but one was killed: other delays (the display, paging, waiting for another rank) cannot be calculated. So a
+shape is compared with the longest command buffer that is known to have run and the shortest one that is known to have
+been killed, both by the same calculation.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from thunder.training.shapes.step_cost import GpuCommand, StepCost, TrainingShap
 from thunder.units import format_bytes
 
 WATCHDOG = 5.0  # seconds
-LAUNCH = 5e-6  # seconds that a kernel takes at least: an assumption
+LAUNCH = 5e-6  # least seconds of a kernel: an assumption
 LEAST_LENGTH = 32
 SafetyLevel = Literal["safe", "likely", "unsafe"]
 SAFETY_LEVELS: tuple[SafetyLevel, ...] = ("safe", "likely", "unsafe")
@@ -27,7 +27,7 @@ SAFETY_LEVELS: tuple[SafetyLevel, ...] = ("safe", "likely", "unsafe")
 
 @dataclass(frozen=True)
 class KnownTrial:
-    """A shape that somebody ran on a chip, and whether it lived."""
+    """A shape that was run on a chip, and whether it survived the watchdog."""
 
     chip: str
     size: ModelSize
@@ -52,7 +52,7 @@ KNOWN_TRIALS = tuple(
 
 @dataclass(frozen=True)
 class GpuIncident:
-    """A shape that a GPU could not do, as the ladder of shapes remembers it."""
+    """A shape that was killed on a GPU, as the out-of-memory fallbacks record it."""
 
     run: str
     batch_size: int
@@ -61,7 +61,7 @@ class GpuIncident:
     grad_checkpoint: bool = False
 
     def covers(self, shape: TrainingShape) -> bool:
-        """Whether a shape is at least as large in everything."""
+        """Whether a shape is at least as large in every dimension."""
         return (
             self.grad_checkpoint >= shape.grad_checkpoint
             and shape.batch_size >= self.batch_size
@@ -72,10 +72,10 @@ class GpuIncident:
 
 @dataclass(frozen=True)
 class ShapeVerdict:
-    """What is thought of a shape on a chip, and why.
+    """The verdict on a shape on a chip, with its reason.
 
-    part: of the longest command buffer, what takes the longest. buffer_seconds, step_seconds, peak_bytes: calculated.
-    nearest_safe: the shape itself where it is safe; None where no smaller one is either.
+    part: the slowest part of the longest command buffer. buffer_seconds, step_seconds, peak_bytes: calculated.
+    nearest_safe: the shape itself where it is safe; None where no smaller one is safe.
     """
 
     verdict: SafetyLevel
@@ -88,7 +88,7 @@ class ShapeVerdict:
 
 
 def command_seconds(command: GpuCommand, size: ModelSize, chip: Chip) -> float:
-    """How long a command takes: its operations or its bytes, whichever is slower, and the launch of its kernels."""
+    """Seconds of a command: of its operations or its bytes, whichever is slower, plus the launch of its kernels."""
     plain = chip.float32 if size.activation == 4 else chip.reduced
     rate = {"matrix": plain, "elementwise": plain, "quantised": chip.quantised, "attention": chip.attention}
     work = max(command.multiply_adds / rate[command.kind], command.bytes / chip.bandwidth)
@@ -96,7 +96,7 @@ def command_seconds(command: GpuCommand, size: ModelSize, chip: Chip) -> float:
 
 
 def longest_buffer(cost: StepCost, size: ModelSize, chip: Chip) -> tuple[float, GpuCommand]:
-    """(seconds, its slowest command) of the command buffer that takes the longest."""
+    """(seconds, slowest command) of the longest command buffer."""
     best, slowest = 0.0, cost.commands[0]
     for stretch in cost.stretches:
         taken = {id(command): command_seconds(command, size, chip) for command in stretch}
@@ -109,10 +109,10 @@ def longest_buffer(cost: StepCost, size: ModelSize, chip: Chip) -> tuple[float, 
 
 @functools.lru_cache(maxsize=64)
 def known_limits(chip: Chip) -> tuple[float, float]:
-    """(seconds of a command buffer that is known to have run, seconds that is known to have been killed) on a chip.
+    """(longest command buffer known to have run, longest known to have been killed) on a chip, in seconds.
 
-    By the trials on this very chip; where there are none, by the longest that ran and the longest that was killed on
-    any: between the two nothing is known of it.
+    From the trials on this chip, or where there are none, from those on all chips. Between the two limits the outcome
+    is not known.
     """
     trials = [trial for trial in KNOWN_TRIALS if trial.chip == chip.name] or KNOWN_TRIALS
     taken = [(trial.lived, _of_trial(trial, chip)) for trial in trials]
@@ -128,24 +128,24 @@ def judge_shape(
     size: ModelSize, shape: TrainingShape, chip: Chip, memory: int | None = None, incidents: Sequence[GpuIncident] = ()
 ) -> ShapeVerdict:
     """Judge a shape. memory: bytes in the machine, if known. incidents: of this chip and model; they win."""
-    found = shape_verdict(size, shape, chip, memory, incidents)
-    if found.verdict == "safe":
-        return replace(found, nearest_safe=shape)
-    return replace(found, nearest_safe=nearest_safe_shape(size, shape, chip, memory, incidents))
+    verdict = shape_verdict(size, shape, chip, memory, incidents)
+    if verdict.verdict == "safe":
+        return replace(verdict, nearest_safe=shape)
+    return replace(verdict, nearest_safe=nearest_safe_shape(size, shape, chip, memory, incidents))
 
 
 def shape_verdict(
     size: ModelSize, shape: TrainingShape, chip: Chip, memory: int | None = None, incidents: Sequence[GpuIncident] = ()
 ) -> ShapeVerdict:
-    """The same as `judge`, without the search for the nearest safe shape."""
+    """The same as `judge_shape`, without the search for the nearest safe shape."""
     cost = step_cost(size, shape)
     longest, slowest = longest_buffer(cost, size, chip)
-    told = [_by_time(longest, slowest, chip), _by_memory(cost.peak_bytes, chip, memory)]
-    told += [("unsafe", f"{each.run} was killed with batch {each.batch_size}, {each.num_layers} layers, "
+    verdicts = [_by_time(longest, slowest, chip), _by_memory(cost.peak_bytes, chip, memory)]
+    verdicts += [("unsafe", f"{each.run} was killed with batch {each.batch_size}, {each.num_layers} layers, "
               f"{each.max_seq_length} tokens") for each in incidents if each.covers(shape)]  # fmt: skip
-    word, reason = max(told, key=lambda each: SAFETY_LEVELS.index(each[0]))
+    word, reason = max(verdicts, key=lambda each: SAFETY_LEVELS.index(each[0]))
     if word == "safe":
-        reason = "; ".join(reason for _, reason in told if reason)
+        reason = "; ".join(reason for _, reason in verdicts if reason)
     whole = sum(command_seconds(command, size, chip) for command in cost.commands)
     return ShapeVerdict(word, reason, None, slowest.part, longest, whole, cost.peak_bytes)
 
@@ -154,16 +154,16 @@ def _by_time(longest: float, slowest: GpuCommand, chip: Chip) -> tuple[SafetyLev
     if not chip.has_watchdog:
         return "safe", "no watchdog on this chip"
     ran, killed = known_limits(chip)
-    said = f"longest command buffer {longest:.3f} s of the watchdog's {WATCHDOG:g} ({slowest.part})"
+    text = f"longest command buffer {longest:.3f} s of the watchdog's {WATCHDOG:g} ({slowest.part})"
     if longest <= ran:
-        return "safe", f"{said}; up to {ran:.3f} s is known to run"
+        return "safe", f"{text}; up to {ran:.3f} s is known to run"
     if longest < min(killed, WATCHDOG):
-        return "likely", f"{said}; up to {ran:.3f} s is known to run, {killed:.3f} s to be killed"
-    return "unsafe", f"{said}; {min(killed, WATCHDOG):.3f} s is known to be killed"
+        return "likely", f"{text}; up to {ran:.3f} s is known to run, {killed:.3f} s to be killed"
+    return "unsafe", f"{text}; {min(killed, WATCHDOG):.3f} s is known to be killed"
 
 
 def working_set(memory: int) -> float:
-    """Bytes that macOS lets a GPU use before it pages: two thirds, from 36 GB three quarters (an assumption)."""
+    """Bytes that macOS lets a GPU use before it pages: two thirds, from 36 GB on three quarters (an assumption)."""
     return memory * (3 / 4 if memory >= 36e9 else 2 / 3)
 
 
@@ -171,20 +171,20 @@ def _by_memory(peak: float, chip: Chip, memory: int | None) -> tuple[SafetyLevel
     if memory is None:
         return "safe", f"needs {format_bytes(peak)}"
     usable = chip.memory or (working_set(memory) if chip.has_watchdog else memory)
-    said = f"needs {format_bytes(peak)} of memory"
+    text = f"needs {format_bytes(peak)} of memory"
     if peak <= usable:
-        return "safe", f"{said} of {format_bytes(usable)}"
+        return "safe", f"{text} of {format_bytes(usable)}"
     if peak <= memory:
-        return "likely", f"{said}, the GPU should use {format_bytes(usable)}: it will page"
-    return "unsafe", f"{said}, the machine has {format_bytes(memory)}"
+        return "likely", f"{text}, the GPU should use {format_bytes(usable)}: it will page"
+    return "unsafe", f"{text}, the machine has {format_bytes(memory)}"
 
 
 def nearest_safe_shape(
     size: ModelSize, shape: TrainingShape, chip: Chip, memory: int | None = None, incidents: Sequence[GpuIncident] = ()
 ) -> TrainingShape | None:
-    """A safe shape near this one: rows are halved, then tokens, then layers; what need not be smaller is put back.
+    """A safe shape near this one: rows are halved, then tokens, then layers; unnecessary reductions are undone.
 
-    None where even the smallest is not safe.
+    None where even the smallest shape is not safe.
     """
 
     def is_safe(candidate: TrainingShape) -> bool:

@@ -1,4 +1,4 @@
-"""What one training step of a LoRA costs, by calculation: operations, bytes, command buffers, memory."""
+"""Calculate the cost of one LoRA training step: operations, bytes, command buffers, memory."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class StepCost:
 
     @property
     def commands(self) -> tuple[GpuCommand, ...]:
-        """All that a step does."""
+        """All commands of a step."""
         return self.below + self.forward + self.backward
 
     @property
@@ -43,7 +43,7 @@ class StepCost:
 
     @property
     def stretches(self) -> tuple[tuple[GpuCommand, ...], ...]:
-        """What command buffers are looked for in: each grows at one end only where more layers are trained.
+        """The command sequences that are cut into buffers; with more trained layers each grows at one end only.
 
         `frozen` is the whole forward pass without LoRA, which contains `below` of any number of layers.
         """
@@ -72,7 +72,7 @@ def step_cost(size: ModelSize, shape: TrainingShape) -> StepCost:
 
 
 class _Step(AltUpCommandBuilder):
-    """Makes the commands of a step."""
+    """Builds the commands of a step."""
 
     def __init__(self, size: ModelSize, shape: TrainingShape) -> None:
         super().__init__(size, shape)
@@ -118,7 +118,7 @@ class _Step(AltUpCommandBuilder):
             yield self.between(f"scale of layer {number}", at, size.hidden, 3, kept=2)
 
     def layer_backward(self, number: int, first: int) -> Iterator[GpuCommand]:
-        """A trained block, backward. What only goes on to lower layers comes last, and not in the lowest one."""
+        """A trained block, backward. Gradients for lower layers come last, and not in the lowest trained layer."""
         size, layer, at = self.size, self.size.layers[number], self.positions(number)
         widths = {name: (wide_in, wide_out) for name, wide_in, wide_out in size.linears(number)}
         yield from self.corrected_backward(number)
@@ -142,7 +142,7 @@ class _Step(AltUpCommandBuilder):
         yield from self.predicted_backward(number, number > first)
 
     def head(self) -> Iterator[GpuCommand]:
-        """The output layer and the cross entropy; with the gradient, where it is made at supervised positions only."""
+        """The output layer and the cross entropy; with its gradient, where it runs at supervised positions only."""
         size, shape = self.size, self.shape
         yield from self.gathered()
         if shape.path == "plain":
@@ -156,14 +156,14 @@ class _Step(AltUpCommandBuilder):
             yield self.matrix("head, backward", at, size.vocabulary, size.hidden)
 
     def head_backward(self) -> Iterator[GpuCommand]:
-        """What is left of the head for the backward pass."""
+        """The part of the head that runs in the backward pass."""
         if self.shape.path == "plain":
             yield self.between("cross entropy, backward", self.all, self.size.vocabulary, 5)
             yield self.matrix("head, backward", self.all, self.size.vocabulary, self.size.hidden)
         yield from self.gathered_backward()
 
     def peak_bytes(self, first: int, trained: dict[int, list[GpuCommand]]) -> float:
-        """Weights, LoRA's own numbers, what waits for the backward pass, and the head's logits."""
+        """Weights, LoRA's states, activations stored for the backward pass, and the head's logits."""
         size, shape, a = self.size, self.shape, self.size.activation
         lora = shape.lora_rank * sum(wide_in + wide_out for n in trained for _, wide_in, wide_out in size.adapted(n))
         kept = [sum(command.kept for command in commands) for commands in trained.values()]
@@ -176,7 +176,7 @@ class _Step(AltUpCommandBuilder):
         return size.weights * size.weight + lora * FLOAT32 * STATE_COPIES + waiting + shared_keys + logits + inputs
 
     def _attention(self, number: int, products: int) -> GpuCommand:
-        """Scores and sums of a layer: every query with every key, windows not skipped."""
+        """Attention of a layer: every query with every key, sliding windows included in full."""
         size, layer = self.size, self.size.layers[number]
         pairs = float(self.positions(number)) * self.shape.max_seq_length * size.heads
         moved = pairs * size.activation
@@ -187,11 +187,11 @@ class _Step(AltUpCommandBuilder):
 
 
 def command_buffers(stretch: Sequence[GpuCommand], operations: int, megabytes: int) -> Iterator[tuple[GpuCommand, ...]]:
-    """Every run of commands that MLX may put into one command buffer, wherever the one before it ended.
+    """Every sequence of commands that MLX may put into one command buffer, wherever the previous one ended.
 
     MLX ends a buffer after the command with which it holds more than `operations` kernels, or more than `megabytes` x
     2^20 numbers (not bytes) in the arrays it touches (`needs_commit` in its backend/metal/device.cpp). Only weights are
-    counted here, so a run is never shorter than MLX's.
+    counted here, so a sequence is never shorter than MLX's.
     """
     limit = (megabytes + 1) * 2**20
     end, dispatched, numbers = 0, 0, 0

@@ -1,4 +1,4 @@
-"""`thunder calibrate`: measure how fast this machine computes, for the table that shapes are judged by."""
+"""`thunder calibrate`: measure how fast this machine computes, for the check of shapes."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ def calibrate(
     operations, megabytes = (before.operations, before.megabytes) if before else (40, 40)
     source = f"measured on {time.strftime('%Y-%m-%d')}"
     chip = calibration.chip_from_measurements(name, measured, operations, megabytes, source)
-    told: dict[str, Any] = {
+    record: dict[str, Any] = {
         "versions": {key: value for key, value in environment.package_versions().items() if key in VERSIONS},
         "measurements": [asdict(each) for each in measured],
     }
-    chips.save_measured_chip(state_folder(), chip, **told)
-    say(json.dumps(asdict(chip) | told, ensure_ascii=False) if as_json else f"kept for {name} in {format_path(path)}")
+    chips.save_measured_chip(state_folder(), chip, **record)
+    say(json.dumps(asdict(chip) | record, ensure_ascii=False) if as_json else f"kept for {name} in {format_path(path)}")

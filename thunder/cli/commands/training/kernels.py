@@ -1,4 +1,4 @@
-"""`thunder kernels selfcheck`: do this machine's kernels compute what their references mean, and how fast?"""
+"""`thunder kernels selfcheck`: compare this machine's kernels with their references, and time them."""
 
 from __future__ import annotations
 

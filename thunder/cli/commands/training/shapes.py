@@ -1,4 +1,4 @@
-"""`thunder shapes`: which shapes a chip can train, with the time of a step and its memory, by calculation."""
+"""`thunder shapes`: the shapes that a chip can train, with the time and memory of a step, by calculation."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ def shapes(
         shape = TrainingShape(batch, layers, length, lora_rank, grad_checkpoint, way, supervised_share)  # type: ignore[arg-type]
         rows.append((shape, shape_safety.shape_verdict(size, shape, chosen, memory, past)))
     if as_json:
-        told = {"model": name, "chip": asdict(chosen), "memory": memory, "watchdog_seconds": shape_safety.WATCHDOG}
-        say(json.dumps(told | {"shapes": [asdict(s) | asdict(found) for s, found in rows]}, ensure_ascii=False))
+        report = {"model": name, "chip": asdict(chosen), "memory": memory, "watchdog_seconds": shape_safety.WATCHDOG}
+        say(json.dumps(report | {"shapes": [asdict(s) | asdict(verdict) for s, verdict in rows]}, ensure_ascii=False))
         return
-    said = f", {memory / 2**30:.0f} GiB of memory" if memory else ""
-    say(f"{name} on {chosen.name}{said} ({chosen.source}); {way}, LoRA rank {lora_rank}")
-    for line in table({(s.batch_size, s.num_layers, s.max_seq_length): found for s, found in rows}):
+    shown = f", {memory / 2**30:.0f} GiB of memory" if memory else ""
+    say(f"{name} on {chosen.name}{shown} ({chosen.source}); {way}, LoRA rank {lora_rank}")
+    for line in table({(s.batch_size, s.num_layers, s.max_seq_length): verdict for s, verdict in rows}):
         say(line)
 
 
@@ -78,7 +78,7 @@ def size_of(model: str | None) -> tuple[str, ModelSize, str]:
 
 
 def chip_and_memory(name: str | None, memory_gb: float | None) -> tuple[Chip, int | None]:
-    """The chip that is asked for and its memory in bytes; None where only its owner knows."""
+    """The requested chip and its memory in bytes; None where the memory of another machine is not given."""
     known, here = chips.known_chips(chips.read_measured_chips(state_folder())), environment.chip_name()
     chosen = chips.find_chip(name, known) if name else known.get(here, known[shape_check.STAND_IN])
     if memory_gb is not None:
@@ -94,10 +94,10 @@ def combinations(layers: int) -> Iterator[tuple[int, int, int]]:
                 yield batch, count, length
 
 
-def table(found: dict[tuple[int, int, int], Any]) -> Iterator[str]:
+def table(verdicts: dict[tuple[int, int, int], Any]) -> Iterator[str]:
     """A line for each batch and number of layers, a column for each length: verdict, seconds a step, memory."""
     yield f"{'batch':>5} {'layers':>6}  " + "".join(f"{f'{length} tokens':26}" for length in LENGTHS)
-    for batch, layers in dict.fromkeys((batch, layers) for batch, layers, _ in found):
-        cells = [found[batch, layers, length] for length in LENGTHS]
-        said = [f"{c.verdict:6} {format_seconds(c.step_seconds)}, {format_bytes(c.peak_bytes)}" for c in cells]
-        yield f"{batch:5} {layers:6}  " + "".join(f"{cell:26}" for cell in said).rstrip()
+    for batch, layers in dict.fromkeys((batch, layers) for batch, layers, _ in verdicts):
+        row = [verdicts[batch, layers, length] for length in LENGTHS]
+        cells = [f"{v.verdict:6} {format_seconds(v.step_seconds)}, {format_bytes(v.peak_bytes)}" for v in row]
+        yield f"{batch:5} {layers:6}  " + "".join(f"{cell:26}" for cell in cells).rstrip()

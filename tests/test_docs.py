@@ -83,6 +83,27 @@ def test_the_readme_is_short_and_says_the_status_early():
     assert any("not yet run on Apple silicon" in line for line in lines[:15])
 
 
+MESSAGES = (
+    "has no carrier", "is on no interface there", "packets to", "link down: ", "ms there and back", "slow: ",
+    "not measured: ", "which differs from the key in", "accepts none of your keys", "no answer within",
+    "it accepts the connection but sends no banner", "cannot be started", "in which a rank stands still",
+    "the display never sleeps", "on battery", "answers ping, but Python there may not reach it",
+    "this cluster cannot be used:", "expected an IPv4 address such as 10.0.0.1", "which backend jaccl needs",
+    "RDMA over Thunderbolt needs", "is left over from an earlier run", "the faster waits for the slower",
+    "no such folder", "the base model", "cannot be listened on at", "it gave no answer",
+    "the run cannot be started:", "ended before it was ready: ",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("message", MESSAGES)
+def test_a_message_that_the_guide_to_two_macs_quotes_is_one_of_the_code(message):
+    guide = (REPOSITORY / "docs" / "tutorials" / "two-macs.md").read_text(encoding="utf-8")
+    assert message in " ".join(guide.split())
+    sources = (path.read_text(encoding="utf-8") for path in (REPOSITORY / "thunder").rglob("*.py"))
+    joined = (re.sub(r'"\n\s*f?"', "", source) for source in sources)  # texts over several lines
+    assert any(message in source for source in joined), "change the guide with the message"
+
+
 @pytest.mark.parametrize("text, fault", [
     ("Use `thunder train --no-such-flag 3`.", "has no flag --no-such-flag"),
     ("```\n./launch.sh --iters 5 \\\n    --no-such-flag\n```", "has no flag --no-such-flag"),

@@ -1,4 +1,4 @@
-"""The bridge over HTTP under load, and what asking together is worth against one request at a time.
+"""Measure the HTTP bridge under load, and the gain of concurrent requests over one at a time.
 
 python benchmarks/bridge.py [--seconds 60] [--clients 64] [--rows 60]
 
@@ -47,7 +47,7 @@ def rows() -> list[dict[str, Any]]:
 
 @contextmanager
 def service(folder: Path, *words: str) -> Iterator[dict[str, Any]]:
-    """A running service and where it is; afterwards it ends, and its log must hold."""
+    """A running service and its address; afterwards it ends, and its log must be valid."""
     command = [sys.executable, "-P", "-m", "thunder", "agp", "serve", "--json", "--port", "0", "--dev-key"]
     command += ["--log", str(folder / "provenance.jsonl"), "--deadline", "120", *words]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, env=os.environ | {"PYTHONPATH": str(REPOSITORY)})
@@ -65,7 +65,7 @@ def service(folder: Path, *words: str) -> Iterator[dict[str, Any]]:
 
 
 class Client:
-    """One connection that is kept: a request, its answer, and so on."""
+    """One connection for consecutive requests."""
 
     def __init__(self, where: dict[str, Any]) -> None:
         self.where = where
@@ -95,7 +95,7 @@ async def ready(where: dict[str, Any]) -> None:
 
 
 async def load(where: dict[str, Any], clients: int, seconds: float) -> tuple[list[float], Counter[int], float]:
-    """Seconds of every answered request, answers by code, and the time that all took."""
+    """Seconds of every answered request, answers by status, and the total time."""
     asked, times, codes = itertools.cycle(rows()), [], Counter()
     begun = time.perf_counter()
 
@@ -114,7 +114,7 @@ async def load(where: dict[str, Any], clients: int, seconds: float) -> tuple[lis
 
 
 async def answers(where: dict[str, Any], asked: list[dict[str, Any]], clients: int) -> tuple[list[Any], Spent]:
-    """What is answered to each row, by so many clients, and what that took of the service."""
+    """The answer to each row, with this many clients, and the time that the service took."""
     found: list[Any] = [None] * len(asked)
     left = iter(enumerate(asked))
 
@@ -142,7 +142,7 @@ class Spent(NamedTuple):
 
 
 def spent(where: dict[str, Any]) -> Spent:
-    """The time, and what the service has used of the processor."""
+    """The time, and the processor time of the service."""
     times = psutil.Process(where["pid"]).cpu_times()
     return Spent(time.perf_counter(), times.user + times.system)
 
@@ -174,7 +174,7 @@ def main() -> None:
             )
         asked, ratios = list(itertools.islice(itertools.cycle(rows()), given.rows)), []
         with service(Path(name), *engines["tiny model"]) as where:
-            asyncio.run(answers(where, asked[:8], 8))  # what is compiled once
+            asyncio.run(answers(where, asked[:8], 8))  # warm up: compiles once
             for turn in range(given.turns):
                 alone, one_by_one = asyncio.run(answers(where, asked, 1))
                 shared, at_once = asyncio.run(answers(where, asked, given.clients))

@@ -1,9 +1,10 @@
-"""What the gate lets through of a model's proposals, by least margin and confidence: where a rules file comes from.
+"""Count the proposals of a model that the gate accepts, by least margin and confidence, to choose a rules file.
 
 python benchmarks/gate.py ROWS [--model FOLDER] [--adapter-path FOLDER] [--chunk-words 6] [--max-cer 0.3] [--rows 80]
 
-Rows are before/after, hyp/ref or correction rows, of which every n-th with a CER up to --max-cer is taken; each is held
-against the budgets of `boundary`, then of `uncertain`, whatever its own partition. Choose on development rows only.
+Rows are before/after, hyp/ref or correction rows, of which every n-th with a CER up to --max-cer is taken. The gate
+decides on each with the budgets of `boundary`, then of `uncertain`, whatever its own partition. Choose on
+development rows only.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from thunder.text import distance
 
 
 def chosen(path: Path, max_cer: float, count: int, longest: int) -> list[Case]:
-    """So many rows of a file, spread over it."""
+    """`count` rows of a file, evenly spread over it."""
     fit = [
         case
         for case in cases.read_cases(path).cases
@@ -36,7 +37,7 @@ def chosen(path: Path, max_cer: float, count: int, longest: int) -> list[Case]:
 
 
 def gated(asked: Sequence[Case], proposals: Sequence[Proposal], partition: str, book: Rulebook) -> dict[str, Any]:
-    """The summary of what is left of the proposals behind the gate."""
+    """The summary of the proposals that the gate accepts."""
     rows = []
     for case, proposal in zip(asked, proposals, strict=True):
         verdict = gate.decide_proposal(dataclasses.replace(gate_evidence(case, proposal), partition=partition), book)
@@ -62,12 +63,15 @@ def main() -> None:
     blind = summarize_rows([judge_proposal(case, proposal) for case, proposal in zip(asked, proposals, strict=True)])
     print(f"{len(asked)} rows, CER {blind['cer_before']:.4f}; all accepted: {blind['cer_after']:.4f}, "
           f"{blind['improved']} improved, {blind['worse']} worse")  # fmt: skip
-    print("partition   min_confidence min_margin accepted improved worse  CER     at most worse (95 % sure)")
+    print("partition   min_confidence min_margin accepted improved worse  CER     at most worse (95 % confidence)")
     for partition in ("boundary", "uncertain"):
-        ours = book.budgets[partition]
-        for limits in [(ours.min_confidence, ours.min_margin), *((0.8, margin) for margin in (0.0, 0.05, 0.1, 0.2))]:
+        budget = book.budgets[partition]
+        for limits in [
+            (budget.min_confidence, budget.min_margin),
+            *((0.8, margin) for margin in (0.0, 0.05, 0.1, 0.2)),
+        ]:
             changes = dict(zip(("min_confidence", "min_margin"), limits, strict=True))
-            budgets = {**book.budgets, partition: ours.model_copy(update=changes)}
+            budgets = {**book.budgets, partition: budget.model_copy(update=changes)}
             found = gated(asked, proposals, partition, Rulebook(book.rules, budgets, ""))
             bound = f"{found['worse_upper95']:.1%}"
             print(f"{partition:11} {limits[0]:<14} {limits[1]:<10} {found['accepted']:<8} {found['improved']:<8} "

@@ -61,7 +61,7 @@ def test_memcheck_suspects_the_published_run(fixtures, asked):
     code, said = asked("memcheck", fixtures / "note003" / "1x")
     assert code == 3 and "verdict: leak_suspected\n" in said and "\nF7  the best epoch, " in said
     code, said = asked("memcheck", fixtures / "note003" / "4x")
-    assert code == 3 and "begin anew at epoch: 4.53, 9.07; best epoch: 4" in said
+    assert code == 3 and "further passes start at epoch: 4.53, 9.07; best epoch: 4" in said
 
 
 # S12

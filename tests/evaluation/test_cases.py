@@ -37,7 +37,7 @@ def test_strange_partitions_are_unknown_and_counted(tmp_path):
     file = write_rows(tmp_path / "r.jsonl", rows(1, partition="stabel") + [PAIR | {"id": "x", "partition": 3}])
     read = cases.read_cases(file)
     assert [case.partition for case in read.cases] == ["unknown", "unknown"]
-    assert read.strange_partitions == {"stabel": 1, "3": 1}
+    assert read.unknown_partitions == {"stabel": 1, "3": 1}
 
 
 def test_the_limit_takes_the_first_and_keeps_all_ids(tmp_path):
@@ -47,7 +47,7 @@ def test_the_limit_takes_the_first_and_keeps_all_ids(tmp_path):
 
 
 def test_ids_that_stand_twice_are_named(tmp_path):
-    with pytest.raises(CorpusError, match="id 'f0' stands 2 times"):
+    with pytest.raises(CorpusError, match="id 'f0' occurs 2 times"):
         cases.read_cases(write_rows(tmp_path / "r.jsonl", rows(2) + rows(1)))
 
 

@@ -66,20 +66,20 @@ def test_missing_twice_and_unknown_ids_are_named_together(tmp_path):
     message = said(
         tmp_path, {"id": "id0", "proposal": "a"}, {"id": "id0", "proposal": "b"}, {"id": "x", "proposal": ""}
     )
-    assert "id 'id0' stands 2 times" in message
-    assert "id 'x' is none of the rows'" in message
+    assert "id 'id0' occurs 2 times" in message
+    assert "no row has the id 'x'" in message
     assert "no proposal for id 'id1'" in message and "no proposal for id 'id2'" in message
 
 
 @pytest.mark.parametrize("line, fault", [
     (b'{"id": "id0", "prop', "not JSON"), (b"[1]", "not an object"), (b"\xff", "not JSON"),
-    ({"id": "id0"}, "no proposal: none of proposal"), ({"id": "id0", "proposal": 3}, "'proposal' is no text"),
+    ({"id": "id0"}, "no proposal: none of proposal"), ({"id": "id0", "proposal": 3}, "'proposal' is not a text"),
     ({"id": "id0", "proposal": "\ud800"}, "half of a surrogate pair"),
     ({"id": "id0", "proposal": "a", "accepted": 1}, "'accepted' is neither"),
-    ({"id": "id0", "proposal": "a", "confidence": True}, "'confidence' is no number"),
-    (b'{"id": "id0", "proposal": "a", "confidence": NaN}', "'confidence' is no number"),
-    (b'{"id": "id0", "proposal": "a", "margin": -1e999}', "'margin' is no number"),
-    (b'{"id": "id0", "proposal": "a", "margin": 1%s}' % (b"0" * 400), "'margin' is no number"),
+    ({"id": "id0", "proposal": "a", "confidence": True}, "'confidence' is not a finite number"),
+    (b'{"id": "id0", "proposal": "a", "confidence": NaN}', "'confidence' is not a finite number"),
+    (b'{"id": "id0", "proposal": "a", "margin": -1e999}', "'margin' is not a finite number"),
+    (b'{"id": "id0", "proposal": "a", "margin": 1%s}' % (b"0" * 400), "'margin' is not a finite number"),
     ({"id": "id0", "proposal": "a", "confidence": 0.95}, "'confidence' is 0.95; a mean log-probability"),
 ])  # fmt: skip
 def test_lines_that_cannot_be_used_are_named(tmp_path, line, fault):

@@ -57,7 +57,9 @@ def test_a_changed_fingerprint_is_named(tmp_path):
 
 
 @pytest.mark.parametrize("data, where", [
-    (b"", "no evaluation's first line"), (b"[]\n", "no evaluation's first line"), (b"{\n", "no evaluation's first"),
+    (b"", "the first line is not that of an evaluation"),
+    (b"[]\n", "the first line is not that of an evaluation"),
+    (b"{\n", "the first line is not that of an evaluation"),
     (b'{"evaluation": 1, "settings": {}, "ground": {"a": 1}}\nxx\n', f"{PARTIAL_FILE}:2: "),
     (b'{"evaluation": 1, "settings": {}, "ground": {"a": 1}}\n[{"other": 1}, null]\n', f"{PARTIAL_FILE}:2: "),
 ])  # fmt: skip
@@ -68,7 +70,7 @@ def test_a_damaged_ledger_is_refused(tmp_path, data, where):
 
 
 def test_without_one_there_is_nothing_to_go_on_with(tmp_path):
-    with pytest.raises(UsageError, match="no half-done evaluation"):
+    with pytest.raises(UsageError, match="no unfinished evaluation"):
         read_stored_settings(tmp_path)
 
 

@@ -62,7 +62,7 @@ def test_an_adapter_that_only_pads(tmp_path, capsys, monkeypatch):
 
     monkeypatch.setattr(base_model, "load_base_model", pads)
     code, found = checks(capsys, folder, "--probe")
-    assert code == 4 and found["answers"] == ("fault", "all 4 are empty, or nothing but pads and other special tokens")
+    assert code == 4 and found["answers"] == ("fault", "all 4 are empty, or only padding and other special tokens")
 
 
 def test_what_cannot_be_asked_is_skipped(tmp_path, capsys):

@@ -112,14 +112,14 @@ def _settings_and_folder(options: Mapping[str, Any], source: str) -> tuple[EvalS
     new_folder = run_record.new_run_name(runs(), f"eval-{name}")
     folder = Path(settings.out).expanduser() if settings.out else new_folder
     if (folder / proposal_ledger.PARTIAL_FILE).exists():
-        raise UsageError(f"{folder}: holds a half-done evaluation", fix=f"--resume {folder}, or another --out")
+        raise UsageError(f"{folder}: holds an unfinished evaluation", fix=f"--resume {folder}, or another --out")
     if (folder / run_record.RESULTS).exists() or (folder / PLAN).exists():
         raise UsageError(f"{folder}: holds a finished evaluation or run", fix="another --out")
     return settings, folder
 
 
 def _resumed_folder(options: Mapping[str, Any]) -> Path:
-    """The folder that `resume` means: the one it names, that of `out`, or the newest half-done one."""
+    """The folder that `resume` means: the one it names, that of `out`, or the newest unfinished one."""
     from thunder.evaluation.proposal_ledger import PARTIAL_FILE
 
     if options["resume"] != "latest":
@@ -128,7 +128,7 @@ def _resumed_folder(options: Mapping[str, Any]) -> Path:
         return Path(options["out"]).expanduser()
     half_done = sorted(path.parent for path in runs().glob(f"*-eval-*/{PARTIAL_FILE}"))
     if not half_done:
-        raise UsageError(f"no half-done evaluation in {runs()}", fix="--resume FOLDER")
+        raise UsageError(f"no unfinished evaluation in {runs()}", fix="--resume FOLDER")
     return half_done[-1]
 
 
@@ -137,15 +137,15 @@ def check_options(settings: EvalSettings) -> None:
     kind = settings.engine.partition(":")[0]
     if kind not in ("model", "identity", "oracle", "file") or (kind == "file") != (":" in settings.engine):
         raise UsageError(
-            f"--engine {settings.engine}: there is no such engine", fix="model, identity, oracle, file:PATH"
+            f"--engine {settings.engine}: no such engine", fix="one of: model, identity, oracle, file:PATH"
         )
     if kind != "model" and (settings.model or settings.adapter_path or settings.compare == "base"):
         raise UsageError(
             f"--engine {settings.engine} uses no model", fix="leave out --model, --adapter-path, --compare"
         )
     if settings.min_margin is not None and settings.change_margin is not None:
-        raise UsageError("--min-margin and --change-margin both decide what is taken", fix="give one of them")
+        raise UsageError("--min-margin and --change-margin exclude each other", fix="give one of them")
     if settings.change_edits is not None and settings.change_margin is None:
-        raise UsageError("--change-edits is of --change-margin", fix="--change-margin 0 makes each change by itself")
+        raise UsageError("--change-edits needs --change-margin", fix="--change-margin 0 applies each change by itself")
     if settings.compare == "base" and not settings.adapter_path:
         raise UsageError("--compare base: there is no adapter to compare with the base", fix="--adapter-path FOLDER")

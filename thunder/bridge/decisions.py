@@ -1,4 +1,4 @@
-"""From cases and proposals to decisions: the gate's verdict, the record for the log, and a token where one is due."""
+"""Decide on proposals: the verdict of the gate, the record for the log, and the token of an admissible text."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MILLION = 1_000_000
 
 @dataclass(frozen=True)
 class SignedDecision:
-    """One row's way over the bridge. record: for the provenance log. token: None where `text` is not admissible."""
+    """The decision on one row. record: for the provenance log. token: None where the text is not admissible."""
 
     case: Case
     proposal: Proposal
@@ -33,7 +33,7 @@ class SignedDecision:
 
 
 class ProposalDecider:
-    """Decides on what one engine proposes, by one set of rules, signed with one ring."""
+    """Decides on the proposals of one engine, by one set of rules, and signs with one key ring."""
 
     def __init__(
         self,
@@ -43,11 +43,11 @@ class ProposalDecider:
         texts: bool = True,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """texts: whether records hold the texts, or their digests alone."""
+        """texts: whether records hold the texts, or only their digests."""
         self.book, self.ring, self._texts, self._clock = book, ring, texts, clock
-        told = engine.describe()
-        self.base_digest, self.adapter_digest = told.get("base_sha256"), told.get("adapter_sha256")
-        self.decode_digest = digest.sha256_json(told)
+        description = engine.describe()
+        self.base_digest, self.adapter_digest = description.get("base_sha256"), description.get("adapter_sha256")
+        self.decode_digest = digest.sha256_json(description)
 
     def decide(self, case: Case, proposal: Proposal, request_id: str = "") -> SignedDecision:
         """Decide on one row."""
@@ -56,16 +56,16 @@ class ProposalDecider:
     def decide_batch(
         self, cases: Sequence[Case], proposals: Sequence[Proposal], request_id: str = ""
     ) -> tuple[list[SignedDecision], str | None]:
-        """Decide on rows that belong together; and why nothing of them counts, where the batch as a whole is broken."""
+        """Decide on rows that form one batch. The second value is the breaker's reason where the batch is stopped."""
         pairs = list(zip(cases, proposals, strict=True))
         verdicts = [gate.decide_proposal(gate_evidence(*pair), self.book) for pair in pairs]
-        why = gate.breaker_reason(verdicts, self.book.rules)
-        if why:
+        reason = gate.breaker_reason(verdicts, self.book.rules)
+        if reason:
             verdicts = [
-                gate.reject_with_batch(verdict, case.input, why) for case, verdict in zip(cases, verdicts, strict=True)
+                gate.reject_with_batch(each, case.input, reason) for case, each in zip(cases, verdicts, strict=True)
             ]
         made = zip(pairs, verdicts, strict=True)
-        return [self._signed(case, proposal, verdict, request_id) for (case, proposal), verdict in made], why
+        return [self._signed(case, proposal, verdict, request_id) for (case, proposal), verdict in made], reason
 
     def _signed(self, case: Case, proposal: Proposal, verdict: GateVerdict, request_id: str) -> SignedDecision:
         now = self._clock()
@@ -106,13 +106,13 @@ class ProposalDecider:
 
 
 def gate_evidence(case: Case, proposal: Proposal) -> GateEvidence:
-    """What a row says of itself, as the gate looks at it; what is not of its kind says nothing."""
+    """The evidence of a row for the gate; a field of the wrong type counts as absent."""
     partition, script = case.fields.get("partition"), case.fields.get("script")
     scalars, spans = case.fields.get("trajectory_scalars"), case.fields.get("spans")
     return GateEvidence(
         case.input,
         proposal,
-        # a partition that is no text is a strange one, not an absent one
+        # a partition of another type is an unknown partition, not an absent one
         partition if partition is None or isinstance(partition, str) else str(partition),
         script if isinstance(script, str) and script else None,
         None if spans is None else _parse_spans(spans),
@@ -121,7 +121,7 @@ def gate_evidence(case: Case, proposal: Proposal) -> GateEvidence:
 
 
 def _parse_spans(spans: Any) -> tuple[tuple[int, int], ...]:
-    """Pairs of whole numbers; none at all, so that nothing may be edited, where one of them is none."""
+    """Pairs of whole numbers. Where one is not, there are no spans, so that no edit is allowed."""
     if not isinstance(spans, list | tuple):
         return ()
     pairs = [tuple(pair) for pair in spans if isinstance(pair, list | tuple) and list(map(type, pair)) == [int, int]]

@@ -1,4 +1,4 @@
-"""What the gate would let through of proposals whose references are known: who gains, who loses, what is refused."""
+"""Score the gate on rows with references: which proposals it accepts, and whether they help or harm."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from thunder.evaluation.metrics.summary import group_order
 JudgedRow = dict[str, Any]
 DECISIONS = ("accept", "reject", "keep")
 UNKNOWN_EVIDENCE, PREDICTION_ONLY = "not said", "prediction_only"
-CERTAIN_MARGIN = 1000.0  # nats per code point: more than any limit of the gate
+CERTAIN_MARGIN = 1000.0  # nats per code point; above every limit of the gate
 
 
 class CertainOracleEngine(OracleEngine):
-    """Proposes the reference and could not be surer: what the gate refuses of it, it refuses of the best there is."""
+    """Proposes the reference with full confidence: it shows which correct proposals the gate rejects."""
 
     def propose(self, cases: Sequence[Case], finished: OnFinished = ignore_progress) -> Iterator[Proposal]:
-        """See Engine. Raises CorpusError that names the rows without a reference."""
-        if bare := [f"row '{case.row_id}' has no reference" for case in cases if not case.reference.strip()]:
+        """See ProposalEngine. Raises CorpusError that names the rows without a reference."""
+        if missing := [f"row '{case.row_id}' has no reference" for case in cases if not case.reference.strip()]:
             raise combined_error(
-                CorpusError, "there is nothing for the oracle to propose:", bare, fix="another --engine"
+                CorpusError, "the oracle needs a reference for each row:", missing, fix="another --engine"
             )
         return (Proposal(case.reference, confidence=0.0, margin=CERTAIN_MARGIN) for case in cases)
 
 
 def recorded_proposals(cases: EvaluationSet) -> FileEngine:
-    """The proposals that stand in the rows themselves. Raises CorpusError where there are none, or not in every row."""
+    """The proposals that the rows themselves hold. Raises CorpusError where a row holds none."""
     if not any(name in case.fields for case in cases.cases for name in PROPOSAL_KEYS):
         raise CorpusError(
             f"{cases.path}: no row holds a proposal ({', '.join(PROPOSAL_KEYS)})",
@@ -47,7 +47,7 @@ def recorded_proposals(cases: EvaluationSet) -> FileEngine:
 
 
 class GateScorer:
-    """Holds proposals against the rules as rows come, one decision each, and adds up what became of them."""
+    """Decides on each proposal by the rules, and sums up the decisions."""
 
     def __init__(self, book: Rulebook) -> None:
         self.book = book
@@ -56,8 +56,8 @@ class GateScorer:
     def judge(self, case: Case, proposal: Proposal, base: Proposal | None = None) -> JudgedRow:
         """A row of predictions.jsonl with the gate's decision on it.
 
-        A recorded "accepted" is another gate's word; here this one's counts. The partition is the one that counted. Of
-        the base's answer stands what this gate would leave of it.
+        A recorded "accepted" is the decision of another gate and does not count here. The partition is the one that the
+        gate used. The base's answer is replaced with the text that this gate would output for it.
         """
         verdict = self._verdict(case, proposal)
         self.verdicts.append(verdict)
@@ -76,11 +76,11 @@ class GateScorer:
         return gate.decide_proposal(gate_evidence(case, replace(proposal, accepted=True)), self.book)
 
     def add_up(self, rows: Sequence[JudgedRow]) -> dict[str, Any]:
-        """What results.json says of the gate; rows as `judge` makes them.
+        """The part of results.json about the gate. rows: as `judge` makes them.
 
-        reasons: rejected rows by rule, a row with several counts for each. refused: what taking the rejected proposals
-        would have done (rows with a reference). breaker: why `thunder agp propose` would have stopped these rows as one
-        batch; what is counted here is counted without it.
+        reasons: rejected rows by rule; a row counts for each of its rules. refused: the effect that the rejected
+        proposals would have had (rows with a reference). breaker: why `thunder agp propose` would have stopped these
+        rows as one batch; the other counts here ignore it.
         """
         rejected = [row for row in rows if row["decision"] == "reject"]
         reasons = Counter(rule for row in rejected for rule, _ in row["reasons"])
@@ -102,14 +102,14 @@ class GateScorer:
 
 
 def weakest_evidence_class(rows: Sequence[JudgedRow]) -> str:
-    """What rows are evidence of as a whole: the weakest class among them; without any reference, predictions only."""
+    """The evidence class of some rows: the weakest class among them, or prediction_only without any reference."""
     if not any(row["reference_units"]["codepoint"] for row in rows):
         return PREDICTION_ONLY
-    said = {row["evidence_class"] or UNKNOWN_EVIDENCE for row in rows}
-    strange = sorted(said.difference(EVIDENCE))
-    # any other provenance is weaker than the same one
-    order = [UNKNOWN_EVIDENCE, *strange, *EVIDENCE[:-2], *reversed(EVIDENCE[-2:])]
-    return min(said, key=order.index)
+    classes = {row["evidence_class"] or UNKNOWN_EVIDENCE for row in rows}
+    unknown = sorted(classes.difference(EVIDENCE))
+    # evidence of another provenance is weaker than evidence of the same one
+    order = [UNKNOWN_EVIDENCE, *unknown, *EVIDENCE[:-2], *reversed(EVIDENCE[-2:])]
+    return min(classes, key=order.index)
 
 
 def _count_decisions(rows: Sequence[JudgedRow]) -> dict[str, int]:

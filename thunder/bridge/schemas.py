@@ -1,4 +1,4 @@
-"""What goes over the wire: requests, checked strictly, and answers; the OpenAPI description derives from these."""
+"""Requests and answers of the HTTP service as pydantic models; the OpenAPI document is derived from them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LONGEST_ID = 200
 
 
 def _accept_whole_float(value: Any) -> Any:
-    """To JSON, 100.0 is a whole number too."""
+    """In JSON, 100.0 is a whole number too."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
@@ -29,43 +29,43 @@ class _RequestModel(BaseModel):
 
 
 class RequestRow(_RequestModel):
-    """A recognised text, and what is known of it."""
+    """A recognized text, and what is known about it."""
 
     feat_id: str = Field(min_length=1, max_length=LONGEST_ID, description="Id of the row.")
-    asr_text: str = Field(pattern=r"\S", description="The recognised text.")
+    asr_text: str = Field(pattern=r"\S", description="The recognized text.")
     partition: str | None = Field(
-        None, max_length=LONGEST_ID, description="stable, boundary, uncertain or novelty; others count as novelty."
+        None, max_length=LONGEST_ID, description="stable, boundary, uncertain or novelty; any other counts as novelty."
     )
     script: str | None = Field(
-        None, min_length=1, max_length=LONGEST_ID, description="nko or latin; else that of the text's letters."
+        None, min_length=1, max_length=LONGEST_ID, description="nko or latin; by default the script of the letters."
     )
-    sigils: str | None = Field(None, max_length=LONGEST_ID, description="Sigils of the trajectory; not looked at yet.")
+    sigils: str | None = Field(None, max_length=LONGEST_ID, description="Sigils of the trajectory; not used yet.")
     trajectory_scalars: dict[str, float] | None = Field(
-        None, description="Where there is no partition, it follows from these."
+        None, description="The partition follows from these where it is absent."
     )
     spans: list[tuple[Whole, Whole]] | None = Field(
-        None, description="Code points [start, end) of asr_text (NFC) in which it may be edited."
+        None, description="Code points [start, end) of asr_text (NFC) that may be edited."
     )
 
 
 class RequestOptions(_RequestModel):
-    """How one request is to be treated."""
+    """Options of one request."""
 
-    deadline_ms: Milliseconds | None = Field(None, description="At most the service's own.")
+    deadline_ms: Milliseconds | None = Field(None, description="At most the deadline of the service.")
 
 
 class RowRequest(_RequestModel):
     """A request for one row."""
 
-    request_id: str | None = Field(None, min_length=1, max_length=LONGEST_ID, description="Comes back in the answer.")
+    request_id: str | None = Field(None, min_length=1, max_length=LONGEST_ID, description="The answer repeats it.")
     row: RequestRow
     options: RequestOptions | None = None
 
 
 class BatchRequest(_RequestModel):
-    """A request for rows that belong together: if too many of them would change, none does."""
+    """A request for rows that form one batch: if too many of them would change, none does."""
 
-    request_id: str | None = Field(None, min_length=1, max_length=LONGEST_ID, description="Comes back in the answer.")
+    request_id: str | None = Field(None, min_length=1, max_length=LONGEST_ID, description="The answer repeats it.")
     rows: list[RequestRow] = Field(min_length=1)
     options: RequestOptions | None = None
 
@@ -78,7 +78,7 @@ class RuleReason(BaseModel):
 
 
 class GateMetrics(BaseModel):
-    """What the gate measured: code points, a probability, nats per code point."""
+    """Measurements of the gate: edits in code points, a probability, nats per code point."""
 
     edits: int
     chars: int
@@ -91,7 +91,7 @@ class GateMetrics(BaseModel):
 
 
 class RowDecision(BaseModel):
-    """What became of one row; without a token its final_text is not admissible."""
+    """The decision on one row; without a token its final_text is not admissible."""
 
     feat_id: str
     proposal: str
@@ -111,7 +111,7 @@ class RowAnswer(RowDecision):
 
 
 class BatchAnswer(BaseModel):
-    """The answer to a request for several rows. breaker: why nothing of it counts, or null."""
+    """The answer to a request for several rows. breaker: why the batch was stopped, or null."""
 
     request_id: str
     breaker: str | None
@@ -120,7 +120,7 @@ class BatchAnswer(BaseModel):
 
 
 class HealthAnswer(BaseModel):
-    """What the service is and has done. chain_head: sha256 of the log's last line."""
+    """The state and the counts of the service. chain_head: SHA-256 of the log's last line."""
 
     status: str
     reason: str | None = None
@@ -141,14 +141,14 @@ class HealthAnswer(BaseModel):
 
 
 class ErrorAnswer(BaseModel):
-    """An error: what is wrong, and which field of the request."""
+    """An error, and the field of the request that it is about."""
 
     error: str
     field: str | None = None
 
 
 class BadRequest(Exception):
-    """A request that cannot be answered; becomes a Fault."""
+    """A request that cannot be answered; the answer is an ErrorAnswer."""
 
     def __init__(self, status: int, error: str, field: str | None = None) -> None:
         super().__init__(error)
@@ -156,7 +156,7 @@ class BadRequest(Exception):
 
 
 def parse_request(body: bytes, settings: ServeSettings) -> RowRequest | BatchRequest:
-    """The request in a body. Raises BadRequest: 400 where it is no JSON, 422 where a field is not as it should be."""
+    """Parse the body of a request. Raises BadRequest: 400 where it is not JSON, 422 where a field is not valid."""
     try:
         content = pydantic_core.from_json(body)
     except ValueError as error:
@@ -165,34 +165,34 @@ def parse_request(body: bytes, settings: ServeSettings) -> RowRequest | BatchReq
         BatchRequest if isinstance(content, dict) and "rows" in content else RowRequest
     )
     try:
-        asked = kind.model_validate_json(body)
+        request = kind.model_validate_json(body)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         if first["type"] == "json_invalid":
             raise BadRequest(400, f"not JSON: {first['msg']}") from None
         raise BadRequest(422, first["msg"], ".".join(map(str, first["loc"])) or None) from None
     rows = (
-        [("row", asked.row)]
-        if isinstance(asked, RowRequest)
-        else [(f"rows.{number}", row) for number, row in enumerate(asked.rows)]
+        [("row", request.row)]
+        if isinstance(request, RowRequest)
+        else [(f"rows.{number}", row) for number, row in enumerate(request.rows)]
     )
     if len(rows) > settings.most_rows:
         raise BadRequest(422, f"{len(rows)} rows; at most {settings.most_rows}", "rows")
     for where, row in rows:
         if len(row.asr_text) > settings.longest_text:
-            said = f"{len(row.asr_text)} code points; at most {settings.longest_text}"
-            raise BadRequest(422, said, f"{where}.asr_text")
-    return asked
+            text = f"{len(row.asr_text)} code points; at most {settings.longest_text}"
+            raise BadRequest(422, text, f"{where}.asr_text")
+    return request
 
 
-def request_cases(asked: RowRequest | BatchRequest) -> list[Case]:
+def request_cases(request: RowRequest | BatchRequest) -> list[Case]:
     """The rows of a request as cases."""
-    rows = [asked.row] if isinstance(asked, RowRequest) else asked.rows
+    rows = [request.row] if isinstance(request, RowRequest) else request.rows
     return [cases.case_from_text(row.feat_id, row.asr_text, row.model_dump(exclude_none=True)) for row in rows]
 
 
 def row_decision(decision: SignedDecision) -> dict[str, Any]:
-    """A decision as Decided has it."""
+    """A decision as a RowDecision."""
     verdict = decision.verdict
     return {
         "feat_id": decision.case.row_id,

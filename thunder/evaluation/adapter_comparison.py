@@ -1,4 +1,4 @@
-"""The test at the end of training: answers of the base and of the adapter to the test rows, shared by the ranks."""
+"""The test at the end of training: compare the adapter with its base on the test rows, shared by the ranks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from thunder.parallel.world import World
 
 __all__ = ["PREDICTIONS", "compare_adapter_with_base", "stop_tokens"]
 PREDICTIONS = "test_predictions.jsonl"
-# kept of a judged row: whatever the texts and their edits in code points do not say already
+# fields of a judged row that its texts and their edits do not determine
 _ROW_KEYS = ("partition", "script", "confidence", "confidence_base", "seconds", "flags", "flags_base")
 
 
@@ -36,11 +36,11 @@ def compare_adapter_with_base(
     batch_size: int = 8,
     chunk_words: int = 0,
 ) -> dict[str, Any]:
-    """Answer the rows with the adapter off and on; ranks share the rows; rank 0 writes test_predictions.jsonl.
+    """Answer the rows with the adapter off and on. The ranks share the rows, and rank 0 writes test_predictions.jsonl.
 
     model: with its adapter on. chunk_words: words of one prompt, 0: all.
-    Returns the summary that `results.json` holds under `test`, on every rank: before is
-    the base and after the adapter there, and `repair` holds input against adapter as `thunder eval` has it.
+    Returns on every rank the summary that `results.json` holds under `test`: there, before is the base and after is the
+    adapter, and `repair` compares the input with the adapter as `thunder eval` does.
     """
     mine = [cases.case_from_row(row, place) for place, row in enumerate(rows)][world.rank :: world.size]
     done = 0
@@ -65,7 +65,7 @@ def compare_adapter_with_base(
 
 
 def prediction_row(row: dict[str, Any]) -> dict[str, Any]:
-    """A judged row in the words of test_predictions.jsonl."""
+    """A judged row with the field names of test_predictions.jsonl."""
     return {
         "row_id": row["row_id"],
         "asr_text": row["input"],

@@ -1,4 +1,4 @@
-"""What is evaluated: recognised texts, each with its reference and the prompt that asks for its repair."""
+"""The rows of an evaluation: recognized texts with references and correction prompts."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from thunder.text.row_fields import PARTITIONS, UNKNOWN
 
 @dataclass(frozen=True)
 class Case:
-    """One row to evaluate. place: its number among the rows that are evaluated, from 0.
+    """One row to evaluate. place: its index among the evaluated rows.
 
-    messages: the prompt. partition: one of PARTITIONS or "unknown". script: nko, latin, mixed, other or none, of the
-    reference where the row does not say.
+    messages: the prompt. partition: one of PARTITIONS or "unknown". script: nko, latin, mixed, other or none; that of
+    the reference where the row states none.
     """
 
     place: int
@@ -37,33 +37,33 @@ class Case:
 
 @dataclass(frozen=True)
 class EvaluationSet:
-    """The rows of one file and the digest of its bytes. all_ids: of the rows beyond the limit too."""
+    """The rows of one file and the SHA-256 of its bytes. all_ids: also of the rows beyond the limit."""
 
     path: Path
     sha256: str
     cases: tuple[Case, ...]
     all_ids: frozenset[str]
-    strange_partitions: dict[str, int]
+    unknown_partitions: dict[str, int]
 
 
 def read_cases(path: Path, limit: int = 0, references: corpus_rows.References = "empty") -> EvaluationSet:
-    """Read the rows of a file, the first `limit` of them where it is not 0. references: what a reference may be.
+    """Read the rows of a file, only the first `limit` of them where it is not 0. references: which rows need one.
 
-    Raises CorpusError that lists the lines which cannot be used, or the ids that stand more than once.
+    Raises CorpusError that lists the lines that are not valid, or the ids that occur more than once.
     """
     corpus = corpus_rows.read_rows(path, references)
     numbers = Counter(row.row_id for row in corpus.rows)
-    twice = [f"id '{row_id}' stands {count} times" for row_id, count in numbers.items() if count > 1]
-    if twice:
-        raise combined_error(CorpusError, f"{path} cannot be evaluated:", twice, fix="give each row an id of its own")
+    repeated = [f"id '{row_id}' occurs {count} times" for row_id, count in numbers.items() if count > 1]
+    if repeated:
+        raise combined_error(CorpusError, f"{path} cannot be evaluated:", repeated, fix="give each row its own id")
     chosen = corpus.rows[: limit or None]
-    strange = Counter(
+    unknown = Counter(
         str(row.fields["partition"])
         for row in chosen
         if "partition" in row.fields and row.fields["partition"] not in PARTITIONS
     )
     cases = tuple(case_from_row(row, place) for place, row in enumerate(chosen))
-    return EvaluationSet(path, corpus.sha256, cases, frozenset(numbers), dict(strange))
+    return EvaluationSet(path, corpus.sha256, cases, frozenset(numbers), dict(unknown))
 
 
 def case_from_row(row: ChatRow, place: int) -> Case:
@@ -84,13 +84,13 @@ def case_from_row(row: ChatRow, place: int) -> Case:
 
 
 def case_from_text(row_id: str, asr_text: str, fields: dict[str, Any]) -> Case:
-    """A text without a reference, under the one prompt that corrections are asked for with."""
+    """A text without a reference, with the correction prompt."""
     messages = ({"role": "user", "content": correction_prompt(asr_text)},)
     return Case(0, row_id, asr_text, "", messages, fields=fields)
 
 
 def script_of_letters(text: str) -> str:
-    """The script of a text's letters: nko, latin, mixed (both), other, or none where it has no letter."""
+    """The script of the letters of a text: nko, latin, mixed (both), other, or none where it has no letter."""
     letters = [character for character in text if unicodedata.category(character)[0] == "L"]
     nko = sum("\u07c0" <= letter <= "\u07ff" for letter in letters)
     latin = sum(unicodedata.name(letter, "").startswith("LATIN") for letter in letters)

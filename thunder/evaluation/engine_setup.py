@@ -1,4 +1,4 @@
-"""From settings to engines: models and adapters found, checked against each other, and loaded."""
+"""Load the engines that settings name: find models and adapters, check that they fit, and load them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def load_engines(settings: EvalSettings, cases: EvaluationSet) -> tuple[ProposalEngine, ProposalEngine | None]:
-    """The engine that the settings name, and the base beside it where it is asked for.
+    """The engine that the settings name, and the base beside it where the settings ask for it.
 
     Raises ModelError where a model or an adapter cannot be used, CorpusError where a file of proposals cannot.
     """
@@ -45,7 +45,7 @@ def _load_from_settings(settings: EvalSettings) -> tuple[ProposalEngine, Proposa
 def load_model_engines(
     model_name: str | None, adapter_path: str | None, **how: Any
 ) -> tuple[ModelEngine, ModelEngine | None]:
-    """The engine of a base with its adapter, and that of the base alone where there is an adapter; both share weights.
+    """The engine of a model with its adapter, and of the base alone where there is an adapter; both share weights.
 
     how: batch_size, chunk_words, min_margin, change_margin, change_edits, margins and prefix_cache, as ModelEngine
     takes them.

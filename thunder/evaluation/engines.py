@@ -1,4 +1,4 @@
-"""Who proposes: engines that need no model, and what every engine answers."""
+"""Proposals, the protocol of the engines that make them, and the engines that need no model."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ LARGEST, ROUNDING = 1e300, 1e-3  # of a number in a file; by which a log-probabi
 
 @dataclass(frozen=True)
 class Proposal:
-    """What an engine says a text should be.
+    """The corrected text that an engine proposes.
 
-    confidence: mean log-probability of its tokens, the end's included (nats), where there is one. tokens: how many were
-    generated. finished: it came to an end by itself. special_only: nothing but pads and other special tokens came.
-    accepted: whether it takes the input's place; a gate behind the engine may have said no.
-    windows: in how many pieces the input was corrected. margin: how much likelier than leaving the input alone the same
-    model finds it, in nats per code point of the input, where that was asked for.
+    confidence: mean log-probability of its tokens, with the end token (nats), where known. tokens: number of generated
+    tokens. finished: whether the answer ended with an end token. special_only: whether it has only padding and other
+    special tokens. accepted: whether it replaces the input; a gate behind the engine may reject it. windows: number of
+    chunks of the input. margin: by how much the model finds the proposal likelier than the unchanged input, in nats per
+    code point of the input, where it was scored.
     """
 
     text: str
@@ -44,65 +44,65 @@ OnFinished = Callable[[int], None]
 
 
 def ignore_progress(count: int) -> None:
-    """Tells nobody."""
+    """Do nothing."""
 
 
 class ProposalEngine(Protocol):
-    """Proposals for cases, in their order. chunk: how many cases are best given at once."""
+    """Makes proposals for cases, in their order. chunk: the number of cases of one call that is efficient."""
 
     chunk: int
 
     def propose(self, cases: Sequence[Case], finished: OnFinished = ignore_progress) -> Iterator[Proposal]:
-        """One proposal for each case; `finished` is told now and then how many more are done, and may raise to stop."""
+        """One proposal for each case. `finished` is called with the number of newly finished cases; it may raise."""
         ...
 
     def describe(self) -> dict[str, Any]:
-        """What decides its answers, by name, as JSON types: a half-done evaluation goes on with the same only."""
+        """Everything that determines the proposals, as JSON. An interrupted evaluation resumes only if it is equal."""
         ...
 
 
 class IdentityEngine:
-    """Proposes the input: what leaving alone is worth."""
+    """Proposes the input unchanged: the baseline of every evaluation."""
 
     chunk = 1024
 
     def propose(self, cases: Sequence[Case], finished: OnFinished = ignore_progress) -> Iterator[Proposal]:
-        """See Engine."""
+        """See ProposalEngine."""
         return (Proposal(case.input) for case in cases)
 
     def describe(self) -> dict[str, Any]:
-        """See Engine."""
+        """See ProposalEngine."""
         return {"engine": "identity"}
 
 
 class OracleEngine:
-    """Proposes the reference: the most that repairing could be worth."""
+    """Proposes the reference: the upper limit of every evaluation."""
 
     chunk = 1024
 
     def propose(self, cases: Sequence[Case], finished: OnFinished = ignore_progress) -> Iterator[Proposal]:
-        """See Engine."""
+        """See ProposalEngine."""
         return (Proposal(case.reference) for case in cases)
 
     def describe(self) -> dict[str, Any]:
-        """See Engine."""
+        """See ProposalEngine."""
         return {"engine": "oracle"}
 
 
 class FileEngine:
-    """Proposals that somebody else made: a line of JSON each, with the row's id and `proposal`.
+    """Proposals from a file: a line of JSON each, with the id of the row and `proposal`.
 
-    A `proposal` that is null leaves the input as it is and is not counted as accepted; neither is one beside
-    `"accepted": false`, though what taking it would have done is counted. `confidence` and `margin` are those of
-    Proposal.
+    A `proposal` that is null leaves the input unchanged and does not count as accepted. A proposal with
+    `"accepted": false` does not count as accepted either, but its effect is counted. `confidence` and `margin` are
+    those of Proposal.
     """
 
     chunk = 1024
 
-    def __init__(self, path: Path, wanted: frozenset[str] | None) -> None:
-        """Read the file and see that it has each wanted id once and no other; None: nobody knows yet what is wanted.
+    def __init__(self, path: Path, row_ids: frozenset[str] | None) -> None:
+        """Read the file, and check that it has each row id once and no other. row_ids: None if they are unknown.
 
-        Raises CorpusError that lists the lines that cannot be used and the ids that are missing, twice or unknown.
+        Raises CorpusError that lists the lines that are not valid, and ids that are missing, repeated or unknown.
         """
         self.path = path
         self._proposals: dict[str, Proposal | None] = {}
@@ -122,25 +122,25 @@ class FileEngine:
                 continue
             numbers[row_id] += 1
             self._proposals[row_id] = proposal
-        faults += [f"{path}: id '{row_id}' stands {count} times" for row_id, count in numbers.items() if count > 1]
-        if wanted is not None:
-            faults += [f"{path}: id '{row_id}' is none of the rows'" for row_id in numbers if row_id not in wanted]
-            faults += [f"{path}: no proposal for id '{row_id}'" for row_id in sorted(wanted) if row_id not in numbers]
+        faults += [f"{path}: id '{row_id}' occurs {count} times" for row_id, count in numbers.items() if count > 1]
+        if row_ids is not None:
+            faults += [f"{path}: no row has the id '{row_id}'" for row_id in numbers if row_id not in row_ids]
+            faults += [f"{path}: no proposal for id '{row_id}'" for row_id in sorted(row_ids) if row_id not in numbers]
         if faults:
             raise combined_error(CorpusError, f"{path} cannot be used:", faults, fix="one line for each row, by its id")
 
     def propose(self, cases: Sequence[Case], finished: OnFinished = ignore_progress) -> Iterator[Proposal]:
-        """See Engine."""
+        """See ProposalEngine."""
         for case in cases:
             yield self._proposals.get(case.row_id) or Proposal(case.input, accepted=False)
 
     def describe(self) -> dict[str, Any]:
-        """See Engine."""
+        """See ProposalEngine."""
         return {"engine": "file", "proposals_sha256": self.sha256}
 
 
 def _parse_line(line: bytes, name: str) -> tuple[str, Proposal | None]:
-    """The id and the proposal on a line; name: its id where it says none. Raises ValueError that says what is wrong."""
+    """The id and the proposal of a line. name: the id where the line has none. Raises ValueError with the fault."""
     try:
         fields = json.loads(line.decode())
     except (ValueError, RecursionError) as error:
@@ -155,7 +155,7 @@ def _parse_line(line: bytes, name: str) -> tuple[str, Proposal | None]:
     if text is None:
         return row_id, None
     if not isinstance(text, str):
-        raise ValueError(f"'{key}' is no text")
+        raise ValueError(f"'{key}' is not a text")
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -164,16 +164,16 @@ def _parse_line(line: bytes, name: str) -> tuple[str, Proposal | None]:
         raise ValueError("'accepted' is neither true nor false")
     confidence, margin = (_finite_number(fields, name) for name in ("confidence", "margin"))
     if confidence is not None and confidence > ROUNDING:
-        raise ValueError(f"'confidence' is {confidence:g}; a mean log-probability of tokens (nats) is never above 0")
+        raise ValueError(f"'confidence' is {confidence:g}; a mean log-probability of tokens (nats) must not be above 0")
     return row_id, Proposal(text, confidence, accepted=accepted, margin=margin)
 
 
 def _finite_number(fields: dict[str, Any], name: str) -> float | None:
-    """A finite number among fields, or None where there is none. Raises ValueError."""
+    """A finite number of the fields, or None where it is absent. Raises ValueError."""
     value = fields.get(name)
     if value is None:
         return None
-    # whole numbers of JSON can be too large for any float
+    # whole numbers of JSON can exceed every float
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < LARGEST:
-        raise ValueError(f"'{name}' is no number")
+        raise ValueError(f"'{name}' is not a finite number")
     return value

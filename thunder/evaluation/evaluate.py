@@ -1,4 +1,4 @@
-"""An evaluation from its cases to its files: proposals made and kept as they come, judged, added up, written."""
+"""Run an evaluation: make proposals and store them, judge them, sum up and write the results."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from thunder.evaluation.metrics.judge import judge_proposal
 from thunder.evaluation.metrics.summary import BootstrapSettings
 from thunder.evaluation.proposal_ledger import ProposalLedger
 
-ORACLE_EVIDENCE = "oracle"  # one of the classes of evidence
+ORACLE_EVIDENCE = "oracle"  # an evidence class
 PREDICTIONS, RESULTS, REPORT = "predictions.jsonl", "results.json", "report.html"
 OnRow = Callable[[int, int], None]
-# the page from judged rows and results, as HTML
+# judged rows, results -> the report as HTML
 RenderPage = Callable[[list[dict[str, Any]], dict[str, Any]], str]
-# a row from its case, the engine's proposal and the base's
+# case, proposal of the engine, proposal of the base -> judged row
 JudgeRow = Callable[[Case, Proposal, Proposal | None], dict[str, Any]]
 
 
 class EvaluationRequest(Protocol):
-    """What an evaluation needs of the settings of its command."""
+    """The settings that an evaluation needs."""
 
     @property
     def limit(self) -> int: ...
@@ -50,38 +50,38 @@ def run_evaluation(
     judge: JudgeRow = judge_proposal,
     more: Callable[[Sequence[dict[str, Any]]], dict[str, Any]] = lambda rows: {},
 ) -> dict[str, Any]:
-    """Evaluate, or go on where an interrupted evaluation stopped; returns what results.json holds.
+    """Evaluate, or continue an interrupted evaluation; returns the content of results.json.
 
-    on_row: called with (rows done, rows) as they are answered, counting a row twice where the base answers too.
-    page: what makes report.html, where there is to be one. judge: makes a row of predictions.jsonl. more: what
-    results.json says of all rows besides.
-    Writes predictions.jsonl, the page and, last, results.json with the digest of the predictions.
-    Raises UsageError where the folder's half-done evaluation is another one.
+    on_row: called with (answers done, answers); a row has two answers where the base answers too. page: renders
+    report.html, where one is wanted. judge: makes a row of predictions.jsonl. more: further content of results.json,
+    from all rows. Writes predictions.jsonl, the report and, last, results.json with the digest of the predictions.
+
+    Raises UsageError where the folder holds an unfinished evaluation of other inputs or settings.
     """
-    begun = time.perf_counter()
+    started = time.perf_counter()
     ledger = ProposalLedger(folder, settings.resolved(), evaluation_fingerprint(cases, settings, engine, base))
     try:
-        found_done = len(ledger.pairs)
+        resumed_after = len(ledger.pairs)
         _propose(cases, engine, base, ledger, on_row)
         pairs = ledger.pairs
     finally:
         ledger.close()
     if len(pairs) > len(cases.cases):
         raise ArtifactError(f"{ledger.path}: more proposals than rows", fix=f"delete it: rm {ledger.path}")
-    # who knows the references shows what could be had, whatever the rows are evidence of
-    known = {"evidence_class": ORACLE_EVIDENCE} if isinstance(engine, OracleEngine) else {}
-    rows = [judge(replace(case, **known), *pair) for case, pair in zip(cases.cases, pairs, strict=True)]
-    seconds = time.perf_counter() - begun
+    # the oracle uses the references, so its results are of their own evidence class
+    override = {"evidence_class": ORACLE_EVIDENCE} if isinstance(engine, OracleEngine) else {}
+    rows = [judge(replace(case, **override), *pair) for case, pair in zip(cases.cases, pairs, strict=True)]
+    seconds = time.perf_counter() - started
     results = summary.summarize_rows(rows, BootstrapSettings(settings.seed, settings.resamples)) | {
         **more(rows),
         "ground": evaluation_fingerprint(cases, settings, engine, base),
         "settings": settings.resolved(),
-        "strange_partitions": cases.strange_partitions,
+        "strange_partitions": cases.unknown_partitions,
         "not_corrections": sum(not case.is_correction for case in cases.cases),
         "windowed": sum(mine.windows > 1 for mine, _ in pairs),
-        "resumed_after": found_done,
+        "resumed_after": resumed_after,
         "seconds": round(seconds, 3),
-        "rows_per_second": round((len(rows) - found_done) / seconds, 3),
+        "rows_per_second": round((len(rows) - resumed_after) / seconds, 3),
     }
     _write(folder, rows, results, page)
     ledger.remove()
@@ -103,7 +103,7 @@ def evaluation_fingerprint(
 def _propose(
     cases: EvaluationSet, engine: ProposalEngine, base: ProposalEngine | None, ledger: ProposalLedger, on_row: OnRow
 ) -> None:
-    """Fill the ledger, a chunk of rows at a time."""
+    """Make the proposals that the ledger lacks, a chunk of rows at a time."""
     engines = [engine, *([base] if base else [])]
     total, done = len(cases.cases) * len(engines), len(ledger.pairs) * len(engines)
 
@@ -115,15 +115,15 @@ def _propose(
     finished(0)
     while len(ledger.pairs) < len(cases.cases):
         chunk = cases.cases[len(ledger.pairs) : len(ledger.pairs) + engine.chunk]
-        mine = list(engine.propose(chunk, finished))
-        others = list(base.propose(chunk, finished)) if base else [None] * len(chunk)
-        ledger.append(list(zip(mine, others, strict=True)))
+        proposals = list(engine.propose(chunk, finished))
+        from_base = list(base.propose(chunk, finished)) if base else [None] * len(chunk)
+        ledger.append(list(zip(proposals, from_base, strict=True)))
         done = len(ledger.pairs) * len(engines)
         on_row(done, total)
 
 
 def _write(folder: Path, rows: list[dict[str, Any]], results: dict[str, Any], page: RenderPage | None) -> None:
-    """Write the finished files; results.json comes last. The page follows from the others and can be made anew."""
+    """Write the finished files; results.json comes last. The report derives from the other files."""
     digest.write_atomically(folder / PREDICTIONS, "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows))
     if page:
         digest.write_atomically(folder / REPORT, page(rows, results))

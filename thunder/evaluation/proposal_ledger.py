@@ -1,4 +1,4 @@
-"""What a half-done evaluation leaves behind: proposals, a line each as they are made, under what decides them."""
+"""The file of an unfinished evaluation: its settings, its fingerprint, and a line for each proposal so far."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ ProposalPair = tuple[Proposal, Proposal | None]
 
 
 class ProposalLedger:
-    """The proposals so far, of the engine and of the base beside it, in the order of the rows."""
+    """The proposals so far, of the engine and of the base, in the order of the rows."""
 
     def __init__(self, folder: Path, settings: dict[str, Any], fingerprint: dict[str, Any]) -> None:
-        """Open or begin the folder's ledger; a last line that was cut off is taken away.
+        """Open or start the ledger of a folder; an incomplete last line is removed.
 
         settings: what was asked for. fingerprint: name -> value of everything that decides the proposals.
         Raises UsageError naming what has changed since it was begun, ArtifactError where it is damaged.
@@ -39,9 +39,9 @@ class ProposalLedger:
             self._write([{"evaluation": LEDGER_VERSION, "settings": settings, "ground": fingerprint}])
 
     def append(self, pairs: Sequence[ProposalPair]) -> None:
-        """Add proposals to the file, and see that they are on disk."""
+        """Add proposals to the file, and return when they are on disk."""
         self.pairs += pairs
-        self._write([[asdict(mine), base and asdict(base)] for mine, base in pairs])
+        self._write([[asdict(proposal), base and asdict(base)] for proposal, base in pairs])
 
     def _write(self, values: Sequence[Any]) -> None:
         self._stream.write("".join(json.dumps(value, ensure_ascii=False) + "\n" for value in values))
@@ -53,46 +53,48 @@ class ProposalLedger:
         self._stream.close()
 
     def remove(self) -> None:
-        """Take the file away: what it held stands in the finished files."""
+        """Remove the file; the finished files hold its content."""
         self.close()
         self.path.unlink()
 
 
 def read_stored_settings(folder: Path) -> dict[str, Any]:
-    """What a half-done evaluation was asked for.
+    """The settings of an unfinished evaluation.
 
     Raises UsageError where there is none in the folder.
     """
     if not (folder / PARTIAL_FILE).is_file():
         raise UsageError(
-            f"{folder}: no half-done evaluation ({PARTIAL_FILE}) in it", fix="start it anew, without --resume"
+            f"{folder}: no unfinished evaluation ({PARTIAL_FILE}) in it", fix="start again, without --resume"
         )
     return _read_ledger(folder / PARTIAL_FILE)[0]["settings"]
 
 
 def _read_ledger(path: Path) -> tuple[dict[str, Any], list[bytes]]:
-    """The header and the whole lines after it; what follows the last line end is cut from the file."""
+    """The header and the complete lines after it; bytes after the last line end are cut from the file."""
     data = path.read_bytes()
-    whole = data.rfind(b"\n") + 1
-    lines = data[:whole].split(b"\n")[:-1]
+    end = data.rfind(b"\n") + 1
+    lines = data[:end].split(b"\n")[:-1]
     try:
         header = json.loads(lines[0]) if lines else None
     except ValueError:
         header = None
     if not isinstance(header, dict) or header.get("evaluation") != LEDGER_VERSION or "ground" not in header:
-        raise ArtifactError(f"{path}: no evaluation's first line", fix=f"delete it and start anew: rm {path}")
-    if whole != len(data):
+        raise ArtifactError(
+            f"{path}: the first line is not that of an evaluation", fix=f"delete it and start again: rm {path}"
+        )
+    if end != len(data):
         with path.open("r+b") as stream:
-            stream.truncate(whole)
+            stream.truncate(end)
     return header, lines[1:]
 
 
 def _parse_pair(path: Path, number: int, line: bytes) -> ProposalPair:
     try:
-        mine, base = json.loads(line)
-        return Proposal(**mine), Proposal(**base) if base else None
+        proposal, base = json.loads(line)
+        return Proposal(**proposal), Proposal(**base) if base else None
     except (ValueError, TypeError) as error:
-        raise ArtifactError(f"{path}:{number}: {error}", fix=f"delete it and start anew: rm {path}") from None
+        raise ArtifactError(f"{path}:{number}: {error}", fix=f"delete it and start again: rm {path}") from None
 
 
 def _refuse_changes(path: Path, then: dict[str, Any], now: dict[str, Any]) -> None:
@@ -101,5 +103,8 @@ def _refuse_changes(path: Path, then: dict[str, Any], now: dict[str, Any]) -> No
     if names:
         faults = [f"{name} was {then.get(name)!r} and is {now.get(name)!r}" for name in names]
         raise combined_error(
-            UsageError, f"{path} was begun otherwise:", faults, fix="the same as before, or another --out"
+            UsageError,
+            f"{path} was started with other inputs:",
+            faults,
+            fix="give the same as before, or another --out",
         )

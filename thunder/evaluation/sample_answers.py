@@ -1,4 +1,4 @@
-"""Does an adapter answer with text? A few corrections are asked of its base with it: a real one said pads alone."""
+"""Check that an adapter answers with text: some adapters answered with padding tokens only."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ SAMPLE_ROWS = 4
 
 
 def check_sample_answers(folder: Path, base: str | None = None) -> WeightsCheck:
-    """Ask an adapter's base, with it on, for corrections of shipped sample rows.
+    """Correct shipped sample rows with the adapter on its base.
 
-    base: folder or name of the base; by default the one that the adapter says it was trained on.
+    base: folder or name of the base; by default the one that the adapter names.
     """
     try:
         engine = engine_setup.load_model_engines(base or _recorded_base(folder), str(folder), batch_size=SAMPLE_ROWS)[0]
@@ -33,18 +33,18 @@ def check_sample_answers(folder: Path, base: str | None = None) -> WeightsCheck:
 
 
 def answers_check(have_text: Sequence[bool]) -> WeightsCheck:
-    """A fault where no answer has any text."""
+    """A fault where no answer has text."""
     if not any(have_text):
-        said = f"all {len(have_text)} are empty, or nothing but pads and other special tokens"
-        return WeightsCheck(WEIGHTS, ANSWERS, "fault", said)
+        text = f"all {len(have_text)} are empty, or only padding and other special tokens"
+        return WeightsCheck(WEIGHTS, ANSWERS, "fault", text)
     return WeightsCheck(WEIGHTS, ANSWERS, "ok", f"{sum(have_text)} of {len(have_text)} are text")
 
 
 def _recorded_base(folder: Path) -> str | None:
-    """The base that an adapter names; None is the one that is shipped."""
+    """The base that an adapter names; None stands for the shipped one."""
     config = json.loads((folder / adapter_files.CONFIG).read_text(encoding="utf-8"))
-    ours = config.get("thunder")
-    named = ours.get("model") if isinstance(ours, dict) else config.get("model")
-    if named is None:
-        raise ModelError(f"{folder}: it does not say what it was trained on", fix="--base FOLDER")
-    return None if named == EMBEDDED_MODEL.name else str(named)
+    own = config.get("thunder")
+    name = own.get("model") if isinstance(own, dict) else config.get("model")
+    if name is None:
+        raise ModelError(f"{folder}: it names no base model", fix="--base FOLDER")
+    return None if name == EMBEDDED_MODEL.name else str(name)

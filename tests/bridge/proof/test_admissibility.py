@@ -167,7 +167,7 @@ def test_a_key_file_that_others_may_read_is_refused(tmp_path, mode):
 @pytest.mark.parametrize("change, fault", [
     (lambda content: [], "not a key file"), (lambda content: {"keys": {}}, "not a key file"),
     (lambda content: content | {"active": "x"}, "'active' names no key"),
-    (lambda content: content | {"keys": {"x": "00" * 32}}, "another key than its id"),
+    (lambda content: content | {"keys": {"x": "00" * 32}}, "does not match its id"),
     (lambda content: content | {"keys": {"x": "00" * 31}}, "31 bytes, fewer than 32"),
     (lambda content: content | {"keys": {"x": "zz" * 32}}, "not hexadecimal"),
     (lambda content: content | {"keys": {"x": 5}}, "not hexadecimal"),

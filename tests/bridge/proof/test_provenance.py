@@ -198,13 +198,13 @@ def test_where_half_a_line_cannot_be_taken_away_nothing_is_added_to_it(log, monk
             patch.setattr(os, "ftruncate", fails)
             with pytest.raises(OSError, match="Input/output"):
                 open_log.append([record(40)])
-        with pytest.raises(OSError, match="half written"):
+        with pytest.raises(OSError, match="an earlier line is incomplete"):
             open_log.append([record(41)])
 
 
 @pytest.mark.parametrize("done, said", [
     (lambda log: log.unlink(), "No such file"), (lambda log: log.rename(log.with_name("rotated")), "No such file"),
-    (lambda log: (log.rename(log.with_name("rotated")), log.write_bytes(b"")), "another file"),
+    (lambda log: (log.rename(log.with_name("rotated")), log.write_bytes(b"")), "is not the file that was opened"),
     (lambda log: log.open("ab").write(b"{}\n"), "another program wrote"),
     (lambda log: os.truncate(log, 100), "100 bytes"),
 ])  # fmt: skip

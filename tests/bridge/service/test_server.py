@@ -264,12 +264,12 @@ def test_a_log_that_was_cut_off_is_mended_and_the_start_says_so(served, tmp_path
     with first.log.open("ab") as stream:
         stream.write(b'{"kid":"d')
     again = served("--engine", "identity")
-    assert "line 2 was cut off: its 9 bytes are in provenance.jsonl.torn-2-" in again.told["repaired"]
+    assert "line 2 was incomplete: its 9 bytes are now in provenance.jsonl.torn-2-" in again.told["repaired"]
     damaged = again.log.read_bytes().replace(b"keep", b"kept", 1)
     again.process.kill()
     again.process.wait(20)
     again.log.write_bytes(damaged)
-    with pytest.raises(AssertionError, match="provenance.jsonl:1: it is not what was digested"):
+    with pytest.raises(AssertionError, match="provenance.jsonl:1: its digest does not match"):
         served("--engine", "identity")
 
 

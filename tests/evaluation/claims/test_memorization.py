@@ -178,5 +178,5 @@ def test_rows_in_common(tmp_path):
     assert memorization.judge_training(table(), found).verdict == "leak_suspected"
     chat = write(tmp_path / "c", train[3:])
     assert overlap.find_overlap(chat, chat).rows == 1
-    with pytest.raises(CorpusError, match="v:2: no row"):
+    with pytest.raises(CorpusError, match="v:2: not a row"):
         overlap.find_overlap(chat, write(tmp_path / "v", [train[0], {"number": 1}]))

@@ -1,4 +1,4 @@
-"""The gate: from a proposal and the evidence for it to a verdict with all of its reasons, and nothing else."""
+"""The gate: decide whether a proposal replaces the recognized text, with every reason (pure)."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from thunder.text.row_fields import PARTITIONS
 
 GateDecision = Literal["accept", "reject", "keep"]
 NOVELTY = "novelty"
-# budgets of a partition, after the hard rules; and what is not about the text
+# rules after the invariants: budgets of a partition, and rules that are not about the text
 SOFT_RULES = {
     "edits": "more edits than the partition allows",
     "ratio": "more edits than the partition allows for the input's length",
-    "confidence": "the proposer is not sure enough, or does not say how sure it is",
-    "margin": "not likelier enough than leaving the input alone, or not said",
-    "withheld": "the proposer takes its proposal back, or has none",
-    "breaker": "the batch as a whole was stopped",
+    "confidence": "the proposer is not confident enough, or does not report its confidence",
+    "margin": "the proposal is not likelier than the input by enough, or the margin is not reported",
+    "withheld": "the proposer withholds its proposal, or has none",
+    "breaker": "the whole batch was stopped",
 }
 ALL_RULES = {**invariants.TEXT_RULES, **invariants.CHANGE_RULES, **SOFT_RULES}
 LARGEST = 1e300
@@ -34,11 +34,11 @@ SCALARS = ("novelty", "uncertainty", "transition_pressure", "commitment")
 
 @dataclass(frozen=True)
 class GateEvidence:
-    """What the gate looks at.
+    """The input of the gate.
 
-    asked: the recognised text. proposal: with its mean log-probability and its margin in nats, where there are any.
-    partition, script: as the row says them, or None. spans: code points [start, end) of `asked` that may be edited, or
-    None where the row does not say. scalars: of the trajectory, by name.
+    asked: the recognized text. proposal: with its mean log-probability and its margin in nats, where known. partition,
+    script: of the row, or None. spans: code points [start, end) of `asked` that may be edited, or None where the row
+    does not restrict edits. scalars: of the trajectory, by name.
     """
 
     asked: str
@@ -51,11 +51,12 @@ class GateEvidence:
 
 @dataclass(frozen=True)
 class GateVerdict:
-    """What became of a proposal.
+    """The decision on a proposal, with its reasons and measurements.
 
-    text: the proposal (NFC, trimmed) where it is accepted, else the recognised text as it came. reasons: every rule
-    that was broken; by the input itself where the decision is keep. admissible: whether `text` may go on without a
-    person. edits: between both; chars: of the input (code points). confidence: 0 to 1. margin: nats per code point.
+    text: the proposal (NFC, trimmed) where it is accepted, else the recognized text unchanged. reasons: every broken
+    rule; where the decision is keep, the rules that the input itself breaks. admissible: whether `text` may be used
+    without a human check. edits: code points between input and proposal. chars: code points of the input. confidence: 0
+    to 1. margin: nats per code point.
     """
 
     decision: GateDecision
@@ -77,15 +78,16 @@ class GateVerdict:
 
 
 def decide_proposal(evidence: GateEvidence, book: Rulebook) -> GateVerdict:
-    """Hold a proposal against the rules.
+    """Decide on a proposal by the rules.
 
-    Unchanged text (but for normal form and the amount of space) is kept; else one broken rule rejects it.
+    A proposal that differs from the input in normal form and the amount of space only is kept. Otherwise one broken
+    rule rejects it.
     """
     proposal = evidence.proposal
     asked, text = normalize_text(evidence.asked).strip(), normalize_text(proposal.text).strip()
     partition, source = resolve_partition(evidence.partition, evidence.scalars, book.rules)
     script, budget = evidence.script or row_script(asked), book.budgets[partition]
-    # what is kept goes on as it came, with all that a comparison passes over
+    # a kept text is used unchanged, with everything that normalization removes
     of_input = tuple(invariants.check_text(normalize_text(evidence.asked), script, book.rules))
     verdict = GateVerdict(
         decision="keep",
@@ -120,42 +122,42 @@ def decide_proposal(evidence: GateEvidence, book: Rulebook) -> GateVerdict:
 
 
 def resolve_partition(given: str | None, scalars: Mapping[str, Any] | None, rules: GateRules) -> tuple[str, str]:
-    """The partition that counts, and why: given, derived (from scalars), unknown (a strange name) or missing."""
+    """The partition that counts, and its source: given, derived (from scalars), unknown (another name) or missing."""
     if given is not None:
         return (given, "given") if given in PARTITIONS else (NOVELTY, "unknown")
-    said: dict[str, float] = {name: value for name, value in (scalars or {}).items() if _is_number(value)}
-    if not said.keys() >= set(SCALARS):
+    numbers: dict[str, float] = {name: value for name, value in (scalars or {}).items() if _is_number(value)}
+    if not numbers.keys() >= set(SCALARS):
         return NOVELTY, "missing"
-    if said["novelty"] >= rules.derived_novelty:
+    if numbers["novelty"] >= rules.derived_novelty:
         return NOVELTY, "derived"
-    if said["uncertainty"] >= rules.derived_uncertainty:
+    if numbers["uncertainty"] >= rules.derived_uncertainty:
         return "uncertain", "derived"
-    moving = abs(said["transition_pressure"]) >= rules.derived_transition
-    return ("boundary" if moving or said["commitment"] < rules.derived_commitment else "stable"), "derived"
+    moving = abs(numbers["transition_pressure"]) >= rules.derived_transition
+    return ("boundary" if moving or numbers["commitment"] < rules.derived_commitment else "stable"), "derived"
 
 
 def breaker_reason(verdicts: Sequence[GateVerdict], rules: GateRules) -> str | None:
-    """Why a batch must not go on as a whole: too much of it is changed, or rejected; None where it may."""
+    """Why a whole batch is stopped: too many of its rows are changed, or rejected. None where it is not."""
     rows = len(verdicts)
     if rows < rules.breaker_rows:
         return None
     counts = {kind: sum(each.decision == kind for each in verdicts) for kind in ("accept", "reject")}
     if counts["accept"] * 100 > rules.breaker_changed_percent * rows:
-        return f"{counts['accept']} of {rows} rows would be changed; at most {rules.breaker_changed_percent} % may be"
+        return f"{counts['accept']} of {rows} rows would be changed; the limit is {rules.breaker_changed_percent} %"
     if counts["reject"] * 100 > rules.breaker_rejected_percent * rows:
-        return f"{counts['reject']} of {rows} rows are rejected; at most {rules.breaker_rejected_percent} % may be"
+        return f"{counts['reject']} of {rows} rows are rejected; the limit is {rules.breaker_rejected_percent} %"
     return None
 
 
-def reject_with_batch(verdict: GateVerdict, asked: str, why: str) -> GateVerdict:
-    """The verdict on a row of a batch that is broken: nothing of it is changed or admissible."""
+def reject_with_batch(verdict: GateVerdict, asked: str, reason: str) -> GateVerdict:
+    """The verdict on a row of a stopped batch: its text stays unchanged and is not admissible."""
     decision: GateDecision = "reject" if verdict.decision == "accept" else verdict.decision
-    reasons = (*verdict.reasons, BrokenRule("breaker", why))
+    reasons = (*verdict.reasons, BrokenRule("breaker", reason))
     return replace(verdict, decision=decision, text=asked, reasons=reasons, admissible=False)
 
 
 def _over_budget(verdict: GateVerdict, budget: PartitionBudget) -> list[BrokenRule]:
-    """Reasons by the partition's budget; a measure that is missing fails a limit that needs it."""
+    """The budget rules of the partition that are broken; a missing measurement breaks a limit that needs it."""
     reasons, name, chars = [], verdict.partition, max(1, verdict.chars)
     most = max(budget.max_edits, chars * budget.max_edits_percent // 100)
     if verdict.edits > most:
@@ -168,14 +170,14 @@ def _over_budget(verdict: GateVerdict, budget: PartitionBudget) -> list[BrokenRu
     if least is not None and (verdict.confidence is None or verdict.confidence < least):
         reasons.append(BrokenRule("confidence", f"{_shown(verdict.confidence)}; {name} needs {least}"))
     least = budget.min_margin
-    # a limit of 0 is kept by a proposer that does not tell a margin, but not by one that tells a negative one
+    # a proposer that reports no margin passes a limit of 0; one that reports a negative margin does not
     if least is not None and (least > 0 if verdict.margin is None else verdict.margin < least):
         reasons.append(BrokenRule("margin", f"{_shown(verdict.margin)}; {name} needs {least}"))
     return reasons
 
 
 def _probability(mean_log: float | None) -> float | None:
-    """exp of a mean log-probability; None where that is none: not a number, or more than 0."""
+    """exp of a mean log-probability; None where that is not a number, or is above 0."""
     value = _finite(mean_log)
     return None if value is None or value > 0 else math.exp(value)
 
@@ -185,15 +187,15 @@ def _finite(value: float | None) -> float | None:
 
 
 def _is_number(value: Any) -> bool:
-    """Whether a value is a finite number; whole numbers of JSON can be too large for any float."""
+    """Whether a value is a finite number; whole numbers of JSON can exceed every float."""
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < LARGEST
 
 
 def _spans_of_trimmed(spans: Sequence[tuple[int, int]], asked: str) -> list[tuple[int, int]]:
-    """Spans of a text as spans of it without the space before it."""
-    ahead = len(asked) - len(asked.lstrip())
-    return [(start - ahead, end - ahead) for start, end in spans]
+    """Spans of a text as spans of the text without its leading space."""
+    offset = len(asked) - len(asked.lstrip())
+    return [(start - offset, end - offset) for start, end in spans]
 
 
 def _shown(value: float | None) -> str:
-    return "not said" if value is None else f"{value:.3f}"
+    return "not reported" if value is None else f"{value:.3f}"

@@ -1,4 +1,4 @@
-"""The rules of the gate: read from a file, checked, and named by that file's digest."""
+"""Read the rules of the gate from a file, check them, and name them by the digest of the file."""
 
 from __future__ import annotations
 
@@ -16,40 +16,40 @@ DEFAULT_RULES = CONFIGS / "gate" / "agp_rules_v1.yaml"
 
 
 class PartitionBudget(Settings):
-    """What may be changed in the texts of one partition, and how sure the proposer must be."""
+    """How much of a text of one partition may be changed, and how confident the proposer must be."""
 
     max_edits: int = option(..., "Edits that are always allowed.", ge=0)
-    max_edits_percent: int = option(..., "Edits allowed, in percent of the input, where that is more.", ge=0, le=100)
-    max_ratio_percent: int = option(..., "Edits never exceed this, in percent of the input.", ge=0, le=100)
+    max_edits_percent: int = option(..., "Edits allowed in percent of the input, where that is more.", ge=0, le=100)
+    max_ratio_percent: int = option(..., "Upper limit of the edits, in percent of the input.", ge=0, le=100)
     min_confidence: float | None = option(..., "Least exp(mean log-probability of the tokens).", ge=0, le=1)
-    min_margin: float | None = option(..., "Least nats per code point over leaving the input alone.", ge=0)
-    review: bool = option(..., "A text that is left alone goes to a person as well.")
+    min_margin: float | None = option(..., "Least margin over the unchanged input, in nats per code point.", ge=0)
+    review: bool = option(..., "An unchanged text also needs a human check.")
 
 
 class GateRules(Settings):
-    """All thresholds of the gate; a file says every one of them, but for checks that it does without."""
+    """All thresholds of the gate. A file states every one, except for optional checks that it does not use."""
 
     name: str = option(..., "Name of the rules.", pattern=r"^[a-z0-9_]{1,64}$")
-    own_script_percent: int = option(..., "Letters that are of the row's script.", ge=51, le=100)
+    own_script_percent: int = option(..., "Least share of letters in the script of the row, in percent.", ge=51, le=100)
     shortest_percent: int = option(..., "Shortest proposal, in percent of the input.", ge=1, le=100)
     longest_percent: int = option(..., "Longest proposal, in percent of the input.", ge=100, le=1000)
     short_text: int = option(..., "Inputs with fewer code points may differ by short_difference.", ge=0)
-    short_difference: int = option(..., "Code points by which a short input's length may differ.", ge=0)
+    short_difference: int = option(..., "Code points by which the length of a short input may change.", ge=0)
     span_slack: int = option(..., "Code points around a span in which edits are allowed.", ge=0)
-    syllables: Literal["off", "no-worse"] = option("off", "Whether more may break the syllables of N'Ko than before.")
+    syllables: Literal["off", "no-worse"] = option("off", "no-worse: no more syllable violations than in the input.")
     partitions: dict[str, Any] = option(..., "Budgets by partition.")
-    derived_novelty: float = option(..., "Least novelty of novelty.")
-    derived_uncertainty: float = option(..., "Least uncertainty of uncertain.")
-    derived_transition: float = option(..., "Least absolute transition pressure of boundary.")
-    derived_commitment: float = option(..., "Commitment below which a row is boundary.")
+    derived_novelty: float = option(..., "Least novelty of the partition novelty.")
+    derived_uncertainty: float = option(..., "Least uncertainty of the partition uncertain.")
+    derived_transition: float = option(..., "Least absolute transition pressure of the partition boundary.")
+    derived_commitment: float = option(..., "Commitment below which a row belongs to the partition boundary.")
     breaker_rows: int = option(..., "Rows below which a batch is not judged as a whole.", ge=1)
-    breaker_changed_percent: int = option(..., "Most changed rows of a batch.", ge=0, le=100)
-    breaker_rejected_percent: int = option(..., "Most rejected rows of a batch.", ge=0, le=100)
+    breaker_changed_percent: int = option(..., "Most changed rows of a batch, in percent.", ge=0, le=100)
+    breaker_rejected_percent: int = option(..., "Most rejected rows of a batch, in percent.", ge=0, le=100)
 
 
 @dataclass(frozen=True)
 class Rulebook:
-    """The rules of one file. sha256: of its bytes, as sha256sum prints it."""
+    """The rules of one file. sha256: hex digest of its bytes."""
 
     rules: GateRules
     budgets: Mapping[str, PartitionBudget]
@@ -57,15 +57,15 @@ class Rulebook:
 
     @property
     def id(self) -> str:
-        """Name and digest: another file, another id."""
+        """Name and digest; another file has another id."""
         return f"{self.rules.name}@{self.sha256}"
 
 
 def read_gate_rules(path: Path = DEFAULT_RULES) -> Rulebook:
     """Read a file of rules.
 
-    Raises ConfigError that lists every key which is unknown, missing or out of range, of the partitions too, or where
-    the file changes meanwhile.
+    Raises ConfigError that lists every key that is unknown, missing or out of range, also in the partitions, or where
+    the file changes while it is read.
     """
     sha256 = _file_digest(path)
     values, faults = load_yaml(path), []
@@ -79,7 +79,7 @@ def read_gate_rules(path: Path = DEFAULT_RULES) -> Rulebook:
     for name in dict.fromkeys([*PARTITIONS, *map(str, given)]):
         where = f"{path}: partitions.{name}"
         if name not in PARTITIONS:
-            faults.append(f"  {where}: no such partition; known are {', '.join(PARTITIONS)}")
+            faults.append(f"  {where}: no such partition; the partitions are {', '.join(PARTITIONS)}")
         elif not isinstance(given.get(name), dict):
             faults.append(f"  {where}: expected keys and values")
         else:
@@ -89,8 +89,8 @@ def read_gate_rules(path: Path = DEFAULT_RULES) -> Rulebook:
                 faults += _fault_lines(error)
     if faults or rules is None:
         raise ConfigError("\n".join(["the gate's rules cannot be used:", *faults]), fix=f"compare with {DEFAULT_RULES}")
-    if _file_digest(path) != sha256:  # a pipe, or an editor at work: the id would be another file's
-        raise ConfigError(f"{path}: was not the same when it was read again", fix="name a file that stays as it is")
+    if _file_digest(path) != sha256:  # a pipe, or an editor at work: the id would be that of another file
+        raise ConfigError(f"{path}: changed while it was read", fix="name a file that does not change")
     return Rulebook(rules, budgets, sha256)
 
 

@@ -1,4 +1,4 @@
-"""What no proposal may do, in any partition: characters, script, length, loops, and edits where none are asked for."""
+"""Rules that every proposal must keep, in every partition: characters, script, length, loops and allowed spans."""
 
 from __future__ import annotations
 
@@ -16,43 +16,43 @@ from thunder.text.alphabet import LAJANYALAN, LATIN_APOSTROPHES
 from thunder.text.syllables import count_violations
 
 SCRIPTS = ("nko", "latin")
-# what each rule forbids, in the order in which reasons are reported
+# what each rule forbids; reasons are reported in this order
 TEXT_RULES = {
     "empty": "no text at all",
     "characters": "control, format, invisible or unassigned characters, bidi overrides, marks without a letter",
-    "script": "letters of another script than the row's",
+    "script": "letters of another script than that of the row",
     "loop": "a piece of two characters or more at least four times in a row",
-    "special_token": "pads and other special tokens",
-    "prompt_echo": "the prompt's instruction",
+    "special_token": "padding and other special tokens",
+    "prompt_echo": "the instruction of the prompt",
 }
 CHANGE_RULES = {
     "new_script": "letters of another script that the input lacks",
     "stretching": "lajanyalan that the input lacks",
     "spacing": "space other than single blanks that the input lacks",
-    "figures": "digits and punctuation other than the input's",
+    "figures": "digits and punctuation that differ from the input",
     "length": "much shorter or longer than the input",
-    "syllables": "more that makes no syllable of N'Ko than in the input",
+    "syllables": "more violations of N'Ko syllables than in the input",
     "unfinished": "cut off before it came to an end",
-    "spans": "edits outside the spans that were given",
+    "spans": "edits outside the given spans",
 }
 QUOTED_CHARS = 40  # code points of a text in a reason
 _CATEGORIES = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
-# marks and letters that nobody sees: joiners, fillers, variation selectors
+# invisible marks and letters: joiners, fillers, variation selectors
 _INVISIBLE = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]")
 _SPACING = re.compile(r"\s{2,}|[^\S ]")
 _NO_FAULTS = {"lajanyalan", "not in normal form C"}
 
 
 class BrokenRule(NamedTuple):
-    """Why a proposal is not taken: the rule's name, and what was found."""
+    """A rule that a proposal breaks. rule: its name. said: what was found."""
 
     rule: str
     said: str
 
 
 def check_text(text: str, script: str, rules: GateRules) -> Iterator[BrokenRule]:
-    """Reasons against a text (NFC) by itself, whatever it was made from."""
-    held = proposal_flags.find_flags(Proposal(text), "")
+    """Rules that a text (NFC) breaks by itself, whatever its input is."""
+    flags = proposal_flags.find_flags(Proposal(text), "")
     if not text.strip():
         yield BrokenRule("empty", TEXT_RULES["empty"])
     if found := _character_faults(text):
@@ -63,13 +63,14 @@ def check_text(text: str, script: str, rules: GateRules) -> Iterator[BrokenRule]
         letters = _letters(text)
         own = sum(_is_letter_of(letter, script) for letter in letters)
         if own * 100 < rules.own_script_percent * len(letters):
-            least = f"{rules.own_script_percent} % must be"
+            least = f"the limit is {rules.own_script_percent} %"
             yield BrokenRule("script", f"{own} of {len(letters)} letters are {script}; {least}")
-    yield from (BrokenRule(rule, TEXT_RULES[rule]) for rule in ("loop", "special_token", "prompt_echo") if rule in held)
+    flagged = (rule for rule in ("loop", "special_token", "prompt_echo") if rule in flags)
+    yield from (BrokenRule(rule, TEXT_RULES[rule]) for rule in flagged)
 
 
 def check_change(asked: str, text: str, script: str, rules: GateRules) -> Iterator[BrokenRule]:
-    """Reasons against putting a text in another's place (both NFC, trimmed)."""
+    """Rules that replacing `asked` with `text` breaks (both NFC, trimmed)."""
     foreign = _foreign_letters(text, script) - _foreign_letters(asked, script)
     if foreign:
         yield BrokenRule("new_script", f"new: {_code_points(''.join(foreign))}")
@@ -82,22 +83,22 @@ def check_change(asked: str, text: str, script: str, rules: GateRules) -> Iterat
         yield BrokenRule("figures", f"{_quoted(was)} became {_quoted(now)}")
     if fault := _length_fault(len(asked), len(text), rules):
         yield BrokenRule("length", fault)
-    # words of other scripts have none: rows of Latin pass
+    # words of other scripts have no violations: rows of Latin pass
     if rules.syllables == "no-worse" and (now := count_violations(text)) > (was := count_violations(asked)):
-        yield BrokenRule("syllables", f"{now} violations of the syllable's structure; the input has {was}")
+        yield BrokenRule("syllables", f"{now} violations of syllable structure; the input has {was}")
 
 
 def check_spans(asked: str, text: str, spans: Sequence[tuple[int, int]], slack: int) -> Iterator[BrokenRule]:
-    """A reason where a text is changed outside spans of it: code points [start, end), widened by `slack`.
+    """The rule `spans`, where a text is changed outside its spans: code points [start, end), widened by `slack`.
 
-    What lies outside must stand in the proposal in its order, which needs no choice among alignments.
+    The text outside the spans must occur in the proposal in its order; this needs no choice among alignments.
     """
     if not _contains_in_order(text, _outside_spans(asked, spans, slack)):
         yield BrokenRule("spans", f"edits outside the {len(spans)} given spans and {slack} code points around them")
 
 
 def _outside_spans(asked: str, spans: Sequence[tuple[int, int]], slack: int) -> list[str]:
-    """The pieces of a text around its widened spans: one more than there are spans that do not touch."""
+    """The pieces of a text around its widened spans: one more than the number of separate spans."""
     pieces, place = [], 0
     for start, end in sorted((max(0, start - slack), min(len(asked), end + slack)) for start, end in spans):
         if start > place or not pieces:
@@ -107,7 +108,7 @@ def _outside_spans(asked: str, spans: Sequence[tuple[int, int]], slack: int) -> 
 
 
 def _contains_in_order(text: str, pieces: Sequence[str]) -> bool:
-    """Whether a text is these pieces in their order with anything between them."""
+    """Whether a text consists of these pieces in their order, with any text between them."""
     if len(pieces) == 1:
         return text == pieces[0]
     first, *middle, last = pieces
@@ -123,7 +124,7 @@ def _contains_in_order(text: str, pieces: Sequence[str]) -> bool:
 
 
 def _character_faults(text: str) -> str:
-    """What is wrong with the characters of a text, or nothing."""
+    """The forbidden characters of a text; empty where there are none."""
     found = [str(fault) for fault in normalize.text_faults(text) if fault.kind not in _NO_FAULTS]
     banned = {each for each in text if unicodedata.category(each) in _CATEGORIES} | set(_INVISIBLE.findall(text))
     if banned:
@@ -132,7 +133,7 @@ def _character_faults(text: str) -> str:
 
 
 def _letters(text: str) -> list[str]:
-    """The letters of a text; an apostrophe is none, though Unicode has one that is."""
+    """The letters of a text; an apostrophe does not count, although Unicode has one that is a letter."""
     return [each for each in text if unicodedata.category(each)[0] == "L" and each not in LATIN_APOSTROPHES]
 
 
@@ -147,22 +148,23 @@ def _foreign_letters(text: str, script: str) -> Counter[str]:
 
 
 def _digits_and_punctuation(text: str, script: str) -> str:
-    """Digits, punctuation and signs in their order; in Latin text an apostrophe belongs to its word."""
+    """Digits, punctuation and symbols in their order; in Latin text an apostrophe belongs to its word."""
     apart = LATIN_APOSTROPHES if script == "latin" else ""
     return "".join(each for each in text if unicodedata.category(each)[0] in "NPS" and each not in apart)
 
 
 def _quoted(text: str) -> str:
-    """A text as a reason quotes it: whoever proposes a million dots shall not fill the log with them."""
+    """A text as a reason quotes it, cut so that a long proposal does not fill the log."""
     return repr(text if len(text) <= QUOTED_CHARS else text[:QUOTED_CHARS] + "\u2026")
 
 
 def _length_fault(was: int, now: int, rules: GateRules) -> str:
     if was < rules.short_text:
         fine = abs(now - was) <= rules.short_difference
-        return "" if fine else f"{was} code points became {now}; at most {rules.short_difference} more or fewer"
+        return "" if fine else f"{was} code points became {now}; the difference may be at most {rules.short_difference}"
     fine = was * rules.shortest_percent <= now * 100 <= was * rules.longest_percent
-    return "" if fine else f"{was} code points became {now}; {rules.shortest_percent} to {rules.longest_percent} %"
+    allowed = f"allowed are {rules.shortest_percent} to {rules.longest_percent} %"
+    return "" if fine else f"{was} code points became {now}; allowed are {allowed}"
 
 
 def _code_points(characters: str) -> str:

@@ -1,4 +1,4 @@
-"""Admissibility tokens: which text may go on, and everything that decision rests on, under a signature."""
+"""Admissibility tokens: signed statements that a text is admissible, with everything that the decision depends on."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TOKEN_PREFIX = "tta1"
 _DOMAIN = b"thunder agp admissibility token 1\0"
 _LONGEST_TOKEN = 8192
 TokenOutcome = Literal["ok", "malformed", "unknown_key", "dev_key", "bad_signature", "mismatch"]
-# what a token binds of the outside, in the order in which mismatches are looked for
+# fields of a token that can be compared with known values, in the order of comparison
 BOUND_TEXTS = {"input": "input_sha256", "proposal": "proposal_sha256", "output": "output_sha256"}
 BOUND_IDS = {
     "base": "base_digest",
@@ -37,11 +37,11 @@ BOUND_FIELDS = (*BOUND_TEXTS, *BOUND_IDS)
 
 @dataclass(frozen=True)
 class TokenClaims:
-    """What a token says. There are no floats: a rate is in millionths, a time in whole seconds.
+    """The content of a token. It has no floats: a rate is in millionths, a time in whole seconds.
 
-    kid: the key. iat: when it was issued (Unix time). rid: the record of the decision in the provenance log.
-    *_sha256: of the UTF-8 of the texts exactly as they came and went. base_digest and adapter_digest are None where no
-    model was asked, conf_e6 where the proposer did not say how sure it was.
+    kid: id of the key. iat: time of issue (Unix time). rid: id of the decision's record in the provenance log.
+    *_sha256: of the UTF-8 of the texts exactly as they were received and sent. base_digest and adapter_digest are None
+    where no model was used, conf_e6 where the proposer reported no confidence.
     """
 
     kid: str
@@ -66,7 +66,7 @@ class TokenClaims:
 
 @dataclass(frozen=True)
 class TokenVerification:
-    """What became of a token: its outcome, the first field that does not match, and its claims once they are proven."""
+    """The result of a check: outcome, first field that does not match, and the claims once the signature is checked."""
 
     outcome: TokenOutcome
     field: str = ""
@@ -77,7 +77,7 @@ class TokenVerification:
 
 
 def text_digest(text: str) -> str:
-    """SHA-256 (hex) of a text's UTF-8, as it is bound: no normal form, no trimming."""
+    """SHA-256 (hex) of a text's UTF-8, without normalization or trimming."""
     return digest.sha256_bytes(text.encode())
 
 
@@ -91,10 +91,10 @@ def issue_token(claims: TokenClaims, ring: KeyRing) -> str:
 def verify_token(
     token: str, ring: KeyRing, bound: Mapping[str, str | None], *, allow_dev: bool = False
 ) -> TokenVerification:
-    """Check a token's signature, then what it binds.
+    """Check the signature of a token, then its fields.
 
-    bound: what is known of the outside, by names of BOUND: texts for BOUND_TEXTS, values for BOUND_IDS. What is not
-    given is not compared. The development key's tokens are refused unless `allow_dev`.
+    bound: the known values, by names of BOUND_FIELDS: texts for BOUND_TEXTS, values for BOUND_IDS. Other fields are not
+    compared. Tokens of the development key are refused unless `allow_dev`.
     """
     body, tag, claims = _split_token(token)
     if claims is None:
@@ -104,7 +104,7 @@ def verify_token(
     key = ring.keys.get(claims.kid)
     if key is None:
         return TokenVerification("unknown_key")
-    # the texts are compared, not the bytes: base64 has spare bits that decode to nothing
+    # compare the encoded texts, not the bytes: base64 has spare bits that the decoder ignores
     if not hmac.compare_digest(_tag(body, key), tag):
         return TokenVerification("bad_signature")
     for name, value in bound.items():
@@ -125,7 +125,7 @@ def _tag(body: str, key: bytes) -> str:
 
 
 def _split_token(token: str) -> tuple[str, str, TokenClaims | None]:
-    """Body, tag and claims; no claims where the text is no token of ours, written exactly as we would."""
+    """Body, tag and claims; no claims where the text is not a token in the one form that issue_token writes."""
     parts = token.split(".")
     if len(token) > _LONGEST_TOKEN or not token.isascii() or len(parts) != 3 or parts[0] != TOKEN_PREFIX:
         return "", "", None

@@ -1,4 +1,4 @@
-"""The keys that sign tokens and records: a ring in a file that only its owner may read."""
+"""The keys that sign tokens and records: a key ring in a file that only its owner may read."""
 
 from __future__ import annotations
 
@@ -25,42 +25,42 @@ _FIX = f"thunder agp key new --file PATH, then {KEY_FILE_VARIABLE}=PATH"
 
 @dataclass(frozen=True)
 class KeyRing:
-    """Keys by their ids. active: the id of the one that signs; the others still verify."""
+    """Keys by their ids. active: the id of the key that signs; the others still verify."""
 
     active: str
     keys: Mapping[str, bytes]
 
     def __repr__(self) -> str:
-        """Without the keys: a ring may end up in a log."""
+        """Leave the keys out, since a log may print the ring."""
         return f"KeyRing(active={self.active!r}, keys={sorted(self.keys)})"
 
 
-# anybody can know it: for trying things out, and refused by every verification that does not ask for it
+# a public key for experiments; every verification refuses it unless asked to accept it
 DEV_RING = KeyRing(DEV_KEY_ID, MappingProxyType({DEV_KEY_ID: hashlib.sha256(b"thunder agp development key").digest()}))
 
 
 def key_id(key: bytes) -> str:
-    """The id of a key, from which nobody learns the key."""
+    """The id of a key; the key cannot be computed from it."""
     return hashlib.sha256(b"thunder agp key id\0" + key).hexdigest()[:16]
 
 
 def add_new_key(path: Path) -> KeyRing:
-    """Add a fresh key of 256 bits to the ring in a file, made where there is none; it signs from now on.
+    """Add a new key of 256 bits to the ring in a file, which is made if needed; the new key signs from now on.
 
-    Raises as `read` does where the file is there and cannot be used.
+    Raises as `read_key_file` does where the file exists and cannot be used.
     """
-    # a link into a place for secrets stays one
+    # write through a link into a folder for secrets, and keep the link
     path = path.resolve()
-    held = dict(read_key_file(path).keys) if path.exists() else {}
+    existing = dict(read_key_file(path).keys) if path.exists() else {}
     key = secrets.token_bytes(LEAST_KEY_BYTES)
-    ring = KeyRing(key_id(key), held | {key_id(key): key})
+    ring = KeyRing(key_id(key), existing | {key_id(key): key})
     path.parent.mkdir(parents=True, exist_ok=True)
-    # whoever could read it in the moment before its mode is set could sign for ever
-    before = os.umask(0o177)
+    # a file that others could read before its mode is set would let them sign for ever
+    previous = os.umask(0o177)
     try:
         digest.write_json(path, {"active": ring.active, "keys": {name: each.hex() for name, each in ring.keys.items()}})
     finally:
-        os.umask(before)
+        os.umask(previous)
     return ring
 
 
@@ -80,13 +80,13 @@ def read_key_file(path: Path) -> KeyRing:
     try:
         return _parse_ring(json.loads(data))
     except (ValueError, RecursionError) as error:
-        raise ArtifactError(f"{path}: {error}", fix="take it from a copy; or move it away, and make a key") from None
+        raise ArtifactError(f"{path}: {error}", fix="restore it from a copy, or move it away and make a key") from None
 
 
 def read_bearer_token(path: Path) -> str:
     """The bearer token in a file.
 
-    Raises UsageError where it is absent or no token, or others than its owner may read it.
+    Raises UsageError where it is absent or holds no token, or where others than its owner may read it.
     """
     try:
         with path.open("rb") as stream:
@@ -97,13 +97,13 @@ def read_bearer_token(path: Path) -> str:
     if mode & 0o077:
         raise UsageError(f"{path}: mode {mode:04o} lets others than its owner read it", fix=f"chmod 600 {path}")
     if len(text) < SHORTEST_TOKEN or not text.isprintable() or " " in text:
-        wanted = f"a token has at least {SHORTEST_TOKEN} characters and no space"
-        raise UsageError(f"{path}: {wanted}", fix=f"openssl rand -hex 32 > {path}")
+        expected = f"a token has at least {SHORTEST_TOKEN} characters and no space"
+        raise UsageError(f"{path}: {expected}", fix=f"openssl rand -hex 32 > {path}")
     return text
 
 
 def _parse_ring(content: Any) -> KeyRing:
-    """A ring from JSON. Raises ValueError that says what is wrong and nothing of the keys."""
+    """A ring from JSON. Raises ValueError that names the fault and shows no key."""
     if not isinstance(content, dict) or set(content) != {"active", "keys"} or not isinstance(content["keys"], dict):
         raise ValueError("not a key file: expected 'active' and 'keys'")
     keys = {}
@@ -114,7 +114,7 @@ def _parse_ring(content: Any) -> KeyRing:
         if len(key) < LEAST_KEY_BYTES:
             raise ValueError(f"key '{name}' has {len(key)} bytes, fewer than {LEAST_KEY_BYTES}")
         if key_id(key) != name:
-            raise ValueError(f"key '{name}' is another key than its id says")
+            raise ValueError(f"key '{name}' does not match its id")
         keys[name] = key
     if content["active"] not in keys:
         raise ValueError("'active' names no key of the file")
@@ -122,15 +122,15 @@ def _parse_ring(content: Any) -> KeyRing:
 
 
 def choose_key_ring(file: str | None, dev: bool, environ: Mapping[str, str] = os.environ) -> KeyRing:
-    """The ring to sign with: of the file that is named, else of the environment's; the development key on request.
+    """The ring to sign with: of the named file, else of the environment; the development key on request.
 
-    Raises UsageError where there is none: nothing is ever signed with a key that nobody chose.
+    Raises UsageError where there is none: no default key ever signs.
     """
     if dev and file:
-        raise UsageError("both a key file and the development key are asked for", fix="leave one of them out")
+        raise UsageError("both a key file and the development key are given", fix="leave one of them out")
     if dev:
         return DEV_RING
     named = file or environ.get(KEY_FILE_VARIABLE)
     if not named:
-        raise UsageError("there is no key to sign with", fix=f"{_FIX}; for trying things out: --dev-key")
+        raise UsageError("there is no key to sign with", fix=f"{_FIX}; for experiments: --dev-key")
     return read_key_file(Path(named).expanduser())

@@ -1,4 +1,4 @@
-"""The provenance log: every decision, rejected ones too, each chained to the one before it and signed."""
+"""The provenance log: a signed record of every decision, each with the digest of the record before it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from thunder import digest
 from thunder.bridge.proof.keys import KeyRing
 from thunder.errors import ArtifactError, UsageError
 
-GENESIS_DIGEST = "0" * 64  # what the first line follows
+GENESIS_DIGEST = "0" * 64  # stands for the line before the first
 LONGEST_LINE = 1 << 24
 _DOMAIN = b"thunder agp provenance 1\0"
 _KEYS = {"kid", "mac", "prev_sha256", "record", "sha256"}
@@ -25,10 +25,10 @@ _KEYS = {"kid", "mac", "prev_sha256", "record", "sha256"}
 
 @dataclass(frozen=True)
 class ChainState:
-    """What reading a log found.
+    """The state of a log that was read.
 
-    lines: whole lines that hold, from the first. head: sha256 of the last of them. fault: what is wrong with the next
-    one, or nothing. torn: bytes after the last line end. unchecked: lines whose key is not at hand.
+    lines: valid lines from the first. head: sha256 of the last of them. fault: the fault of the next line, or empty.
+    torn: bytes after the last line end. unchecked: lines whose key is not available.
     """
 
     lines: int = 0
@@ -55,21 +55,22 @@ def encode_record(record: Mapping[str, Any], before: str, ring: KeyRing) -> tupl
 
 
 def read_records(path: Path, ring: KeyRing | None = None) -> Iterator[tuple[ChainState, dict[str, Any] | None]]:
-    """The chain up to each line with that line's record, and at the end the whole chain with None.
+    """The chain up to each line with the record of that line, and at the end the whole chain with None.
 
-    ring: keys that the signatures are checked with; without them the chain alone is. Nothing comes after a fault.
+    ring: keys that check the signatures; without a ring only the chain is checked. Reading ends at the first fault.
+
     Raises ArtifactError where the log cannot be read.
     """
     chain = ChainState()
     try:
         with path.open("rb") as stream:
             while line := stream.readline(LONGEST_LINE):
-                if len(line) == LONGEST_LINE:  # no crash leaves that behind: what follows must not be taken for torn
+                if len(line) == LONGEST_LINE:  # a crash cannot cause this, so it is a fault and not a torn line
                     chain = replace(chain, fault=f"longer than any record: {LONGEST_LINE} bytes or more")
                     break
                 if not line.endswith(b"\n"):
-                    rest = len(line) + os.fstat(stream.fileno()).st_size - stream.tell()
-                    chain = replace(chain, torn=rest)
+                    remaining = len(line) + os.fstat(stream.fileno()).st_size - stream.tell()
+                    chain = replace(chain, torn=remaining)
                     break
                 fault, content = _check_line(line, chain.head, ring)
                 if fault or content is None:
@@ -84,20 +85,20 @@ def read_records(path: Path, ring: KeyRing | None = None) -> Iterator[tuple[Chai
 
 
 def verify_log(path: Path, ring: KeyRing | None = None) -> ChainState:
-    """Read a log to its end or to its first fault. Raises as `records` does."""
-    found = ChainState()
+    """Read a log to its end or to its first fault. Raises as `read_records` does."""
+    state = ChainState()
     for chain, _ in read_records(path, ring):
-        found = chain
-    return found
+        state = chain
+    return state
 
 
 def _check_line(line: bytes, before: str, ring: KeyRing | None) -> tuple[str, dict[str, Any] | None]:
-    """What is wrong with a line, or its content."""
+    """The fault of a line, or empty and its content."""
     try:
         content = json.loads(line)
         if not isinstance(content, dict) or set(content) != _KEYS or not isinstance(content["record"], dict):
-            return "no record of a decision", None
-        # whatever reads back the same could have been changed: there is one way to write a line
+            return "not a record of a decision", None
+        # a line has one valid form, so that no change goes unnoticed
         canonical = digest.canonical_json(content) + b"\n"
     except (ValueError, RecursionError) as error:
         return f"not JSON: {error}", None
@@ -107,7 +108,7 @@ def _check_line(line: bytes, before: str, ring: KeyRing | None) -> tuple[str, di
         return "does not follow the line before it", None
     covered = {name: value for name, value in content.items() if name != "sha256"}
     if content["sha256"] != digest.sha256_json(covered):
-        return "it is not what was digested", None
+        return "its digest does not match", None
     mac, key = covered.pop("mac"), ring.keys.get(str(content["kid"])) if ring else None
     if key and not (isinstance(mac, str) and hmac.compare_digest(_mac(covered, key), mac)):
         return "its signature is wrong", None
@@ -119,26 +120,26 @@ def _mac(content: Mapping[str, Any], key: bytes) -> str:
 
 
 class ProvenanceLog:
-    """A log that is written to, by this process alone.
+    """A log that this process alone writes to.
 
-    repaired: what opening it did about a line that was cut off, for people; empty where it was whole.
+    repaired: message on a torn line that opening the log moved away; empty where the log was complete.
     """
 
     def __init__(self, path: Path, ring: KeyRing) -> None:
-        """Open or begin a log, and read it to its end.
+        """Open or start a log, and read it to its end.
 
-        What stands after the last line end, as a crash leaves it, is moved to a file beside the log, and a record says
-        so.
-        Raises UsageError where it cannot be written or another process writes to it, ArtifactError where a line of it
-        does not hold.
+        Bytes after the last line end, which a crash leaves, move to a file beside the log, and a record states it.
+
+        Raises UsageError where the log cannot be written or another process writes to it, ArtifactError where a line is
+        not valid.
         """
-        self.path, self._ring, self.repaired, self._stuck = path, ring, "", False
+        self.path, self._ring, self.repaired, self._incomplete = path, ring, "", False
         self._stream = _open_log(path)
         try:
             _lock_log(self._stream, path)
             chain = verify_log(path, ring)
             if chain.fault:
-                fix = f"mv {path} {path}.broken, look into it, and begin another"
+                fix = f"mv {path} {path}.broken, examine it, and start another log"
                 raise ArtifactError(f"{path}:{chain.lines + 1}: {chain.fault}", fix)
             self.lines, self.head = chain.lines, chain.head
             self._size = os.fstat(self._stream.fileno()).st_size - chain.torn
@@ -157,11 +158,11 @@ class ProvenanceLog:
     def append(self, records: Sequence[Mapping[str, Any]]) -> None:
         """Add records, and return when they are on disk.
 
-        Where that fails (OSError), what was written of them is taken away again and none of them counts; if even that
-        fails, nothing is added any more.
+        Where that fails (OSError), the written part is removed and no record counts. If the removal fails too, the
+        log takes no further records.
         """
-        if self._stuck:
-            raise OSError(f"{self.path}: an earlier line is half written")
+        if self._incomplete:
+            raise OSError(f"{self.path}: an earlier line is incomplete")
         self._check_still_there()
         lines, head = [], self.head
         for record in records:
@@ -174,14 +175,14 @@ class ProvenanceLog:
                 written += self._stream.write(data[written:]) or 0
             os.fsync(self._stream.fileno())
         except OSError:
-            self._stuck = True
+            self._incomplete = True
             os.ftruncate(self._stream.fileno(), self._size)
-            self._stuck = False
+            self._incomplete = False
             raise
         self.lines, self.head, self._size = self.lines + len(lines), head, self._size + len(data)
 
     def close(self) -> None:
-        """Close it, which lets others write to it."""
+        """Close the log, so that other processes can write to it."""
         self._stream.close()
 
     def __enter__(self) -> ProvenanceLog:
@@ -193,15 +194,17 @@ class ProvenanceLog:
         self.close()
 
     def _check_still_there(self) -> None:
-        """Raises OSError where others moved, replaced or wrote to the file: nobody would find our lines."""
-        ours, there = os.fstat(self._stream.fileno()), os.stat(self.path)
-        if not os.path.samestat(ours, there):
-            raise OSError(f"{self.path}: is another file than the one that was opened")
-        if there.st_size != self._size:
-            raise OSError(f"{self.path}: has {there.st_size} bytes, {self._size} of them ours: another program wrote")
+        """Raises OSError where another process moved, replaced or wrote to the file: our lines would be lost."""
+        opened, current = os.fstat(self._stream.fileno()), os.stat(self.path)
+        if not os.path.samestat(opened, current):
+            raise OSError(f"{self.path}: is not the file that was opened")
+        if current.st_size != self._size:
+            raise OSError(
+                f"{self.path}: has {current.st_size} bytes, expected {self._size}: another program wrote to it"
+            )
 
     def _repair(self, chain: ChainState) -> None:
-        """Move the torn end into a file of its own, and write down that it was done."""
+        """Move the torn end into a file of its own, and record that."""
         with self.path.open("rb") as stream:
             stream.seek(self._size)
             torn = stream.read()
@@ -209,14 +212,14 @@ class ProvenanceLog:
         digest.write_atomically(beside, torn)
         os.ftruncate(self._stream.fileno(), self._size)
         self.append([{"kind": "torn", "file": beside.name, "bytes": len(torn), "sha256": digest.sha256_bytes(torn)}])
-        self.repaired = f"line {chain.lines + 1} was cut off: its {len(torn)} bytes are in {beside.name} now"
+        self.repaired = f"line {chain.lines + 1} was incomplete: its {len(torn)} bytes are now in {beside.name}"
 
 
 def _open_log(path: Path) -> Any:
-    """A regular file to add to, made with its folder where there is none. Raises UsageError."""
-    fix = "--log FILE, in a folder that can be written to"
+    """Open a regular file to append to; make it and its folder if needed. Raises UsageError."""
+    fix = "--log FILE, in a writable folder"
     if path.exists() and not path.is_file():
-        raise UsageError(f"{path}: is no regular file", fix)
+        raise UsageError(f"{path}: is not a regular file", fix)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         return path.open("a+b", buffering=0)
@@ -228,4 +231,6 @@ def _lock_log(stream: BinaryIO | Any, path: Path) -> None:
     try:
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise UsageError(f"{path}: another process writes to it", fix="stop that one, or name another log") from None
+        raise UsageError(
+            f"{path}: another process writes to it", fix="stop that process, or name another log"
+        ) from None

@@ -1,4 +1,4 @@
-"""The service as a process: its port, its secret, its signals."""
+"""Run the service as a process: its port, its bearer token and its signals."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from thunder.bridge.proof.provenance import ProvenanceLog
 from thunder.errors import ClusterError, Interrupted, UsageError
 
 BACKLOG = 1024
-ROWS_WITHOUT_MODEL = 1024  # rows of an engine without a model: they share no pass, but one write to the log
+ROWS_WITHOUT_MODEL = 1024  # rows of one write to the log, for an engine without a model
 
 
 def required_bearer_token(settings: ServeSettings) -> str | None:
-    """The bearer token that requests must have; None on loopback where no file is named.
+    """The bearer token that requests must have; None on loopback without --bearer-file.
 
-    Raises UsageError where one is needed and there is none, or its file can be read by others.
+    Raises UsageError where a token is needed and none is given, or where others can read its file.
     """
     from thunder.bridge.service.http_app import is_loopback
 
     if settings.bearer_file is None:
         if not is_loopback(settings.host):
             raise UsageError(
-                f"--host {settings.host}: others could reach it without a token",
+                f"--host {settings.host}: other machines could reach the service without a token",
                 fix="openssl rand -hex 32 > bearer && chmod 600 bearer, then --bearer-file bearer",
             )
         return None
@@ -40,7 +40,7 @@ def required_bearer_token(settings: ServeSettings) -> str | None:
 
 
 def open_listening_socket(host: str, port: int) -> socket.socket:
-    """A socket that takes connections from now on. Raises ClusterError where the address or the port cannot be had."""
+    """A socket that accepts connections from now on. Raises ClusterError where the address or port is not available."""
     try:
         [(family, kind, protocol, _, address), *_] = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         listening = socket.socket(family, kind, protocol)
@@ -49,18 +49,25 @@ def open_listening_socket(host: str, port: int) -> socket.socket:
         listening.listen(BACKLOG)
     except OSError as error:
         raise ClusterError(
-            f"cannot listen on {host} port {port}: {error.strerror or error}", fix="stop what uses it, or --port 0"
+            f"cannot listen on {host} port {port}: {error.strerror or error}",
+            fix="stop the program that uses it, or give --port 0",
         ) from None
     return listening
 
 
 def serve_bridge(
-    settings: ServeSettings, book: Rulebook, ring: KeyRing, log: ProvenanceLog, told: Callable[[dict[str, Any]], None]
+    settings: ServeSettings,
+    book: Rulebook,
+    ring: KeyRing,
+    log: ProvenanceLog,
+    on_start: Callable[[dict[str, Any]], None],
 ) -> None:
-    """Serve until SIGTERM or SIGINT, then answer what is in flight and return.
+    """Serve until SIGTERM or SIGINT, then answer the requests in flight and return.
 
-    told: called once, when connections are taken, with where that is. Raises UsageError and ClusterError as
-    `secret_of` and `listen` do, and Interrupted after a SIGINT.
+    on_start: called once, when the service accepts connections, with its address.
+
+    Raises UsageError and ClusterError as `required_bearer_token` and `open_listening_socket` do, Interrupted after a
+    SIGINT.
     """
     import uvicorn
 
@@ -80,25 +87,25 @@ def serve_bridge(
         backlog=BACKLOG,
         timeout_graceful_shutdown=max(1, round(settings.drain)),
     )
-    caught: list[int] = []
-    # uvicorn raises the signal that ended it once more; by then it has done what it should
-    before = {number: signal.signal(number, lambda got, _: caught.append(got)) for number in _END_SIGNALS}
+    received: list[int] = []
+    # uvicorn raises the signal again after it has stopped; these handlers take it
+    previous = {number: signal.signal(number, lambda number, _: received.append(number)) for number in _END_SIGNALS}
     try:
         with open_listening_socket(settings.host, settings.port) as listening:
-            told(
+            on_start(
                 _describe_service(settings, listening)
                 | {"rules_id": book.id, "signing": ring.active, "log": str(log.path)}
             )
             uvicorn.Server(config).run(sockets=[listening])
     finally:
-        for number, handler in before.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)
-    if signal.SIGINT in caught:
-        raise Interrupted("stopped after what was in flight was answered")
+    if signal.SIGINT in received:
+        raise Interrupted("stopped after the requests in flight were answered")
 
 
 def _application(settings: ServeSettings, book: Rulebook, ring: KeyRing, log: ProvenanceLog, secret: str | None) -> Any:
-    """The service with its worker, which makes the engine once it is started."""
+    """The service with its worker, which loads the engine once it is started."""
     from thunder.bridge.service.http_app import BridgeService
     from thunder.bridge.service.worker import BridgeWorker
 
@@ -119,7 +126,7 @@ _END_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 def _describe_service(settings: ServeSettings, listening: socket.socket) -> dict[str, Any]:
-    """What whoever started the service needs to know."""
+    """The address and the process id of the service, for the program that started it."""
     port = listening.getsockname()[1]
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     return {

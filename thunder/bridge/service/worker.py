@@ -1,4 +1,4 @@
-"""The one thread that proposes, decides and writes the log: it takes what waits, and answers all of it at once."""
+"""The thread that proposes, decides and writes the log; it answers the waiting requests in batches."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ JobOutcome = tuple[list[SignedDecision], str | None]
 
 
 class QueueFull(Exception):
-    """There is no room for the rows of a request. seconds: after which it may be worth asking again."""
+    """The queue has no room for the rows of a request. seconds: time after which a retry may succeed."""
 
     def __init__(self, seconds: int) -> None:
-        super().__init__(f"too many rows wait; ask again in {seconds} s")
+        super().__init__(f"too many rows wait; retry in {seconds} s")
         self.seconds = seconds
 
 
 class NotRecorded(Exception):
-    """A decision could not be written down, so it was not made."""
+    """A decision could not be written to the log, so it does not count."""
 
 
 @dataclass(eq=False)
 class BridgeJob:
-    """A request's rows, and where its answer goes. given_up: nobody waits for it any more."""
+    """The rows of a request and the future of its answer. given_up: no client waits for the answer."""
 
     cases: list[Case]
     request_id: str
@@ -46,7 +46,7 @@ class BridgeJob:
 
 @dataclass
 class ServiceCounts:
-    """What was done since the start."""
+    """Counts since the start."""
 
     requests: int = 0
     decisions: Counter[str] = field(default_factory=Counter)
@@ -65,10 +65,9 @@ class BridgeWorker(threading.Thread):
         batch_size: int,
         linger: float,
     ) -> None:
-        """engine, decider: made in this thread, for MLX's arrays belong to the thread that made them.
+        """engine, decider: called in this thread, since MLX arrays belong to the thread that made them.
 
-        queue: rows that may wait. batch_size: rows that are taken at once. linger: seconds that a first row waits for
-        others.
+        queue: rows that may wait. batch_size: rows of one batch. linger: seconds that a first row waits for others.
         """
         super().__init__(name="bridge", daemon=True)
         self._make_engine, self._make_decider, self.log = engine, decider, log
@@ -83,7 +82,7 @@ class BridgeWorker(threading.Thread):
         self.counts = ServiceCounts()
 
     def submit(self, job: BridgeJob) -> None:
-        """Put a job into the queue; one with more rows than the queue has room for must find it empty.
+        """Put a job into the queue; a job with more rows than the queue holds needs an empty queue.
 
         Raises QueueFull.
         """
@@ -96,17 +95,17 @@ class BridgeWorker(threading.Thread):
             self._change.notify()
 
     def drain(self) -> None:
-        """Answer what waits, and end."""
+        """Answer the waiting jobs, and end."""
         with self._change:
             self._draining = True
             self._change.notify()
 
     def run(self) -> None:
-        """Make the engine, then answer until drained."""
+        """Load the engine, then answer until drained."""
         try:
             engine = self._make_engine()
             self.decider = self._make_decider(engine)
-        except Exception as error:  # whatever it is, /health tells it
+        except Exception as error:  # /health reports any error
             if not isinstance(error, ThunderError):
                 traceback.print_exc()
             self.status, self.reason = "failed", str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -114,17 +113,17 @@ class BridgeWorker(threading.Thread):
             return
         self.status = "ok"
         while jobs := self._take():
-            begun = time.monotonic()
+            started = time.monotonic()
             try:
                 self._answer(engine, self.decider, jobs)
-            except Exception as error:  # a bug of ours: these requests fail, and the service goes on
+            except Exception as error:  # these requests fail, and the service goes on
                 traceback.print_exc()
                 _deliver(jobs, [error] * len(jobs))
             rows = sum(len(job.cases) for job in jobs)
-            self._seconds_a_row += 0.2 * ((time.monotonic() - begun) / rows - self._seconds_a_row)
+            self._seconds_a_row += 0.2 * ((time.monotonic() - started) / rows - self._seconds_a_row)
 
     def _take(self) -> list[BridgeJob]:
-        """The jobs to answer next, as many as one batch holds; none once all is drained."""
+        """The jobs to answer next, as many as one batch holds; none once the queue is drained."""
         with self._change:
             self._change.wait_for(lambda: self._jobs or self._draining)
             self._change.wait_for(lambda: self.waiting >= self._batch_size or self._draining, self._linger)
@@ -150,7 +149,7 @@ class BridgeWorker(threading.Thread):
         try:
             if decisions:
                 self.log.append([decision.record for decision in decisions])
-        except OSError as error:  # what is not on record was not decided
+        except OSError as error:  # a decision that is not in the log does not count
             traceback.print_exc()
             outcomes = [NotRecorded(str(error)) for _ in outcomes]
         else:
@@ -159,11 +158,11 @@ class BridgeWorker(threading.Thread):
 
 
 def _propose_for_jobs(engine: ProposalEngine, jobs: Sequence[BridgeJob]) -> list[list[Proposal] | Exception]:
-    """Proposals for each job, of one pass for all; where that fails, of one for each: a row spoils no other's."""
+    """Proposals for each job, in one call; where that fails, in one call each, so that one row fails alone."""
     try:
         made = iter(list(engine.propose([case for job in jobs for case in job.cases])))
         return [[next(made) for _ in job.cases] for job in jobs]
-    except Exception as error:  # an engine that fails must not end the service
+    except Exception as error:  # an error of the engine must not end the service
         traceback.print_exc()
         if len(jobs) == 1:
             return [error]
@@ -171,13 +170,13 @@ def _propose_for_jobs(engine: ProposalEngine, jobs: Sequence[BridgeJob]) -> list
 
 
 def _deliver(jobs: Sequence[BridgeJob], outcomes: Sequence[JobOutcome | Exception]) -> None:
-    """Let the event loop's thread have the answers."""
+    """Hand the outcomes to the thread of the event loop."""
     if jobs:
         jobs[0].answer.get_loop().call_soon_threadsafe(_set_outcomes, list(zip(jobs, outcomes, strict=True)))
 
 
 def _set_outcomes(outcomes: Sequence[tuple[BridgeJob, Any]]) -> None:
-    """In the event loop's thread: hand out the answers to those that still wait."""
+    """Set the answers that are still awaited; runs in the thread of the event loop."""
     for job, outcome in outcomes:
         if not job.answer.done():
             if isinstance(outcome, Exception):

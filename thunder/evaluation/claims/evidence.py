@@ -1,4 +1,4 @@
-"""Everything that a run's numbers stand on, in one JSON object: recomputed from its files, nulls with their reasons."""
+"""Collect the evidence of a run in one JSON object, recomputed from its files; each null has a reason."""
 
 from __future__ import annotations
 
@@ -17,15 +17,13 @@ from thunder.runs.records.run_record import ENVIRONMENT, RESULTS
 
 EVIDENCE_FILE = "evidence.json"
 EVIDENCE_SCHEMA = "thunder.evidence/1"
-MEMORIZATION_RULES = (
-    "thunder.memcheck/1"  # which rules made the verdict; another number where a sign or a bound changes
-)
+MEMORIZATION_RULES = "thunder.memcheck/1"  # version of the verdict's rules; changes with each sign or bound
 
 
 def collect_run_evidence(folder: Path) -> dict[str, Any]:
-    """The evidence of a run's folder. `nulls` says of each value that is not there why.
+    """The evidence of a run's folder. `nulls` gives the reason of each missing value.
 
-    Raises UsageError where the folder is no run of a known kind, ConfigError where its options cannot be read.
+    Raises UsageError where the folder is not a run of a known kind, ConfigError where its options cannot be read.
     """
     plan, said = _read_object(folder / PLAN), _read_object(folder / ENVIRONMENT)
     results, known = _read_object(folder / RESULTS), run_facts.read_run_facts(folder)
@@ -59,7 +57,7 @@ def _read_object(path: Path) -> dict[str, Any]:
 
 
 def _training_table(folder: Path) -> tuple[TrainingTable | None, str]:
-    """The run's table of epochs, or why there is none."""
+    """The table of the run's epochs, or the reason why there is none."""
     try:
         table = training_table.read_training_table(folder)
     except ThunderError as error:
@@ -84,7 +82,7 @@ def _corpus(
 def _summary(
     table: TrainingTable | None, judged: memorization.MemorizationVerdict | None, results: dict[str, Any]
 ) -> dict[str, Any]:
-    """What the epochs come to; nothing is taken from a summary that the run wrote, but for its steps."""
+    """Summarize the epochs; only the number of steps comes from a summary that the run wrote."""
     rows = [row for row in table.rows if row.val is not None] if table else []
     best = min(rows, key=lambda row: row.val or 0.0, default=None)
     return {
@@ -98,7 +96,7 @@ def _summary(
     }
 
 
-_OPEN_OBJECTS = ("hyperparameters", "test")  # what is null in these was said to be
+_OPEN_OBJECTS = ("hyperparameters", "test")  # their nulls are the run's own values
 _TABLE_FIELDS = ("corpus.wraps", "summary.best_epoch", "summary.best_step", "summary.best_val", "summary.last_val",
              "summary.last_running", "summary.wrap_boundaries")  # fmt: skip
 _REASONS = {
@@ -114,7 +112,7 @@ _REASONS = {
 
 
 def _nulls(found: dict[str, Any], why: str) -> dict[str, str]:
-    """The place of each null -> why it is one; an option that was not set is none."""
+    """The path of each null -> its reason; options that are not set do not count."""
     nulls = {}
     for name, value in found.items():
         inside = isinstance(value, dict) and name not in _OPEN_OBJECTS

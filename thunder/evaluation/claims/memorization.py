@@ -1,4 +1,4 @@
-"""Did a run learn, learn by heart, or see what it was tested on? Judged from its table of epochs (pure)."""
+"""Detect overfitting, test-set leakage and placeholder training from the table of a run's epochs (pure)."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from thunder.evaluation.claims.training_table import TrainingRow, TrainingTable
 VerdictWord = Literal[
     "healthy", "overfit", "lag_only", "leak_suspected", "leak_confirmed", "invalid_training", "inconclusive"
 ]
-SMALLEST_DIFFERENCE = 0.02  # nats; less than this between two losses is nothing, however sure one is of them
-STANDARD_ERRORS = 3  # standard errors that make a difference
-CONSTANT_LOSS = 1e-6  # of a loss: what moves less does not move
-EMPTY_EPOCH_RATE = 0.1  # of the median: an epoch that is over sooner did no work
-SHORTEST_EPOCH = 0.5  # seconds; shorter epochs are over by chance
-MEMORIZED_LOSS_RATIO = 0.7  # of the validation loss: a probe below this is known by heart
-# what a table must have to be called healthy
+SMALLEST_DIFFERENCE = 0.02  # nats; smaller differences of two losses do not count, whatever their standard errors
+STANDARD_ERRORS = 3  # standard errors from which a difference counts
+CONSTANT_LOSS = 1e-6  # relative change of a loss below which it is constant
+EMPTY_EPOCH_RATE = 0.1  # of the median rate: a faster epoch did no work
+SHORTEST_EPOCH = 0.5  # seconds; the time of shorter epochs is not reliable
+MEMORIZED_LOSS_RATIO = 0.7  # of the validation loss: a lower probe loss is memorized
+# the columns that the verdict healthy needs
 REQUIRED_COLUMNS = {
     "running": "train_loss_running",
     "probe": "train_probe_loss",
@@ -36,7 +36,7 @@ EXIT_CODES = {"leak_suspected": 3, "inconclusive": 3, "leak_confirmed": 4, "inva
 
 @dataclass(frozen=True)
 class MemorizationSign:
-    """One sign, by its number (F1 to F9), with the figures behind it."""
+    """One sign, with its number (F1 to F9) as the name, and the figures behind it."""
 
     name: str
     said: str
@@ -44,7 +44,10 @@ class MemorizationSign:
 
 @dataclass(frozen=True)
 class MemorizationVerdict:
-    """What a table comes to. wraps: where passes over the rows began, in epochs. best: epoch of the least val loss."""
+    """The verdict on a table.
+
+    wraps: positions in epochs of the table where passes over the rows began. best: epoch of the lowest validation loss.
+    """
 
     verdict: VerdictWord
     flags: tuple[MemorizationSign, ...]
@@ -57,7 +60,7 @@ class MemorizationVerdict:
 
     @property
     def exit_code(self) -> int:
-        """0 healthy, lag or overfit; 3 suspected or not known; 4 confirmed or no training at all."""
+        """0: healthy, lag_only or overfit; 3: leak_suspected or inconclusive; 4: leak_confirmed or invalid_training."""
         return EXIT_CODES.get(self.verdict, 0)
 
     @property
@@ -67,9 +70,9 @@ class MemorizationVerdict:
 
 
 def judge_training(table: TrainingTable, overlap: Overlap | None = None) -> MemorizationVerdict:
-    """Flags and verdict of a table; overlap: what training and validation rows have in common, where it is known.
+    """Signs and verdict of a table. overlap: of training and validation rows, where it is known.
 
-    A missing column never yields 'healthy': without a stronger sign it is 'inconclusive'.
+    A table with a missing column is never 'healthy': without a stronger sign it is 'inconclusive'.
     """
     rows = [row for row in table.rows if row.val is not None]
     missing = [name for key, name in REQUIRED_COLUMNS.items() if any(getattr(row, key) is None for row in table.rows)]
@@ -105,12 +108,12 @@ def _verdict_word(flags: set[str], overlap: Overlap | None, missing: list[str]) 
 
 
 def _chance_bound(*errors: float | None) -> float:
-    """How far two losses may lie apart by chance; an error that is not known counts as none beyond LEAST."""
+    """The difference of two losses that chance explains; an unknown standard error counts as 0."""
     return max(SMALLEST_DIFFERENCE, STANDARD_ERRORS * math.hypot(*(error or 0.0 for error in errors)))
 
 
 def _leak_signs(every: Sequence[TrainingRow], before: TrainingRow | None) -> Iterable[MemorizationSign]:
-    """F1: validation rows are better known than training rows. F2: only better than the loss met on the way."""
+    """F1: the validation loss is below that of training rows. F2: it is below the running training loss only."""
     rows = [row for row in every if row.val is not None]
     if rows and all(row.probe is not None for row in rows):
         yield from _compare_with_probe(rows, before)
@@ -119,7 +122,7 @@ def _leak_signs(every: Sequence[TrainingRow], before: TrainingRow | None) -> Ite
 
 
 def _compare_with_probe(rows: list[TrainingRow], before: TrainingRow | None) -> Iterable[MemorizationSign]:
-    # rows that were easier before the first update may stay so
+    # validation rows that were easier before the first update may stay easier
     easier = min(0.0, _probe_gap(before)) if before else 0.0
     errors = (before.val_se, before.probe_se) if before and easier else ()
     worst = min(rows, key=lambda row: _probe_gap(row) + _chance_bound(row.val_se, row.probe_se))
@@ -130,7 +133,7 @@ def _compare_with_probe(rows: list[TrainingRow], before: TrainingRow | None) -> 
     for row in (rows[-1], _best_row(rows)):
         if row.running is not None and _validation_loss(row) < row.running:
             yield MemorizationSign(
-                "F2", f"epoch {row.epoch}: val {row.val:.4g} < running train {row.running:.4g}: it lags"
+                "F2", f"epoch {row.epoch}: val {row.val:.4g} < running train {row.running:.4g}: running loss lags"
             )
             return
 
@@ -171,27 +174,27 @@ def _overlap_signs(overlap: Overlap | None) -> Iterable[MemorizationSign]:
             "F4", f"{overlap.rows} validation rows are among the training rows, such as {overlap.example}"
         )
     if overlap.texts or overlap.near or overlap.audios:
-        text = f"{overlap.texts} texts of validation stand in training, {overlap.near} more share a stretch"
-        yield MemorizationSign("F3", f"{text}; {overlap.audios} recordings of it do")
+        text = f"{overlap.texts} texts of validation occur in training, {overlap.near} more share a passage"
+        yield MemorizationSign("F3", f"{text}; {overlap.audios} recordings of validation occur in training")
 
 
 def _placeholder_sign(rows: Iterable[TrainingRow]) -> Iterable[MemorizationSign]:
-    """F5: a loss that stands still, an epoch that takes no time, a gradient that is nothing."""
+    """F5: a constant loss, an epoch that takes no time, or gradients of 0."""
     rows = list(rows)
     running = [row.running for row in rows if row.running is not None]
-    found = []
+    faults = []
     if len(running) > 1 and max(running) - min(running) <= CONSTANT_LOSS * max(1.0, abs(running[0])):
-        found.append(f"the training loss is {running[0]:.6g} in all of {len(running)} epochs")
-    found += _first_empty_epoch(rows)
+        faults.append(f"the training loss is {running[0]:.6g} in all of {len(running)} epochs")
+    faults += _first_empty_epoch(rows)
     grads = [row.grad for row in rows if row.grad is not None]
     if grads and max(grads) == 0:
-        found.append("every gradient is 0")
-    if found:
-        yield MemorizationSign("F5", "; ".join(found))
+        faults.append("every gradient is 0")
+    if faults:
+        yield MemorizationSign("F5", "; ".join(faults))
 
 
 def _first_empty_epoch(rows: list[TrainingRow]) -> list[str]:
-    """The first epoch that took far less time for its steps than others; short ones are nothing to go by."""
+    """The first epoch that took far less time for each step than the others; short epochs are not compared."""
     walls = [row.wall for row in rows if row.wall is not None]
     if len(walls) < 3 or median(walls) < SHORTEST_EPOCH:
         return []
@@ -201,11 +204,11 @@ def _first_empty_epoch(rows: list[TrainingRow]) -> list[str]:
     rates = [(row, row.wall / max(1, count)) for row, count in zip(rows, steps, strict=True) if row.wall is not None]
     usual = median(rate for _, rate in rates)
     quick = [row for row, rate in rates if rate < EMPTY_EPOCH_RATE * usual]
-    return [f"epoch {row.epoch} took {row.wall:.2g} s where {median(walls):.2g} s are usual" for row in quick[:1]]
+    return [f"epoch {row.epoch} took {row.wall:.2g} s; the median is {median(walls):.2g} s" for row in quick[:1]]
 
 
 def _noise_sign(rows: list[TrainingRow]) -> Iterable[MemorizationSign]:
-    """F6: what made the best epoch the best is less than one can be sure of."""
+    """F6: the lead of the best epoch is below its standard error."""
     if len(rows) < 2:
         return
     best, next_best = sorted(rows, key=_validation_loss)[:2]
@@ -217,7 +220,7 @@ def _noise_sign(rows: list[TrainingRow]) -> Iterable[MemorizationSign]:
 
 
 def _repeated_row_signs(table: TrainingTable) -> Iterable[MemorizationSign]:
-    """F7: the best epoch begins the rows anew. F9: there are fewer rows than were planned to be read."""
+    """F7: the best epoch starts another pass over the rows. F9: the run plans more than one pass."""
     rows = table.rows
     known = [row for row in rows if row.val is not None]
     if known:
@@ -225,32 +228,30 @@ def _repeated_row_signs(table: TrainingTable) -> Iterable[MemorizationSign]:
         place = list(rows).index(best)
         before = (rows[place - 1].wraps if place else 0.0) or 0.0
         if best.wraps is not None and (crossed := _ends_between(before, best.wraps)):
-            yield MemorizationSign(
-                "F7", f"the best epoch, {best.epoch}, goes over to pass {crossed[-1] + 1} of the rows"
-            )
+            yield MemorizationSign("F7", f"the best epoch, {best.epoch}, starts pass {crossed[-1] + 1} over the rows")
     if table.planned is not None and table.planned > 1:
-        yield MemorizationSign("F9", f"the rows are gone over {table.planned:.2f} times")
+        yield MemorizationSign("F9", f"the run passes over the rows {table.planned:.2f} times")
 
 
 def _ends_between(before: float, after: float) -> list[int]:
-    """The whole passes that end between `before` and `after`, neither included."""
+    """The numbers of the passes that end between `before` and `after`, both excluded."""
     return list(range(math.floor(before) + 1, math.ceil(after)))
 
 
 def epoch_boundaries(rows: Iterable[TrainingRow]) -> list[float]:
-    """Where passes over the rows begin anew, in rows of the table from its start (4.53: within the fifth)."""
-    found, before = [], 0.0
+    """Where further passes over the rows begin, in epochs from the start of the table (4.53: within the fifth)."""
+    positions, before = [], 0.0
     for number, row in enumerate(rows):
         if row.wraps is None:
             return []
         ends = range(max(1, math.ceil(before)), math.ceil(row.wraps))
-        found += [number + (end - before) / (row.wraps - before) for end in ends]
+        positions += [number + (end - before) / (row.wraps - before) for end in ends]
         before = row.wraps
-    return found
+    return positions
 
 
 def _overfit_sign(rows: list[TrainingRow], before: TrainingRow | None) -> Iterable[MemorizationSign]:
-    """F8: the probe far below validation, and validation rising: the true sign of learning by heart."""
+    """F8: the probe loss is far below the validation loss, which rises: the sign of memorization."""
     if not rows or rows[-1].probe is None:
         return
     last, best = rows[-1], _best_row([before, *rows] if before else rows)

@@ -1,4 +1,4 @@
-"""What training rows and validation rows have in common: rows, texts, stretches of text."""
+"""Find the overlap of training and validation rows: rows, texts, passages and recordings."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from thunder.corpora.rows.jsonl_lines import JsonLines, LineFaults
 from thunder.corpora.splits import near_duplicates
 from thunder.corpora.splits.near_duplicates import comparable_key
 
-RUN_WORDS = 13  # a shared run of so many words is no chance, whatever their length in characters
+RUN_WORDS = 13  # a shared run of this many words is not chance, whatever its length in characters
 _IDS = ("feat_id", "audio_id", "row_id", "id", "utt_id")
 _AUDIO = ("audio_sha256", "audio_id")
 _TEXTS = ("reference_text", "text", "sentence", "transcript")
@@ -20,10 +20,10 @@ _TEXTS = ("reference_text", "text", "sentence", "transcript")
 
 @dataclass(frozen=True)
 class Overlap:
-    """Validation rows that are training rows (by id and text); texts that stand in both; more that share a stretch.
+    """Counts of validation rows that are also in training.
 
-    audios: validation rows whose recording stands in training, with whatever text. example: one of the first, or of the
-    second where there is none.
+    rows: equal in id and text. texts: equal in text. near: further ones that share a passage. audios: validation rows
+    whose recording is in training, with any text. example: the id of one of `rows`, or of `texts` where there is none.
     """
 
     validation: int
@@ -35,26 +35,26 @@ class Overlap:
 
 
 def find_overlap(train: Path, val: Path) -> Overlap:
-    """Compare two JSONL files of rows (ChatML, correction rows, or rows of a recogniser).
+    """Compare two JSONL files of rows (ChatML, correction rows, or rows of a recognizer).
 
-    Raises CorpusError where a file cannot be read, or a line of it is no row with a text.
+    Raises CorpusError where a file cannot be read, or where a line is not a row with a text.
     """
-    held = list(_read_texts(val))
-    keys = [comparable_key(text) for _, text, _ in held]
+    validation = list(_read_texts(val))
+    keys = [comparable_key(text) for _, text, _ in validation]
     whole = {key: number for number, key in enumerate(keys)}
-    by_row = {(name, key): number for number, ((name, _, _), key) in enumerate(zip(held, keys, strict=True))}
-    recordings = {audio: number for number, (_, _, audio) in enumerate(held) if audio}
+    by_row = {(name, key): number for number, ((name, _, _), key) in enumerate(zip(validation, keys, strict=True))}
+    recordings = {audio: number for number, (_, _, audio) in enumerate(validation) if audio}
     characters = near_duplicates.HeldOutHashes()
     characters.add(range(len(keys)), keys)
     runs = {run: number for number, key in enumerate(keys) for run in _word_runs(key)}
     same: set[int] = set()
     texts: set[int] = set()
     near: set[int] = set()
-    heard: set[int] = set()
+    recorded: set[int] = set()
     for batch in near_duplicates.batch_by_length(_read_texts(train)):
-        theirs = [comparable_key(text) for _, text, _ in batch]
-        heard |= {recordings[audio] for _, _, audio in batch if audio in recordings}
-        for (name, _, _), key, shared in zip(batch, theirs, characters.shared_with(theirs), strict=True):
+        train_keys = [comparable_key(text) for _, text, _ in batch]
+        recorded |= {recordings[audio] for _, _, audio in batch if audio in recordings}
+        for (name, _, _), key, shared in zip(batch, train_keys, characters.shared_with(train_keys), strict=True):
             if (row := by_row.get((name, key))) is not None:
                 same.add(row)
             if key in whole:
@@ -62,8 +62,8 @@ def find_overlap(train: Path, val: Path) -> Overlap:
             near |= {shared} if shared is not None else set()
             near |= {runs[run] for run in _word_runs(key) if run in runs}
     first = min(same or texts, default=None)
-    example = "" if first is None else f"{held[first][0]!r}"
-    return Overlap(len(held), len(same), len(texts), len(near - texts), example, len(heard))
+    example = "" if first is None else f"{validation[first][0]!r}"
+    return Overlap(len(validation), len(same), len(texts), len(near - texts), example, len(recorded))
 
 
 def _word_runs(key: str) -> Iterator[tuple[str, ...]]:
@@ -72,19 +72,19 @@ def _word_runs(key: str) -> Iterator[tuple[str, ...]]:
 
 
 def _read_texts(path: Path) -> Iterator[tuple[str, str, str | None]]:
-    """(id, text, recording) of each row; the id is what was heard, where a row has none."""
+    """(id, text, recording) of each row; a row without an id has its recognized text as the id."""
     faults = LineFaults()
     for number, line in JsonLines(path, faults):
         row = _parse_object(line)
         text = _row_text(row)
         if text is None:
-            faults.add(f"{path}:{number}: no row with a text ({', '.join(_TEXTS)}, or messages)")
+            faults.add(f"{path}:{number}: not a row with a text ({', '.join(_TEXTS)}, or messages)")
             continue
-        heard = row.get("asr_text") or _turn_content(row, 0) or ""
+        recognized = row.get("asr_text") or _turn_content(row, 0) or ""
         audio = next((str(row[key]) for key in _AUDIO if row.get(key)), None)
-        yield str(next((row[key] for key in _IDS if row.get(key)), heard)), text, audio
+        yield str(next((row[key] for key in _IDS if row.get(key)), recognized)), text, audio
     if faults:
-        raise faults.error(f"{path}: cannot be compared:", "name the JSONL files that were trained and validated on")
+        raise faults.error(f"{path}: cannot be compared:", "name the JSONL files of training and validation")
 
 
 def _parse_object(line: bytes) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""May a claim leave the house? Every criterion is judged, each by what it reads itself; there is no way around one."""
+"""Check whether a result can be published: judge every criterion of a claim from the files of its runs."""
 
 from __future__ import annotations
 
@@ -25,31 +25,31 @@ from thunder.statistics.welch import welch_p_value
 
 CLAIM_SCHEMA = "thunder.claim/1"
 REQUIRED_SEEDS = 3
-LARGEST_P = 0.01  # of Welch's test; field practice for training runs
-ADAPTING_PARTS = {"ttt"}  # parts of a mode that change weights while they are tested
+LARGEST_P = 0.01  # largest p value of Welch's test; usual for training runs
+ADAPTING_PARTS = {"ttt"}  # parts of a mode that change weights during the test
 SOUND_VERDICTS = ("healthy", "lag_only", "overfit")
 FindRun = Callable[[str], Path]
 
 
 class PublicationClaim(Settings):
-    """What is to be said, and everything that it stands on. Runs by id or folder; files from this file's folder."""
+    """A claim and its evidence. Runs are named by id or folder; files are relative to the folder of the claim."""
 
     id: str = option(..., "Name.", min_length=1)
     schema_: Literal["thunder.claim/1"] = option(CLAIM_SCHEMA, "Format.", alias="schema")
-    kind: Literal["comparison", "repair"] = option(..., "One condition against another, or repair of recognised text.")
-    text: str = option(..., "What is to be said.", min_length=1)
-    control: list[str] = option([], "Runs of the condition that is compared with (comparison).")
-    runs: list[str] = option([], "Runs of the condition that is claimed of.")
-    factor: str | None = option(None, "Option in which the two differ (comparison).")
-    lower: bool = option(True, "Whether the error rate of `runs` is to be the lower one (comparison).")
+    kind: Literal["comparison", "repair"] = option(..., "Comparison of two conditions, or repair of recognized text.")
+    text: str = option(..., "The statement.", min_length=1)
+    control: list[str] = option([], "Runs of the control condition (comparison).")
+    runs: list[str] = option([], "Runs of the condition that the claim is about.")
+    factor: str | None = option(None, "Option in which the two conditions differ (comparison).")
+    lower: bool = option(True, "Whether the claim is that the error rate of `runs` is lower (comparison).")
     hypothesis: str | None = option(None, "File of the frozen hypothesis.")
-    tables: str | None = option(None, "Spec of the tables that say it.")
+    tables: str | None = option(None, "Spec of the tables that show it.")
     evaluation: str | None = option(None, "Folder that `thunder eval` or the bridge wrote (repair).")
 
 
 @dataclass(frozen=True)
 class PromotionCriterion:
-    """One condition of promotion, and what was found."""
+    """One condition of promotion, whether it holds, and what was found."""
 
     name: str
     holds: bool
@@ -61,7 +61,7 @@ class PromotionCriterion:
 
 @dataclass(frozen=True)
 class PromotionDecision:
-    """The whole judgement; `decision` names the first criterion that does not hold."""
+    """The result of all criteria; `decision` names the first one that does not hold."""
 
     claim: str
     decision: str
@@ -78,9 +78,9 @@ class PromotionDecision:
 
 
 def judge_claim(path: Path, find: FindRun) -> PromotionDecision:
-    """Read a claim, and judge every criterion. find: run's name -> folder.
+    """Read a claim, and judge every criterion. find: name of a run -> folder.
 
-    Raises ConfigError where the file is no claim, UsageError where it names a run that is not there.
+    Raises ConfigError where the file is not a claim, UsageError where it names a run that does not exist.
     """
     claim = spec_file.read_spec(PublicationClaim, path)
     treated, control = [find(name) for name in claim.runs], [find(name) for name in claim.control]
@@ -131,39 +131,39 @@ def _sealed_criterion(folders: Sequence[Path]) -> PromotionCriterion:
             continue
         faults += [f"{folder.name}: {fault}" for fault in verdict.faults]
         faults += [] if verdict.sealed else [f"{folder.name} is not sealed"]
-    return _criterion("sealed", faults, f"{len(folders)} runs are sealed, and whole")
+    return _criterion("sealed", faults, f"{len(folders)} runs are sealed and complete")
 
 
 def _memcheck_criterion(folders: Sequence[Path]) -> PromotionCriterion:
-    """Judged anew from each run's logs; what was written down of it is not asked."""
-    faults, said = [], []
+    """Judge each run again from its logs; a stored verdict does not count."""
+    faults, verdicts = [], []
     for folder in folders:
         try:
-            found = memorization.judge_training(training_table.read_training_table(folder))
+            judged = memorization.judge_training(training_table.read_training_table(folder))
         except ThunderError as error:
             faults.append(f"{folder.name}: {error.message}")
             continue
-        missing = f", not logged: {', '.join(found.missing)}" if found.missing else ""
-        said.append(f"{folder.name} {found.verdict}")
-        faults += [] if found.verdict in SOUND_VERDICTS else [f"{folder.name}: {found.verdict}{missing}"]
-    return _criterion("memcheck", faults, ", ".join(said))
+        missing = f", not logged: {', '.join(judged.missing)}" if judged.missing else ""
+        verdicts.append(f"{folder.name} {judged.verdict}")
+        faults += [] if judged.verdict in SOUND_VERDICTS else [f"{folder.name}: {judged.verdict}{missing}"]
+    return _criterion("memcheck", faults, ", ".join(verdicts))
 
 
 def _untainted_criterion(folders: Sequence[Path]) -> PromotionCriterion:
-    """No run was forced on with another fingerprint, and none says of itself that it saw what it is tested on."""
+    """No run was continued by --force, and none is marked as tainted by its test data."""
     faults = []
     for folder in folders:
-        faults += [f"{folder.name}: went on by --force ({CHANGES})"] if (folder / CHANGES).exists() else []
+        faults += [f"{folder.name}: was continued by --force ({CHANGES})"] if (folder / CHANGES).exists() else []
         said = [json_object(folder / name, []) for name in (RESULTS, ENVIRONMENT) if (folder / name).is_file()]
-        faults += [f"{folder.name}: says that it is tainted"] if any(each.get("tainted") for each in said) else []
+        faults += [f"{folder.name}: is marked as tainted"] if any(each.get("tainted") for each in said) else []
     return _criterion("untainted", faults, "no run was forced, and none is tainted")
 
 
 def _audit_criterion(folders: Sequence[Path]) -> PromotionCriterion:
-    """Both stages, in the folder of every run whose weights change while it is tested, bound to its files."""
+    """Every run whose weights change during the test has audit records of both stages, bound to its files."""
     adapting = [folder for folder in folders if matrix_spec.split_parts(run_options(folder)) & ADAPTING_PARTS]
     if not adapting:
-        return PromotionCriterion("audit", True, "no weight changes in the test")
+        return PromotionCriterion("audit", True, "no weight changes during the test")
     faults = [f"{folder.name}: {why}" for folder in adapting for why in audit_record.audit_refusals(folder)]
     return _criterion("audit", faults, f"both stages pass for {', '.join(folder.name for folder in adapting)}")
 
@@ -171,9 +171,9 @@ def _audit_criterion(folders: Sequence[Path]) -> PromotionCriterion:
 def _comparable_criterion(
     claim: PublicationClaim, treated: Sequence[Path], control: Sequence[Path]
 ) -> PromotionCriterion:
-    """Every run of the one against every run of the other; seeds may differ, and the declared factor."""
+    """Compare every run of one condition with every run of the other; seeds and the declared factor may differ."""
     if not control or not treated or not claim.factor:
-        return PromotionCriterion("comparable", False, "a comparison names runs of both conditions, and the factor")
+        return PromotionCriterion("comparable", False, "a comparison needs runs of both conditions, and the factor")
     modal = {"mode", "use_ttt", "reg", "reg_weight"}
     said = canonical_name(claim.factor.replace("-", "_"))
     allow = {"seed"} | (modal if said in modal or said.startswith("mode") else {said})
@@ -196,20 +196,20 @@ def _seeds_criterion(treated: Sequence[Path], control: Sequence[Path]) -> Promot
     return PromotionCriterion(
         "seeds",
         min(counts) >= REQUIRED_SEEDS,
-        f"{counts[0]} and {counts[1]} different seeds, {REQUIRED_SEEDS} are needed",
+        f"{counts[0]} and {counts[1]} different seeds; at least {REQUIRED_SEEDS} are needed",
     )
 
 
 def _difference_criterion(
     claim: PublicationClaim, treated: Sequence[Path], control: Sequence[Path]
 ) -> PromotionCriterion:
-    """The difference goes the claimed way, and chance alone would seldom make it so large."""
+    """The difference has the claimed sign, and chance alone would seldom make it as large."""
     values = [[value for folder in each if (value := cell_cer(folder)) is not None] for each in (treated, control)]
     if not all(values):
         return PromotionCriterion("difference", False, "a run has no error rate")
     change = statistics.fmean(values[0]) - statistics.fmean(values[1])
     p = welch_p_value(*values)
-    told = f"CER changes by {change:+.4f}, Welch p {'not known' if p is None else f'{p:.3g}'}"
+    told = f"CER changes by {change:+.4f}, Welch p {'unknown' if p is None else f'{p:.3g}'}"
     return PromotionCriterion(
         "difference", p is not None and p < LARGEST_P and (change < 0) == claim.lower and change != 0, told
     )
@@ -225,7 +225,7 @@ def _hypothesis_criterion(
         said = frozen_hypothesis.read_hypothesis(path)
         base = control[0] if control else _run_beside(path, said.control_run)
         if base is None or not treated:
-            return PromotionCriterion("hypothesis", False, "there are not both a run and a control run")
+            return PromotionCriterion("hypothesis", False, "a run or a control run is missing")
         found = frozen_hypothesis.evaluate_hypothesis(path, treated[0], base)
     except ThunderError as error:
         return PromotionCriterion("hypothesis", False, error.message)
@@ -243,7 +243,7 @@ def _tables_criterion(claim: PublicationClaim, here: Path, find: FindRun) -> Pro
         count = table_files.check_table_files(here / claim.tables, find)
     except ThunderError as error:
         return PromotionCriterion("tables", False, " ".join(error.message.split()))
-    return PromotionCriterion("tables", True, f"{count} cells are what their runs say")
+    return PromotionCriterion("tables", True, f"{count} cells match their runs")
 
 
 def _datasets(folders: Sequence[Path]) -> dict[str, str]:
@@ -254,7 +254,7 @@ def _datasets(folders: Sequence[Path]) -> dict[str, str]:
 
 
 def _command(folder: Path) -> str:
-    """How a run is done again."""
+    """The command that repeats a run."""
     launched = json_object(folder / "launcher.json", []) if (folder / "launcher.json").is_file() else {}
     argv = launched.get("argv")
     if isinstance(argv, list):

@@ -1,4 +1,4 @@
-"""Does an evaluation carry the claim that repair helps? Counted again from its rows' texts."""
+"""Judge the evidence that repair helps, recounted from the texts of an evaluation's rows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from thunder.text.row_fields import EVERY_PARTITION
 
 PREDICTIONS = "predictions.jsonl"
 REAL_EVIDENCE = "real_same_provenance"
-ACCEPTED, MOST_HARM = 299, 0.01  # with none worse, 299 accepted are the fewest that bound harm below 1 %
+ACCEPTED, MOST_HARM = 299, 0.01  # 299 accepted and none worse are the fewest rows that bound harm below 1 %
 CRITERIA = ("evidence_class", "cer_change", "harm", "partitions", "base")
 CriterionResult = tuple[str, bool, str]
 
@@ -35,7 +35,7 @@ def judge_repair(folder: Path | None) -> tuple[list[CriterionResult], dict[str, 
 
 
 def recount_rows(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
-    """The judged rows of a file with their edits counted from the texts, and what does not hold."""
+    """The judged rows of a file with their edits counted again from the texts, and the faults."""
     rows, faults = [], []
     for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
         try:
@@ -47,10 +47,10 @@ def recount_rows(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
             edits = {f"edits_{name}": _count_units(text.strip(), reference, "edits") for name, text in texts.items()}
             edits["reference_units"] = _count_units(texts["before"].strip(), reference, "reference_chars")
             faults += [
-                f"line {number}: '{key}' is not what its texts say" for key in edits if row.get(key) != edits[key]
+                f"line {number}: '{key}' does not match its texts" for key in edits if row.get(key) != edits[key]
             ]
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            faults.append(f"line {number}: no row of an evaluation")
+            faults.append(f"line {number}: not a row of an evaluation")
             continue
         rows.append(row)
     return rows, faults
@@ -63,18 +63,18 @@ def _count_units(text: str, reference: str, what: str) -> dict[str, int]:
 
 def _judge_summary(found: dict[str, Any]) -> Iterator[CriterionResult]:
     classes, accepted, bound = found["evidence_class"], found["accepted"], found["worse_upper95"]
-    said = f"evidence_class={', '.join(classes) or 'not said'}, accepted {accepted}"
+    said = f"evidence_class={', '.join(classes) or 'unknown'}, accepted {accepted}"
     yield "evidence_class", set(classes) == {REAL_EVIDENCE}, said + (f" < {ACCEPTED}" if accepted < ACCEPTED else "")
     interval = found["cer_change_interval95"]
-    told = "not known" if interval is None else f"{interval[0]:+.4f} to {interval[1]:+.4f}"
-    yield "cer_change", interval is not None and interval[1] < 0, f"change of CER, 95 %: {told}"
+    text = "unknown" if interval is None else f"{interval[0]:+.4f} to {interval[1]:+.4f}"
+    yield "cer_change", interval is not None and interval[1] < 0, f"change of CER, 95 %: {text}"
     harm = f"{found['worse']} of {accepted} accepted are worse, at most {bound:.2%}"
-    yield "harm", accepted >= ACCEPTED and bound <= MOST_HARM, f"{harm} (95 % sure; {MOST_HARM:.0%} may be)"
+    yield "harm", accepted >= ACCEPTED and bound <= MOST_HARM, f"{harm} (95 % confidence; the limit is {MOST_HARM:.0%})"
     worse = [name for name in EVERY_PARTITION if _is_worse(found["by"]["partition"].get(name))]
     yield "partitions", not worse, f"worse: {', '.join(worse)}" if worse else "no partition is worse"
     over = found.get("adapter_over_base")
     if over is None:
-        yield "base", False, "the base alone was not asked (thunder eval --compare base)"
+        yield "base", False, "the base alone was not evaluated (thunder eval --compare base)"
     else:
         change = over["cer_change"]
         yield (

@@ -1,4 +1,4 @@
-"""What a run's logs say of its training, a row for each validation: the one thing that its truth is judged by."""
+"""Read the logs of a run into one table with a row for each validation."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from thunder.runs.compare import run_facts
 from thunder.runs.records.registry import PLAN
 from thunder.runs.records.run_record import METRICS
 
-EPOCHS_FILE = "epochs.jsonl"  # how others write it, a line an epoch
+EPOCHS_FILE = "epochs.jsonl"  # the format of other programs, a line an epoch
 EPOCHS_FORMAT = (
     "{epoch, step, tokens_seen, train_loss_running, train_probe_loss, val_loss, val_se, lr, wall_s, grad_norm}"
 )
@@ -23,12 +23,12 @@ EPOCHS_FORMAT = (
 
 @dataclass(frozen=True)
 class TrainingRow:
-    """Training up to one validation. None: not logged.
+    """Training up to one validation. None stands for a value that is not logged.
 
-    epoch: its number in the logs. running: mean training loss since the row before, as it was met on the way.
-    probe, val: loss of fixed training rows and of validation rows, both by the weights of this moment; *_se their
-    standard errors. wraps: passes over the training rows so far. wall: seconds of training since the row before.
-    grad: largest norm of a gradient since.
+    epoch: its number in the logs. running: mean training loss since the row before, as training computed it. probe,
+    val: loss of fixed training rows and of validation rows, both with the weights of this moment; *_se are their
+    standard errors. wraps: passes over the training rows so far. wall: seconds of training since the row before. grad:
+    largest gradient norm since the row before.
     """
 
     epoch: int
@@ -46,9 +46,9 @@ class TrainingRow:
 
 @dataclass(frozen=True)
 class TrainingTable:
-    """The rows in order, and how many passes over the training rows were planned (None: not known).
+    """The rows in order, and the planned number of passes over the training rows (None: unknown).
 
-    before: what was measured before the first update, where it was.
+    before: the measurement before the first update, where there is one.
     """
 
     rows: Sequence[TrainingRow]
@@ -59,7 +59,7 @@ class TrainingTable:
 def read_training_table(folder: Path) -> TrainingTable:
     """The table of a run's folder: its epochs.jsonl, or its own metrics.jsonl.
 
-    Raises UsageError where it has neither, or a line is none.
+    Raises UsageError where it has neither, or where a line is not JSON.
     """
     if (folder / EPOCHS_FILE).is_file():
         return _table_from_epochs(folder)
@@ -74,12 +74,12 @@ def _read_lines(path: Path) -> list[dict[str, Any]]:
     faults: list[str] = []
     lines = [entry for _, entry in scored_rows.json_lines(path, faults)]
     if faults:
-        raise UsageError(f"{path}: {'; '.join(faults[:5])}", fix="take the file from where it is whole")
+        raise UsageError(f"{path}: {'; '.join(faults[:5])}", fix="copy the complete file again")
     return lines
 
 
 def _table_from_epochs(folder: Path) -> TrainingTable:
-    """Others' logs: tokens seen against the tokens of the corpus make the wraps."""
+    """The table of another program's log; `wraps` is the seen tokens over the tokens of the corpus."""
     corpus = _number(_read_object(folder / "corpus.json").get("tokens"))
     lines = _read_lines(folder / EPOCHS_FILE)
     rows = []
@@ -104,7 +104,7 @@ def _table_from_epochs(folder: Path) -> TrainingTable:
 
 
 def _table_from_metrics(folder: Path) -> TrainingTable:
-    """Our own logs: reports between validations make a row."""
+    """The table of a metrics.jsonl; the reports between two validations make a row."""
     length = _read_object(folder / PLAN).get("length")
     length = length if isinstance(length, dict) else {}
     planned, updates = _number(length.get("epochs")), _number(length.get("updates"))
@@ -115,7 +115,7 @@ def _table_from_metrics(folder: Path) -> TrainingTable:
             reports.append(line)
             continue
         step = run_facts.whole_number(line.get("step")) or 0
-        if rows and step <= (rows[-1].step or 0):  # a run that went on says a step again: the later line counts
+        if rows and step <= (rows[-1].step or 0):  # a resumed run logs steps again: the later line counts
             rows = [row for row in rows if (row.step or 0) < step]
         row = _row_from_reports(rows[-1] if rows else None, len(rows), step, line, reports, started)
         wraps = step / updates * planned if planned and updates else None
@@ -136,7 +136,7 @@ def _row_from_reports(
     reports: list[dict[str, Any]],
     started: float | None,
 ) -> TrainingRow:
-    """A validation with what was reported since the one before; `started`: when that one ended."""
+    """A validation with the reports since the one before. started: the time when that one ended."""
     after = (last.step or 0) if last else 0
     mine = [one for one in reports if after < (run_facts.whole_number(one.get("step")) or 0) <= step]
     losses = [loss for one in mine if (loss := _number(one.get("loss"))) is not None]
@@ -165,7 +165,7 @@ def _read_object(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
-        raise UsageError(f"{path}: not JSON", fix="take the file from where it is whole") from None
+        raise UsageError(f"{path}: not JSON", fix="copy the complete file again") from None
     return content if isinstance(content, dict) else {}
 
 

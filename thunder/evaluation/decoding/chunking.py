@@ -1,4 +1,4 @@
-"""Long texts in pieces: a model that learned on short texts is asked for a few words at a time."""
+"""Split long texts into chunks of words, for models that were trained on short texts."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _WORD = re.compile(r"\S+")
 
 
 def split_words(text: str, words: int) -> tuple[list[str], list[str]]:
-    """A text as pieces of at most `words` words, and the gaps around them: one more gap than pieces.
+    """A text as chunks of at most `words` words, and the gaps around them: one more gap than chunks.
 
-    `join` of both is the text again. words: 0 leaves the text whole; so does a text that is short enough.
+    `join_chunks` of both is the text again. words: 0 leaves the text whole; a short text stays whole too.
     """
     spans = [match.span() for match in _WORD.finditer(text)]
     if not words or len(spans) <= words:

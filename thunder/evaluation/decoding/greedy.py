@@ -1,4 +1,4 @@
-"""Greedy answers to many prompts at once: the input's own words as far as the model agrees, then token by token."""
+"""Greedy decoding of many prompts: accept the input as a draft as far as the model agrees, then decode tokens."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ STEPS_BETWEEN_REPORTS = 16  # decoding steps
 
 @dataclass
 class DecodedAnswer:
-    """What a model says to a prompt. logprobs: of its tokens, the one that ends it included (nats)."""
+    """The answer of a model to a prompt. logprobs: of its tokens, with the end token (nats)."""
 
     tokens: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     stopped: bool = False
-    kept: str | None = None  # the text itself, where it is not what was generated
-    alone: float | None = None  # log-probability of the input's own text in its place, where that was asked for
+    kept: str | None = None  # the text that replaces the generated one, where there is one
+    alone: float | None = None  # log-probability of the unchanged input as the answer, where it was scored
     draft: float | None = None  # log-probability of its draft, where there was one
 
     def add(self, token: int, logprob: float, reason: str | None) -> None:
-        """One more token; reason: "stop" where it is the one that ends answers."""
+        """Add a token. reason: "stop" where it is the end token."""
         self.logprobs.append(logprob)
         if reason == "stop":
             self.stopped = True
@@ -36,18 +36,19 @@ class DecodedAnswer:
             self.tokens.append(token)
 
     def keep(self, text: str, tokens: list[int], logprob: float) -> None:
-        """Be a text of so many tokens, the one that ends it included, instead of what was generated."""
-        # its tokens may not spell it to the last space
+        """Replace the generated text with another of these tokens, which include the end token."""
+        # decoding the tokens may not give the text with all of its space
         self.tokens, self.stopped, self.kept = tokens[:-1], True, text
         self.logprobs = [logprob / len(tokens)] * len(tokens)
 
 
 @dataclass(frozen=True)
 class DecodeRequest:
-    """Prompts as tokens, one entry each. covered: tokens of it that the prefix has. limit: tokens of an answer.
+    """Prompts as tokens, with one entry of each field a prompt.
 
-    owner: the case that it belongs to; a case is finished with the last of its prompts. draft: what the answer may well
-    be, with the token that ends it; none where rows cannot go on from places in others.
+    covered: tokens that the prefix cache holds. limits: most tokens of the answer. owners: index of the case; a case is
+    finished with the last of its prompts. drafts: likely answers with their end tokens, empty where caches cannot be
+    forked.
     """
 
     prompts: list[list[int]]
@@ -60,41 +61,41 @@ class DecodeRequest:
 def decode_greedily(
     prefix: PromptPrefix, asked: DecodeRequest, stops: set[int], batch_size: int, finished: OnFinished
 ) -> list[DecodedAnswer]:
-    """Greedy answers, longest prompts first through one generator that fills up what ends.
+    """Greedy answers. One generator decodes the longest prompts first; new prompts replace finished ones.
 
-    Where the model's type allows it, a batch is read with its drafts at once, and the generator goes on where the model
-    would have said something else.
+    Where caches can be forked, a batch is first scored with its drafts; the generator continues each answer from the
+    first token at which the model's choice differs.
     """
-    run = _GreedyDecoder(prefix, asked, stops, batch_size)
+    decoder = _GreedyDecoder(prefix, asked, stops, batch_size)
     order = sorted(range(len(asked.prompts)), key=lambda place: -len(asked.prompts[place]))
     groups = deque([order] if order else [])
-    if run.drafted:
+    if decoder.drafted:
         groups = deque(bucket_in_order(order, list(map(len, asked.drafts)), batch_size, prefix.places_at_once))
     steps = 0
     try:
-        while groups or run.places:
+        while groups or decoder.places:
             ended = 0
-            # many at a time: each time that some come in costs a step
-            while groups and len(run.places) <= batch_size // 2:
-                ended += run.begin(groups.popleft())
-            ended, steps = ended + run.step(), steps + 1
+            # start many at a time: each start costs a step
+            while groups and len(decoder.places) <= batch_size // 2:
+                ended += decoder.begin(groups.popleft())
+            ended, steps = ended + decoder.step(), steps + 1
             if ended or steps % STEPS_BETWEEN_REPORTS == 0:
                 finished(ended)
     finally:
-        run.generator.close()
-    return run.found
+        decoder.generator.close()
+    return decoder.answers
 
 
 class _GreedyDecoder:
-    """Answers on their way. places: of the prompts in the generator, by its numbers."""
+    """The state of a decoding run. places: generator uid -> index of the prompt."""
 
     def __init__(self, prefix: PromptPrefix, asked: DecodeRequest, stops: set[int], batch_size: int) -> None:
         self.prefix, self.asked, self.stops = prefix, asked, stops
-        self.found = [DecodedAnswer() for _ in asked.prompts]
+        self.answers = [DecodedAnswer() for _ in asked.prompts]
         self.places: dict[int, int] = {}
         self._left = Counter(asked.owners)
         self.drafted = prefix.forks
-        # what comes in from drafts finds half of the last batch at the most
+        # prompts that continue from drafts join at most half of the last batch
         at_once = 2 * batch_size if self.drafted else batch_size
         self.generator = BatchGenerator(
             prefix.model,
@@ -104,7 +105,7 @@ class _GreedyDecoder:
         )
 
     def begin(self, places: list[int]) -> int:
-        """Take on prompts, in this order; how many cases are finished by that."""
+        """Start prompts in this order; returns how many cases that finishes."""
         prompts = [self.asked.prompts[place] for place in places]
         if self.drafted:
             return self._begin_with_drafts(places, prompts)
@@ -112,14 +113,14 @@ class _GreedyDecoder:
         return 0
 
     def step(self) -> int:
-        """One more token of each answer in the generator; how many cases are finished by that."""
+        """Decode one more token of each answer; returns how many cases that finishes."""
         if not self.places:
             return 0
-        heard = self.generator.next_generated()
-        logprobs = mx.stack([each.logprobs[each.token] for each in heard]).tolist()
+        responses = self.generator.next_generated()
+        logprobs = mx.stack([each.logprobs[each.token] for each in responses]).tolist()
         ended = 0
-        for each, logprob in zip(heard, logprobs, strict=True):
-            self.found[self.places[each.uid]].add(each.token, logprob, each.finish_reason)
+        for each, logprob in zip(responses, logprobs, strict=True):
+            self.answers[self.places[each.uid]].add(each.token, logprob, each.finish_reason)
             if each.finish_reason:
                 ended += self._end(self.places.pop(each.uid))
         return ended
@@ -129,34 +130,34 @@ class _GreedyDecoder:
         scored = ScoredAnswers(self.prefix, prompts, drafts, [self.asked.covered[place] for place in places])
         ended, rows = 0, []
         for row, place in enumerate(places):
-            self.found[place].draft = scored.totals[row]
-            if self._agrees(place, scored.choices[row], drafts[row]):
+            self.answers[place].draft = scored.totals[row]
+            if self._accept_draft(place, scored.choices[row], drafts[row]):
                 ended += self._end(place)
             else:
                 rows.append(row)
         if rows:
             going_on = [places[row] for row in rows]
-            caches = scored.after(rows, [len(self.found[place].logprobs) for place in going_on])
+            caches = scored.after(rows, [len(self.answers[place].logprobs) for place in going_on])
             each = [[cache.extract(row) for cache in caches] for row in range(len(rows))]
-            self._insert(going_on, [self.found[place].tokens[-1:] for place in going_on], each)
+            self._insert(going_on, [self.answers[place].tokens[-1:] for place in going_on], each)
         return ended
 
-    def _agrees(self, place: int, choices: list[tuple[int, float]], draft: list[int]) -> bool:
-        """Answer by a draft up to the first token that the model would say in its place; whether that is the end."""
-        answer = self.found[place]
-        for (token, logprob), said in zip(choices, draft, strict=True):
+    def _accept_draft(self, place: int, choices: list[tuple[int, float]], draft: list[int]) -> bool:
+        """Accept a draft up to the first token at which the model differs; returns whether the answer is complete."""
+        answer = self.answers[place]
+        for (token, logprob), drafted in zip(choices, draft, strict=True):
             full = len(answer.logprobs) + 1 >= self.asked.limits[place]
             reason = "stop" if token in self.stops else "length" if full else None
             answer.add(token, logprob, reason)
-            if reason or token != said:
+            if reason or token != drafted:
                 return reason is not None
-        raise AssertionError("a draft ends with a token that ends answers")
+        raise AssertionError("a draft ends with an end token")
 
     def _insert(self, places: list[int], rest: list[list[int]], caches: list[Caches] | None) -> None:
-        limits = [self.asked.limits[place] - len(self.found[place].logprobs) for place in places]
+        limits = [self.asked.limits[place] - len(self.answers[place].logprobs) for place in places]
         self.places |= zip(self.generator.insert(rest, limits, caches=caches), places, strict=True)
 
     def _end(self, place: int) -> bool:
-        """Whether the case is finished with this answer."""
+        """Count an answer as complete; returns whether that finishes its case."""
         self._left[self.asked.owners[place]] -= 1
         return not self._left[self.asked.owners[place]]

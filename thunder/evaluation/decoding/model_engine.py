@@ -1,4 +1,4 @@
-"""A model's greedy answers, many rows at once, the same as one by one."""
+"""Proposals of a model by greedy decoding; a batch gives the same answers as single rows."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from thunder.evaluation.engines import OnFinished, Proposal, ignore_progress
 from thunder.lora import adapters
 from thunder.text.distance import edit_distance
 
-BATCHES_PER_CALL = 8  # batches whose rows are sorted by length together
+BATCHES_PER_CALL = 8  # batches of one call, whose rows are sorted by length together
 
 
 @dataclass(frozen=True)
 class _ChunkRequests:
-    """What some cases ask about, one entry a piece: its text, the chat messages, and these as a prompt."""
+    """The chunks of some cases, one entry each: text, chat messages, and decode request."""
 
     texts: list[str]
     messages: list[list[dict[str, Any]]]
@@ -34,7 +34,7 @@ class _ChunkRequests:
 
 
 class ModelEngine:
-    """Greedy answers of a model; with `base_only`, of its base under a LoRA adapter that is put on."""
+    """Greedy answers of a model; with `base_only`, of the base with its LoRA adapter switched off."""
 
     def __init__(
         self,
@@ -51,13 +51,14 @@ class ModelEngine:
         change_edits: int | None = None,
         prefix_cache: bool = True,
     ) -> None:
-        """min_margin: nats per code point of the input by which an answer must be likelier than leaving it alone.
+        """chunk_words: words of one prompt, 0 for whole inputs.
 
-        margins: whether proposals say by how much they are, which costs one forward pass more.
-        change_margin: nats by which a single change must make the input likelier, to be made.
-        change_edits: code points that such a change may edit at the most.
-        prefix_cache: whether, where the model's type allows it, what prompts begin with is read once and kept, and rows
-        go on from places in others: answers too, from where they leave their input.
+        min_margin: nats per code point by which an answer must be likelier than the unchanged input.
+        margins: whether proposals report that margin, which costs one more forward pass.
+        change_margin: nats by which a single change must make the input likelier to be applied.
+        change_edits: most code points that such a change may edit.
+        prefix_cache: whether to cache the shared prefix of prompts and to continue answers from forked caches, where
+        the caches of the model allow it.
         """
         self.model, self.tokenizer, self.stops = model, tokenizer, stops
         self.batch_size, self.chunk_words, self.base_only = batch_size, chunk_words, base_only
@@ -68,7 +69,7 @@ class ModelEngine:
         self.prefix = PromptPrefix(model, prefix_cache)
 
     def describe(self) -> dict[str, Any]:
-        """See Engine."""
+        """See ProposalEngine."""
         return {
             "engine": "model",
             **self._ground,
@@ -82,35 +83,35 @@ class ModelEngine:
         }
 
     def cache_shared_prefix(self, cases: Sequence[Case]) -> None:
-        """Read what the prompts of these cases have in common, so that no later call has to."""
+        """Cache the prefix that the prompts of these cases share."""
         prompts = [
             self._prompt(messages) for case in cases for messages in chunking.chunk_prompts(case, self.chunk_words)[0]
         ]
-        beginning = reduce(lambda one, other: one[: common_prefix_length(one, other)], prompts)
-        if self.prefix.forks and beginning:
-            with self._as_asked():
-                self.prefix.keep(beginning)
+        shared = reduce(lambda a, b: a[: common_prefix_length(a, b)], prompts)
+        if self.prefix.forks and shared:
+            with self._adapter_state():
+                self.prefix.keep(shared)
 
     def propose(self, cases: Sequence[Case], finished: OnFinished = ignore_progress) -> Iterator[Proposal]:
-        """See Engine; rows of like length go together, `chunk` cases at a time."""
+        """See ProposalEngine; rows of similar length share a batch, `chunk` cases at a time."""
         for start in range(0, len(cases), self.chunk):
-            with self._as_asked():
+            with self._adapter_state():
                 proposals = self._chunk(cases[start : start + self.chunk], finished)
             yield from proposals
 
     @contextmanager
-    def _as_asked(self) -> Generator[None]:
-        """The model without its adapter for a while, where only the base is asked for."""
+    def _adapter_state(self) -> Generator[None]:
+        """Switch the adapter off inside the context, where only the base is to answer."""
         self.model.eval()
-        kept = adapters.disable_adapter(self.model) if self.base_only else {}
+        scales = adapters.disable_adapter(self.model) if self.base_only else {}
         try:
             yield
         finally:
-            adapters.enable_adapter(self.model, kept)
+            adapters.enable_adapter(self.model, scales)
 
     def _chunk(self, cases: Sequence[Case], finished: OnFinished) -> list[Proposal]:
-        """Proposals of cases that are decoded together; each is told the mean of their seconds."""
-        begun = time.perf_counter()
+        """Proposals of cases that are decoded together; each gets the mean of their seconds."""
+        started = time.perf_counter()
         parts = [chunking.chunk_prompts(case, self.chunk_words) for case in cases]
         texts = [piece for _, pieces, _ in parts for piece in pieces]
         messages = [each for messages_of_case, _, _ in parts for each in messages_of_case]
@@ -118,16 +119,16 @@ class ModelEngine:
         owners = [number for number, (_, pieces, _) in enumerate(parts) for _ in pieces]
         asked = DecodeRequest(prompts, self.prefix.covers(prompts), [self.limit(piece) for piece in texts], owners)
         pieces = _ChunkRequests(texts, messages, asked)
-        if self.prefix.forks:  # corrections mostly begin as what they correct
+        if self.prefix.forks:  # corrections mostly begin like their inputs
             asked.drafts.extend(self._as_answer(pieces, at, text) for at, text in enumerate(texts))
         decoded = greedy.decode_greedily(self.prefix, asked, self.stops, self.batch_size, finished)
         if self.change_margin is not None:
             for places in bucket_by_length(self._unread(asked), self.batch_size, self.prefix.places_at_once):
-                self._make_sure_changes(pieces, places, decoded)
+                self._apply_sure_changes(pieces, places, decoded)
         elif self.min_margin is not None or self.margins:
             self._compare(pieces, decoded)
         answers = iter(decoded)
-        seconds = (time.perf_counter() - begun) / len(cases)
+        seconds = (time.perf_counter() - started) / len(cases)
         return [self._joined([next(answers) for _ in own], own, gaps, seconds) for _, own, gaps in parts]
 
     @staticmethod
@@ -135,7 +136,7 @@ class ModelEngine:
         return [len(prompt) - known for prompt, known in zip(asked.prompts, asked.covered, strict=True)]
 
     def _compare(self, pieces: _ChunkRequests, answers: list[DecodedAnswer]) -> None:
-        """Say how likely each piece itself is; with `min_margin`, put it where an answer is not so much likelier."""
+        """Score each chunk itself as the answer; with `min_margin`, replace answers that are not likelier by that."""
         asked = pieces.asked
         alone = [answer.draft for answer in answers if answer.draft is not None]
         own = asked.drafts or [self._as_answer(pieces, at, text) for at, text in enumerate(pieces.texts)]
@@ -144,12 +145,12 @@ class ModelEngine:
         for answer, tokens, logprob, text in zip(answers, own, alone, pieces.texts, strict=True):
             answer.alone = logprob
             margin = (sum(answer.logprobs) - logprob) / max(1, len(text))
-            # an answer that came to no end has no probability as a whole
+            # an answer without an end token has no probability as a whole
             if self.min_margin is not None and (not answer.stopped or margin < self.min_margin):
                 answer.keep(text, tokens, logprob)
 
-    def _make_sure_changes(self, pieces: _ChunkRequests, places: list[int], answers: list[DecodedAnswer]) -> None:
-        """Put a piece with those changes of its answer in its place that, one by one, make it likelier."""
+    def _apply_sure_changes(self, pieces: _ChunkRequests, places: list[int], answers: list[DecodedAnswer]) -> None:
+        """Replace each answer with its chunk plus those changes that, each alone, make the chunk likelier."""
         assert self.change_margin is not None
         asked = pieces.asked
         own = [asked.drafts[at] if asked.drafts else self._as_answer(pieces, at, pieces.texts[at]) for at in places]
@@ -177,7 +178,7 @@ class ModelEngine:
             answers[at].keep(word_changes.apply_changes(pieces.texts[at], every, ones), new, logprob)
 
     def _changes(self, text: str, answer: DecodedAnswer) -> list[word_changes.WordChange]:
-        # an answer that came to no end says nothing of what it would be as a whole
+        # an answer without an end token is incomplete
         return word_changes.find_changes(text, self._text(answer)) if answer.stopped else []
 
     def _score(
@@ -185,14 +186,14 @@ class ModelEngine:
         scored: ScoredAnswers,
         pieces: _ChunkRequests,
         places: list[int],
-        wanted: list[tuple[int, list[word_changes.WordChange], set[int]]],
+        requests: list[tuple[int, list[word_changes.WordChange], set[int]]],
     ) -> tuple[list[list[int]], list[float]]:
-        """Tokens and log-probability (nats) of the pieces in these rows with these of their changes."""
-        told = [
+        """Tokens and log-probability (nats) of the chunks in these rows with these of their changes."""
+        tokens = [
             self._as_answer(pieces, places[row], word_changes.apply_changes(pieces.texts[places[row]], every, ones))
-            for row, every, ones in wanted
+            for row, every, ones in requests
         ]
-        return told, scored.others([row for row, _, _ in wanted], told, self.batch_size)
+        return tokens, scored.others([row for row, _, _ in requests], tokens, self.batch_size)
 
     def _small(self, piece: str, change: word_changes.WordChange) -> bool:
         old = " ".join(piece.split()[change.start : change.end])
@@ -204,7 +205,7 @@ class ModelEngine:
         return self.tokenizer.decode(answer.tokens, skip_special_tokens=True)
 
     def _as_answer(self, pieces: _ChunkRequests, at: int, text: str) -> list[int]:
-        """The tokens of a text as the model's answer to a piece, with the one that ends it."""
+        """The tokens of a text as the model's answer to a chunk, with the end token."""
         messages = [*pieces.messages[at], {"role": "assistant", "content": text}]
         whole = self.tokenizer.apply_chat_template(messages, add_generation_prompt=False, return_dict=False)
         answer = whole[len(pieces.asked.prompts[at]) :]
@@ -215,11 +216,11 @@ class ModelEngine:
         return self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
 
     def limit(self, text: str) -> int:
-        """Tokens that an answer to a text may have, so that a model which loops comes to an end."""
+        """Most tokens of an answer to a text, which stops a model that loops."""
         return 2 * len(self.tokenizer.encode(text, add_special_tokens=False)) + 32
 
     def _joined(self, answers: list[DecodedAnswer], pieces: list[str], gaps: list[str], seconds: float) -> Proposal:
-        """One proposal of the answers to a case's pieces."""
+        """One proposal from the answers to the chunks of a case."""
         texts = [self._text(answer) for answer in answers]
         tokens = [token for answer in answers for token in answer.tokens]
         logprobs = [each for answer in answers for each in answer.logprobs]
@@ -237,7 +238,7 @@ class ModelEngine:
 
 
 def _mean_margin(answers: list[DecodedAnswer], chars: int) -> float | None:
-    """Nats per code point by which answers are likelier than their pieces; None unless all ended and were compared."""
+    """Nats per code point by which answers are likelier than their chunks; None unless all are complete and scored."""
     alone = [answer.alone for answer in answers if answer.alone is not None and answer.stopped]
     if len(alone) < len(answers):
         return None
@@ -248,6 +249,6 @@ MOST_TOKENS = "2 x tokens of the input + 32"
 
 
 def stop_tokens(tokenizer: Any, model_config: dict[str, Any]) -> set[int]:
-    """Ids that end an answer: the tokenizer's and those of the model's config."""
+    """Ids of end tokens: those of the tokenizer and of the model's config."""
     ids = model_config.get("eos_token_id", [])
     return {tokenizer.eos_token_id, *(ids if isinstance(ids, list) else [ids])} - {None}

@@ -1,4 +1,4 @@
-"""How likely a model finds texts as answers to prompts."""
+"""Log-probabilities of answers to prompts under a model."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from thunder.lora.engine.full_model_engine import full_logits
 
 
 class ScoredAnswers:
-    """Some prompts with an answer each, and what they leave for other answers: those go on where they differ.
+    """Prompts with one scored answer each; other answers are scored from the caches of these.
 
-    totals: natural log of the probability of each whole answer, the token that ends it included. choices: what is
-    likeliest at each place of an answer, and its log-probability.
+    totals: natural log of the probability of each answer, with its end token. choices: the likeliest token at each
+    position of an answer, and its log-probability.
     """
 
     def __init__(
         self, prefix: PromptPrefix, prompts: Sequence[list[int]], answers: Sequence[list[int]], covered: Sequence[int]
     ) -> None:
-        """Read them together. covered: tokens of each prompt that the prefix has."""
+        """Score the answers in one batch. covered: tokens of each prompt that the prefix cache holds."""
         self._model, self._forks, self._at_once = prefix.model, prefix.forks, prefix.places_at_once
         self._prompts, self._answers = prompts, answers
         self._caches: Caches = []
@@ -39,30 +39,28 @@ class ScoredAnswers:
         self.totals = [sum(each) for each in self._logprobs]
 
     def after(self, rows: Sequence[int], counts: Sequence[int]) -> Caches:
-        """Caches of the prompts at the given places with the tokens of their answers before the last of so many."""
+        """Caches of the given prompts, each with the first `count` tokens of its answer except the last of these."""
         lengths = [len(self._prompts[row]) - 1 + count for row, count in zip(rows, counts, strict=True)]
         return kv_cache.fork_caches(self._caches, rows, lengths)
 
     def others(self, rows: Sequence[int], answers: Sequence[list[int]], batch_size: int) -> list[float]:
-        """Log-probability of other answers to the prompts at the given places, so many at once."""
-        found = [0.0] * len(rows)
-        # where each parts from the answer that was read: from there on it is read itself
+        """Log-probability of other answers to the given prompts, in batches."""
+        totals = [0.0] * len(rows)
+        # an answer is read from the position where it differs from the scored answer
         parts = [common_prefix_length(self._answers[row], answer) for row, answer in zip(rows, answers, strict=True)]
         sizes = [len(answer) - (part if self._forks else 0) for part, answer in zip(parts, answers, strict=True)]
         for places in bucket_by_length(sizes, batch_size, self._at_once):
-            chosen, told = [rows[place] for place in places], [answers[place] for place in places]
+            chosen, texts = [rows[place] for place in places], [answers[place] for place in places]
             if not self._forks:
-                logprobs = _score_whole(self._model, [self._prompts[row] for row in chosen], told)
+                logprobs = _score_whole(self._model, [self._prompts[row] for row in chosen], texts)
             else:
-                logprobs = self._from_parting(chosen, told, [parts[place] for place in places])
+                logprobs = self._score_from(chosen, texts, [parts[place] for place in places])
             for place, each in zip(places, logprobs, strict=True):
-                found[place] = sum(each)
-        return found
+                totals[place] = sum(each)
+        return totals
 
-    def _from_parting(
-        self, rows: Sequence[int], answers: Sequence[list[int]], parts: Sequence[int]
-    ) -> list[list[float]]:
-        """Log-probability of each token of answers that are the known ones up to a place."""
+    def _score_from(self, rows: Sequence[int], answers: Sequence[list[int]], parts: Sequence[int]) -> list[list[float]]:
+        """Log-probability of each token of answers that equal the scored ones up to a position."""
         caches = self.after(rows, parts)
         sequences = [self._prompts[row][-1:] + answer for row, answer in zip(rows, answers, strict=True)]
         last = [sequence[part : part + 1] for sequence, part in zip(sequences, parts, strict=True)]
@@ -79,27 +77,27 @@ def score_answers(
     covered: Sequence[int],
     batch_size: int,
 ) -> list[float]:
-    """Natural log of the probability of each whole answer after its prompt, the token that ends it included.
+    """Natural log of the probability of each whole answer after its prompt, with its end token.
 
-    covered: tokens of each prompt that the prefix has. Rows of like length go together.
+    covered: tokens of each prompt that the prefix cache holds. Rows of similar length share a batch.
     """
-    found = [0.0] * len(prompts)
+    totals = [0.0] * len(prompts)
     sizes = [len(prompt) + len(answer) for prompt, answer in zip(prompts, answers, strict=True)]
     for places in bucket_by_length(sizes, batch_size, prefix.places_at_once):
-        asked, told = ([each[place] for place in places] for each in (prompts, answers))
-        scored = ScoredAnswers(prefix, asked, told, [covered[place] for place in places])
+        batch = ([each[place] for place in places] for each in (prompts, answers))
+        scored = ScoredAnswers(prefix, *batch, [covered[place] for place in places])
         for place, total in zip(places, scored.totals, strict=True):
-            found[place] = total
-    return found
+            totals[place] = total
+    return totals
 
 
 def bucket_by_length(sizes: Sequence[int], batch_size: int, most: int) -> Iterator[list[int]]:
-    """Places of rows, those of like size together. most: tokens of a batch, padding included, where it has two rows."""
+    """Batches of row indices, similar sizes together. most: tokens of a batch of several rows, with padding."""
     return bucket_in_order(sorted(range(len(sizes)), key=lambda place: sizes[place]), sizes, batch_size, most)
 
 
 def bucket_in_order(order: Sequence[int], sizes: Sequence[int], batch_size: int, most: int) -> Iterator[list[int]]:
-    """Rows in an order, cut into batches as `batches` has them."""
+    """Batches of row indices in the given order; see bucket_by_length."""
     batch: list[int] = []
     widest = 0
     for place in order:
@@ -113,7 +111,7 @@ def bucket_in_order(order: Sequence[int], sizes: Sequence[int], batch_size: int,
 
 
 def _prompt_caches(prefix: PromptPrefix, prompts: Sequence[list[int]], covered: Sequence[int]) -> Caches:
-    """Caches of prompts but for their last tokens; by itself, since a prompt needs no logits (nor their layers)."""
+    """Caches of prompts without their last tokens, by a separate pass, since prompts need no logits."""
     caches, before = prefix.start(covered), [len(prompt) - 1 for prompt in prompts]
     rest = [prompt[start:end] for prompt, start, end in zip(prompts, covered, before, strict=True)]
     if any(rest):
@@ -124,12 +122,12 @@ def _prompt_caches(prefix: PromptPrefix, prompts: Sequence[list[int]], covered: 
 
 
 def _scoring_inputs(before: Sequence[list[int]], answers: Sequence[list[int]]) -> list[list[int]]:
-    """What is read to know how likely answers are that come after these tokens."""
+    """The tokens that the model reads to score answers that follow these tokens."""
     return [(first + answer)[: len(answer)] for first, answer in zip(before, answers, strict=True)]
 
 
 def _score_whole(model: nn.Module, prompts: Sequence[list[int]], answers: Sequence[list[int]]) -> list[list[float]]:
-    """Log-probability of each token of answers: prompts and answers in one pass, padded on the right."""
+    """Log-probability of each token of answers, with prompts and answers in one pass, padded on the right."""
     width = max(len(prompt) + len(answer) for prompt, answer in zip(prompts, answers, strict=True)) - 1
     rows = [[*prompt, *answer][:-1] for prompt, answer in zip(prompts, answers, strict=True)]
     logits = full_logits(model, mx.array([row + [0] * (width - len(row)) for row in rows]))
@@ -139,20 +137,20 @@ def _score_whole(model: nn.Module, prompts: Sequence[list[int]], answers: Sequen
 def _token_log_probabilities(
     logits: mx.array, answers: Sequence[list[int]], starts: Sequence[int] | None = None
 ) -> list[list[float]]:
-    """Log-probability of each token of answers [B], told by logits [B, T, V] from the given positions on (or 0)."""
+    """Log-probability of each token of answers [B], from logits [B, T, V] at the given positions (default 0) on."""
     starts = starts or [0] * len(answers)
     width = logits.shape[1]
     ids = [[0] * start + answer for start, answer in zip(starts, answers, strict=True)]
     padded = mx.array([row[:width] + [0] * (width - len(row)) for row in ids])  # [B, T]
     logits = logits.astype(mx.float32)
-    found = mx.take_along_axis(logits, padded[..., None], axis=-1)[..., 0] - mx.logsumexp(logits, axis=-1)
+    logprobs = mx.take_along_axis(logits, padded[..., None], axis=-1)[..., 0] - mx.logsumexp(logits, axis=-1)
     return [
-        row[start : start + len(answer)] for row, start, answer in zip(found.tolist(), starts, answers, strict=True)
+        row[start : start + len(answer)] for row, start, answer in zip(logprobs.tolist(), starts, answers, strict=True)
     ]
 
 
 def _likeliest_tokens(logits: mx.array, answers: Sequence[list[int]]) -> list[list[tuple[int, float]]]:
-    """The likeliest token at each place of answers [B] and its log-probability, told by logits [B, T, V]."""
+    """The likeliest token at each position of answers [B] and its log-probability, from logits [B, T, V]."""
     best = mx.argmax(logits, axis=-1)
     logprobs = mx.max(logits, axis=-1).astype(mx.float32) - mx.logsumexp(logits.astype(mx.float32), axis=-1)
     rows = zip(best.tolist(), logprobs.tolist(), answers, strict=True)

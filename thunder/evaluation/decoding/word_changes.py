@@ -1,4 +1,4 @@
-"""What an answer changes in a text, change by change, so that a good one can be had without the bad one beside it."""
+"""The word changes between a text and an answer, so that each can be applied or left out by itself."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _WORD = re.compile(r"\S+")
 
 
 class WordChange(NamedTuple):
-    """Words from `start` up to `end` of a text, counted from 0, become `words`; either side may be empty."""
+    """The words [start, end) of a text, counted from 0, become `words`; either side may be empty."""
 
     start: int
     end: int
@@ -20,32 +20,32 @@ class WordChange(NamedTuple):
 
 
 def find_changes(text: str, answer: str) -> list[WordChange]:
-    """The changes that lead from a text to an answer, in the text's order, each with unchanged words around it.
+    """The changes from a text to an answer, in the order of the text, with unchanged words between them.
 
     White space is not compared.
     """
-    found: list[WordChange] = []
+    changes: list[WordChange] = []
     for operation in align_texts(answer, text, unit="word"):
         if operation.kind == "equal":
             continue
         start, new = operation.position, (operation.hypothesis,) if operation.hypothesis else ()
         end = start + (operation.kind != "insertion")
-        if found and found[-1].end == start:
-            found[-1] = WordChange(found[-1].start, end, found[-1].words + new)
+        if changes and changes[-1].end == start:
+            changes[-1] = WordChange(changes[-1].start, end, changes[-1].words + new)
         else:
-            found.append(WordChange(start, end, new))
-    return found
+            changes.append(WordChange(start, end, new))
+    return changes
 
 
-def apply_changes(text: str, changes: Sequence[WordChange], taken: Collection[int]) -> str:
-    """The text with those of its changes that are taken, by their places in the list; the rest is left to the space."""
+def apply_changes(text: str, changes: Sequence[WordChange], chosen: Collection[int]) -> str:
+    """The text with the chosen changes, which are given by their indices in the list; other space stays unchanged."""
     spans = [match.span() for match in _WORD.finditer(text)]
-    for number in sorted(taken, reverse=True):  # from the end, so that places before stay true
+    for number in sorted(chosen, reverse=True):  # from the end, so that earlier positions stay valid
         start, end, words = changes[number]
         new = " ".join(words)
         if start < end and new:
             text = text[: spans[start][0]] + new + text[spans[end - 1][1] :]
-        elif start < end:  # words go, and the gap before them, or after them where they are the first
+        elif start < end:  # remove the words and the gap before them, or after them where they are first
             here = spans[start - 1][1] if start else spans[start][0]
             there = spans[end - 1][1] if start or end == len(spans) else spans[end][0]
             text = text[:here] + text[there:]

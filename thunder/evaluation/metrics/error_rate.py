@@ -1,4 +1,4 @@
-"""Character error rates of predictions: micro averages that can be recomputed from the rows."""
+"""Character error rates of predictions, as micro averages that can be recomputed from the rows."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from thunder.text.distance import ErrorCount
 
 
 def score_prediction(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row of test_predictions.jsonl: its texts with their edits against the reference.
+    """A row of test_predictions.jsonl: its texts and their edits against the reference.
 
     row: row_id, asr_text, reference_text, prediction_before (of the base), prediction_after (with the adapter).
-    Space around the four texts is not counted, though kept in the row: the chat template trims what it is given, so no
-    answer could ever have the space around a reference.
+    Space around the four texts does not count, although the row keeps it: the chat template trims its inputs, so no
+    answer can have the space around a reference.
     """
     reference = row["reference_text"].strip()
     counts = {name: distance.count_errors(row[text].strip(), reference) for name, text in TEXTS.items()}
@@ -29,7 +29,7 @@ TEXTS = {"asr": "asr_text", "before": "prediction_before", "after": "prediction_
 
 
 def summarize_predictions(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Micro CER (code points, NFC) of the recognised text, base and adapter, and what became of each row."""
+    """Micro CER (code points, NFC) of the recognized text, base and adapter, and counts of rows by change."""
     rows = list(rows)
     totals = {
         name: sum((ErrorCount(row[f"edits_{name}"], row["reference_chars"]) for row in rows), ErrorCount())

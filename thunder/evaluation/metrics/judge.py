@@ -1,4 +1,4 @@
-"""A proposal held against its reference: the edits before and after in every unit, and what is wrong with it."""
+"""Compare a proposal with its reference: edits before and after in every unit, and flags."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ UNITS = tuple(each.name for each in fields(ErrorCounts))
 def judge_proposal(case: Case, proposal: Proposal, base: Proposal | None = None) -> dict[str, Any]:
     """A line of predictions.jsonl.
 
-    `edits_before` are those of the input, `edits_proposal` of the proposal, `edits_after` of what is left in the end:
-    the proposal where it is accepted, else the input. `edits_base` and `proposal_base` are there where the base
-    answered too. Space around a text is not counted: the chat template trims what a model reads and gives.
+    `edits_before` are those of the input, `edits_proposal` of the proposal, `edits_after` of the final text: the
+    proposal where it is accepted, else the input. `edits_base` and `proposal_base` are present where the base answered
+    too. Space around a text does not count: the chat template trims the inputs and outputs of a model.
     """
     reference = case.reference.strip()
     before = distance.count_all_errors(case.input.strip(), reference)
@@ -56,7 +56,7 @@ def judge_proposal(case: Case, proposal: Proposal, base: Proposal | None = None)
 
 
 def final_text(row: dict[str, Any]) -> str:
-    """What is left in the end of a judged row."""
+    """The final text of a judged row."""
     return row["proposal"] if row["accepted"] else row["input"]
 
 

@@ -1,4 +1,4 @@
-"""What can be wrong with a proposal whatever the reference says, by name: what early adapters did, and models do."""
+"""Typical faults of proposals that need no reference, by name."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from thunder.text import distance
 from thunder.text.chat import CORRECTION_INSTRUCTION
 from thunder.text.normalize import normalize_text
 
-# name: what it says, for the report
+# name: description for the report
 FLAGS = {
     "empty": "no text at all",
-    "pad_only": "nothing but pads and other special tokens",
+    "pad_only": "only padding and other special tokens",
     "loop": "a piece of two characters or more at least four times in a row",
     "prompt_echo": "the instruction of the prompt in the answer",
     "special_token": "the text of a special token in the answer",
-    "unfinished": "cut off at the most tokens that an answer may have",
+    "unfinished": "cut off at the limit of tokens",
     "longer": "more than 1.25 times as long as the input (and 3 characters longer)",
     "rewritten": "edits in more than half of the input's characters",
 }
 REWRITTEN_SHARE = 0.5
 _LONGEST_UNIT = 64
-# a stretch of blanks is one gap, no loop
+# a run of blanks is one gap and not a loop
 _LOOP = re.compile(rf"(?!\s\s)(.{{2,{_LONGEST_UNIT}}}?)\1{{3,}}", re.DOTALL)
 _SPECIAL = re.compile(r"<(?:pad|unk|s|/s|bos|eos|mask|unused\d+|\|?turn\|?|start_of_turn|end_of_turn|0x[0-9A-F]{2})>")
 
 
 def find_flags(proposal: Proposal, asked: str) -> list[str]:
-    """The names of FLAGS that hold for a proposal to a text; a text's own loop is not held against the proposal."""
+    """The names of FLAGS that a proposal for a text raises; a loop that the text itself has does not count."""
     text, input_text = normalize_text(proposal.text).strip(), normalize_text(asked).strip()
     edits = distance.edit_distance(text, input_text)
     without = _SPECIAL.sub("", text).strip()
@@ -46,5 +46,5 @@ def find_flags(proposal: Proposal, asked: str) -> list[str]:
 
 
 def has_loop(text: str) -> bool:
-    """Whether a piece of at least two characters stands four times in a row."""
+    """Whether a piece of at least two characters occurs four times in a row."""
     return bool(_LOOP.search(text))

@@ -1,4 +1,4 @@
-"""What judged rows add up to: error rates before and after, who gained and who lost, and how sure that is."""
+"""Sum up judged rows: error rates before and after, improved and worse rows, and confidence bounds."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ from thunder.text.distance import ErrorCount
 from thunder.text.row_fields import EVERY_PARTITION
 
 JudgedRow = dict[str, Any]
-# what an error rate is called beside cer_before and cer_after: in code points, graphemes, tone-free, words
+# names of the error rates of each unit: code points, graphemes, without tones, words
 RATE_NAMES = {"codepoint": "cer_{}", "grapheme": "cer_{}_grapheme", "toneless": "cer_{}_toneless", "word": "wer_{}"}
 INPUT_CER_LIMITS = (0.0, 0.1, 0.3, 0.6)
 
 
 @dataclass(frozen=True)
 class BootstrapSettings:
-    """How the bootstrap draws."""
+    """Seed and number of resamples of the bootstrap."""
 
     seed: int = 0
     resamples: int = 2000
 
 
 def summarize_rows(rows: Sequence[JudgedRow], drawing: BootstrapSettings = BootstrapSettings()) -> dict[str, Any]:
-    """All of results.json that comes from the rows alone.
+    """The part of results.json that derives from the rows alone.
 
-    Rows whose reference is empty have no error rate; they stand apart under `empty_reference`.
+    Rows with an empty reference have no error rate; they are counted under `empty_reference`.
     """
     counted = [row for row in rows if row["reference_units"]["codepoint"]]
-    silent = [row for row in rows if not row["reference_units"]["codepoint"]]
+    without_reference = [row for row in rows if not row["reference_units"]["codepoint"]]
     found = summarize_group(counted, drawing)
     if not counted:
         found |= {name: None for name in found if name.startswith(("cer_", "wer_"))}
     found["empty_reference"] = {
-        "rows": len(silent),
-        "insertions_before": sum(row["edits_before"]["codepoint"] for row in silent),
-        "insertions_after": sum(row["edits_after"]["codepoint"] for row in silent),
+        "rows": len(without_reference),
+        "insertions_before": sum(row["edits_before"]["codepoint"] for row in without_reference),
+        "insertions_after": sum(row["edits_after"]["codepoint"] for row in without_reference),
     }
     found["by"] = {
         name: {
@@ -62,16 +62,16 @@ def summarize_rows(rows: Sequence[JudgedRow], drawing: BootstrapSettings = Boots
 def summarize_group(rows: Sequence[JudgedRow], drawing: BootstrapSettings) -> dict[str, Any]:
     """Counts and rates of some rows.
 
-    improved, neutral and worse (by code points) are of the accepted proposals, and worse_upper95 is the exact upper
-    bound on the share of worse ones among them; worse_upper95_of_changed, among those that differ from the input.
-    cer_blind: had every proposal been accepted. cer_oracle: had the better of input and proposal always been taken.
+    improved, neutral and worse (by code points) count accepted proposals. worse_upper95 is the exact upper bound of the
+    share of worse proposals among them, worse_upper95_of_changed among those that differ from the input. cer_blind: the
+    rate if every proposal were accepted. cer_oracle: the rate if the better of input and proposal were always chosen.
     """
     accepted = [row for row in rows if row["accepted"]]
     change = [row["edits_after"]["codepoint"] - row["edits_before"]["codepoint"] for row in accepted]
     worse, changed = sum(edits > 0 for edits in change), sum(row["changed"] for row in accepted)
     chars = sum(row["reference_units"]["codepoint"] for row in rows)
     better = [min(row["edits_before"]["codepoint"], row["edits_proposal"]["codepoint"]) for row in rows]
-    told = [row["confidence"] for row in rows if row["confidence"] is not None]
+    confidences = [row["confidence"] for row in rows if row["confidence"] is not None]
     return {
         "rows": len(rows),
         "reference_chars": chars,
@@ -91,12 +91,12 @@ def summarize_group(rows: Sequence[JudgedRow], drawing: BootstrapSettings) -> di
         "exact_after": sum(row["edits_after"]["codepoint"] == 0 for row in rows),
         "flags": {name: sum(name in row["flags"] for row in rows) for name in FLAGS},
         "evidence_class": dict(sorted(Counter(row["evidence_class"] or "not said" for row in rows).items())),
-        "mean_confidence": sum(told) / len(told) if told else None,
+        "mean_confidence": sum(confidences) / len(confidences) if confidences else None,
     }
 
 
 def base_as_proposal(row: JudgedRow) -> JudgedRow:
-    """The row as it would be judged had the base's answer been the proposal."""
+    """The row with the answer of the base as the proposal."""
     return row | {
         "proposal": row["proposal_base"],
         "confidence": row["confidence_base"],
@@ -131,7 +131,7 @@ def length_group(row: JudgedRow) -> str:
 
 
 def input_cer_group(row: JudgedRow) -> str:
-    """The bin of a row by the CER of its input: above 0.6 there is little left to repair from."""
+    """The bin of a row by the CER of its input; above 0.6 little of the text is left to repair."""
     return row_fields.bin_name(
         row["edits_before"]["codepoint"] / row["reference_units"]["codepoint"], INPUT_CER_LIMITS, ".1f"
     )
@@ -147,7 +147,7 @@ _ORDER = [*EVERY_PARTITION]
 
 
 def group_order(group: str) -> tuple[int, float, str]:
-    """Where a group stands in its table: partitions in their own order, bins by their limits, the rest by name."""
+    """Sort key of a group: partitions in their own order, bins by their limits, others by name."""
     words = group.split()
     if words[0] in ("to", "over"):
         return 1, -1.0 if words[0] == "to" else float(words[1]), group

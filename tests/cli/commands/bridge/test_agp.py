@@ -141,7 +141,7 @@ def test_a_log_that_was_changed_and_a_token_that_is_not_in_it(capsys, tmp_path, 
     assert verified(capsys, "--log", other, "--token", lines[0]["token"], code=4)["token"] == "mismatch:record"
     log.write_bytes(log.read_bytes().replace(b'"edits":1', b'"edits":0', 3))
     found = verified(capsys, "--log", log, code=4)
-    assert (found["log"], found["records"]) == ("chain_broken@1", 0) and "digested" in found["fault"]
+    assert (found["log"], found["records"]) == ("chain_broken@1", 0) and "its digest does not match" in found["fault"]
     assert agp("propose", rows, "--engine", "identity") == 4  # nothing is added to it
     assert "provenance.jsonl:1: " in capsys.readouterr().err
 
@@ -186,7 +186,7 @@ def test_the_decisions_overwrite_nothing(capsys, tmp_path, rows, proposals):
     other = tmp_path / "x"
     other.symlink_to(rows)
     for out, said in ((rows, "the rows"), (log, "the log"), (proposals, "proposals"), (tmp_path, "a folder"),
-                      (tmp_path / "keys.json", "there are keys in it"),
+                      (tmp_path / "keys.json", "this file holds keys"),
                       (rows / "x", "no folder that can be written"), (other, "the rows")):  # fmt: skip
         assert agp(*words, out) == 2
         assert said in capsys.readouterr().err

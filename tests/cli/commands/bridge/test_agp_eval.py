@@ -130,7 +130,8 @@ def test_rows_without_references_are_predictions_only(capsys, tmp_path):
 def test_files_of_one_name_and_several_folders(capsys, tmp_path, rows):
     (tmp_path / "x").mkdir()
     other = write_rows(tmp_path / "x" / "rows.jsonl", [{"asr_text": TEXT, "reference_text": BETTER}])
-    assert main(["agp", "eval", str(rows), str(other)]) == 2 and "files of one name: rows" in capsys.readouterr().err
+    assert main(["agp", "eval", str(rows), str(other)]) == 2
+    assert "files with the same name: rows" in capsys.readouterr().err
     third = other.rename(tmp_path / "x" / "third.jsonl")
     got = scored(capsys, rows, third, "--engine", "identity", "--out", tmp_path / "out")
     assert [each["folder"] for each in got] == [str(tmp_path / "out" / name) for name in ("rows", "third")]

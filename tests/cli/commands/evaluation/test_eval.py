@@ -95,7 +95,7 @@ def test_dry_run_writes_nothing(capsys, pairs, tmp_path):
     (("--rows", "PAIRS", "--compare", "other"), "'compare' should be"),
     (("--rows", "PAIRS", "--adapter-path", "none"), "not an adapter folder"),
     (("--rows", "PAIRS", "--model", "./none"), "no such folder"),
-    (("--rows", "PAIRS", "--resume"), "no half-done evaluation"),
+    (("--rows", "PAIRS", "--resume"), "no unfinished evaluation"),
 ])  # fmt: skip
 def test_what_does_not_fit_is_refused(capsys, pairs, words, fault):
     said = refused(capsys, *(str(pairs) if word == "PAIRS" else word for word in words))
@@ -127,7 +127,7 @@ def test_a_half_done_one_goes_on_by_name_only_and_as_it_was(capsys, pairs, tmp_p
     with monkeypatch.context() as patch:
         patch.setattr(IdentityEngine, "propose", interrupted)
         assert f"to fix: thunder eval --resume {out}" in refused(capsys, *words, code=130)
-    assert "holds a half-done evaluation" in refused(capsys, *words)
+    assert "holds an unfinished evaluation" in refused(capsys, *words)
     assert "engine was 'identity' and is 'oracle'" in refused(capsys, *words, "--resume", "--engine", "oracle")
     assert "limit was 0 and is 3" in refused(capsys, "--resume", out, "--limit", 3)
     pairs.write_text(pairs.read_text() + "\n")

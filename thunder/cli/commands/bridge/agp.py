@@ -1,4 +1,4 @@
-"""`thunder agp`: recognised text over the bridge: propose, gate, token, provenance."""
+"""`thunder agp`: corrections of recognized text through the gate, with tokens and a provenance log."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from thunder.launcher import job_runner
 from thunder.launcher.options import setting_paths
 from thunder.launcher.options.setting_layers import file_and_flags
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, help="Recognised text over the bridge.")
+app = typer.Typer(add_completion=False, no_args_is_help=True, help="Correct recognized text through the gate.")
 key = typer.Typer(add_completion=False, no_args_is_help=True, help="Keys that sign tokens and records.")
 app.add_typer(key, name="key")
 app.command("eval")(agp_eval.evaluate)
 app.command("report")(report.log_report)
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of lines.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 LOG_FILE = "provenance.jsonl"
 
 
@@ -44,28 +44,28 @@ def serve(config: ConfigFile = None, as_json: Json = False, *, given: dict[str, 
     book, ring = proposers.load_rulebook(settings), keys.choose_key_ring(settings.key_file, settings.dev_key)
     with ProvenanceLog(_log_path(settings), ring) as log:
 
-        def told(where: dict[str, Any]) -> None:
-            told_too = where | {"records": log.lines, "repaired": log.repaired or None}
+        def on_start(address: dict[str, Any]) -> None:
             if as_json:
-                return say(json.dumps(told_too, ensure_ascii=False))
+                state = {"records": log.lines, "repaired": log.repaired or None}
+                return say(json.dumps(address | state, ensure_ascii=False))
             if log.repaired:
                 say(f"{log.path}: {log.repaired}")
-            say(f"{where['url']}: engine {where['engine']}, rules {where['rules_id']}, key {where['signing']}")
-            say(f"{log.path}: {log.lines} records; Ctrl-C or SIGTERM ends it when all is answered")
+            say(f"{address['url']}: engine {address['engine']}, rules {address['rules_id']}, key {address['signing']}")
+            say(f"{log.path}: {log.lines} records; Ctrl-C or SIGTERM stops the service after the requests in flight")
 
-        server.serve_bridge(settings, book, ring, log, told)
+        server.serve_bridge(settings, book, ring, log, on_start)
 
 
 @app.command()
 @flags(ProposeSettings)
 def propose(
-    file: Annotated[Path, typer.Argument(help="Rows (JSONL) of recognised text, with references or without.")],
+    file: Annotated[Path, typer.Argument(help="Rows (JSONL) of recognized text, with or without references.")],
     config: ConfigFile = None,
     as_json: Json = False,
     *,
     given: dict[str, Any],
 ) -> None:
-    """Take the rows of a file over the bridge, as one batch; exit code 3 where the batch as a whole is stopped."""
+    """Decide on the rows of a file as one batch; the exit code is 3 where the batch is stopped."""
     from thunder.api.bridge_session import Bridge
     from thunder.bridge import proposers
     from thunder.cli.console.answer_progress import AnswerProgress
@@ -81,26 +81,31 @@ def propose(
         if bridge.log.repaired:
             typer.echo(f"{bridge.log.path}: {bridge.log.repaired}", err=True)
         with AnswerProgress(len(read.cases)) as progress:
-            decisions, why = bridge.propose_cases(read.cases, progress)
+            decisions, reason = bridge.propose_cases(read.cases, progress)
     lines = "".join(json.dumps(proposers.decision_line(each), ensure_ascii=False) + "\n" for each in decisions)
     if out:
         write_atomically(out, lines)
     else:
         say(lines.removesuffix("\n"))
     counts = {kind: sum(each.verdict.decision == kind for each in decisions) for kind in ("accept", "reject", "keep")}
-    told = {"rows": len(decisions), **counts, "tokens": sum(bool(each.token) for each in decisions), "breaker": why}
-    typer.echo(json.dumps(told) if as_json else _summary_line(told), err=not out)
-    if why:
-        raise GateError(f"the batch was stopped: {why}", fix="look at the proposals before anything of them is taken")
+    summary = {
+        "rows": len(decisions),
+        **counts,
+        "tokens": sum(bool(each.token) for each in decisions),
+        "breaker": reason,
+    }
+    typer.echo(json.dumps(summary) if as_json else _summary_line(summary), err=not out)
+    if reason:
+        raise GateError(f"the batch was stopped: {reason}", fix="examine the proposals before you use any of them")
 
 
 def _output_file(settings: ProposeSettings, rows: Path) -> Path:
-    """The file for the decisions: better said before they are made that it cannot be had. Raises UsageError."""
+    """The file for the decisions, checked before any decision is made. Raises UsageError."""
     out = Path(str(settings.out)).expanduser()
     setting_paths.check_writable(out.parent)
     if out.is_dir():
-        raise UsageError(f"--out {out}: is a folder", fix="--out FILE")
-    kept = {"the rows": rows.expanduser(), "the log": _log_path(settings)}
+        raise UsageError(f"--out {out}: is a folder", fix="name a file: --out FILE")
+    used = {"the rows": rows.expanduser(), "the log": _log_path(settings)}
     kind, _, path_of_engine = settings.engine.partition(":")
     named = {
         "proposals": path_of_engine if kind == "file" else None,
@@ -108,17 +113,17 @@ def _output_file(settings: ProposeSettings, rows: Path) -> Path:
         "rules": settings.gate_rules,
         "a token": settings.engine_bearer_file,
     }
-    kept |= {what: Path(path).expanduser() for what, path in named.items() if path}
-    for what, path in kept.items():
+    used |= {what: Path(path).expanduser() for what, path in named.items() if path}
+    for what, path in used.items():
         if out.resolve() == path.resolve():
-            raise UsageError(f"--out {out}: there are {what} in it", fix="--out FILE of another name")
+            raise UsageError(f"--out {out}: this file holds {what}", fix="name another file: --out FILE")
     return out
 
 
-def _summary_line(told: dict[str, Any]) -> str:
+def _summary_line(summary: dict[str, Any]) -> str:
     return (
-        f"{told['rows']} rows: {told['accept']} accepted, {told['reject']} rejected, {told['keep']} kept; "
-        f"{told['tokens']} are admissible"
+        f"{summary['rows']} rows: {summary['accept']} accepted, {summary['reject']} rejected, {summary['keep']} kept; "
+        f"{summary['tokens']} are admissible"
     )
 
 
@@ -129,23 +134,23 @@ def new_key(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Make a key; in a file that has keys already it signs from now on, and the others still verify."""
+    """Make a key. It signs from now on; the other keys of the file still verify."""
     named = file or (Path(os.environ[keys.KEY_FILE_VARIABLE]) if os.environ.get(keys.KEY_FILE_VARIABLE) else None)
     if named is None:
-        raise UsageError("where shall the key be?", fix=f"--file PATH, or {keys.KEY_FILE_VARIABLE}=PATH")
+        raise UsageError("no key file is named", fix=f"--file PATH, or {keys.KEY_FILE_VARIABLE}=PATH")
     ring = keys.add_new_key(named.expanduser())
-    told = {"file": str(named), "active": ring.active, "keys": len(ring.keys)}
-    say(json.dumps(told) if as_json else f"{named}: key {ring.active} signs; {len(ring.keys)} keys verify")
+    result = {"file": str(named), "active": ring.active, "keys": len(ring.keys)}
+    say(json.dumps(result) if as_json else f"{named}: key {ring.active} signs; {len(ring.keys)} keys verify")
 
 
-BoundValue = Annotated[str | None, typer.Option(help="What the token should bind, where that is known.")]
-BoundText = Annotated[str | None, typer.Option(help="The text, or @FILE with it (no line end is added or taken away).")]
+BoundValue = Annotated[str | None, typer.Option(help="Value that the token must have, where it is known.")]
+BoundText = Annotated[str | None, typer.Option(help="The text, or @FILE (no line end is added or removed).")]
 
 
 @app.command()
 def verify(
-    log: Annotated[Path | None, typer.Option(help="Provenance log to read from its first to its last record.")] = None,
-    token: Annotated[str | None, typer.Option(help="Token to check, or @FILE with it.")] = None,
+    log: Annotated[Path | None, typer.Option(help="Provenance log to check from its first to its last record.")] = None,
+    token: Annotated[str | None, typer.Option(help="Token to check, or @FILE.")] = None,
     input: BoundText = None,
     proposal: BoundText = None,
     output: BoundText = None,
@@ -158,12 +163,12 @@ def verify(
     key_file: Annotated[
         str | None, typer.Option(help=f"Key file (default: the one {keys.KEY_FILE_VARIABLE} names).")
     ] = None,
-    allow_dev: Annotated[bool, typer.Option(help="Take the development key's signature too.")] = False,
+    allow_dev: Annotated[bool, typer.Option(help="Also accept signatures of the development key.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Check a token, a log, or that a log holds a token's decision; exit code 4 where something does not hold.
+    """Check a token, a log, or that a log holds the decision of a token; the exit code is 4 where a check fails.
 
-    Says ok, malformed, bad_signature, unknown_key, dev_key, mismatch:FIELD, chain_broken@LINE or torn@LINE.
+    Prints ok, malformed, bad_signature, unknown_key, dev_key, mismatch:FIELD, chain_broken@LINE or torn@LINE.
     """
     from thunder.cli.commands.bridge.agp_verify import check_token_and_log
 
@@ -171,11 +176,11 @@ def verify(
     ids = {"base": base, "adapter": adapter, "prompt": prompt, "decoding": decoding, "rules": rules, "row": row}
     if token is None and log is None:
         raise UsageError("nothing to check", fix="--token TOKEN, --log LOG or both")
-    found = check_token_and_log(log, token, texts, ids, key_file, allow_dev)
-    lines = [f"{name}: {said}" for name, said in found.items()]
-    say(json.dumps(found, ensure_ascii=False) if as_json else "\n".join(lines))
-    if any(found.get(name, "ok") != "ok" for name in ("log", "token")):
-        raise ArtifactError(f"it does not hold: {', '.join(lines)}")
+    results = check_token_and_log(log, token, texts, ids, key_file, allow_dev)
+    lines = [f"{name}: {result}" for name, result in results.items()]
+    say(json.dumps(results, ensure_ascii=False) if as_json else "\n".join(lines))
+    if any(results.get(name, "ok") != "ok" for name in ("log", "token")):
+        raise ArtifactError(f"the check failed: {', '.join(lines)}")
 
 
 def _build_settings(kind: type[Any], config: Path | None, given: dict[str, Any]) -> Any:

@@ -1,4 +1,4 @@
-"""`thunder agp eval`: what the gate would let through of proposals, held against the references."""
+"""`thunder agp eval`: score the gate on proposals whose references are known."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from thunder.runs.records import run_record
 from thunder.runs.records.registry import PLAN
 from thunder.units import format_path
 
-ROW_ENGINES = ("rows", "oracle")  # engines that know the rows' proposals or references
+ROW_ENGINES = ("rows", "oracle")  # engines that read the proposals or references of the rows
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON: one object, or a list of them for several files.")]
-Files = Annotated[list[Path], typer.Argument(help="Rows (JSONL), with references as far as there are any.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON: one object, or a list for several files.")]
+Files = Annotated[list[Path], typer.Argument(help="Rows (JSONL), with references where there are any.")]
 
 
 @flags(ScoreSettings)
 def evaluate(files: Files, config: ConfigFile = None, as_json: Json = False, *, given: dict[str, Any]) -> None:
-    """Score proposals behind the gate: CER before and after, who gained and lost, the bound on harm, why not.
+    """Score proposals behind the gate: CER before and after, rows that improve or worsen, bound on harm, reasons.
 
-    Nothing is signed, and no batch is stopped: what would have been is said.
+    Nothing is signed, and no batch is stopped: the output says whether it would have been.
     """
     settings, _ = build_settings(ScoreSettings, file_and_flags(ScoreSettings, config, given))
     from thunder.bridge import proposers
@@ -42,25 +42,25 @@ def evaluate(files: Files, config: ConfigFile = None, as_json: Json = False, *, 
     proposers.check_engine_options(settings, ROW_ENGINES)
     book = proposers.load_rulebook(settings)
     folders = _output_folders(files, settings)
-    read = [cases.read_cases(file.expanduser(), settings.limit, "missing") for file in files]
+    inputs = [cases.read_cases(file.expanduser(), settings.limit, "missing") for file in files]
     shared = None if _has_engine_per_file(settings) else proposers.load_proposers(settings)
-    found = []
-    for each, folder in zip(read, folders, strict=True):
+    all_results = []
+    for each, folder in zip(inputs, folders, strict=True):
         results = _score_file(each, settings, shared or _file_engines(settings, each), GateScorer(book), folder)
-        found.append({"file": str(each.path), "folder": str(folder), **results})
+        all_results.append({"file": str(each.path), "folder": str(folder), **results})
         if not as_json:
             say("\n".join([f"{format_path(each.path)}:", *_result_lines(results, folder)]))
     if as_json:
-        say(json.dumps(found if len(found) > 1 else found[0], ensure_ascii=False))
+        say(json.dumps(all_results if len(all_results) > 1 else all_results[0], ensure_ascii=False))
     else:
         say(f"rules {book.id}")
 
 
 def _output_folders(files: Sequence[Path], settings: ScoreSettings) -> list[Path]:
-    """A folder for each file. Raises UsageError where one holds results, or two files would have the same."""
-    twice = [stem for stem, count in Counter(file.stem for file in files).items() if count > 1]
-    if twice:
-        raise UsageError(f"files of one name: {', '.join(twice)}", fix="rename them, or give one after the other")
+    """A folder for each file. Raises UsageError where one holds results, or two files would share one."""
+    shared = [stem for stem, count in Counter(file.stem for file in files).items() if count > 1]
+    if shared:
+        raise UsageError(f"files with the same name: {', '.join(shared)}", fix="rename them, or evaluate one at a time")
     if settings.out:
         out = Path(settings.out).expanduser()
         folders = [out / file.stem for file in files] if len(files) > 1 else [out]
@@ -69,17 +69,17 @@ def _output_folders(files: Sequence[Path], settings: ScoreSettings) -> list[Path
     for folder in folders:
         setting_paths.check_writable(folder)
         if any((folder / name).exists() for name in (run_record.RESULTS, PLAN)):
-            raise UsageError(f"{folder}: holds finished results, or is a run's", fix="another --out")
+            raise UsageError(f"{folder}: holds finished results or a run", fix="name another folder: --out FOLDER")
     return folders
 
 
 def _has_engine_per_file(settings: ScoreSettings) -> bool:
-    """Whether each file of rows has an engine of its own."""
+    """Whether each file of rows has its own engine."""
     return settings.engine.partition(":")[0] in (*ROW_ENGINES, "file")
 
 
 def _file_engines(settings: ScoreSettings, read: Any) -> tuple[Any, Any]:
-    """The engine of one file, and no base beside it."""
+    """The engine of one file, without a base beside it."""
     from thunder.bridge import gate_score, proposers
 
     if settings.engine == "rows":
@@ -92,7 +92,7 @@ def _file_engines(settings: ScoreSettings, read: Any) -> tuple[Any, Any]:
 def _score_file(
     read: Any, settings: ScoreSettings, engines: tuple[Any, Any], scorer: Any, folder: Path
 ) -> dict[str, Any]:
-    """One file's rows proposed for, judged, added up and written."""
+    """Propose for the rows of one file, judge the proposals, sum up and write the results."""
     from thunder.cli.console.answer_progress import AnswerProgress
     from thunder.evaluation import evaluate
     from thunder.report import html_writer
@@ -108,12 +108,12 @@ def _score_file(
                 scorer.judge, scorer.add_up,
             )  # fmt: skip
         except KeyboardInterrupt:
-            again = f"the same command with --out {format_path(folder)} goes on"
+            again = f"the same command with --out {format_path(folder)} continues"
             raise Interrupted(f"after {bar.done} of {bar.total} answers", fix=again) from None
 
 
 def _result_lines(results: dict[str, Any], folder: Path) -> list[str]:
-    """The result for people."""
+    """The result as text."""
     from thunder.cli.commands.evaluation.eval import headline_lines
     from thunder.report.number_format import format_rate
 
@@ -123,19 +123,19 @@ def _result_lines(results: dict[str, Any], folder: Path) -> list[str]:
     refused = ", ".join(f"{count} {kind}" for kind, count in gate["refused"].items())
     rates = [
         *headline_lines(results),
-        f"  every proposal taken: {format_rate(results['cer_blind'])}; the better of both each time: "
+        f"  all proposals accepted: {format_rate(results['cer_blind'])}; the better of input and proposal each time: "
         f"{format_rate(results['cer_oracle'])}",
     ]
     lines = [
-        *(rates if results["rows"] else ["no row has a reference: decisions alone, and no error rates"]),
+        *(rates if results["rows"] else ["no row has a reference: only decisions, no error rates"]),
         f"  decisions: {counts}; {gate['admissible']} admissible",
         *([f"  reasons: {reasons}"] if reasons else []),
-        *([f"  had the rejected been taken: {refused}"] if any(gate["refused"].values()) else []),
+        *([f"  if the rejected had been accepted: {refused}"] if any(gate["refused"].values()) else []),
         *(
             _partition_line(name, block, gate["by_partition"][name])
             for name, block in results["by"]["partition"].items()
         ),
-        *([f"  as one batch it would be stopped: {gate['breaker']}"] if gate["breaker"] else []),
+        *([f"  as one batch, these rows would be stopped: {gate['breaker']}"] if gate["breaker"] else []),
     ]
     if "base" in results:
         base = results["base"]
@@ -143,7 +143,7 @@ def _result_lines(results: dict[str, Any], folder: Path) -> list[str]:
             f"  base alone: {format_rate(base['cer_after'])}, {base['improved']} improved, {base['worse']} worse"
         )
     if results["empty_reference"]["rows"]:
-        lines.append(f"  {results['empty_reference']['rows']} rows without a reference are counted apart")
+        lines.append(f"  {results['empty_reference']['rows']} rows without a reference are counted separately")
     return [*lines, f"  evidence: {gate['evidence_class']}", f"  {format_path(folder)}"]
 
 

@@ -1,4 +1,4 @@
-"""What `thunder agp verify` asks of a token and of a log, and what it found."""
+"""Check a token and a provenance log for `thunder agp verify`."""
 
 from __future__ import annotations
 
@@ -20,37 +20,37 @@ def check_token_and_log(
     key_file: str | None,
     allow_dev: bool,
 ) -> dict[str, Any]:
-    """What was found, by name: `log` and `token` are "ok" where they hold.
+    """The results by name: `log` and `token` are "ok" where the check passes.
 
     Raises UsageError where there is no key to check a token with, ArtifactError where the log cannot be read.
     """
     ring = _verification_keys(key_file, allow_dev, needed=token is not None)
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     claims = None
     if token is not None:
         given = {name: _text_or_file(text) for name, text in texts.items() if text is not None}
         bound = {**given, **{name: value for name, value in ids.items() if value is not None}}
         assert ring is not None
-        told = admissibility.verify_token(_text_or_file(token).strip(), ring, bound, allow_dev=allow_dev)
-        found["token"], claims = str(told), told.claims
+        verification = admissibility.verify_token(_text_or_file(token).strip(), ring, bound, allow_dev=allow_dev)
+        results["token"], claims = str(verification), verification.claims
     if log is not None:
         record, chain = None, provenance.ChainState()
-        for so_far, each in provenance.read_records(log, ring):
-            chain = so_far
+        for state, each in provenance.read_records(log, ring):
+            chain = state
             if claims and each and each.get("rid") == claims.rid:
                 record = each
-        found |= {"log": str(chain), "records": chain.lines, "head": chain.head}
+        results |= {"log": str(chain), "records": chain.lines, "head": chain.head}
         if chain.fault:
-            found["fault"] = chain.fault
+            results["fault"] = chain.fault
         if chain.unchecked:
-            found["signatures not checked"] = chain.unchecked
-        if claims and found["token"] == "ok":
-            found["token"] = _compare_with_record(claims, record)
-    return found
+            results["signatures not checked"] = chain.unchecked
+        if claims and results["token"] == "ok":
+            results["token"] = _compare_with_record(claims, record)
+    return results
 
 
 def _verification_keys(key_file: str | None, allow_dev: bool, needed: bool) -> KeyRing | None:
-    """The keys to check with: of the file that is named or of the environment's, and the development key on request."""
+    """The keys to check with: of the named file or the environment, and the development key on request."""
     named = key_file or os.environ.get(keys.KEY_FILE_VARIABLE)
     if named:
         ring = keys.read_key_file(Path(named).expanduser())
@@ -65,7 +65,7 @@ def _verification_keys(key_file: str | None, allow_dev: bool, needed: bool) -> K
 
 
 def _compare_with_record(claims: TokenClaims, record: dict[str, Any] | None) -> str:
-    """Whether the log's record says of the decision what the token says."""
+    """Compare the record of the log with the token."""
     if record is None:
         return "mismatch:record"
     for name, claim in {**BOUND_TEXTS, **BOUND_IDS}.items():
@@ -75,7 +75,7 @@ def _compare_with_record(claims: TokenClaims, record: dict[str, Any] | None) -> 
 
 
 def _text_or_file(text: str) -> str:
-    """A text as it is given, or, after @, that of a file."""
+    """The given text, or the content of the file that follows @."""
     if not text.startswith("@"):
         return text
     try:

@@ -1,4 +1,4 @@
-"""`thunder eval`, `eval_agp_nko_adapter`: does an adapter repair, and how sure is that?"""
+"""`thunder eval`, `eval_agp_nko_adapter`: measure whether an adapter repairs text, with confidence bounds."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ app = typer.Typer(add_completion=False)
 @app.command(name="eval")
 @flags(EvalSettings)
 def evaluate(dry_run: DryRun = False, as_json: AsJson = False, *, given: dict[str, Any]) -> None:
-    """Evaluate proposals for recognised texts: CER before and after, who gained, who lost, and the bound on harm.
+    """Evaluate proposals for recognized texts: CER before and after, improved and worse rows, the bound on harm.
 
-    With no --model and no --adapter-path it is the tiny base that is shipped here, offline. A half-done evaluation is
-    gone on with by --resume.
+    Without --model and --adapter-path, the shipped tiny base is evaluated, offline. --resume continues an interrupted
+    evaluation.
     """
     planned = plan_evaluation(given, COMMAND_LINE)
     if dry_run:
@@ -46,7 +46,7 @@ def evaluate(dry_run: DryRun = False, as_json: AsJson = False, *, given: dict[st
 
 
 def headline_lines(results: Mapping[str, Any]) -> list[str]:
-    """The first lines of a result for people: rates, and who gained and lost."""
+    """The first lines of a printed result: rates, and counts of improved and worse rows."""
     from thunder.report.number_format import format_interval, format_rate
 
     change = format_interval(results["cer_change"], results["cer_change_interval95"])
@@ -62,14 +62,14 @@ def headline_lines(results: Mapping[str, Any]) -> list[str]:
     lines.append(f"  WER {format_rate(results['wer_before'])} -> {format_rate(results['wer_after'])}")
     lines.append(
         f"  {results['improved']} improved, {results['neutral']} neutral, {results['worse']} worse of "
-        f"{results['accepted']} accepted: at most {results['worse_upper95']:.1%} worse (95 % sure); "
+        f"{results['accepted']} accepted: at most {results['worse_upper95']:.1%} worse (95 % confidence); "
         f"exact {results['exact_before']} -> {results['exact_after']}"
     )
     return lines
 
 
 def _print_results(results: Mapping[str, Any], folder: Path) -> None:
-    """The result for people, on stdout."""
+    """Print the result on stdout."""
     from thunder.report.number_format import format_rate
 
     print("\n".join(headline_lines(results)))
@@ -79,5 +79,5 @@ def _print_results(results: Mapping[str, Any], folder: Path) -> None:
     seen = ", ".join(f"{name} {count}" for name, count in results["flags"].items() if count)
     print(f"  flags: {seen or 'none'}")
     if results["empty_reference"]["rows"]:
-        print(f"  {results['empty_reference']['rows']} rows with an empty reference are counted apart")
+        print(f"  {results['empty_reference']['rows']} rows with an empty reference are counted separately")
     print(f"  {format_path(folder)}/report.html, predictions.jsonl, results.json")

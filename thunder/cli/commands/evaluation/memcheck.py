@@ -1,4 +1,4 @@
-"""`thunder memcheck`: did a run learn, learn by heart, or see what it was tested on?"""
+"""`thunder memcheck`: detect overfitting and test-set leakage of a run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from thunder.runs.records import run_record
 
 app = typer.Typer(add_completion=False)
 MEMCHECK_FILE = "memcheck.json"
-MOST_EPOCHS_SHOWN = 8  # places that a line can name
+MOST_EPOCHS_SHOWN = 8  # epochs that a line lists
 COLUMNS = ("epoch", "step", "wraps", "running", "probe", "val", "val_se", "lr", "grad", "wall")
 MOST_ROWS_SHOWN = 40  # rows
 
@@ -28,17 +28,17 @@ MOST_ROWS_SHOWN = 40  # rows
 @app.command()
 def memcheck(
     run: Annotated[str, typer.Argument(help="A run (id, folder, 'latest'), or a folder with epochs.jsonl.")],
-    train: Annotated[Path | None, typer.Option(help="Rows (JSONL) that it was trained on.")] = None,
-    val: Annotated[Path | None, typer.Option(help="Rows (JSONL) that it was validated on.")] = None,
+    train: Annotated[Path | None, typer.Option(help="Rows (JSONL) of its training.")] = None,
+    val: Annotated[Path | None, typer.Option(help="Rows (JSONL) of its validation.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the verdict as JSON.")] = False,
 ) -> None:
-    """Tell a leak from a lag, learning from learning by heart, training from a placeholder.
+    """Detect overfitting, leaks of validation rows into training, and placeholder training.
 
-    Writes memcheck.json into the run (not into a sealed one). Exit code 0: healthy, lag_only or overfit; 3: a leak is
+    Writes memcheck.json into the run unless it is sealed. Exit code 0: healthy, lag_only or overfit; 3: a leak is
     suspected, or columns are missing; 4: a leak is confirmed, or nothing was trained.
     """
     if (train is None) != (val is None):
-        raise UsageError("--train and --val are compared with each other", fix="give both")
+        raise UsageError("--train and --val belong together", fix="give both")
     folder = Path(run).expanduser()
     if not (folder / training_table.EPOCHS_FILE).is_file() and not (folder / run_record.METRICS).is_file():
         folder = run_record.find_run(runs(), run)
@@ -56,12 +56,12 @@ def memcheck(
 
 
 def format_table(table: training_table.TrainingTable) -> str:
-    """The table that is judged, the last of its rows; - is what was not logged."""
+    """The last rows of the table; - stands for a value that is not logged."""
     cells = [list(COLUMNS)] + [[_cell(getattr(row, name)) for name in COLUMNS] for row in table.rows[-MOST_ROWS_SHOWN:]]
     widths = [max(len(line[at]) for line in cells) for at in range(len(COLUMNS))]
     lines = ["  ".join(f"{cell:>{width}}" for cell, width in zip(line, widths, strict=True)) for line in cells]
     left = len(table.rows) - MOST_ROWS_SHOWN
-    return "\n".join([*([f"{left} rows before these are left out"] if left > 0 else []), *lines])
+    return "\n".join([*([f"{left} earlier rows are left out"] if left > 0 else []), *lines])
 
 
 def _cell(value: float | None) -> str:
@@ -76,8 +76,8 @@ def _print_verdict(found: memorization.MemorizationVerdict) -> None:
     if found.missing:
         say(f"    not logged: {', '.join(found.missing)}")
     places = _format_epochs(found.wraps)
-    passes = "not known" if found.passes is None else f"{found.passes:.2f}"
-    say(f"passes over the rows: {passes}; they begin anew at epoch: {places}; best epoch: {found.best}")
+    passes = "unknown" if found.passes is None else f"{found.passes:.2f}"
+    say(f"passes over the rows: {passes}; further passes start at epoch: {places}; best epoch: {found.best}")
     say(f"verdict: {found.verdict}")
 
 
@@ -93,9 +93,9 @@ def _raise_on_verdict(name: str, found: memorization.MemorizationVerdict) -> Non
     if found.verdict in ("leak_confirmed", "invalid_training"):
         raise ArtifactError(f"{name}: {found.verdict}: {signs}", fix="train again on rows split by id")
     if found.verdict == "leak_suspected":
-        raise GateError(f"{name}: {found.verdict}: {signs}", fix="--train FILE --val FILE looks for rows in common")
+        raise GateError(f"{name}: {found.verdict}: {signs}", fix="--train FILE --val FILE searches for rows in common")
     if found.verdict == "inconclusive":
         raise GateError(
             f"{name}: inconclusive, not logged: {', '.join(found.missing)}",
-            fix="runs of this version log them; others write epochs.jsonl",
+            fix="runs of this version log them; other programs write epochs.jsonl",
         )

@@ -1,4 +1,4 @@
-"""`thunder promote`: may a claim leave the house?"""
+"""`thunder promote`: check whether a result can be published."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ PROMOTION_FILE = "promotion.json"
 @app.command()
 def promote(
     claim: Annotated[Path, typer.Option(help="The claim (JSON or YAML); docs/how-to/promote-a-claim.md has one.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print the judgement as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Judge every criterion of a claim, and write promotion.json beside it; exit code 3: not promoted.
 
-    No flag passes over a criterion: what does not hold is mended, or not claimed.
+    No flag skips a criterion.
     """
-    found = promotion.judge_claim(claim, lambda name: _find_folder(claim.parent, name))
-    said = asdict(found)
+    decision = promotion.judge_claim(claim, lambda name: _find_folder(claim.parent, name))
+    content = asdict(decision)
     beside = claim.with_name(f"{claim.stem}.{PROMOTION_FILE}")
-    digest.write_json(beside, said)
+    digest.write_json(beside, content)
     if as_json:
-        say(json.dumps(said, ensure_ascii=False, indent=4))
-        raise typer.Exit(0 if found.promoted else GateError.exit_code)
-    for one in found.criteria:
+        say(json.dumps(content, ensure_ascii=False, indent=4))
+        raise typer.Exit(0 if decision.promoted else GateError.exit_code)
+    for one in decision.criteria:
         say(f"{'holds' if one.holds else 'FAILS':6} {one.name:15} {one.said}")
-    say(f"{found.decision}\n{format_path(beside)}")
-    if not found.promoted:
-        failed = [one.name for one in found.criteria if not one.holds]
-        raise GateError(f"{found.claim}: {found.decision}", fix=f"mend what fails: {', '.join(failed)}")
+    say(f"{decision.decision}\n{format_path(beside)}")
+    if not decision.promoted:
+        failed = [one.name for one in decision.criteria if not one.holds]
+        raise GateError(f"{decision.claim}: {decision.decision}", fix=f"correct these criteria: {', '.join(failed)}")
 
 
 def _find_folder(here: Path, name: str) -> Path:

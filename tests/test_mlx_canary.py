@@ -328,6 +328,7 @@ def test_entries_name_modules_that_there_are():
         assert importlib.util.find_spec(name), f"{name} has another name now: change it here too"
 
 
+@pytest.mark.expensive
 def test_every_module_that_imports_mlx_lm_is_named_here():
     found = set()
     for path in (REPOSITORY / "thunder").rglob("*.py"):

@@ -25,6 +25,7 @@ def help_of(*words: str) -> str:
     return done.stdout
 
 
+@pytest.mark.expensive
 def test_launch_help_shows_the_commands_in_groups_then_examples_then_options():
     text = help_of("launch")
     places = [text.index(title) for title in (*cli.GROUPS, "Examples", "Where it runs")]
@@ -36,6 +37,7 @@ def test_launch_help_shows_the_commands_in_groups_then_examples_then_options():
     assert all(command in text for command, _ in cli.EXAMPLES) and len(cli.EXAMPLES) == 3
 
 
+@pytest.mark.expensive
 def test_the_list_of_commands_is_in_groups_too():
     text = help_of()
     assert all(title in text for title in cli.GROUPS)

@@ -28,6 +28,7 @@ def metal(monkeypatch):
     return lane
 
 
+@pytest.mark.expensive
 @needs_compiler
 def test_kernels_that_agree(metal, capsys):
     assert cli.main(["kernels", "selfcheck"]) == 0

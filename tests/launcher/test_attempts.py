@@ -120,7 +120,7 @@ def test_a_run_that_hangs_leaves_a_bundle_and_a_full_disk_hides_no_error(tmp_pat
     if full:
         (made.folder / "end.json").mkdir()
         error = OSError(28, os.strerror(28))
-        monkeypatch.setattr(attempts.incident, "pack", lambda folder: (_ for _ in ()).throw(error))
+        monkeypatch.setattr(attempts.incident, "pack_incident", lambda folder: (_ for _ in ()).throw(error))
     with pytest.raises(HangError, match="it hangs") as caught:
         made.run()
     assert caught.value.fix.startswith("look\n  logs")

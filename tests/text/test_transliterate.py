@@ -270,6 +270,7 @@ def survives(line: str) -> None:
         to_nko(line, tones)
 
 
+@pytest.mark.expensive
 def test_lines_of_every_shipped_text_are_read():
     for line in lines(TEST_DATA):
         survives(line)

@@ -17,7 +17,7 @@ def test_this_machine_is_in_order(capsys):
 
 
 def test_a_missing_package_is_a_failure_with_its_fix(monkeypatch, capsys):
-    monkeypatch.setattr(doctor.environment, "versions", lambda: {"python": "3.11", "mlx": "(not installed)"})
+    monkeypatch.setattr(doctor.environment, "package_versions", lambda: {"python": "3.11", "mlx": "(not installed)"})
     assert cli.main(["doctor"]) == 6
     said = capsys.readouterr().out
     assert "failure  packages" in said and "not installed: mlx" in said

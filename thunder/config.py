@@ -1,4 +1,4 @@
-"""Configuration: YAML files and flags become one frozen, checked settings object; each value knows its source."""
+"""Merge YAML files and flags into one frozen, validated settings object that records the source of each value."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ CONFIGS = REPOSITORY / "configs"
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML as people mean it: `1e-5` is a number, `no` and `on` are words, and a key said twice is an error.
+    """YAML loader: `1e-5` is a number, `no` and `on` are text, and a duplicate key is an error.
 
-    Whole numbers are decimal: `010` and `1:30`, which YAML 1.1 reads as 8 and 90, stay texts.
+    Integers are decimal: `010` and `1:30`, which YAML 1.1 reads as 8 and 90, stay text.
     """
 
     def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
-        """A mapping as it is written: checked here, since merging (`<<`) later puts keys of others among its own."""
+        """Check a mapping for duplicate keys as written, before merges (`<<`) add keys from elsewhere."""
         node = super().compose_mapping_node(anchor)
         line_of_key: dict[Any, int] = {}
         for key_node, _ in node.value:
@@ -63,11 +63,11 @@ for _tag, (_pattern, _first) in _RESOLVERS.items():
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes texts that we read as numbers, beside those that other readers do."""
+    """Quotes texts that this loader would read as numbers, besides those that other readers would."""
 
 
 def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
-    # unquoted, these line ends of Unicode read back as a space; in double quotes they are escaped
+    # unquoted, these Unicode line ends read back as a space; double quotes escape them
     style = '"' if set(text) & set("\x85\u2028\u2029") else None
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
@@ -109,7 +109,7 @@ def load_yaml(path: Path) -> dict[str, Any]:
 
 
 def dump_yaml(value: Mapping[str, Any]) -> str:
-    """A mapping as YAML, in its own order, N'Ko unescaped; `load_yaml` reads back the same values."""
+    """Dump a mapping as YAML in its order, with N'Ko unescaped; `load_yaml` reads back the same values."""
     return yaml.dump(dict(value), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
@@ -122,18 +122,16 @@ def option(
     panel: str = "Training",
     **limits: Any,
 ) -> Any:
-    """One option: default, help text, the other names it answers to, its panel in --help, and pydantic's limits.
+    """Declare an option: default, help text, aliases, panel in --help, and pydantic's limits.
 
-    The flag `--lora-rank`, the YAML key `lora_rank` and the help all come from this one place. aliases: flags that help
-    lists beside the field's own. old_names: names that the field had before, the oldest first. They stay valid as flags
-    that help does not list, as YAML keys and in stored settings, and the settings' digest is that under the oldest one.
+    The flag `--lora-rank`, the YAML key `lora_rank` and the help all come from this declaration.
     """
     extra: Any = {"aliases": list(aliases), "old_names": list(old_names), "panel": panel}
     return _Field(default, description=help, json_schema_extra=extra, **limits)
 
 
 class Settings(BaseModel):
-    """Base of every settings class: frozen, no coercion from text, no unknown keys, every default written out."""
+    """Base of all settings classes: frozen, no coercion from text, no unknown keys, every default explicit."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -143,11 +141,11 @@ class Settings(BaseModel):
         return with_current_names(cls, values) if isinstance(values, dict) else values
 
     def resolved(self) -> dict[str, Any]:
-        """All values, defaults included, as JSON types."""
+        """Return all values, defaults included, as JSON types."""
         return self.model_dump(mode="json")
 
     def digest(self) -> str:
-        """SHA-256 of the resolved values."""
+        """Return the SHA-256 of the resolved values."""
         return self.digest_without(())
 
     def digest_without(self, left_out: Container[str]) -> str:
@@ -165,9 +163,9 @@ SettingsType = TypeVar("SettingsType", bound=Settings)
 
 @dataclass(frozen=True)
 class SettingsLayer:
-    """Values from one source, such as a preset file or the command line; later layers win over earlier ones.
+    """Values from one source, such as a preset file or the command line; later layers override earlier ones.
 
-    notes: what the source says that is understood and has no effect here, a sentence each, for the plan to show.
+    notes: values that are accepted but have no effect here, one sentence each, for the plan.
     """
 
     source: str
@@ -176,7 +174,7 @@ class SettingsLayer:
 
 
 def option_names(kind: type[Settings]) -> dict[str, str]:
-    """Every name (field, alias or old name, in snake case) -> the field it sets."""
+    """Return every name (field or alias, in snake case) -> the field that it sets."""
     names = {field: field for field in kind.model_fields}
     for field in kind.model_fields:
         names |= {name: field for name in [*_extra_names(kind, field, "aliases"), *old_names_of(kind, field)]}
@@ -202,15 +200,15 @@ def _extra_names(kind: type[Settings], field: str, key: str) -> list[str]:
 
 
 def suggest_name(name: str, known: Iterable[str]) -> str:
-    """' Did you mean ...?' for a misspelt name, or nothing."""
+    """Return ' Did you mean ...?' for a misspelled name, or an empty text."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f" Did you mean '{close[0]}'?" if close else ""
 
 
 def build_settings(kind: type[SettingsType], layers: Iterable[SettingsLayer]) -> tuple[SettingsType, dict[str, str]]:
-    """Merge layers into settings; also return where each value came from (field -> source, or 'default').
+    """Merge layers into settings; also return the source of each value (field -> source, or 'default').
 
-    Raises ConfigError that lists every unknown key and every value of the wrong kind, with its source.
+    Raises ConfigError that lists every unknown key and every invalid value with its source.
     """
     names, values, sources, faults = option_names(kind), {}, {}, []
     current = [name for name, field in names.items() if name not in old_names_of(kind, field)]
@@ -226,7 +224,7 @@ def build_settings(kind: type[SettingsType], layers: Iterable[SettingsLayer]) ->
             else:
                 keys_used[field] = str(key)
                 values[field], sources[field] = value, layer.source
-    # YAML and JSON have one way to write 1: let it stand for 1.0 where a float is meant
+    # YAML and JSON write 1 for an integer and a float: accept it for a float
     for field, value in values.items():
         if (
             isinstance(value, int)

@@ -1,4 +1,4 @@
-"""SHA-256 digests of files, folders and values, and files that are either whole or absent."""
+"""Compute SHA-256 digests of files, folders and values, and write files atomically."""
 
 from __future__ import annotations
 
@@ -11,47 +11,47 @@ from typing import Any
 
 
 def canonical_json(value: Any) -> bytes:
-    """The one byte form of a JSON value: sorted keys, no spaces, UTF-8, no NaN."""
+    """Return the canonical bytes of a JSON value: sorted keys, no spaces, UTF-8, no NaN."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
 def sha256_json(value: Any) -> str:
-    """SHA-256 (hex) of a JSON value's canonical form."""
+    """Return the SHA-256 (hex) of a JSON value's canonical form."""
     return hashlib.sha256(canonical_json(value)).hexdigest()
 
 
 def sha256_bytes(data: bytes) -> str:
-    """SHA-256 (hex) of bytes."""
+    """Return the SHA-256 (hex) of bytes."""
     return hashlib.sha256(data).hexdigest()
 
 
 def sha256_file(path: Path) -> str:
-    """SHA-256 (hex) of a file's bytes."""
+    """Return the SHA-256 (hex) of a file."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def dump_with_checksum(content: Mapping[str, Any]) -> bytes:
-    """An object as the one text that people read, with a checksum of its other keys: a changed byte is found."""
+    """Serialize an object as indented JSON with a checksum of its other keys, so that any changed byte is found."""
     rest = {key: value for key, value in content.items() if key != "checksum"}
     whole = rest | {"checksum": sha256_json(rest)}
     return (json.dumps(whole, sort_keys=True, indent=4, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
 def read_with_checksum(path: Path) -> dict[str, Any]:
-    """What `with_checksum` wrote to a file. Raises OSError, and ValueError that says what is wrong with it."""
+    """Read a file that `dump_with_checksum` wrote. Raises OSError, and ValueError that names the fault."""
     text = path.read_bytes()
     try:
         content = json.loads(text)
     except RecursionError:
         raise ValueError("nested too deeply") from None
     if not isinstance(content, dict) or dump_with_checksum(content) != text:
-        raise ValueError("its checksum does not hold: torn or changed")
+        raise ValueError("its checksum is wrong: the file is truncated or changed")
     return content
 
 
 def fsync_path(path: Path) -> None:
-    """See that a file's bytes, or the names in a folder, are on the disk."""
+    """Flush a file's bytes, or the names in a folder, to disk."""
     number = os.open(path, os.O_RDONLY)
     try:
         os.fsync(number)
@@ -60,9 +60,9 @@ def fsync_path(path: Path) -> None:
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:
-    """Write a file beside its place, flush it to disk, and rename it: readers see the old file or the new one.
+    """Write a temporary file beside the target, flush it to disk, rename it: readers see the old or the new file.
 
-    The name beside carries the process id, so that two processes never write into the same one.
+    The temporary name contains the process id, so that two processes never write the same file.
     """
     data = content.encode() if isinstance(content, str) else content
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -77,5 +77,5 @@ def write_atomically(path: Path, content: bytes | str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file for people (sorted, indented by 4), atomically."""
+    """Write a JSON file for people (sorted keys, indented by 4), atomically."""
     write_atomically(path, json.dumps(value, sort_keys=True, indent=4, ensure_ascii=False) + "\n")

@@ -1,13 +1,13 @@
-"""The errors that a user can meet, each with the exit code that the shell sees and the next thing to do."""
+"""Errors that a user can meet, each with its exit code and the next thing to do."""
 
 from __future__ import annotations
 
 
 class ThunderError(Exception):
-    """Something went wrong that is not a bug of ours.
+    """An expected error, not a bug of the package.
 
-    message: what is wrong and where (file, line, value, what was expected).
-    fix: the next command or change that helps; shown on a line of its own.
+    message: what is wrong and where (file, line, value, what was expected). fix: the next command or change that helps;
+    printed on its own line.
     """
 
     exit_code = 1
@@ -22,7 +22,7 @@ class ThunderError(Exception):
 
 
 class RunFailed(ThunderError):
-    """A run ended by its own error, such as a rank that died."""
+    """A run ended by its own error, for example a rank that died."""
 
     exit_code = 1
 
@@ -34,7 +34,7 @@ class UsageError(ThunderError):
 
 
 class ConfigError(UsageError):
-    """A configuration file has an unknown key or a value of the wrong kind."""
+    """A configuration file has an unknown key or an invalid value."""
 
 
 class CorpusError(UsageError):
@@ -46,25 +46,25 @@ class ModelError(UsageError):
 
 
 class GateError(ThunderError):
-    """The gate says no, or two things cannot be compared."""
+    """The gate rejects, or two things cannot be compared."""
 
     exit_code = 3
 
 
 class ArtifactError(ThunderError):
-    """Something written by an earlier run is damaged, or is not what its record says."""
+    """A file of an earlier run is damaged, or does not match its record."""
 
     exit_code = 4
 
 
 class LegalityError(ThunderError):
-    """What was tested had a part in what it is tested by."""
+    """The test data took part in making what it tests."""
 
     exit_code = 5
 
 
 class ClusterError(ThunderError):
-    """A host, a link or a port is unreachable, taken or unhealthy."""
+    """A host, a link or a port is unreachable, in use or unhealthy."""
 
     exit_code = 6
 
@@ -76,7 +76,7 @@ class HangError(ThunderError):
 
 
 class ResourceError(ThunderError):
-    """Out of memory, or a GPU time-out, with nothing smaller left to try."""
+    """Out of memory, or a GPU time-out, with no smaller shape left to try."""
 
     exit_code = 8
 
@@ -90,7 +90,7 @@ class Interrupted(ThunderError):
 def combined_error(
     kind: type[ThunderError], headline: str, faults: list[str], fix: str = "", shown: int = 20
 ) -> ThunderError:
-    """One error that lists all faults of one input; those past `shown` are counted, not listed."""
+    """Return one error that lists all faults of an input; faults past `shown` are only counted."""
     lines = [headline, *(f"  {fault}" for fault in faults[:shown])]
     if len(faults) > shown:
         lines.append(f"  and {len(faults) - shown} more")

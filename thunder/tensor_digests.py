@@ -1,4 +1,4 @@
-"""A digest for each tensor of a safetensors file, from the file's own header: needs no MLX."""
+"""Compute a digest of each tensor of a safetensors file, by the file's header; needs no MLX."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MAX_HEADER_BYTES = 100 * 2**20  # bytes; the format's own limit
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """A tensor as it lies in a file. kind: the format's own word, such as F32 or BF16."""
+    """A tensor as stored in a file. dtype: the format's name, such as F32 or BF16."""
 
     name: str
     dtype: str
@@ -23,9 +23,9 @@ class StoredTensor:
 
 
 def read_tensors(path: Path) -> Iterator[StoredTensor]:
-    """The tensors of a safetensors file, one at a time, in the order of its header.
+    """Yield the tensors of a safetensors file, one at a time, in the order of its header.
 
-    Raises ValueError where the file is no whole safetensors file.
+    Raises ValueError if the file is not a complete safetensors file.
     """
     size = path.stat().st_size
     with path.open("rb") as stream:
@@ -34,14 +34,14 @@ def read_tensors(path: Path) -> Iterator[StoredTensor]:
             raise ValueError(f"its header claims {length} bytes of {size}")
         header = json.loads(stream.read(length))
         if not isinstance(header, dict):
-            raise ValueError("its header is no table of tensors")
+            raise ValueError("its header is not a table of tensors")
         for name, entry in header.items():
             if name == "__metadata__":
                 continue
             try:
                 (start, end), kind, shape = entry["data_offsets"], entry["dtype"], entry["shape"]
                 if not isinstance(kind, str) or not all(isinstance(each, int) for each in (start, end, *shape)):
-                    raise TypeError("neither kind, shape nor place may be anything else")
+                    raise TypeError("dtype, shape or offsets have the wrong type")
                 if not 0 <= start <= end <= size - 8 - length:
                     raise ValueError(f"tensor {name} lies outside the file")
             except (KeyError, TypeError) as error:
@@ -51,9 +51,9 @@ def read_tensors(path: Path) -> Iterator[StoredTensor]:
 
 
 def file_tensor_digests(path: Path) -> dict[str, dict[str, Any]]:
-    """Tensor name -> {"sha256" of its bytes, "dtype", "shape"}.
+    """Return tensor name -> {"sha256" of its bytes, "dtype", "shape"}.
 
-    Raises ValueError where the file is no whole safetensors file.
+    Raises ValueError if the file is not a complete safetensors file.
     """
     return {
         each.name: {"sha256": hashlib.sha256(each.data).hexdigest(), "dtype": each.dtype, "shape": each.shape}
@@ -62,9 +62,9 @@ def file_tensor_digests(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def differing_tensors(path: Path, recorded: dict[str, Any]) -> list[str]:
-    """Names of the tensors that are not what was recorded, missing and additional ones too.
+    """Return the names of tensors that differ from the record, missing and additional ones included.
 
-    Empty where the header itself cannot be read, or where the damage lies in no tensor.
+    Empty if the header itself cannot be read, or if the damage is in no tensor.
     """
     try:
         digests = file_tensor_digests(path)

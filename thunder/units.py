@@ -1,4 +1,4 @@
-"""Quantities with their units, and how they and paths are printed."""
+"""Types for quantities with units, and functions that format and parse them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _SIZES = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
 
 def format_bytes(count: float) -> str:
-    """1536 -> '1.5 kB' (decimal units, as disks and links are sold)."""
+    """Format bytes: 1536 -> '1.5 kB' (decimal units, as for disks and links)."""
     value = float(count)
     for unit in ("B", "kB", "MB", "GB"):
         if abs(value) < 1000:
@@ -22,7 +22,7 @@ def format_bytes(count: float) -> str:
 
 
 def parse_bytes(text: str) -> Bytes:
-    """'4GB', '1.5 GB' or '300' -> bytes, in the units of `format_bytes`. Raises ValueError where it is none."""
+    """Parse '4GB', '1.5 GB' or '300' to bytes, in the units of `format_bytes`. Raises ValueError for other text."""
     match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([KMGT]?B)?", text.strip().upper())
     if not match:
         raise ValueError(f"expected a size such as 4GB or 500MB, not '{text}'")
@@ -30,7 +30,7 @@ def parse_bytes(text: str) -> Bytes:
 
 
 def format_seconds(seconds: float) -> str:
-    """0.25 -> '0.2 s', 75 -> '1:15', 3700 -> '1:01:40'."""
+    """Format seconds: 0.25 -> '0.2 s', 75 -> '1:15', 3700 -> '1:01:40'."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -39,7 +39,7 @@ def format_seconds(seconds: float) -> str:
 
 
 def format_count(count: float) -> str:
-    """1234567 -> '1.23 M'."""
+    """Format a count: 1234567 -> '1.23 M'."""
     for limit, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(count) >= limit:
             return f"{count / limit:.3g} {unit}"
@@ -47,6 +47,6 @@ def format_count(count: float) -> str:
 
 
 def format_path(path: Path) -> str:
-    """A path as short as it can be said: relative where it lies below the working directory."""
+    """Format a path as short as possible: relative if it is below the working directory."""
     path, here = path.absolute(), Path.cwd()
     return str(path.relative_to(here) if path.is_relative_to(here) else path)

@@ -230,14 +230,14 @@ def test_vast_launches_nothing_unchecked_and_destroys_only_after_verify(service,
     note.parent.mkdir(parents=True)
     note.write_text(json.dumps({"condition": cell.condition}))
     code, said = asked(*launch)
-    assert code == 0 and "nothing was rented: --yes does" in said
+    assert code == 0 and "nothing was rented: add --yes to rent" in said
     code, said = asked(*launch, "--yes", "--cap", "1")
     assert code == 3 and FakeVast(service).state["machines"] == {}, "over the cap"
     assert asked(*launch, "--yes")[0] == 0
     assert len(FakeVast(service).running()) == 1
     code, said = asked("vast", "destroy", "small.traj")
-    assert code == 3 and "not given back" in said and len(FakeVast(service).running()) == 1
+    assert code == 3 and "not released" in said and len(FakeVast(service).running()) == 1
     code, said = asked("vast", "watch", "small.traj")
-    assert code == 0 and "copied, whole, the machine is given back" in said
+    assert code == 0 and "the copy is complete, the machine is released" in said
     assert FakeVast(service).state["machines"] == {} and asked("bundle", "verify", "small.traj")[0] == 0
     assert "secret" not in said

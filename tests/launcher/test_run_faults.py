@@ -158,7 +158,7 @@ def test_a_frozen_rank_is_named_and_the_run_goes_on(runs, calm):
     done = runs.run("--stall-after", "4", faults="stop@gradient:step=5:rank=1")
     assert done.code == 0 and done.adapter == calm.adapter, done.err
     (incident,) = done.incidents
-    assert incident["kind"] == "hang" and incident["rank"] == 1 and "no sign of life" in incident["text"]
+    assert incident["kind"] == "hang" and incident["rank"] == 1 and "no heartbeat" in incident["text"]
 
 
 @pytest.mark.slow

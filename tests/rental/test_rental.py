@@ -102,7 +102,7 @@ def test_the_whole_way(world, tmp_path):
     number = launch(lane, tmp_path)
     assert fake.running() == [str(number)] and fake.state["machines"][str(number)]["dph_total"] == 0.60
     assert (tmp_path / "vast/disks" / str(number) / "workspace/in/features/index.json").is_file()
-    with pytest.raises(GateError, match="no copy here"):
+    with pytest.raises(GateError, match="no copy of it is here"):
         rental_lane.destroy_rental(lane, RUN)
     assert rental_lane.follow_rental(lane, RUN) == "ended"
     assert fake.state["machines"] == {} and bundle.bundle_faults(lane.root / RUN) == []
@@ -130,7 +130,7 @@ def test_nothing_is_rented_without_yes_gates_and_money(world, tmp_path, gates, y
 def test_the_cap_holds_over_all_runs(world, tmp_path):
     fake, lane = world
     assert launch(lane, tmp_path, cap_usd=2.0)
-    with pytest.raises(UsageError, match="rented for already"):
+    with pytest.raises(UsageError, match="has a rented machine already"):
         launch(lane, tmp_path, cap_usd=2.0)
     lane.sleep(2 * 3600)  # 1.20 USD of the first
     with pytest.raises(GateError, match="more than the cap of 2.00"):
@@ -244,7 +244,7 @@ def after_any_order(fake, lane, tmp_path):
         assert not lane.ledger.path.exists() or lane.ledger.open_rentals() == {}
     else:
         assert [one["status"] for one in fake.state["machines"].values()] in (["stopped"], ["exited"])
-        with pytest.raises(GateError, match="not given back"):
+        with pytest.raises(GateError, match="not released"):
             rental_lane.destroy_rental(lane, RUN)
         fake.state["faults"] = []
         rental_lane.destroy_rental(lane, RUN, force=True)
@@ -350,7 +350,9 @@ def test_the_rehearsed_run_is_only_named_without_yes(program, tmp_path, capsys):
     note.write_text(json.dumps({"condition": cell.condition}))
     assert main(["gpu", "launch", str(file), "--only", "traj"]) == 0
     said = capsys.readouterr().out
-    assert "offer 72, A100 PCIE, 0.600 USD/h, at most 1.20 USD" in said and "nothing was rented: --yes does" in said
+    assert (
+        "offer 72, A100 PCIE, 0.600 USD/h, at most 1.20 USD" in said and "nothing was rented: add --yes to rent" in said
+    )
     assert "create instance" not in json.loads((tmp_path / "vast/state.json").read_text())["calls"]
     assert main(["gpu", "launch", str(file), "--only", "traj", "--cap", "1"]) == 3
     assert main(["gpu", "launch", str(file), "--only", "other"]) == 2

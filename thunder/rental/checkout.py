@@ -1,4 +1,4 @@
-"""The project's own files as they are committed, for a machine that has none of them."""
+"""Export the project's committed files for a machine without a clone."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from thunder.errors import UsageError
 def export_checkout(repository: Path, folder: Path) -> None:
     """Write the files of the last commit into a folder.
 
-    Raises UsageError where the project is no git checkout.
+    Raises UsageError if the project is not a git checkout.
     """
     try:
         done = subprocess.run(
@@ -23,6 +23,6 @@ def export_checkout(repository: Path, folder: Path) -> None:
             check=True,
         )
     except (OSError, subprocess.SubprocessError):
-        raise UsageError(f"{repository} is no git checkout", fix="rent from a clone of the project") from None
+        raise UsageError(f"{repository} is not a git checkout", fix="rent from a clone of the project") from None
     with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
         archive.extractall(folder, filter="data")

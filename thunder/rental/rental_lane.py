@@ -1,7 +1,7 @@
-"""A run on a rented machine, from the order to giving the machine back, so that nothing is left running by accident.
+"""Run one job on a rented machine, from the order to the release of the machine, so that no machine runs by accident.
 
-Before a run has begun there is nothing to lose, and any fault gives the machine back. Once it has begun, only a copy of
-it that was found whole lets the machine go; until then a fault stops it, which keeps its disk and frees its GPU.
+Before a run has started nothing can be lost, and any fault releases the machine. After that, only a verified copy of
+the run lets the machine go; until then a fault stops it, which keeps its disk and frees its GPU.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from thunder.rental.vastai import Instance, RentalError, VastClient
 from thunder.units import Seconds
 
 MAX_TRIES = 4
-START_TIMEOUT = Seconds(1800)  # until a machine is up
-STALL_TIMEOUT = Seconds(900)  # without a new line
+START_TIMEOUT = Seconds(1800)  # until a machine has started
+STALL_TIMEOUT = Seconds(900)  # without a new log line
 VerifyRun = Callable[[Path], list[str]]
 PrintLine = Callable[[str], None]
 AnswerType = TypeVar("AnswerType")
@@ -39,7 +39,9 @@ AnswerType = TypeVar("AnswerType")
 
 @dataclass
 class RentalSession:
-    """How to reach the service and how to wait. verify: local copy of a run -> its faults. root: folder of runs."""
+    """Access to the rental service and the waiting times. verify: local copy of a run -> its faults. root: folder of
+    runs.
+    """
 
     vast: VastClient
     ledger: RentalLedger
@@ -51,7 +53,7 @@ class RentalSession:
     clock: Callable[[], float] = field(default=time.time)
 
     def retry(self, what: Callable[[], AnswerType]) -> AnswerType:
-        """Ask, and where the service does not answer ask again, each time later."""
+        """Call the service; retry with growing delays if it does not answer."""
         for attempt in range(MAX_TRIES):
             try:
                 return what()
@@ -62,35 +64,36 @@ class RentalSession:
         raise AssertionError("the last try raises")
 
     def find_instance(self, label: str) -> Instance | None:
-        """The machine of a label; None where there is none."""
+        """Return the machine with a label; None if there is none."""
         return next((one for one in self.retry(self.vast.instances) if one.label == label), None)
 
 
 def new_rental_label(run: str) -> str:
-    """A label that no other rental has, by which a machine is found whose number was never told."""
+    """Return a unique label, by which a machine is found even if the service never returned its number."""
     return f"thunder.{run}.{secrets.token_hex(4)}"
 
 
 def launch_rental(
     lane: RentalSession, order: RentalOrder, gates: dict[str, str], query: str, scratch: Path, yes: bool = False
 ) -> int | None:
-    """Rent a machine, try an upload, bring the payload there, begin the run; returns the machine's number.
+    """Rent a machine, test an upload, copy the payload there, start the run; returns the machine's number.
 
-    gates: what has to hold before, by name -> why it does not. Without `yes` nothing is rented, and None is returned.
-    Raises GateError where a gate or the cap stands against it; every fault after the order gives the machine back.
+    gates: conditions that must hold first, name -> why it does not hold. Without `yes` nothing is rented and None is
+    returned. Raises GateError if a gate is closed or the cost exceeds the cap; every fault after the order releases the
+    machine.
     """
     if closed := rental_offers.closed_gates(gates):
-        raise combined_error(GateError, f"{order.run}: may not be launched:", closed, fix="mend these first")
+        raise combined_error(GateError, f"{order.run}: cannot be launched:", closed, fix="fix these first")
     if other := [label for label, one in lane.ledger.open_rentals().items() if one.get("run") == order.run]:
-        raise UsageError(f"{order.run} is rented for already: {other[0]}", fix=f"thunder gpu watch {order.run}")
+        raise UsageError(f"{order.run} has a rented machine already: {other[0]}", fix=f"thunder gpu watch {order.run}")
     spent = lane.ledger.spent_usd()
     offer = rental_offers.choose_offer(lane.retry(lambda: lane.vast.offers(query)), order, spent)
     lane.print_line(
         f"{order.run}: offer {offer.id}, {offer.gpu}, {offer.usd_per_hour:.3f} USD/h, at most "
-        f"{offer.usd_per_hour * order.hours:.2f} USD in {order.hours:g} h; {spent:.2f} of {order.cap_usd:.2f} are spent"
+        f"{offer.usd_per_hour * order.hours:.2f} USD in {order.hours:g} h; {spent:.2f} of {order.cap_usd:.2f} spent"
     )
     if not yes:
-        lane.print_line("nothing was rented: --yes does")
+        lane.print_line("nothing was rented: add --yes to rent")
         return None
     known = {"run": order.run, "usd_per_hour": offer.usd_per_hour, "hours": order.hours, "cap_usd": order.cap_usd}
     lane.ledger.note("ordered", order.label, **known)
@@ -107,7 +110,7 @@ def launch_rental(
         lane.retry(lambda: lane.vast.upload(go, number, START_FILE))
         lane.ledger.note("started", order.label)
     except BaseException:
-        lane.print_line(f"{order.run}: not begun; the machine is given back")
+        lane.print_line(f"{order.run}: not started; the machine is released")
         release_machine(lane, order.label)
         raise
     return number
@@ -127,20 +130,20 @@ def _wait_until_up(lane: RentalSession, number: int, label: str) -> None:
 
 
 def _test_upload(lane: RentalSession, number: int, scratch: Path) -> None:
-    """A small file there and back: a machine whose copies fail is found before it has cost anything."""
+    """Copy a small file there and back, to find a machine with broken copies before it costs anything."""
     there, back = scratch / "trial", scratch / "trial-back"
     there.write_bytes(secrets.token_bytes(4096))
     lane.retry(lambda: lane.vast.upload(there, number, TRIAL_FILE))
     lane.retry(lambda: lane.vast.download(number, TRIAL_FILE, back))
     if not back.is_file() or digest.sha256_file(back) != digest.sha256_file(there):
-        raise RentalError(f"machine {number}: a trial upload did not come back as it was")
+        raise RentalError(f"machine {number}: a trial upload came back changed")
 
 
 def follow_rental(lane: RentalSession, run: str) -> str:
-    """Watch a run to its end, copy it, verify the copy, give the machine back; returns how it ended.
+    """Watch a run to its end, copy it, verify the copy, release the machine; returns how the run ended.
 
-    Raises RunFailed where the run ended otherwise than well and its copy is not whole, GateError where only the copy is
-    not; the machine is then stopped, and not given back. Raises Interrupted where the user stops watching.
+    Raises RunFailed if the run failed and its copy is incomplete, GateError if only the copy is incomplete; the machine
+    is then stopped, not released. Raises Interrupted if the user stops watching.
     """
     label, rental = _open_rental(lane, run)
     try:
@@ -148,7 +151,7 @@ def follow_rental(lane: RentalSession, run: str) -> str:
         lane.print_line(f"{run}: {why}")
         faults = _copy_and_verify(lane, label, run)
     except KeyboardInterrupt:
-        text = f"{run} goes on, and costs {rental['usd_per_hour']:.3f} USD an hour"
+        text = f"{run} continues, and costs {rental['usd_per_hour']:.3f} USD an hour"
         raise Interrupted(text, fix=f"thunder gpu watch {run}") from None
     except BaseException:
         _stop_machine(lane, label, rental)
@@ -160,12 +163,12 @@ def follow_rental(lane: RentalSession, run: str) -> str:
     if why != "ended":
         raise combined_error(RunFailed, f"{run}: {why}; its copy:", faults, fix=_recovery_hint(run), shown=5)
     raise combined_error(
-        GateError, f"{run}: ended, and its copy is not whole:", faults, fix=_recovery_hint(run), shown=5
+        GateError, f"{run}: ended, but its copy is incomplete:", faults, fix=_recovery_hint(run), shown=5
     )
 
 
 def _recovery_hint(run: str) -> str:
-    return f"thunder gpu sync {run}; or thunder gpu destroy {run} --force, which gives up what is there"
+    return f"thunder gpu sync {run}; or thunder gpu destroy {run} --force, which gives up the files on the machine"
 
 
 def _open_rental(lane: RentalSession, run: str) -> tuple[str, dict[str, Any]]:
@@ -176,7 +179,7 @@ def _open_rental(lane: RentalSession, run: str) -> tuple[str, dict[str, Any]]:
 
 
 def _watch_rental(lane: RentalSession, label: str, rental: dict[str, Any]) -> str:
-    """Why there is nothing more to wait for: ended, or what went wrong."""
+    """Return why waiting is over: 'ended', or what went wrong."""
     last, since = "", lane.clock()
     while True:
         try:
@@ -184,7 +187,7 @@ def _watch_rental(lane: RentalSession, label: str, rental: dict[str, Any]) -> st
             if machine is None:
                 return "the machine is gone"
             text = lane.vast.logs(machine.id) if machine.status == "running" else ""
-        except RentalError as error:  # a service that does not answer for a while is no reason to stop a run
+        except RentalError as error:  # do not stop a run because the service does not answer for a while
             lane.print_line(f"{label}: {error.message}")
         else:
             lines = [line for line in text.splitlines() if line.startswith("thunder: ")]
@@ -203,7 +206,7 @@ def _watch_rental(lane: RentalSession, label: str, rental: dict[str, Any]) -> st
 
 
 def _end_reason(machine: Instance, lines: list[str]) -> str:
-    """Why a run is over, by what its machine says; empty where it goes on."""
+    """Return why a run is over, by its machine's log; empty if it goes on."""
     ended = next((line for line in lines if line.startswith(ENDED_PREFIX)), None)
     if ended:
         code = ended.removeprefix(ENDED_PREFIX).strip()
@@ -214,14 +217,14 @@ def _end_reason(machine: Instance, lines: list[str]) -> str:
 
 
 def has_nonfinite_loss(line: str) -> bool:
-    """Whether a beat tells of a loss that is NaN or infinite."""
+    """Whether a heartbeat line reports a loss that is NaN or infinite."""
     return line.startswith(HEARTBEAT_PREFIX) and any(
         f'loss": {word}' in line for word in ("NaN", "Infinity", "-Infinity", "nan")
     )
 
 
 def sync_rental(lane: RentalSession, run: str) -> list[str]:
-    """Copy a run from its machine and verify the copy; what is wrong with it, nothing where it is whole."""
+    """Copy a run from its machine and verify the copy; returns its faults, none if it is complete."""
     return _copy_and_verify(lane, _open_rental(lane, run)[0], run)
 
 
@@ -229,7 +232,7 @@ def _copy_and_verify(lane: RentalSession, label: str, run: str) -> list[str]:
     try:
         machine = lane.find_instance(label)
         if machine is None:
-            return ["there is no machine any more to copy from"]
+            return ["the machine to copy from is gone"]
         lane.retry(lambda: lane.vast.download(machine.id, f"{RUNS_FOLDER}/{run}", lane.root))
     except ThunderError as error:
         return [f"not copied: {error.message}"]
@@ -245,30 +248,30 @@ def _copy_and_verify(lane: RentalSession, label: str, run: str) -> list[str]:
 
 
 def destroy_rental(lane: RentalSession, run: str, force: bool = False) -> None:
-    """Give the machine of a run back.
+    """Release the machine of a run.
 
-    Raises GateError where the run has begun and no whole copy of it is here, unless `force` gives it up.
+    Raises GateError if the run has started and no complete copy of it is here, unless `force` gives it up.
     """
     label, rental = _open_rental(lane, run)
     name = str(rental.get("run", run))
     if "started" in rental and not force and lane.find_instance(label) is not None:
         folder = lane.root / name
-        faults = lane.verify(folder) if folder.is_dir() else ["there is no copy here"]
+        faults = lane.verify(folder) if folder.is_dir() else ["no copy of it is here"]
         if faults:
-            headline = f"{name}: not given back, its copy here is not whole:"
+            headline = f"{name}: not released, its copy here is incomplete:"
             raise combined_error(GateError, headline, faults, _recovery_hint(name), shown=5)
     release_machine(lane, label)
 
 
 def release_machine(lane: RentalSession, label: str) -> None:
-    """Destroy every machine of a label, and see twice that there is none. Raises RentalError where there still is."""
+    """Destroy every machine with a label, and check twice that none is left. Raises RentalError if one is left."""
     empty = 0
     number = lane.ledger.rentals().get(label, {}).get("id")
-    if number is not None:  # by its number first: the list may be what does not answer
+    if number is not None:  # by number first: the list of machines may be unavailable
         lane.retry(lambda: lane.vast.destroy(number))
     for _ in range(2 * MAX_TRIES):
         there = [one for one in lane.retry(lane.vast.instances) if one.label == label]
-        # a machine whose order was answered by an error may come into the list late
+        # a machine whose order returned an error may appear in the list late
         empty = 0 if there else empty + 1
         if empty == 2:
             lane.ledger.note("destroyed", label)
@@ -282,7 +285,7 @@ def release_machine(lane: RentalSession, label: str) -> None:
 
 
 def _stop_machine(lane: RentalSession, label: str, rental: dict[str, Any]) -> None:
-    """Stop a machine that may hold the only copy of something; its disk is paid for until it is given back."""
+    """Stop a machine that may hold the only copy of a run; its disk costs money until it is released."""
     number = rental["id"]
     try:
         lane.retry(lambda: lane.vast.stop(number))
@@ -291,4 +294,4 @@ def _stop_machine(lane: RentalSession, label: str, rental: dict[str, Any]) -> No
             return release_machine(lane, label)
         raise
     lane.ledger.note("stopped", label)
-    lane.print_line(f"{label}: stopped; its disk is still paid for until it is given back")
+    lane.print_line(f"{label}: stopped; its disk costs money until the machine is released")

@@ -1,4 +1,4 @@
-"""What was rented, when, and what it cost: one line an event, written before what it speaks of is done."""
+"""The rental ledger: what was rented, when, and what it cost; one line per event, written before the event's action."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from thunder.errors import ArtifactError
 
 LEDGER_FILE = "costs.jsonl"
-# of a rental: asked for; there; its run begun; copied; stopped; given back
+# of a rental: ordered; created; run started; run copied; stopped; released
 LEDGER_EVENTS = ("ordered", "created", "started", "synced", "stopped", "destroyed")
 
 
@@ -23,7 +23,7 @@ class RentalLedger:
         self.path, self.clock = root / LEDGER_FILE, clock
 
     def note(self, event: str, label: str, **values: Any) -> None:
-        """Add a line, and see that it is on disk."""
+        """Append an event and flush it to disk."""
         assert event in LEDGER_EVENTS
         line = {"time": round(self.clock(), 3), "event": event, "label": label, **values}
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -33,9 +33,9 @@ class RentalLedger:
             os.fsync(stream.fileno())
 
     def rentals(self) -> dict[str, dict[str, Any]]:
-        """label -> all that is known of each rental, with the time of each event under its name.
+        """Return label -> all values of each rental, with the time of each event under the event's name.
 
-        Raises ArtifactError where a line is none.
+        Raises ArtifactError if a line is malformed.
         """
         rentals: dict[str, dict[str, Any]] = {}
         if not self.path.is_file():
@@ -48,16 +48,16 @@ class RentalLedger:
                 rental[line["event"]] = float(line["time"])
             except (ValueError, KeyError, TypeError):
                 raise ArtifactError(
-                    f"{self.path}:{number}: no line of a ledger", fix="mend or remove the line"
+                    f"{self.path}:{number}: not a ledger line", fix="correct or remove the line"
                 ) from None
         return rentals
 
     def open_rentals(self) -> dict[str, dict[str, Any]]:
-        """The rentals that were asked for and not given back."""
+        """Return the rentals that were ordered and not released."""
         return {label: one for label, one in self.rentals().items() if "destroyed" not in one}
 
     def spent_usd(self, prefix: str = "") -> float:
-        """USD of all rentals whose label begins so: from being asked for to being given back, or to now."""
+        """Return the USD spent on rentals whose label has a prefix: from the order to the release, or to now."""
         total = 0.0
         for label, one in self.rentals().items():
             if label.startswith(prefix) and "ordered" in one:

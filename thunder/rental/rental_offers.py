@@ -1,4 +1,4 @@
-"""What is rented for a run: which offers will do, what it may cost, and what the machine does when it is up (pure)."""
+"""Choose an offer for a run within its cost cap, and write the script that the rented machine runs. No side effects."""
 
 from __future__ import annotations
 
@@ -22,25 +22,27 @@ OFFER_PANEL, MONEY_PANEL = "The machine", "Money"
 
 
 class RentalSettings(Settings):
-    """Options of `thunder gpu`. There is no default for money: prices change."""
+    """Options of `thunder gpu`. Prices change, so money has no default."""
 
     gpu: str = option("A100", "Model of the GPU, as the service calls it.", panel=OFFER_PANEL)
-    down_mbps: int = option(500, "Least speed of its downloads.", panel=OFFER_PANEL, ge=0)
-    disk_gb: int = option(500, "Least disk, which is rented too.", panel=OFFER_PANEL, ge=1)
-    reliability: float = option(0.98, "Least reliability.", panel=OFFER_PANEL, ge=0, le=1)
+    down_mbps: int = option(500, "Minimum download speed, Mbit/s.", panel=OFFER_PANEL, ge=0)
+    disk_gb: int = option(500, "Minimum disk size, GB; the disk is rented too.", panel=OFFER_PANEL, ge=1)
+    reliability: float = option(0.98, "Minimum reliability.", panel=OFFER_PANEL, ge=0, le=1)
     image: str = option("nvidia/cuda:12.8.1-cudnn-devel-ubuntu24.04", "Container image.", panel=OFFER_PANEL)
-    upload: list[str] = option([], "Folders and files that the run needs there, beside the project.", panel=OFFER_PANEL)
+    upload: list[str] = option([], "Folders and files to upload besides the project.", panel=OFFER_PANEL)
     hours: float | None = option(
-        None, "Most hours that a run may take (default: the matrix' estimate).", panel=MONEY_PANEL, gt=0
+        None, "Maximum hours of a run (default: the matrix' estimate).", panel=MONEY_PANEL, gt=0
     )
     cap: float | None = option(
-        None, "Most USD for all runs together (default: the matrix' budget).", panel=MONEY_PANEL, gt=0
+        None, "Maximum USD for all runs together (default: the matrix' budget).", panel=MONEY_PANEL, gt=0
     )
 
 
 @dataclass(frozen=True)
 class RentalOrder:
-    """One run on one machine with one GPU. run: name of its folder; argv: its command there; payload: what it needs."""
+    """One run on one machine with one GPU. run: its folder's name; argv: its command there; payload: files that it
+    needs.
+    """
 
     run: str
     label: str
@@ -53,16 +55,16 @@ class RentalOrder:
 
 
 def offer_query(settings: RentalSettings) -> str:
-    """The search: one GPU, since a run has one rank there."""
+    """Return the search query: one GPU, since a run has one rank there."""
     gpu = settings.gpu.replace(" ", "_")
     limits = f"inet_down>{settings.down_mbps} disk_space>{settings.disk_gb} reliability>{settings.reliability}"
     return f"gpu_name={gpu} num_gpus=1 {limits} rentable=true"
 
 
 def choose_offer(offers: Sequence[Offer], order: RentalOrder, spent_usd: float) -> Offer:
-    """The cheapest offer that the run fits into what is left of the cap.
+    """Return the cheapest offer whose cost fits into the rest of the cap.
 
-    Raises GateError where there is none.
+    Raises GateError if there is none.
     """
     single = [offer for offer in offers if offer.gpus == 1]
     if not single:
@@ -79,9 +81,9 @@ def choose_offer(offers: Sequence[Offer], order: RentalOrder, spent_usd: float) 
 
 
 def onstart_script(order: RentalOrder) -> str:
-    """What the machine does when it is up: wait for the payload, run, say every half minute that it lives, say the end.
+    """Return the machine's start script: wait for the payload, run, print a heartbeat every 30 s, print the end.
 
-    `timeout` ends the run where nobody watches it any more.
+    `timeout` ends the run even if nobody watches it any more.
     """
     folder = f"{RUNS_FOLDER}/{order.run}"
     command = f"THUNDER_RUNS={RUNS_FOLDER} timeout {int(order.hours * 3600)} {shlex.join(order.argv)}"
@@ -95,5 +97,5 @@ def onstart_script(order: RentalOrder) -> str:
 
 
 def closed_gates(gates: dict[str, str]) -> list[str]:
-    """What stands against a launch: gate -> why not, empty where it is open."""
+    """Return the gates that block a launch with their reasons; an empty reason means open."""
     return [f"{name}: {why}" for name, why in gates.items() if why]

@@ -1,4 +1,4 @@
-"""The `vastai` program, which rents machines by the hour: asked for JSON, its key kept out of every text."""
+"""Client for the `vastai` program, which rents machines by the hour: JSON answers, API key redacted in every text."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _KEY_PLACEHOLDER = "(key)"
 
 @dataclass(frozen=True)
 class Offer:
-    """A machine that can be rented. usd_per_hour: all in all; storage is in it."""
+    """A machine that can be rented. usd_per_hour: the total, storage included."""
 
     id: int
     gpu: str
@@ -35,7 +35,7 @@ class Offer:
 
 @dataclass(frozen=True)
 class Instance:
-    """A machine that is rented, and paid for whatever it is doing."""
+    """A rented machine; it costs money whatever it is doing."""
 
     id: int
     label: str
@@ -44,16 +44,16 @@ class Instance:
 
     @property
     def is_running(self) -> bool:
-        """Whether it is up, or on its way there."""
+        """Whether the machine runs or is starting."""
         return self.status in ("running", "loading", "created", "scheduling")
 
 
 class RentalError(ClusterError):
-    """The rental service or its program did not do what it was asked."""
+    """The rental service or its program failed."""
 
 
 class VastClient:
-    """Each method is one call of the program; raises RentalError where it fails, takes too long or says nonsense."""
+    """One method per call of the program; raises RentalError if it fails, times out or answers invalidly."""
 
     def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
         self.environ = dict(environ)
@@ -64,7 +64,7 @@ class VastClient:
             )
 
     def offers(self, query: str) -> list[Offer]:
-        """What can be rented now, cheapest first."""
+        """Return the available offers, cheapest first."""
         answer = self._json(["search", "offers", query, "--order", "dph_total"])
         if not isinstance(answer, list):
             raise RentalError(f"{VAST_PROGRAM} search offers: expected a list, found {type(answer).__name__}")
@@ -86,20 +86,20 @@ class VastClient:
         return sorted(offers, key=lambda offer: offer.usd_per_hour)
 
     def create(self, offer: int, image: str, disk_gb: int, label: str, onstart: str) -> int:
-        """Rent a machine; its number."""
+        """Rent a machine and return its number."""
         words = ["create", "instance", str(offer), "--image", image, "--disk", str(disk_gb), "--label", label]
         answer = self._json([*words, "--ssh", "--direct", "--cancel-unavail", "--onstart-cmd", onstart])
         if not isinstance(answer, dict) or not answer.get("success") or not isinstance(answer.get("new_contract"), int):
             raise RentalError(
-                f"{VAST_PROGRAM} create instance: no machine: {self._redact_key(json.dumps(answer))[:200]}"
+                f"{VAST_PROGRAM} create instance: no machine was created: {self._redact_key(json.dumps(answer))[:200]}"
             )
         return answer["new_contract"]
 
     def instances(self) -> list[Instance]:
-        """Every machine that is rented now."""
+        """Return all rented machines."""
         answer = self._json(["show", "instances"])
         if not isinstance(answer, list) or not all(isinstance(one, dict) and "id" in one for one in answer):
-            raise RentalError(f"{VAST_PROGRAM} show instances: no list of machines")
+            raise RentalError(f"{VAST_PROGRAM} show instances: expected a list of machines")
         return [
             Instance(
                 int(one["id"]),
@@ -111,7 +111,7 @@ class VastClient:
         ]
 
     def logs(self, instance: int, lines: int = 200) -> str:
-        """The last lines that a machine wrote."""
+        """Return the last lines of a machine's log."""
         return self._run_program(["logs", str(instance), "--tail", str(lines)], ANSWER_TIMEOUT)
 
     def upload(self, path: Path, instance: int, there: str) -> None:
@@ -123,11 +123,11 @@ class VastClient:
         self._run_program(["copy", f"C.{instance}:{there}", f"local:{path}"], COPY_TIMEOUT)
 
     def stop(self, instance: int) -> None:
-        """Stop a machine: its GPU is not paid for any more, its disk is."""
+        """Stop a machine: its GPU is no longer charged, its disk is."""
         self._run_program(["stop", "instance", str(instance)], ANSWER_TIMEOUT)
 
     def destroy(self, instance: int) -> None:
-        """Give a machine back, with all that is on it; one that is gone already is fine."""
+        """Release a machine with everything on it; no error if it is gone already."""
         try:
             self._run_program(["destroy", "instance", str(instance)], ANSWER_TIMEOUT)
         except RentalError as error:
@@ -139,7 +139,7 @@ class VastClient:
         try:
             return json.loads(text)
         except (ValueError, RecursionError):
-            raise RentalError(f"{VAST_PROGRAM} {' '.join(words[:2])}: no JSON: {text[:200]}") from None
+            raise RentalError(f"{VAST_PROGRAM} {' '.join(words[:2])}: not JSON: {text[:200]}") from None
 
     def _run_program(self, words: Sequence[str], timeout: Seconds) -> str:
         what = f"{VAST_PROGRAM} {' '.join(words[:2])}"
@@ -149,7 +149,7 @@ class VastClient:
                 stdin=subprocess.DEVNULL, errors="replace",
             )  # fmt: skip
         except FileNotFoundError:
-            raise UsageError(f"there is no program '{VAST_PROGRAM}'", fix=f"uv tool install {VAST_PROGRAM}") from None
+            raise UsageError(f"program '{VAST_PROGRAM}' not found", fix=f"uv tool install {VAST_PROGRAM}") from None
         except subprocess.TimeoutExpired:
             raise RentalError(f"{what}: no answer within {timeout:.0f} s") from None
         if done.returncode:
@@ -158,5 +158,5 @@ class VastClient:
         return self._redact_key(done.stdout)
 
     def _redact_key(self, text: str) -> str:
-        """A text without the key: the service repeats it in some of its errors."""
+        """Remove the API key from a text: the service repeats it in some errors."""
         return text.replace(self.environ[KEY_VARIABLE], _KEY_PLACEHOLDER)

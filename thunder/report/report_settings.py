@@ -13,7 +13,7 @@ class ReportSettings(Settings):
     out: str | None = option(
         None, "File to write (default: report.html in the run's folder, or beside the log).", panel=PAGE
     )
-    gate_cer: float | None = option(None, "Draw a line at this CER: what has to be kept below.", panel=PAGE, ge=0)
+    gate_cer: float | None = option(None, "Draw a line at this CER, which results must stay below.", panel=PAGE, ge=0)
     rows: str | None = option(
         None,
         "JSONL file with the texts and references of the rows, for a log that has digests only or no references.",

@@ -28,7 +28,7 @@ def runs(tmp_path, monkeypatch):
 def test_a_run(runs, capsys, words):
     assert main(["report", *words]) == 0
     said = capsys.readouterr().out
-    assert "not there: results.json is missing" in said and "report.html: 0 rows" in said
+    assert "missing: results.json is missing" in said and "report.html: 0 rows" in said
     assert "<!doctype html>" in (runs / "latest" / "report.html").read_text()
 
 

@@ -1,4 +1,4 @@
-"""`thunder doctor`: is this machine ready? One line a check, each failure with its fix."""
+"""`thunder doctor`: check whether this machine is ready; one line per check, each failure with its fix."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ from thunder.runs.records import environment
 from thunder.units import format_bytes, format_path
 
 app = typer.Typer(add_completion=False)
-DISK_RECOMMENDED = 5e9  # bytes; a small run needs far less, a 4-bit gemma-4-e2b about this
+DISK_RECOMMENDED = 5e9  # bytes; about what a 4-bit gemma-4-e2b needs; a small run needs far less
 
 
 HOST_NAME = platform.node() or "this machine"
 
 
 def local_finding(check: str, state: FindingState, found: str, fix: str = "") -> Finding:
-    """What one check found on this machine."""
+    """Return a finding about this machine."""
     return Finding(check, state, HOST_NAME, found, fix)
 
 
 def check_python() -> Finding:
-    """Python 3.11 or newer."""
+    """Check for Python 3.11 or newer."""
     version = f"{platform.python_version()} ({format_path(Path(sys.executable))})"
     fine = sys.version_info >= (3, 11)
     return local_finding(
@@ -47,7 +47,7 @@ def check_python() -> Finding:
 
 
 def check_packages() -> Finding:
-    """Every package that a result depends on."""
+    """Check every package that a result depends on."""
     versions = environment.package_versions()
     absent = [name for name, version in versions.items() if version.startswith("(")]
     if absent:
@@ -56,9 +56,9 @@ def check_packages() -> Finding:
 
 
 def check_openblas() -> Finding:
-    """OpenBLAS, on Linux."""
+    """Check for OpenBLAS on Linux."""
     if platform.system() != "Linux":
-        return local_finding("BLAS", "ok", "macOS brings its own")
+        return local_finding("BLAS", "ok", "macOS has its own")
     path = openblas.find_openblas(platform.system())
     if path is None:
         return local_finding(
@@ -68,7 +68,7 @@ def check_openblas() -> Finding:
 
 
 def check_model() -> Finding:
-    """The base model and the sample rows that are shipped."""
+    """Check the base model and the sample rows that the package contains."""
     try:
         files = base_model.weight_files(EMBEDDED_MODEL)
     except ThunderError as error:
@@ -81,7 +81,7 @@ def check_model() -> Finding:
 
 
 def check_cluster() -> Finding:
-    """The cluster that a command would use."""
+    """Check the cluster that a command would use."""
     try:
         choice = cluster_file.choose_cluster(None, os.environ, Path.home())
     except ThunderError as error:
@@ -90,7 +90,7 @@ def check_cluster() -> Finding:
 
 
 def check_ports() -> Finding:
-    """Ports on loopback."""
+    """Check for free ports on loopback."""
     try:
         ports.free_ports(2)
     except ClusterError as error:
@@ -99,7 +99,7 @@ def check_ports() -> Finding:
 
 
 def check_disk() -> Finding:
-    """Room for runs."""
+    """Check free disk space for runs."""
     free = shutil.disk_usage(REPOSITORY).free
     fine = free > DISK_RECOMMENDED
     return local_finding(
@@ -119,14 +119,14 @@ CHECKS: tuple[Callable[[], Finding], ...] = (
 
 
 def run_checks() -> Iterator[Finding]:
-    """Every check's finding, one after the other."""
+    """Yield the finding of each check."""
     for check in CHECKS:
         yield check()
 
 
 @app.command()
 def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False) -> None:
-    """Check this machine; exit code 6 where something must be mended first."""
+    """Check this machine; exit code 6 if something must be fixed first."""
     findings = list(run_checks())
     if as_json:
         print(json.dumps([asdict(each) for each in findings], ensure_ascii=False, indent=4))

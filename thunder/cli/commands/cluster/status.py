@@ -1,4 +1,4 @@
-"""`thunder status`, `thunder_status`: the hosts of a cluster and the cable between them, each fault with its fix."""
+"""`thunder status`, `thunder_status`: check a cluster's hosts and the cables between them, each fault with its fix."""
 
 from __future__ import annotations
 
@@ -23,28 +23,26 @@ from thunder.units import Seconds, format_path, format_seconds
 
 app = typer.Typer(add_completion=False)
 RUNS_SHOWN = 5
-STATUS_TIMEOUT = Seconds(15)  # for all of it, with the trial that --smoke asks for
+STATUS_TIMEOUT = Seconds(15)  # for the whole command, the smoke test of --smoke included
 
 
 @app.command(name="status")
 def show_status(
     cluster: Annotated[str | None, typer.Option("--cluster", help="A cluster's name, or a cluster file.")] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print all that was read, and the findings, as JSON.")
-    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print all answers and findings as JSON.")] = False,
     watch: Annotated[
-        float | None, typer.Option("--watch", metavar="SECONDS", min=1, help="Look again every so often, until Ctrl-C.")
+        float | None, typer.Option("--watch", metavar="SECONDS", min=1, help="Repeat at this interval, until Ctrl-C.")
     ] = None,
     hostfile: Annotated[
         Path | None, typer.Option("--hostfile", help="Also write the cluster as mlx's hostfile (JSON).")
     ] = None,
     smoke: Annotated[
-        bool, typer.Option("--smoke", help="Where nothing fails, start a rank on every host and let them sum.")
+        bool, typer.Option("--smoke", help="If nothing fails, start a rank on every host and sum over them.")
     ] = False,
 ) -> None:
-    """Ask every host how it and its links are; ends within 15 s, with exit code 6 where anything fails."""
+    """Check every host and its links; ends within 15 s, with exit code 6 if anything fails."""
     if smoke and watch:
-        raise UsageError("--smoke starts ranks and --watch looks again and again", fix="leave one of them out")
+        raise UsageError("--smoke starts ranks and --watch repeats the check", fix="remove one of them")
     choice = cluster_file.choose_cluster(cluster, os.environ, Path.home())
     if hostfile:
         digest.write_json(hostfile, cluster_file.to_hostfile(choice.cluster))
@@ -55,7 +53,7 @@ def show_status(
             report["runs"] = [asdict(run) for run in registry.recent_runs(job_runner.runs(), RUNS_SHOWN)]
             if smoke and report["healthy"]:
                 report["smoke"] = smoke_test(choice.cluster, Seconds(STATUS_TIMEOUT - report["seconds"] - 1))
-            if as_json:  # one line a look while watching
+            if as_json:  # one line per check while watching
                 print(json.dumps(report, ensure_ascii=False, indent=None if watch else 4), flush=True)
             else:
                 print_status(report, choice.reason, clear=bool(watch))
@@ -70,7 +68,7 @@ def show_status(
 
 
 def smoke_test(cluster: cluster_file.Cluster, deadline: Seconds) -> dict[str, Any]:
-    """Whether a sum over one rank on every host is right, and how long it took; what kept it from that otherwise."""
+    """Check that a sum over one rank on every host is right, and measure its time; otherwise return the fault."""
     try:
         return remote_checks.check_ring_sums(cluster, deadline)
     except ThunderError as error:
@@ -78,7 +76,7 @@ def smoke_test(cluster: cluster_file.Cluster, deadline: Seconds) -> dict[str, An
 
 
 def print_status(report: dict[str, Any], reason: str, clear: bool = False) -> None:
-    """The report for people, on stdout."""
+    """Print the report for people on stdout."""
     console = Console(highlight=False)
     if clear and console.is_terminal:
         console.clear()
@@ -89,13 +87,13 @@ def print_status(report: dict[str, Any], reason: str, clear: bool = False) -> No
     print_findings(console, report["findings"])
     failures = sum(finding["state"] == "failure" for finding in report["findings"])
     verdict = "healthy" if report["healthy"] else f"{failures} failure{'' if failures == 1 else 's'}"
-    console.print(f"\n{verdict}; asked for {report['seconds']:.1f} s", markup=False)
+    console.print(f"\n{verdict}; took {report['seconds']:.1f} s", markup=False)
     for line in [*smoke_lines(report.get("smoke")), *run_lines(report["runs"], time.time())]:
         console.print(line, markup=False, soft_wrap=True)
 
 
 def smoke_lines(smoke: dict[str, Any] | None) -> list[str]:
-    """What came of the smoke test, if there was one."""
+    """Format the result of the smoke test, if there was one."""
     if smoke is None:
         return []
     if smoke["right"]:
@@ -105,7 +103,7 @@ def smoke_lines(smoke: dict[str, Any] | None) -> list[str]:
 
 
 def run_lines(runs: list[dict[str, Any]], now: float) -> list[str]:
-    """The runs on this machine, a line each."""
+    """Format the runs on this machine, one line each."""
     lines = ["", f"runs in {format_path(job_runner.runs())}:"] if runs else []
     for run in runs:
         parts = [f"{run['state']:8} {run['name']}"]

@@ -1,4 +1,4 @@
-"""`thunder survey`: what a job would find on this host, as one line of JSON; asked by the launcher, not by people."""
+"""`thunder survey`: print one line of JSON on what a job would find on this host; run by the launcher."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ app = typer.Typer(add_completion=False)
 @app.command()
 def survey() -> None:
     """Read {"job", "settings", "ranks"} on stdin; print the job's facts here, or what is wrong with it."""
-    # a survey looks, it does not fetch gigabytes: a model that is not here is said to be missing
+    # a survey does not download models: one that is not on this host is reported as missing
     os.environ["HF_HUB_OFFLINE"] = "1"
     facts: dict[str, Any] = host_facts(None)
     code = 0
@@ -47,9 +47,9 @@ def survey() -> None:
 
 
 def parse_survey_request(text: str) -> dict[str, Any]:
-    """The request.
+    """Parse the request.
 
-    Raises UsageError where it is not of the form.
+    Raises UsageError if it is malformed.
     """
     try:
         request = json.loads(text)
@@ -58,7 +58,7 @@ def parse_survey_request(text: str) -> dict[str, Any]:
     except (ValueError, TypeError, KeyError):
         pass
     form = f'{{"job": "{" | ".join(JOBS)}", "settings": {{...}}, "ranks": N}}'
-    raise UsageError(f"the request is not of the form {form}: {text[:100]!r}", fix="the same version on every host")
+    raise UsageError(f"the request does not have the form {form}: {text[:100]!r}", fix="the same version on every host")
 
 
 def host_facts(runs: str | None) -> dict[str, Any]:
@@ -81,7 +81,7 @@ def host_facts(runs: str | None) -> dict[str, Any]:
 
 
 def resolve_project_path(path: str) -> Path:
-    """A path of the request on this host: ~ is its home, and what is relative lies in the project's folder."""
+    """Resolve a path of the request on this host: ~ is its home, a relative path is below the project's folder."""
     return REPOSITORY / Path(path).expanduser()
 
 

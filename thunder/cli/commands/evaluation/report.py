@@ -1,4 +1,4 @@
-"""`thunder report`: one page to look at, of a run, of an evaluation, or of a log of decisions."""
+"""`thunder report`: write one HTML page of a run, of an evaluation, or of a log of decisions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from thunder.units import format_bytes, format_path
 
 app = typer.Typer(add_completion=False)
 REPORT, PREDICTIONS = "report.html", "predictions.jsonl"
-Json = Annotated[bool, typer.Option("--json", help="Print the page's path, its size and what is not in it as JSON.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the page's path, size and missing parts as JSON.")]
 
 
 @app.command()
@@ -35,22 +35,25 @@ def report(
     *,
     given: dict[str, Any],
 ) -> None:
-    """Write one HTML file that needs nothing else: loss, CER by partition, confusions, and rows with their differences.
+    """Write one self-contained HTML file: loss, CER by partition, confusions, and rows with their differences.
 
-    What a run does not have is named on the page.
+    The page names the parts that a run does not have.
     """
     path = Path(what).expanduser()
     if path.is_file():
         return write_log_page(path, given, as_json)
     settings, _ = build_settings(ReportSettings, [SettingsLayer("command line", given)])
     if settings.rows:
-        raise UsageError("--rows: a run has its own texts", fix="leave it out; it is for logs of decisions")
+        raise UsageError(
+            "--rows cannot be used with a run, which has its own texts",
+            fix="remove --rows; it is for logs of decisions",
+        )
     from thunder.report.pages import evaluation_page, run_page
     from thunder.report.run_files import RunFiles
 
     folder = path.resolve() if path.is_dir() else run_record.find_run(job_runner.runs(), what)
     if (folder / bundle.MANIFEST).exists() and not settings.out:
-        raise UsageError(f"{folder.name} is sealed: nothing is written into it", fix="--out FILE")
+        raise UsageError(f"{folder.name} is sealed: no file may be written into it", fix="--out FILE")
     is_evaluation = (folder / PREDICTIONS).is_file()
     read_page = evaluation_page.read_evaluation_page if is_evaluation else run_page.read_run_page
     _write(read_page(RunFiles(folder), settings.gate_cer), settings, folder / REPORT, as_json)
@@ -60,12 +63,12 @@ def report(
 def log_report(
     log: Annotated[Path, typer.Argument(help="A provenance.jsonl.")], as_json: Json = False, *, given: dict[str, Any]
 ) -> None:
-    """Write one HTML file of a log: what the gate decided and why, and the texts, as far as the chain holds."""
+    """Write one HTML file of a log: decisions, reasons and texts, up to the first fault in the chain."""
     write_log_page(log.expanduser(), given, as_json)
 
 
 def write_log_page(log: Path, given: dict[str, Any], as_json: bool) -> None:
-    """The page of a provenance log, beside it unless --out says where."""
+    """Write the page of a provenance log, beside the log unless --out gives a path."""
     settings, _ = build_settings(ReportSettings, [SettingsLayer("command line", given)])
     from thunder.report.pages import log_page
 
@@ -74,7 +77,7 @@ def write_log_page(log: Path, given: dict[str, Any], as_json: bool) -> None:
 
 
 def _write(page: Any, settings: ReportSettings, usual: Path, as_json: bool) -> None:
-    """Write the page and say where it is and what it lacks."""
+    """Write the page; print its path and what is missing from it."""
     from thunder.report import html_writer
 
     begun = time.perf_counter()
@@ -87,5 +90,5 @@ def _write(page: Any, settings: ReportSettings, usual: Path, as_json: bool) -> N
         summary = {"page": str(out), "bytes": size, "rows": len(page.rows), "absent": list(page.absent)}
         return say(json.dumps(summary, ensure_ascii=False))
     for each in page.absent:
-        say(f"not there: {each}")
+        say(f"missing: {each}")
     say(f"{format_path(out)}: {len(page.rows)} rows, {format_bytes(size)}, {time.perf_counter() - begun:.1f} s")

@@ -1,4 +1,4 @@
-"""`thunder gpu`: runs of a matrix on rented machines, one GPU a run, nothing launched or given up unasked."""
+"""`thunder gpu`: run a matrix on rented machines, one GPU per run; nothing is rented or released without a command."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ app = typer.Typer(help="Run a matrix on rented GPUs. Nothing is rented without -
 File = Annotated[Path, typer.Argument(help="The matrix.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of lines.")]
 RunName = Annotated[str, typer.Argument(help="Name of the run's folder, or the rental's label.")]
-PATHS = ("features", "split", "start_from", "hypothesis")  # options that name files which have to be there too
+PATHS = ("features", "split", "start_from", "hypothesis")  # options that name files, which must be uploaded too
 
 
 @app.command()
 @flags(RentalSettings)
 def plan(file: File, as_json: AsJson = False, *, given: dict[str, Any]) -> None:
-    """What each run would take, and what is spent; asks nobody."""
+    """Print each run's estimated hours and the money spent; contacts no service."""
     settings, whole = _settings(given), matrices.read_matrix(file)
     ledger = RentalLedger(runs())
     lines = [{"run": matrices.folder_name(whole, cell), "hours": _hours(settings, whole, cell)}
@@ -53,13 +53,13 @@ def plan(file: File, as_json: AsJson = False, *, given: dict[str, Any]) -> None:
         estimate = "no estimate" if line["hours"] is None else f"{line['hours']:g} h"
         say(f"{line['run']:48} {estimate}")
     say(f"search: {rental_offers.offer_query(settings)}")
-    say(f"spent {spent:.2f} USD, cap {'none said: give --cap' if cap is None else f'{cap:.2f} USD'}")
+    say(f"spent {spent:.2f} USD, cap {'none: give --cap' if cap is None else f'{cap:.2f} USD'}")
 
 
 @app.command()
 @flags(RentalSettings)
 def search(as_json: AsJson = False, *, given: dict[str, Any]) -> None:
-    """What is offered now, cheapest first."""
+    """Print current offers, cheapest first."""
     offers = VastClient(os.environ).offers(rental_offers.offer_query(_settings(given)))
     if as_json:
         return say(json.dumps([asdict(offer) for offer in offers], indent=4))
@@ -73,13 +73,15 @@ def search(as_json: AsJson = False, *, given: dict[str, Any]) -> None:
 def launch(
     file: File,
     only: Annotated[str, typer.Option(help="The run (id, with its seed where it has several).")],
-    yes: Annotated[bool, typer.Option("--yes", help="Rent it; else only what would be rented is said.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Rent it; without this flag only print what would be rented.")
+    ] = False,
     *,
     given: dict[str, Any],
 ) -> None:
-    """Rent a machine for one run, try an upload, bring everything there, begin.
+    """Rent a machine for one run, test an upload, copy the payload there, start the run.
 
-    Refused before anything is rented: a matrix with faults, no rehearsal that left predictions, a cost above the cap.
+    Rejected before anything is rented: a matrix with faults, no rehearsal with predictions, a cost above the cap.
     """
     settings, whole = _settings(given), matrices.read_matrix(file)
     cell = next((one for one in matrices.matrix_cells(whole) if one.id == only), None)
@@ -89,7 +91,7 @@ def launch(
         )
     hours, cap = _hours(settings, whole, cell), settings.cap or whole.budget.usd
     if hours is None or cap is None:
-        raise UsageError("neither the matrix nor a flag says how long and how much", fix="--hours H --cap USD")
+        raise UsageError("neither the matrix nor a flag gives hours and USD", fix="--hours H --cap USD")
     lane = _lane()
     with tempfile.TemporaryDirectory(prefix="thunder-gpu-") as scratch:
         order = _order(settings, whole, cell, hours, cap, Path(scratch) / "project")
@@ -98,16 +100,16 @@ def launch(
             checkout.export_checkout(REPOSITORY, Path(scratch) / "project")
         number = rental_lane.launch_rental(lane, order, gates, rental_offers.offer_query(settings), Path(scratch), yes)
     if number is not None:
-        say(f"{order.run}: begun on machine {number}; next: thunder gpu watch {order.run}")
+        say(f"{order.run}: started on machine {number}; next: thunder gpu watch {order.run}")
 
 
 @app.command()
 def watch(
     run: Annotated[str | None, typer.Argument(help="Name of the run; none: list all.")] = None,
 ) -> None:
-    """Follow a run to its end, copy it, verify the copy, give the machine back. Ctrl-C stops watching, not the run."""
+    """Watch a run to its end, copy it, verify the copy, release the machine. Ctrl-C stops watching, not the run."""
     if run is not None:
-        return say(f"{run}: {rental_lane.follow_rental(_lane(), run)}; copied, whole, the machine is given back")
+        return say(f"{run}: {rental_lane.follow_rental(_lane(), run)}; the copy is complete, the machine is released")
     ledger = RentalLedger(runs())
     for label, one in ledger.open_rentals().items():
         state = "stopped" if "stopped" in one else "begun" if "started" in one else "ordered"
@@ -117,24 +119,24 @@ def watch(
 
 @app.command()
 def sync(run: RunName) -> None:
-    """Copy a run from its machine, and verify the copy; exit code 4 where it is not whole."""
+    """Copy a run from its machine and verify the copy; exit code 4 if it is incomplete."""
     from thunder.errors import ArtifactError, combined_error
 
     if faults := rental_lane.sync_rental(_lane(), run):
         raise combined_error(
-            ArtifactError, f"{run}: the copy is not whole:", faults, "again when the run has ended", shown=5
+            ArtifactError, f"{run}: the copy is incomplete:", faults, "repeat when the run has ended", shown=5
         )
-    say(f"{run}: copied, and whole; next: thunder gpu destroy {run}")
+    say(f"{run}: the copy is complete; next: thunder gpu destroy {run}")
 
 
 @app.command()
 def destroy(
     run: RunName,
-    force: Annotated[bool, typer.Option("--force", help="Give up what is there and was not copied.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Release it even if files there were not copied.")] = False,
 ) -> None:
-    """Give a run's machine back; refused while no whole copy of the run is here."""
+    """Release a run's machine; rejected while no complete copy of the run is here."""
     rental_lane.destroy_rental(_lane(), run, force)
-    say(f"{run}: the machine is given back, and none of its label is left")
+    say(f"{run}: the machine is released; no machine with its label is left")
 
 
 def _settings(given: dict[str, Any]) -> RentalSettings:
@@ -150,21 +152,21 @@ def _hours(settings: RentalSettings, whole: Matrix, cell: MatrixCell) -> float |
 
 
 def _gates(file: Path, whole: Matrix, cell: MatrixCell) -> dict[str, str]:
-    """What has to hold before money is spent; empty texts where it does."""
+    """Return the conditions that must hold before money is spent; an empty text means that the condition holds."""
     findings = matrix_command.findings(whole, file)
     ledger = MatrixLedger(runs(), whole)
     note = ledger.folder / "rehearsals" / f"{cell.condition[:16]}.json"
     rehearsed = note.is_file() and json_object(note, []).get("condition") == cell.condition
     return {
         "matrix": "; ".join(one.said for one in findings),
-        "rehearsal": "" if rehearsed else f"no short run of {cell.run.id} left predictions: thunder matrix run {file}",
+        "rehearsal": "" if rehearsed else f"no rehearsal of {cell.run.id} left predictions: thunder matrix run {file}",
     }
 
 
 def _order(
     settings: RentalSettings, whole: Matrix, cell: MatrixCell, hours: float, cap: float, project: Path
 ) -> RentalOrder:
-    """The run's command there: paths are those of the payload."""
+    """Build the order: the run's command with the payload's paths on the rented machine."""
     name, options, payload = matrices.folder_name(whole, cell), dict(cell.options), [str(project), *settings.upload]
     for key in PATHS:
         if value := options.get(key):

@@ -318,7 +318,7 @@ def test_commands(program, tmp_path, monkeypatch, capsys):
     file.write_text(json.dumps(MATRIX | {"snapshot": MATRIX["snapshot"] | {"rows": 11}}))
     assert main(["gpu", "launch", str(file), "--only", "traj", "--yes"]) == 3
     said = capsys.readouterr().err
-    assert "not its 11 rows" in said and "no short run of traj left predictions" in said
+    assert "not its 11 rows" in said and "no rehearsal of traj left predictions" in said
     file.write_text(json.dumps(MATRIX))
     assert main(["vast", "launch", str(file), "--only", "traj", "--yes"]) == 3, "not rehearsed"
     assert not (tmp_path / "vast/state.json").exists(), "the service was not even asked"

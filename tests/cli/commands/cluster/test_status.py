@@ -37,13 +37,13 @@ def report(monkeypatch):
 def test_healthy_is_0_and_sick_is_6(report, capsys):
     report(HostReport("local-0"), HostReport("local-1"))
     assert cli.main(["status", "--cluster", "local"]) == 0
-    assert "healthy; asked for 0.5 s" in capsys.readouterr().out
+    assert "healthy; took 0.5 s" in capsys.readouterr().out
     report(HostReport("local-0"), HostReport("local-1", ConnectionFailure("unreachable", "[off]", "turn it on")))
     assert cli.main(["status"]) == 6
     said = capsys.readouterr().out
     assert "failure  ssh           local-1: [off]\n" in said
     assert "to fix: turn it on\n" in said
-    assert "1 failure; asked for" in said
+    assert "1 failure; took" in said
 
 
 def test_json_has_the_same(report, capsys):

@@ -76,7 +76,7 @@ def test_what_is_missing_is_named(ask, settings, kind, said):
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"job": "dance", "settings": {}, "ranks": 2}', '{"job": "train"}'])
 def test_a_request_that_is_none(ask, text):
     code, answer = ask(text)
-    assert code == 2 and "the request is not of the form" in answer["error"]["message"]
+    assert code == 2 and "the request does not have the form" in answer["error"]["message"]
 
 
 def test_the_clusters_variables_count(ask, monkeypatch, tmp_path):

@@ -70,7 +70,7 @@ def test_nothing_is_written_into_a_sealed_run(runs, capsys, tmp_path):
 
 
 @pytest.mark.parametrize("words, said", [
-    (["nothing"], "there is no run 'nothing'"), (["latest", "--rows", "x"], "a run has its own texts"),
+    (["nothing"], "there is no run 'nothing'"), (["latest", "--rows", "x"], "--rows cannot be used with a run"),
     (["latest", "--gate-cer", "-1"], "gate_cer"),
 ])  # fmt: skip
 def test_what_cannot_be(capsys, words, said):

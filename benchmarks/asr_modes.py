@@ -63,9 +63,9 @@ def measured(name: str, seed: int, given: dict[str, Any]) -> dict[str, Any]:
     ):
         loss = step(plan, False).loss
     seconds = time.process_time() - begun
-    recogniser = Recognizer(task.model, task.statistics, settings)
+    recognizer = Recognizer(task.model, task.statistics, settings)
     said = {"part": "test", "script": settings.script, "mode": settings.mode_name, "run_id": ""}
-    heard = recogniser.recognize(prepared.features, prepared.test, settings.batch_size)
+    heard = recognizer.recognize(prepared.features, prepared.test, settings.batch_size)
     rows = [result_files.correction_row(one, each, **said) for one, each in heard]
     unseen = set(settings.test_speakers)
     speaker = {one.id: one.speaker for store in prepared.features.stores for one in store.utterances}

@@ -3,7 +3,7 @@
     .venv/bin/pip install ctc-beam-decoder pyctcdecode
     OPENBLAS_NUM_THREADS=1 .venv/bin/python benchmarks/decode.py [--rounds 5]
 
-They decode in turns the same outputs: of a sure recogniser and of one that hesitates between all labels. Peers run as
+They decode in turns the same outputs: of a sure recognizer and of one that hesitates between all labels. Peers run as
 they come, leaving out labels of less than e^-5 at a frame, and once more without that (whole). Prints for each peer
 the ratio of the least CPU times (ours over theirs; below 1 is faster), and the log probability of the text that each
 puts first, all paths summed in float64: higher is better.

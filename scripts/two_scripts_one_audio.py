@@ -42,7 +42,7 @@ def run_experiment(options: argparse.Namespace) -> None:
     """Speak, make features, train twice for each seed, and print the table."""
     audio, features = options.folder / "synthetic-bam", options.folder / "synthetic-bam-logmel"
     run_thunder(
-        "asr", "synthesise", options.text, "--sentences", options.sentences, "--longest", "40", "--out", str(audio)
+        "asr", "synthesize", options.text, "--sentences", options.sentences, "--longest", "40", "--out", str(audio)
     )
     metadata = str(audio / "metadata.jsonl")
     run_thunder("asr", "features", metadata, "--features", "logmel", "--subsample", "2", "--out", str(features))

@@ -32,9 +32,9 @@ def test_one_name_for_what_is_on(options, name):
         ({"mode": "trajectroy"}, "'trajectroy' is no mode"),
         ({"mode": "baseline+ttt"}, "'baseline' is no mode"),
         ({"mode": "ttt+ttt"}, "names a part twice"),
-        ({"mode": "tar+cr"}, "two regularisers"),
-        ({"mode": "tar", "reg": "cr"}, "two regularisers"),
-        ({"mode": "tar", "reg": "none"}, "two regularisers"),
+        ({"mode": "tar+cr"}, "two regularizers"),
+        ({"mode": "tar", "reg": "cr"}, "two regularizers"),
+        ({"mode": "tar", "reg": "none"}, "two regularizers"),
         ({"control": "shuffled"}, "give --mode trajectory"),
         ({"grad_checkpoint": True}, "not done for acoustic heads"),
         ({"ttt_lr": -0.1}, "ttt_lr"),
@@ -49,5 +49,5 @@ def test_the_defaults_are_the_published_regime():
     made = AcousticSettings(features=["x"])
     assert (made.learning_rate, made.batch_size, made.patience, made.dropout, made.seed) == (3e-4, 32, 10, 0.1, 42)
     assert (made.ttt_chunk_size, made.ttt_lr, made.ttt_cap, made.weight_decay) == (16, 0.01, True, 0.01)
-    assert made.regulariser == ("none", 0.0) and settings(mode="cr").regulariser == ("cr", 0.2)
-    assert settings(mode="tar", reg_weight=0.3).regulariser == ("tar", 0.3)
+    assert made.regularizer == ("none", 0.0) and settings(mode="cr").regularizer == ("cr", 0.2)
+    assert settings(mode="tar", reg_weight=0.3).regularizer == ("tar", 0.3)

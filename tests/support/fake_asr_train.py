@@ -40,7 +40,7 @@ def main() -> None:
         if (root / f"fails-{name}").exists():
             print("error: this run is told to fail")
             raise SystemExit(1)
-        planted_runs.recogniser_run(root / "half", name, rows=rows, seed=seed, harm=harm, **options)
+        planted_runs.recognizer_run(root / "half", name, rows=rows, seed=seed, harm=harm, **options)
         if rehearsal:  # only some rows were tested, and the split is the same
             split = json.loads((half / "split.json").read_text())
             split["ids"]["test"] = [f"utterance-{number:04}" for number in range(12)]

@@ -59,8 +59,8 @@ def write_tensors(path: Path, tensors: dict[str, np.ndarray]) -> None:
     path.write_bytes(len(text).to_bytes(8, "little") + text + data)
 
 
-def recognised_rows(count: int, seed: int, harm: float = 0.2) -> list[dict]:
-    """Rows of a recogniser: references are the same for every seed, what is heard is not."""
+def recognized_rows(count: int, seed: int, harm: float = 0.2) -> list[dict]:
+    """Rows of a recognizer: references are the same for every seed, what is heard is not."""
     rows = []
     for number in range(count):
         fixed, draw = random.Random(number), random.Random(f"{seed}-{number}")
@@ -89,12 +89,12 @@ def totals(rows: list[dict]) -> dict[str, Any]:
     return {"rows": len(rows), "cer_edits": edits, "reference_chars": chars, "cer": edits / chars if chars else None}
 
 
-def recogniser_run(root: Path, name: str = "20260101-120000-nko-ab12", *, rows: int = 12, seed: int = 42,
+def recognizer_run(root: Path, name: str = "20260101-120000-nko-ab12", *, rows: int = 12, seed: int = 42,
                    harm: float = 0.2, metrics: list[dict] | None = None, **options: Any) -> Path:  # fmt: skip
-    """A recogniser's run with every artifact, all of which agree."""
+    """A recognizer's run with every artifact, all of which agree."""
     folder = root / name
     folder.mkdir(parents=True)
-    made = recognised_rows(rows, seed, harm)
+    made = recognized_rows(rows, seed, harm)
     config = {"mode": "baseline", "script": "nko", "learning_rate": 3e-4, "batch_size": 32, "patience": 10,
               "iters": 400, "dropout": 0.1, "use_ttt": False, "ranks": 1} | options | {"seed": seed}  # fmt: skip
     for row in made:
@@ -141,7 +141,7 @@ def adapter_run(root: Path, name: str = "20260101-130000-sample-cd34", *, rows: 
     folder = root / name
     (folder / "adapters").mkdir(parents=True)
     made = []
-    for number, row in enumerate(recognised_rows(rows, seed)):
+    for number, row in enumerate(recognized_rows(rows, seed)):
         wanted, heard = row["reference_text"], row["asr_text"]
         answers = {"prediction_before": heard[1:], "prediction_after": wanted if number % 3 else heard}
         texts = {"edits_asr": heard, "edits_before": heard[1:], "edits_after": answers["prediction_after"]}
@@ -176,7 +176,7 @@ def evaluation_run(root: Path, name: str = "20260101-140000-eval-ef56", *, rows:
     folder = root / name
     folder.mkdir(parents=True)
     made, silent = [], {"row_id": "silent", "input": "ߊ", "proposal": "ߊ", "reference": " ", "accepted": True}
-    for number, row in enumerate(recognised_rows(rows, seed)):
+    for number, row in enumerate(recognized_rows(rows, seed)):
         proposal = row["reference_text"] if number % 2 else row["asr_text"] + "ߊ"
         texts = {"input": row["asr_text"], "proposal": proposal, "reference": row["reference_text"]}
         made.append({"row_id": f"row-{number}", **texts, "accepted": number % 3 > 0, "partition": "stable"})

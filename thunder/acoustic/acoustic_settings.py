@@ -14,7 +14,7 @@ from thunder.training.loop_settings import LOOP, OPTIMIZER, OUTPUT, LoopSettings
 MODEL, DATA, MODES, AUGMENTATION = "Head", "Data", "Modes (docs/explanation/modes.md)", "Augmentation"
 PARTS = ("trajectory", "tar", "cr", "ttt")  # what a mode is put together from, in the order of its name
 BASELINE = "baseline"
-REGULARISERS = ("tar", "cr")
+REGULARIZERS = ("tar", "cr")
 
 
 class AcousticSettings(LoopSettings):
@@ -45,7 +45,7 @@ class AcousticSettings(LoopSettings):
     )  # fmt: skip
 
     mode: str = option(BASELINE, f"{BASELINE}, or any of {', '.join(PARTS)} joined by +: trajectory+ttt.", panel=MODES)
-    reg: Literal["none", "tar", "cr"] | None = option(None, "Regulariser (default: what the mode names).", panel=MODES)
+    reg: Literal["none", "tar", "cr"] | None = option(None, "Regularizer (default: what the mode names).", panel=MODES)
     reg_weight: float | None = option(None, "Its weight (default: 0.1 for tar, 0.2 for cr).", panel=MODES, ge=0)
     conditioning: Literal["add", "attn-bias"] = option(
         "add", "Where the trajectory's scalars enter: added to the frames, or to the logits of attention.", panel=MODES
@@ -73,8 +73,11 @@ class AcousticSettings(LoopSettings):
     )  # fmt: skip
     causal: bool = option(False, "Attention and convolution see no later frame of the features.", panel=MODEL)
     dropout: float = option(0.1, "Dropout in the head.", panel=MODEL, ge=0, lt=1)
-    normalise: Literal["training", "utterance"] = option(
-        "training", "Mean and deviation of the features: of the training set, or of each utterance.", panel=MODEL
+    normalize: Literal["training", "utterance"] = option(
+        "training",
+        "Mean and deviation of the features: of the training set, or of each utterance.",
+        old_names=["normalise"],
+        panel=MODEL,
     )
 
     time_masks: int = option(0, "Stretches of frames to blank in each training utterance.", panel=AUGMENTATION, ge=0)
@@ -124,10 +127,10 @@ class AcousticSettings(LoopSettings):
 
     @model_validator(mode="after")
     def _one_meaning(self) -> AcousticSettings:
-        named = [part for part in self.mode.split("+") if part in REGULARISERS]
+        named = [part for part in self.mode.split("+") if part in REGULARIZERS]
         if len(named) > 1 or (named and self.reg not in (None, *named)):
-            said = f"'mode' {self.mode}" + (f" and 'reg' {self.reg}" if self.reg else "")
-            raise ValueError(f"{said} name two regularisers; give one of them")
+            given = f"'mode' {self.mode}" + (f" and 'reg' {self.reg}" if self.reg else "")
+            raise ValueError(f"{given} name two regularizers; give one of them")
         if self.control != "none" and "trajectory" not in self.parts:
             raise ValueError("'control' shuffles the scalars of the trajectory mode; give --mode trajectory with it")
         if self.grad_checkpoint:
@@ -154,9 +157,9 @@ class AcousticSettings(LoopSettings):
         return name if self.control == "none" else name.replace("trajectory", f"trajectory-{self.control}")
 
     @property
-    def regulariser(self) -> tuple[str, float]:
+    def regularizer(self) -> tuple[str, float]:
         """(none, tar or cr; its weight)."""
-        name = next((part for part in self.parts if part in REGULARISERS), "none")
+        name = next((part for part in self.parts if part in REGULARIZERS), "none")
         default = {"none": 0.0, "tar": 0.1, "cr": 0.2}[name]
         return name, default if self.reg_weight is None else self.reg_weight
 

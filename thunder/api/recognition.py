@@ -43,7 +43,7 @@ def recognize_recordings(settings: TranscribeSettings, on_recording: OnRecording
     """Recognize what the settings name; see `recognize`."""
     from thunder.acoustic import labels
     from thunder.acoustic.decoding.decoder import build_decoder
-    from thunder.acoustic.features.recordings import Reader
+    from thunder.acoustic.features.recordings import RecordingReader
     from thunder.acoustic.head import head_file
     from thunder.acoustic.inference import transcriber
     from thunder.acoustic.inference.recognizer import Recognizer
@@ -52,7 +52,7 @@ def recognize_recordings(settings: TranscribeSettings, on_recording: OnRecording
     loaded = head_file.load_head(path)
     decoder = build_decoder(settings, labels.ALPHABETS[loaded.origin.settings.script])
     source = transcriber.build_front_end(settings, loaded.origin)
-    reader = Reader()
+    reader = RecordingReader()
     recordings = reader.read([Path(name).expanduser() for name in settings.inputs])
     faults = reader.faults
     recognizer = Recognizer.from_head(loaded, settings.ttt_lr, decoder)

@@ -22,7 +22,7 @@ MODE = "trajectory+ttt"
 
 @pytest.fixture
 def legal():
-    """(recogniser, parts, tables): a head whose adapter does something, as one that was trained does."""
+    """(recognizer, parts, tables): a head whose adapter does something, as one that was trained does."""
     settings, parts, made = toy_speech.dataset(24, mode=MODE, ttt_lr=0.1)
     task = AcousticTask(settings, parts, made)
     draw = np.random.default_rng(5)
@@ -32,23 +32,23 @@ def legal():
     return Recognizer(task.model, made, settings), parts, made
 
 
-def reported(recogniser, parts) -> dict[str, str]:
-    rows = recogniser.recognize(parts.features, parts.test, 3)
+def reported(recognizer, parts) -> dict[str, str]:
+    rows = recognizer.recognize(parts.features, parts.test, 3)
     return {one.id: row["asr_text"] for one, row in rows}
 
 
-def broken(recogniser, parts, said=None, **options) -> dict[str, str]:
+def broken(recognizer, parts, said=None, **options) -> dict[str, str]:
     """Name -> state of the conditions that are not ok."""
     found = eval_stage.audit_evaluation(
-        recogniser, parts.features, parts.test, said or reported(recogniser, parts), 3, **options
+        recognizer, parts.features, parts.test, said or reported(recognizer, parts), 3, **options
     )
     return {one.name: one.state for one in found if one.state != "ok"}
 
 
 @pytest.mark.expensive
 def test_a_legal_head_passes_every_condition(legal):
-    recogniser, parts, _ = legal
-    found = eval_stage.audit_evaluation(recogniser, parts.features, parts.test, reported(recogniser, parts), 3)
+    recognizer, parts, _ = legal
+    found = eval_stage.audit_evaluation(recognizer, parts.features, parts.test, reported(recognizer, parts), 3)
     assert audit_record.audit_verdict(found) == "pass"
     assert [one.name for one in found] == ["repeat", "distribution", "labels", "rate 0", "read before learning",
                                            "reset", "neighbours", "reported", "slow weights"]  # fmt: skip
@@ -115,12 +115,12 @@ class Erodes(FastWeights):
         return done
 
 
-def with_adapter(recogniser, kind):
-    old = recogniser.model.adapter
+def with_adapter(recognizer, kind):
+    old = recognizer.model.adapter
     new = kind(old.gate.size, old.heads, old.head_dim, old.chunk_size, old.learning_rate, old.cap)
     new.update(old.parameters())
-    recogniser.model.adapter = new
-    return recogniser
+    recognizer.model.adapter = new
+    return recognizer
 
 
 @pytest.mark.expensive
@@ -128,16 +128,16 @@ def with_adapter(recogniser, kind):
     (LearnsFirst, "read before learning"), (Shares, "neighbours"), (Stubborn, "rate 0"), (Erodes, "slow weights"),
 ])  # fmt: skip
 def test_planted_adapters_are_caught(legal, kind, rule):
-    recogniser, parts, _ = legal
-    assert broken(with_adapter(recogniser, kind), parts).get(rule) == "violation"
+    recognizer, parts, _ = legal
+    assert broken(with_adapter(recognizer, kind), parts).get(rule) == "violation"
 
 
 @pytest.mark.expensive
 def test_what_is_carried_over_never_passes(legal):
     """From test to test: the same thing twice is not the same, and nothing can be told. Within a test: caught."""
-    recogniser, parts, _ = legal
-    assert broken(with_adapter(recogniser, Carries), parts) == {"repeat": "inconclusive"}
-    assert broken(with_adapter(recogniser, CarriesWithin), parts)["reset"] == "violation"
+    recognizer, parts, _ = legal
+    assert broken(with_adapter(recognizer, Carries), parts) == {"repeat": "inconclusive"}
+    assert broken(with_adapter(recognizer, CarriesWithin), parts)["reset"] == "violation"
 
 
 class Peeks(Recognizer):
@@ -150,36 +150,36 @@ class Peeks(Recognizer):
 
 @pytest.mark.expensive
 def test_a_recogniser_that_looks_at_references_is_caught(legal):
-    recogniser, parts, made = legal
-    assert broken(Peeks(recogniser.model, made, recogniser.settings), parts)["labels"] == "violation"
+    recognizer, parts, made = legal
+    assert broken(Peeks(recognizer.model, made, recognizer.settings), parts)["labels"] == "violation"
 
 
 @pytest.mark.expensive
 def test_reported_texts_have_to_be_those_that_are_heard(legal):
-    recogniser, parts, _ = legal
-    said = reported(recogniser, parts)
+    recognizer, parts, _ = legal
+    said = reported(recognizer, parts)
     said[parts.test[0].id] += "x"
-    assert broken(recogniser, parts, said) == {"reported": "violation"}
-    assert broken(recogniser, parts, said, same_machine=False) == {"reported": "inconclusive"}
+    assert broken(recognizer, parts, said) == {"reported": "violation"}
+    assert broken(recognizer, parts, said, same_machine=False) == {"reported": "inconclusive"}
 
 
 @pytest.mark.expensive
 def test_utterances_within_a_chunk_prove_nothing(legal):
-    recogniser, parts, _ = legal
-    recogniser.model.adapter.chunk_size = 1000
-    assert broken(recogniser, parts) == {"it adapts": "inconclusive"}
+    recognizer, parts, _ = legal
+    recognizer.model.adapter.chunk_size = 1000
+    assert broken(recognizer, parts) == {"it adapts": "inconclusive"}
 
 
 @pytest.mark.expensive
 def test_what_is_no_distribution_is_caught(legal, monkeypatch):
-    recogniser, parts, _ = legal
+    recognizer, parts, _ = legal
     real = eval_stage.HeadProbe.recognize
 
     def louder(self, *arguments, **words):
         return {name: (text, found + 0.01) for name, (text, found) in real(self, *arguments, **words).items()}
 
     monkeypatch.setattr(eval_stage.HeadProbe, "recognize", louder)
-    assert broken(recogniser, parts) == {"distribution": "violation"}
+    assert broken(recognizer, parts) == {"distribution": "violation"}
 
 
 # how the weights came about
@@ -187,9 +187,9 @@ def test_what_is_no_distribution_is_caught(legal, monkeypatch):
 
 def pipeline(legal, **changes):
     """State of each condition of a run that was made as it should be, but for `changes`."""
-    recogniser, parts, made = legal
+    recognizer, parts, made = legal
     given = {
-        "settings": recogniser.settings, "features": parts.features, "trace": {10: 2.0, 20: 1.0}, "statistics": made,
+        "settings": recognizer.settings, "features": parts.features, "trace": {10: 2.0, 20: 1.0}, "statistics": made,
         "frozen": {part: [one.id for one in getattr(parts, part)] for part in ("train", "valid", "test")},
         "results": {"best_step": 20}, "updates": 2,
     }  # fmt: skip
@@ -203,10 +203,10 @@ def test_a_clean_pipeline_passes(legal):
 
 @pytest.mark.expensive
 def test_planted_faults_of_a_pipeline(legal):
-    recogniser, parts, made = legal
+    recognizer, parts, made = legal
     ids = {part: [one.id for one in getattr(parts, part)] for part in ("train", "valid", "test")}
     leaked = ids | {"train": [*ids["train"], ids["test"][0]]}
-    seen = training_statistics.fit_statistics(recogniser.settings, parts.features, [*parts.train, *parts.test])
+    seen = training_statistics.fit_statistics(recognizer.settings, parts.features, [*parts.train, *parts.test])
     found = pipeline(legal, frozen=leaked, statistics=seen, results={"best_step": 10})
     assert {name for name, state in found.items() if state == "violation"} == {"parts", "tables", "choice"}
     assert pipeline(legal, statistics=seen, same_machine=False)["tables"] == "inconclusive"
@@ -244,10 +244,10 @@ def test_a_trainer_that_learns_from_labels_of_the_test_is_caught(legal, monkeypa
 
 @pytest.mark.expensive
 def test_what_a_run_began_with_is_not_looked_at(legal, tmp_path):
-    recogniser, parts, made = legal
-    task = AcousticTask(recogniser.settings, parts, made)
+    recognizer, parts, made = legal
+    task = AcousticTask(recognizer.settings, parts, made)
     task.save(tmp_path)
-    settings = recogniser.settings.model_copy(update={"start_from": str(tmp_path / "head.safetensors")})
+    settings = recognizer.settings.model_copy(update={"start_from": str(tmp_path / "head.safetensors")})
     assert pipeline(legal, settings=settings)["lineage"] == "inconclusive"
 
 

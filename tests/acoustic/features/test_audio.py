@@ -26,22 +26,22 @@ def save(path, samples, rate=16000, **more):
 )  # fmt: skip
 def test_kinds_of_files(tmp_path, name, subtype, error):
     wanted = tone()
-    found = audio.load(save(tmp_path / name, wanted, subtype=subtype))
+    found = audio.load_audio(save(tmp_path / name, wanted, subtype=subtype))
     assert found.samples.dtype == np.float32 and found.seconds == 1 and found.notes == () and found.clipped == 0
     assert np.abs(found.samples - wanted)[2000:-2000].max() <= error
 
 
 def test_stereo_is_averaged(tmp_path):
     left, right = tone(), tone(hertz=1000)
-    found = audio.load(save(tmp_path / "a.wav", np.stack([left, right], 1), subtype="FLOAT"))
+    found = audio.load_audio(save(tmp_path / "a.wav", np.stack([left, right], 1), subtype="FLOAT"))
     assert found.notes == ("was stereo",)
     assert np.abs(found.samples - (left + right) / 2).max() < 1e-6
-    assert audio.load(save(tmp_path / "b.wav", np.stack([left] * 6, 1))).notes == ("had 6 channels",)
+    assert audio.load_audio(save(tmp_path / "b.wav", np.stack([left] * 6, 1))).notes == ("had 6 channels",)
 
 
 @pytest.mark.parametrize("rate", [8000, 22050, 44100, 48000])
 def test_another_rate_is_resampled(tmp_path, rate):
-    found = audio.load(save(tmp_path / "a.wav", tone(rate=rate), rate, subtype="FLOAT"))
+    found = audio.load_audio(save(tmp_path / "a.wav", tone(rate=rate), rate, subtype="FLOAT"))
     assert found.notes == (f"was resampled from {rate} Hz",)
     assert len(found.samples) == 16000 and found.seconds == 1
     # away from the ends, where the filter has no past, it is the same tone
@@ -49,15 +49,15 @@ def test_another_rate_is_resampled(tmp_path, rate):
 
 
 def test_resampling_does_not_fold_high_tones_down(tmp_path):
-    found = audio.load(save(tmp_path / "a.wav", tone(rate=44100, hertz=12000), 44100, subtype="FLOAT"))
+    found = audio.load_audio(save(tmp_path / "a.wav", tone(rate=44100, hertz=12000), 44100, subtype="FLOAT"))
     assert np.abs(found.samples[500:-500]).max() < 1e-3
 
 
 def test_clipped_and_silent_are_noted_and_used(tmp_path):
-    clipped = audio.load(save(tmp_path / "a.wav", np.clip(tone(level=1.5), -1, 1)))
+    clipped = audio.load_audio(save(tmp_path / "a.wav", np.clip(tone(level=1.5), -1, 1)))
     share = (np.abs(tone(level=1.5)) >= 1).mean()
     assert clipped.notes == ("is clipped",) and clipped.clipped == pytest.approx(share, abs=0.01)
-    assert audio.load(save(tmp_path / "b.flac", np.zeros(100))).notes == ("is silent",)
+    assert audio.load_audio(save(tmp_path / "b.flac", np.zeros(100))).notes == ("is silent",)
 
 
 def bad(name, content):
@@ -109,7 +109,7 @@ def test_what_cannot_be_used_is_named(tmp_path, name):
     make, said = BAD[name]
     path = make(tmp_path)
     with pytest.raises(CorpusError, match=said) as error:
-        audio.load(path)
+        audio.load_audio(path)
     assert str(path) in error.value.message and error.value.fix
 
 
@@ -117,7 +117,7 @@ def test_what_cannot_be_used_is_named(tmp_path, name):
 @pytest.mark.parametrize("name", ["a.flac", "a.ogg", "a.wav"])
 def test_no_cut_passes_unseen(tmp_path, name, share):
     with pytest.raises(CorpusError):
-        audio.load(cut(name, share)(tmp_path))
+        audio.load_audio(cut(name, share)(tmp_path))
 
 
 def test_a_wav_from_a_pipe_has_no_length_and_is_read(tmp_path):
@@ -125,7 +125,7 @@ def test_a_wav_from_a_pipe_has_no_length_and_is_read(tmp_path):
     data = bytearray(path.read_bytes())
     data[4:8] = data[40:44] = b"\xff" * 4
     path.write_bytes(data)
-    assert len(audio.load(path).samples) == 16000
+    assert len(audio.load_audio(path).samples) == 16000
 
 
 def test_a_flac_without_a_length_is_refused_with_what_to_do(tmp_path):
@@ -136,13 +136,13 @@ def test_a_flac_without_a_length_is_refused_with_what_to_do(tmp_path):
     data[22:26] = bytes(4)
     path.write_bytes(data)
     with pytest.raises(CorpusError, match="does not say how long it is") as error:
-        audio.load(path)
+        audio.load_audio(path)
     assert "ffmpeg" in error.value.fix
 
 
 @pytest.mark.parametrize("samples", [1, 480000, 480001, 1000000])
 def test_windows_are_the_whole_in_pieces(samples):
     whole = np.arange(samples, dtype=np.float32)
-    pieces = audio.windows(whole)
+    pieces = audio.split_windows(whole)
     assert np.array_equal(np.concatenate(pieces), whole) and max(map(len, pieces)) <= 480000
     assert len(pieces) == -(-samples // 480000)

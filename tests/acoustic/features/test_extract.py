@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from thunder import digest
 from thunder.acoustic.features import extract, frontend
-from thunder.acoustic.features.audio import load
+from thunder.acoustic.features.audio import load_audio
 from thunder.acoustic.features.feature_settings import FeatureSettings
 from thunder.acoustic.features.log_mel import log_mel
 from thunder.acoustic.features.store import FeatureStore
@@ -39,7 +39,7 @@ def folder_of(folder, **sounds):
 
 def run(folder, out, **more):
     chosen = FeatureSettings(**{"inputs": [str(folder)], "features": "logmel", "out": str(out)} | more)
-    return extract.extract(chosen, extract.plan(chosen))
+    return extract.extract_features(chosen, extract.plan_extraction(chosen))
 
 
 def test_logmel_of_each_recording(tmp_path):
@@ -49,7 +49,7 @@ def test_logmel_of_each_recording(tmp_path):
     assert [one.id for one in store.utterances] == ["a", "b", "c"] and outcome.resumed == 0
     assert outcome.notes == {"was resampled from 44100 Hz": 1}
     for position, one in enumerate(store.utterances):
-        wanted = log_mel(load(source / f"{one.id}.flac").samples, 80)
+        wanted = log_mel(load_audio(source / f"{one.id}.flac").samples, 80)
         assert np.abs(store.features(position) - wanted).max() < 1e-3
         assert one.frames == len(wanted) == np.ceil(one.seconds * 100)
         assert (one.text, one.speaker, one.extra) == (f"said {one.id}", "awa", {"lang": "bm"})
@@ -66,9 +66,9 @@ def test_whisper_keeps_the_frames_that_hold_audio(tmp_path):
     source = folder_of(tmp_path / "in", b=sound(1.234, 1))
     run(source, tmp_path / "out", features="whisper", model=str(model), subsample_how="mean")
     store = FeatureStore.open(tmp_path / "out", verify=True)
-    encoder, identity = whisper_weights.load(model)
+    encoder, identity = whisper_weights.load_encoder(model)
     assert (store.recipe.model, store.recipe.frames_per_second, store.width) == (identity, 12.5, 24)
-    whole = np.array(encoder(mx.array(log_mel(load(source / "b.flac").samples, 80, 3000))[None])[0])
+    whole = np.array(encoder(mx.array(log_mel(load_audio(source / "b.flac").samples, 80, 3000))[None])[0])
     frames = whole[:62]  # of 20 ms, the last one in part
     wanted = [frames[start : start + 4].mean(0) for start in range(0, 62, 4)]
     assert np.abs(store.features(0) - wanted).max() < 2e-3
@@ -79,8 +79,8 @@ def test_whisper_keeps_the_frames_that_hold_audio(tmp_path):
 def test_subsampling(frames, every, seed):
     rows = np.random.default_rng(seed).standard_normal((frames, 3)).astype(np.float32)
     groups = [rows[start : start + every] for start in range(0, frames, every)]
-    assert np.array_equal(frontend.subsampled(rows, every, "stride"), [group[0] for group in groups])
-    assert np.allclose(frontend.subsampled(rows, every, "mean"), [group.mean(0) for group in groups], atol=1e-6)
+    assert np.array_equal(frontend.subsample_frames(rows, every, "stride"), [group[0] for group in groups])
+    assert np.allclose(frontend.subsample_frames(rows, every, "mean"), [group.mean(0) for group in groups], atol=1e-6)
 
 
 def test_more_than_30_s_is_refused_or_heard_in_windows(tmp_path):
@@ -89,7 +89,7 @@ def test_more_than_30_s_is_refused_or_heard_in_windows(tmp_path):
         run(source, tmp_path / "out")
     outcome = run(source, tmp_path / "windows", long_audio="windows", n_mels=16)
     assert outcome.notes == {"is longer than 30 s, heard in windows": 1}
-    samples = load(source / "long.flac").samples
+    samples = load_audio(source / "long.flac").samples
     wanted = np.concatenate([log_mel(samples[:480000], 16), log_mel(samples[480000:], 16)])
     found = FeatureStore.open(tmp_path / "windows").features(0)
     assert found.shape == (3150, 16) and np.abs(found - wanted).max() < 1e-3
@@ -147,7 +147,7 @@ def test_faulty_rows_stop_it_before_anything_is_made(tmp_path):
         run(source, tmp_path / "out")
     assert not (tmp_path / "out").exists()
     chosen = FeatureSettings(inputs=[str(source)], features="logmel", out=str(tmp_path / "out"), keep_going=True)
-    assert extract.plan(chosen).faults.count == 2
+    assert extract.plan_extraction(chosen).faults.count == 2
 
 
 def test_nothing_usable_is_an_error_even_if_left_out(tmp_path):
@@ -173,7 +173,7 @@ def test_parts_hold_every_recording_once(tmp_path):
     source = folder_of(tmp_path / "in", **{name: sound(0.2, seed) for seed, name in enumerate("abcde")})
     for number in (1, 2):
         run(source, tmp_path / "out", part=f"{number}/2")
-    extract.store_parts.merge(tmp_path / "out")
+    extract.store_parts.merge_parts(tmp_path / "out")
     run(source, tmp_path / "whole")
     merged, whole = (FeatureStore.open(tmp_path / name, verify=True) for name in ("out", "whole"))
     assert [one.id for one in merged.utterances] == ["a", "c", "e", "b", "d"]

@@ -7,7 +7,7 @@ import json
 import pytest
 from conftest import shipped_and_whole, write_rows
 
-from thunder.acoustic.features.recordings import Reader, input_digest
+from thunder.acoustic.features.recordings import RecordingReader, input_digest
 from thunder.errors import CorpusError
 
 
@@ -18,7 +18,7 @@ def audio_files(folder, *names):
 
 
 def read(*inputs):
-    reader = Reader()
+    reader = RecordingReader()
     return reader.read(list(inputs)), reader.faults
 
 

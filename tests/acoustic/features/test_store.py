@@ -17,7 +17,7 @@ from hypothesis.extra import numpy as arrays
 from thunder import digest
 from thunder.acoustic.features import store_parts
 from thunder.acoustic.features.recipe import Recipe
-from thunder.acoustic.features.shard import quantise
+from thunder.acoustic.features.shard import quantize_frames
 from thunder.acoustic.features.store import FeatureStore, Utterance
 from thunder.acoustic.features.store_index import read_index, write_index
 from thunder.acoustic.features.store_writer import StoreWriter
@@ -94,7 +94,7 @@ def test_shards_are_safetensors_that_others_read(tmp_path, recipe):
 @settings(max_examples=60)
 @given(arrays.arrays(np.float32, (3, 4), elements=st.floats(-(2.0**100), 2.0**100, width=32, allow_subnormal=True)))
 def test_int8_is_off_by_half_a_scale_at_most(features):
-    levels, scales = quantise(features)
+    levels, scales = quantize_frames(features)
     assert levels.dtype == np.int8 and np.abs(levels.astype(int)).max() <= 127
     error = np.abs(levels.astype(np.float64) * scales[:, None].astype(np.float64) - features)
     bound = np.abs(features.astype(np.float64)).max(1, keepdims=True) / 254
@@ -318,7 +318,7 @@ def test_two_processes_do_not_write_into_one_folder(tmp_path):
 
 def write_parts(out, count, **more):
     for number in range(1, count + 1):
-        folder = store_parts.folder_of(out, (number, count))
+        folder = store_parts.part_folder(out, (number, count))
         plan = {"inputs": "x", "part": [number, count]} | more.get(str(number), {})
         write(folder, more.get(f"recipe{number}", FP16), range(number - 1, 12, count), plan=plan)
 
@@ -327,18 +327,18 @@ def test_parts_of_hosts_are_put_together(tmp_path):
     write_parts(tmp_path, 3)
     with pytest.raises(ArtifactError, match="part-1-of-3, part-2-of-3, part-3-of-3, not yet put together"):
         FeatureStore.open(tmp_path)
-    content = store_parts.merge(tmp_path)
+    content = store_parts.merge_parts(tmp_path)
     store = FeatureStore.open(tmp_path, verify=True)
     assert sorted(one.id for one in store.utterances) == sorted(f"u{number}" for number in range(12))
     for position, one in enumerate(store.utterances):
         wanted = frames_of(int(one.id[1:])).astype(np.float16)
         assert np.array_equal(store.features(position), wanted)
-    assert store_parts.merge(tmp_path) == content
+    assert store_parts.merge_parts(tmp_path) == content
 
 
 def test_parts_that_do_not_belong_together_are_refused(tmp_path):
     with pytest.raises(UsageError, match="no finished parts"):
-        store_parts.merge(tmp_path)
+        store_parts.merge_parts(tmp_path)
     write_parts(tmp_path / "input", 2, **{"2": {"inputs": "y"}})
     write_parts(tmp_path / "recipe", 2, recipe2=INT8)
     write_parts(tmp_path / "missing", 2)
@@ -350,11 +350,11 @@ def test_parts_that_do_not_belong_together_are_refused(tmp_path):
              "twice": "utterance 'u11' is in 2 parts"}  # fmt: skip
     for name, said in cases.items():
         with pytest.raises(ArtifactError, match=said):
-            store_parts.merge(tmp_path / name)
+            store_parts.merge_parts(tmp_path / name)
 
 
 @pytest.mark.parametrize("text", ["0/2", "3/2", "1", "1/0", "a/b", "1/2/3", "-1/2", "01/2"])
 def test_parts_are_written_as_i_of_n(text):
-    assert store_parts.parse("2/3") == (2, 3)
+    assert store_parts.parse_part("2/3") == (2, 3)
     with pytest.raises(UsageError, match="expected I/N"):
-        store_parts.parse(text)
+        store_parts.parse_part(text)

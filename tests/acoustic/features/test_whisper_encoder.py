@@ -22,7 +22,7 @@ needs_torch = pytest.mark.skipif(not importlib.util.find_spec("torch"), reason="
 
 
 def outputs(folder, **more):
-    encoder, identity = whisper_weights.load(folder, **more)
+    encoder, identity = whisper_weights.load_encoder(folder, **more)
     return np.array(encoder(mx.array(oracle.mel())[None])[0].astype(mx.float32)), identity
 
 
@@ -68,7 +68,7 @@ def test_a_model_that_transformers_saved(tmp_path):
         tokens = {"pad_token_id": 1, "bos_token_id": 2, "eos_token_id": 3, "decoder_start_token_id": 4}
         model = WhisperForConditionalGeneration(WhisperConfig(**small, **tokens, encoder_layerdrop=0.0))
         model.save_pretrained(folder := str(tmp_path))
-    encoder, _ = whisper_weights.load(Path(folder))
+    encoder, _ = whisper_weights.load_encoder(Path(folder))
     mel = log_mel(0.1 * np.random.default_rng(0).standard_normal(80000), encoder.sizes.n_mels, 3000)
     theirs = WhisperModel.from_pretrained(folder, dtype=torch.float32).encoder.eval()
     with torch.no_grad():
@@ -87,7 +87,7 @@ def test_float16_is_near(model, plain):
 
 @pytest.mark.parametrize("prefix", ["model.encoder.", "encoder.", ""])
 def test_prefixes_of_hugging_face(plain, tmp_path, prefix):
-    assert whisper_weights.load(oracle.save_model(tmp_path, oracle.weights(), prefix=prefix))[1] == plain[1]
+    assert whisper_weights.load_encoder(oracle.save_model(tmp_path, oracle.weights(), prefix=prefix))[1] == plain[1]
 
 
 MLX_NAMES = {
@@ -125,8 +125,8 @@ def mlx_model(folder, name):
 def test_weights_of_mlx_whisper(tmp_path, name, monkeypatch):
     # mlx-whisper's MLP is always four times as wide as the model
     monkeypatch.setattr(oracle, "CONFIG", oracle.CONFIG | {"encoder_ffn_dim": 96})
-    found, _ = whisper_weights.load(mlx_model(tmp_path, name))
-    wanted, _ = whisper_weights.load(oracle.save_model(tmp_path / "hf", oracle.weights(), oracle.CONFIG))
+    found, _ = whisper_weights.load_encoder(mlx_model(tmp_path, name))
+    wanted, _ = whisper_weights.load_encoder(oracle.save_model(tmp_path / "hf", oracle.weights(), oracle.CONFIG))
     wanted, found = dict(tree_flatten(wanted.parameters())), dict(tree_flatten(found.parameters()))
     assert wanted.keys() == found.keys()
     assert all(np.abs(np.array(wanted[key]) - np.array(found[key])).max() < 1e-3 for key in wanted)
@@ -141,16 +141,16 @@ def test_weights_in_several_files(plain, tmp_path):
         mx.save_safetensors(str(tmp_path / file), {name: tensors[name] for name in part})
         where |= dict.fromkeys(part, file)
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": where}))
-    assert whisper_weights.load(tmp_path)[1] == plain[1]
+    assert whisper_weights.load_encoder(tmp_path)[1] == plain[1]
     (tmp_path / "model.fp32-1.safetensors").unlink()
     with pytest.raises(ModelError, match="model.fp32-1.safetensors"):
-        whisper_weights.load(tmp_path)
+        whisper_weights.load_encoder(tmp_path)
 
 
 def test_the_digest_is_that_of_the_weights(plain, tmp_path):
     tensors = oracle.weights()
     tensors["layers.2.fc1.bias"][3] += 1e-3
-    assert whisper_weights.load(oracle.save_model(tmp_path, tensors))[1] != plain[1]
+    assert whisper_weights.load_encoder(oracle.save_model(tmp_path, tensors))[1] != plain[1]
 
 
 def test_a_missing_and_a_misshapen_weight_are_both_named(tmp_path):
@@ -159,7 +159,7 @@ def test_a_missing_and_a_misshapen_weight_are_both_named(tmp_path):
     tensors["conv2.weight"] = tensors["conv2.weight"][:, :-1]
     tensors["layers.9.fc1.bias"] = tensors["layers.0.fc1.bias"]
     with pytest.raises(ModelError) as error:
-        whisper_weights.load(oracle.save_model(tmp_path, tensors))
+        whisper_weights.load_encoder(oracle.save_model(tmp_path, tensors))
     assert "layers.1.fc1.bias is missing" in error.value.message
     assert "conv2.weight is [24, 3, 23], by config.json it is [24, 3, 24]" in error.value.message
     assert "layers.9.fc1.bias is in the weights, but not in such an encoder" in error.value.message
@@ -169,22 +169,22 @@ def test_a_missing_and_a_misshapen_weight_are_both_named(tmp_path):
 def test_weights_that_are_not_there_or_torn(model, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(oracle.CONFIG))
     with pytest.raises(ModelError, match="has no weights") as error:
-        whisper_weights.load(tmp_path)
+        whisper_weights.load_encoder(tmp_path)
     assert "model.safetensors" in error.value.fix and "--features logmel" in error.value.fix
     whole = (model / "model.safetensors").read_bytes()
     for size in (0, 100, len(whole) // 2, len(whole) - 4):
         (tmp_path / "model.safetensors").write_bytes(whole[:size])
         with pytest.raises(ModelError, match=str(tmp_path)):
-            whisper_weights.load(tmp_path)
+            whisper_weights.load_encoder(tmp_path)
 
 
 def test_a_name_on_the_hub_is_answered_with_what_to_download(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ModelError, match="'openai/whisper-large-v3' is no folder here") as error:
-        whisper_weights.load(Path("openai/whisper-large-v3"))
+        whisper_weights.load_encoder(Path("openai/whisper-large-v3"))
     assert "hf download openai/whisper-large-v3 config.json model.safetensors" in error.value.fix
     with pytest.raises(ModelError, match="there is no such folder"):
-        whisper_weights.load(tmp_path / "none")
+        whisper_weights.load_encoder(tmp_path / "none")
 
 
 @pytest.mark.parametrize(
@@ -198,7 +198,7 @@ def test_a_name_on_the_hub_is_answered_with_what_to_download(tmp_path, monkeypat
         (oracle.CONFIG | {"activation_function": "relu"}, "'activation_function' is 'relu'"),
         (oracle.CONFIG | {"encoder_layers": "3"}, "'encoder_layers' is '3', expected a whole number"),
         (oracle.CONFIG | {"encoder_attention_heads": 5}, "cannot be divided into 5 heads"),
-        (oracle.CONFIG | {"quantization": {"bits": 4}}, "its weights are quantised"),
+        (oracle.CONFIG | {"quantization": {"bits": 4}}, "its weights are quantized"),
         (oracle.CONFIG | {"scale_embedding": True}, "'scale_embedding' is true"),
     ],
     ids=range(10),

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from thunder import digest
 from thunder.acoustic.synthesis import espeak, synthetic_speech
 from thunder.acoustic.synthesis.synthetic_speech import SynthesisSettings, choose_sentences, synthesize_speech
-from thunder.cli.commands.speech.asr_synthesize import synthesise as command
+from thunder.cli.commands.speech.asr_synthesize import synthesize as command
 from thunder.config import SettingsLayer, build_settings
 from thunder.errors import ConfigError, CorpusError, UsageError
 from thunder.text.alphabet import NKO

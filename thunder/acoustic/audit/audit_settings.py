@@ -1,4 +1,4 @@
-"""Options of auditing a recogniser whose weights change while it is tested; nothing here needs MLX."""
+"""Options of auditing a recognizer whose weights change while it is tested; nothing here needs MLX."""
 
 from __future__ import annotations
 

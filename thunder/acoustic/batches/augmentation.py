@@ -24,7 +24,7 @@ class Augmentation:
     def from_settings(cls, settings: AcousticSettings) -> Augmentation:
         """From the options. CR-CTC compares masked views, so it has masks where none are asked for."""
         masks = (settings.time_masks, settings.feature_masks)
-        if settings.regulariser[0] == "cr" and not any(masks):
+        if settings.regularizer[0] == "cr" and not any(masks):
             masks = (2, 2)
         return cls(
             masks[0], settings.time_mask_share, masks[1], settings.feature_mask_share, settings.speed, settings.warp

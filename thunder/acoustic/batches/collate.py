@@ -1,4 +1,4 @@
-"""Utterances as arrays for the head: normalised, augmented in training, padded to a common length."""
+"""Utterances as arrays for the head: normalized, augmented in training, padded to a common length."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FRAMES_STEP, LABELS_STEP = 16, 8
 class AcousticBatch:
     """x [B or 2B, T, D], frames [B], labels [B, U], label_lengths [B], scalars and conditioning [B, T', 7].
 
-    scalars are as measured; conditioning is standardised, and shuffled under the control. Of 2B rows the second half
+    scalars are as measured; conditioning is standardized, and shuffled under the control. Of 2B rows the second half
     are other views of the first.
     """
 
@@ -65,7 +65,7 @@ class BatchAssembler:
                 features = self.augmentation.stretch_and_warp(features, rng, min_frames)
             scalars.append(self._scalars(example, features, augmented=rng is not None))
             x = self.normalize(features)
-            two_views = rng is not None and self.settings.regulariser[0] == "cr"
+            two_views = rng is not None and self.settings.regularizer[0] == "cr"
             views.append([x if rng is None else self.augmentation.mask(x, rng) for _ in range(1 + two_views)])
         frames = [len(view[0]) for view in views]
         scalar_frames = [downsampled_frames(_round_up(max(frames), FRAMES_STEP), self.settings.downsample)] * len(
@@ -84,7 +84,7 @@ class BatchAssembler:
 
     def normalize(self, features: np.ndarray) -> np.ndarray:
         """[T, D] with mean 0 and deviation 1 for each feature: over the training set, or over the utterance."""
-        if self.settings.normalise == "utterance":
+        if self.settings.normalize == "utterance":
             return (features - features.mean(0)) / (features.std(0) + 1e-2)
         return (features - self.statistics.mean) / self.statistics.deviation
 
@@ -100,7 +100,7 @@ class BatchAssembler:
         return self.scalar_cache[example.id]
 
     def conditioning(self, example: AcousticExample, scalars: np.ndarray) -> np.ndarray:
-        """[T', 7] standardised; under the control with the frames of each utterance in an order of its own."""
+        """[T', 7] standardized; under the control with the frames of each utterance in an order of its own."""
         if not self.with_scalars:
             return scalars
         if self.settings.control == "shuffled":

@@ -1,4 +1,4 @@
-"""How a recogniser's outputs become labels, by choice: greedy or beam, with an n-gram, with N'Ko spelling."""
+"""How a recognizer's outputs become labels, by choice: greedy or beam, with an n-gram, with N'Ko spelling."""
 
 from __future__ import annotations
 

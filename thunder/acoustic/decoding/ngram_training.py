@@ -37,7 +37,7 @@ class NgramSettings(Settings):
     column: str | None = option(
         None, "Column or field of the text (default: nqo for N'Ko, bam for Latin).", panel="Input"
     )
-    script: Literal["nko", "latin"] = option(..., "Script of the text and of the recogniser's labels.", panel="Input")
+    script: Literal["nko", "latin"] = option(..., "Script of the text and of the recognizer's labels.", panel="Input")
     exclude: list[str] = option(
         [], "Files of rows (JSONL), such as the metadata.jsonl of a test: no text of theirs is counted.", panel="Input"
     )

@@ -12,8 +12,8 @@ import numpy as np
 from thunder.acoustic.features.recipe import RATE
 from thunder.errors import CorpusError
 
-WINDOW = 30  # seconds that Whisper hears at once
-LONGEST = 3600  # seconds; a longer file would be held in memory as a whole
+WINDOW_SECONDS = 30  # seconds that Whisper hears at once
+MAX_SECONDS = 3600  # seconds; a longer file would be held in memory as a whole
 SUFFIXES = (".flac", ".wav", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".caf", ".au", ".w64")
 # full scale: the largest 16-bit sample is 0.99997
 _FULL, _CLIPPED_SHARE = 0.9999, 0.001
@@ -32,7 +32,7 @@ class Audio:
     notes: tuple[str, ...]
 
 
-def load(path: Path) -> Audio:
+def load_audio(path: Path) -> Audio:
     """Read FLAC, WAV, OGG, MP3 and what else libsndfile knows; channels are averaged, the rate becomes 16 kHz.
 
     Raises CorpusError that names the file: missing, empty, not audio, truncated, too long, or not finite.
@@ -42,27 +42,29 @@ def load(path: Path) -> Audio:
     _check_file(path)
     try:
         with soundfile.SoundFile(path) as file:
-            rate, channels, promised = file.samplerate, file.channels, file.frames
-            if promised >= _UNKNOWN:  # libsndfile cannot read these to their end
+            rate, channels, declared = file.samplerate, file.channels, file.frames
+            if declared >= _UNKNOWN:  # libsndfile cannot read these to their end
                 fix = "write it anew into a file, such as with `ffmpeg -i OLD NEW.flac`"
-                raise _fault(path, "does not say how long it is, as when it was written into a pipe", fix)
-            if promised > LONGEST * rate:
-                raise _fault(path, f"is {promised / rate:.0f} s long, more than {LONGEST} s", "cut it into utterances")
+                raise _audio_error(path, "does not say how long it is, as when it was written into a pipe", fix)
+            if declared > MAX_SECONDS * rate:
+                raise _audio_error(
+                    path, f"is {declared / rate:.0f} s long, more than {MAX_SECONDS} s", "cut it into utterances"
+                )
             frames = file.read(dtype="float32", always_2d=True)
     except soundfile.LibsndfileError as error:
-        raise _fault(path, f"is not audio that can be read, or is truncated: {error.error_string}") from None
-    if len(frames) < promised:
-        raise _fault(path, f"is truncated: {len(frames)} of {promised} samples are there", "copy it again")
+        raise _audio_error(path, f"is not audio that can be read, or is truncated: {error.error_string}") from None
+    if len(frames) < declared:
+        raise _audio_error(path, f"is truncated: {len(frames)} of {declared} samples are there", "copy it again")
     if not len(frames):
-        raise _fault(path, "is empty: it holds no samples")
+        raise _audio_error(path, "is empty: it holds no samples")
     if not np.isfinite(frames).all():
-        raise _fault(path, "has samples that are not finite")
+        raise _audio_error(path, "has samples that are not finite")
     clipped = float((np.abs(frames) >= _FULL).mean())
-    samples = at_rate(frames.mean(1) if channels > 1 else frames[:, 0], rate)
+    samples = resample_audio(frames.mean(1) if channels > 1 else frames[:, 0], rate)
     return Audio(samples, len(frames) / rate, clipped, _notes(samples, rate, channels, clipped))
 
 
-def at_rate(samples: np.ndarray, rate: int) -> np.ndarray:
+def resample_audio(samples: np.ndarray, rate: int) -> np.ndarray:
     """[S] float32 at another rate -> at 16 kHz."""
     if rate == RATE:
         return np.ascontiguousarray(samples, np.float32)
@@ -72,9 +74,9 @@ def at_rate(samples: np.ndarray, rate: int) -> np.ndarray:
     return np.asarray(soxr.resample(samples, rate, RATE), np.float32)[: -(-len(samples) * RATE // rate)]
 
 
-def windows(samples: np.ndarray) -> list[np.ndarray]:
+def split_windows(samples: np.ndarray) -> list[np.ndarray]:
     """Pieces of at most 30 s, in order."""
-    size = WINDOW * RATE
+    size = WINDOW_SECONDS * RATE
     return [samples[start : start + size] for start in range(0, max(1, len(samples)), size)]
 
 
@@ -93,8 +95,8 @@ def _notes(samples: np.ndarray, rate: int, channels: int, clipped: float) -> tup
     return tuple(notes)
 
 
-def _fault(path: Path, what: str, fix: str = "mend the file, or leave it out with --keep-going") -> CorpusError:
-    return CorpusError(f"{path}: {what}", fix)
+def _audio_error(path: Path, reason: str, fix: str = "mend the file, or leave it out with --keep-going") -> CorpusError:
+    return CorpusError(f"{path}: {reason}", fix)
 
 
 def _check_file(path: Path) -> None:
@@ -102,21 +104,21 @@ def _check_file(path: Path) -> None:
     try:
         size = path.stat().st_size
         if path.is_dir():
-            raise _fault(path, "is a folder, not a recording")
+            raise _audio_error(path, "is a folder, not a recording")
         with path.open("rb") as stream:
             head = stream.read(12)
             stream.seek(max(0, size - 2 * 65536))
             tail = stream.read()
     except OSError as error:
-        raise _fault(path, error.strerror or str(error), "give paths that exist") from None
+        raise _audio_error(path, error.strerror or str(error), "give paths that exist") from None
     if not size:
-        raise _fault(path, "is empty: 0 bytes")
+        raise _audio_error(path, "is empty: 0 bytes")
     if head[:4] == b"RIFF" and head[8:12] == b"WAVE":
         length = int.from_bytes(head[4:8], "little")
         if length not in _ANY_LENGTH and length + 8 > size + 1:  # some writers do not count the padding byte
-            raise _fault(path, f"is truncated: {size} bytes of {length + 8}", "copy it again")
+            raise _audio_error(path, f"is truncated: {size} bytes of {length + 8}", "copy it again")
     if head[:4] == b"OggS" and (missing := _missing_of_last_page(tail)):
-        raise _fault(path, f"is truncated: its last page lacks {missing} bytes", "copy it again")
+        raise _audio_error(path, f"is truncated: its last page lacks {missing} bytes", "copy it again")
 
 
 def _missing_of_last_page(tail: bytes) -> int:
@@ -129,6 +131,6 @@ def _missing_of_last_page(tail: bytes) -> int:
     return max(0, 27 + segments + sum(lengths) - (len(tail) - start))
 
 
-def frames_of(samples: int, hop: int) -> int:
+def count_frames(samples: int, hop: int) -> int:
     """Frames that a number of samples fills, the last one perhaps in part."""
     return math.ceil(samples / hop)

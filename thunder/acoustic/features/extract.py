@@ -11,7 +11,7 @@ from typing import Any
 from thunder import digest
 from thunder.acoustic.features import audio, frontend, store_parts
 from thunder.acoustic.features.feature_settings import FeatureSettings
-from thunder.acoustic.features.recordings import Reader, Recording, input_digest
+from thunder.acoustic.features.recordings import Recording, RecordingReader, input_digest
 from thunder.acoustic.features.store_index import Utterance
 from thunder.acoustic.features.store_writer import StoreWriter
 from thunder.corpora.rows.jsonl_lines import LineFaults
@@ -19,11 +19,11 @@ from thunder.errors import CorpusError
 
 _FIX = "mend these, or leave them out with --keep-going"
 # called with how many more recordings are done
-Progress = Callable[[int], None]
+OnRecordings = Callable[[int], None]
 
 
 @dataclass
-class Work:
+class ExtractionPlan:
     """The recordings of one part, and the faults of rows that are not among them."""
 
     recordings: list[Recording]
@@ -34,7 +34,7 @@ class Work:
 
 
 @dataclass
-class Outcome:
+class ExtractionResult:
     """folder: of the store. index: its content. notes: oddities of files read now, counted. left_out: faults, by id.
 
     resumed: recordings that were done before.
@@ -47,78 +47,82 @@ class Outcome:
     left_out: list[tuple[str, str]] = field(default_factory=list)
 
 
-def plan(settings: FeatureSettings) -> Work:
+def plan_extraction(settings: FeatureSettings) -> ExtractionPlan:
     """Read the rows; nothing is heard yet. Raises CorpusError with every faulty row, unless they may be left out."""
-    part = store_parts.parse(settings.part)
-    reader = Reader()
+    part = store_parts.parse_part(settings.part)
+    reader = RecordingReader()
     recordings = reader.read([Path(name).expanduser() for name in settings.inputs])
     if reader.faults and not (settings.keep_going and recordings):
         raise reader.faults.error("recordings cannot be used:", _FIX)
-    mine = recordings[part[0] - 1 :: part[1]]
-    if not mine:
+    part_recordings = recordings[part[0] - 1 :: part[1]]
+    if not part_recordings:
         raise CorpusError(f"part {settings.part} of {len(recordings)} recordings is empty", "make fewer parts")
-    folder = store_parts.folder_of(Path(settings.out).expanduser(), part)
-    return Work(mine, input_digest(recordings), part, folder, reader.faults)
+    folder = store_parts.part_folder(Path(settings.out).expanduser(), part)
+    return ExtractionPlan(part_recordings, input_digest(recordings), part, folder, reader.faults)
 
 
-def extract(settings: FeatureSettings, work: Work, progress: Progress | None = None) -> Outcome:
+def extract_features(
+    settings: FeatureSettings, plan: ExtractionPlan, progress: OnRecordings | None = None
+) -> ExtractionResult:
     """Make the features of a part, or go on where an earlier run was stopped.
 
     Raises CorpusError with every recording that cannot be used, after the others are done, unless they may be left out:
     run again, only those are tried again.
     """
-    source = frontend.of_settings(settings)
-    tell = progress or (lambda count: None)
+    front_end = frontend.build_front_end(settings)
+    report = progress or (lambda count: None)
     notes: Counter[str] = Counter()
-    made = {"inputs": work.inputs, "part": list(work.part)}
+    input_plan = {"inputs": plan.inputs, "part": list(plan.part)}
     with StoreWriter(
-        work.folder, source.recipe, source.width, plan=made, shard_bytes=settings.shard_bytes,
+        plan.folder, front_end.recipe, front_end.width, plan=input_plan, shard_bytes=settings.shard_bytes,
         redo_left_out=not settings.keep_going,
     ) as writer:  # fmt: skip
-        told = resumed = writer.position
-        tell(told)
-        while writer.position < len(work.recordings):
-            _one(work.recordings[writer.position], source, writer, notes)
-            tell(writer.position - told)
-            resumed += max(0, writer.position - told - 1)
-            told = writer.position
+        reported = resumed = writer.position
+        report(reported)
+        while writer.position < len(plan.recordings):
+            _add_recording(plan.recordings[writer.position], front_end, writer, notes)
+            report(writer.position - reported)
+            resumed += max(0, writer.position - reported - 1)
+            reported = writer.position
         left_out = writer.left_out
         if left_out and not settings.keep_going:
             writer.close()
             faults = LineFaults()
             for _, fault in left_out:
                 faults.add(fault)
-            raise faults.error(f"{len(left_out)} of {len(work.recordings)} recordings cannot be used:", _FIX)
-        if len(left_out) == len(work.recordings):
+            raise faults.error(f"{len(left_out)} of {len(plan.recordings)} recordings cannot be used:", _FIX)
+        if len(left_out) == len(plan.recordings):
             raise CorpusError(f"none of {len(left_out)} recordings can be used: {left_out[0][1]}", "mend them")
-        return Outcome(work.folder, writer.finish(), resumed, notes, left_out)
+        return ExtractionResult(plan.folder, writer.finish(), resumed, notes, left_out)
 
 
-def _one(recording: Recording, source: frontend.FrontEnd, writer: StoreWriter, notes: Counter[str]) -> None:
+def _add_recording(
+    recording: Recording, front_end: frontend.FrontEnd, writer: StoreWriter, notes: Counter[str]
+) -> None:
     """Add one recording to the store, or say why it is left out."""
     try:
-        sha256 = _checked_digest(recording)
-        sound = audio.load(recording.path)
-        long = sound.seconds > audio.WINDOW
-        if long and source.recipe.long_audio == "refuse":
+        sha256 = _verified_digest(recording)
+        samples = audio.load_audio(recording.path)
+        is_long = samples.seconds > audio.WINDOW_SECONDS
+        if is_long and front_end.recipe.long_audio == "refuse":
             raise CorpusError(
-                f"{recording.path}: is {sound.seconds:.1f} s long; Whisper hears 30 s (--long-audio windows cuts it)"
+                f"{recording.path}: is {samples.seconds:.1f} s long; Whisper hears 30 s (--long-audio windows cuts it)"
             )
-        features = frontend.features_of(source, sound.samples)
-        said = recording.text, recording.speaker, recording.split, sha256, recording.extra
+        features = frontend.extract_frames(front_end, samples.samples)
+        metadata = recording.text, recording.speaker, recording.split, sha256, recording.extra
         # the length is a count of samples; its last digits are those of a division
-        writer.add(Utterance(recording.id, len(features), round(sound.seconds, 6), *said), features)
+        writer.add(Utterance(recording.id, len(features), round(samples.seconds, 6), *metadata), features)
     except CorpusError as error:
         writer.leave_out(recording.id, error.message)
     else:
-        notes.update([*sound.notes, "is longer than 30 s, heard in windows"] if long else sound.notes)
+        notes.update([*samples.notes, "is longer than 30 s, heard in windows"] if is_long else samples.notes)
 
 
-def _checked_digest(recording: Recording) -> str:
+def _verified_digest(recording: Recording) -> str:
     try:
-        found = digest.sha256_file(recording.path)
+        sha256 = digest.sha256_file(recording.path)
     except OSError as error:
         raise CorpusError(f"{recording.path}: {error.strerror}") from None
-    if recording.sha256 and found != recording.sha256:
-        raise CorpusError(f"{recording.path}: sha256 is {found[:16]}..., its row says {recording.sha256[:16]}...")
-    return found
+    if recording.sha256 and sha256 != recording.sha256:
+        raise CorpusError(f"{recording.path}: sha256 is {sha256[:16]}..., its row says {recording.sha256[:16]}...")
+    return sha256

@@ -7,11 +7,11 @@ from typing import Protocol
 
 import numpy as np
 
-from thunder.acoustic.features.audio import frames_of, windows
+from thunder.acoustic.features.audio import count_frames, split_windows
 from thunder.acoustic.features.feature_settings import FeatureSettings
 from thunder.acoustic.features.log_mel import FRAMES, log_mel
 from thunder.acoustic.features.recipe import How, Recipe
-from thunder.acoustic.features.whisper_config import LOGMEL, read_sizes
+from thunder.acoustic.features.whisper_config import LOGMEL_HINT, read_sizes
 from thunder.errors import ModelError
 
 WHISPER_HOP = 320  # samples of one frame of the encoder
@@ -24,48 +24,48 @@ class FrontEnd(Protocol):
     recipe: Recipe
     width: int
 
-    def window(self, samples: np.ndarray) -> np.ndarray:
+    def window_frames(self, samples: np.ndarray) -> np.ndarray:
         """[S] samples of at most 30 s -> valid frames [T, D], not yet subsampled."""
         ...
 
 
-class LogMel:
+class LogMelFrontEnd:
     """Whisper's log-mel spectrogram, 100 frames a second."""
 
     def __init__(self, settings: FeatureSettings) -> None:
         self.width = settings.n_mels or _N_MELS
         self.recipe = _recipe(settings, self.width, None)
 
-    def window(self, samples: np.ndarray) -> np.ndarray:
+    def window_frames(self, samples: np.ndarray) -> np.ndarray:
         """See FrontEnd."""
         return log_mel(samples, self.width)
 
 
-class Whisper:
+class WhisperFrontEnd:
     """The last layer of Whisper's encoder, 50 frames a second: it hears 30 s, padded; frames of the padding go."""
 
     def __init__(self, settings: FeatureSettings) -> None:
         from thunder.acoustic.features import whisper_weights
 
-        self._encoder, identity = whisper_weights.load(model_folder(settings), settings.precision)
+        self._encoder, identity = whisper_weights.load_encoder(model_folder(settings), settings.precision)
         self.width, self._n_mels = self._encoder.sizes.width, self._encoder.sizes.n_mels
         self.recipe = _recipe(settings, self._n_mels, identity)
 
-    def window(self, samples: np.ndarray) -> np.ndarray:
+    def window_frames(self, samples: np.ndarray) -> np.ndarray:
         """See FrontEnd."""
         import mlx.core as mx
 
         mel = mx.array(log_mel(samples, self._n_mels, FRAMES))
-        frames = self._encoder(mel[None])[0, : frames_of(len(samples), WHISPER_HOP)]
+        frames = self._encoder(mel[None])[0, : count_frames(len(samples), WHISPER_HOP)]
         return np.array(frames.astype(mx.float32))
 
 
-def of_settings(settings: FeatureSettings) -> FrontEnd:
+def build_front_end(settings: FeatureSettings) -> FrontEnd:
     """What the settings ask for, never another. Raises ModelError where Whisper's weights are not there."""
-    return LogMel(settings) if settings.features == "logmel" else Whisper(settings)
+    return LogMelFrontEnd(settings) if settings.features == "logmel" else WhisperFrontEnd(settings)
 
 
-def width_of(settings: FeatureSettings) -> int:
+def feature_width(settings: FeatureSettings) -> int:
     """D, without loading weights. Raises ModelError where config.json is not there or does not fit."""
     if settings.features == "logmel":
         return settings.n_mels or _N_MELS
@@ -77,18 +77,18 @@ def model_folder(settings: FeatureSettings) -> Path:
     if not settings.model:
         raise ModelError(
             "features of Whisper need its weights, and no --model was given",
-            f"--model FOLDER with config.json and model.safetensors, {LOGMEL}",
+            f"--model FOLDER with config.json and model.safetensors, {LOGMEL_HINT}",
         )
     return Path(settings.model).expanduser()
 
 
-def features_of(frontend: FrontEnd, samples: np.ndarray) -> np.ndarray:
+def extract_frames(frontend: FrontEnd, samples: np.ndarray) -> np.ndarray:
     """[S] samples of any length -> [T, D], subsampled; each 30 s are heard by themselves."""
-    frames = np.concatenate([frontend.window(piece) for piece in windows(samples)])
-    return subsampled(frames, frontend.recipe.subsample, frontend.recipe.how)
+    frames = np.concatenate([frontend.window_frames(piece) for piece in split_windows(samples)])
+    return subsample_frames(frames, frontend.recipe.subsample, frontend.recipe.how)
 
 
-def subsampled(frames: np.ndarray, every: int, how: How) -> np.ndarray:
+def subsample_frames(frames: np.ndarray, every: int, how: How) -> np.ndarray:
     """[T, D] -> [ceil(T / every), D]: the first of each group, or its mean; the last group may be a smaller one."""
     if how == "stride" or every == 1:
         return frames[::every]

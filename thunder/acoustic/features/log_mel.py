@@ -6,11 +6,11 @@ from functools import cache
 
 import numpy as np
 
-from thunder.acoustic.features.audio import WINDOW, frames_of
+from thunder.acoustic.features.audio import WINDOW_SECONDS, count_frames
 from thunder.acoustic.features.recipe import RATE
 
 HOP, SIZE = 160, 400
-FRAMES = WINDOW * RATE // HOP  # 3000, of a whole window
+FRAMES = WINDOW_SECONDS * RATE // HOP  # 3000, of a whole window
 _FLOOR, _RANGE = 1e-10, 8.0
 # mel scale of Slaney's Auditory Toolbox: linear up to 1 kHz (15 mel), then 27 steps for each factor of 6.4
 _LINEAR_STEP, _KNEE, _KNEE_MEL, _LOG_STEP = 200 / 3, 1000.0, 15.0, np.log(6.4) / 27
@@ -35,10 +35,10 @@ def log_mel(samples: np.ndarray, n_mels: int, frames: int | None = None) -> np.n
 
     Either way the values are those of samples that are padded to 30 s with silence, as Whisper sees them.
     """
-    assert len(samples) <= WINDOW * RATE, f"{len(samples)} samples are more than a window"
+    assert len(samples) <= WINDOW_SECONDS * RATE, f"{len(samples)} samples are more than a window"
     # what lies further than this behind the last sample is silence, and its frames are the floor
-    heard = (frames_of(len(samples) + SIZE // 2, HOP) + 2) * HOP
-    padded = np.zeros(min(WINDOW * RATE, heard), np.float64)
+    needed = (count_frames(len(samples) + SIZE // 2, HOP) + 2) * HOP
+    padded = np.zeros(min(WINDOW_SECONDS * RATE, needed), np.float64)
     padded[: len(samples)] = samples
     padded = np.pad(padded, SIZE // 2, "reflect")
     pieces = np.lib.stride_tricks.sliding_window_view(padded, SIZE)[: (len(padded) - SIZE) // HOP * HOP : HOP]
@@ -46,7 +46,7 @@ def log_mel(samples: np.ndarray, n_mels: int, frames: int | None = None) -> np.n
     power = np.abs(np.fft.rfft(pieces * window)) ** 2
     levels = np.log10(np.maximum(_FLOOR, power @ mel_filters(n_mels)))
     floor = max(float(np.log10(_FLOOR)), float(levels.max()) - _RANGE)
-    count = frames_of(len(samples), HOP) if frames is None else frames
+    count = count_frames(len(samples), HOP) if frames is None else frames
     out = np.full((count, n_mels), floor)
     out[: len(levels)] = np.maximum(levels, floor)[:count]
     return ((out + 4.0) / 4.0).astype(np.float32)

@@ -48,5 +48,7 @@ class Recipe(Settings):
 
     def differences(self, other: Recipe) -> list[str]:
         """What is not the same in another recipe, such as 'subsample 4, not 2'."""
-        mine, theirs = self.resolved(), other.resolved()
-        return [f"{name} {mine[name]}, not {theirs[name]}" for name in mine if mine[name] != theirs[name]]
+        values, other_values = self.resolved(), other.resolved()
+        return [
+            f"{name} {values[name]}, not {other_values[name]}" for name in values if values[name] != other_values[name]
+        ]

@@ -40,7 +40,7 @@ class Recording:
     extra: dict[str, Any] = field(default_factory=dict)
 
 
-class Reader:
+class RecordingReader:
     """Reads recordings; what cannot be used is a fault, collected in `faults`."""
 
     def __init__(self) -> None:
@@ -121,8 +121,16 @@ def _text(fields: dict[str, Any], names: Iterable[str]) -> str | None:
 
 def input_digest(recordings: Iterable[Recording]) -> str:
     """SHA-256 of what is known of all recordings: ids, texts, file names, not where the files lie."""
-    found = hashlib.sha256()
-    for one in recordings:
-        said = [one.id, one.path.name, one.text, one.speaker, one.split, one.sha256, one.extra]
-        found.update(json.dumps(said, sort_keys=True, ensure_ascii=False).encode() + b"\n")
-    return found.hexdigest()
+    sha256 = hashlib.sha256()
+    for recording in recordings:
+        values = [
+            recording.id,
+            recording.path.name,
+            recording.text,
+            recording.speaker,
+            recording.split,
+            recording.sha256,
+            recording.extra,
+        ]
+        sha256.update(json.dumps(values, sort_keys=True, ensure_ascii=False).encode() + b"\n")
+    return sha256.hexdigest()

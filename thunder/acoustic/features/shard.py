@@ -14,7 +14,7 @@ from thunder.acoustic.features.store_index import SCHEMA
 from thunder.errors import ArtifactError, CorpusError
 
 # the header is written last, into room that is kept for it: the number of frames is not known before
-_ROOM = 1024
+_HEADER_BYTES = 1024
 FEATURES, SCALES = "features", "scales"
 _NAMES = {"fp16": "F16", "int8": "I8"}
 _TYPES = {"fp16": np.dtype("<f2"), "int8": np.dtype("i1")}
@@ -26,7 +26,7 @@ def row_bytes(dtype: str, width: int) -> int:
     return _TYPES[dtype].itemsize * width + (_SCALE.itemsize if dtype == "int8" else 0)
 
 
-def quantise(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def quantize_frames(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """[T, D] float -> int8 [T, D] and scales [T] float32; off by half a scale (a 254th of the largest) at most."""
     features = np.asarray(features, np.float32)
     scales = np.abs(features).max(1, initial=0.0).astype(_SCALE) / np.float32(127)
@@ -36,15 +36,15 @@ def quantise(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.where(scales[:, None] > 0, levels, 0).astype(np.int8), scales
 
 
-def as_stored(features: np.ndarray, dtype: str) -> np.ndarray:
+def round_as_stored(features: np.ndarray, dtype: str) -> np.ndarray:
     """[T, D] float -> float32 as a reader of a shard gets them: what was rounded for the disk is rounded here too."""
     if dtype == "int8":
-        levels, scales = quantise(features)
+        levels, scales = quantize_frames(features)
         return levels.astype(np.float32) * scales[:, None]
     return features.astype(_TYPES["fp16"]).astype(np.float32)
 
 
-def header_of(dtype: str, frames: int, width: int, recipe_digest: str) -> bytes:
+def shard_header(dtype: str, frames: int, width: int, recipe_digest: str) -> bytes:
     """The safetensors header, padded to the room that is kept for it."""
     bytes_of_features = _TYPES[dtype].itemsize * frames * width
     table: dict[str, object] = {
@@ -55,8 +55,8 @@ def header_of(dtype: str, frames: int, width: int, recipe_digest: str) -> bytes:
         end = bytes_of_features + _SCALE.itemsize * frames
         table[SCALES] = {"dtype": "F32", "shape": [frames], "data_offsets": [bytes_of_features, end]}
     text = json.dumps(table, separators=(",", ":")).encode()
-    assert len(text) <= _ROOM - 8
-    return (_ROOM - 8).to_bytes(8, "little") + text.ljust(_ROOM - 8)
+    assert len(text) <= _HEADER_BYTES - 8
+    return (_HEADER_BYTES - 8).to_bytes(8, "little") + text.ljust(_HEADER_BYTES - 8)
 
 
 class ShardWriter:
@@ -67,7 +67,7 @@ class ShardWriter:
         self.frames = 0
         self._scales: list[np.ndarray] = []
         self._out: BinaryIO = path.open("wb")
-        self._out.write(bytes(_ROOM))
+        self._out.write(bytes(_HEADER_BYTES))
 
     @property
     def bytes(self) -> int:
@@ -84,7 +84,7 @@ class ShardWriter:
             frame = int(np.flatnonzero(~np.isfinite(features).all(1))[0])
             raise CorpusError(f"utterance {name!r}: its features are not finite in frame {frame}", "leave it out")
         if self.dtype == "int8":
-            stored, scales = quantise(features)
+            stored, scales = quantize_frames(features)
             self._scales.append(scales)
         else:
             with np.errstate(over="ignore"):
@@ -102,7 +102,7 @@ class ShardWriter:
         for scales in self._scales:
             self._out.write(scales.tobytes())
         self._out.seek(0)
-        self._out.write(header_of(self.dtype, self.frames, self.width, self.recipe_digest))
+        self._out.write(shard_header(self.dtype, self.frames, self.width, self.recipe_digest))
         self._out.flush()
         os.fsync(self._out.fileno())
         self._out.close()
@@ -118,9 +118,13 @@ def checksum(stored: np.ndarray, scales: np.ndarray) -> int:
     return zlib.crc32(scales.tobytes(), zlib.crc32(np.ascontiguousarray(stored).tobytes()))
 
 
-def first_torn(size: int, dtype: str, frames: int, width: int) -> int:
+def first_incomplete_frame(size: int, dtype: str, frames: int, width: int) -> int:
     """The first frame that is not whole in a shard of another size than its header says."""
-    begin, row = (_ROOM + frames * width, _SCALE.itemsize) if dtype == "int8" else (_ROOM, row_bytes(dtype, width))
+    begin, row = (
+        (_HEADER_BYTES + frames * width, _SCALE.itemsize)
+        if dtype == "int8"
+        else (_HEADER_BYTES, row_bytes(dtype, width))
+    )
     return max(0, size - begin) // row
 
 
@@ -128,7 +132,7 @@ class Shard:
     """A finished shard, mapped into memory."""
 
     def __init__(self, path: Path, dtype: str, frames: int, width: int) -> None:
-        start, rows = _ROOM, np.memmap(path, np.uint8, "r")
+        start, rows = _HEADER_BYTES, np.memmap(path, np.uint8, "r")
         end = start + _TYPES[dtype].itemsize * frames * width
         self._rows = rows[start:end].view(_TYPES[dtype]).reshape(frames, width)
         self._scales = rows[end:].view(_SCALE) if dtype == "int8" else np.empty(0, _SCALE)
@@ -147,8 +151,8 @@ class Shard:
 def check_header(path: Path, dtype: str, frames: int, width: int, recipe_digest: str, fix: str) -> None:
     """See that a shard's header says what the index says. Raises ArtifactError that names the difference."""
     with path.open("rb") as stream:
-        found = stream.read(_ROOM)
-    if found == header_of(dtype, frames, width, recipe_digest):
+        found = stream.read(_HEADER_BYTES)
+    if found == shard_header(dtype, frames, width, recipe_digest):
         return
     try:
         table = json.loads(found[8:])

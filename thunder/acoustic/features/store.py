@@ -13,8 +13,8 @@ from pydantic import ValidationError
 
 from thunder import digest
 from thunder.acoustic.features.recipe import Recipe
-from thunder.acoustic.features.shard import Shard, check_header, checksum, first_torn
-from thunder.acoustic.features.store_index import FIX, Utterance, read_index, utterances
+from thunder.acoustic.features.shard import Shard, check_header, checksum, first_incomplete_frame
+from thunder.acoustic.features.store_index import FIX, Utterance, read_index, read_utterances
 from thunder.errors import ArtifactError, combined_error
 
 __all__ = ["FeatureStore", "Utterance"]
@@ -35,7 +35,7 @@ class FeatureStore:
         sums: list[int] = []
         self._first = [0]  # position of each shard's first utterance
         for entry in self._entries:
-            for utterance, crc32 in utterances(folder / list_of(entry), entry["list_sha256"]):
+            for utterance, crc32 in read_utterances(folder / list_file_of(entry), entry["list_sha256"]):
                 found.append(utterance)
                 sums.append(crc32)
             self._first.append(len(found))
@@ -116,7 +116,7 @@ class FeatureStore:
         if not path.is_file():
             return [f"{path}: is missing; the index names it"]
         if (size := path.stat().st_size) != entry["bytes"]:
-            torn = first_torn(size, self.recipe.dtype, frames, self.width)
+            torn = first_incomplete_frame(size, self.recipe.dtype, frames, self.width)
             position = int(np.searchsorted(self._starts[1:], self._starts[first] + torn, side="right"))
             what = f"{size} bytes, the index says {entry['bytes']}"
             return [self._named(number, position, f"torn: {what}") if position < beyond else f"{path}: {what}"]
@@ -140,6 +140,6 @@ class FeatureStore:
         return faults
 
 
-def list_of(entry: dict[str, Any]) -> str:
+def list_file_of(entry: dict[str, Any]) -> str:
     """The file of a shard's utterances, from the index's entry."""
     return entry["file"].removesuffix(".safetensors") + ".jsonl"

@@ -65,16 +65,16 @@ class ShardEntry:
         return {"file": folder + self.file} | kept
 
 
-def line_of(utterance: Utterance, crc32: int) -> str:
+def utterance_line(utterance: Utterance, crc32: int) -> str:
     """An utterance as a line of a list; what it lacks is not said."""
-    said = {
+    values = {
         name: getattr(utterance, name)
         for name in ("id", "frames", "seconds", "text", "speaker", "split", "audio_sha256")
         if getattr(utterance, name) is not None
     }
     if utterance.extra:
-        said["extra"] = dict(utterance.extra)
-    return json.dumps(said | {"crc32": crc32}, ensure_ascii=False, allow_nan=False) + "\n"
+        values["extra"] = dict(utterance.extra)
+    return json.dumps(values | {"crc32": crc32}, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def write_list(folder: Path, entry: ShardEntry, recipe_digest: str, lines: Iterable[str]) -> None:
@@ -85,7 +85,7 @@ def write_list(folder: Path, entry: ShardEntry, recipe_digest: str, lines: Itera
     digest.write_atomically(folder / entry.list_file, text)
 
 
-def read_head(folder: Path, list_file: str) -> tuple[str, ShardEntry]:
+def read_list_head(folder: Path, list_file: str) -> tuple[str, ShardEntry]:
     """Recipe digest and entry of a finished shard, from the first line of its list.
 
     Raises ArtifactError where the list is missing or is none.
@@ -95,7 +95,7 @@ def read_head(folder: Path, list_file: str) -> tuple[str, ShardEntry]:
         with path.open("rb") as stream:
             first, rest = stream.readline(), stream.read()
         head = json.loads(first)
-        assert_schema(head, path)
+        check_schema(head, path)
         if digest.sha256_bytes(rest) != head["lines_sha256"]:
             raise ValueError("its lines are not those that were written")
         recipe = head["recipe"]
@@ -109,7 +109,7 @@ def read_head(folder: Path, list_file: str) -> tuple[str, ShardEntry]:
         raise ArtifactError(f"{path}: damaged: {error}", FIX) from None
 
 
-def utterances(path: Path, sha256: str) -> Iterator[tuple[Utterance, int]]:
+def read_utterances(path: Path, sha256: str) -> Iterator[tuple[Utterance, int]]:
     """The utterances of a list and their CRC-32. Raises ArtifactError where it is missing or not as recorded."""
     found = hashlib.sha256()
     try:
@@ -128,9 +128,9 @@ def utterances(path: Path, sha256: str) -> Iterator[tuple[Utterance, int]]:
 
 def _utterance(line: bytes, where: str) -> tuple[Utterance, int]:
     try:
-        said = json.loads(line)
-        crc32 = said.pop("crc32")
-        return Utterance(**said), crc32
+        values = json.loads(line)
+        crc32 = values.pop("crc32")
+        return Utterance(**values), crc32
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ArtifactError(f"{where}: damaged: {error}", FIX) from None
 
@@ -156,16 +156,16 @@ def read_index(folder: Path) -> dict[str, Any]:
         raise ArtifactError(f"{path}: {error.strerror}: the features are not complete", FIX) from None
     try:
         content = json.loads(text)
-        assert_schema(content, path)
-        whole = checkpoint_manifest.render_manifest(content) == text
+        check_schema(content, path)
+        is_unchanged = checkpoint_manifest.render_manifest(content) == text
     except (ValueError, TypeError) as error:
         raise ArtifactError(f"{path}: damaged: {error}", FIX) from None
-    if not whole:
+    if not is_unchanged:
         raise ArtifactError(f"{path}: was edited or is damaged: its checksum is that of another content", FIX)
     return content
 
 
-def assert_schema(content: Any, path: Path) -> None:
+def check_schema(content: Any, path: Path) -> None:
     """Raise ArtifactError where JSON is not of this schema."""
     if not isinstance(content, dict) or content.get("schema") != SCHEMA:
         raise ArtifactError(f"{path}: is not of a feature store ({SCHEMA})", FIX)

@@ -14,7 +14,7 @@ from thunder.errors import ArtifactError, UsageError, combined_error
 _PART = re.compile(r"([1-9]\d*)/([1-9]\d*)")
 
 
-def parse(text: str) -> tuple[int, int]:
+def parse_part(text: str) -> tuple[int, int]:
     """'2/3' -> (2, 3). Raises UsageError where it is no part."""
     match = _PART.fullmatch(text)
     number, count = (int(match[1]), int(match[2])) if match else (1, 0)
@@ -23,38 +23,38 @@ def parse(text: str) -> tuple[int, int]:
     return number, count
 
 
-def folder_of(out: Path, part: tuple[int, int]) -> Path:
+def part_folder(out: Path, part: tuple[int, int]) -> Path:
     """Where a part lies: the folder itself if there is but one."""
     return out if part == (1, 1) else out / f"part-{part[0]}-of-{part[1]}"
 
 
-def merge(out: Path) -> dict[str, Any]:
+def merge_parts(out: Path) -> dict[str, Any]:
     """Write the index of parts that lie side by side; shards stay where they are. Returns the index.
 
     Raises ArtifactError where a part is missing or damaged, or where they are not of one input and one recipe, or where
     an utterance is in two of them.
     """
-    found = sorted((path.parent for path in out.glob(f"part-*-of-*/{INDEX}")), key=_order)
-    if not found:
+    folders = sorted((path.parent for path in out.glob(f"part-*-of-*/{INDEX}")), key=_order)
+    if not folders:
         raise UsageError(f"{out}: holds no finished parts", f"thunder asr features --part 1/2 --out {out} ...")
-    contents = {folder.name: read_index(folder) for folder in found}
-    faults = _missing(list(contents)) + _unlike(contents)
+    contents = {folder.name: read_index(folder) for folder in folders}
+    faults = _missing_parts(list(contents)) + _inconsistent_parts(contents)
     if not faults:
         names: Counter[str] = Counter()
-        for folder in found:
-            names.update(one.id for one in FeatureStore.open(folder).utterances)
+        for folder in folders:
+            names.update(content.id for content in FeatureStore.open(folder).utterances)
         faults = [f"utterance {name!r} is in {count} parts" for name, count in names.items() if count > 1]
     if faults:
         fix = "gather all parts of one extraction, made with the same input and options, in one folder"
         raise combined_error(ArtifactError, f"the parts in {out} cannot be put together:", faults, fix)
     first = next(iter(contents.values()))
-    totals = {name: sum(one[name] for one in contents.values()) for name in _TOTALS}
+    totals = {name: sum(content[name] for content in contents.values()) for name in _TOTALS}
     shards = [
         shard | {"file": f"{name}/{shard['file']}"} for name, content in contents.items() for shard in content["shards"]
     ]
-    kept = {name: first[name] for name in ("recipe", "recipe_digest", "width")}
+    shared = {name: first[name] for name in ("recipe", "recipe_digest", "width")}
     plan = {name: value for name, value in first["plan"].items() if name != "part"}
-    return write_index(out, {**kept, "plan": plan, "shards": shards, **totals})
+    return write_index(out, {**shared, "plan": plan, "shards": shards, **totals})
 
 
 _TOTALS = ("utterances", "frames", "seconds", "left_out")
@@ -64,21 +64,26 @@ def _order(folder: Path) -> tuple[int, ...]:
     return tuple(int(number) for number in re.findall(r"\d+", folder.name))
 
 
-def _missing(names: list[str]) -> list[str]:
+def _missing_parts(names: list[str]) -> list[str]:
     counts = {int(name.rpartition("-")[2]) for name in names}
     if len(counts) > 1:
         return [f"they are of divisions in {', '.join(map(str, sorted(counts)))}"]
     count = counts.pop()
-    wanted = [f"part-{number}-of-{count}" for number in range(1, count + 1)]
-    return [f"{name} is missing, or not complete" for name in wanted if name not in names]
+    expected = [f"part-{number}-of-{count}" for number in range(1, count + 1)]
+    return [f"{name} is missing, or not complete" for name in expected if name not in names]
 
 
-def _unlike(contents: dict[str, dict[str, Any]]) -> list[str]:
-    (first, one), *rest = contents.items()
-    same = ("recipe_digest", "width")
-    faults = [f"{name} has another {key} than {first}" for name, two in rest for key in same if one[key] != two[key]]
+def _inconsistent_parts(contents: dict[str, dict[str, Any]]) -> list[str]:
+    (first, content), *rest = contents.items()
+    keys = ("recipe_digest", "width")
+    faults = [
+        f"{name} has another {key} than {first}"
+        for name, other_content in rest
+        for key in keys
+        if content[key] != other_content[key]
+    ]
     return faults + [
         f"{name} was made of other input than {first}"
-        for name, two in rest
-        if one["plan"].get("inputs") != two["plan"].get("inputs")
+        for name, other_content in rest
+        if content["plan"].get("inputs") != other_content["plan"].get("inputs")
     ]

@@ -24,8 +24,8 @@ from thunder.acoustic.features.store_index import (
     INDEX,
     ShardEntry,
     Utterance,
-    line_of,
-    read_head,
+    read_list_head,
+    utterance_line,
     write_index,
     write_list,
 )
@@ -93,7 +93,7 @@ class StoreWriter:
         """Store the row at `position`: features [T, D]. Raises CorpusError that names it where they are not finite."""
         shard = self._open()
         crc32 = shard.add(utterance.id, features)
-        self._lines.append(line_of(replace(utterance, frames=len(features)), crc32))
+        self._lines.append(utterance_line(replace(utterance, frames=len(features)), crc32))
         self._seconds += utterance.seconds
         self._advance()
 
@@ -133,8 +133,8 @@ class StoreWriter:
     def _open(self) -> ShardWriter:
         if self._shard is None:
             (self.folder / INDEX).unlink(missing_ok=True)
-            beside = self.folder / f".{name_of(len(self.entries))}.{os.getpid()}.tmp"
-            self._shard = ShardWriter(beside, self.recipe.dtype, self.width, self.recipe_digest)
+            temporary = self.folder / f".{shard_file_name(len(self.entries))}.{os.getpid()}.tmp"
+            self._shard = ShardWriter(temporary, self.recipe.dtype, self.width, self.recipe_digest)
             self._begins = self.position
         return self._shard
 
@@ -146,7 +146,7 @@ class StoreWriter:
             self._pass_over_finished()
 
     def _close(self) -> None:
-        shard, file = self._shard, name_of(len(self.entries))
+        shard, file = self._shard, shard_file_name(len(self.entries))
         assert shard
         shard.finish()
         # the old list goes first: it never stands beside a shard that it does not describe
@@ -158,24 +158,24 @@ class StoreWriter:
             self.position - self._begins, tuple(self._left_out),
         )  # fmt: skip
         write_list(self.folder, entry, self.recipe_digest, self._lines)
-        self.entries.append(read_head(self.folder, entry.list_file)[1])
+        self.entries.append(read_list_head(self.folder, entry.list_file)[1])
         self._shard, self._lines, self._left_out, self._seconds = None, [], [], 0.0
 
     def _pass_over_finished(self) -> None:
         """Take the next shards as they are, as long as they are whole and begin at the next row."""
-        while entry := self._finished(name_of(len(self.entries))):
+        while entry := self._finished(shard_file_name(len(self.entries))):
             self.entries.append(entry)
             self.position += entry.rows
 
     def _finished(self, file: str) -> ShardEntry | None:
         path = self.folder / file
         try:
-            recipe_digest, entry = read_head(self.folder, path.with_suffix(".jsonl").name)
+            recipe_digest, entry = read_list_head(self.folder, path.with_suffix(".jsonl").name)
         except ArtifactError:
             return None
-        fits = entry.begins == self.position and recipe_digest == self.recipe_digest and entry.rows > 0
-        there = path.is_file() and path.stat().st_size == entry.bytes
-        if not (fits and there) or (self.redo_left_out and entry.left_out):
+        matches = entry.begins == self.position and recipe_digest == self.recipe_digest and entry.rows > 0
+        is_complete = path.is_file() and path.stat().st_size == entry.bytes
+        if not (matches and is_complete) or (self.redo_left_out and entry.left_out):
             return None
         return entry if digest.sha256_file(path) == entry.sha256 else None
 
@@ -188,29 +188,29 @@ class StoreWriter:
         path = self.folder / PLAN
         text = json.dumps(self._plan, sort_keys=True, indent=4, ensure_ascii=False) + "\n"
         if not path.exists():
-            if any(not found.name.startswith(".") for found in self.folder.iterdir()):
+            if any(not stored.name.startswith(".") for stored in self.folder.iterdir()):
                 raise UsageError(f"{self.folder}: is not empty and holds no features", "give another folder with --out")
             return digest.write_atomically(path, text)
         try:
-            found = json.loads(path.read_bytes())
-            assert isinstance(found, dict)
+            stored = json.loads(path.read_bytes())
+            assert isinstance(stored, dict)
         except (ValueError, AssertionError):
             raise ArtifactError(f"{path}: damaged", "give another folder with --out, or remove this one") from None
-        if found != self._plan:
+        if stored != self._plan:
             raise UsageError(
-                f"{self.folder}: holds features made otherwise: {', '.join(_differences(found, self._plan))}",
+                f"{self.folder}: holds features made otherwise: {', '.join(_differences(stored, self._plan))}",
                 "give another folder with --out, or remove this one",
             )
 
 
-def name_of(number: int) -> str:
+def shard_file_name(number: int) -> str:
     """The file of a shard."""
     return f"shard-{number:05d}.safetensors"
 
 
-def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+def _differences(stored: Mapping[str, Any], current: Mapping[str, Any]) -> list[str]:
     """Where two plans part, such as 'subsample 4, now 2'."""
-    flat = [{**plan, **plan.get("recipe", {})} for plan in (found, wanted)]
+    flat = [{**plan, **plan.get("recipe", {})} for plan in (stored, current)]
     names = sorted((flat[0].keys() | flat[1].keys()) - {"recipe"})
     pairs = [(name, flat[0].get(name), flat[1].get(name)) for name in names]
     return [f"{name} {_short(old)}, now {_short(new)}" for name, old, new in pairs if old != new]

@@ -11,7 +11,7 @@ from typing import Any
 from thunder.errors import ModelError, combined_error
 
 POSITIONS = 1500  # frames of 20 ms in 30 s
-LOGMEL = "or --features logmel, which needs no weights"
+LOGMEL_HINT = "or --features logmel, which needs no weights"
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -37,13 +37,15 @@ def read_sizes(folder: Path) -> EncoderSizes:
     try:
         config = json.loads(path.read_bytes())
     except OSError as error:
-        raise ModelError(f"{path}: {error.strerror}", f"give a folder with config.json and weights; {LOGMEL}") from None
+        raise ModelError(
+            f"{path}: {error.strerror}", f"give a folder with config.json and weights; {LOGMEL_HINT}"
+        ) from None
     except ValueError as error:
         raise ModelError(f"{path}: damaged: {error}", "copy or download the model again") from None
     if isinstance(config, dict) and "d_model" in config:
         return _checked(path, config, _HUGGING_FACE)
     if isinstance(config, dict) and "n_audio_state" in config:
-        return _checked(path, config | {"inner": _whole(config["n_audio_state"]) * 4}, _MLX)
+        return _checked(path, config | {"inner": _whole_number(config["n_audio_state"]) * 4}, _MLX)
     raise ModelError(
         f"{path}: describes no Whisper model: neither 'd_model' nor 'n_audio_state' is there", "give a Whisper model"
     )
@@ -60,7 +62,7 @@ def _checked(path: Path, config: dict[str, Any], names: tuple[str, ...]) -> Enco
     faults = [
         f"'{name}' is {config.get(name)!r}, expected a whole number above 0"
         for name in names
-        if _whole(config.get(name)) < 1
+        if _whole_number(config.get(name)) < 1
     ]
     if config.get("model_type", "whisper") != "whisper":
         faults.append(f"'model_type' is {config['model_type']!r}, expected 'whisper'")
@@ -69,19 +71,19 @@ def _checked(path: Path, config: dict[str, Any], names: tuple[str, ...]) -> Enco
     if config.get("scale_embedding"):
         faults.append("'scale_embedding' is true, which no Whisper encoder has")
     if config.get("quantization"):
-        faults.append("its weights are quantised; the encoder takes fp32, fp16 or bf16")
+        faults.append("its weights are quantized; the encoder takes fp32, fp16 or bf16")
     if not faults:
-        n_mels, width, layers, heads, inner, positions = (_whole(config[name]) for name in names)
+        n_mels, width, layers, heads, inner, positions = (_whole_number(config[name]) for name in names)
         if positions != POSITIONS:
             faults.append(f"'{names[-1]}' is {positions}, expected {POSITIONS}: 30 s of audio")
         if width % heads or width % 2:
             faults.append(f"'{names[1]}' {width} cannot be divided into {heads} heads, or by 2")
         if not faults:
             return EncoderSizes(n_mels, width, layers, heads, inner)
-    raise combined_error(ModelError, f"{path} cannot be used:", faults, f"give a Whisper model; {LOGMEL}")
+    raise combined_error(ModelError, f"{path} cannot be used:", faults, f"give a Whisper model; {LOGMEL_HINT}")
 
 
-def _whole(value: Any) -> int:
+def _whole_number(value: Any) -> int:
     return value if isinstance(value, int) and not isinstance(value, bool) else 0
 
 
@@ -91,6 +93,8 @@ def _no_folder(folder: Path) -> ModelError:
         return ModelError(
             f"'{name}' is no folder here; a model on the hub is not fetched while features are made",
             f"where there is a network: `hf download {name} config.json model.safetensors` prints the folder to give "
-            f"with --model; {LOGMEL}",
+            f"with --model; {LOGMEL_HINT}",
         )
-    return ModelError(f"{folder}: there is no such folder", f"give a folder with config.json and weights; {LOGMEL}")
+    return ModelError(
+        f"{folder}: there is no such folder", f"give a folder with config.json and weights; {LOGMEL_HINT}"
+    )

@@ -17,7 +17,7 @@ def sinusoids(length: int, width: int) -> mx.array:
     return mx.concatenate([mx.sin(angles), mx.cos(angles)], axis=1)
 
 
-class Attention(nn.Module):
+class WhisperAttention(nn.Module):
     """Every frame looks at every frame; keys have no bias."""
 
     def __init__(self, width: int, heads: int) -> None:
@@ -33,16 +33,16 @@ class Attention(nn.Module):
             project(x).reshape(batch, time, self.heads, -1).transpose(0, 2, 1, 3)
             for project in (self.q_proj, self.k_proj, self.v_proj)
         )
-        heard = mx.fast.scaled_dot_product_attention(q, k, v, scale=(width // self.heads) ** -0.5)
-        return self.out_proj(heard.transpose(0, 2, 1, 3).reshape(batch, time, width))
+        attended = mx.fast.scaled_dot_product_attention(q, k, v, scale=(width // self.heads) ** -0.5)
+        return self.out_proj(attended.transpose(0, 2, 1, 3).reshape(batch, time, width))
 
 
-class Block(nn.Module):
-    """Attention and an MLP, each on the normalised and added to the plain."""
+class WhisperBlock(nn.Module):
+    """Attention and an MLP, each on the normalized and added to the plain."""
 
     def __init__(self, sizes: EncoderSizes) -> None:
         super().__init__()
-        self.self_attn = Attention(sizes.width, sizes.heads)
+        self.self_attn = WhisperAttention(sizes.width, sizes.heads)
         self.self_attn_layer_norm = nn.LayerNorm(sizes.width)
         self.fc1, self.fc2 = nn.Linear(sizes.width, sizes.inner), nn.Linear(sizes.inner, sizes.width)
         self.final_layer_norm = nn.LayerNorm(sizes.width)
@@ -63,7 +63,7 @@ class WhisperEncoder(nn.Module):
         self.conv2 = nn.Conv1d(sizes.width, sizes.width, 3, stride=2, padding=1)
         self.embed_positions = nn.Embedding(POSITIONS, sizes.width)
         self.embed_positions.weight = sinusoids(POSITIONS, sizes.width)
-        self.layers = [Block(sizes) for _ in range(sizes.layers)]
+        self.layers = [WhisperBlock(sizes) for _ in range(sizes.layers)]
         self.layer_norm = nn.LayerNorm(sizes.width)
 
     def __call__(self, mel: mx.array) -> mx.array:

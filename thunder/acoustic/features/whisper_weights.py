@@ -12,7 +12,7 @@ import numpy as np
 from mlx.utils import tree_flatten, tree_unflatten
 
 from thunder.acoustic.features.recipe import Precision
-from thunder.acoustic.features.whisper_config import LOGMEL, read_sizes
+from thunder.acoustic.features.whisper_config import LOGMEL_HINT, read_sizes
 from thunder.acoustic.features.whisper_encoder import WhisperEncoder
 from thunder.errors import ModelError, combined_error
 
@@ -20,7 +20,7 @@ _INDEX = "model.safetensors.index.json"
 _FILES = ("model.safetensors", "weights.safetensors", "weights.npz")
 # computed where a file does not have them, as mlx-whisper's do not
 _COMPUTED = {"embed_positions.weight"}
-_OF_MLX = {
+_MLX_NAMES = {
     r"^blocks\.": "layers.",
     r"\.attn\.query\.": ".self_attn.q_proj.",
     r"\.attn\.key\.": ".self_attn.k_proj.",
@@ -34,37 +34,37 @@ _OF_MLX = {
 }
 
 
-def load(folder: Path, precision: Precision = "float32") -> tuple[WhisperEncoder, str]:
+def load_encoder(folder: Path, precision: Precision = "float32") -> tuple[WhisperEncoder, str]:
     """The encoder in a folder, and the digest of its tensors as they are stored.
 
     Raises ModelError that names every weight which is missing, of another shape, or not of an encoder.
     """
     encoder = WhisperEncoder(read_sizes(folder))
-    found, by_mlx = _named_as_ours(_tensors(folder))
-    wanted = dict(tree_flatten(encoder.parameters()))
+    stored, has_mlx_names = _rename_tensors(_tensors(folder))
+    expected = dict(tree_flatten(encoder.parameters()))
     for name in ("conv1.weight", "conv2.weight"):
-        if not by_mlx and name in found and found[name].ndim == 3:
-            found[name] = found[name].transpose(0, 2, 1)  # [out, in, time] -> [out, time, in]
-    faults = [f"{name} is missing" for name in wanted if name not in found and name not in _COMPUTED]
-    faults += [f"{name} is in the weights, but not in such an encoder" for name in found if name not in wanted]
+        if not has_mlx_names and name in stored and stored[name].ndim == 3:
+            stored[name] = stored[name].transpose(0, 2, 1)  # [out, in, time] -> [out, time, in]
+    faults = [f"{name} is missing" for name in expected if name not in stored and name not in _COMPUTED]
+    faults += [f"{name} is in the weights, but not in such an encoder" for name in stored if name not in expected]
     faults += [
-        f"{name} is {list(found[name].shape)}, by config.json it is {list(array.shape)}"
-        for name, array in wanted.items()
-        if name in found and found[name].shape != array.shape
+        f"{name} is {list(stored[name].shape)}, by config.json it is {list(array.shape)}"
+        for name, array in expected.items()
+        if name in stored and stored[name].shape != array.shape
     ]
     faults += [
-        f"{name} is of {found[name].dtype}: quantised?"
-        for name in wanted
-        if name in found and not mx.issubdtype(found[name].dtype, mx.floating)
+        f"{name} is of {stored[name].dtype}: quantized?"
+        for name in expected
+        if name in stored and not mx.issubdtype(stored[name].dtype, mx.floating)
     ]
     if faults:
         raise combined_error(
             ModelError, f"{folder}: the weights cannot be used:", faults,
-            f"copy or download the model again; {LOGMEL}",
+            f"copy or download the model again; {LOGMEL_HINT}",
         )  # fmt: skip
-    identity = _digest(folder, found)
-    kind = mx.float16 if precision == "float16" else mx.float32
-    encoder.update(tree_unflatten([(name, array.astype(kind)) for name, array in (wanted | found).items()]))
+    identity = _digest(folder, stored)
+    dtype = mx.float16 if precision == "float16" else mx.float32
+    encoder.update(tree_unflatten([(name, array.astype(dtype)) for name, array in (expected | stored).items()]))
     mx.eval(encoder.parameters())
     return encoder.eval(), identity
 
@@ -81,7 +81,7 @@ def _tensors(folder: Path) -> dict[str, mx.array]:
     if not names:
         known = ", ".join((*_FILES, _INDEX))
         raise ModelError(
-            f"{folder}: has no weights (none of {known})", f"download model.safetensors into it as well; {LOGMEL}"
+            f"{folder}: has no weights (none of {known})", f"download model.safetensors into it as well; {LOGMEL_HINT}"
         )
     tensors: dict[str, mx.array] = {}
     for name in names:
@@ -93,31 +93,31 @@ def _tensors(folder: Path) -> dict[str, mx.array]:
     return tensors
 
 
-def _named_as_ours(tensors: dict[str, mx.array]) -> tuple[dict[str, mx.array], bool]:
+def _rename_tensors(tensors: dict[str, mx.array]) -> tuple[dict[str, mx.array], bool]:
     """The encoder's tensors by the encoder's names, and whether the names were mlx-whisper's."""
     names = {name: name.removeprefix("model.").removeprefix("encoder.") for name in tensors if "decoder" not in name}
     names = {name: short for name, short in names.items() if short not in ("proj_out.weight", "alignment_heads")}
-    by_mlx = any(short.startswith(("blocks.", "ln_post.")) for short in names.values())
-    if by_mlx:
+    has_mlx_names = any(short.startswith(("blocks.", "ln_post.")) for short in names.values())
+    if has_mlx_names:
         names = {name: _renamed(short) for name, short in names.items()}
-    return {short: tensors[name] for name, short in names.items()}, by_mlx
+    return {short: tensors[name] for name, short in names.items()}, has_mlx_names
 
 
 def _renamed(name: str) -> str:
-    for pattern, ours in _OF_MLX.items():
+    for pattern, ours in _MLX_NAMES.items():
         name = re.sub(pattern, ours, name)
     return name
 
 
 def _digest(folder: Path, tensors: dict[str, mx.array]) -> str:
     """SHA-256 over names, types, shapes and bytes of tensors. Reading them may find a file that was cut."""
-    found = hashlib.sha256()
+    sha256 = hashlib.sha256()
     for name, array in sorted(tensors.items()):
-        found.update(f"{name} {array.dtype} {list(array.shape)}\n".encode())
+        sha256.update(f"{name} {array.dtype} {list(array.shape)}\n".encode())
         try:
             mx.eval(array)
         except (RuntimeError, ValueError) as error:
             raise ModelError(f"{folder}: {name} cannot be read: {error}", "copy or download the model again") from None
         bits = array.view(mx.uint16) if array.dtype == mx.bfloat16 else array
-        found.update(np.array(bits).tobytes())
-    return found.hexdigest()
+        sha256.update(np.array(bits).tobytes())
+    return sha256.hexdigest()

@@ -144,7 +144,7 @@ class CTCHead(nn.Module):
             )  # fmt: skip
 
     def __call__(self, x: mx.array, lengths: mx.array, scalars: mx.array) -> mx.array:
-        """Logits [B, T', V] of features [B, T, D], lengths [B] and standardised scalars [B, T', 7]."""
+        """Logits [B, T', V] of features [B, T, D], lengths [B] and standardized scalars [B, T', 7]."""
         return self.forward_with_adapter(x, lengths, scalars)[0]
 
     def forward_with_adapter(

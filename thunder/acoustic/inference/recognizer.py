@@ -1,4 +1,4 @@
-"""What a head hears: utterances to rows of recognised text, reference, edits, scalars and partition."""
+"""What a head hears: utterances to rows of recognized text, reference, edits, scalars and partition."""
 
 from __future__ import annotations
 

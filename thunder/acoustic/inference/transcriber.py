@@ -1,4 +1,4 @@
-"""Recordings to rows of recognised text, with the features that the head was trained on."""
+"""Recordings to rows of recognized text, with the features that the head was trained on."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from thunder.acoustic.features import audio, frontend
 from thunder.acoustic.features.feature_settings import FeatureSettings
 from thunder.acoustic.features.recipe import Recipe
 from thunder.acoustic.features.recordings import Recording
-from thunder.acoustic.features.shard import as_stored
+from thunder.acoustic.features.shard import round_as_stored
 from thunder.acoustic.head.head_file import HeadOrigin
 from thunder.acoustic.inference.recognizer import Recognizer
 from thunder.acoustic.trajectory import scalars
@@ -47,7 +47,7 @@ def build_front_end(settings: TranscribeSettings, origin: HeadOrigin) -> fronten
         subsample_how=recipe.how, dtype=recipe.dtype, precision=recipe.precision, long_audio=recipe.long_audio,
         out="",
     )  # fmt: skip
-    front_end = frontend.of_settings(requested)
+    front_end = frontend.build_front_end(requested)
     if differences := front_end.recipe.differences(recipe):
         raise ArtifactError(
             f"{settings.whisper or 'features'}: not what the head was trained on: {'; '.join(differences)}",
@@ -74,7 +74,7 @@ def transcribe_recordings(
             try:
                 audio_samples = _load_audio(recording, settings.long_audio)
                 features.features.append(
-                    as_stored(frontend.features_of(front_end, audio_samples.samples), front_end.recipe.dtype)
+                    round_as_stored(frontend.extract_frames(front_end, audio_samples.samples), front_end.recipe.dtype)
                 )
             except CorpusError as error:
                 on_fault(error.message)
@@ -105,7 +105,7 @@ def transcribe_recordings(
 
 def _load_audio(recording: Recording, long_audio: str) -> audio.Audio:
     """The samples of a recording. Raises CorpusError where it cannot be heard, or is too long and is to be refused."""
-    samples = audio.load(recording.path)
-    if samples.seconds > audio.WINDOW and long_audio == "refuse":
+    samples = audio.load_audio(recording.path)
+    if samples.seconds > audio.WINDOW_SECONDS and long_audio == "refuse":
         raise CorpusError(f"{recording.path}: is {samples.seconds:.1f} s long, more than 30 s", "--long-audio windows")
     return samples

@@ -1,6 +1,6 @@
-"""Synthetic speech for clean Bambara sentences, with the text of both scripts: to try a recogniser end to end.
+"""Synthetic speech for clean Bambara sentences, with the text of both scripts: to try a recognizer end to end.
 
-No recording of anybody: every file, row and folder that comes of it is named synthetic. What a recogniser scores on
+No recording of anybody: every file, row and folder that comes of it is named synthetic. What a recognizer scores on
 it says how the whole path works, and nothing about how it would hear people.
 """
 
@@ -40,7 +40,7 @@ sentence stands; `{RECORD}` has the options and digests. The text keeps the lice
 
 
 class SynthesisSettings(Settings):
-    """Options of `thunder asr synthesise`."""
+    """Options of `thunder asr synthesize`."""
 
     text: list[str] = option(
         ..., "Files of Bambara: .tsv with a header, .jsonl, or one sentence a line.", panel="Input", min_length=1

@@ -68,10 +68,10 @@ class AcousticTask:
         return Batch(arrays.as_tuple(), sum(len(example.labels) for example in examples))
 
     def loss(self, model: CTCHead, *arrays: mx.array) -> mx.array:
-        """[] CTC summed over utterances; in training with the regulariser, as docs/explanation/modes.md weighs them."""
+        """[] CTC summed over utterances; in training with the regularizer, as docs/explanation/modes.md weighs them."""
         x, frames, labels, label_lengths, scalars, conditioning = arrays
         frames_after_downsampling = (frames + self.settings.downsample - 1) // self.settings.downsample
-        name, weight = self.settings.regulariser
+        name, weight = self.settings.regularizer
         if x.shape[0] == 2 * frames.shape[0]:
             both_views = model(x, mx.tile(frames, 2), mx.tile(conditioning, (2, 1, 1)))
             view_one, view_two = both_views[: frames.shape[0]], both_views[frames.shape[0] :]

@@ -78,7 +78,7 @@ def stability(velocity: mx.array) -> mx.array:
 
 
 def exponential_average(x: mx.array, frames: float) -> mx.array:
-    """[B, T, N]: normalised exponential average over frames up to each one, time constant in frames."""
+    """[B, T, N]: normalized exponential average over frames up to each one, time constant in frames."""
     position = np.arange(x.shape[1])
     age = position[:, None] - position[None]
     weights = np.where(age >= 0, np.exp(-np.maximum(age, 0) / frames), 0.0)
@@ -96,7 +96,7 @@ def cosine_similarity(a: mx.array, b: mx.array) -> mx.array:
 
 
 def fit_codebook(frames: np.ndarray, codes: int, seed: int, iterations: int = 20) -> np.ndarray:
-    """[K, D] float32: k-means (k-means++ start, then Lloyd) over standardised frames [N, D].
+    """[K, D] float32: k-means (k-means++ start, then Lloyd) over standardized frames [N, D].
 
     K is `codes`, or the number of frames where there are fewer. The same frames and seed give the same codes.
     """

@@ -12,7 +12,7 @@ import numpy as np
 
 from thunder.acoustic.acoustic_settings import AcousticSettings
 from thunder.acoustic.dataset.utterances import AcousticExample, FeatureSet
-from thunder.acoustic.features.frontend import subsampled
+from thunder.acoustic.features.frontend import subsample_frames
 from thunder.acoustic.trajectory import partitions, scalars
 
 SAMPLE_UTTERANCES = 500  # utterances, by the digest of their ids
@@ -58,7 +58,7 @@ class TrainingStatistics:
 
     def utterance_scalars(self, features: np.ndarray, downsample: int) -> np.ndarray:
         """[T', 7] of an utterance [T, D] by itself, so that they are the same whatever it is batched with."""
-        pooled = subsampled(features, downsample, "mean")
+        pooled = subsample_frames(features, downsample, "mean")
         return np.array(scalars.trajectory_scalars(mx.array(pooled[None]), mx.array(self.codebook)))[0]
 
     def standardize(self, scalars: np.ndarray) -> np.ndarray:
@@ -78,7 +78,7 @@ def fit_statistics(
     sample = sorted(train, key=lambda example: hashlib.sha256(example.id.encode()).digest())[:SAMPLE_UTTERANCES]
     utterances = [features.features_of(utterance) for utterance in sample]
     frames = np.concatenate(utterances)
-    pooled = np.concatenate([subsampled(utterance, settings.downsample, "mean") for utterance in utterances])
+    pooled = np.concatenate([subsample_frames(utterance, settings.downsample, "mean") for utterance in utterances])
     rng = np.random.Generator(np.random.PCG64([settings.seed, 3]))
     if len(pooled) > CODEBOOK_FRAMES:
         pooled = pooled[np.sort(rng.choice(len(pooled), CODEBOOK_FRAMES, replace=False))]

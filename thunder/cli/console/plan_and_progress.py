@@ -187,7 +187,7 @@ def print_result(plan: Plan, folder: Path, results: Mapping[str, Any]) -> None:
             f"repairs {last['repair_loss']:.4f} nats per token; {results['wraps']:.2f} epochs over the text"
         )
     if (test := results.get("test")) and kind == "asr":
-        print(f"  {acoustic_lines.tested(test)}")
+        print(f"  {acoustic_lines.format_test(test)}")
     elif test:
         print(
             f"  test CER {test['cer_before']:.4f} -> {test['cer_after']:.4f} on {test['rows']} rows "

@@ -94,7 +94,7 @@ def test_a_stopped_command_says_how_to_go_on(tmp_path, monkeypatch, capsys):
         raise KeyboardInterrupt
 
     (tmp_path / "a.flac").write_bytes(b"x")
-    monkeypatch.setattr("thunder.acoustic.features.extract.extract", stop)
+    monkeypatch.setattr("thunder.acoustic.features.extract.extract_features", stop)
     assert main(["asr", "features", str(tmp_path), "--features", "logmel", "--out", str(tmp_path / "out")]) == 130
     assert "the same command goes on" in capsys.readouterr().err
 

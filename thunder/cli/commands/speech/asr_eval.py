@@ -58,12 +58,12 @@ def tested(asked: AcousticEvalSettings) -> dict[str, Any]:
     path = recognizer_checkpoint(asked.run)
     loaded = head_file.load_head(path)
     alphabet = labels.ALPHABETS[loaded.origin.settings.script]
-    recogniser = Recognizer.from_head(loaded, asked.ttt_lr, build_decoder(asked, alphabet))
+    recognizer = Recognizer.from_head(loaded, asked.ttt_lr, build_decoder(asked, alphabet))
     features = utterances.open_features(asked.features or loaded.origin.settings.features)
     for store in features.stores:
         store.require(loaded.origin.recipe_digest, str(path))
     part = asked.part or ("all" if asked.features else "test")
-    rows = _rows(asked, recogniser, features, part, path)
+    rows = _rows(asked, recognizer, features, part, path)
     alignment = asked.align_with or "own"
     if asked.out:
         folder = Path(asked.out).expanduser()
@@ -71,7 +71,7 @@ def tested(asked: AcousticEvalSettings) -> dict[str, Any]:
         result_files.write_results(folder, rows, alignment)
     return {
         "checkpoint": str(path),
-        "mode": recogniser.settings.mode_name,
+        "mode": recognizer.settings.mode_name,
         "part": part,
         **result_files.summarize_results(rows),
         "cer_interval": _interval(rows),
@@ -80,16 +80,16 @@ def tested(asked: AcousticEvalSettings) -> dict[str, Any]:
 
 
 def _rows(
-    asked: AcousticEvalSettings, recogniser: Recognizer, features: FeatureSet, part: str, path: Path
+    asked: AcousticEvalSettings, recognizer: Recognizer, features: FeatureSet, part: str, path: Path
 ) -> list[dict[str, Any]]:
     """A row for each utterance of the part, in the order of ids."""
     from thunder.acoustic.inference import result_files
 
-    settings = recogniser.settings
+    settings = recognizer.settings
     examples = _examples(settings, features, part, path)
     aligned = _aligned(asked, features, examples) if asked.align_with else None
     said = {"part": "test" if part == "all" else part, "script": settings.script, "mode": settings.mode_name}
-    heard = recogniser.recognize(features, examples, asked.batch_size, alignment=aligned)
+    heard = recognizer.recognize(features, examples, asked.batch_size, alignment=aligned)
     rows = [result_files.correction_row(one, each, **said, run_id=path.parent.name) for one, each in heard]
     return sorted(rows, key=lambda row: row["feat_id"])
 

@@ -39,13 +39,13 @@ def features(
     if files:
         given = given | {"inputs": [*map(str, files), *given.get("inputs", [])]}
     settings, _ = build_settings(FeatureSettings, file_and_flags(FeatureSettings, config, given))
-    width = frontend.width_of(settings)
-    work = extract.plan(settings)
+    width = frontend.feature_width(settings)
+    work = extract.plan_extraction(settings)
     if dry_run:
         return _plan(settings, work, width, as_json)
     try:
         with rows_bar(len(work.recordings), "making features") as progress:
-            outcome = extract.extract(settings, work, progress)
+            outcome = extract.extract_features(settings, work, progress)
     except KeyboardInterrupt:
         raise Interrupted("features are not complete; shards that are whole stay", "the same command goes on") from None
     _told(settings, work, outcome, as_json)
@@ -56,7 +56,7 @@ def merge(
     as_json: AsJson = False,
 ) -> None:
     """Write one index over the parts that several hosts made; their files stay where they are."""
-    index = store_parts.merge(folder)
+    index = store_parts.merge_parts(folder)
     if as_json:
         return say(json.dumps({"out": str(folder), **index}, ensure_ascii=False, indent=4))
     say(_line(folder, index))
@@ -75,7 +75,7 @@ def verify(
         say(f"{one.folder}: {len(one)} utterances as the index says, digest {one.digest[:16]}")
 
 
-def _plan(settings: FeatureSettings, work: extract.Work, width: int, as_json: bool) -> None:
+def _plan(settings: FeatureSettings, work: extract.ExtractionPlan, width: int, as_json: bool) -> None:
     """What would be done: rows are read, recordings are not."""
     known = [one.extra["duration"] for one in work.recordings if isinstance(one.extra.get("duration"), int | float)]
     seconds = sum(known) if len(known) == len(work.recordings) else None
@@ -95,7 +95,9 @@ def _plan(settings: FeatureSettings, work: extract.Work, width: int, as_json: bo
     say(f"{'would write':14} {work.folder}: {rate:g} frames a second of {width} numbers{about}")
 
 
-def _told(settings: FeatureSettings, work: extract.Work, outcome: extract.Outcome, as_json: bool) -> None:
+def _told(
+    settings: FeatureSettings, work: extract.ExtractionPlan, outcome: extract.ExtractionResult, as_json: bool
+) -> None:
     faults = [*work.faults.first, *(fault for _, fault in outcome.left_out)]
     count = work.faults.count + len(outcome.left_out)
     if as_json:

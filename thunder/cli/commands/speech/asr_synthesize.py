@@ -1,4 +1,4 @@
-"""`thunder asr synthesise`: synthetic speech for Bambara sentences, to try the whole path without recordings."""
+"""`thunder asr synthesize`: synthetic speech for Bambara sentences, to try the whole pipeline without recordings."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from thunder.acoustic.synthesis.synthetic_speech import METADATA, SynthesisSettings
-from thunder.acoustic.synthesis.synthetic_speech import synthesize_speech as make
+from thunder.acoustic.synthesis.synthetic_speech import METADATA, SynthesisSettings, synthesize_speech
 from thunder.cli.console.output import say
 from thunder.cli.console.progress_bars import rows_bar
 from thunder.cli.parsing.flags import ConfigFile, flags
@@ -22,7 +21,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON value inste
 
 
 @flags(SynthesisSettings)
-def synthesise(
+def synthesize(
     texts: Texts = None, config: ConfigFile = None, as_json: AsJson = False, *, given: dict[str, Any]
 ) -> None:
     """Speak sentences with espeak-ng into FLAC files with Latin and N'Ko text; synthetic, and named so everywhere."""
@@ -30,7 +29,7 @@ def synthesise(
         given = given | {"text": [*map(str, texts), *given.get("text", [])]}
     settings = build_settings(SynthesisSettings, file_and_flags(SynthesisSettings, config, given))[0]
     with rows_bar(settings.sentences) as progress:
-        record = make(settings, progress)
+        record = synthesize_speech(settings, progress)
     if as_json:
         return say(json.dumps({"out": settings.out, **record}, ensure_ascii=False, indent=4))
     parts = ", ".join(f"{count} {part}" for part, count in sorted(record["parts"].items()))

@@ -40,7 +40,7 @@ SCOPES = {
 @app.command()
 @flags(AuditSettings)
 def audit(
-    run: Annotated[str, typer.Argument(help="A recogniser's run with test-time training: id, folder, 'latest'.")],
+    run: Annotated[str, typer.Argument(help="A recognizer's run with test-time training: id, folder, 'latest'.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print the audit as JSON.")] = False,
     *,
     given: dict[str, Any],
@@ -117,8 +117,8 @@ def _of_eval(
     if len(tests) < LEAST:
         fault = f"{folder.name}: {len(tests)} of its test utterances are in these features, {LEAST} are needed"
         raise UsageError(fault, fix="--features FOLDER")
-    recogniser, here = Recognizer.from_head(loaded), _same_machine(folder)
-    return eval_stage.audit_evaluation(recogniser, features, tests, reported, settings.batch_size, here), len(tests)
+    recognizer, here = Recognizer.from_head(loaded), _same_machine(folder)
+    return eval_stage.audit_evaluation(recognizer, features, tests, reported, settings.batch_size, here), len(tests)
 
 
 def _of_pipeline(

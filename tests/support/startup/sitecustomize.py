@@ -10,6 +10,7 @@ import sys
 from importlib.machinery import PathFinder
 
 MODULE = "transformers.utils.import_utils"
+FUNCTION = "create_import_structure_from_path"
 CACHE = os.environ.get("TEST_STARTUP_CACHE", "")
 
 
@@ -25,7 +26,8 @@ class Hook:
 
         def exec_module(module):
             execute(module)
-            module.create_import_structure_from_path = kept(module.create_import_structure_from_path)
+            if hasattr(module, FUNCTION):  # another version may have another name for it
+                setattr(module, FUNCTION, kept(getattr(module, FUNCTION)))
 
         spec.loader.exec_module = exec_module
         return spec
@@ -49,7 +51,8 @@ def kept(compute):
 
 def from_file(folder, compute):
     stat = os.stat(os.path.join(folder, "__init__.py"))
-    path = os.path.join(CACHE, f"transformers-{abs(hash((stat.st_mtime_ns, stat.st_ino)))}.marshal")
+    known = stat.st_mtime_ns, stat.st_ino, stat.st_size, len(os.listdir(folder))
+    path = os.path.join(CACHE, f"transformers-{sys.implementation.cache_tag}-{'-'.join(map(str, known))}.marshal")
     try:
         with open(path, "rb") as file:
             return marshal.load(file)
@@ -65,5 +68,16 @@ def from_file(folder, compute):
     return result
 
 
+def run_shadowed():
+    """Run the sitecustomize that this file hides, as Homebrew's and Debian's Python have one."""
+    here = os.path.dirname(os.path.abspath(__file__))
+    spec = PathFinder.find_spec("sitecustomize", [path for path in sys.path if os.path.abspath(path) != here])
+    if spec and spec.loader:
+        from importlib.util import module_from_spec
+
+        spec.loader.exec_module(module_from_spec(spec))
+
+
 if CACHE:
     sys.meta_path.insert(0, Hook())
+run_shadowed()

@@ -49,7 +49,7 @@ def one_by_one(loaded, case):
     engine = ModelEngine(*loaded)
     prompt = tokenizer.apply_chat_template(list(case.messages), add_generation_prompt=True, return_dict=False)
     tokens, logprobs = [], []
-    for token, row in generate_step(mx.array(prompt), language_model, max_tokens=engine.limit(case.input)):
+    for token, row in generate_step(mx.array(prompt), language_model, max_tokens=engine.token_limit(case.input)):
         logprobs.append(row[int(token)].item())
         if int(token) in stops:
             break
@@ -73,7 +73,7 @@ def test_the_texts_are_those_of_one_row_at_a_time(loaded, some_cases, wanted, ba
 @pytest.mark.parametrize("most", [1, 20, 60])
 def test_few_places_at_once_change_nothing(loaded, some_cases, wanted, most):
     engine = ModelEngine(*loaded, batch_size=6, margins=True)
-    engine.prefix.places_at_once = most
+    engine.prefix.positions_per_pass = most
     assert [proposal.text for proposal in engine.propose(some_cases)] == [text for text, _ in wanted]
 
 
@@ -97,7 +97,7 @@ def test_gemma3n_many_rows_at_once_and_what_it_is_sure_of(tiny_gemma3n, some_cas
         for token, row in generate_step(mx.array(prompt), shipped[0], max_tokens=24)
     ]  # past the sliding window of 12
     answers = [[token for token, _ in steps]]
-    [found] = score_answers(engine.prefix, [prompt], answers, engine.prefix.covers([prompt]), 1)
+    [found] = score_answers(engine.prefix, [prompt], answers, engine.prefix.covered_lengths([prompt]), 1)
     assert found == pytest.approx(sum(logprob for _, logprob in steps), rel=1e-5)
 
 
@@ -289,7 +289,7 @@ def test_a_warm_engine_has_read_what_all_prompts_begin_with(loaded, some_cases):
     engine = ModelEngine(*loaded)
     engine.cache_shared_prefix([case_of(text) for text in ("ߊ", "ߓ")])
     read = engine.prefix.tokens
-    prompts = [engine._prompt(list(case.messages)) for case in map(case_of, ("ߞߊ߬ ߕߊ߯", "ߛߏ ߞߊ߬", "ߡߎ߰ߛߏ"))]
+    prompts = [engine._prompt_tokens(list(case.messages)) for case in map(case_of, ("ߞߊ߬ ߕߊ߯", "ߛߏ ߞߊ߬", "ߡߎ߰ߛߏ"))]
     assert all(prompt[: len(read)] == read for prompt in prompts) and len(read) > 4
     told(engine, [case_of("ߞߊ߬ ߕߊ߯")])
     assert engine.prefix.tokens is read

@@ -69,7 +69,7 @@ def check(model, prefix, prompts, batch_size=3, draft=lambda place, answer: []):
     """draft: from a prompt's place and its answer what to try instead of going token by token."""
     wanted = [one_by_one(model, prompt) for prompt in prompts]
     drafts = [[*draft(place, tokens), 1] for place, (tokens, _, _) in enumerate(wanted)]
-    covered, count = prefix.covers(prompts), len(prompts)
+    covered, count = prefix.covered_lengths(prompts), len(prompts)
     told = []
     asked = greedy.DecodeRequest(prompts, covered, [LIMIT] * count, [place // 2 for place in range(count)], drafts)
     got = greedy.decode_greedily(prefix, asked, STOPS, batch_size, told.append)
@@ -77,9 +77,9 @@ def check(model, prefix, prompts, batch_size=3, draft=lambda place, answer: []):
     for answer, (found, logprobs, stopped) in zip(got, wanted, strict=True):
         assert (answer.tokens, answer.stopped) == (found, stopped)
         np.testing.assert_allclose(answer.logprobs, logprobs, atol=1e-6)
-    if prefix.forks:
+    if prefix.can_fork:
         each = [alone(model, prompt, draft) for prompt, draft in zip(prompts, drafts, strict=True)]
-        np.testing.assert_allclose([answer.draft for answer in got], each, atol=1e-5)
+        np.testing.assert_allclose([answer.draft_logprob for answer in got], each, atol=1e-5)
 
 
 DRAFTS = {
@@ -99,20 +99,22 @@ def test_drafts_do_not_change_answers(model, name, draft):
 @pytest.mark.parametrize("prompts", PROMPTS)
 def test_answers_are_those_of_one_prompt_at_a_time(model, prompts):
     prefix = PromptPrefix(model)
-    if prefix.forks and (beginning := best_prefix(PROMPTS[prompts])):
-        prefix.keep(beginning)
+    if prefix.can_fork and (beginning := best_prefix(PROMPTS[prompts])):
+        prefix.cache_prefix(beginning)
     check(model, prefix, PROMPTS[prompts])
 
 
 def test_what_is_kept_serves_all_later_calls_and_stays_as_it_is(model):
     prefix = PromptPrefix(model)
-    prefix.covers(PROMPTS["all begin alike"])
-    assert prefix.tokens == (SHARED if prefix.forks else [])
+    prefix.covered_lengths(PROMPTS["all begin alike"])
+    assert prefix.tokens == (SHARED if prefix.can_fork else [])
     before = [np.array(each) for cache in prefix._caches for each in (cache.keys, cache.values)]
     for name in ("all begin alike", "one", "some begin otherwise", "begin alike for less than a window"):
         check(model, prefix, PROMPTS[name], batch_size=2)
-    ScoredAnswers(prefix, [SHARED + [5]], [[6, 7]], prefix.covers([SHARED + [5]])).others([0], [[6, 8]], 4)
-    assert prefix.tokens == (SHARED if prefix.forks else [])
+    ScoredAnswers(prefix, [SHARED + [5]], [[6, 7]], prefix.covered_lengths([SHARED + [5]])).score_alternatives(
+        [0], [[6, 8]], 4
+    )
+    assert prefix.tokens == (SHARED if prefix.can_fork else [])
     after = [np.array(each) for cache in prefix._caches for each in (cache.keys, cache.values)]
     assert all(np.array_equal(old, new) for old, new in zip(before, after, strict=True))
 
@@ -142,19 +144,19 @@ ANSWERS = st.lists(st.integers(1, 4), min_size=1, max_size=14)
 def test_probabilities_are_those_of_a_pass_for_each(model, name, own, others, wanted):
     """Others share nothing with the answer that was read, or all of it, or its beginning: of four tokens, any."""
     prompts, prefix = PROMPTS[name], PromptPrefix(model, wanted)
-    if prefix.forks:
-        prefix.keep(SHARED)
+    if prefix.can_fork:
+        prefix.cache_prefix(SHARED)
     own = own[: len(prompts)]
-    scored = ScoredAnswers(prefix, prompts, own, prefix.covers(prompts))
+    scored = ScoredAnswers(prefix, prompts, own, prefix.covered_lengths(prompts))
     np.testing.assert_allclose(
         scored.totals, [alone(model, *each) for each in zip(prompts, own, strict=True)], atol=1e-5
     )
     rows = [row % len(prompts) for row, _ in others]
     answers = [own[row] if len(answer) == 7 else answer for row, (_, answer) in zip(rows, others, strict=True)]
-    found = scored.others(rows, answers, 2)
+    found = scored.score_alternatives(rows, answers, 2)
     wanted = [alone(model, prompts[row], answer) for row, answer in zip(rows, answers, strict=True)]
     np.testing.assert_allclose(found, wanted, atol=1e-5)
-    in_batches = score_answers(prefix, prompts, own, prefix.covers(prompts), 2)
+    in_batches = score_answers(prefix, prompts, own, prefix.covered_lengths(prompts), 2)
     np.testing.assert_allclose(in_batches, scored.totals, atol=1e-5)
 
 
@@ -175,8 +177,8 @@ def test_the_beginning_that_saves_most_is_found(prompts):
 @given(st.lists(st.lists(st.integers(1, 2), min_size=1, max_size=12), min_size=1, max_size=6))
 def test_a_token_is_left_of_each_prompt(prompts):
     prefix = PromptPrefix(LLAMA)
-    prefix.keep([1, 2, 1, 1, 2])
-    for prompt, covered in zip(prompts, prefix.covers(prompts), strict=True):
+    prefix.cache_prefix([1, 2, 1, 1, 2])
+    for prompt, covered in zip(prompts, prefix.covered_lengths(prompts), strict=True):
         assert covered <= min(len(prompt) - 1, len(prefix.tokens))
         assert prompt[:covered] == prefix.tokens[:covered]
         assert covered == 0 or covered >= SHORTEST_PREFIX
@@ -188,9 +190,9 @@ LLAMA = random_model("llama")
 def test_a_pass_of_its_own_has_to_be_worth_it():
     """A service meets the same row twice now and then: that must not cost it a pass for each."""
     prefix = PromptPrefix(LLAMA)
-    prefix.keep(SHARED[:20])
-    assert prefix.covers([SHARED[:40], SHARED[:40], OTHER]) == [20, 20, 0] and prefix.tokens == SHARED[:20]
-    assert prefix.covers([SHARED[:40]] * 9) == [39] * 9 and prefix.tokens == SHARED[:40]
+    prefix.cache_prefix(SHARED[:20])
+    assert prefix.covered_lengths([SHARED[:40], SHARED[:40], OTHER]) == [20, 20, 0] and prefix.tokens == SHARED[:20]
+    assert prefix.covered_lengths([SHARED[:40]] * 9) == [39] * 9 and prefix.tokens == SHARED[:40]
 
 
 def test_no_more_is_kept_than_is_read_in_one_pass():
@@ -201,7 +203,7 @@ def test_no_more_is_kept_than_is_read_in_one_pass():
 def test_models_whose_caches_cannot_be_forked_go_without_by_name():
     prefix = PromptPrefix(random_model(UNLIKE))
     assert prefix.state == "off: ArraysCache cannot be forked"
-    assert prefix.covers(PROMPTS["all begin alike"]) == [0] * 7 and not prefix.tokens
+    assert prefix.covered_lengths(PROMPTS["all begin alike"]) == [0] * 7 and not prefix.tokens
     assert PromptPrefix(LLAMA).state == "on" and PromptPrefix(LLAMA, False).state == "off"
 
 
@@ -231,10 +233,14 @@ def test_memory_does_not_grow():
     for turn in range(30):
         start = SHARED if turn % 3 else OTHER
         prompts = [start + tokens(3 + turn % 5, 10 * turn + seed) for seed in range(3)]
-        asked = greedy.DecodeRequest(prompts, prefix.covers(prompts), [3] * 3, [0, 1, 2], [[4, 1], [2, 1], [5, 6, 1]])
+        asked = greedy.DecodeRequest(
+            prompts, prefix.covered_lengths(prompts), [3] * 3, [0, 1, 2], [[4, 1], [2, 1], [5, 6, 1]]
+        )
         greedy.decode_greedily(prefix, asked, STOPS, 3, ignore_progress)
         own = [[5, 6], [7], [8, 9, 10]]
-        ScoredAnswers(prefix, prompts, own, prefix.covers(prompts)).others([0, 1], [[5], [7, 8]], 2)
+        ScoredAnswers(prefix, prompts, own, prefix.covered_lengths(prompts)).score_alternatives(
+            [0, 1], [[5], [7, 8]], 2
+        )
         mx.synchronize()
         sizes.append(mx.get_active_memory())
     assert max(sizes[15:]) <= max(sizes[:15])

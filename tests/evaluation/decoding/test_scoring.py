@@ -43,7 +43,7 @@ def test_equal_to_one_token_after_another(loaded):
     net, _, _ = loaded
     prompts, answers = [[2, 5, 9, 11], [2, 7], [2, 5, 5, 5, 5, 5]], [[12, 13, 1], [30, 1], [14]]
     prefix = PromptPrefix(net)
-    found = score_answers(prefix, prompts, answers, prefix.covers(prompts), batch_size=2)
+    found = score_answers(prefix, prompts, answers, prefix.covered_lengths(prompts), batch_size=2)
     for got, prompt, answer in zip(found, prompts, answers, strict=True):
         assert got == pytest.approx(one_by_one(net, prompt, answer), abs=1e-4)
 

@@ -23,9 +23,9 @@ class DecodedAnswer:
     tokens: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     stopped: bool = False
-    kept: str | None = None  # the text that replaces the generated one, where there is one
-    alone: float | None = None  # log-probability of the unchanged input as the answer, where it was scored
-    draft: float | None = None  # log-probability of its draft, where there was one
+    replacement: str | None = None  # the text that replaces the generated one, where there is one
+    input_logprob: float | None = None  # log-probability of the unchanged input as the answer, where it was scored
+    draft_logprob: float | None = None  # log-probability of its draft, where there was one
 
     def add(self, token: int, logprob: float, reason: str | None) -> None:
         """Add a token. reason: "stop" where it is the end token."""
@@ -35,10 +35,10 @@ class DecodedAnswer:
         else:
             self.tokens.append(token)
 
-    def keep(self, text: str, tokens: list[int], logprob: float) -> None:
+    def replace_with(self, text: str, tokens: list[int], logprob: float) -> None:
         """Replace the generated text with another of these tokens, which include the end token."""
         # decoding the tokens may not give the text with all of its space
-        self.tokens, self.stopped, self.kept = tokens[:-1], True, text
+        self.tokens, self.stopped, self.replacement = tokens[:-1], True, text
         self.logprobs = [logprob / len(tokens)] * len(tokens)
 
 
@@ -59,18 +59,18 @@ class DecodeRequest:
 
 
 def decode_greedily(
-    prefix: PromptPrefix, asked: DecodeRequest, stops: set[int], batch_size: int, finished: OnFinished
+    prefix: PromptPrefix, request: DecodeRequest, stops: set[int], batch_size: int, finished: OnFinished
 ) -> list[DecodedAnswer]:
     """Greedy answers. One generator decodes the longest prompts first; new prompts replace finished ones.
 
     Where caches can be forked, a batch is first scored with its drafts; the generator continues each answer from the
     first token at which the model's choice differs.
     """
-    decoder = _GreedyDecoder(prefix, asked, stops, batch_size)
-    order = sorted(range(len(asked.prompts)), key=lambda place: -len(asked.prompts[place]))
+    decoder = _GreedyDecoder(prefix, request, stops, batch_size)
+    order = sorted(range(len(request.prompts)), key=lambda place: -len(request.prompts[place]))
     groups = deque([order] if order else [])
     if decoder.drafted:
-        groups = deque(bucket_in_order(order, list(map(len, asked.drafts)), batch_size, prefix.places_at_once))
+        groups = deque(bucket_in_order(order, list(map(len, request.drafts)), batch_size, prefix.positions_per_pass))
     steps = 0
     try:
         while groups or decoder.places:
@@ -89,12 +89,12 @@ def decode_greedily(
 class _GreedyDecoder:
     """The state of a decoding run. places: generator uid -> index of the prompt."""
 
-    def __init__(self, prefix: PromptPrefix, asked: DecodeRequest, stops: set[int], batch_size: int) -> None:
-        self.prefix, self.asked, self.stops = prefix, asked, stops
-        self.answers = [DecodedAnswer() for _ in asked.prompts]
+    def __init__(self, prefix: PromptPrefix, request: DecodeRequest, stops: set[int], batch_size: int) -> None:
+        self.prefix, self.request, self.stops = prefix, request, stops
+        self.answers = [DecodedAnswer() for _ in request.prompts]
         self.places: dict[int, int] = {}
-        self._left = Counter(asked.owners)
-        self.drafted = prefix.forks
+        self._left = Counter(request.owners)
+        self.drafted = prefix.can_fork
         # prompts that continue from drafts join at most half of the last batch
         at_once = 2 * batch_size if self.drafted else batch_size
         self.generator = BatchGenerator(
@@ -106,7 +106,7 @@ class _GreedyDecoder:
 
     def begin(self, places: list[int]) -> int:
         """Start prompts in this order; returns how many cases that finishes."""
-        prompts = [self.asked.prompts[place] for place in places]
+        prompts = [self.request.prompts[place] for place in places]
         if self.drafted:
             return self._begin_with_drafts(places, prompts)
         self._insert(places, prompts, None)
@@ -126,11 +126,11 @@ class _GreedyDecoder:
         return ended
 
     def _begin_with_drafts(self, places: list[int], prompts: list[list[int]]) -> int:
-        drafts = [self.asked.drafts[place] for place in places]
-        scored = ScoredAnswers(self.prefix, prompts, drafts, [self.asked.covered[place] for place in places])
+        drafts = [self.request.drafts[place] for place in places]
+        scored = ScoredAnswers(self.prefix, prompts, drafts, [self.request.covered[place] for place in places])
         ended, rows = 0, []
         for row, place in enumerate(places):
-            self.answers[place].draft = scored.totals[row]
+            self.answers[place].draft_logprob = scored.totals[row]
             if self._accept_draft(place, scored.choices[row], drafts[row]):
                 ended += self._end(place)
             else:
@@ -146,7 +146,7 @@ class _GreedyDecoder:
         """Accept a draft up to the first token at which the model differs; returns whether the answer is complete."""
         answer = self.answers[place]
         for (token, logprob), drafted in zip(choices, draft, strict=True):
-            full = len(answer.logprobs) + 1 >= self.asked.limits[place]
+            full = len(answer.logprobs) + 1 >= self.request.limits[place]
             reason = "stop" if token in self.stops else "length" if full else None
             answer.add(token, logprob, reason)
             if reason or token != drafted:
@@ -154,10 +154,10 @@ class _GreedyDecoder:
         raise AssertionError("a draft ends with an end token")
 
     def _insert(self, places: list[int], rest: list[list[int]], caches: list[Caches] | None) -> None:
-        limits = [self.asked.limits[place] - len(self.answers[place].logprobs) for place in places]
+        limits = [self.request.limits[place] - len(self.answers[place].logprobs) for place in places]
         self.places |= zip(self.generator.insert(rest, limits, caches=caches), places, strict=True)
 
     def _end(self, place: int) -> bool:
         """Count an answer as complete; returns whether that finishes its case."""
-        self._left[self.asked.owners[place]] -= 1
-        return not self._left[self.asked.owners[place]]
+        self._left[self.request.owners[place]] -= 1
+        return not self._left[self.request.owners[place]]

@@ -30,7 +30,7 @@ class _ChunkRequests:
 
     texts: list[str]
     messages: list[list[dict[str, Any]]]
-    asked: DecodeRequest
+    request: DecodeRequest
 
 
 class ModelEngine:
@@ -85,18 +85,20 @@ class ModelEngine:
     def cache_shared_prefix(self, cases: Sequence[Case]) -> None:
         """Cache the prefix that the prompts of these cases share."""
         prompts = [
-            self._prompt(messages) for case in cases for messages in chunking.chunk_prompts(case, self.chunk_words)[0]
+            self._prompt_tokens(messages)
+            for case in cases
+            for messages in chunking.chunk_prompts(case, self.chunk_words)[0]
         ]
         shared = reduce(lambda a, b: a[: common_prefix_length(a, b)], prompts)
-        if self.prefix.forks and shared:
+        if self.prefix.can_fork and shared:
             with self._adapter_state():
-                self.prefix.keep(shared)
+                self.prefix.cache_prefix(shared)
 
     def propose(self, cases: Sequence[Case], finished: OnFinished = ignore_progress) -> Iterator[Proposal]:
         """See ProposalEngine; rows of similar length share a batch, `chunk` cases at a time."""
         for start in range(0, len(cases), self.chunk):
             with self._adapter_state():
-                proposals = self._chunk(cases[start : start + self.chunk], finished)
+                proposals = self._propose_batch(cases[start : start + self.chunk], finished)
             yield from proposals
 
     @contextmanager
@@ -109,119 +111,127 @@ class ModelEngine:
         finally:
             adapters.enable_adapter(self.model, scales)
 
-    def _chunk(self, cases: Sequence[Case], finished: OnFinished) -> list[Proposal]:
+    def _propose_batch(self, cases: Sequence[Case], finished: OnFinished) -> list[Proposal]:
         """Proposals of cases that are decoded together; each gets the mean of their seconds."""
         started = time.perf_counter()
         parts = [chunking.chunk_prompts(case, self.chunk_words) for case in cases]
-        texts = [piece for _, pieces, _ in parts for piece in pieces]
+        texts = [chunk for _, chunks, _ in parts for chunk in chunks]
         messages = [each for messages_of_case, _, _ in parts for each in messages_of_case]
-        prompts = [self._prompt(each) for each in messages]
-        owners = [number for number, (_, pieces, _) in enumerate(parts) for _ in pieces]
-        asked = DecodeRequest(prompts, self.prefix.covers(prompts), [self.limit(piece) for piece in texts], owners)
-        pieces = _ChunkRequests(texts, messages, asked)
-        if self.prefix.forks:  # corrections mostly begin like their inputs
-            asked.drafts.extend(self._as_answer(pieces, at, text) for at, text in enumerate(texts))
-        decoded = greedy.decode_greedily(self.prefix, asked, self.stops, self.batch_size, finished)
+        prompts = [self._prompt_tokens(each) for each in messages]
+        owners = [number for number, (_, chunks, _) in enumerate(parts) for _ in chunks]
+        request = DecodeRequest(
+            prompts, self.prefix.covered_lengths(prompts), [self.token_limit(chunk) for chunk in texts], owners
+        )
+        chunks = _ChunkRequests(texts, messages, request)
+        if self.prefix.can_fork:  # corrections mostly begin like their inputs
+            request.drafts.extend(self._answer_tokens(chunks, at, text) for at, text in enumerate(texts))
+        decoded = greedy.decode_greedily(self.prefix, request, self.stops, self.batch_size, finished)
         if self.change_margin is not None:
-            for places in bucket_by_length(self._unread(asked), self.batch_size, self.prefix.places_at_once):
-                self._apply_sure_changes(pieces, places, decoded)
+            for places in bucket_by_length(
+                self._uncached_lengths(request), self.batch_size, self.prefix.positions_per_pass
+            ):
+                self._apply_sure_changes(chunks, places, decoded)
         elif self.min_margin is not None or self.margins:
-            self._compare(pieces, decoded)
+            self._compare_with_inputs(chunks, decoded)
         answers = iter(decoded)
         seconds = (time.perf_counter() - started) / len(cases)
-        return [self._joined([next(answers) for _ in own], own, gaps, seconds) for _, own, gaps in parts]
+        return [self._join_answers([next(answers) for _ in own], own, gaps, seconds) for _, own, gaps in parts]
 
     @staticmethod
-    def _unread(asked: DecodeRequest) -> list[int]:
-        return [len(prompt) - known for prompt, known in zip(asked.prompts, asked.covered, strict=True)]
+    def _uncached_lengths(request: DecodeRequest) -> list[int]:
+        return [len(prompt) - known for prompt, known in zip(request.prompts, request.covered, strict=True)]
 
-    def _compare(self, pieces: _ChunkRequests, answers: list[DecodedAnswer]) -> None:
+    def _compare_with_inputs(self, chunks: _ChunkRequests, answers: list[DecodedAnswer]) -> None:
         """Score each chunk itself as the answer; with `min_margin`, replace answers that are not likelier by that."""
-        asked = pieces.asked
-        alone = [answer.draft for answer in answers if answer.draft is not None]
-        own = asked.drafts or [self._as_answer(pieces, at, text) for at, text in enumerate(pieces.texts)]
-        if not asked.drafts:
-            alone = score_answers(self.prefix, asked.prompts, own, asked.covered, self.batch_size)
-        for answer, tokens, logprob, text in zip(answers, own, alone, pieces.texts, strict=True):
-            answer.alone = logprob
+        request = chunks.request
+        alone = [answer.draft_logprob for answer in answers if answer.draft_logprob is not None]
+        own = request.drafts or [self._answer_tokens(chunks, at, text) for at, text in enumerate(chunks.texts)]
+        if not request.drafts:
+            alone = score_answers(self.prefix, request.prompts, own, request.covered, self.batch_size)
+        for answer, tokens, logprob, text in zip(answers, own, alone, chunks.texts, strict=True):
+            answer.input_logprob = logprob
             margin = (sum(answer.logprobs) - logprob) / max(1, len(text))
             # an answer without an end token has no probability as a whole
             if self.min_margin is not None and (not answer.stopped or margin < self.min_margin):
-                answer.keep(text, tokens, logprob)
+                answer.replace_with(text, tokens, logprob)
 
-    def _apply_sure_changes(self, pieces: _ChunkRequests, places: list[int], answers: list[DecodedAnswer]) -> None:
+    def _apply_sure_changes(self, chunks: _ChunkRequests, places: list[int], answers: list[DecodedAnswer]) -> None:
         """Replace each answer with its chunk plus those changes that, each alone, make the chunk likelier."""
         assert self.change_margin is not None
-        asked = pieces.asked
-        own = [asked.drafts[at] if asked.drafts else self._as_answer(pieces, at, pieces.texts[at]) for at in places]
-        prompts, covered = [asked.prompts[at] for at in places], [asked.covered[at] for at in places]
+        request = chunks.request
+        own = [
+            request.drafts[at] if request.drafts else self._answer_tokens(chunks, at, chunks.texts[at]) for at in places
+        ]
+        prompts, covered = [request.prompts[at] for at in places], [request.covered[at] for at in places]
         scored = ScoredAnswers(self.prefix, prompts, own, covered)
-        found = [self._changes(pieces.texts[at], answers[at]) for at in places]
+        changes = [self._find_changes(chunks.texts[at], answers[at]) for at in places]
         numbers = [
             (row, one)
             for row, at in enumerate(places)
-            for one, change in enumerate(found[row])
-            if self._small(pieces.texts[at], change)
+            for one, change in enumerate(changes[row])
+            if self._is_small(chunks.texts[at], change)
         ]
-        _, logprobs = self._score(scored, pieces, places, [(row, found[row], {one}) for row, one in numbers])
+        _, logprobs = self._score_changed(scored, chunks, places, [(row, changes[row], {one}) for row, one in numbers])
         taken: list[set[int]] = [set() for _ in places]
         for (row, one), logprob in zip(numbers, logprobs, strict=True):
             if logprob - scored.totals[row] >= self.change_margin:
                 taken[row].add(one)
         for row, at in enumerate(places):
-            answers[at].alone = scored.totals[row]
-            answers[at].keep(pieces.texts[at], own[row], scored.totals[row])
-        together = [(row, found[row], ones) for row, ones in enumerate(taken) if ones]
-        tokens, logprobs = self._score(scored, pieces, places, together)
-        for (row, every, ones), new, logprob in zip(together, tokens, logprobs, strict=True):
+            answers[at].input_logprob = scored.totals[row]
+            answers[at].replace_with(chunks.texts[at], own[row], scored.totals[row])
+        combined = [(row, changes[row], ones) for row, ones in enumerate(taken) if ones]
+        tokens, logprobs = self._score_changed(scored, chunks, places, combined)
+        for (row, every, ones), new, logprob in zip(combined, tokens, logprobs, strict=True):
             at = places[row]
-            answers[at].keep(word_changes.apply_changes(pieces.texts[at], every, ones), new, logprob)
+            answers[at].replace_with(word_changes.apply_changes(chunks.texts[at], every, ones), new, logprob)
 
-    def _changes(self, text: str, answer: DecodedAnswer) -> list[word_changes.WordChange]:
+    def _find_changes(self, text: str, answer: DecodedAnswer) -> list[word_changes.WordChange]:
         # an answer without an end token is incomplete
-        return word_changes.find_changes(text, self._text(answer)) if answer.stopped else []
+        return word_changes.find_changes(text, self._answer_text(answer)) if answer.stopped else []
 
-    def _score(
+    def _score_changed(
         self,
         scored: ScoredAnswers,
-        pieces: _ChunkRequests,
+        chunks: _ChunkRequests,
         places: list[int],
         requests: list[tuple[int, list[word_changes.WordChange], set[int]]],
     ) -> tuple[list[list[int]], list[float]]:
         """Tokens and log-probability (nats) of the chunks in these rows with these of their changes."""
         tokens = [
-            self._as_answer(pieces, places[row], word_changes.apply_changes(pieces.texts[places[row]], every, ones))
+            self._answer_tokens(chunks, places[row], word_changes.apply_changes(chunks.texts[places[row]], every, ones))
             for row, every, ones in requests
         ]
-        return tokens, scored.others([row for row, _, _ in requests], tokens, self.batch_size)
+        return tokens, scored.score_alternatives([row for row, _, _ in requests], tokens, self.batch_size)
 
-    def _small(self, piece: str, change: word_changes.WordChange) -> bool:
-        old = " ".join(piece.split()[change.start : change.end])
+    def _is_small(self, chunk: str, change: word_changes.WordChange) -> bool:
+        old = " ".join(chunk.split()[change.start : change.end])
         return self.change_edits is None or edit_distance(old, " ".join(change.words)) <= self.change_edits
 
-    def _text(self, answer: DecodedAnswer) -> str:
-        if answer.kept is not None:
-            return answer.kept
+    def _answer_text(self, answer: DecodedAnswer) -> str:
+        if answer.replacement is not None:
+            return answer.replacement
         return self.tokenizer.decode(answer.tokens, skip_special_tokens=True)
 
-    def _as_answer(self, pieces: _ChunkRequests, at: int, text: str) -> list[int]:
+    def _answer_tokens(self, chunks: _ChunkRequests, at: int, text: str) -> list[int]:
         """The tokens of a text as the model's answer to a chunk, with the end token."""
-        messages = [*pieces.messages[at], {"role": "assistant", "content": text}]
+        messages = [*chunks.messages[at], {"role": "assistant", "content": text}]
         whole = self.tokenizer.apply_chat_template(messages, add_generation_prompt=False, return_dict=False)
-        answer = whole[len(pieces.asked.prompts[at]) :]
+        answer = whole[len(chunks.request.prompts[at]) :]
         ends = [place for place, token in enumerate(answer) if token in self.stops]
         return answer[: ends[0] + 1] if ends else [*answer, min(self.stops)]
 
-    def _prompt(self, messages: list[dict[str, Any]]) -> list[int]:
+    def _prompt_tokens(self, messages: list[dict[str, Any]]) -> list[int]:
         return self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
 
-    def limit(self, text: str) -> int:
+    def token_limit(self, text: str) -> int:
         """Most tokens of an answer to a text, which stops a model that loops."""
         return 2 * len(self.tokenizer.encode(text, add_special_tokens=False)) + 32
 
-    def _joined(self, answers: list[DecodedAnswer], pieces: list[str], gaps: list[str], seconds: float) -> Proposal:
+    def _join_answers(
+        self, answers: list[DecodedAnswer], chunks: list[str], gaps: list[str], seconds: float
+    ) -> Proposal:
         """One proposal from the answers to the chunks of a case."""
-        texts = [self._text(answer) for answer in answers]
+        texts = [self._answer_text(answer) for answer in answers]
         tokens = [token for answer in answers for token in answer.tokens]
         logprobs = [each for answer in answers for each in answer.logprobs]
         mean = sum(logprobs) / len(logprobs)
@@ -233,13 +243,13 @@ class ModelEngine:
             finished=all(answer.stopped for answer in answers),
             special_only=bool(tokens) and set(tokens) <= set(self.tokenizer.all_special_ids),
             windows=len(answers),
-            margin=_mean_margin(answers, sum(map(len, pieces))),
+            margin=_mean_margin(answers, sum(map(len, chunks))),
         )
 
 
 def _mean_margin(answers: list[DecodedAnswer], chars: int) -> float | None:
     """Nats per code point by which answers are likelier than their chunks; None unless all are complete and scored."""
-    alone = [answer.alone for answer in answers if answer.alone is not None and answer.stopped]
+    alone = [answer.input_logprob for answer in answers if answer.input_logprob is not None and answer.stopped]
     if len(alone) < len(answers):
         return None
     return (sum(sum(answer.logprobs) for answer in answers) - sum(alone)) / max(1, chars)

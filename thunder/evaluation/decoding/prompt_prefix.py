@@ -36,31 +36,31 @@ class PromptPrefix:
         self._weights: list[mx.array] = []
 
     @cached_property
-    def places_at_once(self) -> int:
+    def positions_per_pass(self) -> int:
         """Answer positions, with padding, whose logits fit into LOGITS_BYTES."""
         logits = full_logits(self.model, mx.zeros((1, 1), mx.int32))  # only for its shape
         return max(1, LOGITS_BYTES // (4 * logits.shape[-1]))
 
     @property
-    def forks(self) -> bool:
+    def can_fork(self) -> bool:
         """Whether caches of the model can be forked."""
         return self.state == "on"
 
-    def covers(self, prompts: Sequence[list[int]]) -> list[int]:
+    def covered_lengths(self, prompts: Sequence[list[int]]) -> list[int]:
         """How many tokens of each prompt are cached; at least one token is left to read.
 
         A prefix that saves more on these prompts replaces the cached one. Other weights drop the cache.
         """
-        if not self.forks:
+        if not self.can_fork:
             return [0] * len(prompts)
         self._forget_other_weights()
         candidate = best_prefix(prompts)
         gain = sum(_covered_lengths(prompts, candidate)) - len(candidate)
         if gain >= sum(_covered_lengths(prompts, self.tokens)) + LEAST_SAVED_TOKENS:
-            self.keep(candidate)
+            self.cache_prefix(candidate)
         return _covered_lengths(prompts, self.tokens)
 
-    def keep(self, tokens: list[int]) -> None:
+    def cache_prefix(self, tokens: list[int]) -> None:
         """Read a prefix and cache it in place of the current one."""
         self._forget_other_weights()
         caches = kv_cache.empty_caches(self.model, 1)

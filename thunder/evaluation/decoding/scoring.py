@@ -24,7 +24,7 @@ class ScoredAnswers:
         self, prefix: PromptPrefix, prompts: Sequence[list[int]], answers: Sequence[list[int]], covered: Sequence[int]
     ) -> None:
         """Score the answers in one batch. covered: tokens of each prompt that the prefix cache holds."""
-        self._model, self._forks, self._at_once = prefix.model, prefix.forks, prefix.places_at_once
+        self._model, self._forks, self._at_once = prefix.model, prefix.can_fork, prefix.positions_per_pass
         self._prompts, self._answers = prompts, answers
         self._caches: Caches = []
         self.choices: list[list[tuple[int, float]]] = []
@@ -43,7 +43,7 @@ class ScoredAnswers:
         lengths = [len(self._prompts[row]) - 1 + count for row, count in zip(rows, counts, strict=True)]
         return kv_cache.fork_caches(self._caches, rows, lengths)
 
-    def others(self, rows: Sequence[int], answers: Sequence[list[int]], batch_size: int) -> list[float]:
+    def score_alternatives(self, rows: Sequence[int], answers: Sequence[list[int]], batch_size: int) -> list[float]:
         """Log-probability of other answers to the given prompts, in batches."""
         totals = [0.0] * len(rows)
         # an answer is read from the position where it differs from the scored answer
@@ -83,7 +83,7 @@ def score_answers(
     """
     totals = [0.0] * len(prompts)
     sizes = [len(prompt) + len(answer) for prompt, answer in zip(prompts, answers, strict=True)]
-    for places in bucket_by_length(sizes, batch_size, prefix.places_at_once):
+    for places in bucket_by_length(sizes, batch_size, prefix.positions_per_pass):
         batch = ([each[place] for place in places] for each in (prompts, answers))
         scored = ScoredAnswers(prefix, *batch, [covered[place] for place in places])
         for place, total in zip(places, scored.totals, strict=True):

@@ -1,20 +1,21 @@
-"""A LoRA step of thunder against mlx_lm's own, on the same rows with the same losses.
+"""Compare a LoRA training step of Thunder Train with mlx_lm's own, on the same rows with the same losses.
 
     .venv/bin/python benchmarks/lora_vs_mlx_lm.py [--rows 48] [--layers 4] [--model gemma3n] [--json]
 
-`mlx_lm.tuner.trainer.train` runs as it is (without its progress bar) over batches that this script hands it; between
-two of its steps ours does the same rows: A B A B. Both start from the same weights and LoRA matrices, with AdamW at one
-rate; mlx_lm's lengths are one shorter, since its mask takes one target too many behind a padded row. The model is a
-gemma4_text scaled down (35 layers, 20 of them KV-shared, hidden 128, vocabulary 21,824, random weights, float32), the
-rows have a system prompt of 26 tokens, 34 to 94 more of prompt and 20 to 60 of answer, made here.
+`mlx_lm.tuner.trainer.train` runs unchanged (without its progress bar) over batches that this script gives it; before
+each of its steps Thunder Train does a step on the same rows. Both start from the same weights and LoRA matrices, with
+AdamW at one rate. mlx_lm's lengths are one less, since its mask supervises one target too many after a padded row.
+The model is a small gemma4_text (35 layers, 20 of them KV-shared, hidden size 128, vocabulary 21,824, random weights,
+float32). The script makes the rows: a system prompt of 26 tokens, 34 to 94 more prompt tokens and 20 to 60 of answer.
 
-With `--model gemma3n` it is a gemma3n scaled down in the same way (30 layers, 10 of them KV-shared). mlx_lm shares its
-keys and values through a cache alone, and cannot run with LoRA on all of its matrices: there its step gets empty caches
-and our LoRA keys.
+With `--model gemma3n` the model is a small gemma3n (30 layers, 10 of them KV-shared). mlx_lm shares its keys and values
+only through a cache, and cannot run with LoRA on all of its matrices: there its step gets empty caches and Thunder
+Train's LoRA keys.
 
-For batches of 1 and of 4: examples per CPU second (and in wall time) of ours over theirs in the first epoch, with the
-filling of the prefix cache counted; in later epochs; and over five epochs. Peak memory of a step, ours over theirs,
-each with its own weights and optimizer, once the cache is filled. The largest difference of a step's loss.
+The output, for batches of 1 and of 4: examples per CPU second (and per second of wall time), thunder / mlx-lm, in the
+first epoch with the time to fill the prefix cache, in later epochs, and over five epochs; peak memory of a step,
+thunder / mlx-lm, each with its own weights and optimizer, after the cache is filled; the largest difference of a step's
+loss.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
 
 
 def fresh_model(kind: str) -> nn.Module:
-    """The same weights at every call."""
+    """The model, with the same weights at every call."""
     mx.random.seed(7)
     model = MODELS[kind]()
     mx.eval(model.parameters())
@@ -86,7 +87,7 @@ def fresh_model(kind: str) -> nn.Module:
 
 
 def make_examples(count: int, seed: int = 3) -> list[Example]:
-    """Rows of random tokens, common ones more often, as the design's measurements have them."""
+    """Rows of random tokens with a heavy-tailed distribution."""
     draw = np.random.default_rng(seed)
 
     def tokens(number: int) -> list[int]:
@@ -100,8 +101,8 @@ def make_examples(count: int, seed: int = 3) -> list[Example]:
     return examples
 
 
-class Side:
-    """What one of the two has used: CPU and wall seconds of each epoch, its losses, the most bytes of a step."""
+class Measurements:
+    """Measurements of one side: CPU and wall seconds of each epoch, losses of the steps, peak bytes of a step."""
 
     def __init__(self) -> None:
         self.cpu, self.wall = np.zeros(EPOCHS), np.zeros(EPOCHS)
@@ -113,28 +114,28 @@ class Side:
         self._begun = time.process_time(), time.perf_counter()
 
     def end(self, epoch: int) -> None:
-        """Stop the clocks, on an epoch's account."""
+        """Stop the clocks, and add the time to an epoch."""
         self.cpu[epoch] += time.process_time() - self._begun[0]
         self.wall[epoch] += time.perf_counter() - self._begun[1]
 
-    def watch(self) -> None:
+    def start_memory(self) -> None:
         """Start to measure memory."""
         mx.clear_cache()
         self._before = mx.get_active_memory()
         mx.reset_peak_memory()
 
-    def watched(self, *own: Any) -> None:
-        """What was used above what there was, and this side's own arrays; the other's are left out."""
+    def stop_memory(self, *own: Any) -> None:
+        """Record the memory above that before the step, plus this side's own arrays; the other side's are excluded."""
         held = sum(array.nbytes for tree in own for _, array in tree_flatten(tree) if isinstance(array, mx.array))
         self.peak = max(self.peak, mx.get_peak_memory() - self._before + held)
 
 
-class Silent:
-    """In the place of mlx_lm's progress bar."""
+class SilentProgressBar:
+    """Replaces mlx_lm's progress bar."""
 
     def __init__(self, *_: Any, **__: Any) -> None: ...
 
-    def __enter__(self) -> Silent:
+    def __enter__(self) -> SilentProgressBar:
         return self
 
     def __exit__(self, *_: Any) -> None: ...
@@ -143,8 +144,8 @@ class Silent:
         return lambda *_, **__: None
 
 
-class Losses(TrainingCallback):
-    """mlx_lm's loss of every step."""
+class LossRecorder(TrainingCallback):
+    """Records mlx_lm's loss of every step."""
 
     def __init__(self, losses: list[float]) -> None:
         self.losses = losses
@@ -153,8 +154,8 @@ class Losses(TrainingCallback):
         self.losses.append(train_info["train_loss"])
 
 
-class Ours:
-    """The product's task and step, its prefix cache in a folder that is thrown away."""
+class ThunderTraining:
+    """Thunder Train's task and step, with its prefix cache in a temporary folder."""
 
     def __init__(self, kind: str, examples: list[Example], settings: LoraSettings, folder: Path) -> None:
         self.network = fresh_model(kind)
@@ -164,7 +165,7 @@ class Ours:
         self.settings, self.folder = settings, folder
 
     def warm_up(self) -> None:
-        """Make every row's entry, drop the frozen layers."""
+        """Compute the cache entry of every row, and drop the frozen layers."""
         cache_warmup.warm_up_cache(
             self.task, self.settings, World(), base_digest="made", ranks=1, root=self.folder,
             log=lambda text: print(f"  {text}", file=sys.stderr),
@@ -174,7 +175,7 @@ class Ours:
 def epochs(examples: list[Example], batch: int) -> Iterator[tuple[int, tuple[int, ...]]]:
     """(epoch, rows) of every step as mlx_lm makes them: sorted by length, the batches in a random order.
 
-    Behind the last epoch come a few batches, the longest, for memory.
+    A few batches follow the last epoch, the longest, to measure memory.
     """
     place = sorted(range(len(examples)), key=lambda number: len(examples[number].ids))
     whole = [tuple(place[start : start + batch]) for start in range(0, len(place) - batch + 1, batch)]
@@ -184,87 +185,89 @@ def epochs(examples: list[Example], batch: int) -> Iterator[tuple[int, tuple[int
     yield from ((EPOCHS, rows) for rows in whole[-3:])
 
 
-def their_loss(model: nn.Module, ids: mx.array, lengths: mx.array) -> tuple[mx.array, mx.array]:
-    """mlx_lm's, of the model as it generates."""
+def mlx_lm_loss(model: nn.Module, ids: mx.array, lengths: mx.array) -> tuple[mx.array, mx.array]:
+    """mlx_lm's loss, of the model as it generates."""
     return trainer.default_loss(partial(full_logits, model), ids, lengths)
 
 
 def measure(kind: str, examples: list[Example], batch: int, layers: int) -> dict[str, float]:
-    """Both sides over the same batches, in turns."""
+    """Run both sides over the same batches, in turns."""
     order = list(epochs(examples, batch))
     settings = LoraSettings(
         num_layers=layers, batch_size=batch, learning_rate=RATE, lr_final=1.0, max_grad_norm=0.0, iters=len(order)
     )
-    theirs, mine = Side(), Side()
+    mlx_lm_side, thunder_side = Measurements(), Measurements()
     model = fresh_model(kind)
     adapters.add_lora(model, settings)
     optimizer = optim.AdamW(RATE, betas=settings.adam_betas, weight_decay=settings.weight_decay)
     with tempfile.TemporaryDirectory() as folder:
-        ours = Ours(kind, examples, settings, Path(folder))
+        thunder_training = ThunderTraining(kind, examples, settings, Path(folder))
 
         def batches_in_turns(**_: Any) -> Iterator[tuple[mx.array, mx.array]]:
-            mine.begin()
-            ours.warm_up()
-            mine.end(0)
+            thunder_side.begin()
+            thunder_training.warm_up()
+            thunder_side.end(0)
             for number, (epoch, rows) in enumerate(order, start=1):
-                with timed(mine, epoch, ours.network, ours.optimizer):
-                    mine.losses.append(ours.step(row_order.StepPlan(number, epoch, rows), False).loss)
-                with timed(theirs, epoch, model, optimizer):
+                with timed(thunder_side, epoch, thunder_training.network, thunder_training.optimizer):
+                    thunder_side.losses.append(
+                        thunder_training.step(row_order.StepPlan(number, epoch, rows), False).loss
+                    )
+                with timed(mlx_lm_side, epoch, model, optimizer):
                     ids, _ = tokenized_rows.pad_examples([examples[row] for row in rows])
                     lengths = [(examples[row].offset, len(examples[row].ids) - 1) for row in rows]
                     yield mx.array(ids), mx.array(lengths)
 
-        how = trainer.TrainingArgs(
+        arguments = trainer.TrainingArgs(
             batch_size=batch, iters=len(order) + 1, steps_per_report=1, steps_per_save=10**9,
             adapter_file=str(Path(folder) / "adapters.safetensors"),
         )  # fmt: skip
-        trainer.TrainUI = Silent
+        trainer.TrainUI = SilentProgressBar
         trainer.train(
-            model, optimizer, examples, None, how, loss=their_loss,
-            iterate_batches=batches_in_turns, training_callback=Losses(theirs.losses),
+            model, optimizer, examples, None, arguments, loss=mlx_lm_loss,
+            iterate_batches=batches_in_turns, training_callback=LossRecorder(mlx_lm_side.losses),
         )  # fmt: skip
-    return figures(theirs, mine)
+    return figures(mlx_lm_side, thunder_side)
 
 
 @contextmanager
-def timed(side: Side, epoch: int, model: nn.Module, optimizer: optim.Optimizer) -> Generator[None]:
-    """Time of a step, or its memory behind the last epoch."""
+def timed(side: Measurements, epoch: int, model: nn.Module, optimizer: optim.Optimizer) -> Generator[None]:
+    """Measure the time of a step, or after the last epoch its memory."""
     if epoch == EPOCHS:
-        side.watch()
+        side.start_memory()
         yield
-        side.watched(model.parameters(), optimizer.state)
+        side.stop_memory(model.parameters(), optimizer.state)
         return
     side.begin()
     yield
     side.end(epoch)
 
 
-def figures(theirs: Side, mine: Side) -> dict[str, float]:
-    """The ratios that the module's text names."""
+def figures(mlx_lm_side: Measurements, thunder_side: Measurements) -> dict[str, float]:
+    """The ratios that the module's docstring names."""
     parts = {"first_epoch": slice(0, 1), "later_epochs": slice(1, None), "five_epochs": slice(None)}
-    found = {}
+    ratios = {}
     for name, part in parts.items():
-        found[f"{name}_ratio"] = theirs.cpu[part].sum() / mine.cpu[part].sum()
-        found[f"{name}_ratio_wall"] = theirs.wall[part].sum() / mine.wall[part].sum()
-    return found | {
-        "memory_ratio": mine.peak / theirs.peak,
-        "max_loss_difference": float(np.abs(np.array(theirs.losses) - np.array(mine.losses)).max()),
-        "steps": len(mine.losses),
-        "loss_of_first_step": mine.losses[0],
-        "loss_of_last_step": mine.losses[-1],
-        "cpu_seconds_theirs": theirs.cpu.sum(),
-        "cpu_seconds_ours": mine.cpu.sum(),
-        "peak_bytes_theirs": theirs.peak,
-        "peak_bytes_ours": mine.peak,
+        ratios[f"{name}_ratio"] = mlx_lm_side.cpu[part].sum() / thunder_side.cpu[part].sum()
+        ratios[f"{name}_ratio_wall"] = mlx_lm_side.wall[part].sum() / thunder_side.wall[part].sum()
+    return ratios | {
+        "memory_ratio": thunder_side.peak / mlx_lm_side.peak,
+        "max_loss_difference": float(np.abs(np.array(mlx_lm_side.losses) - np.array(thunder_side.losses)).max()),
+        "steps": len(thunder_side.losses),
+        "loss_of_first_step": thunder_side.losses[0],
+        "loss_of_last_step": thunder_side.losses[-1],
+        "cpu_seconds_mlx_lm": mlx_lm_side.cpu.sum(),
+        "cpu_seconds_thunder": thunder_side.cpu.sum(),
+        "peak_bytes_mlx_lm": mlx_lm_side.peak,
+        "peak_bytes_thunder": thunder_side.peak,
     }
 
 
-def take_the_launchers_environment() -> None:
-    """Start again with what the launcher gives to ranks on this system, OpenBLAS above all: for both sides alike."""
+def use_launcher_environment() -> None:
+    """Restart with the environment that the launcher gives to ranks here (OpenBLAS above all), for both sides."""
     system = platform.system()
-    wanted = rank_plan.system_env(system, openblas.find_openblas(system), environment.core_count(), os.environ)
-    if any(os.environ.get(name) != value for name, value in wanted.items()):
-        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | wanted)
+    expected = rank_plan.system_env(system, openblas.find_openblas(system), environment.core_count(), os.environ)
+    if any(os.environ.get(name) != value for name, value in expected.items()):
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | expected)
 
 
 def main() -> None:
@@ -274,13 +277,13 @@ def main() -> None:
     parser.add_argument("--model", choices=MODELS, default="gemma4", help="which kind is scaled down")
     parser.add_argument("--json", action="store_true", help="print all figures as one JSON object on the last line")
     options = parser.parse_args()
-    take_the_launchers_environment()
+    use_launcher_environment()
     examples = make_examples(options.rows)
     results = {}
     for batch in (1, 4):
-        found = results[f"batch_{batch}"] = measure(options.model, examples, batch, options.layers)
+        ratios = results[f"batch_{batch}"] = measure(options.model, examples, batch, options.layers)
         print(f"batch {batch}:")
-        for name, value in found.items():
+        for name, value in ratios.items():
             print(f"  {name:24} {value:.4g}", flush=True)
     if options.json:
         print(json.dumps({"rows": options.rows, "layers": options.layers, "model": options.model, **results}))

@@ -1,11 +1,12 @@
-"""What reading the beginning of prompts once is worth: answers with and without, in turns, of the same model and rows.
+"""Measure how much time the shared-prompt cache saves: answers with and without it, in turns, for the same rows.
 
     OPENBLAS_NUM_THREADS=1 .venv/bin/python benchmarks/prompt_prefix.py [--rows 120] [--rounds 5]
 
-The prompt as it is, and behind a system prompt of so many tokens; answers alone, with the margin over leaving a text
-alone (as on the bridge), and change by change (--change-margin 0). Each round has a new engine that has read nothing.
-Prints medians over rounds, for each row, and their ratio (without / with); the texts must be the same. On Linux give it
-the BLAS of the launcher: LD_PRELOAD=/usr/lib/x86_64-linux-gnu/openblas-pthread/libopenblas.so.0.
+It measures the prompt as it is, and after a system prompt of `--system-tokens` tokens; each with answers alone, with
+the margin over an unchanged text (as on the bridge), and change by change (--change-margin 0). Each round makes a new
+engine with an empty cache. The output is the median over rounds of the milliseconds a row, and the ratio without /
+with the cache; the texts must be the same. On Linux set the launcher's BLAS:
+LD_PRELOAD=/usr/lib/x86_64-linux-gnu/openblas-pthread/libopenblas.so.0.
 """
 
 from __future__ import annotations
@@ -24,21 +25,21 @@ from thunder.evaluation.cases import Case
 from thunder.evaluation.decoding.model_engine import ModelEngine
 
 ROWS = REPOSITORY / "data" / "sample" / "test.jsonl"
-SAYS = "You hear N'Ko spoken and write it down as it is spelt. "
+SYSTEM_SENTENCE = "You hear N'Ko spoken and write it down as it is spelt. "
 MODES: dict[str, dict[str, Any]] = {
     "answers": {}, "answers and margins": {"margins": True}, "change by change": {"change_margin": 0.0},
 }  # fmt: skip
 
 
 def with_system_prompt(chosen: Sequence[Case], tokenizer: Any, tokens: int) -> list[Case]:
-    """The cases behind a system prompt of about so many tokens."""
-    each = len(tokenizer.encode(SAYS, add_special_tokens=False))
-    system = {"role": "system", "content": SAYS * round(tokens / each)}
+    """The cases after a system prompt of about `tokens` tokens."""
+    sentence_tokens = len(tokenizer.encode(SYSTEM_SENTENCE, add_special_tokens=False))
+    system = {"role": "system", "content": SYSTEM_SENTENCE * round(tokens / sentence_tokens)}
     return [replace(case, messages=(system, *case.messages)) for case in chosen]
 
 
-def measured(engine: ModelEngine, chosen: Sequence[Case]) -> tuple[float, float, list[str]]:
-    """Milliseconds of the processor and of the clock for each row, and the texts."""
+def measure_engine(engine: ModelEngine, chosen: Sequence[Case]) -> tuple[float, float, list[str]]:
+    """(CPU milliseconds a row, wall milliseconds a row, texts)."""
     begun = time.process_time(), time.perf_counter()
     texts = [proposal.text for proposal in engine.propose(chosen)]
     spent = time.process_time() - begun[0], time.perf_counter() - begun[1]
@@ -52,28 +53,32 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--system-tokens", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=5)
-    given = parser.parse_args()
-    loaded = engine_setup.load_model_engines(given.model, None)[0]
-    short = list(itertools.islice(itertools.cycle(cases.read_cases(ROWS).cases), given.rows))
+    arguments = parser.parse_args()
+    loaded = engine_setup.load_model_engines(arguments.model, None)[0]
+    short = list(itertools.islice(itertools.cycle(cases.read_cases(ROWS).cases), arguments.rows))
     prompts = {"as it is": short}
-    prompts[f"{given.system_tokens} tokens more"] = with_system_prompt(short, loaded.tokenizer, given.system_tokens)
+    prompts[f"{arguments.system_tokens} tokens more"] = with_system_prompt(
+        short, loaded.tokenizer, arguments.system_tokens
+    )
     for prompt, chosen in prompts.items():
-        for mode, how in MODES.items():
-            found: dict[bool, list[tuple[float, float]]] = {False: [], True: []}
+        for mode, options in MODES.items():
+            times: dict[bool, list[tuple[float, float]]] = {False: [], True: []}
             texts = []
-            for kept in [False, True] * given.rounds:
+            for cached in [False, True] * arguments.rounds:
                 engine = ModelEngine(
-                    loaded.model, loaded.tokenizer, loaded.stops, given.batch_size, prefix_cache=kept, **how
+                    loaded.model, loaded.tokenizer, loaded.stops, arguments.batch_size, prefix_cache=cached, **options
                 )
-                cpu, wall, said = measured(engine, chosen)
-                found[kept].append((cpu, wall))
-                texts.append(said)
-            assert all(said == texts[0] for said in texts), "other texts with the prefix than without"
-            cpu, wall = ([statistics.median(each[part] for each in found[kept]) for kept in found] for part in (0, 1))
+                cpu, wall, answers = measure_engine(engine, chosen)
+                times[cached].append((cpu, wall))
+                texts.append(answers)
+            assert all(answers == texts[0] for answers in texts), "texts differ with and without the cache"
+            cpu, wall = (
+                [statistics.median(each[part] for each in times[cached]) for cached in times] for part in (0, 1)
+            )
             print(
-                f"prompt {prompt}, {mode}: {len(engine.prefix.tokens)} kept; CPU {cpu[0]:.1f} -> {cpu[1]:.1f} ms "
-                f"a row, {cpu[0] / cpu[1]:.2f} times as fast; wall {wall[0]:.1f} -> {wall[1]:.1f} ms, "
-                f"{wall[0] / wall[1]:.2f} times",
+                f"prompt {prompt}, {mode}: {len(engine.prefix.tokens)} tokens cached; "
+                f"CPU {cpu[0]:.1f} -> {cpu[1]:.1f} ms a row, speedup {cpu[0] / cpu[1]:.2f}; "
+                f"wall {wall[0]:.1f} -> {wall[1]:.1f} ms, speedup {wall[0] / wall[1]:.2f}",
                 flush=True,
             )
 

@@ -24,7 +24,7 @@ TINY = model_size_from_config(
                   "vocab_size": 4000, "vocab_size_per_layer_input": 4000, "head_dim": 32, "global_head_dim": 64}
 )  # fmt: skip
 SLOW = replace(PUBLISHED["Apple M4"], float32=1e9, reduced=1e9, quantised=1e9, attention=1e9, bandwidth=1e9)
-"""An M4 whose limits are reached by small models: the trials on it become slower by the same factor, and the limits stay."""
+"""An M4 whose limits small models reach: its known trials become slower by the same factor, and the limits stay."""
 
 
 @pytest.mark.parametrize("chip", PAIR)

@@ -28,9 +28,9 @@ class LayerSize:
 
 @dataclass(frozen=True)
 class ModelSize:
-    """Widths of a Gemma-like decoder. own: width of per-layer inputs, 0 where it has none; bits: 0 for not quantised.
+    """Widths of a Gemma-like decoder. own: width of per-layer inputs, 0 where it has none; bits: 0 for no quantization.
 
-    activation: bytes of a number between layers, and of a weight that is not quantised. streams: of hidden states,
+    activation: bytes of a number between layers, and of a weight that is not quantized. streams: of hidden states,
     mixed by AltUp where there are several. laurel: rank of the way around attention, 0 where there is none.
     """
 

@@ -12,6 +12,7 @@ import pytest
 from documents import GENERATED, REFERENCE, wrong_links, wrong_statements
 from test_architecture import FLOORS
 
+import thunder
 from thunder.config import REPOSITORY
 
 PAGES = documents.pages()
@@ -65,6 +66,11 @@ def test_every_field_and_status_of_the_service_has_its_entry():
     assert [field for field in sorted(fields) if f"`{field}`" not in text and f'"{field}"' not in text] == []
     assert [status for status in openapi.ERROR_STATUSES if f"\n| {status} |" not in text] == []
     assert [path for path in described["paths"] if f" {path}`" not in text] == []
+
+
+def test_every_public_name_has_its_entry():
+    text = page("python-api.md")
+    assert [name for name in thunder.__all__ if name != "__version__" and f"\n::: thunder.{name}\n" not in text] == []
 
 
 def test_contributing_lists_the_rooms_floor_by_floor():

@@ -99,7 +99,9 @@ def resume(
     Args:
         run: id or folder of the run, or "latest".
         force: go on although options, rows or base weights have changed; the run records it.
-        callbacks, in_process, console: as `train`.
+        callbacks: as in `train`.
+        in_process: as in `train`.
+        console: as in `train`.
         **options: runtime options that may change, such as `cluster` or `allow_solo`.
 
     Returns:

@@ -126,7 +126,7 @@ def test_drift_cannot_attribute_the_published_pair(fixtures, asked):
     assert len(factors) >= 3
     for words in ("lr (0.0003 vs 0.0001)", "patience (10, effective 8 vs 8)", "use_ttt (no vs yes)"):
         assert any(words in line for line in factors)
-    assert any(line.startswith("mind     conflict") and "it stopped as by 8" in line for line in said.splitlines())
+    assert any(line.startswith("warning  conflict") and "it stopped as by 8" in line for line in said.splitlines())
     code, said = asked("drift", note / "anchor", note / "anchor")
     assert code == 0 and "\ncomparable" in f"\n{said}"
 

@@ -75,12 +75,12 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {  # group of the help -> comman
         ),
     },
 }
-HIDDEN = {  # other names, and what ranks and hosts start themselves
+HIDDEN = {  # aliases, and commands that ranks and hosts start
     "launch": ("thunder.cli.commands.training.train", "The same as train; ./launch.sh calls it."),
     "vast": ("thunder.cli.commands.records.gpu", "The same as gpu."),
     "rank": ("thunder.cli.commands.cluster.rank", "Run one rank of a run; train starts it."),
     "agent": ("thunder.cli.commands.cluster.agent", "Start a rank for a launcher on another host; train starts it."),
-    "survey": ("thunder.cli.commands.cluster.survey", "Print what a job would find on this host; train asks for it."),
+    "survey": ("thunder.cli.commands.cluster.survey", "Print the facts of this host that a job needs; train calls it."),
 }
 COMMANDS = {name: entry for group in GROUPS.values() for name, entry in group.items()} | HIDDEN
 PANELS = {name: group for group, commands in GROUPS.items() for name in commands}
@@ -192,11 +192,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             )
         print(f"{'stopped' if isinstance(error, Interrupted) else 'error'}: {error}", file=sys.stderr)
         return error.exit_code
-    except OSError as error:  # a full disk, a folder that cannot be written: no bug of ours, so no traceback
+    except OSError as error:  # a full disk or a read-only folder is not a defect: print no traceback
         print(f"error: {error.filename or 'input or output'}: {error.strerror or error}", file=sys.stderr)
         return ThunderError.exit_code
     except KeyboardInterrupt:
-        print("stopped: before anything was started", file=sys.stderr)
+        print("stopped: nothing was started", file=sys.stderr)
         return Interrupted.exit_code
     return 0
 

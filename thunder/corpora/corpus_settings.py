@@ -14,34 +14,34 @@ class CorpusSettings(Settings):
     """The options that both builders share."""
 
     out: str = option(..., "Folder to make; one that `thunder corpus` made before is replaced.", panel=OUTPUT)
-    seed: int = option(0, "Chooses identity rows, clean text and the errors made; splits do not depend on it.", ge=0)
+    seed: int = option(0, "Seed of the identity rows, clean texts and errors; splits do not depend on it.", ge=0)
     text: list[str] | None = option(
-        None, "Clean text to damage: .tsv with a header, .jsonl, or one text a line.", panel=SYNTHETIC
+        None, "Clean text to corrupt: .tsv with a header, .jsonl, or one text on each line.", panel=SYNTHETIC
     )
     column: str = option("nqo", "Column or field of the clean text.", panel=SYNTHETIC)
     target_cer: float | None = option(
         None,
-        "Error rate (micro, by code points) of the synthetic rows (default: the learned channel's; 0.15 by hand).",
+        "Error rate (micro, by code points) of the synthetic rows (default: the channel's; 0.15 if hand-written).",
         panel=SYNTHETIC,
         gt=0,
         lt=0.9,
     )
     worst_cer: float = option(
-        1.0, "Rows beyond this error rate teach the error model nothing.", panel=SYNTHETIC, gt=0, le=10
+        1.0, "The error model does not learn from rows above this error rate.", panel=SYNTHETIC, gt=0, le=10
     )
     identity_share: float = option(
-        0.1, "Share of training rows that are right already, so that such text is left alone.", panel=ROWS, ge=0, lt=1
+        0.1, "Share of training rows without errors, to learn not to change correct text.", panel=ROWS, ge=0, lt=1
     )
     valid_share: float = option(0.05, "Share of the reference texts held out for validation.", panel=SPLITS, ge=0, lt=1)
     test_share: float = option(0.1, "Share of the reference texts held out for the test.", panel=SPLITS, ge=0, lt=1)
-    salt: str = option("thunder", "Another word holds other references out; keep it, to compare corpora.", panel=SPLITS)
+    salt: str = option("thunder", "Salt of the split: another value holds out other references.", panel=SPLITS)
     near_duplicates: Literal["drop", "refuse", "keep"] = option(
         "drop",
-        "What becomes of rows that share a stretch of text with a held-out one: left out of training, "
-        "refused as a fault, or kept and counted.",
+        "Treatment of rows that share a stretch of text with a held-out row: drop them from training, "
+        "refuse them as a fault, or keep and count them.",
         panel=SPLITS,
     )
-    near_duplicate_chars: int = option(20, "How many code points are such a stretch.", panel=SPLITS, ge=5, le=1000)
+    near_duplicate_chars: int = option(20, "Length of such a stretch, in code points.", panel=SPLITS, ge=5, le=1000)
 
 
 class BuildSettings(CorpusSettings):
@@ -55,20 +55,20 @@ class BuildSettings(CorpusSettings):
     )
     predictions: str | None = option(None, "A run's test_predictions.jsonl; with --references.", panel=INPUT)
     references: str | None = option(None, "A run's test_references.jsonl, joined by feat_id.", panel=INPUT)
-    run_id: str | None = option(None, "Run that rows without a run_id came from.", panel=INPUT)
+    run_id: str | None = option(None, "run_id of rows that have none.", panel=INPUT)
     evidence_class: Evidence | None = option(
         None,
-        "Evidence class of rows that do not say it (default: real_same_provenance for correction rows of a run, "
+        "Evidence class of rows that have none (default: real_same_provenance for correction rows of a run, "
         "else real_other_provenance).",
         panel=INPUT,
     )
-    recompute: bool = option(False, "Where a row's cer_edits is not what we count, take ours.", panel=INPUT)
+    recompute: bool = option(False, "Replace a cer_edits that differs from the recomputed value.", panel=INPUT)
     max_cer: float | None = option(
-        None, "Take only rows of at most this error rate, such as 0.3: beyond it are rewrites.", panel=ROWS, gt=0
+        None, "Drop rows above this error rate, such as 0.3: they are rewrites.", panel=ROWS, gt=0
     )
     benchmark_rows: Literal["test", "drop", "refuse"] = option(
         "test",
-        "Where rows go whose reference is a sentence of a public benchmark; never into training.",
+        "Destination of rows whose reference is a sentence of a public benchmark; never training.",
         panel=SPLITS,
     )
     synthetic_share: float = option(
@@ -76,7 +76,7 @@ class BuildSettings(CorpusSettings):
     )
     statistics_rows: int = option(
         20000,
-        "Learn the error model, and count graphemes, tones and words, on at most so many rows of a part.",
+        "Most rows of a part that the error model and the counts of graphemes, tones and words use.",
         panel=SYNTHETIC,
         ge=1,
     )
@@ -93,7 +93,7 @@ class SyntheticSettings(CorpusSettings):
         panel=SYNTHETIC,
     )
     channel: str | None = option(
-        None, "A confusions.json to take the errors from (default: learned, else set down by hand).", panel=SYNTHETIC
+        None, "A confusions.json to take the errors from (default: learned, else hand-written).", panel=SYNTHETIC
     )
     shortest: int = option(8, "Shortest clean text, in code points.", panel=SYNTHETIC, ge=1)
     longest: int = option(200, "Longest clean text, in code points.", panel=SYNTHETIC, ge=1)

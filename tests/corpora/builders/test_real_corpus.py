@@ -157,7 +157,7 @@ def test_faults_leave_nothing_behind(make, tmp_path):
 def test_a_folder_of_others_is_not_touched(make, tmp_path):
     (tmp_path / "corpus").mkdir()
     (tmp_path / "corpus" / "train.jsonl").write_text("precious")
-    with pytest.raises(CorpusError, match="no manifest of ours"):
+    with pytest.raises(CorpusError, match="has no corpus manifest"):
         make(pairs(5))
     assert (tmp_path / "corpus" / "train.jsonl").read_text() == "precious"
 

@@ -170,7 +170,7 @@ def test_each_text_has_the_same_chance(tmp_path):
     [
         ("a.tsv", "id\tbam\n1\tx\n", "no column 'nqo'"),
         ("a.tsv", "id\tnqo\n1\n", "a.tsv:2: has 1 cells"),
-        ("a.jsonl", '{"text": "x"}\n', "a.jsonl:1: no text 'nqo'"),
+        ("a.jsonl", '{"text": "x"}\n', "a.jsonl:1: 'nqo' is missing or not a string"),
         ("a.jsonl", '{"nqo": "\\ud800"}\n', "a.jsonl:1: is not UTF-8"),
         ("a.txt", "\udcff\n", "a.txt:1: is not UTF-8"),
     ],

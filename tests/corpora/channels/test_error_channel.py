@@ -148,7 +148,7 @@ def test_a_damaged_file_is_refused_by_name(damage):
     text = json.dumps(damage(json.loads(hand_written_channel().to_json())))
     with pytest.raises(CorpusError, match="c.json"):
         channel_from_json(text, "c.json")
-    with pytest.raises(CorpusError, match="no JSON"):
+    with pytest.raises(CorpusError, match="not JSON"):
         channel_from_json(text[:-1], "c.json")
 
 

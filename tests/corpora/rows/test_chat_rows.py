@@ -290,12 +290,13 @@ def test_a_prompt_or_its_completion_cannot_be_empty(write, key):
 def test_rows_of_two_shapes(write):
     message = refusal(write({"hyp": "a", "ref": "b"}, {"before": "a", "after": "b"}))
     assert (
-        ":2: is read as 'before -> user, after -> assistant', but line 1 as 'hyp -> user, ref -> assistant'" in message
+        ":2: has the format 'before -> user, after -> assistant', but line 1 has 'hyp -> user, ref -> assistant'"
+        in message
     )
 
 
 def test_pairs_among_chat_rows(write):
-    assert "but line 1 as 'messages'" in refusal(write(GOOD, {"hyp": "a", "ref": "b"}))
+    assert "but line 1 has 'messages'" in refusal(write(GOOD, {"hyp": "a", "ref": "b"}))
 
 
 def test_all_faults_are_listed_at_once(write):

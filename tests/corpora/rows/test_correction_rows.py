@@ -117,7 +117,7 @@ def test_an_unknown_partition_is_kept_as_unknown_and_counted(file, partition):
 
 
 def test_ids_that_stand_twice(file):
-    assert "rows.jsonl:3: feat_id 'f1' stands already at rows.jsonl:1" in refusal(
+    assert "rows.jsonl:3: feat_id 'f1' is already used at rows.jsonl:1" in refusal(
         file(GOOD, GOOD | {"feat_id": "f2"}, GOOD)
     )
 
@@ -279,10 +279,10 @@ def test_halves_that_do_not_match_one_to_one(halves):
     with pytest.raises(CorpusError) as caught:
         join(paths)
     said = caught.value.message
-    assert "test_predictions.jsonl:3: feat_id 'b' stands already at line 2" in said
+    assert "test_predictions.jsonl:3: feat_id 'b' is already used at line 2" in said
     assert "test_predictions.jsonl:2: feat_id 'b' is not in" in said
     assert "test_references.jsonl:2: feat_id 'c' is not in" in said
-    assert "test_predictions.jsonl:4: has no 'feat_id'" in said
+    assert "test_predictions.jsonl:4: has no string 'feat_id'" in said
 
 
 def test_halves_that_contradict_each_other(halves):
@@ -292,8 +292,8 @@ def test_halves_that_contradict_each_other(halves):
     )
     with pytest.raises(CorpusError) as caught:
         join(paths)
-    assert "'audio_id' is '1' in one and '2' in the other" in caught.value.message
-    assert "'reference_text' is not the same in both" in caught.value.message
+    assert "'audio_id' is '1' in the prediction and '2' in the reference" in caught.value.message
+    assert "'reference_text' differs between prediction and reference" in caught.value.message
 
 
 def test_a_pipe_can_be_read(tmp_path):

@@ -37,7 +37,7 @@ def only_fault(folder: Path) -> str:
 def test_a_whole_run(run):
     verdict = bundle.inspect_bundle(run)
     assert (verdict.faults, verdict.kind, verdict.rows, verdict.sealed) == ([], "recogniser", 12, None)
-    assert verdict.skipped == ["digests: it is not sealed"], "what did not run is said"
+    assert verdict.skipped == ["digests: the run is not sealed"], "what did not run is said"
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_each_artifact_is_required(run, name):
     verdict = bundle.inspect_bundle(run)
     (fault,) = verdict.faults
     assert name in fault and "missing" in fault
-    assert any("not counted again" in text for text in verdict.skipped)
+    assert any("not recomputed" in text for text in verdict.skipped)
 
 
 def test_what_others_call_these_files(run):
@@ -83,13 +83,13 @@ PARTS = "test_metrics_by_partition.json"
 @pytest.mark.parametrize(
     "name, change, words",
     [
-        (PREDICTIONS, one_more_edit, ["'utterance-0003'", "'cer_edits'", "counted again"]),
+        (PREDICTIONS, one_more_edit, ["'utterance-0003'", "'cer_edits'", "the recomputed value is"]),
         (PREDICTIONS, lambda rows: rows[3].update(reference_chars=1), ["'utterance-0003'", "'reference_chars'"]),
         (PREDICTIONS, lambda rows: rows[3].update(asr_text=5), ["'utterance-0003'", "'asr_text'"]),
         (PREDICTIONS, lambda rows: rows[3].pop("partition"), ["'utterance-0003'", "'partition'"]),
-        (PREDICTIONS, lambda rows: rows[3].update(reference_text="ߊ"), ["'utterance-0003'", "not the same in both"]),
+        (PREDICTIONS, lambda rows: rows[3].update(reference_text="ߊ"), ["'utterance-0003'", "differs between the two"]),
         (PREDICTIONS, lambda rows: rows[3]["trajectory_scalars"].update(novelty=float("nan")), ["'novelty' is nan"]),
-        (PREDICTIONS, twin, ["'utterance-0004'", "already at line 5"]),
+        (PREDICTIONS, twin, ["'utterance-0004'", "already used at line 5"]),
         (PREDICTIONS, swapped, ["not in the same order", "'utterance-0003'"]),
         (PREDICTIONS, lambda rows: rows.pop(), ["11 rows", "12"]),
         (REFERENCES, lambda rows: rows.pop(), ["12 rows", "11"]),
@@ -106,11 +106,11 @@ PARTS = "test_metrics_by_partition.json"
         (PARTS, lambda said: said["partitions"]["stable"].update(cer=0.5), ["'stable'", "'cer' is 0.5"]),
         (PARTS, lambda said: said.update(characters={"stable": {"cer_edits": 1, "reference_chars": 2}}),
          ["'characters'", "sum to 1 edits in 2"]),
-        (RESULTS, lambda said: said.update(checkpoint_sha256="0" * 64), ["best.safetensors", "not the weights"]),
+        (RESULTS, lambda said: said.update(checkpoint_sha256="0" * 64), ["best.safetensors", "not the tested weights"]),
         (RESULTS, lambda said: said["test"].update(exact=12), ["'exact' is 12"]),
         ("split.json", lambda said: said["ids"]["test"].pop(), ["'utterance-0011'", "split.json"]),
         ("split.json", lambda said: said["ids"]["train"].pop(), ["the ids of train", "digest"]),
-        ("split.json", lambda said: said.pop("ids"), ["lists no ids"]),
+        ("split.json", lambda said: said.pop("ids"), ["has no list of ids"]),
     ],
 )  # fmt: skip
 def test_a_planted_fault_is_named(run, name, change, words):
@@ -143,7 +143,7 @@ def test_what_was_left_out_has_to_be_said(run):
     assert bundle.bundle_faults(run) == []
     left_out.pop("have no text")
     edit(run / RESULTS, lambda said: said.update(data={"test_rows": 12, "left_out": left_out}))
-    assert "12 test rows of 14 in split.json, and 1 said to be left out" in only_fault(run)
+    assert "uses 12 of 14 test rows in split.json, but 'left_out' counts 1" in only_fault(run)
 
 
 def test_a_rate_to_the_last_digit_but_a_few(run):
@@ -165,7 +165,7 @@ def test_marks_in_another_order_are_no_edits(run):
 def test_an_unknown_partition_is_counted_apart(run):
     edit(run / PREDICTIONS, lambda rows: rows[0].update(partition="weird"))
     faults = bundle.bundle_faults(run)
-    assert any("'unknown' is missing, 1 rows" in fault for fault in faults), faults
+    assert any("'unknown' is missing, but 1 rows" in fault for fault in faults), faults
 
 
 @pytest.mark.parametrize("text", [b"{", b"[1]\n", b"\xff\n", b'{"feat_id": "a"}', b""])
@@ -182,7 +182,7 @@ def test_what_says_how_a_run_came_about_can_be_read(run, name):
 
 def test_weights_that_are_none_are_not_sealed(run):
     (run / "best.safetensors").write_bytes(b"x" * 100)
-    with pytest.raises(ArtifactError, match="best.safetensors: no whole"):
+    with pytest.raises(ArtifactError, match="best.safetensors: incomplete"):
         bundle.seal_bundle(run)
 
 
@@ -203,11 +203,11 @@ def test_a_file_that_changes_while_it_is_sealed_is_found(run, monkeypatch):
 def test_a_link_is_no_artifact(run, tmp_path):
     (run / "train.log").rename(tmp_path / "elsewhere")
     (run / "train.log").symlink_to(tmp_path / "elsewhere")
-    assert "train.log: a link" in only_fault(run)
+    assert "train.log: a symbolic link" in only_fault(run)
 
 
 def test_no_run_at_all(tmp_path):
-    with pytest.raises(UsageError, match="no run of a known kind"):
+    with pytest.raises(UsageError, match="not a run of a known kind"):
         bundle.inspect_bundle(tmp_path)
 
 
@@ -241,7 +241,7 @@ def test_a_faulty_run_is_not_sealed(run):
 
 
 def test_a_run_that_goes_on_is_not_sealed(run):
-    with run_record.lock_run(run), pytest.raises(UsageError, match="going on"):
+    with run_record.lock_run(run), pytest.raises(UsageError, match="already running"):
         bundle.seal_bundle(run)
     assert not (run / "manifest.json").exists()
 
@@ -321,7 +321,7 @@ def test_an_adapter_run(adapter_run):
     [
         (PREDICTIONS, lambda rows: rows[2].update(edits_after=77), ["'row-2'", "'edits_after' is 77"]),
         (PREDICTIONS, lambda rows: rows[2].pop("prediction_before"), ["'row-2'", "'prediction_before'"]),
-        (PREDICTIONS, lambda rows: rows[2].update(row_id="row-1"), ["'row-1'", "already at line 2"]),
+        (PREDICTIONS, lambda rows: rows[2].update(row_id="row-1"), ["'row-1'", "already used at line 2"]),
         (PREDICTIONS, lambda rows: rows.pop(), ["'rows' is 10"]),
         (RESULTS, lambda said: said["test"].update(cer_after=0.0), ["'cer_after' is 0.0"]),
         (RESULTS, lambda said: said["test"].update(worse=3), ["'worse' is 3"]),
@@ -364,8 +364,12 @@ def test_an_evaluation(evaluation):
         ("predictions.jsonl", lambda rows: rows[4]["edits_before"].update(codepoint=0), ["'row-4'", "'before' is 0"]),
         ("predictions.jsonl", lambda rows: rows[4].update(proposal="ߊ"), ["'row-4'", "'proposal' is"]),
         ("predictions.jsonl", lambda rows: rows[4].update(edits_before=3), ["'row-4'", "'edits_before'"]),
-        ("predictions.jsonl", lambda rows: rows[4].update(row_id="row-3"), ["'row-3'", "already at line 4"]),
-        ("predictions.jsonl", lambda rows: rows[4].update(x=1), ["predictions.jsonl: not the file"]),
+        ("predictions.jsonl", lambda rows: rows[4].update(row_id="row-3"), ["'row-3'", "already used at line 4"]),
+        (
+            "predictions.jsonl",
+            lambda rows: rows[4].update(x=1),
+            ["predictions.jsonl: its SHA-256 is not the one in results.json"],
+        ),
         (RESULTS, lambda said: said.update(cer_after=0.01), ["'cer_after' is 0.01"]),
         (RESULTS, lambda said: said.update(rows=11), ["'rows' is 11"]),
         (RESULTS, lambda said: said["empty_reference"].update(rows=0), ["'empty_reference'", "'rows' is 0"]),

@@ -105,7 +105,7 @@ def test_what_is_no_condition(text):
 def test_what_no_run_has(root):
     with pytest.raises(UsageError, match="Did you mean 'mode'"):
         names(root, "mdoe=trajectory")
-    with pytest.raises(UsageError, match="no name"):
+    with pytest.raises(UsageError, match="is not a name"):
         names(root, sort='a"b')
     assert names(root / "none", "mdoe=1") == [], "where there are no runs, nothing can be misspelt"
 

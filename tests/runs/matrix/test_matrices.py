@@ -83,7 +83,7 @@ def runs(*changes):
 
 
 @pytest.mark.parametrize("changes, rule, said", [
-    ({"runs": runs((1, {"id": "plain"}))}, "names", "run 'plain' stands 2 times"),
+    ({"runs": runs((1, {"id": "plain"}))}, "names", "run 'plain' occurs 2 times"),
     ({"runs": runs((2, {"flags": {}}))}, "names", "'traj-s1' and 'slow-s1' are the same run"),
     ({"runs": runs((1, {"mode": "trajektory"}))}, "options", "'trajektory' is no mode"),
     ({"runs": runs((1, {"script": "arabic"}))}, "options", "'script'"),
@@ -94,8 +94,8 @@ def runs(*changes):
     ({"comparisons": [COMPARISON | {"factor": "dropout"}]}, "one factor", "do not differ in dropout"),
     ({"comparisons": [COMPARISON | {"b": "gone"}]}, "ends", "there is no run 'gone'"),
     ({"claims": [{"text": "x", "comparison": "nothing"}]}, "claims", "no comparison 'nothing'"),
-    ({"runs": runs((1, {"seeds": [1, 2]}))}, "seeds", "have 2 in common, not 3"),
-    ({"claims": [CLAIM], "runs": runs((0, {"seeds": [1]}))}, "seeds", "'lower' takes 3"),
+    ({"runs": runs((1, {"seeds": [1, 2]}))}, "seeds", "share 2 seeds, expected 3"),
+    ({"claims": [CLAIM], "runs": runs((0, {"seeds": [1]}))}, "seeds", "'lower' needs 3"),
     ({"budget": {"hours": 17}}, "budget", "18 hours are estimated"),
     ({"budget": {"usd": 8.5}}, "budget", "9.00 USD"),
     ({"estimate": {}}, "budget", "no estimate"),
@@ -128,7 +128,7 @@ def test_flags_and_what_cannot_be_read(tmp_path):
     with pytest.raises(ConfigError, match="'../up'"):
         matrix_spec.read_matrix(path)
     path.write_text('{"id": "a", "id": "b"}')
-    with pytest.raises(ConfigError, match="stands twice"):
+    with pytest.raises(ConfigError, match="occurs twice"):
         matrix_spec.read_matrix(path)
 
 
@@ -331,5 +331,5 @@ def test_ctrl_c_reaches_the_runs(tmp_path):
     finally:
         driver.kill()
         driver.wait()
-    assert "its runs saved what they had" in said
+    assert "its runs saved their state" in said
     assert not any(ledger.is_running(cell) for cell in matrix_spec.matrix_cells(ledger.plan))

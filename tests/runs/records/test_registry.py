@@ -97,7 +97,7 @@ def test_a_run_that_could_say_nothing(tmp_path):
         ({"plan": "[]"}, "plan.json is not a JSON object"),
         ({"plan": "[" * 100000}, "plan.json is not JSON"),
         ({"plan": PLAN, "results": '{"steps"'}, "results.json is not JSON"),
-        ({"plan": PLAN, "metrics": "a\nb\nc\n"}, "metrics.jsonl holds no line that can be read"),
+        ({"plan": PLAN, "metrics": "a\nb\nc\n"}, "metrics.jsonl has no readable line"),
         ({"plan": PLAN, "end_json": "x"}, "end.json is not JSON"),
     ],
 )

@@ -185,7 +185,7 @@ def test_a_damaged_run_is_named_with_its_cells(root):
     path.unlink()
     path.write_text(text + " ")
     assert "paper/fast/cer: fast-1: test_predictions.jsonl" in faults(root)
-    with pytest.raises(GateError, match="no evidence"):
+    with pytest.raises(GateError, match="not valid evidence"):
         build(root)
 
 
@@ -194,7 +194,7 @@ def test_a_run_that_is_another_now_is_stale(root):
     shutil.rmtree(root / "fast-1")
     bundle.seal_bundle(planted_runs.recogniser_run(root, "fast-1", seed=1, harm=0.5, rows=20, learning_rate=1e-3))
     said = faults(root)
-    assert "paper/fast/cer: fast-1 is not the run that it was" in said and "paper/fast/cer: stale: was" in said
+    assert "paper/fast/cer: fast-1 changed since the tables were made" in said and "paper/fast/cer: stale: was" in said
     build(root)
     assert table_files.check_table_files(root / "tables.yaml", find(root))
 
@@ -246,7 +246,7 @@ def test_never_built(root):
         ("[fast-1]", "[]", "'fast' names no run"),
         ("[fast-1]", "[fast-1, fast-1]", "'fast' names a run twice"),
         ("name: paper", "name: ../paper", "a name has letters"),
-        ("rows: [base, traj, fast]", "rows: [base, base]", "stands twice"),
+        ("rows: [base, traj, fast]", "rows: [base, base]", "occurs twice"),
         ("thunder.tables/1", "other/1", "schema"),
         ("out: out", "digits: 9", "'digits'"),
         ("  - name: paper", "  - paper", "tables"),

@@ -76,7 +76,7 @@ def choose_texts(
                 continue
             seen.add(mark)
             found += 1
-            # reservoir sampling: of all texts so far each has the same chance to be kept
+            # reservoir sampling: each text so far has the same probability to be in the sample
             place = len(kept) if len(kept) < most else int(draw.random() * found)
             if place < most:
                 kept[place : place + 1] = [(found, CleanText(text, f"{path.name}:{number}"))]
@@ -105,7 +105,7 @@ def _column(lines: JsonLines, column: str, bad: LineFaults) -> Iterator[tuple[in
             if kind == ".jsonl":
                 value = json_object(line).get(column)
                 if not isinstance(value, str):
-                    raise LineFault(f"no text '{column}'")
+                    raise LineFault(f"'{column}' is missing or not a string")
                 value.encode()
                 yield number, value
                 continue
@@ -119,7 +119,7 @@ def _column(lines: JsonLines, column: str, bad: LineFaults) -> Iterator[tuple[in
                     raise CorpusError(f"{lines.path}: no column '{column}'", fix=f"--column {' | '.join(cells)[:200]}")
                 place = cells.index(column)
             elif len(cells) <= place:
-                raise LineFault(f"has {len(cells)} cells, so no '{column}'")
+                raise LineFault(f"has {len(cells)} cells, too few for column '{column}'")
             else:
                 yield number, cells[place]
         except UnicodeError:

@@ -40,7 +40,7 @@ class CorpusWriter:
         try:
             self.stage.mkdir(parents=True)
         except OSError as error:
-            raise CorpusError(f"{self.stage}: {error.strerror}", fix="give an --out that can be written") from None
+            raise CorpusError(f"{self.stage}: {error.strerror}", fix="give a writable folder with --out") from None
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None):
@@ -102,7 +102,7 @@ def refuse_foreign_folder(out: Path) -> None:
     manifest = out / MANIFEST
     ours = manifest.is_file() and f'"schema": "{SCHEMA}"' in manifest.read_text(encoding="utf-8", errors="replace")
     if any(out.iterdir()) and not ours:
-        raise CorpusError(f"{out}: is not empty and has no manifest of ours", fix="give another folder with --out")
+        raise CorpusError(f"{out}: is not empty and has no corpus manifest", fix="give another folder with --out")
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -117,7 +117,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise ArtifactError(f"{path}: damaged: {error}", fix=fix) from None
     files = manifest.get("files") if isinstance(manifest, dict) else None
     if not isinstance(files, dict) or manifest.get("schema") != SCHEMA:
-        raise ArtifactError(f"{path}: no manifest of a corpus ({SCHEMA})", fix=fix)
+        raise ArtifactError(f"{path}: not a corpus manifest ({SCHEMA})", fix=fix)
     if not all(isinstance(file, dict) and isinstance(file.get("sha256"), str) for file in files.values()):
         raise ArtifactError(f"{path}: damaged: 'files' has no digests", fix=fix)
     return manifest
@@ -132,9 +132,9 @@ def verify_corpus(folder: Path) -> dict[str, Any]:
         if not path.is_file():
             faults.append(f"{path}: is missing")
         elif (found := digest.sha256_file(path)) != file["sha256"]:
-            faults.append(f"{path}: sha256 is {found[:16]}..., the manifest says {file['sha256'][:16]}...")
+            faults.append(f"{path}: sha256 is {found[:16]}..., the manifest has {file['sha256'][:16]}...")
     faults += [
-        f"{folder / name}: the manifest does not know it"
+        f"{folder / name}: is not in the manifest"
         for name in CORPUS_FILES
         if name not in manifest["files"] and (folder / name).exists()
     ]

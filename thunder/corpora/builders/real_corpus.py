@@ -85,7 +85,7 @@ def _read(build: RealCorpusBuild, progress: Progress | None) -> None:
     settings = build.settings
     reader = CorrectionReader(settings.recompute, settings.run_id, settings.evidence_class, progress)
     if not settings.inputs and not settings.predictions:
-        raise CorpusError("no rows are named", fix="thunder corpus build ROWS.jsonl --out FOLDER")
+        raise CorpusError("no files of rows are given", fix="thunder corpus build ROWS.jsonl --out FOLDER")
     if bool(settings.predictions) != bool(settings.references):
         raise CorpusError("--predictions and --references belong together", fix="give both, or one joined file")
     streams: list[Iterator[dict[str, Any]]] = [reader.file(Path(path)) for path in settings.inputs]
@@ -114,7 +114,7 @@ def _divide(build: RealCorpusBuild) -> list[str]:
     if ours and settings.benchmark_rows == "refuse":
         raise CorpusError(
             f"{sum(spool.benchmark)} rows are sentences of FLORES-200, which is for evaluation only",
-            fix="--benchmark-rows test keeps them for the test, drop leaves them out",
+            fix="--benchmark-rows test keeps them in the test part, drop removes them",
         )
     held = "test" if settings.benchmark_rows == "test" else LEFT_OUT
     parts: dict[int, str] = {
@@ -166,7 +166,7 @@ def _leaks(build: RealCorpusBuild, pairs: list[tuple[int, int]]) -> CorpusError:
             faults.count += 1
     return faults.error(
         f"{len(pairs)} rows share {build.settings.near_duplicate_chars} code points with a held-out one:",
-        fix="--near-duplicates drop leaves them out of training",
+        fix="--near-duplicates drop removes them from training",
     )
 
 
@@ -246,7 +246,7 @@ class TrainingRows:
         target = target_error_rate(channel, settings.target_cer)
         clean = self._from_files(wanted) if settings.text else self._from_rows(wanted)
         if not clean:
-            raise CorpusError("no clean text is left to damage", fix="give more with --text")
+            raise CorpusError("no clean text is left to corrupt", fix="give more with --text")
         self.used["channel"] = channel.name
         self.used["target_cer"] = round(target, 6)
         if len(clean) < wanted:

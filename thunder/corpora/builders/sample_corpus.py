@@ -24,11 +24,11 @@ from thunder.text.normalize import normalize_text
 
 SEED = 7
 COUNTS = {"train": 320, "valid": 40, "test": 60}
-# one row in ten is right already: a corrector must learn to leave such text alone
+# share of rows without mistakes: a corrector must learn not to change correct text
 IDENTITY_SHARE = 0.1
 # mistakes per code point, drawn evenly from this range for each row that gets any
 SEVERITY = (0.14, 0.34)
-# a draw that only repeats known sentences this often means that the grammar is used up
+# after this many repeated sentences in sequence the grammar is exhausted
 PATIENCE = 1000
 
 # Nouns stand in the definite form; where a number or an adjective follows they take the bare form of WITH_MODIFIER.
@@ -163,7 +163,7 @@ def write_sample_corpus(folder: Path, seed: int = SEED, counts: Mapping[str, int
             files.append(SampleFile(path, len(part), total.rate or 0.0, digest.sha256_file(path)))
         digest.write_atomically(folder / "README.md", _readme(seed, counts, files))
     except OSError as error:
-        raise CorpusError(f"{folder}: {error.strerror or error}", fix="give a folder that can be written") from None
+        raise CorpusError(f"{folder}: {error.strerror or error}", fix="give a writable folder") from None
     return files
 
 
@@ -177,7 +177,7 @@ def _sentence(decks: _Decks) -> str:
         if part.startswith("{"):
             cards = LEXICON[part.strip("{}+")]
             word = decks.deal(f"{template} {part}", cards)
-            # nobody meets himself
+            # no person meets himself: a word occurs once in a sentence
             while word in used:
                 word = decks.deal(f"{template} {part}", cards)
             used.add(word)

@@ -14,7 +14,7 @@ from thunder.corpora.splits import eval_only
 from thunder.corpora.splits.near_duplicates import BATCH, comparable_key
 from thunder.corpora.splits.split_by_reference import LinkedRows, text_mark
 
-# keys that are hashed together are at most so many code points, so that memory does not grow with the rows' length
+# most code points of the keys in a batch, so that memory does not grow with the length of rows
 BATCH_CHARACTERS = 1 << 18
 
 

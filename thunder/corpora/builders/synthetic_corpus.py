@@ -27,9 +27,9 @@ from thunder.text import distance
 from thunder.text.distance import ErrorCount
 
 BY_HAND_CER = 0.15
-# made errors hit the error rate that was asked for within this, relative
+# relative tolerance between the error rate of the rows and the target
 TOLERANCE = 0.1
-# of texts that may yet be found in two splits, so many are chosen for each row that is wanted
+# texts that are chosen for each requested row, because near duplicates are removed afterwards
 SPARE = 1.5
 GRAMMAR = "the grammar of the sample corpus"
 Code = Mapping[str, Any]
@@ -106,7 +106,7 @@ def build_nko_synthetic_asr_correction_chatml(
         target = target_error_rate(channel, settings.target_cer)
         chosen = [(part, text) for part in PARTS for text in by_part[part]]
         if not chosen:
-            raise CorpusError("no clean text is left to damage", fix="give more with --text")
+            raise CorpusError("no clean text is left to corrupt", fix="give more with --text")
         spared = _spared([text for _, text in chosen], settings)
         total = ErrorCount()
         rows = corrupted_rows([text for _, text in chosen], channel, target, settings.seed, spared)
@@ -210,7 +210,7 @@ def _texts(settings: SyntheticSettings, references: list[CleanText], progress: P
 
 def _divided(settings: SyntheticSettings, chosen: list[CleanText]) -> tuple[dict[str, list[CleanText]], dict[str, int]]:
     """Return texts by part, at most the requested rows, none sharing a stretch with a text of a held-out part."""
-    # sentences of the grammar share phrases by their making; only whole ones are kept apart
+    # sentences of the grammar share phrases by design; only whole sentences must not be in two splits
     keep = settings.near_duplicates == "keep" or all(text.source == GRAMMAR for text in chosen)
     by_part: dict[str, list[CleanText]] = {part: [] for part in PARTS}
     for text in chosen:

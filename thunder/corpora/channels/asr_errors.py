@@ -33,7 +33,7 @@ def _confusion(name: str, weight: int, pattern: str, replacement: str) -> Writte
 
 
 # The weights are counts of changes in published human copy-edits of N'Ko (those of at most 30 % edits); the last two
-# are set by hand: doubled syllables are a recogniser's mistake and do not occur in writing.
+# are set by hand: doubled syllables are a recognizer's mistake and do not occur in writing.
 CONFUSIONS = (
     _confusion("words merged", 354, " (?=[\u07ca-\u07ea])", ""),
     _confusion("word split", 70, f"({SYLLABLE})(?={SYLLABLE})", r"\1 "),

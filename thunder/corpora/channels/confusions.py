@@ -53,7 +53,7 @@ def confusion_table(channel: ErrorChannel) -> list[CountedConfusion]:
         for heard, times in row.items()
         if heard != wanted and times
     ]
-    # the smallest context holds every insertion of a learned channel; by hand each larger one holds the same counts
+    # a learned channel has every insertion in the smallest context, a hand-written one the same counts in each larger
     inserted = {text: times for text, times in channel.insertions.get("", {}).items() if text}
     if not inserted:
         for row in channel.insertions.values():

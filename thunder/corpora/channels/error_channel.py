@@ -21,11 +21,11 @@ from thunder.text.alphabet import character_kind
 from thunder.text.distance import EditOperation, OperationKind
 from thunder.text.normalize import normalize_text
 
-# what stands before and after a text; both are control characters, which no clean text has
+# markers before and after a text; both are control characters, which no clean text has
 START, END = "\x02", "\x03"
-# contexts seen less often than this say nothing that a smaller context does not say better
+# contexts that occur less often than this are replaced by a smaller context
 SEEN_OFTEN = 20
-# a loop repeats at least so many code points, at most so many: a syllable, a long phrase
+# fewest and most code points that a loop repeats: a syllable, a long phrase
 SHORTEST_LOOP, LONGEST_LOOP = 2, 24
 SEVERITIES = 20
 
@@ -65,14 +65,14 @@ def channel_from_json(text: str, path: str) -> ErrorChannel:
     try:
         value = json.loads(text)
     except ValueError as error:
-        raise CorpusError(f"{path}: no JSON: {error}", fix=fix) from None
+        raise CorpusError(f"{path}: not JSON: {error}", fix=fix) from None
     wanted = {field.name for field in fields(ErrorChannel)}
     if not isinstance(value, dict) or value.keys() != wanted:
         found = sorted(value) if isinstance(value, dict) else type(value).__name__
-        raise CorpusError(f"{path}: no error channel: has {found}, wants {sorted(wanted)}", fix=fix)
+        raise CorpusError(f"{path}: not an error channel: has {found}, expected {sorted(wanted)}", fix=fix)
     for name, sound in _SOUND.items():
         if not sound(value[name]):
-            raise CorpusError(f"{path}: '{name}' is not what a channel has there", fix=fix)
+            raise CorpusError(f"{path}: '{name}' has an invalid value for an error channel", fix=fix)
     return ErrorChannel(**value | {"severities": tuple(value["severities"])})
 
 
@@ -136,7 +136,7 @@ class _Tally:
             self._error(kind, padded[place : place + 3], texts, hypothesis, place + shift)
             shift += {"insertion": len(texts), "deletion": -len(texts)}.get(kind, 0)
             if kind == "deletion":
-                # the rest of a run was no longer exposed to errors of its own: it went with the first
+                # the rest of a deleted run cannot have errors of its own: it was deleted with the first
                 self.contexts.subtract(
                     zip(*(padded[place + 1 + n : place + len(texts) + n] for n in range(3)), strict=False)
                 )
@@ -179,7 +179,7 @@ def _loop(hypothesis: str, start: int, inserted: str) -> str:
     for period in range(SHORTEST_LOOP, min(LONGEST_LOOP, size) + 1):
         unit = inserted[:period]
         times = size // period
-        # whole repeats only, so that a loop can be made again as it was counted
+        # whole repeats only, so that a loop can be reproduced as counted
         if size % period or unit * times != inserted or not unit.strip():
             continue
         before = hypothesis[max(0, start - period) : start]
@@ -203,8 +203,8 @@ def learn_error_channel(
         tally.add(hypothesis, reference, worst_cer)
     if not tally.edits:
         raise CorpusError(
-            f"no pair with an error among {tally.pairs} ({tally.too_far} more passed a CER of {worst_cer:g})",
-            fix="give pairs of recognised and reference text that differ, or a larger worst_cer",
+            f"no pair with an error among {tally.pairs} ({tally.too_far} more exceed a CER of {worst_cer:g})",
+            fix="give pairs of recognized and reference text that differ, or a larger worst_cer",
         )
     found = {
         "pairs": tally.pairs,
@@ -265,7 +265,7 @@ def _backed_off(
 
 def _changes(tally: _Tally) -> Counts:
     totals = {"".join(context): times for context, times in tally.contexts.items() if times > 0}
-    # an error where every other sight of the context went with a run before it
+    # an error where a deleted run covers every other occurrence of the context
     for context, _ in tally.errors:
         totals.setdefault(context, 0)
     return _backed_off(totals, tally.errors, (slice(0, 3), slice(0, 2), slice(1, 2)), quiet=1)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from thunder.corpora.channels.error_channel import Counts, ErrorChannel
 from thunder.text.alphabet import VOWELS
 
-# How often a code point stands in the corrected text of published human copy-edits of N'Ko, those of at most 30 %
-# edits (2,105 rows), and what stood there before, how often. They are a writer's errors and not a recogniser's, which
+# How often a code point occurs in the corrected text of published human copy-edits of N'Ko, those of at most 30 %
+# edits (2,105 rows), and what it replaced, how often. They are errors of writers and not of a recognizer, which
 # makes more of each kind and some of its own.
 GAPS = 388_736
 CHANGES: dict[str, tuple[int, dict[str, int]]] = {
@@ -27,10 +27,10 @@ CHANGES: dict[str, tuple[int, dict[str, int]]] = {
     "\u07d9": (5_700, {"\u07da": 16}),
     "\u07d4": (540, {"\u07d3": 15}),
 }
-# inserted right after a vowel, of which there are so many: tones, the nasal dot, a space that splits the word
+# vowels in the texts, and insertions after a vowel: tones, the nasal dot, a space that splits the word
 VOWELS_SEEN = 106_000
 INSERTIONS = {"\u07ec": 139, "\u07eb": 95, "\u07f2": 86, " ": 70}
-# A recogniser's own: a syllable said twice or more. No writer does that, so these numbers are a guess.
+# Errors of a recognizer only: a repeated syllable. No writer makes them, so these numbers are a guess.
 LOOPS = {"2x1": 12, "3x1": 6, "2x3": 2}
 
 

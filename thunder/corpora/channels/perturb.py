@@ -18,14 +18,14 @@ from thunder.text.alphabet import character_kind
 from thunder.text.distance import ErrorCount
 from thunder.text.normalize import normalize_text
 
-# halvings of the interval in which a scale lies, and its upper end
+# bisection steps for a scale, and the largest scale
 HALVINGS = 20
 LARGEST_SCALE = 2.0**14
-# no error is surer than this, so that chances can be scaled
+# largest probability of an error, so that probabilities can be scaled
 CERTAIN = 0.999
-# no text is asked to have more edits than this a code point: nothing of it would be left
+# largest target of edits for each code point: above it nothing of a text is left
 WORST_CER = 0.9
-# texts that are damaged on trial, at most, and how often, to find how far edits fall short of the errors made
+# most trial texts, and trials, to measure how many fewer edits there are than errors made
 TRIAL_TEXTS, TRIALS = 1000, 5
 CLOSE_ENOUGH = 0.02
 
@@ -65,18 +65,20 @@ class Perturber:
 
     def __init__(self, channel: ErrorChannel, target_cer: float) -> None:
         if not 0 < target_cer < WORST_CER:
-            raise UsageError(f"a target error rate of {target_cer:g}", fix=f"give one between 0 and {WORST_CER:g}")
+            raise UsageError(
+                f"the target error rate {target_cer:g} is out of range", fix=f"give one between 0 and {WORST_CER:g}"
+            )
         self.channel, self.target_cer = channel, target_cer
         self.gain = 1.0
         self._runs = {kind: _draw(row, sum(row.values()), int) for kind, row in channel.runs.items()}
         self._loop = _draw(channel.loops, channel.gaps, lambda loop: float(np.prod(_period_and_times(loop))))
         self._severities = _capped(channel.severities, WORST_CER / target_cer)
-        # methods are cached on the instance, so that two channels do not share what was seen
+        # the caches belong to the instance, so that two channels do not share results
         self._change = lru_cache(maxsize=1 << 16)(self._change_at)
         self._insertion = lru_cache(maxsize=1 << 16)(self._insertion_at)
         if not any(row.keys() - {context[-1:]} for context, row in channel.changes.items() if len(context) == 1):
             if channel.insertions.get("", {}).keys() <= {""} and not channel.loops:
-                raise UsageError(f"the channel {channel.name!r} makes no error", fix="learn it from pairs that differ")
+                raise UsageError(f"the channel {channel.name!r} makes no errors", fix="learn it from pairs that differ")
 
     def calibrate(self, texts: Sequence[str], seed: int) -> None:
         """Set the gain by corrupting texts on trial as `corrupt_texts` will: neighboring errors make fewer edits."""
@@ -89,7 +91,7 @@ class Perturber:
                 )
             if not total.rate or abs(total.rate / self.target_cer - 1) < CLOSE_ENOUGH:
                 break
-            # from one trial to the next not more than double or half
+            # change at most by a factor of 2 from one trial to the next
             self.gain *= min(2.0, max(0.5, self.target_cer / total.rate))
 
     def corrupt(self, text: str, source: random.Random) -> str:

@@ -32,10 +32,10 @@ PAIRS = (
     ("prompt", "completion"),
     ("input", "output"),
 )
-# whoever writes a prompt has already said what is wanted of the model
+# a prompt already has its instruction
 VERBATIM = ("prompt", "completion")
 ID_FIELDS = ("id", "feat_id", "row_id")
-# what a reference may be: written down; empty too, as that of silence; or missing too, where nobody wrote one down
+# allowed references: with text; also empty, as for silence; or also missing, where no one wrote one
 References = Literal["written", "empty", "missing"]
 
 
@@ -143,7 +143,7 @@ def read_rows(path: Path, references: References = "written") -> RowFile:
             row, shape = _row(json_object(line), path, number, references)
             first = first or (shape, number)
             if shape != first[0]:
-                raise LineFault(f"is read as '{shape}', but line {first[1]} as '{first[0]}'")
+                raise LineFault(f"has the format '{shape}', but line {first[1]} has '{first[0]}'")
             rows.append(row)
         except LineFault as fault:
             faults.add(f"{path}:{number}: {fault}")
@@ -201,7 +201,7 @@ def _from_pair(fields: dict[str, Any], references: References) -> tuple[str, lis
     if pair is None:
         known = ", ".join(f"{question} + {answer}" for question, answer in PAIRS)
         found = ", ".join(map(repr, fields)) or "nothing"
-        raise LineFault(f"no 'messages'; found {found}; would understand messages, or {known}")
+        raise LineFault(f"no 'messages'; found {found}; expected messages, or {known}")
     for key in pair:
         if not isinstance(fields[key], str):
             raise LineFault(f"'{key}' is {kind_of_value(fields[key])}, not a text")
@@ -222,7 +222,7 @@ def _from_half(fields: dict[str, Any]) -> tuple[str, list[dict[str, str]]]:
     if pair is None:
         known = ", ".join(pair[0] for pair in PAIRS if pair != VERBATIM)
         raise LineFault(
-            f"no recognised text; found {', '.join(map(repr, fields)) or 'nothing'}; would understand {known}"
+            f"no recognized text; found {', '.join(map(repr, fields)) or 'nothing'}; expected one of {known}"
         )
     fields.pop(pair[1], None)
     question = fields[pair[0]]

@@ -21,16 +21,16 @@ from thunder.text.row_fields import PARTITIONS, UNKNOWN
 
 SCHEMA = "thunder.correction/1"
 EVIDENCE = ("oracle", "smoke", "synthetic", "prediction_only", "real_same_provenance", "real_other_provenance")
-# what a correction row has, and what may stand there; `run_id` it may lack
+# fields of a correction row, and their types; OPTIONAL ones may be missing
 FIELDS: dict[str, tuple[type, ...]] = row_fields.PREDICTION_FIELDS | {"reference_text": (str,)}
 OPTIONAL: dict[str, tuple[type, ...]] = {"run_id": (str, type(None)), "origin": (str,), "evidence_class": (str,)}
 _TYPES = FIELDS | OPTIONAL
 TEXT_PAIRS = tuple(pair for pair in PAIRS if pair not in (VERBATIM, ("input", "output")))
-# error rates that the logs of others state; ours are rounded before they are compared
+# error rates in logs of other programs, and the tolerance of a comparison
 LOGGED, ROUNDING = ("cer_cp", "cer"), 1e-4
 
 _NAMES: dict[type, str] = {str: "a text", int: "a whole number", dict: "an object", type(None): "null"}
-# what no text of N'Ko alone, or of Latin alone, has: without it there are no faults to look for one by one
+# characters that a clean text in N'Ko or Latin does not have: without one a text needs no search for faults
 _NOT_NKO = re.compile("[^\u07c0-\u07f9 -@\\[-`{-~\u060c\u061b\u061f\u00ab\u00bb]|(?<![\u07c0-\u07f5])[\u07eb-\u07f3]")
 _NOT_LATIN = re.compile("[^ -~\u00c0-\u024f\u0250-\u02af\u2019]")
 _NKO, _LATIN = re.compile("[\u07ca-\u07ea]"), re.compile("[A-Za-z\u00c0-\u024f\u0250-\u02af]")
@@ -131,7 +131,7 @@ class CorrectionReader:
         """Raise CorpusError with every fault of every file, or because no row was found."""
         if self.faults:
             names = ", ".join(str(source.path) for source in self.sources)
-            fix = "correct these lines; where only counts differ, --recompute takes ours"
+            fix = "correct these lines; where only counts differ, --recompute replaces them"
             raise self.faults.error(f"{names} cannot be used:", fix=fix)
         if not self.rows:
             names = ", ".join(str(source.path) for source in self.sources) or "no file"
@@ -153,7 +153,7 @@ class CorrectionReader:
             name = next((fields[key] for key in ID_FIELDS if isinstance(fields.get(key), str) and fields[key]), name)
         fields.pop("feat_id", None) if form != "correction" else (name := fields["feat_id"])
         if (earlier := self._seen.setdefault(hash(name), where)) != where:
-            raise LineFault(f"feat_id {name!r} stands already at {earlier}")
+            raise LineFault(f"feat_id {name!r} is already used at {earlier}")
         counts = self._counts(fields, asr_text, reference)
         self._note(asr_text, reference)
         self.rows += 1
@@ -246,7 +246,7 @@ def _form(fields: Mapping[str, Any]) -> tuple[str, tuple[str, str]]:
     if pair is None:
         found = ", ".join(map(repr, fields)) or "nothing"
         known = ", ".join(f"{question} + {answer}" for question, answer in TEXT_PAIRS)
-        raise LineFault(f"no correction; found {found}; would understand a correction row, or {known}")
+        raise LineFault(f"no correction; found {found}; expected a correction row, or {known}")
     return f"{pair[0]} + {pair[1]}", pair
 
 

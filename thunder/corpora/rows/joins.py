@@ -18,9 +18,9 @@ def read_half(lines: JsonLines, faults: LineFaults) -> Iterator[tuple[str, tuple
         try:
             feat_id = json_object(line).get("feat_id")
             if not isinstance(feat_id, str) or not feat_id:
-                raise LineFault("has no 'feat_id' that is a text, by which predictions and references are joined")
+                raise LineFault("has no string 'feat_id', which joins predictions and references")
             if (earlier := seen.setdefault(hash(feat_id), number)) != number:
-                raise LineFault(f"feat_id {feat_id!r} stands already at line {earlier}")
+                raise LineFault(f"feat_id {feat_id!r} is already used at line {earlier}")
         except LineFault as fault:
             faults.add(f"{lines.path}:{number}: {fault}")
         else:
@@ -34,12 +34,12 @@ def join_halves(halves: list[dict[str, Any]]) -> dict[str, Any]:
     for half, ours, known in ((prediction, "asr_text", PREDICTED), (reference, "reference_text", REFERENCE)):
         found = next((key for key in known if key in half), None)
         if found is None:
-            raise LineFault(f"no text that would be '{ours}'; would understand {', '.join(known)}")
+            raise LineFault(f"no text for '{ours}'; expected one of {', '.join(known)}")
         texts[ours] = half.pop(found)
     for key in prediction.keys() & reference.keys():
         if prediction[key] != reference[key]:
-            raise LineFault(f"'{key}' is {prediction[key]!r} in one and {reference[key]!r} in the other")
+            raise LineFault(f"'{key}' is {prediction[key]!r} in the prediction and {reference[key]!r} in the reference")
     for half, ours in ((prediction, "reference_text"), (reference, "asr_text")):
         if half.get(ours, texts[ours]) != texts[ours]:
-            raise LineFault(f"'{ours}' is not the same in both")
+            raise LineFault(f"'{ours}' differs between prediction and reference")
     return {**reference, **prediction, **texts}

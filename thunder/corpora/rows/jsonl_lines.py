@@ -12,13 +12,13 @@ from typing import Any, NoReturn
 
 from thunder.errors import CorpusError
 
-# no row is longer: what is, is no text, and is passed over without being held
+# longest row, in bytes; a longer line is not a row, and is skipped without a copy in memory
 LONGEST_LINE = 1 << 20
 FAULTS_LISTED = 20
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-# only a line with one of these can hold half of a surrogate pair or a number that is not finite
+# only a line with one of these can have a lone surrogate or a number that is not finite
 _SUSPECT = re.compile(rb"\\u[dD]|NaN|Infinity|[eE]\+?\d{3}")
-# called with the bytes read of a file since the last call
+# receives the number of bytes that were read since the last call
 Progress = Callable[[int], None]
 
 

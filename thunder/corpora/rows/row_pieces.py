@@ -8,7 +8,7 @@ from thunder.corpora.rows.chat_rows import ChatRow
 from thunder.text.distance import align_texts
 from thunder.text.normalize import normalize_text
 
-# A piece that finds no place to be cut at grows to so many times its length, and is then cut all the same.
+# A piece without a good place for a cut grows to this many times its length, and is then cut anyway.
 PATIENCE = 2
 
 
@@ -32,7 +32,7 @@ def cut_row(asr_text: str, reference: str, words: int, first: int = 0) -> list[t
             heard, wanted, limit = [], [], words
     if heard or wanted:
         rest = (" ".join(heard), " ".join(wanted))
-        if pieces and not (rest[0] and rest[1]):  # nothing can be asked, or answered, by itself
+        if pieces and not (rest[0] and rest[1]):  # a piece needs a question and an answer
             before = pieces.pop()
             rest = (f"{before[0]} {rest[0]}".strip(), f"{before[1]} {rest[1]}".strip())
         pieces.append(rest)

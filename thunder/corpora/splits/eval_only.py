@@ -13,10 +13,10 @@ from thunder.errors import CorpusError
 # FLORES-200 dev and devtest in N'Ko, Bambara, Dyula and English, from github.com/common-parallel-corpora/
 # common-parallel-corpora at dbc2cd9, as one tab-separated file of 997 rows
 FILES = {"7f32e1ef1cd8ba417ced36cd06a161b9fbc35b49f39c69cd2d1ca786600cfd76": "FLORES-200 (N'Ko, Bambara, Dyula)"}
-# shortened digests of its sentences, one a line; data/eval_only/README.md says how they are made
+# shortened digests of its sentences, one on each line; data/eval_only/README.md describes how they are made
 SENTENCES = REPOSITORY / "data" / "eval_only" / "flores200.txt"
 DIGITS = 12
-# a file of which more than this is of a benchmark is the benchmark, whatever was changed about its bytes
+# a file with a larger share of benchmark sentences counts as the benchmark, even if its bytes differ
 LONGEST_SENTENCE = 0.5
 
 

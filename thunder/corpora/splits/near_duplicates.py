@@ -17,9 +17,9 @@ import numpy as np
 from thunder.text.normalize import normalize_for_scoring
 
 SIZE = 20
-# texts hashed at once, and the bits of the table that answers "surely not" without a search
+# texts in a batch, and the index bits of the table that rules out most hashes without a search
 BATCH, TABLE_BITS = 2048, 24
-# odd, so that powers of it do not vanish modulo 2^64; the second spreads code points over all bits first
+# the base is odd, so that its powers do not vanish modulo 2^64; _SPREAD first spreads code points over all bits
 _BASE, _SPREAD = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9)
 Item = TypeVar("Item")
 

@@ -17,7 +17,7 @@ from thunder.runs.records.run_record import CONFIG, RESULTS
 AUDIT_FILE = "audit.json"
 SCHEMA = "thunder.audit/1"
 STAGES = ("eval", "pipeline")
-AUDITED_FILES = (CONFIG, SPLIT, BEST, PREDICTIONS, RESULTS)  # what it speaks of; none of them may be another
+AUDITED_FILES = (CONFIG, SPLIT, BEST, PREDICTIONS, RESULTS)  # files that the audit is bound to by digest
 ConditionState = Literal["ok", "violation", "inconclusive"]
 AuditVerdict = Literal["pass", "violation", "inconclusive"]
 
@@ -72,7 +72,7 @@ def read_audit(folder: Path) -> dict[str, Any]:
     try:
         content = digest.read_with_checksum(path)
         if content.get("schema") != SCHEMA or not isinstance(content.get("stages"), dict):
-            raise ValueError(f"no audit of format {SCHEMA}")
+            raise ValueError(f"not an audit of format {SCHEMA}")
     except (OSError, ValueError) as error:
         what = error.strerror if isinstance(error, OSError) else error
         raise ArtifactError(f"{path}: {what}", fix=f"thunder audit {folder.name}") from None
@@ -86,8 +86,8 @@ def audit_mismatches(folder: Path) -> list[str]:
     """
     said, now = read_audit(folder).get("bound"), audited_digests(folder)
     if not isinstance(said, dict):
-        return ["it is bound to no file"]
-    return [f"{name} is not the one that was audited" for name in AUDITED_FILES if said.get(name) != now.get(name)]
+        return ["the audit is bound to no file"]
+    return [f"{name} differs from the audited file" for name in AUDITED_FILES if said.get(name) != now.get(name)]
 
 
 def audit_refusals(folder: Path) -> list[str]:

@@ -20,8 +20,8 @@ from thunder.runs.records.run_record import CONFIG, ENVIRONMENT, LOG, METRICS, R
 MANIFEST = "manifest.json"
 FORMAT = 1
 MANIFEST_KEYS = {"format", "kind", "run", "rows", "files", "tensors", "checksum"}
-FAULTS_SHOWN = 5  # faults that an error names
-OWN_MANIFESTS = "checkpoints"  # what lies there has manifests of its own, tensor by tensor
+FAULTS_SHOWN = 5  # faults that an error lists
+OWN_MANIFESTS = "checkpoints"  # its files have their own manifests, with a digest for each tensor
 _WRITE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
 
 
@@ -47,7 +47,7 @@ ADAPTER = RunKind(
 )
 BASE = RunKind("base", (*_ALWAYS, PLAN, METRICS), bundle_checks.check_base_run)
 EVALUATION = RunKind("evaluation", (RESULTS, PROPOSALS), bundle_checks.check_evaluation)
-KIND_OF_JOB = {"asr": RECOGNIZER, "train": ADAPTER, "pretrain": BASE}  # by the word in plan.json
+KIND_OF_JOB = {"asr": RECOGNIZER, "train": ADAPTER, "pretrain": BASE}  # by the value of 'job' in plan.json
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def run_kind(folder: Path) -> RunKind:
         return ADAPTER
     if (folder / PROPOSALS).is_file():
         return EVALUATION
-    raise UsageError(f"{folder}: no run of a known kind", fix="name a folder in runs/ that training made")
+    raise UsageError(f"{folder}: not a run of a known kind", fix="name a folder in runs/ that training wrote")
 
 
 def bundle_faults(folder: Path) -> list[str]:
@@ -102,13 +102,15 @@ def inspect_bundle(folder: Path) -> BundleReport:
 def inspect_bundle_with_rows(folder: Path) -> tuple[BundleReport, list[ScoredRow]]:
     """Return the report of `inspect_bundle` and the test rows that were recounted."""
     kind = run_kind(folder)
-    faults = [f"{path.relative_to(folder)}: a link, not a file" for path in folder.rglob("*") if path.is_symlink()]
+    faults = [
+        f"{path.relative_to(folder)}: a symbolic link, not a file" for path in folder.rglob("*") if path.is_symlink()
+    ]
     missing = [one for one in kind.required if not _has_any(folder, one)]
     faults += [f"{one if isinstance(one, str) else ' or '.join(one)}: missing" for one in missing]
     rows: list[ScoredRow] = []
     said, skipped, notes = [], [], []
     if missing:
-        skipped.append("rows and results were not counted again: files are missing")
+        skipped.append("rows and results were not recomputed: files are missing")
     else:
         rows, said = kind.check(folder)
         faults += bundle_checks.unreadable_files(folder)
@@ -123,16 +125,16 @@ def inspect_bundle_with_rows(folder: Path) -> tuple[BundleReport, list[ScoredRow
             faults += _changed_files(folder, content)
             notes = _uncovered_files(folder, content)
     else:
-        skipped.append("digests: it is not sealed")
+        skipped.append("digests: the run is not sealed")
     return BundleReport(folder, kind.name, sealed, len(rows), [*faults, *said], skipped, notes), rows
 
 
 def refuse_bundle_faults(verdict: BundleReport) -> None:
     """Raise ArtifactError with the first five faults of a bundle, where it has any."""
     if verdict.faults:
-        headline = f"{verdict.folder}: cannot be trusted:"
+        headline = f"{verdict.folder}: verification failed:"
         raise combined_error(
-            ArtifactError, headline, verdict.faults, "run it again, or take it from where it is whole", FAULTS_SHOWN
+            ArtifactError, headline, verdict.faults, "run it again, or copy it from an intact copy", FAULTS_SHOWN
         )
 
 
@@ -145,7 +147,7 @@ def seal_bundle(folder: Path) -> str:
     Raises ArtifactError with the first five faults, UsageError where a launcher holds the run.
     """
     with run_record.lock_run(folder):
-        # digests first: a file that changes while it is looked at is then not the sealed one, and found
+        # digests first: a file that changes during the inspection then differs from its sealed digest and is detected
         found = None if manifest_digest(folder) else describe_files(folder)
         verdict = inspect_bundle(folder)
         refuse_bundle_faults(verdict)
@@ -172,7 +174,7 @@ def describe_files(folder: Path) -> dict[str, Any]:
         try:
             tensors[name] = tensor_digests.file_tensor_digests(folder / name)
         except ValueError as error:
-            raise ArtifactError(f"{folder / name}: no whole safetensors file: {error}", fix="run it again") from None
+            raise ArtifactError(f"{folder / name}: incomplete safetensors file: {error}", fix="run it again") from None
     return {"files": {name: _digest_and_size(folder / name) for name in names}, "tensors": tensors}
 
 
@@ -188,7 +190,7 @@ def manifest_digest(folder: Path) -> str | None:
 def refuse_sealed(folder: Path) -> None:
     """Raise UsageError where a run has a manifest, even a damaged one: nothing may be written to it."""
     if (folder / MANIFEST).exists():
-        raise UsageError(f"{folder.name} is sealed: nothing may change in it", fix="start a new run")
+        raise UsageError(f"{folder.name} is sealed: its files must not change", fix="start a new run")
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -200,7 +202,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     try:
         content = digest.read_with_checksum(path)
         if content.get("format") != FORMAT or content.keys() != MANIFEST_KEYS:
-            raise ValueError(f"no bundle's manifest of format {FORMAT}")
+            raise ValueError(f"not a bundle manifest of format {FORMAT}")
     except (OSError, ValueError) as error:
         what = error.strerror if isinstance(error, OSError) else error
         raise ArtifactError(f"{path}: {what}", fix=f"thunder bundle seal {folder}") from None
@@ -232,9 +234,9 @@ def _changed_files(folder: Path, content: Mapping[str, Any]) -> list[str]:
     for name, recorded in content["files"].items():
         path = folder / name
         if not path.is_file():
-            faults.append(f"{name}: missing, though it was sealed")
+            faults.append(f"{name}: missing; the manifest lists it")
         elif (size := path.stat().st_size) != recorded["bytes"]:
-            faults.append(f"{name}: {size} bytes, sealed were {recorded['bytes']}")
+            faults.append(f"{name}: {size} bytes, the manifest has {recorded['bytes']}")
         elif digest.sha256_file(path) != recorded["sha256"]:
             tensors = content["tensors"].get(name)
             names = tensor_digests.differing_tensors(path, tensors) if tensors else []
@@ -252,9 +254,9 @@ def _uncovered_files(folder: Path, content: Mapping[str, Any]) -> list[str]:
     later = [path.relative_to(folder).as_posix() for path in _files(folder)]
     later = [name for name in later if name not in content["files"]]
     notes = (
-        [f"{len(later)} files came after the seal and are not covered by it: {', '.join(later[:3])}"] if later else []
+        [f"{len(later)} files were added after sealing, not in the manifest: {', '.join(later[:3])}"] if later else []
     )
     loose = [name for name in content["files"] if (folder / name).is_file() and (folder / name).stat().st_mode & _WRITE]
     if loose:
-        notes.append(f"{len(loose)} files can still be written, such as {loose[0]}: seal it again")
+        notes.append(f"{len(loose)} files are still writable, such as {loose[0]}: seal the run again")
     return notes

@@ -21,8 +21,8 @@ from thunder.text.row_fields import EVERY_PARTITION
 SPLIT, VOCAB, BY_PARTITION = "split.json", "vocab.json", "test_metrics_by_partition.json"
 BEST = "best.safetensors"
 RESOLVED = "config.resolved.json"
-TOLERANCE = 1e-9  # of a rate that is recomputed
-_EDITS = ("cer_edits", "edits")  # both words are in use
+TOLERANCE = 1e-9  # largest absolute difference between a recorded and a recomputed rate
+_EDITS = ("cer_edits", "edits")  # recorded files use either key
 
 
 def json_object(path: Path, faults: list[str]) -> dict[str, Any]:
@@ -33,7 +33,7 @@ def json_object(path: Path, faults: list[str]) -> dict[str, Any]:
         faults.append(f"{path.name}: {error if isinstance(error, OSError) else 'not JSON'}")
         return {}
     if not isinstance(content, dict):
-        faults.append(f"{path.name}: not an object")
+        faults.append(f"{path.name}: not a JSON object")
         return {}
     return content
 
@@ -68,7 +68,7 @@ def check_recognizer_run(folder: Path) -> tuple[list[ScoredRow], list[str]]:
     results = json_object(folder / RESULTS, faults)
     _against_split(folder, [row.name for row in rows], results, faults)
     if not json_object(folder / VOCAB, faults):
-        faults.append(f"{VOCAB}: names no labels")
+        faults.append(f"{VOCAB}: has no labels")
     test = results.get("test")
     if not isinstance(test, dict):
         test = results
@@ -84,7 +84,7 @@ def check_recognizer_run(folder: Path) -> tuple[list[ScoredRow], list[str]]:
     _best_loss(folder, results, faults)
     tested, best = results.get("checkpoint_sha256"), folder / BEST
     if tested and best.is_file() and digest.sha256_file(best) != tested:
-        faults.append(f"{BEST}: not the weights that were tested, by 'checkpoint_sha256' of {RESULTS}")
+        faults.append(f"{BEST}: not the tested weights: its SHA-256 is not 'checkpoint_sha256' of {RESULTS}")
     return rows, faults
 
 
@@ -97,7 +97,7 @@ def check_corrector_run(folder: Path) -> tuple[list[ScoredRow], list[str]]:
     if test is None:
         return [], faults
     if not isinstance(test, dict) or not (folder / PREDICTIONS).is_file():
-        return [], [*faults, f"{RESULTS}: has a test, and there is no {PREDICTIONS} to count again"]
+        return [], [*faults, f"{RESULTS}: has 'test', but there is no {PREDICTIONS} to recompute it from"]
     rows = scored_rows.read_corrector_rows(folder, faults)
     wanted: dict[str, Any] = {f"cer_{name}": scored_rows.error_rate_of_rows(rows, name) for name in scored_rows.ANSWERS}
     change = [row.counts["after"].edits - row.counts["before"].edits for row in rows]
@@ -117,7 +117,7 @@ def check_evaluation(folder: Path) -> tuple[list[ScoredRow], list[str]]:
     faults: list[str] = []
     results = json_object(folder / RESULTS, faults)
     rows = scored_rows.read_evaluation_rows(folder, faults)
-    # a row whose reference is empty has no error rate, and is counted apart
+    # a row with an empty reference has no error rate; such rows are counted separately
     counted = [row for row in rows if row.reference]
     apart = results.get("empty_reference")
     if isinstance(apart, dict):
@@ -138,7 +138,7 @@ def check_evaluation(folder: Path) -> tuple[list[ScoredRow], list[str]]:
     files = results.get("files")
     for name, sha256 in files.items() if isinstance(files, dict) else ():
         if not (folder / name).is_file() or digest.sha256_file(folder / name) != sha256:
-            faults.append(f"{name}: not the file that {RESULTS} names by its digest")
+            faults.append(f"{name}: its SHA-256 is not the one in {RESULTS}")
     return rows, faults
 
 
@@ -154,11 +154,11 @@ def _against_split(folder: Path, names: list[str], results: Mapping[str, Any], f
     split = json_object(folder / SPLIT, faults)
     ids, sums = split.get("ids"), split.get("sha256")
     if not isinstance(ids, dict) or not isinstance(ids.get("test"), list):
-        faults.append(f"{SPLIT}: lists no ids of the test part")
+        faults.append(f"{SPLIT}: has no list of ids of the test part")
         return
     for part, listed in ids.items():
         if isinstance(sums, dict) and part in sums and digest.sha256_json(listed) != sums[part]:
-            faults.append(f"{SPLIT}: the ids of {part} are not those of its digest: changed")
+            faults.append(f"{SPLIT}: changed: the ids of {part} do not match their digest")
     test = set(ids["test"])
     if strangers := [name for name in names if name not in test]:
         faults.append(f"{PREDICTIONS}: row {strangers[0]!r} is not in the test part of {SPLIT}{_more(strangers)}")
@@ -179,7 +179,7 @@ def _left_out(results: Mapping[str, Any], test: int, faults: list[str]) -> int:
     reasons = data.get("left_out")
     named = [said.get("rows", 0) for said in reasons.values()] if isinstance(reasons, dict) else []
     if not 0 <= test - usable <= sum(named):
-        faults.append(f"{RESULTS}: {usable} test rows of {test} in {SPLIT}, and {sum(named)} said to be left out")
+        faults.append(f"{RESULTS}: uses {usable} of {test} test rows in {SPLIT}, but 'left_out' counts {sum(named)}")
     return max(0, test - usable)
 
 
@@ -187,7 +187,7 @@ def _limit(folder: Path) -> int:
     """Return the limit on test rows; 0 means all."""
     try:
         limit = run_options(folder).get("test_rows", 0)
-    except ConfigError:  # said by `unreadable`
+    except ConfigError:  # `unreadable_files` reports it
         return 0
     return limit if isinstance(limit, int) and not isinstance(limit, bool) else 0
 
@@ -208,7 +208,7 @@ def _compare(
     faults += [f"{where}: '{key}' is missing" for key in missing]
     for key in wanted.keys() & said.keys():
         if not equal_within_tolerance(said[key], wanted[key]):
-            faults.append(f"{where}: '{key}' is {said[key]!r}, recomputed it is {wanted[key]!r}")
+            faults.append(f"{where}: '{key}' is {said[key]!r}, the recomputed value is {wanted[key]!r}")
 
 
 def equal_within_tolerance(stated: Any, ours: Any) -> bool:
@@ -239,7 +239,7 @@ def _partitions(content: Mapping[str, Any], rows: list[ScoredRow], total: ErrorC
         said = known.get(name)
         if said is None:
             if mine:
-                faults.append(f"{BY_PARTITION}: '{name}' is missing, {len(mine)} rows are of it")
+                faults.append(f"{BY_PARTITION}: '{name}' is missing, but {len(mine)} rows belong to it")
             continue
         wanted: dict[str, Any] = {"rows": len(mine), "reference_chars": count.reference_chars, _word(said): count.edits}
         wanted |= {"cer": count.rate} if count.reference_chars else {}
@@ -292,7 +292,7 @@ def _best_loss(folder: Path, results: Mapping[str, Any], faults: list[str]) -> N
     logged = None
     for _, entry in scored_rows.json_lines(folder / METRICS, []):
         if entry.get("step") == step and "valid_loss" in entry:
-            logged = entry["valid_loss"]  # after a resume a step can stand twice, and the later line counts
+            logged = entry["valid_loss"]  # after a resume a step can occur twice; the later line is valid
     if not equal_within_tolerance(best, logged):
         faults.append(f"{RESULTS}: 'best_valid_loss' is {best!r} at step {step}, {METRICS} has {logged!r} there")
 

@@ -14,8 +14,8 @@ from thunder.text.distance import ErrorCount, ErrorUnit
 from thunder.text.row_fields import PARTITIONS, PREDICTION_FIELDS, UNKNOWN
 
 PREDICTIONS, REFERENCES = "test_predictions.jsonl", "test_references.jsonl"
-PROPOSALS = "predictions.jsonl"  # of an evaluation
-# the texts that a corrector's row holds against its reference, and where it states their edits
+PROPOSALS = "predictions.jsonl"  # file that an evaluation writes
+# name of an answer in a corrector's row -> its text field; the recorded edits are in the field edits_<name>
 ANSWERS = {"asr": "asr_text", "before": "prediction_before", "after": "prediction_after"}
 
 
@@ -76,14 +76,14 @@ def read_recognizer_rows(folder: Path, faults: list[str]) -> list[ScoredRow]:
 def _recognised(where: str, said: Mapping[str, Any], wanted: Mapping[str, Any], faults: list[str]) -> ScoredRow | None:
     wrong = [key for key, kinds in PREDICTION_FIELDS.items() if key not in said or type(said[key]) not in kinds]
     if wrong:
-        faults.append(f"{where}: {', '.join(map(repr, wrong))} missing or of the wrong kind")
+        faults.append(f"{where}: {', '.join(map(repr, wrong))} missing or of the wrong type")
         return None
     for name, value in (said["trajectory_scalars"] or {}).items():
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             faults.append(f"{where}: 'trajectory_scalars': '{name}' is {value!r}, not a finite number")
     reference = wanted.get("reference_text")
     if not isinstance(reference, str) or said.get("reference_text", reference) != reference:
-        kind = "is not the same in both files" if isinstance(reference, str) else "is missing"
+        kind = "differs between the two files" if isinstance(reference, str) else "is missing"
         faults.append(f"{where}: 'reference_text' {kind}")
         return None
     counted = distance.count_errors(said["asr_text"], reference)
@@ -102,9 +102,9 @@ def read_corrector_rows(folder: Path, faults: list[str]) -> list[ScoredRow]:
         where = f"{PREDICTIONS}:{number}: row {said.get('row_id')!r}"
         texts = ("row_id", "reference_text", *ANSWERS.values())
         if wrong := [key for key in texts if not isinstance(said.get(key), str)]:
-            faults.append(f"{where}: {', '.join(map(repr, wrong))} missing or no text")
+            faults.append(f"{where}: {', '.join(map(repr, wrong))} missing or not a string")
             continue
-        # space around a text is kept in the row and not counted: the chat template trims what it is given
+        # the row keeps whitespace around a text, but scores ignore it: the chat template trims its input
         reference = said["reference_text"].strip()
         counts = {name: distance.count_errors(said[text].strip(), reference) for name, text in ANSWERS.items()}
         stated = [(f"edits_{name}", count.edits) for name, count in counts.items()]
@@ -128,7 +128,7 @@ def read_evaluation_rows(folder: Path, faults: list[str]) -> list[ScoredRow]:
             key for key in ("edits_before", "edits_proposal", "edits_after") if not isinstance(said.get(key), dict)
         ]
         if wrong or not isinstance(said.get("accepted"), bool):
-            faults.append(f"{where}: {', '.join(map(repr, wrong)) or repr('accepted')} missing or of the wrong kind")
+            faults.append(f"{where}: {', '.join(map(repr, wrong)) or repr('accepted')} missing or of the wrong type")
             continue
         reference = said["reference"].strip()
         before, proposal = (distance.count_errors(said[key].strip(), reference) for key in ("input", "proposal"))
@@ -146,13 +146,13 @@ def _note_twins(name: str, key: str, rows: Iterable[tuple[int, Mapping[str, Any]
     for number, fields in rows:
         row_id = str(fields.get(key))
         if (earlier := seen.setdefault(row_id, number)) != number:
-            faults.append(f"{name}:{number}: {key} {row_id!r} stands already at line {earlier}")
+            faults.append(f"{name}:{number}: {key} {row_id!r} is already used at line {earlier}")
 
 
 def _note_counts(where: str, said: Mapping[str, Any], counted: Iterable[tuple[str, int]], faults: list[str]) -> None:
     for key, ours in counted:
         if said.get(key) != ours:
-            faults.append(f"{where}: '{key}' is {said.get(key)!r}, counted again it is {ours}")
+            faults.append(f"{where}: '{key}' is {said.get(key)!r}, the recomputed value is {ours}")
 
 
 def error_rate_of_rows(rows: Iterable[ScoredRow], text: str = "") -> float | None:
@@ -171,7 +171,7 @@ def _share(holds: Callable[[ScoredRow], bool]) -> Callable[[Sequence[ScoredRow]]
     return lambda rows: sum(map(holds, rows)) / len(rows) if rows else None
 
 
-# what a table can ask of rows; rates are shares, not per cent
+# metrics that a table can have; rates are fractions, not percent
 METRICS: dict[str, Callable[[Sequence[ScoredRow]], float | None]] = {
     "cer": _in_unit("codepoint"),
     "cer_grapheme": _in_unit("grapheme"),

@@ -13,9 +13,13 @@ from thunder.runs.records.option_names import canonical_name
 
 DriftClass = Literal["identity", "regime", "treatment", "conflict", "environment", "outcome"]
 Comparability = Literal["comparable", "comparable_with_warnings", "not_comparable"]
-FACTORS = ("identity", "regime", "treatment")  # a difference of these is a reason why results may differ
+FACTORS = (
+    "identity",
+    "regime",
+    "treatment",
+)  # differences of these classes can explain different results
 
-# What is neither here nor below is regime: an option that nobody thought of shall not be passed over.
+# An option in none of these sets is regime, so that a new option is never ignored.
 _IDENTITY = {
     "snapshot", "test_rows", "holdout", "test_speakers", "test_ids", "valid_speakers", "valid_ids", "drop",
     "chunk_words", "limit", "text_normalisation", "metric_version", "vocab", "script",
@@ -24,18 +28,18 @@ _TREATMENT = {
     "mode", "use_ttt", "use_tar", "reg", "reg_weight", "tar_weight", "conditioning", "control", "codebook", "head",
     "ttt_chunk_size", "ttt_lr", "ttt_cap", "ttt_heads", "ttt_head_dim",
 }  # fmt: skip
-# how a split was come by; where its ids are known these decide nothing more
+# options that make the split; they are ignored where both runs record the ids of the split
 _SPLITTING = {"holdout", "test_speakers", "test_ids", "valid_speakers", "valid_ids"}
 _ENVIRONMENT = {"ranks", "strategy", "cluster", "grad_checkpoint"}
-# where things lie and how a run is watched; what lies there is known by its digest
+# paths and monitoring options; digests identify the content at these paths
 _COSMETIC = {
     "resume", "force", "skip_link_check", "allow_solo", "wait_for_hosts", "stall_after", "steps_per_report",
     "save_every", "probe_rows", "ignore_memory_check", "preset", "data", "train_data", "valid_data", "test_data",
     "features", "split", "model", "adapter_path", "out", "name", "run_name", "text", "text_root", "exclude_rows",
     "schema", "max_wraps", "hypothesis",
 }  # fmt: skip
-_SAME_RATE = 0.01  # of a configured rate, to which the logged peak holds
-_FAR_BELOW = 0.5  # of a configured rate: a logged peak below this is not it
+_SAME_RATE = 0.01  # relative tolerance of a logged peak above the configured rate
+_FAR_BELOW = 0.5  # a logged peak below this fraction of the configured rate contradicts it
 
 
 @dataclass(frozen=True)
@@ -93,7 +97,8 @@ def refuse_unknown_factors(allow: Collection[str], *runs: RunFacts) -> None:
     }
     for name in sorted(set(map(_known_as, allow)) - known):
         raise UsageError(
-            f"--allow {name}: neither run has it.{suggest_name(name, known)}", fix="name an option of theirs"
+            f"--allow {name}: neither run has this option.{suggest_name(name, known)}",
+            fix="name an option of the runs",
         )
 
 

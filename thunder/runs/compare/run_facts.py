@@ -101,7 +101,7 @@ def _identity(folder: Path, said: Mapping[str, Any]) -> dict[str, str]:
     for name, path in (("split", folder / SPLIT), ("vocab", folder / VOCAB)):
         if path.is_file():
             content = json_object(path, [])
-            # of a split the ids count, not who decided them
+            # the digest of a split covers its ids, not how they were chosen
             found[name] = digest.sha256_json(content.get("ids", content))
     return found
 
@@ -122,7 +122,7 @@ def _done(results: Mapping[str, Any], entries: list[dict[str, Any]], asked: Mapp
     if losses:
         lowest = min(losses, key=lambda step: (losses[step], step))
         waited = sum(step > lowest for step in losses)
-    elif stop is not None and best is not None:  # others validate once an epoch and log no more than this
+    elif stop is not None and best is not None:  # other programs validate once an epoch and log only the epochs
         waited = stop - best
         most = asked.get("max_epochs")
         stopped = stopped or not (isinstance(most, int) and stop + 1 >= most)

@@ -25,7 +25,7 @@ from thunder.runs.records.run_record import METRICS, RESULTS
 
 SCHEMA = "thunder.hypothesis/1"
 FROZEN = ".frozen.jsonl"
-LEAST_BUDGET = 0.9  # of what was to be run; less of it tests another treatment
+LEAST_BUDGET = 0.9  # smallest share of the planned updates; a shorter run tests another treatment
 Value = bool | int | float | str | None
 
 
@@ -41,15 +41,15 @@ class Manipulation(Settings):
     """The evidence in the logs that the treatment was applied: a trace, a difference, a number of steps."""
 
     trace: str = option("learning_rate", "Key of metrics.jsonl; numbers, or texts such as digests.")
-    differs_by: float = option(0.05, "Share by which numbers must differ; texts differ or do not.", ge=0)
-    at_least: float = option(0.5, "Share of the common steps at which they must.", gt=0, le=1)
+    differs_by: float = option(0.05, "Relative difference that numbers must have; texts must be unequal.", ge=0)
+    at_least: float = option(0.5, "Share of the common steps at which they must differ.", gt=0, le=1)
 
 
 class Outcome(Settings):
     """A possible result and its meaning."""
 
     when: str = option(..., f"Condition on x: {outcomes.EXPECTED}.")
-    verdict: str = option(..., "What is then so.", min_length=1)
+    verdict: str = option(..., "Verdict if the condition holds.", min_length=1)
 
 
 class Hypothesis(Settings):
@@ -57,15 +57,15 @@ class Hypothesis(Settings):
 
     id: str = option(..., "Name.", min_length=1)
     schema_: Literal["thunder.hypothesis/1"] = option(SCHEMA, "Format.", alias="schema")
-    claim: str = option("", "In words.")
-    treatment: Treatment = option(..., "What is changed.")
-    manipulation_check: Manipulation = option(Manipulation(), "How it is known that it was.")  # type: ignore[call-arg]
-    metric: str = option("best_valid_loss", "What is measured: a key of results.json, with dots: test.cer.")
-    measure: Literal["treated", "treated - control"] = option("treated", "What x is.")
-    budget_steps: int | None = option(None, "Updates that the treated run was to have.", ge=1)
-    control_run: str | None = option(None, "Folder of the control run, from this file's.")
-    treated_run: str | None = option(None, "Folder of the treated run, from this file's.")
-    outcomes: list[Outcome] = option(..., "Disjoint, and none left out.", min_length=1)
+    claim: str = option("", "The claim, in words.")
+    treatment: Treatment = option(..., "Option that the treated run changes.")
+    manipulation_check: Manipulation = option(Manipulation(), "Check that it was changed.")  # type: ignore[call-arg]
+    metric: str = option("best_valid_loss", "Measured value: a key of results.json, with dots: test.cer.")
+    measure: Literal["treated", "treated - control"] = option("treated", "Definition of x.")
+    budget_steps: int | None = option(None, "Planned updates of the treated run.", ge=1)
+    control_run: str | None = option(None, "Folder of the control run, relative to this file's folder.")
+    treated_run: str | None = option(None, "Folder of the treated run, relative to this file's folder.")
+    outcomes: list[Outcome] = option(..., "Disjoint conditions that cover every x, with verdicts.", min_length=1)
 
 
 @dataclass(frozen=True)
@@ -88,11 +88,12 @@ def read_hypothesis(path: Path) -> Hypothesis:
     found = spec_file.read_spec(Hypothesis, path)
     if wrong := outcomes.interval_faults([each.when for each in found.outcomes]):
         raise combined_error(
-            ConfigError, f"{path}: the outcomes are not disjoint or leave something out:", wrong, "mend them"
+            ConfigError, f"{path}: the outcomes overlap or do not cover every x:", wrong, "correct them"
         )
     if found.treatment.before == found.treatment.after:
         raise ConfigError(
-            f"{path}: the treatment changes nothing: {found.treatment.after!r}", fix="say before and after"
+            f"{path}: the treatment changes nothing: {found.treatment.after!r}",
+            fix="give different before and after",
         )
     return found
 
@@ -156,7 +157,7 @@ def _log(path: Path) -> list[dict[str, Any]]:
     faults: list[str] = []
     lines = [line for _, line in scored_rows.json_lines(_beside(path), faults)]
     if faults or any(not isinstance(line.get("sha256"), str) for line in lines):
-        raise ArtifactError(f"{_beside(path)}: damaged: {'; '.join(faults[:3])}", fix="take it from version control")
+        raise ArtifactError(f"{_beside(path)}: damaged: {'; '.join(faults[:3])}", fix="restore it from version control")
     return lines
 
 
@@ -168,8 +169,8 @@ def _frozen(path: Path, sha256: str) -> dict[str, Any]:
     frozen = next((line for line in log if line["sha256"] == sha256), None)
     if frozen is None:
         raise ArtifactError(
-            f"{path}: changed since it was frozen: {sha256[:12]}, frozen was {log[-1]['sha256'][:12]}",
-            fix="put it back as it was; what is learned from a run is another hypothesis, for another run",
+            f"{path}: changed since it was frozen: digest {sha256[:12]}, frozen digest {log[-1]['sha256'][:12]}",
+            fix="restore the frozen version; what a run shows is a new hypothesis, for a new run",
         )
     return frozen
 
@@ -179,12 +180,12 @@ def _refuse_another(path: Path, sha256: str, treated: Path) -> list[str]:
     plan = json_object(treated / PLAN, []) if (treated / PLAN).is_file() else {}
     logged = plan.get("hypothesis")
     if not isinstance(logged, dict):
-        return [f"whether {treated.name} was started under it: it logs no hypothesis (--hypothesis FILE)"]
+        return [f"whether {treated.name} was started with this hypothesis: it logs none (--hypothesis FILE)"]
     if logged.get("sha256") != sha256:
         raise ArtifactError(
-            f"{path}: {sha256[:12]} is not the hypothesis that {treated.name} was started under: "
+            f"{path}: {sha256[:12]} is not the hypothesis that {treated.name} was started with: "
             f"{logged.get('id')}, {str(logged.get('sha256'))[:12]}",
-            fix="name the one that it was started under",
+            fix="name the hypothesis that the run was started with",
         )
     return []
 
@@ -197,8 +198,8 @@ def _refuse_changed(path: Path, sha256: str, entries: list[dict[str, Any]]) -> l
         return ["whether it was frozen before the run: a time is not logged"]
     if min(times) <= frozen["time"]:
         raise ArtifactError(
-            f"{path}: frozen {frozen['time'] - min(times):.0f} s after the treated run had begun",
-            fix="it says nothing of that run: freeze first, then run",
+            f"{path}: frozen {frozen['time'] - min(times):.0f} s after the treated run started",
+            fix="it cannot test that run: freeze the hypothesis first, then run",
         )
     return []
 
@@ -212,7 +213,7 @@ def _not_applied(
     if apart is None:
         found.append(f"treatment not shown: '{check.trace}' is not logged at a step that both runs have")
     elif apart < check.at_least:
-        text = f"'{check.trace}' differs at {apart:.0%} of the steps, {check.at_least:.0%} were to"
+        text = f"'{check.trace}' differs at {apart:.0%} of the steps, expected {check.at_least:.0%}"
         found.append(f"treatment not applied: {text}")
     key = canonical_name(hypothesis.treatment.key)
     for run, wanted in ((treated, hypothesis.treatment.after), (control, hypothesis.treatment.before)):
@@ -221,7 +222,7 @@ def _not_applied(
     if hypothesis.budget_steps:
         done = treated.done.steps or 0
         if done < LEAST_BUDGET * hypothesis.budget_steps:
-            found.append(f"budget not run: {done} of {hypothesis.budget_steps} updates, {LEAST_BUDGET:.0%} were to")
+            found.append(f"budget not run: {done} of {hypothesis.budget_steps} updates, expected {LEAST_BUDGET:.0%}")
     return found
 
 

@@ -64,7 +64,7 @@ def parse_interval(text: str) -> Interval | None:
             low, after = number, int(sign == ">")
     found = Interval(low, after, high, upto)
     if found.start >= found.end:
-        raise ValueError(f"{text!r}: no number is in it")
+        raise ValueError(f"{text!r}: the interval is empty")
     return found
 
 
@@ -80,7 +80,7 @@ def interval_faults(conditions: Sequence[str]) -> list[str]:
         return found
     ordered = sorted((each, text) for each, text in parsed if each is not None)
     others = len(parsed) - len(ordered)
-    found += [f"'{OTHERWISE}' stands {others} times"] if others > 1 else []
+    found += [f"'{OTHERWISE}' occurs {others} times"] if others > 1 else []
     for (one, text), (other, after) in zip(ordered, ordered[1:], strict=False):
         if other.start < one.end:
             found.append(f"'{text}' and '{after}' overlap")

@@ -35,13 +35,13 @@ def parse_condition(text: str) -> RunCondition:
     """
     match = _FORM.fullmatch(text)
     if not match:
-        raise UsageError(f"'{text}' is no condition", fix="write NAME=VALUE, with one of = != < <= > >= ~ (contains)")
+        raise UsageError(f"'{text}' is not a condition", fix="write NAME=VALUE, or use != < <= > >= ~ (contains) for =")
     name, sign, said = match.groups()
     value: float | str = _WORDS.get(said.lower(), said)
     with contextlib.suppress(ValueError):
         value = float(said) if math.isfinite(float(said)) else said
     if sign in ("<", "<=", ">", ">=") and isinstance(value, str):
-        raise UsageError(f"'{text}': '{said}' is no number", fix=f"{name}{sign}0.1")
+        raise UsageError(f"'{text}': '{said}' is not a number", fix=f"{name}{sign}0.1")
     return RunCondition(condition_field(name), sign, said, value)
 
 
@@ -51,5 +51,5 @@ def condition_field(text: str) -> str:
     Raises UsageError where the name cannot be one.
     """
     if not re.fullmatch(_NAME, text):
-        raise UsageError(f"'{text}' is no name of a column or an option", fix="such as cer, mode or lr")
+        raise UsageError(f"'{text}' is not a name of a column or an option", fix="give a name such as cer, mode or lr")
     return text.replace("-", "_")

@@ -26,8 +26,8 @@ from thunder.runs.records.registry import PLAN
 INDEX_FILE = ".registry.sqlite"
 VERSION = 2
 COLUMNS = ("name", "state", "job", "started", "updated", "step", "steps", "loss", "cer", "why", "sealed", "folder")
-FRESH_FOR = 2_000_000_000  # nanoseconds; a folder changed so lately may change again with the same time stamp
-LOCK_TIMEOUT = 5.0  # seconds that another look at the same index may take
+FRESH_FOR = 2_000_000_000  # nanoseconds; a folder changed later than this can change again with the same time stamp
+LOCK_TIMEOUT = 5.0  # seconds to wait for another process that reads the same index
 _TABLE = f"CREATE TABLE runs (name TEXT PRIMARY KEY, seen INTEGER, {', '.join(COLUMNS[1:])}, options TEXT)"
 _PUT = f"INSERT OR REPLACE INTO runs VALUES ({', '.join('?' * (len(COLUMNS) + 2))})"
 
@@ -68,7 +68,7 @@ def _query(
     """Return the query as SQL, with its values."""
     downwards = sort.startswith("-") or sort == "started"
     order, values = _expression(condition_field(sort.removeprefix("-")))
-    # several paths in one make a JSON array, in which true is not 1; so never fewer than two
+    # with several paths json_extract returns a JSON array, in which true stays true and not 1; so pass at least two
     places = [*map(_place, only or ()), *[_place("")] * 2]
     wanted = "options" if only is None else f"json_extract(options, {', '.join('?' * len(places))})"
     query = f"SELECT {', '.join(COLUMNS)}, {wanted} FROM runs"
@@ -99,9 +99,9 @@ def _asked(root: Path, ask: Callable[[sqlite3.Connection], QueryResult]) -> Quer
         try:
             with contextlib.closing(_connected(place)) as connection, connection:
                 return ask(connection)
-        except sqlite3.OperationalError:  # locked for long, or not to be written: nothing is wrong with it
+        except sqlite3.OperationalError:  # locked too long, or not writable: the index itself is not damaged
             continue
-        except (sqlite3.DatabaseError, ValueError):  # a page, or the JSON in one, is not what it was
+        except (sqlite3.DatabaseError, ValueError):  # a page, or the JSON in one, is damaged
             _remove(path)
     raise AssertionError("a database in memory cannot fail")
 
@@ -161,7 +161,7 @@ def _row(folder: Path) -> tuple[Any, ...]:
     plan = bundle_checks.json_object(folder / PLAN, []) if (folder / PLAN).is_file() else {}
     settings = plan.get("settings")
     try:
-        # the plan has them as JSON, which is read many times faster than YAML
+        # the plan has the options as JSON, which is parsed many times faster than YAML
         options = settings if isinstance(settings, dict) else bundle_checks.run_options(folder)
     except ConfigError:
         options = {}
@@ -188,7 +188,7 @@ def _where(condition: RunCondition) -> tuple[str, list[Any]]:
     if condition.sign == "~":
         return f"instr(lower({expression}), lower(?)) > 0", [*values, condition.text]
     if condition.sign in ("=", "!="):
-        # an option may hold as a text what looks like a number
+        # an option can store a number as text
         inside = f"{expression} IN (?, ?)"
         return (f"NOT {inside}" if condition.sign == "!=" else inside), [*values, condition.value, condition.text]
     return f"({expression} {condition.sign} ? AND typeof({expression}) != 'text')", [

@@ -14,7 +14,7 @@ from thunder.runs.matrix import matrix_spec as matrices
 from thunder.runs.matrix.matrix_spec import Comparison, Matrix, MatrixRun
 
 ResolveOptions = Callable[[Mapping[str, Any]], Mapping[str, Any]]
-SEEDS = 3  # fewer do not carry a word such as 'improves'
+SEEDS = 3  # fewest seeds for a comparative word such as 'improves'
 _COMPARATIVE = re.compile(
     r"\b(improv\w*|better|worse|lower\w*|higher|beats?|outperform\w*|reduc\w*|gain\w*|helps?|hurts?|more|less|faster)\b",
     re.IGNORECASE,
@@ -60,7 +60,7 @@ def _collisions(matrix: Matrix) -> Iterator[MatrixFinding]:
     ):
         for name, times in Counter(names).items():
             if times > 1 and not (what == "folder" and any(run.id == name for run in matrix.runs)):
-                yield MatrixFinding("names", f"{what} {name!r} stands {times} times")
+                yield MatrixFinding("names", f"{what} {name!r} occurs {times} times")
     conditions: dict[str, str] = {}
     for cell in matrices.matrix_cells(matrix):
         other = conditions.setdefault(cell.sha256, cell.id)
@@ -75,7 +75,7 @@ def _split(matrix: Matrix) -> Iterator[MatrixFinding]:
         said = f"train {split.train} + val {split.val} + test {split.test} = {total}"
         yield MatrixFinding("split", f"snapshot {matrix.snapshot.name}: {said}, not its {rows} rows")
     if unknown := sorted(split.sha256.keys() - set(matrices.PARTS)):
-        yield MatrixFinding("split", f"snapshot {matrix.snapshot.name}: digest of {unknown[0]!r}, which is no part")
+        yield MatrixFinding("split", f"snapshot {matrix.snapshot.name}: digest of {unknown[0]!r}, which is not a part")
 
 
 def _one_factor(matrix: Matrix, one: Comparison, resolved: Mapping[str, Mapping[str, Any]]) -> Iterator[MatrixFinding]:
@@ -139,14 +139,14 @@ def _claims(matrix: Matrix, definitions: str | None) -> Iterator[MatrixFinding]:
         seeds = len(matrices.comparison_pairs(matrix, one))
         least = max(claim.min_seeds, SEEDS) if (word := _COMPARATIVE.search(claim.text)) else claim.min_seeds
         if seeds < least:
-            why = f": {word[0]!r} takes {SEEDS}" if word and least > claim.min_seeds else ""
-            said = f"{one.a} and {one.b} have {seeds} in common, not {least}{why}"
-            yield MatrixFinding("seeds", f"claim {claim.text!r}: of the seeds, {said}")
+            why = f": {word[0]!r} needs {SEEDS}" if word and least > claim.min_seeds else ""
+            said = f"{one.a} and {one.b} share {seeds} seeds, expected {least}{why}"
+            yield MatrixFinding("seeds", f"claim {claim.text!r}: {said}")
         ends = [run for name in (one.a, one.b) if (run := matrices.run_named(matrix, name))]
         parts = set().union(*(matrices.split_parts(matrices.cell_options(matrix, run)) for run in ends))
         undefined = [p for p in sorted(parts) if not re.search(_WORD.format(p), definitions or "", re.IGNORECASE)]
         if undefined:
-            where = matrix.definitions or "a file of definitions, which the matrix names none of"
+            where = matrix.definitions or "a definitions file; the matrix names none"
             yield MatrixFinding("definitions", f"claim {claim.text!r}: {', '.join(undefined)} not defined in {where}")
 
 
@@ -161,7 +161,7 @@ def _budget(matrix: Matrix) -> Iterator[MatrixFinding]:
     if budget.hours is None and budget.usd is None:
         return
     if total is None:
-        yield MatrixFinding("budget", "there is a budget, and no estimate to hold against it: give estimate.hours")
+        yield MatrixFinding("budget", "the matrix has a budget but no estimate: give estimate.hours")
         return
     if budget.hours is not None and total > budget.hours:
         yield MatrixFinding("budget", f"{total:g} hours are estimated, the budget is {budget.hours:g}")

@@ -69,9 +69,9 @@ def run_matrix(ledger: MatrixLedger, how: DriverOptions, say: Log = lambda text:
             driver.go()
         except KeyboardInterrupt:
             driver.stop()
-            raise Interrupted("the matrix; its runs saved what they had", "the same command goes on") from None
+            raise Interrupted("the matrix; its runs saved their state", "run the same command to continue") from None
     failed = [
-        f"{one.cell.id}: {one.state}: {one.why or driver.unsealed.get(one.cell.id) or 'no reason said'}"
+        f"{one.cell.id}: {one.state}: {one.why or driver.unsealed.get(one.cell.id) or 'no reason recorded'}"
         for one in driver.states()
         if one.state != "sealed"
     ]
@@ -213,7 +213,7 @@ class MatrixDriver:
             self.say(f"{cell.run.id}: rehearsing")
             options = {**cell.options, "iters": short.iters, "test_rows": short.test_rows}
             if faults := self._rehearsed(matrix_spec.cell_arguments(options), cell, note.with_suffix(".lock")):
-                headline = f"run {cell.run.id}: a rehearsal of {short.iters} iterations left out artifacts:"
+                headline = f"run {cell.run.id}: a rehearsal of {short.iters} iterations did not write valid artifacts:"
                 fix = f"see {note.with_suffix('.out')}; nothing was started"
                 raise combined_error(GateError, headline, faults, fix=fix)
             digest.write_json(note, {"condition": condition, "run": cell.run.id, "time": round(time.time(), 3)})
@@ -223,7 +223,7 @@ class MatrixDriver:
         name = f"{matrix_spec.folder_name(self.ledger.plan, cell)}.rehearsal"
         folder = self.ledger.root / name
         until = time.monotonic() + REHEARSAL
-        while is_held(lock) and time.monotonic() < until:  # one of a driver that is gone
+        while is_held(lock) and time.monotonic() < until:  # a child of an earlier driver can still hold the lock
             time.sleep(POLL)
         shutil.rmtree(folder, ignore_errors=True)
         child = self._spawn([*self.how.command, *flags, "--run-name", name, *self.how.places[0].arguments], lock)
@@ -231,14 +231,14 @@ class MatrixDriver:
             code = child.wait(REHEARSAL)
         except subprocess.TimeoutExpired:
             child.kill()
-            return [f"it was not over after {REHEARSAL:.0f} s"]
+            return [f"it did not end within {REHEARSAL:.0f} s"]
         if code:
             return [f"its command ended with exit code {code}: {last_words(lock.with_suffix('.out'))}"]
         faults = bundle.bundle_faults(folder)
         wanted = [PREDICTIONS, *self.ledger.plan.artifacts_required]
         faults += [f"{each}: missing" for each in wanted if not (folder / each).is_file()]
         if not faults and not (folder / PREDICTIONS).stat().st_size:
-            faults.append(f"{PREDICTIONS}: has no row")
+            faults.append(f"{PREDICTIONS}: has no rows")
         faults += self._other_data(folder)
         if not faults:
             shutil.rmtree(folder)

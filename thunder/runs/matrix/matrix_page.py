@@ -124,7 +124,7 @@ def matrix_html(plan: Matrix, states: Sequence[CellState], base: Path) -> str:
     curves = [_curve(one) for one in states if (one.folder / METRICS).is_file()]
     if curves:
         parts.append(
-            "<h2>Loss: training (thin), validation (thick); lines where rows begin anew, ring at the best</h2>"
+            "<h2>Loss: training (thin), validation (thick); dashed lines at epoch starts, ring at the best</h2>"
         )
         parts.append(f'<div class="curves">{"".join(curves)}</div>')
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{escape(plan.id)}</title>'
@@ -214,7 +214,7 @@ def _curve(one: CellState) -> str:
     """Draw the losses of a run by step, with marks where an epoch begins."""
     entries = run_facts.metric_entries(one.folder / METRICS)
     train, valid = run_facts.learning_rate_trace(entries, "loss"), run_facts.learning_rate_trace(entries, "valid_loss")
-    # the loss before the first update would press all that follows flat
+    # the loss before the first update is left out: it would compress the rest of the curve
     later = [(step, loss) for trace in (train, valid) for step, loss in trace.items() if step]
     both = [loss for _, loss in later if math.isfinite(loss)]
     if len(both) < 2:
@@ -250,5 +250,5 @@ def wrap_text(folder: Path, last: int) -> list[float]:
     if not isinstance(epochs, int | float) or not isinstance(updates, int | float) or not epochs:
         return []
     each = updates / epochs
-    # a run of very many passes would be all lines
+    # with very many epochs the lines would cover the plot
     return [each * number for number in range(1, math.ceil(last / each))] if last / each <= 60 else []

@@ -137,7 +137,7 @@ def read_matrix(path: Path) -> Matrix:
     found = spec_file.read_spec(Matrix, path)
     names = [found.id, *(run.id for run in found.runs)]
     if wrong := [f"{name!r}: expected letters, digits, - _ ." for name in names if not _NAME.fullmatch(name)]:
-        raise combined_error(ConfigError, f"{path}: names that cannot be used:", wrong, fix="name them otherwise")
+        raise combined_error(ConfigError, f"{path}: invalid names:", wrong, fix="give other names")
     return found
 
 

@@ -66,7 +66,7 @@ class MatrixLedger:
         if said.get("options_sha256") != cell.sha256:
             raise GateError(
                 f"run {cell.id} was started with other options than the matrix has now",
-                fix="give the run another id, or the matrix its old values",
+                fix="give the run another id, or restore the old values in the matrix",
             )
         return said
 

@@ -7,7 +7,7 @@ import tarfile
 import time
 from pathlib import Path
 
-MOST_BYTES = 5 << 20  # bytes of each file, from its end
+MOST_BYTES = 5 << 20  # bytes that are packed from the end of each file
 PACKED_NAMES = ("incidents.jsonl", "plan.json", "environment.json", "config.yaml", "train.log", "metrics.jsonl")
 
 

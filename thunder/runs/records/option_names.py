@@ -29,7 +29,7 @@ def with_canonical_names(asked: Mapping[str, Any]) -> dict[str, Any]:
     said = {canonical_name(key): value for key, value in asked.items()}
     if (
         _OWN_OPTION in said and "max_epochs" in said
-    ):  # there it is a limit that refuses a run, not the training's length
+    ):  # there it is a limit above which a run is refused, not the training's length
         said["max_wraps"] = said.pop("max_epochs")
     if isinstance(path := said.get("cluster"), str):
         name = Path(path)

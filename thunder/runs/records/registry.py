@@ -19,9 +19,9 @@ from thunder.errors import Interrupted, ThunderError
 from thunder.runs.records.run_record import CONFIG, LOCK, LOG, METRICS, RESULTS
 
 PLAN, END = "plan.json", "end.json"
-TAIL = 65536  # bytes of metrics.jsonl that are looked at
+TAIL = 65536  # bytes that are read from the end of metrics.jsonl
 _NAME = re.compile(r"\d{8}-\d{6}-.")
-_EVALUATION = re.compile(r"\d{8}-\d{6}-eval-")  # lies beside the runs and has nothing that goes on
+_EVALUATION = re.compile(r"\d{8}-\d{6}-eval-")  # the folder of an evaluation, which never has the state running
 
 RunState = Literal["running", "done", "stopped", "failed", "damaged"]
 
@@ -109,7 +109,10 @@ def _end(folder: Path, end: dict[str, Any] | None) -> dict[str, Any]:
         words = str(end.get("message") or "").splitlines()
         return {"state": end["state"], "why": words[0] if words and end["state"] == "failed" else None}
     whole = any((folder / "checkpoints").glob("step-*"))
-    return {"state": "stopped" if whole else "failed", "why": None if whole else "it left neither results nor a reason"}
+    return {
+        "state": "stopped" if whole else "failed",
+        "why": None if whole else "the run wrote neither results nor a reason",
+    }
 
 
 def _folders(root: Path) -> Iterator[Path]:
@@ -174,7 +177,7 @@ def _progress(path: Path) -> dict[str, Any]:
         if len(said) == 2:
             break
     if not read and any(each.strip() for each in lines[:-1]):
-        raise _Damaged(f"{path.name} holds no line that can be read")
+        raise _Damaged(f"{path.name} has no readable line")
     return said
 
 
@@ -198,6 +201,6 @@ def _whole(value: Any) -> int | None:
 def _number(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    with contextlib.suppress(OverflowError):  # JSON knows no largest number
+    with contextlib.suppress(OverflowError):  # JSON has no largest integer
         return float(value) if math.isfinite(value) else None
     return None

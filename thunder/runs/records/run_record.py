@@ -44,7 +44,7 @@ def lock_run(folder: Path) -> Generator[None]:
         except BlockingIOError:
             stream.seek(0)
             raise UsageError(
-                f"{folder.name} is going on already, started by process {stream.read().strip() or 'unknown'}",
+                f"{folder.name} is already running, started by process {stream.read().strip() or 'unknown'}",
                 fix="wait for it, or stop it with Ctrl-C where it was started",
             ) from None
         stream.truncate(0)
@@ -102,7 +102,7 @@ class RunRecord:
         self._sending = threading.Lock()
         self._phase, self._step, self._progress = "starting", 0, 0
         if events is not None:
-            # a launcher that was suspended reads nothing, and the ranks shall not stand still for that
+            # a suspended launcher does not read; ranks must not block on it
             os.set_blocking(events, False)
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -153,13 +153,13 @@ class RunRecord:
 
     def _tell(self, event: Mapping[str, Any]) -> None:
         """Write a line. A launcher that does not read misses it; the orphan guard handles a launcher that is gone."""
-        # half a character, as a file's name may hold, becomes JSON's own escape for it
+        # a lone surrogate, which a file name can contain, becomes a JSON escape
         self.send(json.dumps(event, ensure_ascii=False).encode(errors="backslashreplace") + b"\n")
 
     def send(self, line: bytes = b"") -> bool:
         """Write a whole line to the launcher or none of it, without waiting. Return whether no partial line is left."""
         with self._sending:
-            # what a full pipe cut off goes first, or two lines would run into one
+            # first send the rest of a line that a full pipe cut off, so that two lines do not merge
             for data in (self._unsent, line):
                 if data and (data is not line or not self._unsent):
                     try:

@@ -25,9 +25,9 @@ def parse_spec(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror or error}", fix="give the path of a .json or .yaml file") from None
     except json.JSONDecodeError as error:
-        raise ConfigError(f"{path}:{error.lineno}: {error.msg}", fix="correct the JSON there") from None
+        raise ConfigError(f"{path}:{error.lineno}: {error.msg}", fix="correct the JSON") from None
     except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{path}: {error}", fix="correct the JSON there") from None
+        raise ConfigError(f"{path}: {error}", fix="correct the JSON") from None
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: expected an object, found {type(content).__name__}", fix='begin it with "{"')
     return content
@@ -37,7 +37,7 @@ def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in pairs:
         if key in found:
-            raise ValueError(f"key {key!r} stands twice in one object")
+            raise ValueError(f"key {key!r} occurs twice in one object")
         found[key] = value
     return found
 

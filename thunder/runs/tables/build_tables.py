@@ -15,7 +15,7 @@ from thunder.runs.compare import drift_report, run_facts
 from thunder.runs.compare.run_facts import RunFacts
 from thunder.runs.tables.table_spec import TableSpec, TablesSpec
 
-COUNTS = ("rows", "chars", "runs")  # metrics that are whole numbers, and no rates
+COUNTS = ("rows", "chars", "runs")  # metrics that are counts, not rates
 SEED = "seed"
 
 
@@ -110,7 +110,7 @@ def _refuse_twins(spec: TablesSpec, evidence: Mapping[str, RunEvidence]) -> None
             one = evidence[name]
             mark = (one.rows_sha256, one.facts.options.get(SEED))
             if one.rows_sha256 and (other := seen.setdefault(mark, name)) != name:
-                faults.append(f"'{row}': {other} and {name} have one seed, and the same answers to the same rows")
+                faults.append(f"'{row}': {other} and {name} have the same seed and the same answers to the same rows")
     if faults:
         raise combined_error(GateError, "one run was counted twice:", faults, fix="name each run once")
 

@@ -18,7 +18,7 @@ from thunder.runs.tables.table_spec import TablesSpec, read_table_spec
 
 LOCK = "tables.lock.json"
 SCHEMA = "thunder.tables.lock/1"
-PROSE = "prose"  # stands for a table's name in the keys of cells that stand in texts
+PROSE = "prose"  # replaces a table's name in the keys of cells that are used in texts
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,10 @@ def build_table_files(path: Path, find: Callable[[str], Path]) -> list[Path]:
     evidence, refused = build_tables.gather_evidence(spec, find)
     if refused:
         raise combined_error(
-            GateError, "these runs are no evidence:", _named(refused), fix="thunder bundle seal RUN, or run it"
+            GateError,
+            "these runs are not valid evidence:",
+            _named(refused),
+            fix="thunder bundle seal RUN, or run it",
         )
     made = render_files(path, spec, evidence)
     written = []
@@ -116,7 +119,7 @@ def check_table_files(path: Path, find: Callable[[str], Path]) -> int:
     if faults:
         faults = list(dict.fromkeys(faults))
         raise combined_error(
-            GateError, "the tables are not what their runs say:", faults, fix=f"thunder tables build {path}"
+            GateError, "the tables do not match their runs:", faults, fix=f"thunder tables build {path}"
         )
     return len(lock["cells"])
 
@@ -125,7 +128,7 @@ def _read_lock(place: Path, path: Path) -> dict[str, Any]:
     try:
         lock = json.loads(place.read_text(encoding="utf-8"))
         if lock["schema"] != SCHEMA or not isinstance(lock["cells"], dict) or "spec_sha256" not in lock:
-            raise ValueError("no lock of ours")
+            raise ValueError("not a lock file of `thunder tables build`")
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise GateError(f"{place}: {error}", fix=f"thunder tables build {path}") from None
     return lock
@@ -139,7 +142,7 @@ def _gone(lock: Mapping[str, Any], evidence: Mapping[str, RunEvidence], refused:
             if run in refused:
                 yield f"{key}: {run}: {refused[run]}"
             elif run in now and now[run] != sha256:
-                yield f"{key}: {run} is not the run that it was (manifest {sha256[:12]}, now {now[run][:12]})"
+                yield f"{key}: {run} changed since the tables were made (manifest {sha256[:12]}, now {now[run][:12]})"
     unnamed = refused.keys() - {run for said in lock["cells"].values() for run in said["runs"]}
     yield from (f"{run}: {refused[run]}" for run in sorted(unnamed))
 
@@ -150,7 +153,7 @@ def _stale(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
         if key not in then or key not in now:
             yield f"{key}: {'is new' if key not in then else 'is gone'} since the tables were made"
         elif then[key] != now[key]:
-            what = f"was {then[key]['text']}" if then[key]["text"] != now[key]["text"] else "other runs stand behind it"
+            what = f"was {then[key]['text']}" if then[key]["text"] != now[key]["text"] else "its runs changed"
             yield f"{key}: stale: {what}, is {now[key]['text']}"
 
 
@@ -165,10 +168,10 @@ def _by_hand(path: Path, name: str, lines: Sequence[TextLine]) -> Iterator[str]:
         return
     there = found.split("\n")
     if there.pop() != "":
-        yield f"{name}: does not end with a line end"
+        yield f"{name}: does not end with a newline"
     for at, (line, said) in enumerate(zip_longest(lines, there), start=1):
         if line is None or said is None:
-            yield f"{name}:{at}: {'a line too many' if line is None else 'missing: ' + line.text[:80]!r}"
+            yield f"{name}:{at}: {'an extra line' if line is None else 'missing: ' + line.text[:80]!r}"
         elif line.text != said:
             yield from _of_line(f"{name}:{at}", line, said)
 

@@ -13,8 +13,8 @@ from thunder.text.row_fields import EVERY_PARTITION
 
 SCHEMA = "thunder.tables/1"
 _FIX = "correct these; docs/how-to/build-tables.md has an example"
-_NAME = re.compile(r"\w[\w.+-]*")  # what may stand in a cell's key and in a file's name
-# metrics of a row group, and of the texts that only a corrector's rows have
+_NAME = re.compile(r"\w[\w.+-]*")  # names that are valid in a cell's key and in a file name
+# metrics of a group of rows, the error rates of ANSWERS (only a corrector's rows have them), and the number of runs
 KNOWN = (*METRICS, *(f"cer_{name}" for name in ANSWERS), "runs")
 
 
@@ -22,28 +22,28 @@ class TableSpec(Settings):
     """One table. A cell is the mean over the runs behind its row, each recomputed from its rows."""
 
     name: str = option(..., "File name of the table, without its ending.")
-    title: str = option("", "What it shows, above it.")
-    rows: list[str] = option(..., "Names from `runs`, a row each.", min_length=1)
-    columns: list[str] = option(..., "Metrics; cer@novelty is of one partition.", min_length=1)
-    baseline: str | None = option(None, "The row that all others are compared with (default: the first).")
+    title: str = option("", "Title above the table.")
+    rows: list[str] = option(..., "Names from `runs`, one for each row.", min_length=1)
+    columns: list[str] = option(..., "Metrics; cer@novelty is the CER of one partition.", min_length=1)
+    baseline: str | None = option(None, "Row that all other rows are compared with (default: the first).")
     allow: list[str] = option([], "Options that may differ from the baseline's; the seed always may.")
 
 
 class ProseSpec(Settings):
     """A text that contains {{cer:NAME}}, and the file that it is written to with numbers in their place."""
 
-    source: str = option(..., "The text with the places for numbers.")
-    target: str = option(..., "The file that is written.")
+    source: str = option(..., "Text file with placeholders for numbers.")
+    target: str = option(..., "File that is written.")
 
 
 class TablesSpec(Settings):
     """A whole spec. Paths are relative to its folder."""
 
     out: str = option(".", "Folder of the tables and of tables.lock.json.")
-    digits: int = option(2, "Digits of rates after the point, in per cent.", ge=0, le=6)
-    runs: dict[str, list[str]] = option(..., "Name -> ids of the sealed runs behind it, one for each seed.")
+    digits: int = option(2, "Decimal places of rates, in percent.", ge=0, le=6)
+    runs: dict[str, list[str]] = option(..., "Name -> ids of its sealed runs, one for each seed.")
     tables: list[TableSpec] = option(..., "The tables.", min_length=1)
-    prose: list[ProseSpec] = option([], "Texts with numbers in them.")
+    prose: list[ProseSpec] = option([], "Text files with placeholders to fill in.")
 
 
 def read_table_spec(path: Path) -> TablesSpec:
@@ -86,7 +86,7 @@ def _unknown(spec: TablesSpec) -> list[str]:
                 faults.append(f"table '{table.name}': no runs are named '{row}'.{suggest_name(row, spec.runs)}")
         faults += [f"table '{table.name}': {fault}" for each in table.columns if (fault := value_fault(each))]
         if len(set(table.rows)) < len(table.rows) or len(set(table.columns)) < len(table.columns):
-            faults.append(f"table '{table.name}': a row or a column stands twice")
+            faults.append(f"table '{table.name}': a row or a column occurs twice")
     names = [table.name for table in spec.tables]
     odd = [name for name in (*spec.runs, *names) if not _NAME.fullmatch(name)]
     faults += [f"{name!r}: a name has letters, digits and . + - _ only" for name in odd]

@@ -59,7 +59,7 @@ def test_build_verify_confusions(tmp_path, pairs):
     manifest = json.loads(built.stdout)
     assert sum(part["origin"].get("real", 0) for part in manifest["parts"].values()) == 60
     assert manifest["code"].keys() == {"commit", "dirty"}
-    assert f"{out}: 6 files as the manifest says" in run("verify", out).stdout
+    assert f"{out}: 6 files match the manifest" in run("verify", out).stdout
     checked = json.loads(run("validate", out / "train.jsonl", "--json").stdout)
     assert checked[0]["rows"] == manifest["parts"]["train"]["rows"]
     picture = tmp_path / "errors.svg"

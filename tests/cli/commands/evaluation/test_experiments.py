@@ -38,7 +38,7 @@ def test_a_matrix_that_is_shipped_is_fine(file, monkeypatch):
 def test_the_matrix_of_the_guide_is_fine(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(REPOSITORY)
     assert main(["matrix", "check", str(written(tmp_path, "regime"))]) == 0
-    assert "9 runs, 2 comparisons, nothing wrong" in capsys.readouterr().out
+    assert "9 runs, 2 comparisons, no findings" in capsys.readouterr().out
 
 
 def test_the_hypothesis_and_the_claim_of_the_guide_can_be_read(tmp_path):

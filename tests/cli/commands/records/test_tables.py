@@ -19,7 +19,7 @@ def test_build_check_and_a_changed_digit(tmp_path, monkeypatch, capsys):
     assert main(command) == 0
     check = ["tables", "check", "--spec", str(spec)]
     assert main(check) == 0
-    assert "1 cells are what their runs say" in capsys.readouterr().out
+    assert "1 cells match their runs" in capsys.readouterr().out
     text = (tmp_path / "t.md").read_text()
     place = text.index(".", text.index("| a |")) + 1
     (tmp_path / "t.md").write_text(text[:place] + str((int(text[place]) + 1) % 10) + text[place + 1 :])

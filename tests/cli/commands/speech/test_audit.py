@@ -47,7 +47,7 @@ def test_a_real_run_passes_and_its_audit_is_bound_to_it(runs, capsys):
     text = log.read_text()
     try:
         log.write_text(text + "\n")
-        assert audit_record.audit_refusals(runs / "fast") == ["results.json is not the one that was audited"]
+        assert audit_record.audit_refusals(runs / "fast") == ["results.json differs from the audited file"]
     finally:
         log.write_text(text)
 

@@ -22,7 +22,7 @@ from thunder.errors import ArtifactError, CorpusError
 from thunder.launcher.options.setting_layers import file_and_flags
 from thunder.units import format_bytes
 
-app = typer.Typer(help="Make and check corpora.", no_args_is_help=True)
+app = typer.Typer(help="Build and check corpora.", no_args_is_help=True)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON value instead of lines.")]
 Count = Annotated[int, typer.Option(min=1, help="Rows of this file.")]
@@ -73,8 +73,8 @@ def synthetic(
 @app.command("confusions")
 def show_confusions(
     source: Annotated[Path, typer.Argument(help="A corpus folder, a confusions.json, or a file of rows.")],
-    picture: Annotated[Path | None, typer.Option(help="Also draw them into this SVG file.")] = None,
-    top: Annotated[int, typer.Option(min=1, help="How many to show.")] = 30,
+    picture: Annotated[Path | None, typer.Option(help="Also draw the confusions in this SVG file.")] = None,
+    top: Annotated[int, typer.Option(min=1, help="Number of confusions to show.")] = 30,
     as_json: Json = False,
 ) -> None:
     """Show what is mistaken for what, and how often: of a corpus, of an error model, or of rows."""
@@ -94,14 +94,14 @@ def show_confusions(
     say("")
     for one in found[:top]:
         wanted, heard = confusions.display_character(one.wanted), confusions.display_character(one.heard)
-        # isolates keep a right-to-left sign from turning the line around
+        # isolates keep a right-to-left character from reversing the line
         say(f"{one.times:8}  \u2068{wanted}\u2069 -> \u2068{heard}\u2069  {one.kind}")
 
 
 @app.command()
 def sample(
     out: Annotated[Path, typer.Option(help="Folder to write train, valid and test.jsonl and README.md into.")],
-    seed: Annotated[int, typer.Option(help="Another seed makes other sentences.")] = sample_corpus.SEED,
+    seed: Annotated[int, typer.Option(help="Seed of the sentences.")] = sample_corpus.SEED,
     train: Count = sample_corpus.COUNTS["train"],
     valid: Count = sample_corpus.COUNTS["valid"],
     test: Count = sample_corpus.COUNTS["test"],
@@ -119,7 +119,7 @@ def sample(
 @app.command()
 def validate(
     files: Annotated[list[Path], typer.Argument(help="JSONL files.", show_default=False)],
-    recompute: Annotated[bool, typer.Option(help="Do not fault cer_edits that is not what we count.")] = False,
+    recompute: Annotated[bool, typer.Option(help="Accept cer_edits that differ from the recomputed value.")] = False,
     as_json: Json = False,
 ) -> None:
     """Read files of rows as training would, and say what is in them; faulty lines are listed (exit code 2).
@@ -155,7 +155,7 @@ def verify(
     if as_json:
         return say(json.dumps(found, ensure_ascii=False, indent=4))
     for one in found:
-        say(f"{one['folder']}: {one['files']} files as the manifest says; {one['near_duplicates']} near duplicates")
+        say(f"{one['folder']}: {one['files']} files match the manifest; {one['near_duplicates']} near duplicates")
 
 
 def _settings(kind: type[Any], config: Path | None, given: dict[str, Any]) -> Any:

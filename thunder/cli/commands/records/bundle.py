@@ -14,25 +14,25 @@ from thunder.errors import ArtifactError, UsageError, combined_error
 from thunder.launcher.runs_folder import run_folder
 from thunder.runs.bundles import bundle
 
-app = typer.Typer(help="Check finished runs, count their rows again, seal them.", no_args_is_help=True)
+app = typer.Typer(help="Verify finished runs, recompute their scores, and seal them.", no_args_is_help=True)
 Runs = Annotated[list[str], typer.Argument(help="Runs: ids, folders, or 'latest'.", show_default=False)]
-Remote = Annotated[str | None, typer.Option(help="HOST:FOLDER of a copy that must be the same (of one run).")]
+Remote = Annotated[str | None, typer.Option(help="HOST:FOLDER of a copy that must be identical (one run only).")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON value instead of lines.")]
 
 
 @app.command()
 def verify(
     runs: Runs,
-    digest: Annotated[str | None, typer.Option(help="SHA-256 that the manifest must have (of one run).")] = None,
+    digest: Annotated[str | None, typer.Option(help="SHA-256 that the manifest must have (one run only).")] = None,
     remote: Remote = None,
     as_json: AsJson = False,
 ) -> None:
     """Check files, rows, counts, results and digests; exit code 4 with the first five faults of each run.
 
-    --digest and --remote are about one run.
+    --digest and --remote apply to one run.
     """
     if (digest or remote) and len(runs) > 1:
-        raise UsageError("--digest and --remote are about one run", fix="name one run")
+        raise UsageError("--digest and --remote apply to one run", fix="name one run")
     verdicts = [bundle.inspect_bundle(run_folder(each)) for each in runs]
     for verdict in verdicts:
         if digest and verdict.sealed != digest:
@@ -49,9 +49,9 @@ def verify(
     if broken:
         faults = [f"{each.folder.name}: {fault}" for each in broken for fault in each.faults[: bundle.FAULTS_SHOWN]]
         rest = sum(len(each.faults[bundle.FAULTS_SHOWN :]) for each in broken)
-        headline = f"{len(broken)} of {len(verdicts)} runs cannot be trusted:"
+        headline = f"{len(broken)} of {len(verdicts)} runs failed verification:"
         faults += [f"and {rest} more"] if rest else []
-        raise combined_error(ArtifactError, headline, faults, fix="take it from where it is whole, or run it again")
+        raise combined_error(ArtifactError, headline, faults, fix="copy it from an intact copy, or run it again")
 
 
 @app.command()
@@ -61,7 +61,7 @@ def seal(runs: Runs, remote: Remote = None, as_json: AsJson = False) -> None:
     --remote then holds a copy against it, file by file; exit code 4 where one differs.
     """
     if remote and len(runs) > 1:
-        raise UsageError("--remote is about one run", fix="name one run")
+        raise UsageError("--remote applies to one run", fix="name one run")
     found = {}
     for each in runs:
         folder = run_folder(each)
@@ -70,7 +70,7 @@ def seal(runs: Runs, remote: Remote = None, as_json: AsJson = False) -> None:
             say(f"{folder.name}: sealed, manifest sha256 {found[folder.name]}")
         if remote and (faults := _unlike(folder, remote)):
             sealed = f"is sealed (manifest sha256 {found[folder.name]})"
-            headline = f"{folder.name} {sealed}, and {remote} is not the same:"
+            headline = f"{folder.name} {sealed}, but {remote} differs:"
             raise combined_error(
                 ArtifactError, headline, faults, "copy it there again, with its manifest", bundle.FAULTS_SHOWN
             )
@@ -84,7 +84,7 @@ def _unlike(folder: Path, remote: str) -> list[str]:
 
     host, _, path = remote.partition(":")
     if not path:
-        raise UsageError(f"--remote {remote}: names no folder", fix="--remote HOST:FOLDER")
+        raise UsageError(f"--remote {remote}: has no folder", fix="--remote HOST:FOLDER")
     files = bundle.read_manifest(folder)["files"]
     ours = {name: said["sha256"] for name, said in files.items()}
     ours[bundle.MANIFEST] = str(bundle.manifest_digest(folder))
@@ -94,15 +94,15 @@ def _unlike(folder: Path, remote: str) -> list[str]:
     finally:
         connection.close()
     return [
-        f"{name}: {'is not' if name not in theirs else 'is another'} on {host}"
+        f"{name}: {'is missing' if name not in theirs else 'differs'} on {host}"
         for name, sha256 in ours.items()
         if theirs.get(name) != sha256
     ]
 
 
 def _tell(verdict: bundle.BundleReport) -> None:
-    state = "whole" if not verdict.faults else f"{len(verdict.faults)} faults"
+    state = "intact" if not verdict.faults else f"{len(verdict.faults)} faults"
     sealed = f"sealed {verdict.sealed[:12]}" if verdict.sealed else "not sealed"
-    say(f"{verdict.folder.name}: {verdict.kind}, {state}, {sealed}, {verdict.rows} rows counted again")
+    say(f"{verdict.folder.name}: {verdict.kind}, {state}, {sealed}, {verdict.rows} rows recomputed")
     for text in (*(f"skipped: {each}" for each in verdict.skipped), *verdict.notes):
         say(f"  {text}")

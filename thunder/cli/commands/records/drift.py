@@ -37,11 +37,11 @@ def drift(
     _tell(found)
     if found.verdict == "not_comparable":
         names_ = ",".join(finding.name for finding in found.factors)
-        raise GateError(found.sentence, fix=f"repeat one with the other's values, or declare them: --allow {names_}")
+        raise GateError(found.sentence, fix=f"repeat one with the other's values, or allow them: --allow {names_}")
 
 
 def _tell(found: judge.Drift) -> None:
     for finding in found.findings:
-        mark = "allowed" if finding.allowed else "FACTOR" if finding.is_factor else "mind"
+        mark = "allowed" if finding.allowed else "FACTOR" if finding.is_factor else "warning"
         say(f"{mark:8} {finding.kind:12} {finding}")
     say(f"{found.verdict}: {found.sentence}")

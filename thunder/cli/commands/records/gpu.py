@@ -87,7 +87,7 @@ def launch(
     cell = next((one for one in matrices.matrix_cells(whole) if one.id == only), None)
     if cell is None:
         raise UsageError(
-            f"--only {only}: no run of the matrix", fix=", ".join(c.id for c in matrices.matrix_cells(whole))
+            f"--only {only}: not a run of the matrix", fix=", ".join(c.id for c in matrices.matrix_cells(whole))
         )
     hours, cap = _hours(settings, whole, cell), settings.cap or whole.budget.usd
     if hours is None or cap is None:
@@ -105,16 +105,16 @@ def launch(
 
 @app.command()
 def watch(
-    run: Annotated[str | None, typer.Argument(help="Name of the run; none: list all.")] = None,
+    run: Annotated[str | None, typer.Argument(help="Name of the run (default: list all).")] = None,
 ) -> None:
     """Watch a run to its end, copy it, verify the copy, release the machine. Ctrl-C stops watching, not the run."""
     if run is not None:
         return say(f"{run}: {rental_lane.follow_rental(_lane(), run)}; the copy is complete, the machine is released")
     ledger = RentalLedger(runs())
     for label, one in ledger.open_rentals().items():
-        state = "stopped" if "stopped" in one else "begun" if "started" in one else "ordered"
+        state = "stopped" if "stopped" in one else "started" if "started" in one else "ordered"
         say(f"{one.get('run', '?'):48} {state:8} machine {one.get('id', '?')}  {label}")
-    say(f"{len(ledger.open_rentals())} rented, {ledger.spent_usd():.2f} USD spent in all")
+    say(f"{len(ledger.open_rentals())} rented, {ledger.spent_usd():.2f} USD spent in total")
 
 
 @app.command()

@@ -14,7 +14,7 @@ from thunder.errors import GateError, UsageError
 from thunder.launcher.runs_folder import run_folder
 from thunder.runs.hypotheses import frozen_hypothesis
 
-app = typer.Typer(help="Freeze a hypothesis before its run; hold the run against it.", no_args_is_help=True)
+app = typer.Typer(help="Freeze a hypothesis before its run, and evaluate it afterwards.", no_args_is_help=True)
 File = Annotated[Path, typer.Argument(help="The hypothesis (JSON or YAML); docs/how-to/test-a-hypothesis.md has one.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of lines.")]
 
@@ -48,7 +48,7 @@ def evaluate(
     say(f"{found.id}: x = {found.x}")
     say(f"{found.verdict}")
     if found.void:
-        raise GateError(f"{found.id}: void: {'; '.join(found.void)}", fix="mend what was not done, and run it again")
+        raise GateError(f"{found.id}: void: {'; '.join(found.void)}", fix="correct these causes, and run it again")
 
 
 def _folder(file: Path, given: str | None, named: str | None, which: str) -> Path:

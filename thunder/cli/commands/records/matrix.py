@@ -25,12 +25,12 @@ from thunder.runs.matrix.matrix_status import CellState, MatrixLedger
 from thunder.units import format_path
 
 app = typer.Typer(help="Check, plan, run and follow a matrix of runs.", no_args_is_help=True)
-# matrices written before the pages moved still name the old place
+# matrices of earlier versions name the old path of the page
 MOVED_PAGES = {"docs/modes.md": "docs/explanation/modes.md"}
 File = Annotated[Path, typer.Argument(help="The matrix (JSON or YAML); docs/how-to/run-a-matrix.md has one.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of lines.")]
 Only = Annotated[list[str] | None, typer.Option(help="Only this run (id, or id with seed); may be repeated.")]
-Across = Annotated[bool, typer.Option("--across", help="One run at a time over all hosts, not one a host.")]
+Across = Annotated[bool, typer.Option("--across", help="Run one run at a time on all hosts, not one on each host.")]
 ClusterName = Annotated[str | None, typer.Option("--cluster", help="Cluster file or name, as for train.")]
 COMMAND = (sys.executable, "-P", "-m", "thunder", "asr", "train")
 
@@ -44,7 +44,7 @@ def check(file: File, as_json: AsJson = False) -> None:
         say(json.dumps([asdict(one) for one in found], ensure_ascii=False, indent=4))
         raise typer.Exit(GateError.exit_code if found else 0)
     refuse(plan, found)
-    say(f"{plan.id}: {len(matrices.matrix_cells(plan))} runs, {len(plan.comparisons)} comparisons, nothing wrong")
+    say(f"{plan.id}: {len(matrices.matrix_cells(plan))} runs, {len(plan.comparisons)} comparisons, no findings")
 
 
 @app.command("plan")
@@ -76,7 +76,7 @@ def run(
     only: Only = None,
     cluster: ClusterName = None,
     across: Across = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Print what would be run where.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Print the runs and their hosts, and end.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Run what is not done: one run a host at a time, or one over all hosts; each that is whole is sealed.
@@ -106,7 +106,7 @@ def resume(
 ) -> None:
     """Go on with a matrix that was begun: the same as `run`, but never a beginning."""
     if not (MatrixLedger(runs(), matrices.read_matrix(file)).folder / "cells").is_dir():
-        raise UsageError(f"{file}: nothing of it was run yet", fix=f"thunder matrix run {file}")
+        raise UsageError(f"{file}: no run of it was started yet", fix=f"thunder matrix run {file}")
     run(file, only, cluster, across, False, as_json)
 
 
@@ -145,10 +145,10 @@ def refuse(plan: Matrix, found: list[matrix_check.MatrixFinding]) -> None:
     if not found:
         return
     proposals = {one.proposal["id"]: one.proposal for one in found if one.proposal}
-    fix = "mend the matrix"
+    fix = "correct the matrix"
     if proposals:
         fix = "add " + "; ".join(f"{name}: {json.dumps(said)}" for name, said in proposals.items())
-    raise combined_error(GateError, f"{plan.id}: may not be run:", [f"{one.rule}: {one.said}" for one in found], fix)
+    raise combined_error(GateError, f"{plan.id}: cannot be run:", [f"{one.rule}: {one.said}" for one in found], fix)
 
 
 def places(name: str | None, across: bool, folder: Path | None) -> list[HostSlot]:
@@ -180,7 +180,7 @@ def write_pages(ledger: MatrixLedger) -> None:
 def _refuse_unknown(plan: Matrix, only: list[str]) -> None:
     known = {name for cell in matrices.matrix_cells(plan) for name in (cell.id, cell.run.id)}
     if unknown := [name for name in only if name not in known]:
-        raise UsageError(f"--only {unknown[0]}: no run of the matrix", fix=f"one of: {', '.join(sorted(known))}")
+        raise UsageError(f"--only {unknown[0]}: not a run of the matrix", fix=f"one of: {', '.join(sorted(known))}")
 
 
 def _dry(ledger: MatrixLedger, only: list[str], where: list[HostSlot], as_json: bool) -> None:

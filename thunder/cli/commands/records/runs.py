@@ -19,7 +19,7 @@ from thunder.runs.records.option_names import canonical_name
 app = typer.Typer(help="List, filter and show runs.", no_args_is_help=True)
 Conditions = Annotated[
     list[str] | None,
-    typer.Argument(help="Such as mode=trajectory 'cer<0.3' state=done name~sample.", show_default=False),
+    typer.Argument(help="Conditions, such as mode=trajectory 'cer<0.3' state=done name~sample.", show_default=False),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of lines.")]
 _SHOWN = ("mode", "script", "seed", "lr")
@@ -27,13 +27,13 @@ _SHOWN = ("mode", "script", "seed", "lr")
 
 def list_runs(
     wanted: Conditions = None,
-    sort: Annotated[str, typer.Option(help="Column or option; -NAME is downwards.")] = "started",
-    limit: Annotated[int | None, typer.Option("--limit", "-n", min=1, help="At most so many.")] = None,
+    sort: Annotated[str, typer.Option(help="Column or option; -NAME sorts in descending order.")] = "started",
+    limit: Annotated[int | None, typer.Option("--limit", "-n", min=1, help="Largest number of runs.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """List the runs that meet all conditions, newest first; options of a run can be asked for by their names."""
     found = run_index.list_runs(runs(), _parsed(wanted), sort=sort, limit=limit, only=None if as_json else _SHOWN)
-    if as_json:  # a line a run: thousands of them with indents would take seconds
+    if as_json:  # one line for each run: indented output of thousands of runs takes seconds
         return say("[\n" + ",\n".join(json.dumps(run, ensure_ascii=False) for run in found) + "\n]")
     if not found:
         return say(f"no run in {runs()}" + (" meets these conditions" if wanted else " yet"))
@@ -46,9 +46,9 @@ app.command("filter")(list_runs)
 
 @app.command()
 def table(
-    by: Annotated[str, typer.Option(help="Options that make the groups, with commas: mode,script.")],
+    by: Annotated[str, typer.Option(help="Options to group by, with commas: mode,script.")],
     wanted: Conditions = None,
-    value: Annotated[str, typer.Option(help="Column that is averaged.")] = "cer",
+    value: Annotated[str, typer.Option(help="Column to average.")] = "cer",
     as_json: AsJson = False,
 ) -> None:
     """Group runs by options: how many, mean, standard deviation, least and greatest. Unsealed runs count too."""

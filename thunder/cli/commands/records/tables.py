@@ -13,8 +13,8 @@ from thunder.launcher.runs_folder import run_folder
 from thunder.runs.tables import table_files
 from thunder.units import format_path
 
-app = typer.Typer(help="Make tables from sealed runs, and check them.", no_args_is_help=True)
-Spec = Annotated[Path, typer.Option("--spec", "-s", help="The YAML file that says which tables.")]
+app = typer.Typer(help="Build tables from sealed runs, and check them.", no_args_is_help=True)
+Spec = Annotated[Path, typer.Option("--spec", "-s", help="YAML file that defines the tables.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of lines.")]
 
 
@@ -32,4 +32,4 @@ def build(spec: Spec = Path("tables.yaml"), as_json: AsJson = False) -> None:
 def check(spec: Spec = Path("tables.yaml"), as_json: AsJson = False) -> None:
     """Make them again in memory; exit code 3 names each cell that was changed by hand, is stale, or lost its run."""
     count = table_files.check_table_files(spec, run_folder)
-    say(json.dumps({"cells": count}) if as_json else f"{count} cells are what their runs say")
+    say(json.dumps({"cells": count}) if as_json else f"{count} cells match their runs")

@@ -88,7 +88,9 @@ def artifact_kind(path: str) -> tuple[str, Path]:
     if any((place / name).is_file() for name in ("config.yaml", "plan.json", "results.json")):
         return "run", place
     expected = ", ".join(KINDS)
-    raise UsageError(f"{place}: no artifact that can be verified; expected one of: {expected}", fix="name its folder")
+    raise UsageError(
+        f"{place}: not an artifact that can be verified; expected one of: {expected}", fix="name its folder"
+    )
 
 
 def _kind_of_file(file: Path) -> str:
@@ -101,7 +103,7 @@ def _kind_of_file(file: Path) -> str:
     if b'"prev_sha256"' in start.partition(b"\n")[0]:
         return "provenance log"
     raise UsageError(
-        f"{file}: no weights (.safetensors), provenance log or admissibility token",
+        f"{file}: not a weights file (.safetensors), provenance log or admissibility token",
         fix="name one of these, or the folder of an artifact",
     )
 

@@ -22,6 +22,7 @@ HERE = f"tests/data/{VERSION}"  # the folder as that version's commands named it
 RENAMED = {
     # options, in plans, results and config.yaml
     "max_wraps": "max_epochs",
+    "normalise": "normalize",
     "rules": "gate_rules",
     "unsafe_shape": "ignore_memory_check",
     "window": "chunk_words",

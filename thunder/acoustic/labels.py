@@ -15,7 +15,7 @@ ALPHABETS: dict[str, Alphabet] = {"nko": NKO, "latin": LATIN}
 
 
 def target_text(text: str, fields: Mapping[str, Any], script: str, drop: str = "") -> str:
-    """A transcript as the labels spell it (NFC): in the wanted script, without the characters of `drop`.
+    """The text that the labels encode (NFC): in the requested script, without the characters of `drop`.
 
     A text of the other script is transliterated, unless `extra` has one under text_nko or text_latin.
     """
@@ -34,7 +34,7 @@ def encode_labels(text: str, script: str) -> list[int]:
 
 
 def frames_needed(labels: Sequence[int]) -> int:
-    """Fewest frames on which CTC can spell the labels: a blank must part two equal ones."""
+    """Fewest frames in which CTC can emit the labels: two equal labels need a blank between them."""
     return len(labels) + sum(label == next_label for label, next_label in zip(labels, labels[1:], strict=False))
 
 
@@ -52,7 +52,7 @@ def label_vocabulary(script: str) -> dict[str, Any]:
 
 
 def check_characters(texts: Mapping[str, str], script: str) -> None:
-    """Raise one CorpusError that names every row (id -> text) with characters that have no label, and which."""
+    """Raise one CorpusError that names every text (id -> text) and its characters that have no label."""
     faults = []
     for name, text in texts.items():
         if unknown := ALPHABETS[script].unknown_characters(text):

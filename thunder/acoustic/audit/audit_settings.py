@@ -1,4 +1,4 @@
-"""Options of auditing a recognizer whose weights change while it is tested; nothing here needs MLX."""
+"""Options of `thunder audit`, the audit of a recognizer with test-time training; importable without MLX."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Is test-time training tested within the rules? The head as it is tested is probed with inputs that must not matter.
+"""Audit the evaluation of test-time training: probe the head with changes that must not change its output.
 
-Legal is: an utterance's own features, in their order, from fast weights that start anew. Each rule is tried by changing
-what it forbids to matter, and looking at the log probabilities. Two runs without a change say how exact that is here.
+An output may depend only on the utterance's own features, in their order, with fast weights that start at zero. Each
+condition changes one other input and compares the log probabilities. Two runs without a change give the tolerance.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ ProbeOutputs = Mapping[str, tuple[str, np.ndarray]]  # id -> text, log probabili
 
 @dataclass(frozen=True)
 class ReadTrackingFeatures(FeatureSet):
-    """Features that remember whose were read, and give noise for some."""
+    """Features that record the ids that were read, and return noise for some ids."""
 
     noisy: frozenset[str] = frozenset()
     ids_read: set[str] = field(default_factory=set, compare=False)

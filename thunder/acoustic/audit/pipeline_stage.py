@@ -1,6 +1,6 @@
-"""Did the test have any part in how a run's weights came about? Its beginning is trained anew, and watched.
+"""Audit the training of a run: retrain its first updates and check that test data do not influence the weights.
 
-What cannot be done anew is read from the run's records: which weights were chosen, and what they began with.
+The choice of the checkpoint and the initial weights are read from the run's records.
 """
 
 from __future__ import annotations

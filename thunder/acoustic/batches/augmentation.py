@@ -1,4 +1,4 @@
-"""Changes to the features of a training utterance, drawn from (seed, epoch, row): the same on any number of ranks."""
+"""Augment training features; random draws depend on (seed, epoch, row), not on the number of ranks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from thunder.acoustic.acoustic_settings import AcousticSettings
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What is drawn, and how far; see the options of the same names."""
+    """Kinds and ranges of augmentation; see the options of the same names."""
 
     time_masks: int
     time_mask_share: float
@@ -22,7 +22,7 @@ class Augmentation:
 
     @classmethod
     def from_settings(cls, settings: AcousticSettings) -> Augmentation:
-        """From the options. CR-CTC compares masked views, so it has masks where none are asked for."""
+        """Read the options. CR-CTC compares masked views, so it gets default masks when the options set none."""
         masks = (settings.time_masks, settings.feature_masks)
         if settings.regularizer[0] == "cr" and not any(masks):
             masks = (2, 2)
@@ -31,7 +31,7 @@ class Augmentation:
         )
 
     def stretch_and_warp(self, features: np.ndarray, rng: np.random.Generator, min_frames: int) -> np.ndarray:
-        """[T', D]: time stretched, frequencies warped; never fewer than `least` frames."""
+        """[T', D]: stretch time and warp frequencies; never fewer than `least` frames."""
         if self.speed:
             frames = round(len(features) / (1 + rng.uniform(-self.speed, self.speed)))
             features = stretch_time(features, max(frames, min(min_frames, len(features))))
@@ -60,7 +60,7 @@ def stretch_time(features: np.ndarray, frames: int) -> np.ndarray:
 
 
 def warp_frequency(features: np.ndarray, factor: float) -> np.ndarray:
-    """[T, D] with what was at bin b * factor at bin b; the last bin stands for what lies beyond."""
+    """[T, D] where bin b holds the old bin b * factor; the last bin repeats beyond the end."""
     bins = features.shape[1]
     return _resample(features.T, np.minimum(np.arange(bins) * factor, bins - 1)).T
 

@@ -1,4 +1,4 @@
-"""Utterances as arrays for the head: normalized, augmented in training, padded to a common length."""
+"""Build batches for the head: normalize features, augment them in training, pad to a common length."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from thunder.acoustic.head.ctc_head import downsampled_frames
 from thunder.acoustic.trajectory.scalars import SCALARS
 from thunder.acoustic.trajectory.training_statistics import TrainingStatistics
 
-# lengths are rounded up to these, so that few shapes are compiled for
+# lengths are rounded up to multiples of these, so that MLX compiles few shapes
 FRAMES_STEP, LABELS_STEP = 16, 8
 
 
@@ -42,7 +42,7 @@ class AcousticBatch:
 
 @dataclass
 class BatchAssembler:
-    """Makes batches. Scalars are made only where the mode uses them, and kept where no augmentation changes them."""
+    """Builds batches. Computes scalars only when the mode uses them; caches them unless augmentation changes them."""
 
     settings: AcousticSettings
     features: FeatureSource

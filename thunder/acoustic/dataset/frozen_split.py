@@ -1,4 +1,4 @@
-"""Which utterances are for training, validation and test: decided once, frozen in split.json by id."""
+"""Split utterances into training, validation and test once, and store the ids of each part in split.json."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from thunder.acoustic.features.store import Utterance
 
 SCHEMA = "thunder.split/1"
-MIN_SPEAKERS = 3  # with fewer, no speaker could be held out for each part
-# what data sets call their parts
+MIN_SPEAKERS = 3  # with fewer, no speaker can be held out for each part
+# part names that data sets use
 PART_NAMES = {"train": "train", "valid": "valid", "validation": "valid", "dev": "valid", "test": "test"}
 
 
 @dataclass(frozen=True)
 class AcousticSplit:
-    """part: utterance id -> train, valid or test. how: who decided, a sentence each."""
+    """part_by_id: utterance id -> train, valid or test. reasons: how each part was decided, one sentence each."""
 
     part_by_id: Mapping[str, str]
     reasons: tuple[str, ...]

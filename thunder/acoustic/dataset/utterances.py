@@ -1,4 +1,4 @@
-"""What a run trains and tests on: utterances of feature folders with their labels, in parts, and what was left out."""
+"""The dataset of an acoustic run: utterances with labels, by part, and the ids of excluded utterances."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class AcousticExample:
 
 
 class FeatureSource(Protocol):
-    """Whatever has the features of utterances."""
+    """Anything that returns the features of an utterance."""
 
     def features_of(self, example: AcousticExample) -> np.ndarray:
         """[T, D] float32."""
@@ -48,7 +48,7 @@ class FeatureSource(Protocol):
 
 @dataclass(frozen=True)
 class FeatureSet:
-    """Feature folders of one recipe, as one."""
+    """Several feature folders of one recipe, used as one dataset."""
 
     stores: tuple[FeatureStore, ...]
 

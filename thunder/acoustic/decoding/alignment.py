@@ -1,4 +1,4 @@
-"""Which frames speak which label: the best CTC path through a known labelling (Viterbi)."""
+"""Forced alignment: the frames of each label on the best CTC path of a known label sequence (Viterbi)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ARPA files of n-grams: written sorted, read with every fault named by its line.
+"""Read and write ARPA n-gram files; the writer sorts n-grams, the reader reports each fault with its line.
 
 The format is that of SRILM's ngram-format(5): log10 probabilities, n-grams by order, counts in the header.
 """

@@ -1,4 +1,4 @@
-"""From per-frame log probabilities to labels: the best path, and a prefix beam search with a language model."""
+"""Decode per-frame log probabilities: best path, and prefix beam search with a language model."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ROOT = 0  # the node of the empty prefix
 
 @dataclass(frozen=True)
 class BeamHypothesis:
-    """A labelling and why it is liked; all in nats.
+    """A label sequence and its scores, in nats.
 
     score: acoustic + lm_weight * lm + insertion_bonus * labels. acoustic: log of the summed probability of its paths
     that the beam kept. lm: of the whole text, its end included; 0 without a language model. complete: whether the

@@ -1,4 +1,4 @@
-"""How a recognizer's outputs become labels, by choice: greedy or beam, with an n-gram, with N'Ko spelling."""
+"""Build a decoder from its options: greedy or beam search, optionally with an n-gram and N'Ko spelling rules."""
 
 from __future__ import annotations
 

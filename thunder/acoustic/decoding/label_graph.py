@@ -1,4 +1,4 @@
-"""A weighted automaton over CTC labels, grown as it is walked: what a language model and a spelling rule look like."""
+"""A weighted automaton over CTC labels, expanded on demand; language models and spelling rules are such graphs."""
 
 from __future__ import annotations
 

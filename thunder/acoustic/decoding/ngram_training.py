@@ -1,4 +1,4 @@
-"""From files of text to the n-gram of a script: what is counted, what is left out, how well it foretells the rest."""
+"""Train the character n-gram of a script from text files; report excluded texts and held-out perplexity."""
 
 from __future__ import annotations
 

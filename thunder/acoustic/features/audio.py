@@ -1,4 +1,4 @@
-"""A recording as the models take it: one channel, 16,000 samples a second, with what was odd about the file."""
+"""Load a recording as mono audio at 16 kHz, with notes about unusual properties of the file."""
 
 from __future__ import annotations
 

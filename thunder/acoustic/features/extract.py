@@ -1,4 +1,4 @@
-"""Makes a store of features from recordings: what cannot be used is collected and named, a killed run goes on."""
+"""Extract features from recordings into a store; report unusable recordings, resume after an interruption."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From samples to the frames that are stored: log-mel or Whisper, valid frames only, subsampled."""
+"""Compute feature frames from samples: log-mel or Whisper encoder, valid frames only, subsampled."""
 
 from __future__ import annotations
 

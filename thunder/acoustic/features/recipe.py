@@ -1,4 +1,4 @@
-"""How features were made: everything that changes their numbers, and the digest that tells two recipes apart."""
+"""The recipe of features: every option that changes their values, with a digest to compare recipes."""
 
 from __future__ import annotations
 

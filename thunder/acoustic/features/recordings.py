@@ -1,4 +1,4 @@
-"""Which recordings there are: rows of metadata.jsonl, folders of audio files, or single files; and which are ours."""
+"""List recordings: rows of metadata.jsonl, folders of audio files, or single files."""
 
 from __future__ import annotations
 

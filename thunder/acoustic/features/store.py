@@ -1,4 +1,4 @@
-"""Features on disk, read in any order without being held: what training, tests and transcription take their input from.
+"""Read a feature store in any order, memory-mapped; training and tests read their input from it.
 
 Layout of a folder: index.json (written last), and for each shard NAME.safetensors (frames) and NAME.jsonl (utterances).
 """

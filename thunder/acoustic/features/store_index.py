@@ -1,4 +1,4 @@
-"""What a feature store says of itself: an index of shards, and beside each shard the list of its utterances."""
+"""Metadata of a feature store: an index of shards, and a list of utterances beside each shard."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Features that several hosts made, each its part of the same input, put together under one index."""
+"""Merge the parts of a feature store that several hosts made from one input, under one index."""
 
 from __future__ import annotations
 

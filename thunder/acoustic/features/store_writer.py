@@ -1,4 +1,4 @@
-"""Writes a feature store shard by shard, so that a killed extraction goes on; puts the parts of several hosts together.
+"""Write a feature store shard by shard, so that an interrupted extraction can resume.
 
 The rows of the input are numbered; a shard says which of them it was made from. One that is whole is passed over, one
 that is not is made again, and since shards close at a size, not at a time, the same bytes come out.

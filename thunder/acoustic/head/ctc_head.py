@@ -1,4 +1,4 @@
-"""The head: frozen features to CTC outputs, by a linear layer, temporal downsampling and a Transformer."""
+"""CTC head over frozen features: a linear layer, temporal downsampling and a Transformer encoder."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from thunder.acoustic.acoustic_settings import AcousticSettings
 from thunder.acoustic.head.ttt import AdapterOutput, FastWeights
 from thunder.acoustic.trajectory.scalars import SCALARS
 
-MASKED_LOGIT = -1e9  # attention logit of what must not be seen
+MASKED_LOGIT = -1e9  # attention logit of a masked position
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ class ConvolutionStem(nn.Module):
 class CTCHead(nn.Module):
     """Features [B, T, D] to CTC logits [B, T', V], T' = ceil(T / downsample), blank 0.
 
-    What a mode adds is made last and starts as nothing: with one seed all modes start from the same function.
+    Layers of a mode are created last and start as zero: with one seed, all modes start from the same function.
     """
 
     def __init__(self, settings: AcousticSettings, width: int, labels: int) -> None:
@@ -150,7 +150,7 @@ class CTCHead(nn.Module):
     def forward_with_adapter(
         self, x: mx.array, lengths: mx.array, scalars: mx.array
     ) -> tuple[mx.array, AdapterOutput | None]:
-        """The logits, and what the adapter did where there is one."""
+        """The logits, and the output of the test-time-training adapter if the head has one."""
         x, mask = self.encode(x, lengths, scalars)
         adapted = None
         if self.adapter is not None:
@@ -159,7 +159,7 @@ class CTCHead(nn.Module):
         return self.leave(self.norm(x)), adapted
 
     def encode(self, x: mx.array, lengths: mx.array, scalars: mx.array) -> tuple[mx.array, mx.array]:
-        """Frames [B, T', W] behind the Transformer, and the mask [B, T'] of those that are there."""
+        """Frames [B, T', W] after the Transformer, and the mask [B, T'] of valid frames."""
         x, lengths = self.stem(self.enter(x), lengths)
         mask = frame_mask(lengths, x.shape[1])
         x = x + self.positions(x.shape[1])
@@ -183,12 +183,12 @@ class CTCHead(nn.Module):
 
     @property
     def max_frames(self) -> int | None:
-        """Most frames T' that it takes; None: any number."""
+        """Largest number of frames T' that the head takes; None: no limit."""
         return self.shape.positions or None
 
 
 def frame_mask(lengths: mx.array, frames: int) -> mx.array:
-    """[B, T] float32: 1 for frames that are there, 0 beyond each length."""
+    """[B, T] float32: 1 for valid frames, 0 beyond each length."""
     return (mx.arange(frames) < lengths[:, None]).astype(mx.float32)
 
 

@@ -1,4 +1,4 @@
-"""A head in one file: its tensors, its tables, and for what features and labels it was made."""
+"""Save and load a head as one file: tensors, training statistics, and the features and labels it was trained for."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class LoadedHead:
 
 
 def save_head(path: Path, model: CTCHead, statistics: TrainingStatistics, origin: HeadOrigin) -> None:
-    """Write a head, whole or not at all; the same head gives the same bytes."""
+    """Write a head atomically; the same head gives the same bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     arrays = {TENSOR_PREFIX + name: array for name, array in tree_flatten(model.parameters())}
     arrays |= {name: mx.array(array) for name, array in statistics.arrays().items()}

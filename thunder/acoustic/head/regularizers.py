@@ -1,4 +1,4 @@
-"""What is added to the CTC loss: TAR (ours), and the consistency of CR-CTC (published)."""
+"""Regularizers of the CTC loss: TAR (temporal alignment, of this project) and CR-CTC (consistency, published)."""
 
 from __future__ import annotations
 

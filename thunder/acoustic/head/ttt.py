@@ -1,4 +1,4 @@
-"""Test-time training in the head: fast weights that each utterance starts anew and that chunks of its frames teach.
+"""Test-time training: fast weights that start at zero for each utterance and are updated after each chunk of frames.
 
 A chunk is read with the weights that earlier chunks left (In-Place TTT's order), then one gradient step on
 1/2 |k S - v|^2 of its frames is made (TTT-Linear's loss). No label is used.
@@ -19,7 +19,7 @@ EPSILON = 1e-6
 
 @dataclass(frozen=True)
 class AdapterOutput:
-    """What the adapter makes of some frames, and how much it moved.
+    """Output of the adapter for some frames, and the change of its fast weights.
 
     out: [B, T, W]. state: [B, H, D, D] after the last frame. drift: [B] |S - S_0| (S_0 = 0, Frobenius, over heads).
     capped: [B] share of the valid frames' steps, over heads, that the cap made smaller.
@@ -72,7 +72,7 @@ class FastWeights(nn.Module):
         """As a call, with what it did; `state` goes on from an earlier chunk's end."""
         normed = self.enter(x)
         q, k, v = (self.split_heads(layer(normed)) for layer in (self.query, self.key, self.value))
-        # frames that are not there neither teach nor weigh on the cap of their chunk
+        # padding frames neither update the weights nor count in the cap of their chunk
         k = unit_vectors(k) * mask[..., None, None]
         uncapped = 2 * self.learning_rate * mx.sigmoid(self.step(normed)) * mask[..., None]
         eta = mx.minimum(uncapped, mx.stop_gradient(self.step_limits(k))) if self.cap else uncapped

@@ -1,4 +1,4 @@
-"""Edits by partition: each reference character belongs to the partition of the frames that it is aligned to."""
+"""Count edits by partition: a reference character has the partition of the frames that it is aligned to."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a head hears: utterances to rows of recognized text, reference, edits, scalars and partition."""
+"""Recognize utterances with a head: rows of recognized text, reference, edits, scalars and partition."""
 
 from __future__ import annotations
 

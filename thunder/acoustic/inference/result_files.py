@@ -1,4 +1,4 @@
-"""What a run leaves of its test: predictions and references as the corpora read them, and error rates by partition."""
+"""Write the test results of a run: predictions, references (in corpus format) and error rates by partition."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recordings to rows of recognized text, with the features that the head was trained on."""
+"""Transcribe recordings: make the features that the head was trained on, then recognize them."""
 
 from __future__ import annotations
 

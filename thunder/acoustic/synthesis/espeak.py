@@ -1,4 +1,4 @@
-"""espeak-ng, a program that speaks phonemes: is it here, and what does it say as a WAV file?"""
+"""Run espeak-ng: report its version, and write phonemes as a WAV file."""
 
 from __future__ import annotations
 

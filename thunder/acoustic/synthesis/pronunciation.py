@@ -1,4 +1,4 @@
-"""Bambara letters as phonemes of espeak-ng, whose voices know no Mande language."""
+"""Convert Bambara letters to espeak-ng phonemes; espeak-ng has no voice for a Mande language."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An acoustic run around the loop: tables for all ranks, what it writes before the first step, the test at its end."""
+"""An acoustic run around the training loop: shared statistics, files before step 1, and the final test."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from thunder.training.checkpoints.checkpoint import BEST
 
 
 def broadcast_statistics(settings: AcousticSettings, dataset: AcousticDataset, world: World) -> TrainingStatistics:
-    """Rank 0's tables, on every rank: two chips may round k-means differently."""
+    """Compute the statistics on rank 0 and send them to every rank: two chips can round k-means differently."""
     payload = (
         training_statistics.fit_statistics(settings, dataset.features, dataset.train).to_bytes()
         if world.is_main
@@ -38,7 +38,7 @@ def broadcast_statistics(settings: AcousticSettings, dataset: AcousticDataset, w
 
 
 def write_run_header(task: AcousticTask, record: RunRecord) -> None:
-    """Freeze the split, write the vocabulary, and say what is trained on and what was left out."""
+    """Write split.json and the vocabulary; log the size of each part and the excluded utterances."""
     settings, summary = task.settings, task.dataset.summary()
     if record.main:
         digest.write_json(record.folder / result_files.SPLIT, dict(task.dataset.split_json))
@@ -57,7 +57,7 @@ def write_run_header(task: AcousticTask, record: RunRecord) -> None:
 
 
 def count_parameters(task: AcousticTask) -> int:
-    """Trainable numbers of the head."""
+    """Number of trainable parameters of the head."""
     return sum(array.size for _, array in tree_flatten(task.model.trainable_parameters()))
 
 

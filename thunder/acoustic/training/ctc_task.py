@@ -1,4 +1,4 @@
-"""An acoustic head, as a task for the loop."""
+"""The training task of an acoustic head."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a head takes from the training features once and keeps: means, codebook, the limits of the partitions."""
+"""Statistics of the training features that a head stores: mean, deviation, codebook, partition thresholds."""
 
 from __future__ import annotations
 

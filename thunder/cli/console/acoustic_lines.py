@@ -1,4 +1,4 @@
-"""What people see of an acoustic run: lines of its plan, of its test, and of `thunder asr eval`."""
+"""Console text of acoustic runs: lines of the plan, of the test, and of `thunder asr eval`."""
 
 from __future__ import annotations
 

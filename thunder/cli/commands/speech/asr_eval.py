@@ -1,4 +1,4 @@
-"""`thunder asr eval`: what a trained head hears of features, against their texts."""
+"""`thunder asr eval`: error rates of a trained head on features with reference texts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`thunder audit`: is a run that adapts while it is tested within the rules?"""
+"""`thunder audit`: check that a run with test-time training follows the evaluation rules."""
 
 from __future__ import annotations
 

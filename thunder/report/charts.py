@@ -1,6 +1,6 @@
-"""The pictures as Vega-Lite specs, made with Altair; colours are names that the page's style gives for light and dark.
+"""Build charts as Vega-Lite specs with Altair; colors are names that the page's style defines for light and dark.
 
-Nothing here computes: what is drawn stands in the table below each picture as well.
+Charts compute nothing: all drawn values are also in the table below each chart.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Dumbbell:
 
 
 def loss_chart(course: LossCurve) -> dict[str, Any]:
-    """Training and validation loss by step; restarts as dashed lines, the best checkpoint as a ring."""
+    """Chart training and validation loss by step; restarts are dashed lines, the best checkpoint is a ring."""
     import altair as alt
 
     values = _line_points(course)
@@ -67,7 +67,7 @@ def loss_chart(course: LossCurve) -> dict[str, Any]:
 
 
 def _line_points(course: LossCurve) -> list[dict[str, Any]]:
-    """The points, each with its line: one of all that counts, and a branch of it for each stretch that is lost."""
+    """Return the points, each with its line: one line of all that counts, and a branch for each superseded stretch."""
     values: list[dict[str, Any]] = []
     for series in (TRAIN, VALID):
         counted: LossPoint | None = None
@@ -83,10 +83,10 @@ def _line_points(course: LossCurve) -> list[dict[str, Any]]:
 def dumbbell_chart(
     lines: Sequence[Dumbbell], what: str, gate: float | None = None, ticks: bool = True, letters: bool = False
 ) -> dict[str, Any]:
-    """Before and after for each line, the interval of after as a bar.
+    """Chart before and after for each line, with the interval of after as a bar.
 
-    ticks: at before, what leaving alone gives, a tick that after may not pass. gate: a rate that all have to stay
-    below, as a line. letters: the names are signs to be looked at, and larger.
+    ticks: a tick at before, the rate without any correction, which after must not exceed. gate: a line at the rate that
+    all must stay below. letters: the names are characters, drawn larger.
     """
     import altair as alt
 
@@ -115,7 +115,9 @@ def dumbbell_chart(
 
 
 def _dumbbell_points(base: Any, lines: Sequence[Dumbbell], what: str, is_rate: bool) -> Any:
-    """The ends of the dumbbells: a circle before, a diamond after; rates of two times may start above zero."""
+    """Return the ends of the dumbbells: a circle before, a diamond after; the axis of rates before and after may start
+    above zero.
+    """
     import altair as alt
 
     kinds = [kind for kind in (BEFORE, AFTER) if any(getattr(line, kind) is not None for line in lines)]
@@ -136,7 +138,7 @@ def _dumbbell_points(base: Any, lines: Sequence[Dumbbell], what: str, is_rate: b
 
 
 def confusion_chart(confusions: Sequence[ClusterConfusion]) -> dict[str, Any]:
-    """How often a cluster came out as another, before and after."""
+    """Chart how often a grapheme cluster was recognized as another, before and after."""
     lines = [
         Dumbbell(confusion_label(each), float(each.before), None if each.after is None else float(each.after))
         for each in confusions
@@ -145,7 +147,7 @@ def confusion_chart(confusions: Sequence[ClusterConfusion]) -> dict[str, Any]:
 
 
 def confusion_label(each: ClusterConfusion) -> str:
-    """What was wanted, an arrow, what came; isolates keep right-to-left signs from turning the arrow's sense around."""
+    """Return 'reference → hypothesis'; isolates keep right-to-left characters from reversing the arrow."""
     reference, hypothesis = (
         f"\u2068{escape_hidden(display_character(text))}\u2069" for text in (each.reference, each.hypothesis)
     )
@@ -153,7 +155,7 @@ def confusion_label(each: ClusterConfusion) -> str:
 
 
 def count_chart(lines: Sequence[tuple[str, int]], what: str) -> dict[str, Any]:
-    """How often each of some things was the case, as bars."""
+    """Chart counts as bars."""
     import altair as alt
 
     data = [{"name": escape_hidden(name), "times": times} for name, times in lines]
@@ -163,7 +165,7 @@ def count_chart(lines: Sequence[tuple[str, int]], what: str) -> dict[str, Any]:
 
 
 def stacked_chart(values: Sequence[tuple[str, str, int]], kinds: Sequence[str], what: str) -> dict[str, Any]:
-    """How often something of each kind was the case, as bars cut by kind; values: (line, kind, times)."""
+    """Chart counts by kind as stacked bars. values: (line, kind, count)."""
     import altair as alt
 
     data = [{"name": escape_hidden(name), "kind": escape_hidden(kind), "times": times} for name, kind, times in values]
@@ -182,7 +184,7 @@ def _count_axis(what: str) -> Any:
 
 
 def _name_axis(letters: bool = False) -> Any:
-    """The lines' names, in the order of the data."""
+    """Return the axis of the lines' names, in the order of the data."""
     import altair as alt
 
     axis = alt.Axis(ticks=False, domain=False, labelPadding=12, labelFontSize=18 if letters else 13)
@@ -194,7 +196,7 @@ def _chart_height(lines: Collection[Any]) -> int:
 
 
 def _chart_spec(chart: Any) -> dict[str, Any]:
-    """The spec as JSON types, without Altair's own theme: the page has one for light and one for dark."""
+    """Return the spec as JSON types, without Altair's theme: the page has its own for light and dark."""
     spec = chart.properties(autosize={"type": "fit-x", "contains": "padding"}).to_dict()
     spec.pop("config", None)
     return spec

@@ -1,4 +1,4 @@
-"""From what a page holds to one HTML file that needs nothing else: no script, font or picture comes from outside."""
+"""Render a page as one self-contained HTML file: it loads no script, font or picture from outside."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from thunder.report.page_model import Page, RowView
 from thunder.text.normalize import escape_hidden
 
 TEMPLATES = Path(__file__).parent / "templates"
-# in the order in which a browser tries them; the first is what is asked for where there is none
+# in the order in which a browser tries them; the page names the first one if none is installed
 FONTS = ("Noto Sans NKo", "Kigelia", "Ebrima", "Conakry", "DejaVu Sans")
-# what could end a script element or start a comment in it, and what JavaScript takes for a line end
+# characters that could end a script element or start a comment in it, and JavaScript's line ends
 _SCRIPT_ESCAPES = {ord(each): f"\\u{ord(each):04x}" for each in "<>&\u2028\u2029"}
-# only the page's own scripts run, and nothing is fetched; Vega walks its expressions, so that `eval` is not needed
+# only the page's own scripts run, and nothing is fetched; Vega interprets its expressions without `eval`
 POLICY = "default-src 'none'; base-uri 'none'; form-action 'none'; style-src 'unsafe-inline'; script-src {hashes}"
 
 
 def render_html(page: Page) -> str:
-    """The page as HTML. All texts are escaped, and hidden characters in them are shown."""
+    """Render the page as HTML. All texts are escaped, and hidden characters in them are shown."""
     import jinja2
 
     environment = jinja2.Environment(
@@ -50,18 +50,18 @@ def render_html(page: Page) -> str:
 
 
 def write_page(page: Page, path: Path) -> None:
-    """Write the page, whole or not at all."""
+    """Write the page atomically."""
     digest.write_atomically(path, render_html(page))
 
 
 def data_block(value: Any) -> str:
-    """JSON that can stand in a script element whatever its texts say; half characters are escaped as JSON has it."""
+    """Return JSON that is safe inside a script element whatever its texts contain; surrogates are escaped."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).translate(_SCRIPT_ESCAPES)
     return text.encode("utf-8", "backslashreplace").decode()
 
 
 def compact_rows(rows: Sequence[RowView]) -> list[list[Any]]:
-    """Rows as lists, in the order that page.js reads them in."""
+    """Return rows as lists, in the order that page.js expects."""
     return [
         [
             escape_hidden(row.row_id), row.place, row.outcome, escape_hidden(row.partition), escape_hidden(row.script),
@@ -76,7 +76,7 @@ def compact_rows(rows: Sequence[RowView]) -> list[list[Any]]:
 
 @functools.cache
 def vega_script() -> str:
-    """Vega, Vega-Lite as the specs are written for, and Vega-Embed as one script; it takes seconds to put together."""
+    """Return Vega, Vega-Lite (the version of the specs) and Vega-Embed as one script; building it takes seconds."""
     import altair
     import vl_convert
 
@@ -90,5 +90,5 @@ def _read_template(name: str) -> str:
 
 
 def _script_hash(script: str) -> str:
-    """What the page's policy lets run: exactly this script."""
+    """Return the hash by which the page's policy permits exactly this script."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"

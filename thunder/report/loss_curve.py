@@ -1,4 +1,4 @@
-"""A run's loss from its metrics and incidents: which lines count, where it began again, where it was best."""
+"""Build a run's loss curve from metrics and incidents: valid points, superseded points, restarts, best checkpoint."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TRAIN, VALID = "training", "validation"
 
 @dataclass(frozen=True)
 class LossPoint:
-    """A loss at a step. attempt: counted from 1. lost: a later attempt went over this step again."""
+    """A loss at a step. attempt: counted from 1. lost: a later attempt repeated this step."""
 
     step: int
     loss: float
@@ -25,7 +25,7 @@ class LossPoint:
 
 @dataclass(frozen=True)
 class RunRestart:
-    """Where an attempt ended and the next one went on. step: the last one known; checkpoint: where it goes on."""
+    """Where an attempt ended and the next one started. step: the last known one; checkpoint: where it resumed."""
 
     step: int
     checkpoint: int | None
@@ -42,7 +42,7 @@ class BestCheckpoint:
 
 @dataclass(frozen=True)
 class LossCurve:
-    """All of it, in the order of the file."""
+    """Points, restarts and best checkpoint, in the order of the file."""
 
     points: tuple[LossPoint, ...]
     restarts: tuple[RunRestart, ...]
@@ -50,10 +50,10 @@ class LossCurve:
 
 
 def build_loss_curve(metrics: Sequence[LogEntry], incidents: Sequence[LogEntry] = ()) -> LossCurve:
-    """Put metrics (lines of metrics.jsonl) and incidents together by their times.
+    """Merge metrics (lines of metrics.jsonl) and incidents by their times.
 
-    A step that does not go on from the one before is a restart as well, though no incident tells of it: a run that was
-    stopped by hand and resumed.
+    A step that does not follow the one before is a restart too, even without an incident: the run was stopped by hand
+    and resumed.
     """
     waiting = sorted(incidents, key=lambda each: get_number(each, "time") or 0.0)
     points: list[LossPoint] = []
@@ -66,7 +66,7 @@ def build_loss_curve(metrics: Sequence[LogEntry], incidents: Sequence[LogEntry] 
         due = [each for each in waiting if time is not None and (get_number(each, "time") or 0.0) <= time]
         waiting = waiting[len(due) :]
         validated = "valid_loss" in entry
-        # a validation stands at the step of the report before it
+        # a validation has the step of the report before it
         back = step < last or (step == last and not validated and any(p.of == TRAIN and p.step == step for p in points))
         if due or back:
             restarts += [_incident_restart(each, last) for each in due] or [RunRestart(max(last, 0), step, "resumed")]
@@ -82,12 +82,12 @@ def build_loss_curve(metrics: Sequence[LogEntry], incidents: Sequence[LogEntry] 
 
 
 def _mark_superseded(point: LossPoint, step: int) -> LossPoint:
-    """A point that the next attempt, whose first line is of this step, goes over again."""
+    """Mark a point as lost if the next attempt, which starts at `step`, repeats it."""
     return LossPoint(point.step, point.loss, point.of, point.attempt, point.lost or point.step >= step)
 
 
 def _incident_restart(incident: LogEntry, last: int) -> RunRestart:
-    """What an incident says, in one line."""
+    """Return an incident as a restart, described in one line."""
     where = f" on {incident['host']}" if incident.get("host") else ""
     rank = f", rank {incident['rank']}{where}" if get_int(incident, "rank") is not None else where
     done = f": {incident['action']}" if incident.get("action") else ""
@@ -100,7 +100,7 @@ def _incident_restart(incident: LogEntry, last: int) -> RunRestart:
 
 
 def _best_checkpoint(metrics: Sequence[LogEntry], points: Sequence[LossPoint]) -> BestCheckpoint | None:
-    """What the last line that says so calls the best; else the lowest validation loss that counts."""
+    """Return the best checkpoint of the last line that names one; else the lowest valid validation loss."""
     for entry in reversed(metrics):
         step, loss = get_int(entry, "best_step"), get_number(entry, "best_loss")
         if step is not None and loss is not None:

@@ -1,4 +1,4 @@
-"""What a page holds, before it is HTML: texts as they are, nothing escaped yet."""
+"""Data model of a page before it is HTML: plain texts, not yet escaped."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-# a marked text: plain pieces, and [kind, ...] where the text differs from its reference; see rows.segments
+# a marked text: plain pieces, and [kind, ...] for differences from the reference; see text_diff.diff_segments
 Segment = str | list[str]
 
 
 @dataclass(frozen=True)
 class TableCell:
-    """A cell of a table. letter: it is a sign to be looked at, large and by itself. tone: good, bad or nothing."""
+    """A cell of a table. letter: the text is a character to show large. tone: good, bad or empty."""
 
     text: str
     letter: bool = False
@@ -30,9 +30,9 @@ class PageTable:
 
 @dataclass(frozen=True)
 class PageSection:
-    """A part of the page: a picture (a Vega-Lite spec), the same as a table, or a table alone.
+    """A part of the page: a chart (a Vega-Lite spec) with its table, or a table alone.
 
-    name: for links and ids, unique on the page. says: what the picture shows, for those who do not see it.
+    name: for links and ids, unique on the page. says: a text alternative for the chart.
     """
 
     name: str
@@ -45,7 +45,7 @@ class PageSection:
 
 @dataclass(frozen=True)
 class TextLine:
-    """One text of a row, marked against the reference; `of` is what it is called."""
+    """One text of a row, marked against the reference. of: its label."""
 
     of: str
     segments: Sequence[Segment]
@@ -53,10 +53,10 @@ class TextLine:
 
 @dataclass(frozen=True)
 class RowView:
-    """One row to look at. before, after: edits in code points, None where there is no reference to count from.
+    """One row to show. before, after: edits in code points, None without a reference.
 
     outcome: improved, unchanged, worse, exact, with errors or no reference. reasons: names, for the filter; details:
-    the same with what was found, where that is known. rtl: None lets the text decide.
+    the same with the findings, if known. rtl: None lets the text decide.
     """
 
     row_id: str
@@ -76,7 +76,7 @@ class RowView:
 
 @dataclass(frozen=True)
 class Page:
-    """A whole page. absent: what could not be shown and why, a sentence each. rows: None where there can be none."""
+    """A whole page. absent: what could not be shown and why, one sentence each."""
 
     title: str
     kind: str

@@ -1,4 +1,4 @@
-"""Files of runs as they are found: what is missing, cut off or damaged is named, and the rest is read."""
+"""Read the files of a run as far as possible; missing, truncated or damaged parts are reported."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from typing import Any
 
 from thunder.runs.bundles.scored_rows import json_lines
 
-MAX_FAULTS_SHOWN = 3  # faults of one file that are named one by one
+MAX_FAULTS_SHOWN = 3  # faults of one file that are listed individually
 
 
 class RunFiles:
-    """A folder's files; `absent` collects, in the order of asking, a sentence for each part that cannot be had."""
+    """A folder's files. `absent` collects a sentence for each part that cannot be read, in reading order."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.absent: list[str] = []
 
     def has(self, name: str) -> bool:
-        """Whether there is such a file."""
+        """Whether a file exists."""
         return (self.path / name).is_file()
 
     def json(self, name: str, without: str) -> dict[str, Any]:
-        """A JSON object, or an empty one. without: what the page cannot show then."""
+        """Return a JSON object, or an empty one. without: what the page then lacks."""
         try:
             content = json.loads((self.path / name).read_text(encoding="utf-8"))
             if isinstance(content, dict):
@@ -42,7 +42,9 @@ class RunFiles:
         return {}
 
     def lines(self, name: str, without: str) -> list[dict[str, Any]]:
-        """The JSON objects of a JSONL file. without: what the page cannot show without the file; empty: never mind."""
+        """Return the JSON objects of a JSONL file. without: what the page lacks without the file; empty: report
+        nothing.
+        """
         faults: list[str] = []
         try:
             entries = [entry for _, entry in json_lines(self.path / name, faults)]
@@ -62,29 +64,29 @@ class RunFiles:
 
 
 def get_number(content: Mapping[str, Any], key: str) -> float | None:
-    """A finite number under a key, or None."""
+    """Return a finite number of a key, or None."""
     value = content.get(key)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:
         return float(value) if math.isfinite(value) else None
-    except OverflowError:  # JSON knows no largest number
+    except OverflowError:  # JSON integers have no upper limit
         return None
 
 
 def get_int(content: Mapping[str, Any], key: str) -> int | None:
-    """A whole number under a key, or None."""
+    """Return an integer of a key, or None."""
     value = content.get(key)
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def get_text(content: Mapping[str, Any], *keys: str) -> str | None:
-    """The first text under one of the keys, or None."""
+    """Return the first text of several keys, or None."""
     return next((content[key] for key in keys if isinstance(content.get(key), str)), None)
 
 
 def get_object(content: Mapping[str, Any], *path: str) -> dict[str, Any]:
-    """The object at the end of a path of keys, or an empty one."""
+    """Return the object at the end of a path of keys, or an empty one."""
     value: Any = content
     for key in path:
         value = value.get(key) if isinstance(value, Mapping) else None

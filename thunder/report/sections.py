@@ -1,4 +1,4 @@
-"""Parts that pages have in common: error rates in tables, before and after by group, what is taken for what."""
+"""Sections that several pages share: loss, error rates, before and after by group, confusions."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ ResultBlock = dict[str, Any]
 
 
 def loss_sections(course: LossCurve) -> list[PageSection]:
-    """The loss, its restarts and its best checkpoint; nothing where no loss was written down."""
+    """Return the loss section with restarts and best checkpoint; empty if no loss was recorded."""
     if not course.points:
         return []
     counted = [point for point in course.points if not point.lost]
@@ -71,7 +71,7 @@ def loss_sections(course: LossCurve) -> list[PageSection]:
 
 
 def partition_section(groups: dict[str, ResultBlock], gate: float | None) -> PageSection:
-    """CER by partition as dumbbells with counts and intervals."""
+    """Return CER by partition as dumbbells with counts and intervals."""
     groups, lines = sort_groups(groups), []
     for name, block in groups.items():
         before, after, bounds = block["cer_before"], block["cer_after"], block["cer_change_interval95"]
@@ -87,17 +87,17 @@ def partition_section(groups: dict[str, ResultBlock], gate: float | None) -> Pag
 
 
 def gate_note(gate: float | None) -> list[str]:
-    """What the dashed line is, where there is one."""
+    """Describe the dashed line, if there is one."""
     return [] if gate is None else [f"The dashed line is the gate that was asked for: CER {gate:g}."]
 
 
 def sort_groups(groups: dict[str, ResultBlock]) -> dict[str, ResultBlock]:
-    """Groups in their own order: a file that was written for people has its keys in that of the alphabet."""
+    """Sort groups in their own order: files written for people have keys in alphabetical order."""
     return {name: groups[name] for name in sorted(groups, key=group_order)}
 
 
 def group_table(groups: dict[str, ResultBlock]) -> PageTable:
-    """Counts and rates of groups, each with what its interval shows."""
+    """Return counts and rates of groups, each with what its interval shows."""
     tones = {"better": "good", "worse": "bad"}
     lines: list[list[str | TableCell]] = []
     for name, block in groups.items():
@@ -112,7 +112,7 @@ def group_table(groups: dict[str, ResultBlock]) -> PageTable:
 
 
 def rate_section(results: ResultBlock) -> PageSection:
-    """The error rates in every unit."""
+    """Return the error rates in every unit."""
     lines = [
         [title, *(format_rate(results[name.format(when)]) for when in ("before", "after")),
          format_interval(results[name.format("change")], results[f"{name.format('change')}_interval95"])]
@@ -122,7 +122,7 @@ def rate_section(results: ResultBlock) -> PageSection:
 
 
 def group_sections(results: ResultBlock) -> list[PageSection]:
-    """The tables by script, length and the input's own rate."""
+    """Return the tables by script, length and input error rate."""
     return [
         PageSection(name, title, table=group_table(sort_groups(results["by"][name])))
         for name, title in GROUP_TITLES.items()
@@ -131,7 +131,7 @@ def group_sections(results: ResultBlock) -> list[PageSection]:
 
 
 def flag_section(results: ResultBlock) -> PageSection:
-    """What is wrong with proposals whatever the reference says, beside the base's where it answered too."""
+    """Return faults of proposals that need no reference, beside the base's if it answered too."""
     of_base = results.get("base", {}).get("flags")
     lines = [
         [name, str(results["flags"].get(name, 0)), *([str(of_base.get(name, 0))] if of_base else []), says]
@@ -143,7 +143,7 @@ def flag_section(results: ResultBlock) -> PageSection:
 
 
 def confusion_sections(confusions: Sequence[ClusterConfusion]) -> list[PageSection]:
-    """The most frequent confusions of graphemes, tone marks named apart; nothing where there are none."""
+    """Return the most frequent grapheme confusions, tone marks named separately; empty if there are none."""
     if not confusions:
         return []
     top = confusions[:MAX_CONFUSIONS]

@@ -1,4 +1,4 @@
-"""Where two texts differ, grapheme by grapheme, and which letters are taken for which, before and after."""
+"""Mark the differences between a text and its reference, and count confusions before and after."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ _MARKS = {"deletion": DELETION, "insertion": INSERTION, "substitution": SUBSTITU
 
 
 def plain_segments(text: str) -> list[Segment]:
-    """A text without marks, in NFC, hidden characters shown."""
+    """Return a text without marks, in NFC, hidden characters shown."""
     shown = escape_hidden(normalize_text(text.strip()))
     return [shown] if shown else []
 
 
 def diff_segments(hypothesis: str, reference: str) -> list[Segment]:
-    """The hypothesis (NFC) in pieces: texts where both agree, else [kind, ...] for what is wrong.
+    """Split the hypothesis (NFC) into pieces: text where both agree, else [kind, ...] for a difference.
 
-    ["-", wanted]: the hypothesis lacks it. ["+", heard]: it has it too many. ["~", heard, wanted]: one for another.
+    ["-", reference]: the hypothesis lacks it. ["+", hypothesis]: it is additional. ["~", hypothesis, reference]: a
+    substitution.
     """
     pieces: list[Segment] = []
     for operation in distance.align_texts(hypothesis.strip(), reference.strip(), "grapheme"):
@@ -36,7 +37,7 @@ def diff_segments(hypothesis: str, reference: str) -> list[Segment]:
                 pieces.append(hypothesis_text)
             continue
         mark = _MARKS[operation.kind]
-        if mark == SUBSTITUTION:  # each by itself: what was wanted stands above what was heard
+        if mark == SUBSTITUTION:  # one segment each: the reference is shown above the hypothesis
             pieces.append([mark, hypothesis_text, reference_text])
         elif isinstance(last, list) and last[0] == mark:
             last[1] += hypothesis_text or reference_text
@@ -47,9 +48,9 @@ def diff_segments(hypothesis: str, reference: str) -> list[Segment]:
 
 @dataclass(frozen=True)
 class ClusterConfusion:
-    """How often a reference's cluster came out as another, before and after; an empty one is none at all.
+    """How often a reference cluster was recognized as another, before and after; empty text: none.
 
-    after: None where there is only one text to look at.
+    after: None if there is only one text.
     """
 
     reference: str
@@ -59,14 +60,14 @@ class ClusterConfusion:
 
     @property
     def kind(self) -> str:
-        """tone: only tone marks differ. space: a word was cut or joined. letter: all else."""
+        """tone: only tone marks differ. space: a word was split or joined. letter: all else."""
         if strip_tones(self.reference) == strip_tones(self.hypothesis):
             return "tone"
         return "space" if (self.reference + self.hypothesis).isspace() else "letter"
 
 
 def count_confusions(texts: Iterable[tuple[str, str, str | None]]) -> list[ClusterConfusion]:
-    """What is taken for what, the most frequent first, from (reference, text before, text after or None)."""
+    """Count confusions, the most frequent first, from (reference, text before, text after or None)."""
     before: Counter[tuple[str, str]] = Counter()
     after: Counter[tuple[str, str]] = Counter()
     both = False

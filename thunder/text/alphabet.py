@@ -1,4 +1,4 @@
-"""The code points of N'Ko and the Latin letters that stand for them, and the label ids of both for CTC.
+"""The code points of N'Ko, the Latin letters that stand for them, and the CTC label ids of both alphabets.
 
 Sources: The Unicode Standard, chart U07C0 and chapter 19.4 "N'Ko"; the ALA-LC romanization table; Richard Ishida's
 notes on N'Ko orthography (r12a.github.io); and counts over open N'Ko text. The Unicode names of four vowels mislead:
@@ -24,7 +24,7 @@ VOWELS = {
     "\u07cf": "o",
     "\u07d0": "ɔ",
 }
-# no vowel is heard after this consonant; written inside the clusters of loanwords
+# the consonant before it has no vowel; used in the consonant clusters of loanwords
 NO_VOWEL = "\u07d1"
 # a syllable by itself: it takes a tone, never the nasal dot
 SYLLABIC_N = "\u07d2"
@@ -65,7 +65,7 @@ NASAL, DOTS = "\u07f2", "\u07f3"
 ABBREVIATION = "\u07fd"
 MARKS = TONES + NASAL + DOTS + ABBREVIATION
 
-# sounds that N'Ko does not have by itself: a letter and a mark, which there is no tone
+# foreign sounds: a letter and a mark, which is not a tone here
 FOREIGN = {
     "\u07dc\u07ed": "g",
     "\u07d6\u07ed": "z",
@@ -80,15 +80,15 @@ FOREIGN = {
     "\u07ce\u07f3": "ü",
 }
 
-# the vowel that is not there because a word with a vowel follows: it was high, or low
+# apostrophes for a vowel elided before the next word's vowel: it was high, or low
 ELIDED_HIGH, ELIDED_LOW = "\u07f4", "\u07f5"
-LAJANYALAN = "\u07fa"  # stretches a line as the Arabic tatweel does; says nothing
+LAJANYALAN = "\u07fa"  # stretches a line as the Arabic tatweel does; has no meaning
 DIGITS = {chr(0x07C0 + digit): str(digit) for digit in range(10)}
 PUNCTUATION = {"\u07f8": ",", "\u060c": ",", "\u07f9": "!", "\u061f": "?", "\u061b": ";"}
 UNASSIGNED = "\u07fb\u07fc"
 BLOCK = tuple(chr(code) for code in range(0x07C0, 0x0800) if chr(code) not in UNASSIGNED)
 
-# the first is the one that we write
+# the first is the normal form
 LATIN_APOSTROPHES = "'\u2019\u2018\u02bc"
 GRAVE, ACUTE, CIRCUMFLEX, TILDE, DIAERESIS, CARON = LATIN_ACCENTS = "\u0300\u0301\u0302\u0303\u0308\u030c"
 
@@ -100,7 +100,7 @@ _KINDS = {"M": "mark", "L": "letter", "Z": "space"}
 
 @lru_cache(maxsize=4096)
 def character_kind(character: str) -> str:
-    """The kind of a code point of any script: mark, letter, space or other."""
+    """Return the kind of a code point of any script: mark, letter, space or other."""
     return _KINDS.get(unicodedata.category(character)[0], "other")
 
 
@@ -108,8 +108,8 @@ def character_kind(character: str) -> str:
 class Alphabet:
     """The labels of a CTC model: id 0 is the blank, label i of the list has id i + 1; V = len(labels) + 1.
 
-    form: the normal form in which its characters are single labels. fold: letter case and the shape of an apostrophe
-    are no part of the label.
+    form: the normal form in which its characters are single labels. fold: ignore letter case and the shape of
+    apostrophes.
     """
 
     name: str
@@ -127,7 +127,7 @@ class Alphabet:
         return {label: number for number, label in enumerate(self.labels, start=1)}
 
     def prepare(self, text: str) -> str:
-        """Text as it is labelled: normal form, folded where this alphabet folds, with one space for any gap."""
+        """Prepare text for labels: normal form, folded if the alphabet folds, one space for each run of white space."""
         if self.fold:
             text = text.lower()
             for apostrophe in LATIN_APOSTROPHES[1:]:
@@ -135,11 +135,13 @@ class Alphabet:
         return " ".join(unicodedata.normalize(self.form, text).split())
 
     def unknown_characters(self, text: str) -> list[str]:
-        """The characters that have no label, each once, in code point order."""
+        """Return the characters without a label, each once, in code point order."""
         return sorted(set(self.prepare(text)) - self._ids.keys())
 
     def encode(self, text: str) -> list[int]:
-        """U label ids of a text, never the blank's. Raises CorpusError naming every character that has no label."""
+        """Return the U label ids of a text, without blanks. Raises CorpusError that names every character without a
+        label.
+        """
         if strangers := self.unknown_characters(text):
             named = ", ".join(f"{character!r} (U+{ord(character):04X})" for character in strangers)
             raise CorpusError(
@@ -149,9 +151,9 @@ class Alphabet:
         return [self._ids[character] for character in self.prepare(text)]
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text (NFC) of label ids from which repeats are merged already; blanks are passed over.
+        """Return the text (NFC) of label ids whose repeats are merged already; blanks are skipped.
 
-        Raises IndexError for an id that is no label's.
+        Raises IndexError for an id outside the alphabet.
         """
         ids = list(ids)
         if any(not 0 <= number <= len(self.labels) for number in ids):

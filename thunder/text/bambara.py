@@ -1,4 +1,4 @@
-"""How a Latin word of Bambara or its kin is spelled in N'Ko letters, and what that spelling had to guess."""
+"""Spell a Latin word of Bambara or a related language in N'Ko letters, and report what the spelling had to guess."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ LETTER_BY_LETTER = (
 )
 TONE_ACCENTS = ACUTE + GRAVE + CARON + CIRCUMFLEX
 
-# reasons to be unsure of a word
+# reasons why the spelling of a word is uncertain
 TONE = "tone is not written: its vowels stand unmarked, as high ones do"
 LENGTH = "a long vowel in no known tone: long high assumed"
 FINAL_HIGH = "a final high vowel: assumed to be the unmarked one that falls"
@@ -56,7 +56,7 @@ PLURAL = "a final w: in N'Ko the plural is a word of its own"
 NO_LETTER = "a letter or an accent that N'Ko has no sign for is dropped"
 
 _VOWEL = {latin: nko for nko, latin in VOWELS.items()} | {"ə": "\u07cb" + DOTS}
-# where two N'Ko letters sound alike the plain one is meant: na woloso and the archaic letters come later in the table
+# of two N'Ko letters with one sound the plain one wins: na woloso and the archaic letters come later in the table
 _CONSONANT: dict[str, str] = {}
 for _nko, _latin in [*CONSONANTS.items(), *FOREIGN.items()]:
     if _latin not in ("ə", "ü", "n"):
@@ -76,14 +76,14 @@ _LONG = {
     GRAVE + ACUTE: LONG_RISING,
     "": LONG_HIGH,
 }
-# the tone that goes on over vowels without an accent
+# the tone that continues over vowels without an accent
 _GOES_ON = {ACUTE: ACUTE, GRAVE: GRAVE, CARON: ACUTE, CIRCUMFLEX: ACUTE}
 Tones = Literal["full", "lexical", "none"]
 
 
 @dataclass(frozen=True, slots=True)
 class _Sound:
-    """A Latin vowel or consonant on its way to N'Ko; accents: those of a tone, of two letters if it is long."""
+    """A Latin vowel or consonant on its way to N'Ko. accents: its tone accents; a long vowel has those of two letters."""
 
     kind: Literal["vowel", "consonant", "syllabic", "apostrophe"]
     nko: str
@@ -101,9 +101,9 @@ _PARTICIPLE = [_N.nko, _VOWEL["ɛ"], _N.nko]
 
 @lru_cache(maxsize=1 << 16)
 def spell_in_nko(word: str, tones: Tones) -> tuple[str, tuple[str, ...]]:
-    """A Latin word in N'Ko letters, and the reasons why it may be wrong, each once.
+    """Return a Latin word in N'Ko letters, and the reasons why it may be wrong, each once.
 
-    word: letters, combining marks and apostrophes. tones: how it bears accents, see `transliterate`; with "none" the
+    word: letters, combining marks and apostrophes. tones: how the word marks tone, see `transliterate`; with "none" the
     accents are ignored.
     """
     reasons: dict[str, None] = {}
@@ -117,7 +117,7 @@ def spell_in_nko(word: str, tones: Tones) -> tuple[str, tuple[str, ...]]:
 
 
 def _sounds(word: str, tones: Tones, reasons: dict[str, None]) -> list[_Sound]:
-    """Letters one by one, digraphs as one."""
+    """Split a word into sounds; a digraph is one sound."""
     for apostrophe in LATIN_APOSTROPHES[1:]:
         word = word.replace(apostrophe, LATIN_APOSTROPHES[0])
     sounds: list[_Sound] = []
@@ -141,7 +141,9 @@ def _sounds(word: str, tones: Tones, reasons: dict[str, None]) -> list[_Sound]:
 
 
 def _with_nasals(sounds: list[_Sound], reasons: dict[str, None]) -> list[_Sound]:
-    """What each n is: a consonant before a vowel, nasality after one, else a syllable; and y and n after a nasal."""
+    """Decide what each n is: a consonant before a vowel, nasality after one, else a syllable; also y and n after a
+    nasal.
+    """
     done: list[_Sound] = []
     for at, sound in enumerate(sounds):
         before = done[-1] if done else None
@@ -171,7 +173,7 @@ def _with_nasals(sounds: list[_Sound], reasons: dict[str, None]) -> list[_Sound]
 
 
 def _with_length(sounds: list[_Sound], tones: Tones) -> list[_Sound]:
-    """Two equal vowels as one long one, unless in full notation each has its own tone."""
+    """Merge two equal vowels into a long one, unless in full notation each has its own tone."""
     done: list[_Sound] = []
     for sound in sounds:
         before = done[-1] if done else None
@@ -188,7 +190,7 @@ def _with_length(sounds: list[_Sound], tones: Tones) -> list[_Sound]:
 
 
 def _syllables(sounds: list[_Sound], tones: Tones, reasons: dict[str, None]) -> list[Syllable]:
-    """The syllables with their tone marks; a vowel without an accent goes on in the tone before it."""
+    """Return the syllables with tone marks; a vowel without an accent keeps the tone before it."""
     done: list[Syllable] = []
     onset, last_tone = "", ""
     for at, sound in enumerate(sounds):
@@ -209,13 +211,13 @@ def _syllables(sounds: list[_Sound], tones: Tones, reasons: dict[str, None]) -> 
 
 
 def _lone_consonant(sound: _Sound, rest: list[_Sound], tones: Tones, reasons: dict[str, None]) -> Syllable:
-    """A consonant that no vowel follows; rest: the sounds after it."""
+    """Return the syllable of a consonant without a vowel after it. rest: the sounds after it."""
     if rest and rest[0].kind == "apostrophe":
         if tones != "full":
             reasons[APOSTROPHE] = None
         apostrophe = ELIDED_LOW if sound.accents == GRAVE else ELIDED_HIGH
         return Syllable(0, sound.nko, "", form="apostrophe", apostrophe=apostrophe)
-    # dagbasinna leads on to a vowel: it is not written where the cluster ends a word, an abbreviation for one
+    # dagbasinna is written only if a vowel follows in the word, so not in a final cluster, as in an abbreviation
     cluster_ends_in = next((one.kind for one in rest if one.kind != "consonant"), "end")
     if cluster_ends_in in ("apostrophe", "end") or rest[0].nko == sound.nko:
         return Syllable(0, sound.nko, "", form="bare")
@@ -223,7 +225,7 @@ def _lone_consonant(sound: _Sound, rest: list[_Sound], tones: Tones, reasons: di
 
 
 def _tone(sound: _Sound, last_tone: str, final: bool, tones: Tones, reasons: dict[str, None]) -> str:
-    """The tone mark of a vowel or a syllabic n."""
+    """Return the tone mark of a vowel or a syllabic n."""
     accents = sound.accents or last_tone
     if not accents:
         reasons[TONE] = None
@@ -242,12 +244,12 @@ def _tone(sound: _Sound, last_tone: str, final: bool, tones: Tones, reasons: dic
 
 
 def _join_syllables(syllables: list[Syllable], reasons: dict[str, None]) -> str:
-    """Syllables as text: gbàralí takes the first vowel of a pair, dagbasinna stands where none is heard."""
+    """Join syllables: gbàralí elides the first vowel of a pair, dagbasinna marks a consonant without a vowel."""
     parts: list[str] = []
     elided = False
     for at, syllable in enumerate(syllables):
         after = syllables[at + 1] if at + 1 < len(syllables) else None
-        # the vowel that an elided one is read from must be there
+        # the vowel from which an elided one is read must be written
         elided = (
             after is not None
             and not elided

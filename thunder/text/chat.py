@@ -1,4 +1,4 @@
-"""The one place that says how a correction is asked for, and how messages become a prompt."""
+"""The correction prompt, and the chat templates that turn messages into a prompt."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ GEMMA_TEMPLATE = """\
     {{- '<|turn>model\\n' -}}
 {%- endif -%}
 """
-# of Gemma 3 and 3n, which know no system's turn: what it says begins the first turn that there is
+# Gemma 3 and 3n have no system turn: the system message is put before the first turn
 GEMMA3_TEMPLATE = """\
 {{- bos_token -}}
 {%- set system = messages[0]['content'] + '\\n\\n' if messages and messages[0]['role'] == 'system' else '' -%}
@@ -34,12 +34,12 @@ GEMMA3_TEMPLATE = """\
 
 
 def correction_prompt(asr_text: str) -> str:
-    """What the user's turn says to have recognised text corrected: the instruction, a line end, the text in NFC."""
+    """Return the user's turn for a correction: the instruction, a line end, the text in NFC."""
     return f"{CORRECTION_INSTRUCTION}\n{normalize_text(asr_text)}"
 
 
 def correction_messages(asr_text: str, reference_text: str) -> list[dict[str, str]]:
-    """One correction as chat messages: the user's question and the assistant's answer, both in NFC."""
+    """Return one correction as chat messages: the user's prompt and the assistant's answer, both in NFC."""
     return [
         {"role": "user", "content": correction_prompt(asr_text)},
         {"role": "assistant", "content": normalize_text(reference_text)},

@@ -1,4 +1,4 @@
-"""Edit distance between texts, and the error rate as a sum that can be added up over rows and over ranks."""
+"""Edit distance between texts, and error counts that can be summed over rows and ranks."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from rapidfuzz.distance import Levenshtein
 from thunder.text.alphabet import character_kind
 from thunder.text.normalize import normalize_text, strip_tones
 
-# what one edit changes; "toneless" is a code point of a text whose tones are taken away first
+# what one edit changes; "toneless": a code point of the text without tone marks
 ErrorUnit = Literal["codepoint", "grapheme", "toneless", "word"]
 OperationKind = Literal["equal", "substitution", "deletion", "insertion"]
-# a stretch with more pairs than this to choose from is put together in order
+# a stretch with more possible pairs than this is paired in order
 MAX_TABLE_CELLS = 1000
 
 # the extended grapheme cluster of Unicode Standard Annex 29
@@ -24,9 +24,9 @@ CLUSTER = regex.compile(r"\X")
 
 @dataclass(frozen=True)
 class ErrorCount:
-    """Edits against a number of reference units; add counts first and divide once, for the micro average.
+    """Edits against a number of reference units. Sum the counts and divide once for the micro average.
 
-    The unit is the code point where nothing else is said, whence reference_chars.
+    The unit is the code point unless stated otherwise, hence the name reference_chars.
     """
 
     edits: int = 0
@@ -37,10 +37,10 @@ class ErrorCount:
 
     @property
     def rate(self) -> float | None:
-        """Edits per reference unit; it can pass 1.
+        """Edits per reference unit; it can exceed 1.
 
-        Without any reference unit it is 0.0 where there is no edit either, else None: the quotient is not defined,
-        and infinity has no place in JSON.
+        Without reference units it is 0.0 if there are no edits, else None: the quotient is undefined, and JSON has no
+        infinity.
         """
         if self.reference_chars:
             return self.edits / self.reference_chars
@@ -49,7 +49,7 @@ class ErrorCount:
 
 @dataclass(frozen=True)
 class ErrorCounts:
-    """The edits of the same texts counted in each unit; they add up as ErrorCount does."""
+    """The edits of the same texts in each unit; they add up as ErrorCount does."""
 
     codepoint: ErrorCount = ErrorCount()
     grapheme: ErrorCount = ErrorCount()
@@ -65,7 +65,7 @@ class ErrorCounts:
         )
 
     def rates(self) -> dict[str, float | None]:
-        """Micro averages by the names under which results print them."""
+        """Return micro averages by the names that results use."""
         return {
             "cer": self.codepoint.rate,
             "cer_grapheme": self.grapheme.rate,
@@ -75,11 +75,11 @@ class ErrorCounts:
 
 
 class EditOperation(NamedTuple):
-    """One step from the reference to the hypothesis, as a recogniser's error.
+    """One step of the alignment from reference to hypothesis.
 
-    kind: equal, substitution, deletion (the hypothesis lacks a unit) or insertion (it has one too many).
-    reference, hypothesis: the unit on each side, empty where there is none. position: the unit's index in the
-    reference; an insertion stands before the unit of that index.
+    kind: equal, substitution, deletion (the hypothesis lacks a unit) or insertion (it has an additional unit).
+    reference, hypothesis: the unit on each side, empty if there is none. position: the unit's index in the reference;
+    an insertion is before the unit at that index.
     """
 
     kind: OperationKind
@@ -89,7 +89,7 @@ class EditOperation(NamedTuple):
 
 
 def split_units(text: str, unit: ErrorUnit = "codepoint") -> Sequence[str]:
-    """Text (NFC) as the sequence that is compared: code points, grapheme clusters, or words between white space."""
+    """Split text (NFC) into units: code points, grapheme clusters, or words between white space."""
     match unit:
         case "codepoint":
             return normalize_text(text)
@@ -103,27 +103,27 @@ def split_units(text: str, unit: ErrorUnit = "codepoint") -> Sequence[str]:
 
 
 def grapheme_clusters(text: str) -> list[str]:
-    """The extended grapheme clusters of a text in NFC; joined they are that text again.
+    """Return the extended grapheme clusters of a text in NFC; joined they give that text.
 
-    A N'Ko vowel with nasal dot and tone is one cluster, 1.4 code points on the average. The apostrophes U+07F4 and
-    U+07F5 and lajanyalan are letters (Lm), so each is a cluster of its own.
+    A N'Ko vowel with nasal dot and tone is one cluster, 1.4 code points on average. The apostrophes U+07F4 and U+07F5
+    and lajanyalan are letters (Lm), so each is a cluster of its own.
     """
     return CLUSTER.findall(normalize_text(text))
 
 
 def edit_distance(hypothesis: str, reference: str, unit: ErrorUnit = "codepoint") -> int:
-    """Levenshtein distance in units (insertions, deletions and substitutions cost 1), both texts in NFC."""
+    """Return the Levenshtein distance in units (insertion, deletion, substitution cost 1 each), both texts in NFC."""
     return Levenshtein.distance(split_units(hypothesis, unit), split_units(reference, unit))
 
 
 def count_errors(hypothesis: str, reference: str, unit: ErrorUnit = "codepoint") -> ErrorCount:
-    """Edits from hypothesis to reference, with the reference's length, both in units (NFC)."""
+    """Return the edits from hypothesis to reference and the reference's length, both in units (NFC)."""
     reference_units = split_units(reference, unit)
     return ErrorCount(Levenshtein.distance(split_units(hypothesis, unit), reference_units), len(reference_units))
 
 
 def count_all_errors(hypothesis: str, reference: str) -> ErrorCounts:
-    """The edits in every unit at once: by code point, by grapheme cluster, tone-free, and by word."""
+    """Count the edits in every unit: code point, grapheme cluster, without tones, and word."""
     return ErrorCounts(
         count_errors(hypothesis, reference, "codepoint"),
         count_errors(hypothesis, reference, "grapheme"),
@@ -135,10 +135,10 @@ def count_all_errors(hypothesis: str, reference: str) -> ErrorCounts:
 def align_texts(
     hypothesis: str, reference: str, unit: ErrorUnit = "codepoint", equal: bool = True
 ) -> list[EditOperation]:
-    """The fewest operations that lead from reference to hypothesis, in the order of the text.
+    """Return the fewest operations that lead from reference to hypothesis, in text order.
 
-    Those of kind equal are left out on request. Where several alignments are shortest, like is put for like, a mark for
-    a mark and a letter for a letter; beyond that one is returned, always the same for the same texts.
+    equal=False leaves out operations of kind equal. Among shortest alignments, one that pairs characters of one kind (a
+    mark with a mark, a letter with a letter) is preferred; the result is deterministic.
     """
     reference_units, hypothesis_units = split_units(reference, unit), split_units(hypothesis, unit)
     operations: list[EditOperation] = []
@@ -163,7 +163,9 @@ def align_texts(
 def _align_stretch(
     reference: Sequence[str], hypothesis: Sequence[str], here: tuple[int, int], there: tuple[int, int]
 ) -> list[EditOperation]:
-    """The operations between two equal stretches: wanted from here[0] to here[1] becomes heard from there[0] on."""
+    """Return the operations between two equal stretches: reference from here[0] to here[1] against hypothesis from
+    there[0].
+    """
     (place, end), (other, last) = here, there
     lost, extra = end - place, last - other
     if not lost:
@@ -196,11 +198,13 @@ def _align_stretch(
 
 
 def _best_pairing(few: Sequence[str], many: Sequence[str]) -> set[int]:
-    """Which of the many the few are put with, in order, so that most pairs are of one kind; the first such way."""
+    """Return which of `many` the items of `few` are paired with, in order, so that most pairs are of one kind; first
+    such way.
+    """
     if len(few) * len(many) > MAX_TABLE_CELLS:
         return set(range(len(few)))
     spare = len(many) - len(few)
-    # best[n][s]: pairs of one kind among few[n:] where s of the many before are spare
+    # best[n][s]: pairs of one kind among few[n:] if s of the earlier items of `many` are unpaired
     best = [[0] * (spare + 1) for _ in range(len(few) + 1)]
     for n in range(len(few) - 1, -1, -1):
         for skipped in range(spare, -1, -1):

@@ -1,4 +1,4 @@
-"""The one normal form in which text is compared, hashed and shown to a model, and what in a text is against it."""
+"""Normalize text for comparison, hashing, models and display, and find faults in it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _DROP_TONES = str.maketrans("", "", TONES)
 _INVISIBLE = re.compile(f"[{LAJANYALAN}{BYTE_ORDER_MARK}{BIDI_CONTROLS}]")
 _SPACE_BEFORE = re.compile(r" +(?=[\u07f8\u07f9\u060c\u061b\u061f,.;:!?])")
 
-# kind of fault: where it is found; a word is a run of letters and marks of any script
+# kind of fault -> pattern; a word is a run of letters and marks of any script
 _FAULTS = {
     "half of a surrogate pair": regex.compile(r"\p{Cs}"),
     "byte order mark": regex.compile(BYTE_ORDER_MARK),
@@ -36,7 +36,7 @@ _FAULTS = {
     "control character": regex.compile(r"[\p{Cc}--[\t\n]]", regex.V1),
     "replacement character": regex.compile("\ufffd"),
     "private or no character": regex.compile(r"\p{Co}|\p{NChar}"),
-    # the ornate parentheses U+FD3E and U+FD3F stand in the same block and are right in N'Ko text
+    # the ornate parentheses U+FD3E and U+FD3F are in the same block and are correct in N'Ko text
     "presentation form": regex.compile("[\ufb00-\ufd3d\ufd50-\ufdcf\ufdf0-\ufdff\ufe70-\ufefc]"),
     "mark without a letter": regex.compile(r"(?<![\p{L}\p{M}\p{N}\u25cc])\p{M}"),
     "scripts mixed in a word": regex.compile(
@@ -50,7 +50,7 @@ _FAULTS = {
 
 @dataclass(frozen=True)
 class TextFault:
-    """Something in a text that should not be there: what kind, at which code point, which characters."""
+    """A fault in a text: its kind, its code point position, its characters."""
 
     kind: str
     position: int
@@ -62,53 +62,53 @@ class TextFault:
 
 
 def normalize_text(text: str) -> str:
-    """Text in Unicode normal form C.
+    """Return text in Unicode normal form C. Apply it before any comparison.
 
-    Normalise before any comparison. In N'Ko the nasal dot U+07F2 has combining class 220 and the tone marks have 230,
-    so dot + tone and tone + dot are the same text in two orders, and would count as edits though nothing was changed.
-    No character of the block decomposes: here the normal form orders marks and does nothing else.
+    In N'Ko the nasal dot U+07F2 has combining class 220 and the tone marks have 230, so dot + tone and tone + dot are
+    the same text in two orders and would count as edits. No character of the block decomposes, so for N'Ko the normal
+    form only orders marks.
     """
     return unicodedata.normalize("NFC", text)
 
 
 def strip_tones(text: str) -> str:
-    """Text (NFC) without the tone marks of its N'Ko vowels and syllabic n.
+    """Return text (NFC) without the tone marks of its N'Ko vowels and syllabic n.
 
     Kept: the nasal dot, the two dots, and the same marks after a consonant or a digit, where they make another letter
-    (U+07DC U+07ED is g) or an ordinal. Length goes with the tone, for only long tones write it. Latin accents stay: in
-    older Bambara spelling and in French words they are no tones.
+    (U+07DC U+07ED is g) or an ordinal. Length is removed with the tone, since only long tones write it. Latin accents
+    stay: in older Bambara spelling and in French words they are not tones.
     """
     return _TONE_PLACE.sub(lambda place: place[0].translate(_DROP_TONES), normalize_text(text))
 
 
 def normalize_for_scoring(text: str) -> str:
-    """Text (NFC) without what no reader sees or hears, for scoring across sources.
+    """Return text (NFC) without characters that readers neither see nor hear, for scoring across sources.
 
-    Gone are lajanyalan (U+07FA), bidi controls and the byte order mark, space at both ends and before a comma or stop
-    (98 % of the N'Ko commas of one corpus have it, 44 % of another's); other space becomes one blank.
+    Removed: lajanyalan (U+07FA), bidi controls and the byte order mark, space at both ends and before punctuation (98 %
+    of the N'Ko commas of one corpus have it, 44 % of another's); other white space becomes one space.
     """
     return _SPACE_BEFORE.sub("", " ".join(_INVISIBLE.sub("", normalize_text(text)).split()))
 
 
 def modernize_bambara(text: str) -> str:
-    """Bambara (NFC) in today's letters where it uses the old ones: è ê ò ô for ɛ ɔ, é for e, ny for ɲ.
+    """Return Bambara (NFC) in modern letters: ɛ ɔ for è ê ò ô, e for é, ɲ for ny.
 
-    Not for text with tone accents, where è is e with low tone. French words in the text suffer.
+    Not for text with tone accents, where è is e with low tone. French words in the text are damaged.
     """
     text = normalize_text(text).translate(_OLD_LETTERS)
     return _OLD_NY.sub(lambda place: "ɲ" if place[0][0] == "n" else "Ɲ", text)
 
 
-# the last pairs are Greek and foreign letters that look right on a keyboard that has no others
+# the last pairs are Greek and other look-alike letters, typed on keyboards without the Bambara letters
 _OLD_LETTERS = str.maketrans("èêòôéÈÊÒÔÉεɳ", "ɛɛɔɔeƐƐƆƆEɛɲ")
 # between vowels ny can be a nasal vowel and y, as in bonya
 _OLD_NY = re.compile("(?<![aeiouɛɔAEIOUƐƆ])[nN]y(?=[aeiouɛɔ])")
 
 
 def text_faults(text: str) -> list[TextFault]:
-    """What a clean N'Ko or Latin text does not contain, in the order of the text; nothing is changed.
+    """Return what a clean N'Ko or Latin text does not contain, in text order; the text is not changed.
 
-    Line ends and tabs are no faults. "not in normal form C" is reported once, at the first place that differs.
+    Line ends and tabs are no faults. "not in normal form C" is reported once, at the first difference.
     """
     faults = [
         TextFault(kind, match.start(), match[0])
@@ -122,7 +122,7 @@ def text_faults(text: str) -> list[TextFault]:
     return sorted(faults, key=lambda fault: (fault.position, fault.kind))
 
 
-# apostrophes and hyphens between letters are spelling, all other punctuation and symbols are not
+# apostrophes and hyphens between letters belong to the spelling, other punctuation and symbols do not
 _WORD_PUNCTUATION = rf"{LATIN_APOSTROPHES}\-"
 _NOT_SPOKEN = regex.compile(
     rf"(?<![\p{{L}}\p{{M}}])[{_WORD_PUNCTUATION}]|[{_WORD_PUNCTUATION}](?!\p{{L}})|[\p{{P}}\p{{S}}--[{_WORD_PUNCTUATION}]]",
@@ -131,9 +131,10 @@ _NOT_SPOKEN = regex.compile(
 
 
 def spoken_form(text: str, alphabet: Alphabet) -> str:
-    """A text without punctuation, symbols and lajanyalan, prepared for the alphabet's labels.
+    """Return a text without punctuation, symbols and lajanyalan, prepared for the alphabet's labels: the target of a
+    recognizer.
 
-    Letters and digits that have no label stay: `alphabet.strangers` names them.
+    Letters and digits without a label stay: `Alphabet.unknown_characters` names them.
     """
     return alphabet.prepare(_NOT_SPOKEN.sub(" ", normalize_text(text).replace(LAJANYALAN, "")))
 
@@ -145,7 +146,7 @@ _HIDDEN = {"Cc", "Cf", "Co", "Cs", "Cn", "Zl", "Zp"}
 
 
 class _ShownCharacters(dict[int, str]):
-    """What each code point is shown as, found out once."""
+    """What each code point is shown as; computed once per code point."""
 
     def __missing__(self, code: int) -> str:
         character = chr(code)
@@ -158,8 +159,8 @@ _SHOWN = _ShownCharacters()
 
 
 def escape_hidden(text: str) -> str:
-    """The text with hidden characters as U+202E in white brackets; tabs and line ends stay.
+    """Return the text with hidden characters as U+XXXX in white brackets; tabs and line ends stay.
 
-    What comes out can be written as UTF-8 and has no character that changes the direction of what follows.
+    The result can be encoded as UTF-8 and contains no character that changes the direction of what follows.
     """
     return text.translate(_SHOWN)

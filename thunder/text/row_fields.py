@@ -1,4 +1,4 @@
-"""The words that rows of recognised text are written in: their fields, and the partitions that a text may be of."""
+"""Field names, partitions and length bins of rows of recognized text."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ PARTITIONS = ("stable", "boundary", "uncertain", "novelty")
 UNKNOWN = "unknown"
 EVERY_PARTITION = (*PARTITIONS, UNKNOWN)
 
-# of a recogniser's answer, beside its reference: what it says, and which JSON types that may be
+# fields of a recognizer's output row besides the reference, with their JSON types
 PREDICTION_FIELDS: dict[str, tuple[type, ...]] = {
     "feat_id": (str,),
     "audio_id": (str, type(None)),
@@ -26,16 +26,16 @@ LENGTH_LIMITS = (20, 50, 100, 200)  # code points of a reference
 
 
 def bin_name(value: float, limits: Sequence[float], form: str) -> str:
-    """The name of the first bin whose upper limit a value keeps; the last has none."""
+    """Return the name of the first bin whose upper limit a value does not exceed; the last bin has no limit."""
     over = [limit for limit in limits if value > limit]
     to = f"to {limits[len(over)]:{form}}" if len(over) < len(limits) else ""
     return " ".join([*([f"over {over[-1]:{form}}"] if over else []), *([to] if to else [])])
 
 
 def length_bin(code_points: int) -> str:
-    """The bin of a reference by its length."""
+    """Return the length bin of a reference."""
     return bin_name(code_points, LENGTH_LIMITS, "d")
 
 
-# the bins of lengths, in their order
+# the length bins, in order
 LENGTH_BINS = tuple(length_bin(limit) for limit in (*LENGTH_LIMITS, LENGTH_LIMITS[-1] + 1))

@@ -1,7 +1,8 @@
-"""Which character can follow a beginning of N'Ko text, so that no rule is broken that every writer keeps.
+"""A state machine of N'Ko spelling: which character can follow a prefix so that no rule that all writers keep is
+broken.
 
-The rules are those of `syllables.faults` but for two: writers differ in whether they elide a vowel, and in the short
-high mark inside a word. A beginning is right while some continuation of it is; marks stand in the order of NFC.
+The rules are those of `syllables.spelling_faults` but for two: writers differ in whether they elide a vowel, and in the
+short high mark inside a word. A prefix is valid if some continuation of it is; marks are in NFC order.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from thunder.text.alphabet import (
 )
 from thunder.text.syllables import APOSTROPHES
 
-# kinds of `syllables.faults` that no text of ours may have
+# kinds of `syllables.spelling_faults` that generated text must not have
 FORBIDDEN_FAULTS = (
     "mark without a letter",
     "mark out of place",
@@ -41,17 +42,17 @@ FORBIDDEN_FAULTS = (
 )
 WOLOSO = (NA_WOLOSO, NYA_WOLOSO)
 _CAN_BE_FOREIGN = {letter[0] for letter in FOREIGN}
-# of marks below and above one letter, NFC has these first
+# NFC puts marks below a letter before those above it
 _BELOW = NASAL + ABBREVIATION
 _NEVER_ELIDED_BEFORE = NASAL + SHORT_RISING + LONG_TONES
 
 
 class SpellingState(NamedTuple):
-    """What the end of a beginning says about what may follow.
+    """What the end of a prefix implies for the next character.
 
-    last: what the last letter is; silent: dagbasinna or an apostrophe. base: of a consonant, with its foreign mark.
-    elided: of a consonant, the one before it, whose vowel is not written; of a vowel, that there is one. marks: those
-    of the last letter, in order, each once.
+    last: the kind of the last letter; silent: dagbasinna or an apostrophe. base: of a consonant, with its foreign mark.
+    elided: of a consonant, the consonant before it, whose vowel is not written; of a vowel, whether there is one.
+    marks: the last letter's marks, in order, each once.
     """
 
     last: Literal["outside", "digit", "consonant", "vowel", "syllabic", "silent"]
@@ -64,7 +65,7 @@ START_STATE = SpellingState("outside")
 
 
 def advance_state(place: SpellingState, character: str) -> SpellingState | None:
-    """The place after one more character; None where it may not follow."""
+    """Return the state after one more character; None if the character may not follow."""
     if character in MARKS:
         return _marked(place, character)
     if character in CONSONANTS:
@@ -83,7 +84,7 @@ def advance_state(place: SpellingState, character: str) -> SpellingState | None:
 
 
 def may_end_word(place: SpellingState) -> bool:
-    """Whether a word may end here: everywhere but between a consonant without a vowel and the vowel it waits for."""
+    """Whether a word may end here: not between a consonant without a vowel and the vowel that must follow."""
     return place.last != "consonant" or not place.elided
 
 
@@ -97,7 +98,7 @@ def is_valid_spelling(text: str) -> bool:
 
 
 def _is_pair_of_one(place: SpellingState) -> bool:
-    """Whether the last two letters are the same consonant, which gbàralí never leaves without its vowel."""
+    """Whether the last two letters are the same consonant; gbàralí never elides the vowel between those."""
     return place.last == "consonant" and place.elided == place.base
 
 
@@ -105,7 +106,7 @@ def _consonant(place: SpellingState, letter: str) -> SpellingState | None:
     if place.last != "consonant":
         nasal = NASAL in place.marks if place.last == "vowel" else place.last != "silent"
         return SpellingState("consonant", letter) if nasal or letter not in WOLOSO else None
-    # a like letter can still become a foreign one by its mark
+    # the same letter can still become a foreign one by its mark
     unlike = letter != place.base or letter in _CAN_BE_FOREIGN
     return (
         SpellingState("consonant", letter, place.base) if unlike and not place.elided and letter not in WOLOSO else None

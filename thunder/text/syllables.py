@@ -1,8 +1,8 @@
-"""The syllables of a N'Ko word, the ones with an elided vowel among them, and what is against the spelling rules.
+"""Split N'Ko words into syllables, including those with an elided vowel, and find violations of the spelling rules.
 
-The rules: a syllable is a vowel with or without a consonant before it, or a syllabic n; nothing else closes it than
-the nasal dot. In C1 V C2 V with one short oral vowel in one tone and two different consonants the first vowel is not
-written (gbàralí): U+07D3 U+07DF U+07CF is bolo. Where no vowel is heard, in loanwords, stands dagbasinna, U+07D1.
+The rules: a syllable is a vowel with or without a consonant before it, or a syllabic n; only the nasal dot closes it.
+In C1 V C2 V with one short oral vowel in one tone and two different consonants the first vowel is not written
+(gbàralí): U+07D3 U+07DF U+07CF is bolo. A consonant without a vowel, in loanwords, is marked by dagbasinna, U+07D1.
 Sources: r12a's notes on N'Ko orthography, the ALA-LC table; elision holds in 95 % of the pairs of one corpus and 97 %
 of another, and practically never before a nasal, a long or a rising vowel.
 """
@@ -41,7 +41,7 @@ _LETTERS = "".join([*VOWELS, NO_VOWEL, SYLLABIC_N, *CONSONANTS])
 WORD = re.compile(f"[{_LETTERS}][{_LETTERS}{MARKS}{APOSTROPHES}]*")
 _LETTER = re.compile(f"([{_LETTERS}{APOSTROPHES}])([{MARKS}]*)")
 
-# faults of spelling that leave every syllable what it is: two thirds of what is found in texts that people corrected
+# faults that do not change any syllable: two thirds of the faults in texts that people corrected
 CONVENTIONS = {"vowel written that is elided", "woloso after no nasal"}
 
 # written: its vowel is; elided: gbàralí; silenced: by dagbasinna; apostrophe: the next word's vowel has taken its
@@ -51,7 +51,7 @@ SyllableForm = Literal["written", "elided", "silenced", "apostrophe", "bare"]
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """A base character with its marks sorted by what they say.
+    """A base character with its marks, sorted by function.
 
     start: code point of the word (NFC). base: with the mark that makes it a foreign letter. tone: the first tone mark.
     stray: marks that cannot stand there.
@@ -74,11 +74,11 @@ class Letter:
 
 @dataclass(frozen=True, slots=True)
 class Syllable:
-    """What is said at one beat of a word; a consonant without vowel counts as one.
+    """One syllable of a word; a consonant without a vowel counts as one.
 
     start: code point of the word (NFC). onset: a consonant with its foreign mark, or empty. vowel: as written or, if
-    elided, as restored; syllabic n stands here too; empty for a consonant alone. tone: the mark, empty for none; an
-    elided vowel has that of the vowel after it. form: how the vowel is written.
+    elided, as restored; syllabic n counts as a vowel; empty for a consonant alone. tone: the mark, empty for none; an
+    elided vowel has the tone of the vowel after it. form: how the vowel is written.
     """
 
     start: int
@@ -99,7 +99,7 @@ class Syllable:
 
 
 def split_letters(word: str) -> list[Letter]:
-    """The letters of a N'Ko word; characters that are no letters of N'Ko are passed over."""
+    """Return the letters of a N'Ko word; other characters are skipped."""
     return [_letter(match) for match in _LETTER.finditer(normalize_text(word))]
 
 
@@ -141,7 +141,7 @@ def _iter_syllables(row: list[Letter]) -> Iterator[Syllable]:
 
 
 def _consonant_syllable(row: list[Letter], at: int) -> Iterator[Syllable]:
-    """The syllable that a consonant begins."""
+    """Yield the syllable that a consonant begins."""
     letter = row[at]
     after = row[at + 1] if at + 1 < len(row) else None
     if after is None:
@@ -161,17 +161,17 @@ def _consonant_syllable(row: list[Letter], at: int) -> Iterator[Syllable]:
 
 
 def _vowel_after(row: list[Letter], at: int) -> Letter | None:
-    """The vowel that a run of consonants ends in, if it does."""
+    """Return the vowel after a run of consonants, if there is one."""
     while at < len(row) and row[at].is_consonant:
         at += 1
     return row[at] if at < len(row) and row[at].is_vowel else None
 
 
 def spelling_faults(word: str) -> list[TextFault]:
-    """What in a N'Ko word is against the rules above, in the order of the word (NFC).
+    """Return violations of the rules above in a N'Ko word (NFC), in word order.
 
-    A loan or an abbreviation can break them on purpose, and writers differ in na woloso and nya woloso: these are
-    findings to look at, not proof of an error.
+    A loan or an abbreviation can break the rules on purpose, and writers differ in na woloso and nya woloso: a fault is
+    a hint, not proof of an error.
     """
     word = normalize_text(word)
     row = split_letters(word)
@@ -190,11 +190,11 @@ def spelling_faults(word: str) -> list[TextFault]:
 
 
 def count_violations(text: str) -> int:
-    """How many things in the N'Ko words of a text make no syllable.
+    """Count what cannot form a syllable in the N'Ko words of a text.
 
-    Those are the faults that few make on purpose: a consonant with no vowel to it, marks where no vowel bears them, an
-    elided vowel that cannot be one. Whether an elision or a woloso is written is the writer's convention. A consonant
-    at the end of a word is none either: 2 % of the words of human corrections, names and loans, end so.
+    Counted are faults that few writers make on purpose: a consonant without its vowel, marks without a vowel, an
+    impossible elision. Elision and woloso are the writer's convention and not counted. A consonant at the end of a word
+    is not counted either: 2 % of the words of human corrections, names and loans, end so.
     """
     words = WORD.findall(normalize_text(text))
     return sum(fault.kind not in CONVENTIONS for word in words for fault in spelling_faults(word))
@@ -222,7 +222,7 @@ def _should_elide(syllable: Syllable, after: Syllable) -> bool:
 
 
 def is_elided_pair(syllable: Syllable, after: Syllable) -> bool:
-    """Whether gbàralí takes the first of two vowels: both short, oral, the same, in one tone, after two consonants.
+    """Whether gbàralí elides the first of two vowels: both short, oral, equal, in one tone, after two consonants.
 
     A high vowel is unmarked inside a word and marked or unmarked at its end, so both count as one tone here.
     """

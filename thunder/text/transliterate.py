@@ -1,4 +1,4 @@
-"""N'Ko to Latin letters and back: what either script says, and what the other one could not know.
+"""Transliterate N'Ko to Latin letters and back, and report what the target script cannot express.
 
 The letters are those of `alphabet` (Unicode, ALA-LC, r12a, daba's documentation). Tone is written in one of three ways:
 
@@ -8,7 +8,7 @@ The letters are those of `alphabet` (Unicode, ALA-LC, r12a, daba's documentation
   a final high, nor the long falling tone from the long high one.
 - "none": toneless, as Bambara is printed.
 
-What does not come back is listed in IRREVERSIBLE.
+IRREVERSIBLE lists what does not survive the round trip.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ from thunder.text.syllables import WORD, Syllable, spelling_faults, split_syllab
 _ACCENT = {"": ACUTE, SHORT_HIGH: ACUTE, SHORT_LOW: GRAVE, SHORT_RISING: CARON}
 # accents of the two letters of a long vowel
 _LONG = {LONG_HIGH: (ACUTE, ""), LONG_LOW: (GRAVE, ""), LONG_FALLING: (ACUTE, GRAVE), LONG_RISING: (CARON, "")}
-# the tone that is heard where a mark ends, to tell whether the next vowel changes it
+# the tone at the end of a mark, to find out whether the next vowel changes it
 _HEARD = {GRAVE: GRAVE, ACUTE: ACUTE, CIRCUMFLEX: ACUTE}
 _ORDINAL = {SHORT_RISING: CARON, NASAL: TILDE}
 _TO_LATIN = DIGITS | PUNCTUATION | {LAJANYALAN: ""}
@@ -68,7 +68,7 @@ _LATIN_PART = regex.compile(
     regex.DOTALL,
 )
 
-# N'Ko that another spelling replaces on its way through the full Latin form: an example and the reason
+# N'Ko spellings that do not survive the round trip through the full Latin form: an example and the reason
 IRREVERSIBLE = (
     ("\u07d3\u07ca\u07df\u07ca", "a vowel written though the rule elides it comes back elided"),
     ("\u07de\u07df\u07ca\u07ef", "a vowel elided before a long or nasal one comes back written"),
@@ -91,9 +91,9 @@ IRREVERSIBLE = (
 
 @dataclass(frozen=True)
 class UncertainSpelling:
-    """A place where the source does not say what the target needs, or where letters were dropped.
+    """A place where the source lacks what the target script needs, or where letters were dropped.
 
-    position: code point of the word in the source (NFC). source: the word. reason: what is not known.
+    position: code point of the word in the source (NFC). source: the word. reason: what is unknown.
     """
 
     position: int
@@ -103,7 +103,7 @@ class UncertainSpelling:
 
 @dataclass(frozen=True)
 class Transliteration:
-    """A text in the other script (NFC), the places where it had to guess, and what holds for all of it."""
+    """A text in the other script (NFC), its uncertain places, and a note on the whole text."""
 
     text: str
     unsure: tuple[UncertainSpelling, ...] = ()
@@ -111,9 +111,9 @@ class Transliteration:
 
 
 def to_latin(text: str, tones: Tones = "lexical") -> Transliteration:
-    """N'Ko text in Latin letters; elided vowels are put back, other scripts stay as they are.
+    """Return N'Ko text in Latin letters; elided vowels are restored, other scripts are unchanged.
 
-    A word against the spelling rules is read as well as it can be and listed with the rule.
+    A word that breaks the spelling rules is converted as well as possible and listed with the rule.
     """
     text = normalize_text(text).replace(LAJANYALAN, "")
     unsure: list[UncertainSpelling] = []
@@ -130,11 +130,11 @@ def to_latin(text: str, tones: Tones = "lexical") -> Transliteration:
 
 
 def to_nko(text: str, tones: Tones = "lexical") -> Transliteration:
-    """Latin text in N'Ko letters, letter by letter; `tones` says how the text bears its accents.
+    """Return Latin text in N'Ko letters, letter by letter; `tones` tells how the text marks tone.
 
-    Bambara spelling is not that of N'Ko, which goes by the history of the words (tɔgɔ is U+07D5 U+07D0 U+07EE in
-    N'Ko): the result can be read, yet is no correct N'Ko, as its note says. Each word in which tone, length or the
-    letter was a guess is listed. Letters of other scripts stay as they are.
+    Bambara spelling differs from N'Ko spelling, which follows the history of the words (tɔgɔ is U+07D5 U+07D0 U+07EE in
+    N'Ko): the result is readable but not correct N'Ko, as its note says. Each word in which tone, length or a letter
+    was guessed is listed. Letters of other scripts are unchanged.
     """
     text = normalize_text(text)
     unsure: list[UncertainSpelling] = []
@@ -145,7 +145,7 @@ def to_nko(text: str, tones: Tones = "lexical") -> Transliteration:
             parts.append(spelled)
             unsure += [UncertainSpelling(match.start(), word, reason) for reason in reasons]
         elif number := match["number"]:
-            # a comma between digits is a decimal one, and stays
+            # a comma between digits is a decimal comma, and stays
             mark = _ORDINAL_MARK.get(match["ordinal"] or "", "")
             parts.append("".join(character if character == "," else _TO_NKO[character] for character in number) + mark)
         else:
@@ -154,14 +154,14 @@ def to_nko(text: str, tones: Tones = "lexical") -> Transliteration:
 
 
 def _outside_words(text: str) -> str:
-    """Numbers and punctuation in Latin; marks that stand on nothing are dropped."""
+    """Convert numbers and punctuation to Latin; marks without a base are dropped."""
     text = _NKO_NUMBER.sub(lambda number: DIGITS[number[1]] + _ORDINAL.get(number[2], ""), text)
     return "".join(_TO_LATIN.get(character, character) for character in text if character not in MARKS)
 
 
 @lru_cache(maxsize=1 << 16)
 def _latin_word(word: str, tones: Tones) -> tuple[str, tuple[str, ...]]:
-    """A N'Ko word in Latin letters, and the kinds of its faults."""
+    """Return a N'Ko word in Latin letters, and the kinds of its faults."""
     syllables = split_syllables(word)
     last = len(syllables) - 1
     last_tone = ""
@@ -172,12 +172,12 @@ def _latin_word(word: str, tones: Tones) -> tuple[str, tuple[str, ...]]:
             continue
         accents = _accents(syllable, tones, final=number == last)
         first = accents[0]
-        # syllabic n bears its tone always, for a bare n would be nasality
+        # syllabic n always has its tone mark, because a bare n would mean nasality
         changes = first != last_tone or syllable.tone == LONG_FALLING or syllable.vowel == SYLLABIC_N
         if tones == "none" or (tones == "lexical" and not changes):
             first = ""
         parts.append(_vowel(syllable, first, accents[1:] if tones == "full" else tuple("" for _ in accents[1:])))
-        # after a vowel that moves, any tone is a change
+        # after a vowel with a changing tone, any tone is a change
         last_tone = "" if syllable.tone in (SHORT_RISING, LONG_RISING, LONG_FALLING) else _HEARD.get(accents[0], "")
     return "".join(parts), tuple(fault.kind for fault in spelling_faults(word))
 
@@ -191,7 +191,7 @@ def _onset(syllable: Syllable, tones: Tones) -> str:
 
 
 def _accents(syllable: Syllable, tones: Tones, final: bool) -> tuple[str, ...]:
-    """The accents of a vowel's one or two letters."""
+    """Return the accents of a vowel's one or two letters."""
     if syllable.is_long:
         return _LONG[syllable.tone]
     if (
@@ -208,6 +208,6 @@ def _accents(syllable: Syllable, tones: Tones, final: bool) -> tuple[str, ...]:
 def _vowel(syllable: Syllable, first: str, others: tuple[str, ...]) -> str:
     if syllable.vowel == SYLLABIC_N:
         return f"n{first}"
-    # U+07F3 on a vowel that it makes no known letter of is a diaeresis
+    # U+07F3 on a vowel without a known letter for the pair is a diaeresis
     letter = FOREIGN.get(syllable.vowel) or VOWELS[syllable.vowel[0]] + (DIAERESIS if syllable.vowel[1:] else "")
     return letter + first + "".join(letter + accent for accent in others) + ("n" if syllable.nasal else "")

@@ -1,4 +1,4 @@
-"""What the test rows of a LoRA run show: recognised text, the base's answer and the adapter's."""
+"""Sections on the test rows of a LoRA run: recognized text, the base's answer and the adapter's."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from thunder.runs.bundles.scored_rows import PREDICTIONS
 from thunder.text.row_fields import UNKNOWN
 
 TEXTS = ("asr_text", "reference_text", "prediction_before", "prediction_after")
-TOLERANCE = 1e-9  # of a rate that is recomputed
+TOLERANCE = 1e-9  # of a recomputed rate
 NOTE = (
     "before is the recognised text, after the adapter's answer; the base's answers stand beside them. A run takes "
     "every answer, no gate decides."
@@ -28,7 +28,7 @@ NOTE = (
 def adapter_test_parts(
     folder: RunFiles, lines: list[dict[str, Any]], test: dict[str, Any], gate: float | None
 ) -> TestRowParts:
-    """Cards, parts and rows; everything is counted again from the texts, and held against results.json."""
+    """Return cards, sections and rows; everything is recomputed from the texts and compared with results.json."""
     whole = [row for row in lines if all(isinstance(row.get(name), str) for name in TEXTS)]
     if len(whole) < len(lines):
         folder.absent.append(f"{PREDICTIONS}: {len(lines) - len(whole)} of {len(lines)} rows lack a text: left out")
@@ -42,7 +42,7 @@ def adapter_test_parts(
 
 
 def _judge_row(row: dict[str, Any], place: int) -> dict[str, Any]:
-    """A line of test_predictions.jsonl as `judge` would have it; what it says itself of flags stays."""
+    """Convert a line of test_predictions.jsonl to a judged row; its own flags are kept."""
     asr_text, reference, before, after = (row[name] for name in TEXTS)
     case = Case(
         place,
@@ -62,7 +62,7 @@ def _judge_row(row: dict[str, Any], place: int) -> dict[str, Any]:
 
 
 def _rate_mismatches(results: dict[str, Any], test: dict[str, Any]) -> list[str]:
-    """Where results.json says another rate than the rows give."""
+    """Return differences between rates of results.json and those of the rows."""
     pairs = {"cer_asr": results["cer_before"], "cer_after": results["cer_after"]}
     return [
         f"results.json has test.{name} {format_rate(stated)}, but the rows give {format_rate(computed)}: "

@@ -1,4 +1,4 @@
-"""The page of an evaluation: what proposals made of recognised texts."""
+"""Build the page of an evaluation: the effect of proposals on recognized texts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TEXTS, COUNTS = ("input", "proposal", "reference"), ("edits_before", "edits_afte
 
 
 def read_evaluation_page(folder: RunFiles, gate: float | None = None) -> Page:
-    """The page of an evaluation's folder. Raises ArtifactError where it holds no results, or none of its rows."""
+    """Build the page of an evaluation's folder. Raises ArtifactError if it has no results or none of their rows."""
     results = folder.json(RESULTS, "")
     lines = folder.lines(PREDICTIONS, "no rows and no confusions")
     rows = [row for row in lines if _is_judged(row)]
@@ -68,7 +68,7 @@ def build_evaluation_page(
 
 
 def repair_sections(rows: Sequence[JudgedRow], results: JudgedRow, gate: float | None) -> list[PageSection]:
-    """The parts on input against proposal, which evaluations and runs with an adapter have."""
+    """Return the sections on input against proposal, for evaluations and runs with an adapter."""
     counted = [row for row in rows if row["reference_units"]["codepoint"]]
     if not counted:
         return [*extra_sections(results), sections.flag_section(results)]
@@ -84,7 +84,7 @@ def repair_sections(rows: Sequence[JudgedRow], results: JudgedRow, gate: float |
 
 
 def extra_sections(results: JudgedRow) -> list[PageSection]:
-    """The base beside the adapter, and rows without a reference, where there are any."""
+    """Return the comparison of base and adapter, and rows without a reference, if there are any."""
     parts = []
     if "base" in results:
         compared = {"base": results["base"], "adapter": results, "base to adapter": results["adapter_over_base"]}
@@ -100,7 +100,7 @@ def extra_sections(results: JudgedRow) -> list[PageSection]:
 
 
 def summary_cards(results: JudgedRow) -> list[tuple[str, str]]:
-    """The figures to see first, each with what it is."""
+    """Return the main figures, each with its label."""
     observed = f"{results['worse']} of {results['accepted']} seen"
     changed = format_interval(results["cer_change"], results["cer_change_interval95"])
     value, _, bounds = changed.partition(" ")
@@ -125,7 +125,7 @@ def summary_cards(results: JudgedRow) -> list[tuple[str, str]]:
 
 
 def row_view(row: JudgedRow) -> RowView:
-    """A judged row as it is shown: reference, input, proposal, and the base's answer where there is one."""
+    """Return the view of a judged row: reference, input, proposal, and the base's answer if there is one."""
     reference = row["reference"]
     before, after = row["edits_before"]["codepoint"], row["edits_after"]["codepoint"]
     units = row["reference_units"]["codepoint"]
@@ -156,7 +156,7 @@ def row_view(row: JudgedRow) -> RowView:
 
 
 def row_outcome(before: int, after: int) -> str:
-    """What became of a row, by its edits."""
+    """Return the outcome of a row by its edits."""
     return "improved" if after < before else "worse" if after > before else "unchanged"
 
 
@@ -166,7 +166,7 @@ def is_right_to_left(script: Any) -> bool | None:
 
 
 def result_mismatches(rows: Sequence[JudgedRow], results: JudgedRow) -> list[str]:
-    """Where the results say something else than the rows add up to: the results were made from other rows."""
+    """Return differences between the results and the sums over the rows, which show that one of them was changed."""
     counted = [row for row in rows if row["reference_units"]["codepoint"]]
     sums = {
         "rows": len(counted),

@@ -1,4 +1,4 @@
-"""The parts of a page that are of the gate: what it decided in each partition, and for which reasons."""
+"""Sections on the gate: its decisions by partition, and their reasons."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ DecisionRecord = Mapping[str, Any]
 
 
 def decision_sections(records: Sequence[DecisionRecord], notes: Sequence[str] = ()) -> list[PageSection]:
-    """Decisions by partition, with notes on them, and how often each rule was a reason."""
+    """Return decisions by partition, with notes, and how often each rule was a reason."""
     return [_decision_section(records, notes), *_reason_sections(records)]
 
 
 def gate_notes(gate: DecisionRecord) -> list[str]:
-    """What the results of `thunder agp eval` say of the gate beside the decisions."""
+    """Return notes of `thunder agp eval` on the gate besides the decisions."""
     refused, breaker = get_object(gate, "refused"), get_text(gate, "breaker")
     counts = ", ".join(f"{count} {kind}" for kind, count in refused.items())
     lines = [f"Had the rejected proposals been taken: {counts}."] if any(refused.values()) else []
@@ -31,12 +31,12 @@ def gate_notes(gate: DecisionRecord) -> list[str]:
 
 
 def rule_names(record: DecisionRecord) -> list[str]:
-    """The names of the rules that a decision gives as reasons."""
+    """Return the names of the rules that a decision gives as reasons."""
     return [str(each[0]) for each in _reason_pairs(record)]
 
 
 def reason_details(record: DecisionRecord) -> list[str]:
-    """The same, each with what was found."""
+    """Return the reasons, each with its finding."""
     return [": ".join(map(str, each)) for each in _reason_pairs(record)]
 
 
@@ -46,7 +46,7 @@ def _reason_pairs(record: DecisionRecord) -> list[list[Any]]:
 
 
 def _decision_section(records: Sequence[DecisionRecord], notes: Sequence[str]) -> PageSection:
-    """How many were accepted, rejected and kept, by partition."""
+    """Count accepted, rejected and kept rows by partition."""
     counts = Counter((get_text(record, "partition") or UNKNOWN, str(record["decision"])) for record in records)
     places = sorted({name for name, _ in counts}, key=lambda name: (summary.group_order(name), name))
     kinds = list(dict.fromkeys((*DECISIONS, *(kind for _, kind in counts))))
@@ -60,7 +60,7 @@ def _decision_section(records: Sequence[DecisionRecord], notes: Sequence[str]) -
 
 
 def _reason_sections(records: Sequence[DecisionRecord]) -> list[PageSection]:
-    """How often each rule was a reason; nothing where there is none."""
+    """Count how often each rule was a reason; empty if there are none."""
     counts = Counter(name for record in records for name in dict.fromkeys(rule_names(record)))
     if not counts:
         return []

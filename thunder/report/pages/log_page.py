@@ -1,4 +1,4 @@
-"""The page of a provenance log: what a gate decided, for which reasons, and which texts went on."""
+"""Build the page of a provenance log: the gate's decisions, their reasons and the resulting texts."""
 
 from __future__ import annotations
 
@@ -35,10 +35,11 @@ RowTexts = Mapping[str, tuple[str, str]]  # recognised text and reference by row
 
 
 def read_log_page(path: Path, rows: Path | None = None, gate: float | None = None) -> Page:
-    """The page of a log, as far as its chain holds. rows: a file with the texts and references, for a log without.
+    """Build the page of a log, up to the first fault in its chain. rows: a file with texts and references, for a log
+    without.
 
-    Raises ArtifactError where the log cannot be read, UsageError where nothing in it is a decision, CorpusError where
-    the rows cannot be read.
+    Raises ArtifactError if the log cannot be read, UsageError if it has no decision, CorpusError if the rows cannot be
+    read.
     """
     chain, read_records = ChainState(), []
     for so_far, record in provenance.read_records(path):
@@ -62,7 +63,7 @@ def read_log_page(path: Path, rows: Path | None = None, gate: float | None = Non
 
 
 def _chain_faults(path: Path, chain: ChainState) -> list[str]:
-    """What is wrong with the chain: nothing after that is shown."""
+    """Return the fault of the chain; records after it are not shown."""
     if chain.fault:
         return [f"{path.name}: {chain}: line {chain.lines + 1} {chain.fault}; it and what follows are left out"]
     return [f"{path.name}: {chain}: {chain.torn} bytes after the last line end are left out"] if chain.torn else []
@@ -105,12 +106,12 @@ def _read_texts(path: Path) -> dict[str, tuple[str, str]]:
 
 
 def record_row_id(record: Mapping[str, Any]) -> str:
-    """The row that a decision is about."""
+    """Return the row of a decision."""
     return get_text(record, "row_id") or "unknown"
 
 
 def _with_texts(record: LogRecord, texts: RowTexts) -> LogRecord:
-    """A record with its texts as far as they are to be had; `stranger` where those beside it are others."""
+    """Return a record with its available texts; `stranger` is set if the text beside it has another digest."""
     result = {name: value for name, value in record.items() if name not in TEXTS or isinstance(value, str)}
     if record_row_id(record) in texts:
         asr_text, reference = texts[record_row_id(record)]
@@ -122,7 +123,7 @@ def _with_texts(record: LogRecord, texts: RowTexts) -> LogRecord:
 
 
 def _missing_texts(records: Sequence[LogRecord]) -> list[str]:
-    """Which texts cannot be shown, and why."""
+    """Return which texts cannot be shown, and why."""
     without = sum("proposal" not in record for record in records)
     strangers = [record_row_id(record) for record in records if "stranger" in record]
     notes = (

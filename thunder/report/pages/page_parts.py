@@ -1,4 +1,4 @@
-"""The types of the parts that a page about test rows is made of."""
+"""Types of the parts of a page about test rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the test rows of a recogniser's run show: one text for each reference, and its errors by partition."""
+"""Sections on the test rows of a recognizer's run: one text for each reference, and its errors by partition."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PredictionRow = dict[str, Any]
 def recognizer_test_parts(
     folder: RunFiles, lines: list[PredictionRow], results: Mapping[str, Any], gate: float | None
 ) -> TestRowParts:
-    """Cards, parts and rows; edits are counted again from the texts."""
+    """Return cards, sections and rows; edits are recomputed from the texts."""
     rows = _join_references(folder, lines)
     counts = [distance.count_all_errors(row["asr_text"].strip(), row["reference_text"].strip()) for row in rows]
     total = sum(counts, ErrorCounts())
@@ -57,7 +57,7 @@ def recognizer_test_parts(
 
 
 def _join_references(folder: RunFiles, lines: list[PredictionRow]) -> list[PredictionRow]:
-    """The rows that have both texts; references may stand in a file of their own, under the same id."""
+    """Return the rows that have both texts; references may be in another file, under the same id."""
     apart: dict[str | None, str | None] = {}
     if any("reference_text" not in row for row in lines):
         for row in folder.lines(REFERENCES, "rows without a reference are left out"):
@@ -95,7 +95,7 @@ def _row_view(row: PredictionRow, count: ErrorCounts, number: int) -> RowView:
 def _partition_sections(
     folder: RunFiles, rows: Sequence[PredictionRow], counts: Sequence[ErrorCounts], gate: float | None
 ) -> list[PageSection]:
-    """CER by the partition of each row, and by that of each character, which only the run's own file knows."""
+    """Return CER by the partition of each row, and of each character, which only the run's own file has."""
     content = folder.json(BY_PARTITION, "no CER by the partition of each character")
     groups: dict[str, list[ErrorCount]] = {}
     for row, count in zip(rows, counts, strict=True):
@@ -115,7 +115,7 @@ def _partition_sections(
 
 
 class _RateGroup(NamedTuple):
-    """A line of a picture: edits in code points, with a 95 % interval of the rate where there can be one."""
+    """A line of a chart: edits in code points, with a 95 % interval of the rate if there is one."""
 
     name: str
     count: ErrorCount
@@ -139,7 +139,7 @@ def _rate_group_section(
 
 
 def _reported_counts(content: Mapping[str, Any], *path: str) -> dict[str, ErrorCount]:
-    """Edits and code points by partition, as the run's file has them; partitions that nothing is of are left out."""
+    """Return edits and code points by partition from the run's file; empty partitions are left out."""
     counts = {}
     for name, entry in get_object(content, *path).items():
         if not isinstance(entry, dict) or name in ("overall", "total", "all"):
@@ -152,7 +152,7 @@ def _reported_counts(content: Mapping[str, Any], *path: str) -> dict[str, ErrorC
 
 
 def _count_mismatches(groups: Mapping[str, Sequence[ErrorCount]], stated: Mapping[str, ErrorCount]) -> list[str]:
-    """Where the run's file counts otherwise than its rows."""
+    """Return differences between the counts of the run's file and those of its rows."""
     sums = {name: sum(counts, ErrorCount()) for name, counts in groups.items()}
     return [
         f"{BY_PARTITION} says CER {format_rate(count.rate)} of {name}, but the rows give "

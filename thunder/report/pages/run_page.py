@@ -1,4 +1,4 @@
-"""The page of a training run: its course, and what its test rows show of an adapter or of a recogniser."""
+"""Build the page of a training run: its loss, and the test rows of its adapter or recognizer."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ RESULT_FACTS = ("steps", "ranks", "global_batch_size", "tokens", "stopped_early"
 
 
 def read_run_page(folder: RunFiles, gate: float | None = None) -> Page:
-    """The page of a run's folder, as far as its files go. Raises UsageError where it has none of them."""
+    """Build the page of a run's folder from the files that exist. Raises UsageError if there are none."""
     if not any(folder.has(name) for name in (CONFIG, METRICS, RESULTS, PREDICTIONS)):
         missing = f"none of {CONFIG}, {METRICS}, {RESULTS}, {PREDICTIONS} is in it"
         raise UsageError(f"{folder.path}: no run, {missing}", fix="name a run's folder; `thunder status` lists them")
@@ -48,7 +48,7 @@ def read_run_page(folder: RunFiles, gate: float | None = None) -> Page:
 
 
 def _test_parts(folder: RunFiles, results: dict[str, Any], gate: float | None) -> TestRowParts:
-    """What the test rows show; they say themselves whose they are."""
+    """Return the sections on the test rows; their fields tell whether they are an adapter's or a recognizer's."""
     lines = folder.lines(PREDICTIONS, "no CER, no confusions and no rows")
     if any("prediction_after" in row for row in lines):
         return adapter_page.adapter_test_parts(folder, lines, get_object(results, "test"), gate)
@@ -58,14 +58,14 @@ def _test_parts(folder: RunFiles, results: dict[str, Any], gate: float | None) -
 
 
 def _end_message(folder: RunFiles) -> str:
-    """What end.json says of a run without results."""
+    """Return what end.json gives for a run without results."""
     end = folder.json(END, "") if folder.has(END) else {}
     words = str(end.get("message") or "").splitlines()
     return f" ({end.get('state', 'ended')}: {words[0]})" if words else ""
 
 
 def _run_facts(folder: RunFiles, results: dict[str, Any]) -> list[tuple[str, str]]:
-    """What the run was asked for, how far it came, and where."""
+    """Return the run's configuration, results and environment."""
     try:
         config = load_yaml(folder.path / CONFIG)
     except ConfigError as error:

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""One audio, two scripts: what a recogniser reaches that writes Bambara in Latin letters, and one that writes N'Ko.
+"""Compare recognizers that write Bambara in Latin letters and in N'Ko, trained on the same audio.
 
     scripts/thunder_python.sh scripts/two_scripts_one_audio.py SENTENCES.tsv FOLDER [--seeds 42 43 44]
 

@@ -315,7 +315,7 @@ def test_thousands_of_rows_stay_usable(browser, tmp_path):
     rows = [
         RowView(
             f"row-{number}", number, [TextLine("reference", ["ߞߊ߬ ߕߊ߯"]),
-                TextLine("recognised", text_diff.diff_segments("ߞߊ ߕߊ߯", "ߞߊ߬ ߕߊ߯"))],
+                TextLine("recognized", text_diff.diff_segments("ߞߊ ߕߊ߯", "ߞߊ߬ ߕߊ߯"))],
             "worse" if number % 3 else "improved", "stable", "nko", 1, 2, 7, rtl=True,
         )
         for number in range(5811)

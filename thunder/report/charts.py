@@ -170,10 +170,10 @@ def stacked_chart(values: Sequence[tuple[str, str, int]], kinds: Sequence[str], 
 
     data = [{"name": escape_hidden(name), "kind": escape_hidden(kind), "times": times} for name, kind, times in values]
     scale = alt.Scale(domain=[*map(escape_hidden, kinds)])
-    colour = alt.Color("kind:N", title=None, scale=scale, legend=alt.Legend(orient="top"))
+    color = alt.Color("kind:N", title=None, scale=scale, legend=alt.Legend(orient="top"))
     tips = [alt.Tooltip("name:N", title=" "), "kind:N", "times:Q"]
     bars = alt.Chart(alt.Data(values=data)).mark_bar(height=16)
-    bars = bars.encode(x=_count_axis(what), y=_name_axis(), color=colour, tooltip=tips)
+    bars = bars.encode(x=_count_axis(what), y=_name_axis(), color=color, tooltip=tips)
     return _chart_spec(bars.properties(width="container", height=_chart_height({name for name, *_ in values})))
 
 

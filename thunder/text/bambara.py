@@ -83,7 +83,7 @@ Tones = Literal["full", "lexical", "none"]
 
 @dataclass(frozen=True, slots=True)
 class _Sound:
-    """A Latin vowel or consonant on its way to N'Ko. accents: its tone accents; a long vowel has those of two letters."""
+    """A Latin vowel or consonant on its way to N'Ko. accents: its tone accents, of two letters if the vowel is long."""
 
     kind: Literal["vowel", "consonant", "syllabic", "apostrophe"]
     nko: str
@@ -141,9 +141,7 @@ def _sounds(word: str, tones: Tones, reasons: dict[str, None]) -> list[_Sound]:
 
 
 def _with_nasals(sounds: list[_Sound], reasons: dict[str, None]) -> list[_Sound]:
-    """Decide what each n is: a consonant before a vowel, nasality after one, else a syllable; also y and n after a
-    nasal.
-    """
+    """Classify each n: a consonant before a vowel, nasality after one, else a syllable; also y and n after nasals."""
     done: list[_Sound] = []
     for at, sound in enumerate(sounds):
         before = done[-1] if done else None

@@ -35,7 +35,7 @@ def test_it_stands_alone_and_n_ko_runs_from_right_to_left():
     got = page([row("ߊߋ", "ߊߌ", "ߊߌ"), row("abc", "abd", "abc"), row("ߊb", "ߊ", "ߊb")])
     assert [each[10] for each in got.rows] == ["rtl", "ltr", "auto"]
     assert [each[2] for each in got.rows] == ["improved", "worse", "worse"]
-    assert [name for name, _ in got.rows[0][11]] == ["reference", "recognised", "base's answer", "correction"]
+    assert [name for name, _ in got.rows[0][11]] == ["reference", "recognized", "base's answer", "correction"]
 
 
 def test_no_rows_no_better_no_worse():

@@ -99,7 +99,7 @@ def test_a_log_of_digests_alone(tmp_path, rows):
     page = log_page.read_log_page(path)
     assert page.absent[0].startswith("3 of 3 records have digests and no texts") and page.rows[0].lines == []
     beside = log_page.read_log_page(path, rows)
-    assert [line.of for line in beside.rows[0].lines] == ["reference", "recognised"]
+    assert [line.of for line in beside.rows[0].lines] == ["reference", "recognized"]
     # what went on is known where it is what came in
     assert [row.outcome for row in beside.rows] == ["no reference", "unchanged", "unchanged"]
     read_page(rendered(beside))

@@ -73,7 +73,7 @@ def test_an_adapter(adapter):
     assert [(row.outcome, row.before, row.after) for row in page.rows] == [
         ("improved", 1, 0), ("worse", 0, 3), ("worse", 0, 1)
     ]  # fmt: skip
-    assert [each.of for each in page.rows[0].lines] == ["reference", "recognised", "base's answer", "correction"]
+    assert [each.of for each in page.rows[0].lines] == ["reference", "recognized", "base's answer", "correction"]
     assert page.rows[1].reasons == ["longer"]
     wanted, edits = sum(len(each[0]) for each in TEXTS), sum(distance.edit_distance(each[1], each[0]) for each in TEXTS)
     assert page.cards[0][0].endswith(f"→ {edits / wanted:.4f}")

@@ -20,7 +20,7 @@ from thunder.text.row_fields import UNKNOWN
 TEXTS = ("asr_text", "reference_text", "prediction_before", "prediction_after")
 TOLERANCE = 1e-9  # of a recomputed rate
 NOTE = (
-    "before is the recognised text, after the adapter's answer; the base's answers stand beside them. A run takes "
+    "before is the recognized text, after the adapter's answer; the base's answers stand beside them. A run takes "
     "every answer, no gate decides."
 )  # fmt: skip
 

@@ -131,7 +131,7 @@ def row_view(row: JudgedRow) -> RowView:
     units = row["reference_units"]["codepoint"]
     lines = [
         TextLine("reference", text_diff.plain_segments(reference)),
-        TextLine("recognised", text_diff.diff_segments(row["input"], reference)),
+        TextLine("recognized", text_diff.diff_segments(row["input"], reference)),
     ]
     if "proposal_base" in row:
         lines.append(TextLine("base's answer", text_diff.diff_segments(row["proposal_base"], reference)))

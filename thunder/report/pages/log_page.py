@@ -31,7 +31,7 @@ FINGERPRINT_FIELDS = ("rules_id", "base_digest", "adapter_digest", "prompt_diges
 MAX_VALUES = 3
 TEXTS = ("input", "proposal", "output", "reference")
 LogRecord = dict[str, Any]
-RowTexts = Mapping[str, tuple[str, str]]  # recognised text and reference by row id
+RowTexts = Mapping[str, tuple[str, str]]  # recognized text and reference by row id
 
 
 def read_log_page(path: Path, rows: Path | None = None, gate: float | None = None) -> Page:
@@ -97,7 +97,7 @@ def build_log_page(
         absent=notes,
         sections=parts,
         rows=[_record_view(record, place) for place, record in enumerate(records)],
-        rows_notes=["Without a reference a proposal is marked against the recognised text."],
+        rows_notes=["Without a reference a proposal is marked against the recognized text."],
     )
 
 
@@ -165,7 +165,7 @@ def _record_view(record: LogRecord, place: int) -> RowView:
         units = distance.count_errors("", reference.strip()).reference_chars
     if recognized is not None:
         against = recognized if reference is None else reference
-        lines.append(TextLine("recognised", text_diff.diff_segments(recognized, against)))
+        lines.append(TextLine("recognized", text_diff.diff_segments(recognized, against)))
         if proposal is not None:
             lines.append(TextLine("proposal", text_diff.diff_segments(proposal, against)))
         if reference is not None and goes_on is not None:

@@ -81,7 +81,7 @@ def _row_view(row: PredictionRow, count: ErrorCounts, number: int) -> RowView:
         place=number,
         lines=[
             TextLine("reference", text_diff.plain_segments(reference)),
-            TextLine("recognised", text_diff.diff_segments(row["asr_text"], reference)),
+            TextLine("recognized", text_diff.diff_segments(row["asr_text"], reference)),
         ],
         outcome="with errors" if edits else "exact",
         partition=get_text(row, "partition") or UNKNOWN,

@@ -1,11 +1,11 @@
 "use strict";
-// The page as a person uses it: colours, pictures, whether there is a font for N'Ko, and rows that can be searched.
+// The page as a person uses it: colors, pictures, whether there is a font for N'Ko, and rows that can be searched.
 (() => {
   const one = (selector, root = document) => root.querySelector(selector);
   const all = (selector, root = document) => [...root.querySelectorAll(selector)];
 
-  // ---- colours ------------------------------------------------------------------------------------------------------
-  function colour(name) {
+  // ---- colors ------------------------------------------------------------------------------------------------------
+  function color(name) {
     const probe = document.createElement("i");
     probe.style.color = `var(--${name})`;
     document.body.append(probe);
@@ -19,7 +19,7 @@
 
   // ---- pictures -----------------------------------------------------------------------------------------------------
   function chartConfig() {
-    const [ink, soft, line, before, ...more] = ["ink", "soft", "line", "before", "after", "third", "fourth"].map(colour);
+    const [ink, soft, line, before, ...more] = ["ink", "soft", "line", "before", "after", "third", "fourth"].map(color);
     const font = getComputedStyle(document.body).fontFamily;
     return {
       background: "transparent",
@@ -33,8 +33,8 @@
       rule: { color: soft },
       range: { category: [before, ...more] },
       style: {
-        restart: { color: colour("restart") },
-        best: { color: colour("best") },
+        restart: { color: color("restart") },
+        best: { color: color("best") },
         gate: { color: ink },
         range: { color: soft },
         "guide-label": { fontSize: 13 },
@@ -42,7 +42,7 @@
     };
   }
 
-  // no picture before the earlier one is there: the last colours win
+  // no picture before the earlier one is there: the last colors win
   let drawing = Promise.resolve();
   function draw() {
     const places = all(".chart");

@@ -12,7 +12,7 @@ from thunder.cluster.ranks.oom_fallbacks import WorkloadShape, remembered_fallba
 from thunder.cluster.ranks.supervisor import Attempt
 from thunder.errors import HangError, RunFailed
 from thunder.launcher import attempts
-from thunder.launcher.attempts import Attempts, absent_by, draw_ports, rank_plans, without
+from thunder.launcher.attempts import Attempts, absent_hosts, draw_ports, rank_plans, without_hosts
 from thunder.training.loop_settings import LoopSettings
 
 HOSTS = [Host(name=f"Mac{n}", ssh=f"mac{n}", ips=[f"10.0.0.{n}"]) for n in (4, 5, 6)]
@@ -40,17 +40,17 @@ def bad(check, where, state="failure"):
     ],
 )
 def test_who_cannot_take_part(found, gone):
-    assert list(absent_by(HOSTS, found, False)) == gone
-    assert all("why not" in text for text in absent_by(HOSTS, found, False).values())
+    assert list(absent_hosts(HOSTS, found, False)) == gone
+    assert all("why not" in text for text in absent_hosts(HOSTS, found, False).values())
 
 
 def test_links_that_the_user_skips_keep_nobody_away():
     found = [bad("link", "Mac4 -> Mac5"), bad("ssh", "Mac6")]
-    assert absent_by(HOSTS, found, True) == {"Mac6": "why not"}
+    assert absent_hosts(HOSTS, found, True) == {"Mac6": "why not"}
 
 
 def test_the_cluster_without_some():
-    assert [host.name for host in without(DESK, ["Mac5", "nobody"]).hosts] == ["Mac4", "Mac6"]
+    assert [host.name for host in without_hosts(DESK, ["Mac5", "nobody"]).hosts] == ["Mac4", "Mac6"]
     assert len(DESK.hosts) == 3
 
 
@@ -67,10 +67,10 @@ def test_a_rank_is_told_its_folder_on_its_own_host(tmp_path):
 
 class Follower:
     def __init__(self):
-        self.said = []
+        self.lines = []
 
     def say(self, text):
-        self.said.append(text)
+        self.lines.append(text)
 
     def on_event(self, rank, event):
         pass
@@ -110,7 +110,7 @@ def test_a_memory_that_cannot_be_written_stops_no_run(tmp_path, monkeypatch):
     monkeypatch.setenv("THUNDER_STATE", str(tmp_path / "state"))
     made = an_attempt(tmp_path, shape=SHAPE)
     made.remember(GPU, 2)
-    assert "the next run will not know of this" in made.follower.said[0]
+    assert "the next run will not know of this" in made.follower.lines[0]
 
 
 @pytest.mark.parametrize("full", [False, True])

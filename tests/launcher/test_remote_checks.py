@@ -4,7 +4,7 @@ import pytest
 
 from thunder.cluster.health.finding import Finding
 from thunder.errors import ClusterError, UsageError
-from thunder.launcher.remote_checks import refuse_failures
+from thunder.launcher.remote_checks import check_findings
 
 LINK = Finding("link", "failure", "Mac4 -> Mac5", "no answer", "plug it in")
 SSH = Finding("ssh", "failure", "Mac5", "refused", "ssh-copy-id mac5")
@@ -16,12 +16,12 @@ OK = Finding("link", "ok", "Mac5 -> Mac4", "0.4 ms")
 
 @pytest.mark.parametrize("skip", [False, True])
 def test_warnings_stop_nothing(skip):
-    assert refuse_failures([WARNING, OK], skip) == []
-    assert refuse_failures([], skip) == []
+    assert check_findings([WARNING, OK], skip) == []
+    assert check_findings([], skip) == []
 
 
 def test_links_may_be_skipped_and_are_listed():
-    assert refuse_failures([LINK, OK], True) == ["link Mac4 -> Mac5: no answer"]
+    assert check_findings([LINK, OK], True) == ["link Mac4 -> Mac5: no answer"]
 
 
 @pytest.mark.parametrize(
@@ -36,6 +36,6 @@ def test_links_may_be_skipped_and_are_listed():
 )
 def test_every_failure_is_named_with_its_fix(found, skip, kind, named, unnamed):
     with pytest.raises(kind) as caught:
-        refuse_failures(found, skip)
+        check_findings(found, skip)
     assert type(caught.value) is kind
     assert all(text in str(caught.value) for text in named) and not any(text in str(caught.value) for text in unnamed)

@@ -10,7 +10,7 @@ from thunder.cluster.inventory import cluster_file
 from thunder.cluster.ranks import oom_fallbacks
 from thunder.errors import UsageError
 from thunder.launcher import shape_check
-from thunder.launcher.job import Job, Place
+from thunder.launcher.job import Job, Placement
 from thunder.launcher.plan import JobFacts
 from thunder.lora.lora_settings import LoraSettings
 from thunder.training.shapes import chips
@@ -38,7 +38,7 @@ def of(names=NAMES, memories=(24 * GB, 16 * GB), measured=(None, None), cluster=
     model = {"sha256": "abc", "size": size and asdict(size)}
     facts = {"model": model, "chips": names, "machines": machines} | (more or {})
     job = Job("train", "x", LoraSettings(**options), {}, JobFacts.model_validate(facts))
-    return shape_check.check_shape(job, Place(cluster, "said")).model_dump()
+    return shape_check.check_shape(job, Placement(cluster, "said")).model_dump()
 
 
 KILLED = {"batch_size": 2, "num_layers": 8, "max_seq_length": 512}

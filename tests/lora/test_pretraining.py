@@ -13,7 +13,7 @@ from mlx_lm.models import gemma4_text
 from thunder.lora import open_text, pretraining
 from thunder.lora.lora_settings import PretrainSettings
 from thunder.training.loop_settings import RuntimeOverrides
-from thunder.training.step import gradient_of
+from thunder.training.step import make_gradient
 
 pytestmark = pytest.mark.expensive
 
@@ -37,7 +37,7 @@ def gradients(settings, text, pieces):
     task = pretraining.PretrainTask(settings, text)
     total = {}
     for rows in pieces:
-        for name, array in tree_flatten(gradient_of(task)(task.batch(rows, 0))[1]):
+        for name, array in tree_flatten(make_gradient(task)(task.batch(rows, 0))[1]):
             total[name] = total.get(name, 0) + np.array(array)
     return total
 

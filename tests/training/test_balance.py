@@ -14,7 +14,7 @@ from ranked_training import largest_difference, trained
 from thunder.launcher.job_kinds import balance_by_chips
 from thunder.lora.lora_settings import LoraSettings
 from thunder.parallel.world import World
-from thunder.training.balance import PERIOD, Balance, better_split
+from thunder.training.balance import UPDATES_BETWEEN_LOOKS, Balance, better_split
 from thunder.training.loop_settings import RUNTIME_OPTIONS
 
 
@@ -39,17 +39,17 @@ def test_when_a_split_changes(now, measured, rows, wanted):
 def test_even_measures_nothing_and_forgets_what_a_checkpoint_says():
     world = World(rank=1, size=2)  # without a ring: any collective would fail
     balance = Balance(world, LoraSettings(balance="even"), (1.0, 2.0))
-    assert list(balance.mine(range(5))) == [1, 3]
-    balance.note(1, 0.5)
-    state = SimpleNamespace(step=PERIOD, speeds=[1.0, 2.0])
-    balance.renew(state, None)  # type: ignore[arg-type]
+    assert list(balance.rows_of_this_rank(range(5))) == [1, 3]
+    balance.note_micro_batch(1, 0.5)
+    state = SimpleNamespace(step=UPDATES_BETWEEN_LOOKS, speeds=[1.0, 2.0])
+    balance.update_split(state, None)  # type: ignore[arg-type]
     assert state.speeds == []
     auto = LoraSettings(balance="auto")
-    assert list(Balance(world, auto, (1.0, 2.0)).mine(range(6))) == [2, 3, 4, 5]
-    assert list(Balance(world, auto, (1.0, 2.0, 3.0)).mine(range(6))) == [1, 3, 5], (
+    assert list(Balance(world, auto, (1.0, 2.0)).rows_of_this_rank(range(6))) == [2, 3, 4, 5]
+    assert list(Balance(world, auto, (1.0, 2.0, 3.0)).rows_of_this_rank(range(6))) == [1, 3, 5], (
         "speeds of three ranks, and two here"
     )
-    assert list(Balance(World(), auto, (1.0,)).mine(range(3))) == [0, 1, 2]
+    assert list(Balance(World(), auto, (1.0,)).rows_of_this_rank(range(3))) == [0, 1, 2]
 
 
 def test_auto_is_chosen_where_chips_differ_and_nobody_said_otherwise():
@@ -68,7 +68,7 @@ OPTIONS = {"batch_size": 3, "iters": 12, "save_every": 8, "steps_per_eval": 100,
 FEW = 40  # tokens: an epoch's last step has fewer rows
 
 
-def seconds(folder):
+def step_seconds(folder):
     """Step -> seconds, of the steps with all six rows."""
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     steps = [line for line in lines if "tokens_per_second" in line]
@@ -86,8 +86,8 @@ def test_a_rank_at_half_its_speed_holds_the_other_up_less(run_ranks, tmp_path):
     how = {"micro_batch_size": 1, "fault": HALF_SPEED}
     even = trained(run_ranks, tmp_path, 2, "even", how=how, balance="even", **OPTIONS)
     auto = trained(run_ranks, tmp_path, 2, "auto", how=how, balance="auto", **OPTIONS)
-    slow, fast = seconds(tmp_path / "even"), seconds(tmp_path / "auto")
-    gain = statistics.median(slow[step] / fast[step] for step in slow if step > PERIOD)
+    slow, fast = step_seconds(tmp_path / "even"), step_seconds(tmp_path / "auto")
+    gain = statistics.median(slow[step] / fast[step] for step in slow if step > UPDATES_BETWEEN_LOOKS)
     print(f"balanced throughput is {gain:.2f} x the even split's")
     assert gain >= 1.25
     np.testing.assert_allclose(auto[0], even[0], rtol=1e-5)

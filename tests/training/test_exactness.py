@@ -19,7 +19,7 @@ from thunder.lora.lora_settings import EMBEDDED_MODEL, LoraSettings
 from thunder.lora.lora_task import LoraTask
 from thunder.parallel import row_order
 from thunder.parallel.world import World
-from thunder.training.step import gradient_of, make_optimizer, make_step
+from thunder.training.step import make_gradient, make_optimizer, make_step
 
 pytestmark = pytest.mark.expensive
 
@@ -145,7 +145,7 @@ def test_loss_and_gradient_equal_mlx_lm(tmp_path, batch, mask_prompt):
         if hasattr(module, "lora_b"):  # zero at the start: A's gradient would be zero too
             module.lora_b = mx.random.normal(module.lora_b.shape) * 0.02
     ours = task.batch(range(batch), 0)
-    loss_sum, gradients = gradient_of(task)(ours)
+    loss_sum, gradients = make_gradient(task)(ours)
     ids = mx.array(tokenized_rows.pad_examples(examples)[0])
     # mlx_lm's mask takes one target too many behind a padded row's end; `length - 1` leaves that one out
     offsets = mx.array([[example.offset, len(example.ids) - 1] for example in examples])

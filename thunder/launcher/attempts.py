@@ -93,15 +93,15 @@ class Attempts:
             if not isinstance(error, HangError | ResourceError):
                 raise
             try:
-                said = f"logs, stacks and versions: {format_path(incident.pack_incident(self.folder))}"
+                where = f"logs, stacks and versions: {format_path(incident.pack_incident(self.folder))}"
             except OSError as fault:
-                said = f"logs and stacks could not be bundled: {fault.strerror}"
-            error.fix = f"{error.fix}\n  {said}".strip()
+                where = f"logs and stacks could not be bundled: {fault.strerror}"
+            error.fix = f"{error.fix}\n  {where}".strip()
             raise
 
     def start(self, attempt: Attempt, stop: StopRequest) -> Sequence[RankEnd]:
         """See supervise.Start."""
-        cluster = without(self.cluster, attempt.absent)
+        cluster = without_hosts(self.cluster, attempt.absent)
         drawn = draw_ports(cluster)
         plans = rank_plans(self.job.kind, cluster, self.folder, secrets.token_hex(3), drawn, self.arguments(attempt))
         plans = tuple(_with_env(each, self.fallbacks[attempt.fallback].env) for each in plans)
@@ -130,15 +130,15 @@ class Attempts:
         """See supervise.Missing; a job on this machine alone misses nobody."""
         if all(host.is_this_machine for host in self.cluster.hosts):
             return {}
-        found = preflight.cluster_findings(self.cluster, probe.probe_hosts(self.cluster, (), RESTART_LOOK))
-        return absent_by(self.cluster.hosts, found, self.job.settings.skip_link_check)
+        findings = preflight.cluster_findings(self.cluster, probe.probe_hosts(self.cluster, (), RESTART_LOOK))
+        return absent_hosts(self.cluster.hosts, findings, self.job.settings.skip_link_check)
 
-    def remember(self, cause: ExitCause, rung: int) -> None:
+    def remember(self, cause: ExitCause, fallback: int) -> None:
         """So that the next run on this chip starts where this one could go on."""
         if self.shape:
-            incident_said = {"run": self.folder.name, "kind": cause.kind, "text": cause.error.message[:500]}
+            incident_values = {"run": self.folder.name, "kind": cause.kind, "text": cause.error.message[:500]}
             try:
-                oom_fallbacks.record_incident(state_folder(), self.shape, rung, **incident_said)
+                oom_fallbacks.record_incident(state_folder(), self.shape, fallback, **incident_values)
             except OSError as error:
                 self.follower.say(f"the next run will not know of this: {error.filename}: {error.strerror}")
 
@@ -156,16 +156,16 @@ def draw_ports(cluster: Cluster) -> list[int]:
     return [near.pop() if host.is_this_machine else next(far) for host in cluster.hosts]
 
 
-def without(cluster: Cluster, absent: Sequence[str]) -> Cluster:
+def without_hosts(cluster: Cluster, absent: Sequence[str]) -> Cluster:
     """The cluster with the hosts that are there."""
     return cluster.model_copy(update={"hosts": [host for host in cluster.hosts if host.name not in absent]})
 
 
-def absent_by(hosts: Sequence[Host], found: Sequence[preflight.Finding], skip_links: bool) -> dict[str, str]:
+def absent_hosts(hosts: Sequence[Host], findings: Sequence[preflight.Finding], skip_links: bool) -> dict[str, str]:
     """Hosts that cannot take part, each with why (pure). Of a pair whose link fails, the later one is missing."""
     gone: dict[str, str] = {}
     names = [host.name for host in hosts]
-    for finding in found:
+    for finding in findings:
         if finding.state != "failure":
             continue
         ends = finding.where.split(" -> ")

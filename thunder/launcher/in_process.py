@@ -48,10 +48,10 @@ def run_in_process(planned: PlannedJob, console: JobConsole, callbacks: Callback
     Raises UsageError where the job has more than one rank or runs on another host, else the ThunderError that the run
     failed with.
     """
-    place, folder, settings = planned.place, planned.folder, planned.job.settings
-    if place.ranks != 1 or place.is_remote:
+    placement, folder, settings = planned.placement, planned.folder, planned.job.settings
+    if placement.ranks != 1 or placement.is_remote:
         raise UsageError(
-            f"{place.ranks} ranks on {place.cluster.name} cannot run in this process",
+            f"{placement.ranks} ranks on {placement.cluster.name} cannot run in this process",
             fix="ranks=1, or in_process=False",
         )
     # as for every rank; MLX reads them when it is imported

@@ -1,4 +1,4 @@
-"""A job, what is to run, and its place, the cluster that it runs on."""
+"""A job (what to run) and its placement (the cluster that it runs on)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Place:
+class Placement:
     """Where it runs: the cluster and why it was chosen."""
 
     cluster: cluster_file.Cluster
@@ -42,7 +42,7 @@ class Place:
         return not all(host.is_this_machine for host in self.cluster.hosts)
 
 
-def choose_place(settings: LoopSettings) -> Place:
+def choose_placement(settings: LoopSettings) -> Placement:
     """The cluster of a job: `--ranks` on this machine, else what `hosts.choose` finds."""
     if settings.ranks is not None:
         if settings.cluster is not None:
@@ -50,6 +50,6 @@ def choose_place(settings: LoopSettings) -> Place:
                 f"--ranks {settings.ranks} runs on this machine, --cluster {settings.cluster} names the hosts",
                 fix="give one of them",
             )
-        return Place(cluster_file.local_cluster(settings.ranks), f"--ranks {settings.ranks}")
+        return Placement(cluster_file.local_cluster(settings.ranks), f"--ranks {settings.ranks}")
     choice = cluster_file.choose_cluster(settings.cluster, os.environ, Path.home())
-    return Place(choice.cluster, choice.reason)
+    return Placement(choice.cluster, choice.reason)

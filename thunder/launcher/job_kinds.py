@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from thunder.config import SettingsLayer
 from thunder.launcher import plan_facts, shape_check
-from thunder.launcher.job import Job, Place, choose_place
+from thunder.launcher.job import Job, Placement, choose_placement
 from thunder.launcher.job_console import JobConsole
 from thunder.launcher.job_runner import PlannedJob, plan_job
 from thunder.launcher.job_settings import absolute_path, new_settings, resumed_settings
 from thunder.launcher.options.setting_layers import file_and_flags, lora_layers
-from thunder.launcher.options.setting_paths import check_writable, portable
+from thunder.launcher.options.setting_paths import check_writable, portable_paths
 from thunder.launcher.plan import JobFacts
 from thunder.launcher.remote_checks import survey_hosts
 from thunder.lora.lora_settings import EMBEDDED_MODEL, LoraSettings, PretrainSettings
@@ -34,15 +34,15 @@ def plan_train(options: Options, config: Path | None, console: JobConsole, sourc
     settings, sources, notes = _settings(LoraSettings, options, config, source, lora_layers)
     if "resume" not in options and settings.model and Path(settings.model).expanduser().exists():
         settings = settings.model_copy(update={"model": absolute_path(settings.model)})  # else it names a repository
-    place, settings = _place(settings)
+    placement, settings = _placement(settings)
     name = Path(settings.model or EMBEDDED_MODEL).name if settings.model or _names_rows(settings) else "sample"
-    facts = survey_hosts("train", settings, place, console) if place.is_remote else plan_facts.train_facts(
-        settings, place.ranks
+    facts = survey_hosts("train", settings, placement, console) if placement.is_remote else plan_facts.train_facts(
+        settings, placement.ranks
     )  # fmt: skip
     settings, sources = balance_by_chips(settings, sources, facts.chips or ())
-    shape = shape_check.check_shape(Job("train", name, settings, sources, facts, notes), place)
+    shape = shape_check.check_shape(Job("train", name, settings, sources, facts, notes), placement)
     facts = facts.model_copy(update={"shape": shape})
-    return plan_job(Job("train", name, settings, sources, facts, notes), place)
+    return plan_job(Job("train", name, settings, sources, facts, notes), placement)
 
 
 def plan_pretrain(options: Options, config: Path | None, console: JobConsole, source: str) -> PlannedJob:
@@ -50,9 +50,9 @@ def plan_pretrain(options: Options, config: Path | None, console: JobConsole, so
     settings, sources, notes = _settings(PretrainSettings, options, config, source)
     if settings.out:
         check_writable(Path(settings.out))
-    place, settings = _place(settings)
-    facts = survey_hosts("pretrain", settings, place, console) if place.is_remote else JobFacts()
-    return plan_job(Job("pretrain", "tiny-base", settings, sources, facts, notes), place)
+    placement, settings = _placement(settings)
+    facts = survey_hosts("pretrain", settings, placement, console) if placement.is_remote else JobFacts()
+    return plan_job(Job("pretrain", "tiny-base", settings, sources, facts, notes), placement)
 
 
 def plan_recognizer(options: Options, config: Path | None, console: JobConsole, source: str) -> PlannedJob:
@@ -61,10 +61,10 @@ def plan_recognizer(options: Options, config: Path | None, console: JobConsole, 
     from thunder.launcher.recognizer_facts import recognizer_facts
 
     settings, sources, notes = _settings(AcousticSettings, options, config, source)
-    place, settings = _place(settings)
-    facts = survey_hosts("asr", settings, place, console) if place.is_remote else recognizer_facts(settings)
+    placement, settings = _placement(settings)
+    facts = survey_hosts("asr", settings, placement, console) if placement.is_remote else recognizer_facts(settings)
     name = f"asr-{settings.script}-{settings.mode_name}"
-    return plan_job(Job("asr", name, settings, sources, facts, notes), place)
+    return plan_job(Job("asr", name, settings, sources, facts, notes), placement)
 
 
 PLANNERS = {"train": plan_train, "pretrain": plan_pretrain, "asr": plan_recognizer}
@@ -84,10 +84,10 @@ def _settings(
     return new_settings(kind, file_and_flags(kind, config, options, source))
 
 
-def _place(settings: JobSettings) -> tuple[Place, JobSettings]:
-    """The job's place, and its settings with paths that all hosts of the place can read."""
-    place = choose_place(settings)
-    return place, portable(settings) if place.is_remote else settings
+def _placement(settings: JobSettings) -> tuple[Placement, JobSettings]:
+    """The job's placement, and its settings with paths that all hosts of the placement can read."""
+    placement = choose_placement(settings)
+    return placement, portable_paths(settings) if placement.is_remote else settings
 
 
 def _names_rows(settings: LoraSettings) -> bool:

@@ -16,10 +16,10 @@ from thunder.cluster.inventory.rank_plan import RankPlan
 from thunder.config import REPOSITORY, dump_yaml
 from thunder.errors import UsageError
 from thunder.launcher import attempts
-from thunder.launcher.job import Job, Place
+from thunder.launcher.job import Job, Placement
 from thunder.launcher.job_console import JobConsole
 from thunder.launcher.job_settings import check_unchanged
-from thunder.launcher.options.setting_paths import placed
+from thunder.launcher.options.setting_paths import local_paths
 from thunder.launcher.plan import BatchPart, ClusterPart, LengthPart, Plan, RankPart
 from thunder.launcher.run_follower import RunFollower
 from thunder.launcher.runs_folder import runs
@@ -35,13 +35,13 @@ class PlannedJob:
     """A job with the folder and the plan of its run. changed: what a forced continuation changes."""
 
     job: Job
-    place: Place
+    placement: Placement
     folder: Path
     plan: Plan
     changed: tuple[str, ...] = ()
 
 
-def plan_job(job: Job, place: Place) -> PlannedJob:
+def plan_job(job: Job, placement: Placement) -> PlannedJob:
     """Plan a run; nothing is started or written.
 
     Raises UsageError where the run to resume does not exist or is sealed, ConfigError where it cannot go on exactly.
@@ -54,10 +54,10 @@ def plan_job(job: Job, place: Place) -> PlannedJob:
         from thunder.runs.bundles import bundle  # reads rows of text: nothing that a plan has to wait for
 
         bundle.refuse_sealed(folder)
-    plans = attempts.rank_plans(job.kind, place.cluster, folder, "0", [0] * place.ranks)
-    plan = make_plan(job, place, plans, folder)
+    plans = attempts.rank_plans(job.kind, placement.cluster, folder, "0", [0] * placement.ranks)
+    plan = make_plan(job, placement, plans, folder)
     changed = check_unchanged(folder, type(settings), plan, settings.force) if settings.resume else []
-    return PlannedJob(job, place, folder, plan, tuple(changed))
+    return PlannedJob(job, placement, folder, plan, tuple(changed))
 
 
 def run_planned(planned: PlannedJob, console: JobConsole, callbacks: CallbackList = NO_CALLBACKS) -> dict[str, Any]:
@@ -70,7 +70,7 @@ def run_planned(planned: PlannedJob, console: JobConsole, callbacks: CallbackLis
     with opened_run(planned, console):
         total = job.settings.total_updates
         with console.display(total) as display, RunFollower(total, folder, display, callbacks) as follower:
-            attempts.Attempts(job, planned.place.cluster, folder, follower, gpu_shape(job)).run()
+            attempts.Attempts(job, planned.placement.cluster, folder, follower, gpu_shape(job)).run()
         return run_record.read_results(folder)
 
 
@@ -94,19 +94,19 @@ def opened_run(planned: PlannedJob, console: JobConsole) -> Generator[None]:
         yield
 
 
-def make_plan(job: Job, place: Place, plans: tuple[RankPlan, ...], folder: Path) -> Plan:
+def make_plan(job: Job, placement: Placement, plans: tuple[RankPlan, ...], folder: Path) -> Plan:
     """The plan of a run in this folder. plans: what each rank is started with."""
     settings, facts = job.settings, job.facts
-    rows_per_update = settings.batch_size * place.ranks * settings.grad_accumulation_steps
+    rows_per_update = settings.batch_size * placement.ranks * settings.grad_accumulation_steps
     rows = facts.data.train.rows if facts.data and facts.data.train else None
     optional: dict[str, Any] = {"hypothesis": _hypothesis(settings)} if settings.hypothesis else {}
     return Plan(
         job=job.kind,
         run=folder.name,
-        cluster=ClusterPart(name=place.cluster.name, reason=place.reason, ranks=place.ranks),
+        cluster=ClusterPart(name=placement.cluster.name, reason=placement.reason, ranks=placement.ranks),
         batch=BatchPart(
             per_rank=settings.batch_size,
-            global_=settings.batch_size * place.ranks,
+            global_=settings.batch_size * placement.ranks,
             grad_accumulation_steps=settings.grad_accumulation_steps,
             rows_per_update=rows_per_update,
         ),
@@ -117,7 +117,7 @@ def make_plan(job: Job, place: Place, plans: tuple[RankPlan, ...], folder: Path)
         ),
         **{name: getattr(facts, name) for name in type(facts).model_fields if name in facts.model_fields_set},
         **optional,
-        environment=_environment_notes(place),
+        environment=_environment_notes(placement),
         notes=[*job.notes, *(f"skipped, as you asked: {each}" for each in facts.skipped_checks or ())],
         settings=settings.resolved(),
         sources=job.sources,
@@ -134,15 +134,15 @@ def make_plan(job: Job, place: Place, plans: tuple[RankPlan, ...], folder: Path)
     )
 
 
-def _environment_notes(place: Place) -> list[str]:
+def _environment_notes(placement: Placement) -> list[str]:
     return list(
         rank_plan.environment_notes(
             system=platform.system(),
             openblas=openblas.find_openblas(platform.system()),
             cores=environment.core_count(),
-            ranks=place.ranks,
+            ranks=placement.ranks,
             user_environ=os.environ,
-            cluster_env=place.cluster.env,
+            cluster_env=placement.cluster.env,
         )
     )
 
@@ -152,7 +152,7 @@ def _hypothesis(settings: LoopSettings) -> dict[str, Any]:
     # reads logs of runs: nothing that other plans have to wait for
     from thunder.runs.hypotheses import frozen_hypothesis
 
-    return frozen_hypothesis.frozen_reference(Path(str(placed(settings).hypothesis)))
+    return frozen_hypothesis.frozen_reference(Path(str(local_paths(settings).hypothesis)))
 
 
 def _write_plan(planned: PlannedJob) -> None:

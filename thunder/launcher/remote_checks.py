@@ -18,26 +18,26 @@ from thunder.cluster.inventory.cluster_file import Cluster
 from thunder.cluster.ranks import start_ranks
 from thunder.errors import ClusterError, HangError, UsageError, combined_error
 from thunder.launcher import attempts
-from thunder.launcher.job import Place
+from thunder.launcher.job import Placement
 from thunder.launcher.job_console import JobConsole
 from thunder.launcher.plan import JobFacts
 from thunder.training.loop_settings import LoopSettings
 from thunder.units import Seconds
 
 # Findings that are about the job, not about a host: the user's to mend in the command.
-OF_THE_JOB = ("model", "data", "settings")
+JOB_CHECKS = ("model", "data", "settings")
 
 
-def survey_hosts(kind: str, settings: LoopSettings, place: Place, console: JobConsole) -> JobFacts:
+def survey_hosts(kind: str, settings: LoopSettings, placement: Placement, console: JobConsole) -> JobFacts:
     """What a job finds on its hosts: the facts for the plan, their chips, and which checks were skipped.
 
     Raises ClusterError, or UsageError where only the job is at fault, that lists every failure with its fix.
     """
-    console.say(f"asking {', '.join(host.name for host in place.cluster.hosts)} ...")
-    request = {"job": kind, "settings": settings.resolved(), "ranks": place.ranks}
-    found, surveys, _ = job_survey.check_before_run(place.cluster, request)
-    skipped = refuse_failures(found, settings.skip_link_check)
-    for finding in found:
+    console.say(f"asking {', '.join(host.name for host in placement.cluster.hosts)} ...")
+    request = {"job": kind, "settings": settings.resolved(), "ranks": placement.ranks}
+    findings, surveys, _ = job_survey.check_before_run(placement.cluster, request)
+    skipped = check_findings(findings, settings.skip_link_check)
+    for finding in findings:
         if finding.state == "warning":
             console.say(f"warning: {finding.check} {finding.where}: {finding.found}")
     facts = dict(surveys[0].facts or {})
@@ -46,23 +46,23 @@ def survey_hosts(kind: str, settings: LoopSettings, place: Place, console: JobCo
     try:
         return JobFacts.of_another_version(facts)
     except ValidationError as error:
-        host, first = place.cluster.hosts[0].name, error.errors()[0]
+        host, first = placement.cluster.hosts[0].name, error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise ClusterError(
             f"{host}: its survey says of '{where}': {first['msg']}", fix="the same version on every host"
         ) from None
 
 
-def refuse_failures(found: Sequence[Finding], skip_links: bool) -> list[str]:
+def check_findings(findings: Sequence[Finding], skip_links: bool) -> list[str]:
     """The failures of links that were to be skipped (pure).
 
     Raises ClusterError, or UsageError where only the job is at fault, that lists every other failure with its fix.
     """
-    bad = [each for each in found if each.state == "failure"]
+    bad = [each for each in findings if each.state == "failure"]
     skipped = [each for each in bad if skip_links and is_link_finding(each)]
     fatal = [each for each in bad if each not in skipped]
     if fatal:
-        ours = all(each.check in OF_THE_JOB for each in fatal)
+        only_the_job = all(each.check in JOB_CHECKS for each in fatal)
         fixes = [f"\n    to fix: {each.fix}" if each.fix else "" for each in fatal]
         lines = [f"{each.check} {each.where}: {each.found}{fix}" for each, fix in zip(fatal, fixes, strict=True)]
         hint = (
@@ -70,7 +70,9 @@ def refuse_failures(found: Sequence[Finding], skip_links: bool) -> list[str]:
             if any(map(is_link_finding, fatal))
             else "thunder_status shows all of it"
         )
-        raise combined_error(UsageError if ours else ClusterError, "the run cannot be started:", lines, fix=hint)
+        raise combined_error(
+            UsageError if only_the_job else ClusterError, "the run cannot be started:", lines, fix=hint
+        )
     return [f"{each.check} {each.where}: {each.found}" for each in skipped]
 
 

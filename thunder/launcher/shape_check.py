@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 
 from thunder.cluster.ranks import oom_fallbacks
 from thunder.errors import UsageError
-from thunder.launcher.job import Job, Place
+from thunder.launcher.job import Job, Placement
 from thunder.launcher.options.setting_paths import state_folder
 from thunder.launcher.plan import JobFacts, MachinePart, ShapePart
 from thunder.lora.lora_settings import LoraSettings
@@ -29,7 +29,7 @@ class Machine:
     memory: int | None
 
 
-def memory_here() -> int:
+def local_memory() -> int:
     """Bytes of memory of this machine."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
@@ -50,22 +50,22 @@ def shape_of(settings: LoraSettings, layers: int, facts: JobFacts) -> TrainingSh
     )
 
 
-def machines_of_job(job: Job, place: Place) -> list[Machine]:
+def machines_of_job(job: Job, placement: Placement) -> list[Machine]:
     """The machines of a job, each once."""
-    ranks = Counter(host.ssh for host in place.cluster.hosts)
+    ranks = Counter(host.ssh for host in placement.cluster.hosts)
     measured = chips.read_measured_chips(state_folder()).get(environment.chip_name())
-    here = MachinePart(memory=memory_here(), measured=measured)
-    names = job.facts.chips or [environment.chip_name()] * place.ranks
-    reports = job.facts.machines or [here] * place.ranks
+    here = MachinePart(memory=local_memory(), measured=measured)
+    names = job.facts.chips or [environment.chip_name()] * placement.ranks
+    reports = job.facts.machines or [here] * placement.ranks
     machines = {}
-    for host, name, report in zip(place.cluster.hosts, names, reports, strict=True):
+    for host, name, report in zip(placement.cluster.hosts, names, reports, strict=True):
         known = chips.known_chips({name: report.measured} if report.measured else {})
         memory = report.memory // ranks[host.ssh] if name in known and report.memory else None
         machines[name, memory] = Machine(name, known.get(name, known[STAND_IN]), memory)
     return list(machines.values())
 
 
-def past(chip: str, model: str) -> list[GpuIncident]:
+def past_incidents(chip: str, model: str) -> list[GpuIncident]:
     """What this chip could not do with a model, as the ladder of shapes remembers it."""
     return [
         GpuIncident(run, each.batch_size, each.num_layers, each.max_seq_length, each.grad_checkpoint)
@@ -73,7 +73,7 @@ def past(chip: str, model: str) -> list[GpuIncident]:
     ]
 
 
-def check_shape(job: Job, place: Place) -> ShapePart:
+def check_shape(job: Job, placement: Placement) -> ShapePart:
     """The plan's part on a job's shape: the worst of the verdicts on its hosts.
 
     Raises UsageError for an unsafe shape on chips whose system kills long commands. It does not with
@@ -86,11 +86,11 @@ def check_shape(job: Job, place: Place) -> ShapePart:
         return ShapePart(verdict="likely", chip=STAND_IN, reason=reason, nearest_safe=None)
     size = model_size.model_size_from_dict(model.size)
     shape = shape_of(settings, len(size.layers), job.facts)
-    machines = machines_of_job(job, place)
-    verdicts = [
-        (each, shape_safety.judge_shape(size, shape, each.chip, each.memory, past(each.name, str(model.sha256))))
-        for each in machines
-    ]
+    machines = machines_of_job(job, placement)
+    verdicts = []
+    for each in machines:
+        incidents = past_incidents(each.name, str(model.sha256))
+        verdicts.append((each, shape_safety.judge_shape(size, shape, each.chip, each.memory, incidents)))
     machine, worst = max(
         verdicts, key=lambda each: (shape_safety.SAFETY_LEVELS.index(each[1].verdict), each[1].buffer_seconds)
     )

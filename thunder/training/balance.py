@@ -16,9 +16,9 @@ from thunder.runs.records.run_record import RunRecord
 from thunder.training.loop_settings import LoopSettings
 from thunder.training.state import TrainState
 
-PERIOD = 5  # updates between two looks at the ranks' speeds
-UNLIKE = 1.15  # ranks that differ by less count as equally fast
-WORTH = 1.05  # a new split is taken where a step gets shorter by more
+UPDATES_BETWEEN_LOOKS = 5  # updates between two looks at the ranks' speeds
+EQUAL_SPEEDS = 1.15  # ranks that differ by less count as equally fast
+LEAST_GAIN = 1.05  # a new split is taken where a step gets shorter by more
 
 
 class Balance:
@@ -32,30 +32,30 @@ class Balance:
         self._seconds: list[float] = []  # a row took, in each micro-batch since the last look
         self._rows = 0
 
-    def mine(self, rows: Sequence[int]) -> Sequence[int]:
+    def rows_of_this_rank(self, rows: Sequence[int]) -> Sequence[int]:
         """This rank's share of a step's rows."""
         self._rows = max(self._rows, len(rows))  # an epoch's last step may be short
         return row_order.rank_share(rows, self.world.rank, self.world.size, self.speeds)
 
-    def note(self, rows: int, seconds: float) -> None:
+    def note_micro_batch(self, rows: int, seconds: float) -> None:
         """A micro-batch of so many rows took so long on this rank, without waiting for others."""
         if self.measures:
             self._seconds.append(seconds / rows)
 
-    def renew(self, state: TrainState, record: RunRecord) -> None:
-        """At every PERIOD-th update: gather the ranks' speeds, and take another split where that is worth it.
+    def update_split(self, state: TrainState, record: RunRecord) -> None:
+        """Every UPDATES_BETWEEN_LOOKS updates: gather the ranks' speeds, and take another split where that is worth it.
 
         The speeds go into the state, and so into checkpoints: a resumed run goes on with the same split.
         """
-        if self.measures and state.step % PERIOD == 0:
+        if self.measures and state.step % UPDATES_BETWEEN_LOOKS == 0:
             # the median: a first micro-batch of a shape compiles
-            mine = 1 / statistics.median(self._seconds) if self._seconds else 0.0
-            measured = collectives.gather_array(self.world, mx.array([mine], mx.float32))[:, 0].tolist()
-            found = better_split(self.speeds, measured, self._rows)
-            if found != self.speeds:
-                counts = row_order.row_counts(self._rows, found) if found else "even"
+            rows_per_second = 1 / statistics.median(self._seconds) if self._seconds else 0.0
+            measured = collectives.gather_array(self.world, mx.array([rows_per_second], mx.float32))[:, 0].tolist()
+            split = better_split(self.speeds, measured, self._rows)
+            if split != self.speeds:
+                counts = row_order.row_counts(self._rows, split) if split else "even"
                 record.log(f"step {state.step}: rows by speed: {counts} of {self._rows}")
-            self.speeds, self._seconds = found, []
+            self.speeds, self._seconds = split, []
         state.speeds = list(self.speeds)
 
 
@@ -66,11 +66,12 @@ def better_split(now: tuple[float, ...], measured: Sequence[float], rows: int) -
     """
     if min(measured) <= 0:
         return now
-    wanted = tuple(measured) if max(measured) > UNLIKE * min(measured) else ()
-    return wanted if seconds(rows, now, measured) > WORTH * seconds(rows, wanted, measured) else now
+    proposed = tuple(measured) if max(measured) > EQUAL_SPEEDS * min(measured) else ()
+    seconds_now, seconds_then = (slowest_rank_seconds(rows, split, measured) for split in (now, proposed))
+    return proposed if seconds_now > LEAST_GAIN * seconds_then else now
 
 
-def seconds(rows: int, split: tuple[float, ...], measured: Sequence[float]) -> float:
+def slowest_rank_seconds(rows: int, split: tuple[float, ...], measured: Sequence[float]) -> float:
     """How long the slowest rank takes for its share of a step (pure)."""
     counts = row_order.row_counts(rows, split or (1.0,) * len(measured))
     return max(count / speed for count, speed in zip(counts, measured, strict=True))

@@ -37,7 +37,7 @@ def train_loop(context: TrainContext) -> TrainState:
         state.result = result = step(plan, context.stop_requested())
         state.step, state.epoch, state.tokens = plan.number, plan.epoch, state.tokens + result.tokens
         state.asked_to_stop = result.stop
-        balance.renew(state, record)
+        balance.update_split(state, record)
         callbacks.on_step(
             StepEvent(state.step, state.epoch, result.loss, result.tokens, result.learning_rate, result.grad_norm)
         )

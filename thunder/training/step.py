@@ -33,7 +33,7 @@ def make_optimizer(settings: LoopSettings) -> optim.Optimizer:
     )
 
 
-def gradient_of(task: Task) -> Callable[[Batch], tuple[mx.array, dict[str, Any]]]:
+def make_gradient(task: Task) -> Callable[[Batch], tuple[mx.array, dict[str, Any]]]:
     """A function, compiled if the task can be: Batch -> (summed loss [], its gradient), evaluated before it returns.
 
     Evaluated here, so that no GPU command buffer is left that a collective would have to wait for.
@@ -74,8 +74,8 @@ def make_step(
     """
     balance = balance or Balance(world, settings, ())
     rows_at_once = rows_at_once or settings.batch_size
-    model, gradient = task.model, gradient_of(task)
-    update = update_of(model, optimizer, settings.max_grad_norm)
+    model, gradient = task.model, make_gradient(task)
+    update = make_update(model, optimizer, settings.max_grad_norm)
     nothing = tree_map(mx.zeros_like, model.trainable_parameters())
     mx.eval(nothing)
 
@@ -84,7 +84,7 @@ def make_step(
         # Seeded per step and rank: dropout differs between ranks, and resuming needs no random state.
         mx.random.seed(((settings.seed * 1_000_003 + plan.number) * 64 + world.rank) % 2**63)
         loss_sum, gradients, tokens = mx.array(0.0), nothing, 0
-        for count, rows in enumerate(row_order.micro_batches(balance.mine(plan.rows), rows_at_once)):
+        for count, rows in enumerate(row_order.micro_batches(balance.rows_of_this_rank(plan.rows), rows_at_once)):
             begun = time.perf_counter()
             batch = task.batch(rows, plan.epoch)
             loss, grads = gradient(batch)
@@ -93,7 +93,7 @@ def make_step(
             tokens += batch.tokens
             seconds = time.perf_counter() - begun
             callbacks.reach_point("computing", step=plan.number, rows=len(rows), seconds=seconds)
-            balance.note(len(rows), time.perf_counter() - begun)
+            balance.note_micro_batch(len(rows), time.perf_counter() - begun)
         callbacks.reach_point("gradient", step=plan.number, loss=loss_sum)
         callbacks.reach_point("collective", step=plan.number)
         summed = collectives.sum_gradients(
@@ -112,7 +112,7 @@ def make_step(
     return step
 
 
-def update_of(
+def make_update(
     model: nn.Module, optimizer: optim.Optimizer, max_norm: float
 ) -> Callable[[collectives.ReducedGradients, float], float]:
     """A compiled function: (summed gradients, rate) -> their mean per token, clipped to max_norm (0: never), applied.

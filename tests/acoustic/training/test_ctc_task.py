@@ -11,7 +11,7 @@ from thunder.acoustic.head.ctc_head import downsampled_frames
 from thunder.kernels.ctc import ctc_loss
 from thunder.parallel import row_order
 from thunder.parallel.world import World
-from thunder.training.step import gradient_of, make_optimizer, make_step
+from thunder.training.step import make_gradient, make_optimizer, make_step
 
 MODES = ("baseline", "trajectory", "tar", "cr", "ttt", "trajectory+ttt", "trajectory+tar+ttt")
 
@@ -67,9 +67,9 @@ def test_compiled_and_uncompiled_steps_have_one_gradient():
     made = toy_speech.task(mode="trajectory+tar+ttt")
     assert made.compiled is False, "on the CPU"
     batch = made.batch([0, 1, 2, 3], 0)
-    loss, gradient = gradient_of(made)(batch)
+    loss, gradient = make_gradient(made)(batch)
     made.compiled = True
-    again, compiled = gradient_of(made)(batch)
+    again, compiled = make_gradient(made)(batch)
     assert loss.item() == pytest.approx(again.item(), rel=1e-5)
     scale = max(float(mx.abs(array).max()) for _, array in tree_flatten(gradient))
     for (name, one), (_, other) in zip(tree_flatten(gradient), tree_flatten(compiled), strict=True):

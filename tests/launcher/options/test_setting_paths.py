@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thunder.launcher.options import setting_paths
-from thunder.launcher.options.setting_paths import PATHS, placed, portable
+from thunder.launcher.options.setting_paths import PATH_OPTIONS, local_paths, portable_paths
 from thunder.lora.lora_settings import LoraSettings, PretrainSettings
 
 NAMES = st.text(st.sampled_from("ab~.-_ ߊé"), min_size=1, max_size=4).filter(lambda name: name not in (".", ".."))
@@ -33,10 +33,10 @@ def test_here_a_path_comes_back_as_it_was(root, name):
         patch.setattr(setting_paths, "REPOSITORY", Path("/home/a/thunder"))
         patch.setenv("HOME", "/home/a")
         before = LoraSettings(data=f"{root}/{name}", adapter_path=f"{root}/{name}")
-        after = placed(portable(before))
+        after = local_paths(portable_paths(before))
         assert after.data == after.adapter_path == str(Path(f"{root}/{name}"))
-        again = portable(before)
-        assert portable(again) == again, "said twice it says the same"
+        again = portable_paths(before)
+        assert portable_paths(again) == again, "said twice it says the same"
 
 
 @pytest.mark.parametrize(
@@ -52,31 +52,31 @@ def test_here_a_path_comes_back_as_it_was(root, name):
 )
 def test_another_host_finds_its_own_copy(elsewhere, here, there):
     elsewhere("/home/a/thunder", "/home/a")
-    sent = portable(LoraSettings(data=here))
+    sent = portable_paths(LoraSettings(data=here))
     elsewhere("/Users/b/T", "/Users/b")
-    assert placed(sent).data == there
+    assert local_paths(sent).data == there
 
 
 def test_what_is_not_given_stays_so_and_nothing_else_is_touched():
     for plain in (LoraSettings(), PretrainSettings(text_root="corpus", text=["*.txt"])):
-        assert portable(plain) == plain
-        given = {name: getattr(plain, name) for name in PATHS if hasattr(plain, name)}
+        assert portable_paths(plain) == plain
+        given = {name: getattr(plain, name) for name in PATH_OPTIONS if hasattr(plain, name)}
         unset = {name for name, value in given.items() if not value}
-        changed = placed(plain)
+        changed = local_paths(plain)
         assert all(getattr(changed, name) == given[name] for name in unset)
         for name in type(plain).model_fields:
-            assert name in PATHS or name == "model" or getattr(changed, name) == getattr(plain, name)
+            assert name in PATH_OPTIONS or name == "model" or getattr(changed, name) == getattr(plain, name)
 
 
 @pytest.mark.parametrize("model", ["mlx-community/gemma-3-1b-it", "a/b", None])
 def test_a_repository_stays_one(model, elsewhere, tmp_path):
     elsewhere(str(tmp_path), str(tmp_path))
     before = LoraSettings(model=model)
-    assert placed(portable(before)).model == model
+    assert local_paths(portable_paths(before)).model == model
 
 
 def test_a_model_that_lies_in_the_project_is_found_there(elsewhere, tmp_path):
     elsewhere(str(tmp_path), "/home/a")
     (tmp_path / "models" / "tiny").mkdir(parents=True)
-    sent = portable(LoraSettings(model=str(tmp_path / "models/tiny")))
-    assert sent.model == "models/tiny" and placed(sent).model == str(tmp_path / "models/tiny")
+    sent = portable_paths(LoraSettings(model=str(tmp_path / "models/tiny")))
+    assert sent.model == "models/tiny" and local_paths(sent).model == str(tmp_path / "models/tiny")

@@ -126,7 +126,7 @@ def test_a_config_that_says_too_little_is_no_size(config):
 
 
 class Repeating:
-    """As much of a task as `gradient_of` asks for."""
+    """As much of a task as `make_gradient` asks for."""
 
     def __init__(self, network):
         self.model = network
@@ -146,7 +146,7 @@ def test_the_peak_is_near_the_real_one(kind, layers, batch, config):
         network.set_dtype(mx.bfloat16)
     network.unfreeze(keys=["lora_a", "lora_b"], strict=False)
     mx.eval(network.parameters())
-    gradient, given_to = step.gradient_of(Repeating(network)), Batch(inputs(batch, 128), 1)
+    gradient, given_to = step.make_gradient(Repeating(network)), Batch(inputs(batch, 128), 1)
     gradient(given_to)
     mx.clear_cache()
     held = mx.get_active_memory()

@@ -56,7 +56,7 @@ class _Reading:
         self.notes: list[str] = []
         self.faults: list[str] = []
         fields = option_names(LoraSettings)
-        self.said = {fields[name]: key for key in values if (name := str(key).replace("-", "_")) in fields}
+        self.keys = {fields[name]: key for key in values if (name := str(key).replace("-", "_")) in fields}
 
     def lora_parameters(self) -> None:
         """mlx_lm's place for the shape of the adapter."""
@@ -79,7 +79,7 @@ class _Reading:
                 self._set(known[key], value, f"'{key}' of {where}")
             elif value != ADAMW_FIXED[key]:
                 self.faults.append(f"'{key}' of {where} can only be {ADAMW_FIXED[key]!r} here")
-        decay = self.values.get(self.said.get("weight_decay", ""))
+        decay = self.values.get(self.keys.get("weight_decay", ""))
         if adam and (isinstance(decay, bool) or decay != 0):
             self.faults.append(
                 "'optimizer: adam' is not done here: AdamW is. Say `optimizer: adamw`, or add `weight_decay: 0`, with "
@@ -90,7 +90,7 @@ class _Reading:
 
     def schedule(self) -> None:
         """A cosine decay with warm-up; that of mlx_lm can end before the run does, ours ends with it."""
-        if "lr_schedule" in self.values and self.values["lr_schedule"] is None and "lr_final" not in self.said:
+        if "lr_schedule" in self.values and self.values["lr_schedule"] is None and "lr_final" not in self.keys:
             self.notes.append("'lr_schedule: null' has no effect: the rate decays, `lr_final: 1` holds it")
         if not (schedule := self._mapping("lr_schedule", SCHEDULE)):
             return
@@ -104,8 +104,8 @@ class _Reading:
             )
             return
         peak, steps, last = arguments
-        if "learning_rate" in self.said:
-            key = self.said.pop("learning_rate")
+        if "learning_rate" in self.keys:
+            key = self.keys.pop("learning_rate")
             if (rate := self.values.pop(key)) != peak:
                 self.notes.append(f"'{key}: {rate}' has no effect: the peak rate of 'lr_schedule', {peak}, wins")
         self._set("learning_rate", peak, "'arguments' of 'lr_schedule'")
@@ -154,10 +154,10 @@ class _Reading:
 
     def _set(self, field: str, value: Any, name: str) -> None:
         """Set one of our options from a key of mlx_lm's, unless the file has said it already."""
-        if field in self.said:
-            self.faults.append(f"'{self.said[field]}' and {name} are the same option")
+        if field in self.keys:
+            self.faults.append(f"'{self.keys[field]}' and {name} are the same option")
             return
-        self.values[field], self.said[field] = value, field
+        self.values[field], self.keys[field] = value, field
 
 
 def _cosine(arguments: Any) -> tuple[float, float, float] | None:

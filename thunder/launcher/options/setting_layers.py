@@ -48,9 +48,9 @@ def file_and_flags(
 
 def lora_layers(config: Path | None, given: Mapping[str, Any], source: str = COMMAND_LINE) -> list[SettingsLayer]:
     """Layers of `thunder train`, weakest first: embedded run or safe preset, named preset, file, flags."""
-    said = config_layer(LoraSettings, config) if config else SettingsLayer("", {})
-    named = given.get("model") or said.values.get("model")
-    preset = given.get("preset") or said.values.get("preset")
+    file_layer = config_layer(LoraSettings, config) if config else SettingsLayer("", {})
+    named = given.get("model") or file_layer.values.get("model")
+    preset = given.get("preset") or file_layer.values.get("preset")
     layers = (
         []
         if named
@@ -59,4 +59,4 @@ def lora_layers(config: Path | None, given: Mapping[str, Any], source: str = COM
     if preset or named:
         chosen = str(preset or DEFAULT_PRESET)
         layers.append(SettingsLayer(f"preset '{chosen}'", load_yaml(preset_file(chosen))))
-    return [*layers, *([said] if config else []), SettingsLayer(source, given)]
+    return [*layers, *([file_layer] if config else []), SettingsLayer(source, given)]

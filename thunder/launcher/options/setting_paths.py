@@ -9,8 +9,8 @@ from typing import Any
 from thunder.config import REPOSITORY, SettingsType
 from thunder.errors import UsageError
 
-PATHS = ("data", "train_data", "valid_data", "test_data", "adapter_path", "resume_adapter_file")
-PATHS += ("text_root", "exclude_rows", "out", "start_from", "features", "split", "hypothesis")
+PATH_OPTIONS = ("data", "train_data", "valid_data", "test_data", "adapter_path", "resume_adapter_file")
+PATH_OPTIONS += ("text_root", "exclude_rows", "out", "start_from", "features", "split", "hypothesis")
 
 
 def state_folder() -> Path:
@@ -25,18 +25,18 @@ def check_writable(path: Path) -> None:
         raise UsageError(f"{path}: {there} is no folder that can be written to", fix="name another folder")
 
 
-def portable(settings: SettingsType) -> SettingsType:
+def portable_paths(settings: SettingsType) -> SettingsType:
     """Absolute paths in the words of other hosts: relative to the project's folder, else below ~, else as they are."""
-    values = {name: _each(getattr(settings, name), _portable) for name in PATHS if hasattr(settings, name)}
+    values = {name: _each(getattr(settings, name), _portable) for name in PATH_OPTIONS if hasattr(settings, name)}
     model = getattr(settings, "model", None)
     if model and Path(model).is_absolute():
         values["model"] = _portable(model)
     return settings.model_copy(update=values)
 
 
-def placed(settings: SettingsType) -> SettingsType:
+def local_paths(settings: SettingsType) -> SettingsType:
     """The settings with their paths on this host; a model that is no folder here stays a repository's name."""
-    values = {name: _each(getattr(settings, name), _placed) for name in PATHS if hasattr(settings, name)}
+    values = {name: _each(getattr(settings, name), _placed) for name in PATH_OPTIONS if hasattr(settings, name)}
     model = getattr(settings, "model", None)
     if model and (model.startswith(("/", "~", ".")) or Path(_placed(model)).exists()):
         values["model"] = _placed(model)

@@ -23,7 +23,7 @@ def train_adapter(setup: RankSetup) -> None:
     """
     setup.begin_loading()
     settings = setup.read_settings(LoraSettings)
-    configuration, settings = settings.digest(), setting_paths.placed(settings)
+    configuration, settings = settings.digest(), setting_paths.local_paths(settings)
     folder, record, world, overrides = setup.folder, setup.record, setup.world, setup.overrides
     planned_ranks = overrides.ranks(world.size)
     base = base_model.find_base_model(settings.model)

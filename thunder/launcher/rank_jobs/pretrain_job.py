@@ -22,7 +22,7 @@ def pretrain_base(setup: RankSetup) -> None:
     """
     setup.begin_loading()
     settings = setup.read_settings(PretrainSettings)
-    configuration, settings = settings.digest(), setting_paths.placed(settings)
+    configuration, settings = settings.digest(), setting_paths.local_paths(settings)
     record, world = setup.record, setup.world
     task = PretrainTask(setup.overrides.for_task(settings), open_text.read_open_text(settings))
     fingerprint = {"configuration": configuration, "data": digest.sha256_json([*task.text.train, *task.text.heldout])}

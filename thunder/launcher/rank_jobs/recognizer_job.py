@@ -20,7 +20,7 @@ def train_recognizer(setup: RankSetup) -> None:
     """
     setup.begin_loading()
     settings = setup.read_settings(AcousticSettings)
-    configuration, settings = settings.digest(), setting_paths.placed(settings)
+    configuration, settings = settings.digest(), setting_paths.local_paths(settings)
     record, world = setup.record, setup.world
     prepared = utterances.prepare_dataset(settings, utterances.open_features(settings.features))
     fingerprint = {"configuration": configuration, "data": prepared.digest()}

@@ -91,7 +91,7 @@ def survey_train(settings: dict[str, Any], ranks: int, whole: bool) -> dict[str,
     from thunder.lora import base_model, datasets
     from thunder.lora.lora_settings import LoraSettings
 
-    built = setting_paths.placed(build_settings(LoraSettings, [SettingsLayer("the job", settings)])[0])
+    built = setting_paths.local_paths(build_settings(LoraSettings, [SettingsLayer("the job", settings)])[0])
     facts = plan_facts.train_facts(built, ranks).to_json() if whole else plan_facts.train_digests(built)
     facts["data"]["files"] = {part: str(path) for part, path in datasets.dataset_files(built).items()}
     facts["model"]["bytes"] = sum(path.stat().st_size for path in base_model.weight_files(Path(facts["model"]["path"])))
@@ -103,7 +103,7 @@ def survey_pretrain(settings: dict[str, Any], ranks: int, whole: bool) -> dict[s
     from thunder.launcher import plan_facts
     from thunder.lora.lora_settings import PretrainSettings
 
-    built = setting_paths.placed(build_settings(PretrainSettings, [SettingsLayer("the job", settings)])[0])
+    built = setting_paths.local_paths(build_settings(PretrainSettings, [SettingsLayer("the job", settings)])[0])
     return plan_facts.pretrain_facts(built).to_json()
 
 
@@ -112,7 +112,7 @@ def survey_recognizer(settings: dict[str, Any], ranks: int, whole: bool) -> dict
     from thunder.acoustic.acoustic_settings import AcousticSettings
     from thunder.launcher.recognizer_facts import recognizer_facts
 
-    built = setting_paths.placed(build_settings(AcousticSettings, [SettingsLayer("the job", settings)])[0])
+    built = setting_paths.local_paths(build_settings(AcousticSettings, [SettingsLayer("the job", settings)])[0])
     return recognizer_facts(built).to_json()
 
 

@@ -86,7 +86,7 @@ def examined(folder: Path, settings: AuditSettings) -> tuple[dict[str, list[Cond
     mode = loaded.origin.settings.mode_name
     if loaded.model.adapter is None:
         raise UsageError(f"{folder.name}: no weight of {mode} changes in its test", fix="it needs no audit")
-    trained = setting_paths.placed(loaded.origin.settings)
+    trained = setting_paths.local_paths(loaded.origin.settings)
     trained = trained.model_copy(update={"features": settings.features or trained.features})
     features = utterances.open_features(trained.features)
     for store in features.stores:

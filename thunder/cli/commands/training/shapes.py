@@ -46,7 +46,7 @@ def shapes(
         raise UsageError(f"--way {way}: expected {' or '.join(WAYS)}", fix="--way plain")
     name, size, sha256 = size_of(model)
     chosen, memory = chip_and_memory(chip, memory_gb)
-    past = shape_check.past(chosen.name, sha256)
+    past = shape_check.past_incidents(chosen.name, sha256)
     rows = []
     for batch, layers, length in combinations(len(size.layers)):
         shape = TrainingShape(batch, layers, length, lora_rank, grad_checkpoint, way, supervised_share)  # type: ignore[arg-type]
@@ -83,7 +83,7 @@ def chip_and_memory(name: str | None, memory_gb: float | None) -> tuple[Chip, in
     chosen = chips.find_chip(name, known) if name else known.get(here, known[shape_check.STAND_IN])
     if memory_gb is not None:
         return chosen, int(memory_gb * 2**30)
-    return chosen, shape_check.memory_here() if chosen.name == here else None
+    return chosen, shape_check.local_memory() if chosen.name == here else None
 
 
 def combinations(layers: int) -> Iterator[tuple[int, int, int]]:

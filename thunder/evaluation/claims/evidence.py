@@ -25,18 +25,22 @@ def collect_run_evidence(folder: Path) -> dict[str, Any]:
 
     Raises UsageError where the folder is not a run of a known kind, ConfigError where its options cannot be read.
     """
-    plan, said = _read_object(folder / PLAN), _read_object(folder / ENVIRONMENT)
+    plan, environment = _read_object(folder / PLAN), _read_object(folder / ENVIRONMENT)
     results, known = _read_object(folder / RESULTS), run_facts.read_run_facts(folder)
     table, why = _training_table(folder)
     judged = memorization.judge_training(table) if table else None
-    found: dict[str, Any] = {
+    evidence: dict[str, Any] = {
         "schema": EVIDENCE_SCHEMA,
         "run_id": folder.name,
         "kind": bundle.run_kind(folder).name,
         "sealed": bundle.manifest_digest(folder),
-        "commits": {"train": said.get("commit"), "dirty": said.get("dirty"), "diff": said.get("diff_sha256")},
-        "environment": {key: said.get(key) for key in ("versions", "system", "machine", "chip", "cores")},
-        "corpus": _corpus(plan, said, judged),
+        "commits": {
+            "train": environment.get("commit"),
+            "dirty": environment.get("dirty"),
+            "diff": environment.get("diff_sha256"),
+        },
+        "environment": {key: environment.get(key) for key in ("versions", "system", "machine", "chip", "cores")},
+        "corpus": _corpus(plan, environment, judged),
         "hypothesis": plan.get("hypothesis"),
         "hyperparameters": dict(known.options) or None,
         "forced": list(known.forced),
@@ -48,8 +52,8 @@ def collect_run_evidence(folder: Path) -> dict[str, Any]:
         "test": results.get("test"),
     }
     artifacts = bundle.describe_files(folder)["files"]
-    found["artifacts"] = [{"path": name, **each} for name, each in artifacts.items() if name != EVIDENCE_FILE]
-    return found | {"nulls": dict(_nulls(found, why))}
+    evidence["artifacts"] = [{"path": name, **each} for name, each in artifacts.items() if name != EVIDENCE_FILE]
+    return evidence | {"nulls": dict(_nulls(evidence, why))}
 
 
 def _read_object(path: Path) -> dict[str, Any]:
@@ -66,7 +70,7 @@ def _training_table(folder: Path) -> tuple[TrainingTable | None, str]:
 
 
 def _corpus(
-    plan: dict[str, Any], said: dict[str, Any], judged: memorization.MemorizationVerdict | None
+    plan: dict[str, Any], environment: dict[str, Any], judged: memorization.MemorizationVerdict | None
 ) -> dict[str, Any]:
     data = plan.get("data")
     train = data.get("train") if isinstance(data, dict) else None
@@ -74,7 +78,7 @@ def _corpus(
     return {
         "rows": train.get("rows"),
         "tokens": train.get("tokens"),
-        "sha256": said.get("data_sha256"),
+        "sha256": environment.get("data_sha256"),
         "wraps": judged.passes if judged else None,
     }
 

@@ -154,8 +154,8 @@ def _untainted_criterion(folders: Sequence[Path]) -> PromotionCriterion:
     faults = []
     for folder in folders:
         faults += [f"{folder.name}: was continued by --force ({CHANGES})"] if (folder / CHANGES).exists() else []
-        said = [json_object(folder / name, []) for name in (RESULTS, ENVIRONMENT) if (folder / name).is_file()]
-        faults += [f"{folder.name}: is marked as tainted"] if any(each.get("tainted") for each in said) else []
+        statements = [json_object(folder / name, []) for name in (RESULTS, ENVIRONMENT) if (folder / name).is_file()]
+        faults += [f"{folder.name}: is marked as tainted"] if any(each.get("tainted") for each in statements) else []
     return _criterion("untainted", faults, "no run was forced, and none is tainted")
 
 
@@ -175,8 +175,8 @@ def _comparable_criterion(
     if not control or not treated or not claim.factor:
         return PromotionCriterion("comparable", False, "a comparison needs runs of both conditions, and the factor")
     modal = {"mode", "use_ttt", "reg", "reg_weight"}
-    said = canonical_name(claim.factor.replace("-", "_"))
-    allow = {"seed"} | (modal if said in modal or said.startswith("mode") else {said})
+    factor = canonical_name(claim.factor.replace("-", "_"))
+    allow = {"seed"} | (modal if factor in modal or factor.startswith("mode") else {factor})
     faults = []
     known = {folder: run_facts.read_run_facts(folder) for folder in (*treated, *control)}
     for one in control:
@@ -186,7 +186,7 @@ def _comparable_criterion(
             faults += [found.sentence] if found.verdict == "not_comparable" else []
     differ = matrix_spec.differing_options(known[control[0]].options, known[treated[0]].options)
     parts = [name for name in differ if name.startswith("mode.")]
-    if said in modal and len(parts) > 1:
+    if factor in modal and len(parts) > 1:
         faults.append(f"the modes differ in {len(parts)} parts: {', '.join(parts)}")
     return _criterion("comparable", faults, f"the runs differ in {claim.factor}, as declared")
 
@@ -209,9 +209,9 @@ def _difference_criterion(
         return PromotionCriterion("difference", False, "a run has no error rate")
     change = statistics.fmean(values[0]) - statistics.fmean(values[1])
     p = welch_p_value(*values)
-    told = f"CER changes by {change:+.4f}, Welch p {'unknown' if p is None else f'{p:.3g}'}"
+    text = f"CER changes by {change:+.4f}, Welch p {'unknown' if p is None else f'{p:.3g}'}"
     return PromotionCriterion(
-        "difference", p is not None and p < LARGEST_P and (change < 0) == claim.lower and change != 0, told
+        "difference", p is not None and p < LARGEST_P and (change < 0) == claim.lower and change != 0, text
     )
 
 
@@ -222,14 +222,14 @@ def _hypothesis_criterion(
         return PromotionCriterion("hypothesis", False, "none is named")
     path = here / claim.hypothesis
     try:
-        said = frozen_hypothesis.read_hypothesis(path)
-        base = control[0] if control else _run_beside(path, said.control_run)
+        hypothesis = frozen_hypothesis.read_hypothesis(path)
+        base = control[0] if control else _run_beside(path, hypothesis.control_run)
         if base is None or not treated:
             return PromotionCriterion("hypothesis", False, "a run or a control run is missing")
-        found = frozen_hypothesis.evaluate_hypothesis(path, treated[0], base)
+        judgment = frozen_hypothesis.evaluate_hypothesis(path, treated[0], base)
     except ThunderError as error:
         return PromotionCriterion("hypothesis", False, error.message)
-    return PromotionCriterion("hypothesis", not found.void, found.verdict)
+    return PromotionCriterion("hypothesis", not judgment.void, judgment.verdict)
 
 
 def _run_beside(path: Path, name: str | None) -> Path | None:
@@ -247,10 +247,10 @@ def _tables_criterion(claim: PublicationClaim, here: Path, find: FindRun) -> Pro
 
 
 def _datasets(folders: Sequence[Path]) -> dict[str, str]:
-    found: dict[str, str] = {}
+    digests: dict[str, str] = {}
     for folder in folders:
-        found |= run_facts.read_run_facts(folder).identity or {}
-    return dict(sorted(found.items()))
+        digests |= run_facts.read_run_facts(folder).identity or {}
+    return dict(sorted(digests.items()))
 
 
 def _command(folder: Path) -> str:

@@ -27,11 +27,11 @@ def judge_repair(folder: Path | None) -> tuple[list[CriterionResult], dict[str, 
         return [(name, False, f"no evaluation: {where}") for name in CRITERIA], {}
     rows, faults = recount_rows(folder / PREDICTIONS)
     if faults or not rows:
-        said = "; ".join(faults[:3]) or "it has no rows"
-        return [(name, False, f"{folder.name}: {said}") for name in CRITERIA], {}
-    found = summary.summarize_rows(rows)
+        text = "; ".join(faults[:3]) or "it has no rows"
+        return [(name, False, f"{folder.name}: {text}") for name in CRITERIA], {}
+    results = summary.summarize_rows(rows)
     figures = ("rows", "accepted", "worse", "worse_upper95", "cer_before", "cer_after", "cer_change_interval95")
-    return [*_judge_summary(found)], {name: found[name] for name in figures}
+    return [*_judge_summary(results)], {name: results[name] for name in figures}
 
 
 def recount_rows(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
@@ -63,8 +63,8 @@ def _count_units(text: str, reference: str, what: str) -> dict[str, int]:
 
 def _judge_summary(found: dict[str, Any]) -> Iterator[CriterionResult]:
     classes, accepted, bound = found["evidence_class"], found["accepted"], found["worse_upper95"]
-    said = f"evidence_class={', '.join(classes) or 'unknown'}, accepted {accepted}"
-    yield "evidence_class", set(classes) == {REAL_EVIDENCE}, said + (f" < {ACCEPTED}" if accepted < ACCEPTED else "")
+    text = f"evidence_class={', '.join(classes) or 'unknown'}, accepted {accepted}"
+    yield "evidence_class", set(classes) == {REAL_EVIDENCE}, text + (f" < {ACCEPTED}" if accepted < ACCEPTED else "")
     interval = found["cer_change_interval95"]
     text = "unknown" if interval is None else f"{interval[0]:+.4f} to {interval[1]:+.4f}"
     yield "cer_change", interval is not None and interval[1] < 0, f"change of CER, 95 %: {text}"

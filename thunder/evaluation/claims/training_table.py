@@ -87,7 +87,7 @@ def _table_from_epochs(folder: Path) -> TrainingTable:
         seen = _number(line.get("tokens_seen"))
         rows.append(
             TrainingRow(
-                epoch=number if (said := run_facts.whole_number(line.get("epoch"))) is None else said,
+                epoch=number if (epoch := run_facts.whole_number(line.get("epoch"))) is None else epoch,
                 step=run_facts.whole_number(line.get("step")),
                 running=_number(line.get("train_loss_running")),
                 probe=_number(line.get("train_probe_loss")),

@@ -34,7 +34,7 @@ def join_chunks(pieces: Sequence[str], gaps: Sequence[str]) -> str:
 def chunk_prompts(case: Case, words: int) -> tuple[list[list[dict]], list[str], list[str]]:
     """The chat messages that ask for each piece, the pieces, and the gaps around them.
 
-    A prompt that does not hold the recognised text word for word cannot be asked in pieces: it is asked whole.
+    A prompt that does not hold the recognized text word for word cannot be asked in pieces: it is asked whole.
     """
     pieces, gaps = split_words(normalize_text(case.input), words)
     question = case.messages[-1]["content"]

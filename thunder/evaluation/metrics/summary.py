@@ -36,15 +36,15 @@ def summarize_rows(rows: Sequence[JudgedRow], drawing: BootstrapSettings = Boots
     """
     counted = [row for row in rows if row["reference_units"]["codepoint"]]
     without_reference = [row for row in rows if not row["reference_units"]["codepoint"]]
-    found = summarize_group(counted, drawing)
+    summary = summarize_group(counted, drawing)
     if not counted:
-        found |= {name: None for name in found if name.startswith(("cer_", "wer_"))}
-    found["empty_reference"] = {
+        summary |= {name: None for name in summary if name.startswith(("cer_", "wer_"))}
+    summary["empty_reference"] = {
         "rows": len(without_reference),
         "insertions_before": sum(row["edits_before"]["codepoint"] for row in without_reference),
         "insertions_after": sum(row["edits_after"]["codepoint"] for row in without_reference),
     }
-    found["by"] = {
+    summary["by"] = {
         name: {
             group: summarize_group([row for row in counted if key(row) == group], drawing)
             for group in sorted({key(row) for row in counted}, key=group_order)
@@ -52,11 +52,11 @@ def summarize_rows(rows: Sequence[JudgedRow], drawing: BootstrapSettings = Boots
         for name, key in GROUPS.items()
     }
     if counted and "edits_base" in counted[0]:
-        found["base"] = summarize_group([base_as_proposal(row) for row in counted], drawing)
-        found["adapter_over_base"] = summarize_group(
+        summary["base"] = summarize_group([base_as_proposal(row) for row in counted], drawing)
+        summary["adapter_over_base"] = summarize_group(
             [row | {"edits_before": row["edits_base"]} for row in counted], drawing
         )
-    return found
+    return summary
 
 
 def summarize_group(rows: Sequence[JudgedRow], drawing: BootstrapSettings) -> dict[str, Any]:
@@ -115,14 +115,16 @@ def _rates_with_intervals(rows: Sequence[JudgedRow], drawing: BootstrapSettings)
         for key in ("edits_before", "edits_after", "reference_units")
     )
     intervals = bootstrap.change_intervals(after - before, units, seed=drawing.seed, resamples=drawing.resamples)
-    found: dict[str, Any] = {}
+    rates_by_name: dict[str, Any] = {}
     for column, (name, interval) in enumerate(zip(RATE_NAMES.values(), intervals, strict=True)):
         of = int(units[:, column].sum())
         rates = [ErrorCount(int(edits[:, column].sum()), of).rate for edits in (before, after)]
         change = int((after - before)[:, column].sum()) / of if of else None
-        found |= dict(zip((name.format(when) for when in ("before", "after", "change")), (*rates, change), strict=True))
-        found[f"{name.format('change')}_interval95"] = interval
-    return found
+        rates_by_name |= dict(
+            zip((name.format(when) for when in ("before", "after", "change")), (*rates, change), strict=True)
+        )
+        rates_by_name[f"{name.format('change')}_interval95"] = interval
+    return rates_by_name
 
 
 def length_group(row: JudgedRow) -> str:

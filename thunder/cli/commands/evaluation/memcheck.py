@@ -44,11 +44,11 @@ def memcheck(
         folder = run_record.find_run(runs(), run)
     table = training_table.read_training_table(folder)
     found = memorization.judge_training(table, overlap.find_overlap(train, val) if train and val else None)
-    said = asdict(found) | {"run": folder.name}
+    content = asdict(found) | {"run": folder.name}
     if bundle.manifest_digest(folder) is None:
-        digest.write_json(folder / MEMCHECK_FILE, said)
+        digest.write_json(folder / MEMCHECK_FILE, content)
     if as_json:
-        say(json.dumps(said, ensure_ascii=False, indent=4))
+        say(json.dumps(content, ensure_ascii=False, indent=4))
         raise typer.Exit(found.exit_code)
     say(format_table(table))
     _print_verdict(found)
@@ -82,10 +82,10 @@ def _print_verdict(found: memorization.MemorizationVerdict) -> None:
 
 
 def _format_epochs(epochs: Sequence[float]) -> str:
-    said = [f"{place:g}" for place in epochs]
-    if len(said) > MOST_EPOCHS_SHOWN:
-        said = [*said[:3], "...", f"{said[-1]} ({len(said)} times; --json lists them)"]
-    return ", ".join(said) or "none"
+    texts = [f"{place:g}" for place in epochs]
+    if len(texts) > MOST_EPOCHS_SHOWN:
+        texts = [*texts[:3], "...", f"{texts[-1]} ({len(texts)} times; --json lists them)"]
+    return ", ".join(texts) or "none"
 
 
 def _raise_on_verdict(name: str, found: memorization.MemorizationVerdict) -> None:

@@ -103,13 +103,13 @@ def valid_checkpoints(
     root: Path, on_damage: Callable[[str], None] = lambda text: None
 ) -> list[tuple[Path, dict[str, Any]]]:
     """The checkpoints that verify, newest first, each with its manifest; each damaged one is reported."""
-    found = []
+    valid = []
     for folder in reversed(checkpoint_folders(root)):
         try:
-            found.append((folder, verify_checkpoint(folder)))
+            valid.append((folder, verify_checkpoint(folder)))
         except ArtifactError as error:
             on_damage(error.message)
-    return found
+    return valid
 
 
 def newest_checkpoint(
@@ -125,12 +125,12 @@ def newest_checkpoint(
     Raises ArtifactError where there are checkpoints but none is whole, or where the newest one has another fingerprint
     and `force` is false.
     """
-    found = valid_checkpoints(root, on_damage)
-    if not found:
+    valid = valid_checkpoints(root, on_damage)
+    if not valid:
         if there := len(checkpoint_folders(root)):
             raise all_damaged_error(str(root), there)
         return None
-    folder, content = found[0]
+    folder, content = valid[0]
     if fingerprint is not None and (lines := checkpoint_manifest.fingerprint_mismatches(content, fingerprint, ranks)):
         report_mismatches(str(folder), lines, force, on_damage)
     return folder
@@ -152,15 +152,15 @@ def report_mismatches(where: str, lines: list[str], force: bool, on_damage: Call
 def restore_checkpoint(
     folder: Path, task: Task, optimizer: optim.Optimizer, make: Callable[..., TrainState]
 ) -> TrainState:
-    """Load a checkpoint that was found to be whole into model and optimizer.
+    """Load a checkpoint that was verified into model and optimizer.
 
     Raises ArtifactError where its tensors are not those of the model.
     """
     weights: dict[str, Any] = mx.load(str(folder / WEIGHTS))  # type: ignore[assignment]
     expected = {name: array.shape for name, array in tree_flatten(task.model.trainable_parameters())}
-    found = {name: array.shape for name, array in weights.items()}
-    if expected != found:
-        names = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
+    saved = {name: array.shape for name, array in weights.items()}
+    if expected != saved:
+        names = sorted(name for name in expected.keys() | saved.keys() if expected.get(name) != saved.get(name))
         raise ArtifactError(
             f"{folder / WEIGHTS}: not this model's tensors: {', '.join(names[:5])}",
             fix="resume with the run's own configuration",

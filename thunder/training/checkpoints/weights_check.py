@@ -48,19 +48,19 @@ def check_weights_file(
 ) -> list[WeightsCheck]:
     """Check one safetensors file. recorded: tensor -> {sha256, dtype, shape}; sha256: of the whole file."""
     try:
-        found = tensor_digests.file_tensor_digests(path)
+        tensors = tensor_digests.file_tensor_digests(path)
         layout = list(_layout(path))
     except (ValueError, OSError) as error:
         unread = [WeightsCheck(path.name, what, "skipped", "tensors cannot be read") for what in ("digests", "finite")]
         return [WeightsCheck(path.name, "whole", "fault", str(error)), *unread]
-    checks = [_verdict(path.name, "whole", layout, f"{len(found)} tensors")]
+    checks = [_verdict(path.name, "whole", layout, f"{len(tensors)} tensors")]
     if recorded is None and sha256 is None:
         checks.append(WeightsCheck(path.name, "digests", "skipped", "no manifest speaks of it"))
     elif recorded is None:
         faults = [] if digest.sha256_file(path) == sha256 else ["its bytes are not the recorded ones"]
         checks.append(_verdict(path.name, "digests", faults, "the file as recorded; tensors are not recorded"))
     else:
-        checks.append(_against(path, found, recorded, sha256))
+        checks.append(_against(path, tensors, recorded, sha256))
     if layout:
         return [
             *checks,
@@ -91,21 +91,21 @@ def _layout(path: Path) -> Iterator[str]:
         yield f"{abs(rest)} bytes {'too many' if rest > 0 else 'are missing'}"
 
 
-def _against(path: Path, found: Mapping[str, Any], recorded: Mapping[str, Any], sha256: str | None) -> WeightsCheck:
+def _against(path: Path, tensors: Mapping[str, Any], recorded: Mapping[str, Any], sha256: str | None) -> WeightsCheck:
     faults = []
-    for name in sorted(found.keys() | recorded.keys()):
-        then, now = recorded.get(name), found.get(name)
-        if then is None or now is None:
-            faults.append(f"{name}: {'not in the manifest' if then is None else 'missing'}")
-        elif then["shape"] != now["shape"]:
-            faults.append(f"{name}: shape {now['shape']}, recorded is {then['shape']}")
-        elif then["dtype"] != now["dtype"]:
-            faults.append(f"{name}: {now['dtype']}, recorded is {then['dtype']}")
-        elif then["sha256"] != now["sha256"]:
+    for name in sorted(tensors.keys() | recorded.keys()):
+        expected, actual = recorded.get(name), tensors.get(name)
+        if expected is None or actual is None:
+            faults.append(f"{name}: {'not in the manifest' if expected is None else 'missing'}")
+        elif expected["shape"] != actual["shape"]:
+            faults.append(f"{name}: shape {actual['shape']}, recorded is {expected['shape']}")
+        elif expected["dtype"] != actual["dtype"]:
+            faults.append(f"{name}: {actual['dtype']}, recorded is {expected['dtype']}")
+        elif expected["sha256"] != actual["sha256"]:
             faults.append(f"{name}: its bytes are not the recorded ones")
     if not faults and sha256 is not None and digest.sha256_file(path) != sha256:
         faults.append("its bytes outside of the tensors are not the recorded ones")
-    return _verdict(path.name, "digests", faults, f"{len(found)} as recorded")
+    return _verdict(path.name, "digests", faults, f"{len(tensors)} as recorded")
 
 
 def _numbers(path: Path) -> list[WeightsCheck]:
@@ -183,9 +183,9 @@ def check_moved(folder: Path, content: Mapping[str, Any], previous: Path | None)
         if not common:
             checks.append(WeightsCheck(name, "moved", "skipped", "no tensor is in both"))
         elif len(still) == len(common):
-            said = f"none of {len(common)} tensors has moved since {previous.name}, such as {common[0]}"
+            text = f"none of {len(common)} tensors has moved since {previous.name}, such as {common[0]}"
             at = "unknown" if rate is None else f"{rate:g}"
-            checks.append(WeightsCheck(name, "moved", "fault", f"{said}, at a learning rate of {at}"))
+            checks.append(WeightsCheck(name, "moved", "fault", f"{text}, at a learning rate of {at}"))
         else:
             checks.append(WeightsCheck(name, "moved", "ok", f"{len(common) - len(still)} of {len(common)} tensors"))
     return checks
@@ -193,18 +193,20 @@ def check_moved(folder: Path, content: Mapping[str, Any], previous: Path | None)
 
 def _moving(recorded: Mapping[str, Any], name: str) -> dict[str, str]:
     """Tensor -> digest, of the tensors that a step must change."""
-    return {tensor: said["sha256"] for tensor, said in recorded.items() if name == WEIGHTS or tensor.endswith(_MOMENTS)}
+    return {
+        tensor: entry["sha256"] for tensor, entry in recorded.items() if name == WEIGHTS or tensor.endswith(_MOMENTS)
+    }
 
 
 def _rate(path: Path) -> float | None:
     """The learning rate in an optimizer's state; None where it cannot be read."""
     try:
-        found = next((each for each in tensor_digests.read_tensors(path) if each.name == "learning_rate"), None)
+        tensor = next((each for each in tensor_digests.read_tensors(path) if each.name == "learning_rate"), None)
     except (ValueError, OSError):
         return None
-    if found is None or found.dtype not in _FLOATS or len(found.data) != DTYPE_BYTES[found.dtype]:
+    if tensor is None or tensor.dtype not in _FLOATS or len(tensor.data) != DTYPE_BYTES[tensor.dtype]:
         return None
-    return float(np.frombuffer(found.data, _FLOATS[found.dtype])[0])
+    return float(np.frombuffer(tensor.data, _FLOATS[tensor.dtype])[0])
 
 
 def count_zero_tensors(path: Path, ending: str) -> tuple[int, int]:

@@ -164,7 +164,7 @@ def test_a_model_of_others_is_read_in_any_order_with_unknown_symbols(tmp_path):
         ("-0.2\ta a", "-0.2\ta a a", 16, "no 2-gram"),
         ("-0.2\ta a", "-0.2\ta  a", 16, "no 2-gram"),
         ("-0.2\ta a", "-0.2\ta z", 16, "without 'z' among the 1-grams"),
-        ("-0.2\ta a", "-0.2\t<s> a", 16, "a second time"),
+        ("-0.2\ta a", "-0.2\t<s> a", 16, "occurs twice"),
         ("-0.5\t</s>", "-0.5\tb", 15, "without '</s>'"),
         ("\\end\\\n", "", 18, "cut off"),
         ("\\end\\\n", "\\end\\\nmore\n", 19, "follows"),

@@ -135,7 +135,7 @@ def test_a_flac_without_a_length_is_refused_with_what_to_do(tmp_path):
     data[21] &= 0xF0
     data[22:26] = bytes(4)
     path.write_bytes(data)
-    with pytest.raises(CorpusError, match="does not say how long it is") as error:
+    with pytest.raises(CorpusError, match="does not state its length") as error:
         audio.load_audio(path)
     assert "ffmpeg" in error.value.fix
 

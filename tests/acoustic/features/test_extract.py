@@ -165,7 +165,7 @@ def test_a_folder_of_other_features_is_refused(tmp_path, change):
     run(source, tmp_path / "out")
     if change == {"part": "1/1"}:
         change, source = {}, folder_of(tmp_path / "in", a=sound(0.3), b=sound(0.3))
-    with pytest.raises(UsageError, match="holds features made otherwise"):
+    with pytest.raises(UsageError, match="holds features made with other options"):
         run(source, tmp_path / "out", **change)
 
 

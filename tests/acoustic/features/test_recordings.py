@@ -77,7 +77,7 @@ def test_all_faults_of_all_rows(tmp_path):
         "rows.jsonl:2: 'text' is a number, expected a text",
         "rows.jsonl:3: names no recording: expected one of 'audio', 'path'",
         "none.flac",
-        "rows.jsonl:5: id 'a' stands already at",
+        "rows.jsonl:5: id 'a' was already used at",
         "rows.jsonl:6: its id is empty",
         "rows.jsonl:7: 'speaker' is true or false, expected a text",
         "rows.jsonl:8: 'audio' is an object, expected a text",

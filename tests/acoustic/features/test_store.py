@@ -278,7 +278,7 @@ def test_a_folder_of_something_else_is_refused(tmp_path):
         write(tmp_path / "other")
     write(tmp_path / "store", plan={"inputs": "a"})
     for more in ({"recipe": INT8, "plan": {"inputs": "a"}}, {"plan": {"inputs": "b"}}, {"shard_bytes": 99}):
-        with pytest.raises(UsageError, match="holds features made otherwise: .*, now"):
+        with pytest.raises(UsageError, match="holds features made with other options: .*, now"):
             write(tmp_path / "store", **more)
 
 
@@ -325,7 +325,7 @@ def write_parts(out, count, **more):
 
 def test_parts_of_hosts_are_put_together(tmp_path):
     write_parts(tmp_path, 3)
-    with pytest.raises(ArtifactError, match="part-1-of-3, part-2-of-3, part-3-of-3, not yet put together"):
+    with pytest.raises(ArtifactError, match="part-1-of-3, part-2-of-3, part-3-of-3, not merged yet"):
         FeatureStore.open(tmp_path)
     content = store_parts.merge_parts(tmp_path)
     store = FeatureStore.open(tmp_path, verify=True)

@@ -76,7 +76,7 @@ def test_another_voice_and_a_folder_of_others_are_refused_and_leave_nothing(tmp_
     assert [path.name for path in tmp_path.iterdir()] == ["text.txt"]
     (tmp_path / "synthetic-bam").mkdir()
     (tmp_path / "synthetic-bam" / "mine.flac").write_bytes(b"")
-    with pytest.raises(CorpusError, match="no synthetic speech of ours"):
+    with pytest.raises(CorpusError, match="not made by this command"):
         synthesize_speech(settings_for(tmp_path))
     assert (tmp_path / "synthetic-bam" / "mine.flac").exists()
 
@@ -103,7 +103,7 @@ def program_that(tmp_path, monkeypatch, does: str) -> None:
 
 @pytest.mark.parametrize(
     ("does", "said"),
-    [("echo broken >&2; exit 3", "broken"), ("exit 3", "exit code 3"), ("exec sleep 30", "did not end within")],
+    [("echo broken >&2; exit 3", "broken"), ("exit 3", "exit code 3"), ("exec sleep 30", "did not finish within")],
 )
 def test_a_program_that_fails_is_named_with_its_words(tmp_path, monkeypatch, does, said):
     monkeypatch.setattr(espeak, "TIMEOUT", 0.3)
@@ -114,7 +114,7 @@ def test_a_program_that_fails_is_named_with_its_words(tmp_path, monkeypatch, doe
 
 def test_a_program_that_is_silent_or_absent_is_named(tmp_path, monkeypatch):
     program_that(tmp_path, monkeypatch, "exit 0")
-    with pytest.raises(UsageError, match="said nothing"):
+    with pytest.raises(UsageError, match="produced no sound"):
         espeak.speak_phonemes("a", "tn", 140, tmp_path / "a.wav")
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UsageError, match="not on this machine") as caught:

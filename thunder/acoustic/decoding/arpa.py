@@ -71,7 +71,7 @@ class _ArpaReader:
         for number, line in enumerate(lines, start=1):
             line = line.rstrip("\r")
             if self.ended and line.strip():
-                self.add_fault(number, "something follows \\end\\")
+                self.add_fault(number, "text follows \\end\\")
                 break
             if line == "\\data\\":
                 in_data = True
@@ -120,7 +120,7 @@ class _ArpaReader:
         if not math.isfinite(backoff):
             return self.add_fault(number, f"{fields[2]!r} is not the log10 of a back-off weight")
         if gram in self.grams[-1]:
-            return self.add_fault(number, f"{fields[1]!r} stands here a second time")
+            return self.add_fault(number, f"{fields[1]!r} occurs twice")
         for part in (gram[:-1], gram[1:]) if order > 1 else ():
             if part not in self.grams[-2]:
                 return self.add_fault(number, f"{fields[1]!r} without {' '.join(part)!r} among the {order - 1}-grams")

@@ -90,7 +90,7 @@ class Ngram:
         unknown = [name for name in names if name not in index and UNKNOWN not in index]
         if unknown:
             raise ModelError(
-                f"the n-gram knows no {', '.join(map(repr, unknown))}",
+                f"the n-gram has no {', '.join(map(repr, unknown))}",
                 fix="make one of the same script: thunder asr ngram TEXT --script nko|latin --out x.arpa",
             )
         label_symbols = np.array([index.get(name, index.get(UNKNOWN, 0)) for name in names])

@@ -44,11 +44,11 @@ def load_audio(path: Path) -> Audio:
         with soundfile.SoundFile(path) as file:
             rate, channels, declared = file.samplerate, file.channels, file.frames
             if declared >= _UNKNOWN:  # libsndfile cannot read these to their end
-                fix = "write it anew into a file, such as with `ffmpeg -i OLD NEW.flac`"
-                raise _audio_error(path, "does not say how long it is, as when it was written into a pipe", fix)
+                fix = "rewrite it to a file, for example with `ffmpeg -i OLD NEW.flac`"
+                raise _audio_error(path, "does not state its length (it was probably written to a pipe)", fix)
             if declared > MAX_SECONDS * rate:
                 raise _audio_error(
-                    path, f"is {declared / rate:.0f} s long, more than {MAX_SECONDS} s", "cut it into utterances"
+                    path, f"is {declared / rate:.0f} s long, more than {MAX_SECONDS} s", "split it into utterances"
                 )
             frames = file.read(dtype="float32", always_2d=True)
     except soundfile.LibsndfileError as error:
@@ -95,7 +95,7 @@ def _notes(samples: np.ndarray, rate: int, channels: int, clipped: float) -> tup
     return tuple(notes)
 
 
-def _audio_error(path: Path, reason: str, fix: str = "mend the file, or leave it out with --keep-going") -> CorpusError:
+def _audio_error(path: Path, reason: str, fix: str = "repair the file, or exclude it with --keep-going") -> CorpusError:
     return CorpusError(f"{path}: {reason}", fix)
 
 

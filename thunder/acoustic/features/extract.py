@@ -17,7 +17,7 @@ from thunder.acoustic.features.store_writer import StoreWriter
 from thunder.corpora.rows.jsonl_lines import LineFaults
 from thunder.errors import CorpusError
 
-_FIX = "mend these, or leave them out with --keep-going"
+_FIX = "repair these, or exclude them with --keep-going"
 # called with how many more recordings are done
 OnRecordings = Callable[[int], None]
 

@@ -85,7 +85,7 @@ class RecordingReader:
         """The recording, or a fault: its id stands already elsewhere, or its file is not there."""
         earlier = self._seen.setdefault(one.id, one.where)
         if earlier != one.where:
-            self.faults.add(f"{one.where}: id {one.id!r} stands already at {earlier}")
+            self.faults.add(f"{one.where}: id {one.id!r} was already used at {earlier}")
         elif not one.path.is_file():
             self.faults.add(f"{one.where}: there is no file {one.path}")
         else:

@@ -151,7 +151,7 @@ def read_index(folder: Path) -> dict[str, Any]:
         parts = sorted(found.parent.name for found in folder.glob(f"part-*/{INDEX}"))
         if parts:
             raise ArtifactError(
-                f"{folder}: holds {', '.join(parts)}, not yet put together", f"thunder asr merge {folder}"
+                f"{folder}: holds {', '.join(parts)}, not merged yet", f"thunder asr merge {folder}"
             ) from None
         raise ArtifactError(f"{path}: {error.strerror}: the features are not complete", FIX) from None
     try:

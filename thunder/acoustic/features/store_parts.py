@@ -46,7 +46,7 @@ def merge_parts(out: Path) -> dict[str, Any]:
         faults = [f"utterance {name!r} is in {count} parts" for name, count in names.items() if count > 1]
     if faults:
         fix = "gather all parts of one extraction, made with the same input and options, in one folder"
-        raise combined_error(ArtifactError, f"the parts in {out} cannot be put together:", faults, fix)
+        raise combined_error(ArtifactError, f"the parts in {out} cannot be merged:", faults, fix)
     first = next(iter(contents.values()))
     totals = {name: sum(content[name] for content in contents.values()) for name in _TOTALS}
     shards = [

@@ -198,7 +198,7 @@ class StoreWriter:
             raise ArtifactError(f"{path}: damaged", "give another folder with --out, or remove this one") from None
         if stored != self._plan:
             raise UsageError(
-                f"{self.folder}: holds features made otherwise: {', '.join(_differences(stored, self._plan))}",
+                f"{self.folder}: holds features made with other options: {', '.join(_differences(stored, self._plan))}",
                 "give another folder with --out, or remove this one",
             )
 

@@ -23,7 +23,7 @@ from thunder.errors import ArtifactError, ModelError, ThunderError
 FORMAT = "thunder.acoustic/1"
 HEAD_FILE = "head.safetensors"
 TENSOR_PREFIX = "head."
-_RETRAIN = "train anew, or give a checkpoint of the same {}"
+_RETRAIN = "retrain, or give a checkpoint of the same {}"
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def load_head(path: Path) -> LoadedHead:
     try:
         statistics = TrainingStatistics.from_arrays({n: np.array(a) for n, a in arrays.items() if n.startswith(PREFIX)})
     except KeyError as error:
-        raise ArtifactError(f"{path}: lacks {error}", fix="take the checkpoint of the run anew") from None
+        raise ArtifactError(f"{path}: lacks {error}", fix="copy the run's checkpoint again") from None
     return LoadedHead(model, statistics, origin)
 
 

@@ -23,7 +23,9 @@ def speak_phonemes(phonemes: str, voice: str, speed: int, out: Path) -> None:
     _run_espeak(["-v", voice, "-s", str(speed), "-w", str(out), "--stdin"], f"[[{phonemes}]]")
     # 44 bytes are a header alone
     if not out.is_file() or out.stat().st_size <= 44:
-        raise UsageError(f"{PROGRAM} -v {voice} said nothing for [[{phonemes}]]", f"{PROGRAM} --voices lists voices")
+        raise UsageError(
+            f"{PROGRAM} -v {voice} produced no sound for [[{phonemes}]]", f"{PROGRAM} --voices lists voices"
+        )
 
 
 def _run_espeak(options: list[str], text: str) -> str:
@@ -35,7 +37,7 @@ def _run_espeak(options: list[str], text: str) -> str:
             [program, *options], input=text, capture_output=True, encoding="utf-8", timeout=TIMEOUT
         )
     except subprocess.TimeoutExpired:
-        raise UsageError(f"{PROGRAM} {' '.join(options)} did not end within {TIMEOUT} s", INSTALL_HINT) from None
+        raise UsageError(f"{PROGRAM} {' '.join(options)} did not finish within {TIMEOUT} s", INSTALL_HINT) from None
     if process.returncode:
         words = (process.stderr or process.stdout).strip() or f"exit code {process.returncode}"
         raise UsageError(f"{PROGRAM} {' '.join(options)}: {words}", f"{PROGRAM} --voices lists voices")

@@ -161,4 +161,4 @@ def _check_output_folder(out: Path) -> None:
     record = out / RECORD
     is_synthetic = record.is_file() and f'"schema": "{SCHEMA}"' in record.read_text(encoding="utf-8", errors="replace")
     if out.exists() and not is_synthetic and (not out.is_dir() or any(out.iterdir())):
-        raise CorpusError(f"{out}: is there, and is no synthetic speech of ours", fix="give another folder with --out")
+        raise CorpusError(f"{out}: exists and was not made by this command", fix="give another folder with --out")

@@ -105,7 +105,7 @@ def test_parts_are_merged(tmp_path):
             "features", DIGITS, "--features", "logmel", "--n-mels", 8, "--out", tmp_path, "--part", f"{number}/2"
         )
         assert "thunder asr merge" in part.stdout
-    with pytest.raises(ArtifactError, match="not yet put together"):
+    with pytest.raises(ArtifactError, match="not merged yet"):
         FeatureStore.open(tmp_path)
     assert "70 utterances" in run("merge", tmp_path).stdout
     store = FeatureStore.open(tmp_path, verify=True)

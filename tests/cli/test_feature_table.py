@@ -80,7 +80,7 @@ def changed_at(path: Path, place: int) -> None:
 @pytest.mark.expensive
 def test_ckpt_verify_names_the_tensor_of_a_flipped_bit(tmp_path, monkeypatch, asked):
     monkeypatch.setenv("THUNDER_RUNS", str(tmp_path))
-    run = planted_runs.recogniser_run(tmp_path)
+    run = planted_runs.recognizer_run(tmp_path)
     bundle.seal_bundle(run)
     for sealed, place in ((run / "best.safetensors", 400), (trained(tmp_path), 1000)):
         assert asked("ckpt", "verify", sealed)[0] == 0
@@ -136,7 +136,7 @@ def test_drift_cannot_attribute_the_published_pair(fixtures, asked):
 
 def test_bundle_verify_names_the_row_that_was_tampered_with(tmp_path, monkeypatch, asked):
     monkeypatch.setenv("THUNDER_RUNS", str(tmp_path))
-    run = planted_runs.recogniser_run(tmp_path)
+    run = planted_runs.recognizer_run(tmp_path)
     rows = planted_runs.read_jsonl(run / "test_predictions.jsonl")
     rows[3]["cer_edits"] -= 1
     planted_runs.write_jsonl(run / "test_predictions.jsonl", rows)
@@ -149,7 +149,7 @@ def test_bundle_verify_names_the_row_that_was_tampered_with(tmp_path, monkeypatc
 
 def test_tables_check_names_the_cell_of_a_hand_edit(tmp_path, monkeypatch, asked):
     monkeypatch.setenv("THUNDER_RUNS", str(tmp_path / "runs"))
-    run = planted_runs.recogniser_run(tmp_path / "runs")
+    run = planted_runs.recognizer_run(tmp_path / "runs")
     bundle.seal_bundle(run)
     (tmp_path / "tables.yaml").write_text(
         f"out: tables\nruns:\n  nko: [{run.name}]\ntables:\n  - {{name: paper4, rows: [nko], columns: [cer, wer]}}\n"
@@ -198,7 +198,7 @@ SMALL = {
 def service(tmp_path, monkeypatch):
     """`PATH=tests/support/fakes:$PATH`, with a finished run for the machine to have made; waiting takes no time."""
     (tmp_path / "vast").mkdir()
-    (tmp_path / "vast" / "made").symlink_to(planted_runs.recogniser_run(tmp_path / "elsewhere", "small.traj"))
+    (tmp_path / "vast" / "made").symlink_to(planted_runs.recognizer_run(tmp_path / "elsewhere", "small.traj"))
     for name, value in {"PATH": f"{TESTS / 'support' / 'fakes'}{os.pathsep}{os.environ['PATH']}",
                         "PYTHON": sys.executable,
                         "FAKE_VAST": tmp_path / "vast", "VAST_API_KEY": "secret-0123456789",

@@ -97,7 +97,7 @@ def test_a_file_in_a_checkpoint(run):
 
 
 def test_a_sealed_run_names_the_tensor(tmp_path):
-    run = planted_runs.recogniser_run(tmp_path)
+    run = planted_runs.recognizer_run(tmp_path)
     path = run / "best.safetensors"
     assert states(weights_survey.survey_weights(run), "digests") == ["skipped"]
     for sha256, state in ((digest.sha256_file(path), "ok"), ("0" * 64, "fault")):

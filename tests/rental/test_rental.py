@@ -62,7 +62,7 @@ def world(tmp_path):
 
 def made(tmp_path):
     (tmp_path / "vast").mkdir()
-    finished = planted_runs.recogniser_run(tmp_path / "elsewhere", RUN)
+    finished = planted_runs.recognizer_run(tmp_path / "elsewhere", RUN)
     (tmp_path / "vast" / "made").symlink_to(finished)
     fake, clock, root = FakeVast(tmp_path / "vast"), Clock(), tmp_path / "runs"
     root.mkdir()

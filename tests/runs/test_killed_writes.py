@@ -37,7 +37,7 @@ def copied(source: Path, target: Path) -> None:
 
 
 def test_sealing_is_all_or_nothing(tmp_path):
-    run = planted_runs.recogniser_run(tmp_path / "from")
+    run = planted_runs.recognizer_run(tmp_path / "from")
     before, copy = content_of(run), tmp_path / "at" / run.name
     copied(run, copy)
     bundle.seal_bundle(copy)
@@ -71,7 +71,7 @@ def tables(tmp_path):
     """A folder with sealed runs and tables of two digits; with three they are to be made anew."""
     root = tmp_path / "tables"
     for seed in (1, 2):
-        bundle.seal_bundle(planted_runs.recogniser_run(root, f"run-{seed}", seed=seed))
+        bundle.seal_bundle(planted_runs.recognizer_run(root, f"run-{seed}", seed=seed))
     (root / "paper.md.in").write_text("It is {{cer:a}} %.\n")
     (root / "tables.yaml").write_text(SPEC.format(digits=2))
     build(root)
@@ -140,7 +140,7 @@ def test_freezing_is_all_or_nothing(tmp_path):
 def runs(tmp_path):
     root = tmp_path / "runs"
     for number in range(5):
-        planted_runs.recogniser_run(root, f"202601{number + 1:02}-120000-run-{number:04}", seed=number, rows=2)
+        planted_runs.recognizer_run(root, f"202601{number + 1:02}-120000-run-{number:04}", seed=number, rows=2)
     return root
 
 

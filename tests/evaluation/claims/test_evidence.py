@@ -16,7 +16,7 @@ from thunder.runs.bundles import bundle
 @pytest.fixture
 def run(tmp_path, monkeypatch):
     monkeypatch.setenv("THUNDER_RUNS", str(tmp_path))
-    return planted_runs.recogniser_run(tmp_path)
+    return planted_runs.recognizer_run(tmp_path)
 
 
 def places_of_null(value, place=""):

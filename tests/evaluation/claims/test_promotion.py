@@ -47,7 +47,7 @@ def logs(scale: float, leak: bool = False) -> list[dict]:
 def run(root: Path, kind: str, seed: int, *, leak: bool = False, seal: bool = True, **options) -> Path:
     options = {"mode": "trajectory" if kind == "traj" else "baseline"} | options
     harm = 0.2 if kind == "traj" else 0.5
-    folder = planted_runs.recogniser_run(
+    folder = planted_runs.recognizer_run(
         root,
         f"{kind}-{seed}",
         seed=seed,

@@ -18,7 +18,7 @@ from thunder.runs.records import run_record
 
 @pytest.fixture
 def run(tmp_path):
-    return planted_runs.recogniser_run(tmp_path)
+    return planted_runs.recognizer_run(tmp_path)
 
 
 def edit(path: Path, change) -> None:

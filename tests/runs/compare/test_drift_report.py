@@ -50,7 +50,7 @@ def test_the_published_pair_declared_in_full():
 
 
 def test_the_same_configuration_twice(tmp_path):
-    a, b = (run_facts.read_run_facts(planted_runs.recogniser_run(tmp_path, name)) for name in "ab")
+    a, b = (run_facts.read_run_facts(planted_runs.recognizer_run(tmp_path, name)) for name in "ab")
     found = drift_report.compare_runs(a, b)
     assert (found.verdict, found.findings) == ("comparable", ())
     assert found.sentence == "a and b do not differ"
@@ -83,7 +83,7 @@ def test_an_option_is_the_same_under_its_old_name():
 
 def test_another_seed_has_to_be_declared(tmp_path):
     a, b = (
-        run_facts.read_run_facts(planted_runs.recogniser_run(tmp_path, f"run-{seed}", seed=seed)) for seed in (1, 2)
+        run_facts.read_run_facts(planted_runs.recognizer_run(tmp_path, f"run-{seed}", seed=seed)) for seed in (1, 2)
     )
     assert [finding.name for finding in drift_report.compare_runs(a, b).factors] == ["seed"]
     assert drift_report.compare_runs(a, b, ["seed"]).verdict == "comparable"
@@ -138,8 +138,8 @@ def test_what_only_one_run_records_is_a_difference_and_what_neither_does_a_warni
 
 
 def test_split_and_labels_are_known_by_what_they_hold(tmp_path):
-    a = planted_runs.recogniser_run(tmp_path, "a")
-    b = planted_runs.recogniser_run(tmp_path, "b", rows=8)
+    a = planted_runs.recognizer_run(tmp_path, "a")
+    b = planted_runs.recognizer_run(tmp_path, "b", rows=8)
     (b / "vocab.json").write_text('{"labels": ["x"]}')
     found = drift_report.compare_runs(run_facts.read_run_facts(a), run_facts.read_run_facts(b))
     assert [finding.name for finding in found.factors] == ["split", "vocab"]
@@ -166,7 +166,7 @@ def test_the_batch_is_counted_over_ranks_and_accumulation(tmp_path):
     """Two ranks with one row each, and one rank that accumulates two: the same updates."""
     made = []
     for name, ranks, pieces, iters, every in (("a", 2, 1, 100, 10), ("b", 1, 2, 200, 20)):
-        run = planted_runs.recogniser_run(tmp_path, name, ranks=ranks, batch_size=1, iters=iters,
+        run = planted_runs.recognizer_run(tmp_path, name, ranks=ranks, batch_size=1, iters=iters,
                                           grad_accumulation_steps=pieces, steps_per_eval=every,
                                           metrics=planted_runs.plain_metrics(80, 3e-4))  # fmt: skip
         planted_runs.write_json(run / "plan.json", {"job": "asr", "batch": {"rows_per_update": 2},
@@ -226,14 +226,14 @@ def test_patience_as_it_worked(waited, conflict):
 
 def test_waiting_is_counted_in_validations(tmp_path):
     metrics = [{"step": step, "valid_loss": loss} for step, loss in ((1, 3.0), (2, 1.0), (3, 2.0), (4, 2.5), (4, 1.5))]
-    run = planted_runs.recogniser_run(tmp_path, metrics=metrics, patience=2)
+    run = planted_runs.recognizer_run(tmp_path, metrics=metrics, patience=2)
     assert run_facts.read_run_facts(run).done.waited == 2
     planted_runs.write_json(run / "results.json", {"steps": 4, "stopped_early": "no better validation loss"})
     assert drift_report.compare_runs(run_facts.read_run_facts(run), run_facts.read_run_facts(run)).findings == ()
 
 
 def test_a_run_that_was_forced_to_go_on_otherwise(tmp_path):
-    a, b = (planted_runs.recogniser_run(tmp_path, name) for name in "ab")
+    a, b = (planted_runs.recognizer_run(tmp_path, name) for name in "ab")
     run_record.note_changes(b, ["learning_rate: 0.0003 in the run, 0.0001 now"])
     found = drift_report.compare_runs(run_facts.read_run_facts(a), run_facts.read_run_facts(b))
     assert [finding.name for finding in found.factors] == ["forced"] and "0.0001 now" in found.sentence
@@ -268,6 +268,6 @@ def test_shares_of_traces():
 
 @pytest.mark.parametrize("name", ["results.json", "plan.json", "environment.json", "metrics.jsonl", "vocab.json"])
 def test_damaged_files_leave_facts_out(tmp_path, name):
-    run = planted_runs.recogniser_run(tmp_path)
+    run = planted_runs.recognizer_run(tmp_path)
     (run / name).write_bytes(b"[\xff")
     run_facts.read_run_facts(run)

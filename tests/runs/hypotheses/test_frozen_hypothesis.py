@@ -83,8 +83,8 @@ def pair(tmp_path, **treated):
     for line in (*rates[0], *rates[1]):
         line["time"] = 5000.0 + line["step"]
     metrics = fine.pop("metrics", rates[1])
-    control = planted_runs.recogniser_run(tmp_path, "control", metrics=rates[0])
-    return planted_runs.recogniser_run(tmp_path, "treated", metrics=metrics, **fine), control
+    control = planted_runs.recognizer_run(tmp_path, "control", metrics=rates[0])
+    return planted_runs.recognizer_run(tmp_path, "treated", metrics=metrics, **fine), control
 
 
 def written(tmp_path, **changes) -> Path:

@@ -31,7 +31,7 @@ def age(folder):
 def root(tmp_path):
     for number, (mode, lr) in enumerate([("baseline", 3e-4), ("trajectory", 3e-4), ("trajectory", 1e-4)]):
         name = f"2026010{number + 1}-120000-run-{number:04}"
-        age(planted_runs.recogniser_run(tmp_path, name, seed=number, mode=mode, learning_rate=lr))
+        age(planted_runs.recognizer_run(tmp_path, name, seed=number, mode=mode, learning_rate=lr))
     (tmp_path / "latest").symlink_to(name)
     (tmp_path / "notes").mkdir()
     (tmp_path / ".hidden").mkdir()
@@ -121,7 +121,7 @@ def test_what_changes_is_seen(root):
     run_record.RunRecord(folder).finish(results)
     assert run_index.list_runs(root, [conditions.parse_condition("cer=0.125")])[0]["name"] == folder.name
     shutil.rmtree(root / "20260102-120000-run-0001")
-    planted_runs.recogniser_run(root, "20260109-120000-run-0009")
+    planted_runs.recognizer_run(root, "20260109-120000-run-0009")
     assert names(root) == ["9", "2", "0"]
     bundle.seal_bundle(root / "20260109-120000-run-0009")
     assert run_index.list_runs(root)[0]["sealed"] == bundle.manifest_digest(root / "20260109-120000-run-0009")

@@ -41,7 +41,7 @@ def root(tmp_path):
     for name, options in (("base", {}), ("traj", {"mode": "trajectory"}), ("fast", {"learning_rate": 1e-3})):
         for seed in range(1, {"base": 4, "traj": 3, "fast": 2}[name]):
             harm = {"base": 0.4, "traj": 0.2, "fast": 0.1}[name]
-            run = planted_runs.recogniser_run(tmp_path, f"{name}-{seed}", seed=seed, harm=harm, rows=20, **options)
+            run = planted_runs.recognizer_run(tmp_path, f"{name}-{seed}", seed=seed, harm=harm, rows=20, **options)
             bundle.seal_bundle(run)
     (tmp_path / "tables.yaml").write_text(SPEC, encoding="utf-8")
     (tmp_path / "paper.md.in").write_text(PROSE, encoding="utf-8")
@@ -192,7 +192,7 @@ def test_a_damaged_run_is_named_with_its_cells(root):
 def test_a_run_that_is_another_now_is_stale(root):
     build(root)
     shutil.rmtree(root / "fast-1")
-    bundle.seal_bundle(planted_runs.recogniser_run(root, "fast-1", seed=1, harm=0.5, rows=20, learning_rate=1e-3))
+    bundle.seal_bundle(planted_runs.recognizer_run(root, "fast-1", seed=1, harm=0.5, rows=20, learning_rate=1e-3))
     said = faults(root)
     assert "paper/fast/cer: fast-1 changed since the tables were made" in said and "paper/fast/cer: stale: was" in said
     build(root)
@@ -200,7 +200,7 @@ def test_a_run_that_is_another_now_is_stale(root):
 
 
 def test_only_sealed_runs_are_evidence(root):
-    planted_runs.recogniser_run(root, "fast-2", seed=2, learning_rate=1e-3)
+    planted_runs.recognizer_run(root, "fast-2", seed=2, learning_rate=1e-3)
     (root / "tables.yaml").write_text(SPEC.replace("[fast-1]", "[fast-1, fast-2, fast-9]"))
     with pytest.raises(GateError, match="fast-2: it is not sealed\n.*fast-9: there is no run"):
         build(root)
@@ -218,7 +218,7 @@ def test_one_run_twice_is_no_two_seeds(root):
 
 def test_two_seeds_with_the_same_answers_are_two_runs(root):
     for seed in (7, 8):
-        bundle.seal_bundle(planted_runs.recogniser_run(root, f"right-{seed}", seed=seed, harm=0, rows=20))
+        bundle.seal_bundle(planted_runs.recognizer_run(root, f"right-{seed}", seed=seed, harm=0, rows=20))
     (root / "tables.yaml").write_text(SPEC.replace("[fast-1]", "[right-7, right-8]"))
     build(root)
     assert cells(root)["paper/fast/cer"]["text"] == "0.00 ± 0.00"

@@ -24,7 +24,7 @@ def test_the_published_pair_is_exit_code_3(capsys):
 
 def test_the_same_twice(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("THUNDER_RUNS", str(tmp_path))
-    run = planted_runs.recogniser_run(tmp_path)
+    run = planted_runs.recognizer_run(tmp_path)
     assert main(["drift", run.name, run.name]) == 0
     assert capsys.readouterr().out.startswith("comparable: ")
     assert main(["drift", run.name, run.name, "--allow", "lrr"]) == 2

@@ -12,7 +12,7 @@ from thunder.cli.main import main
 @pytest.fixture
 def run(tmp_path, monkeypatch):
     monkeypatch.setenv("THUNDER_RUNS", str(tmp_path))
-    return planted_runs.recogniser_run(tmp_path)
+    return planted_runs.recognizer_run(tmp_path)
 
 
 def test_verify_and_seal(run, capsys):

@@ -13,7 +13,7 @@ from thunder.cli.main import main
 def root(tmp_path, monkeypatch):
     monkeypatch.setenv("THUNDER_RUNS", str(tmp_path))
     for number, mode in enumerate(["baseline", "baseline", "tar"]):
-        planted_runs.recogniser_run(tmp_path, f"2026010{number + 1}-120000-r-{number:04}", seed=number, mode=mode)
+        planted_runs.recognizer_run(tmp_path, f"2026010{number + 1}-120000-r-{number:04}", seed=number, mode=mode)
     return tmp_path
 
 

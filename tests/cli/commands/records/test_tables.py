@@ -10,7 +10,7 @@ from thunder.runs.bundles import bundle
 
 def test_build_check_and_a_changed_digit(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("THUNDER_RUNS", str(tmp_path / "runs"))
-    run = planted_runs.recogniser_run(tmp_path / "runs")
+    run = planted_runs.recognizer_run(tmp_path / "runs")
     spec = tmp_path / "tables.yaml"
     spec.write_text(f"runs:\n  a: [{run.name}]\ntables:\n  - {{name: t, rows: [a], columns: [cer]}}\n")
     command = ["tables", "build", "--spec", str(spec)]

@@ -32,7 +32,7 @@ def flip_last_byte(path):
 
 
 def sealed_run(tmp_path, runs_folder, capsys):
-    run = planted_runs.recogniser_run(runs_folder)
+    run = planted_runs.recognizer_run(runs_folder)
     bundle.seal_bundle(run)
     return run.name, run / "best.safetensors"
 

@@ -12,7 +12,7 @@ from thunder.runs.bundles import bundle
 @pytest.fixture
 def run(tmp_path, monkeypatch):
     monkeypatch.setenv("THUNDER_RUNS", str(tmp_path))
-    return planted_runs.recogniser_run(tmp_path)
+    return planted_runs.recognizer_run(tmp_path)
 
 
 def test_what_did_not_run_is_said_and_strict_refuses(run, capsys):

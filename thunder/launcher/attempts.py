@@ -1,4 +1,4 @@
-"""Carry out a job's plan: start ranks as the supervisor asks, bring home what they made, bundle what went wrong."""
+"""Run the attempts of a job: start ranks as the supervisor asks, collect their outputs, bundle the logs of a fault."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ RESTART_LOOK = Seconds(8)
 def rank_plans(
     kind: str, cluster: Cluster, folder: Path, job_id: str, chosen_ports: Sequence[int], arguments: Sequence[str] = ()
 ) -> tuple[RankPlan, ...]:
-    """What each rank is started with (deciding only; nothing is started)."""
+    """Plan the command and environment of each rank; nothing is started."""
     return rank_plan.plan_ranks(
         cluster,
         command=(sys.executable, "-P", "-m", "thunder", "rank", str(folder), "--job", kind, *arguments),
@@ -53,7 +53,7 @@ def rank_plans(
 
 @dataclass
 class Attempts:
-    """The attempts of one job. shape: what incidents of the GPU are remembered by, if any."""
+    """The attempts of one job. shape: the key under which GPU incidents are stored, if any."""
 
     job: Job
     cluster: Cluster
@@ -63,7 +63,11 @@ class Attempts:
     progress: RunProgress = field(default_factory=RunProgress)
 
     def run(self) -> None:
-        """To the job's end; raises what it failed with, after a bundle was made where it hung or found no shape."""
+        """Run the job to its end.
+
+        Raises the ThunderError that the job failed with. After a hang, or where no smaller shape is left, the logs are
+        bundled first.
+        """
         settings: LoopSettings = self.job.settings
         self.fallbacks = oom_fallbacks.fallback_sequence(
             settings.batch_size, settings.grad_checkpoint, settings.may_recompute
@@ -88,7 +92,7 @@ class Attempts:
         try:
             supervisor.run()
         except ThunderError as error:
-            with contextlib.suppress(OSError):  # a disk that is full shall not hide what happened
+            with contextlib.suppress(OSError):  # a full disk must not hide the error
                 registry.write_end(self.folder, error)
             if not isinstance(error, HangError | ResourceError):
                 raise
@@ -100,7 +104,7 @@ class Attempts:
             raise
 
     def start(self, attempt: Attempt, stop: StopRequest) -> Sequence[RankEnd]:
-        """See supervise.Start."""
+        """Run one attempt; returns how each rank ended. See supervisor.Supervisor."""
         cluster = without_hosts(self.cluster, attempt.absent)
         drawn = draw_ports(cluster)
         plans = rank_plans(self.job.kind, cluster, self.folder, secrets.token_hex(3), drawn, self.arguments(attempt))
@@ -127,14 +131,14 @@ class Attempts:
         return ("--planned-ranks", str(len(self.cluster.hosts)), *self.fallbacks[attempt.fallback].arguments, *forced)
 
     def missing(self) -> dict[str, str]:
-        """See supervise.Missing; a job on this machine alone misses nobody."""
+        """Hosts that cannot take part now, each with the reason; none where all ranks run on this machine."""
         if all(host.is_this_machine for host in self.cluster.hosts):
             return {}
         findings = preflight.cluster_findings(self.cluster, probe.probe_hosts(self.cluster, (), RESTART_LOOK))
         return absent_hosts(self.cluster.hosts, findings, self.job.settings.skip_link_check)
 
     def remember(self, cause: ExitCause, fallback: int) -> None:
-        """So that the next run on this chip starts where this one could go on."""
+        """Store the incident, so that the next run on this chip starts with this fallback."""
         if self.shape:
             incident_values = {"run": self.folder.name, "kind": cause.kind, "text": cause.error.message[:500]}
             try:
@@ -157,12 +161,12 @@ def draw_ports(cluster: Cluster) -> list[int]:
 
 
 def without_hosts(cluster: Cluster, absent: Sequence[str]) -> Cluster:
-    """The cluster with the hosts that are there."""
+    """The cluster without some of its hosts."""
     return cluster.model_copy(update={"hosts": [host for host in cluster.hosts if host.name not in absent]})
 
 
 def absent_hosts(hosts: Sequence[Host], findings: Sequence[preflight.Finding], skip_links: bool) -> dict[str, str]:
-    """Hosts that cannot take part, each with why (pure). Of a pair whose link fails, the later one is missing."""
+    """Hosts that cannot take part, each with the reason (pure). Of a pair whose link fails, the later one is absent."""
     gone: dict[str, str] = {}
     names = [host.name for host in hosts]
     for finding in findings:

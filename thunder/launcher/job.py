@@ -14,7 +14,7 @@ from thunder.training.loop_settings import LoopSettings
 
 @dataclass(frozen=True)
 class Job:
-    """What to run: its kind, its settings with their sources, and what only this kind of job adds to the plan."""
+    """A job: its kind, its settings with their sources, and the facts that its kind adds to the plan."""
 
     kind: str
     name: str
@@ -26,7 +26,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Placement:
-    """Where it runs: the cluster and why it was chosen."""
+    """The cluster that a job runs on, and why it was chosen."""
 
     cluster: cluster_file.Cluster
     reason: str
@@ -43,7 +43,7 @@ class Placement:
 
 
 def choose_placement(settings: LoopSettings) -> Placement:
-    """The cluster of a job: `--ranks` on this machine, else what `hosts.choose` finds."""
+    """The cluster of a job: `--ranks` on this machine, else what `cluster_file.choose_cluster` finds."""
     if settings.ranks is not None:
         if settings.cluster is not None:
             raise UsageError(

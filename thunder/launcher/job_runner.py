@@ -1,4 +1,4 @@
-"""Run a job: plan it, start its ranks, follow them, read the results; for every kind of training alike."""
+"""Run a job of any kind: plan it, start its ranks, follow them, read the results."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def plan_job(job: Job, placement: Placement) -> PlannedJob:
     folder = runs() / named if named else run_record.new_run_name(runs(), job.name)
     folder = run_record.find_run(runs(), settings.resume) if settings.resume else folder
     if settings.resume or named:
-        from thunder.runs.bundles import bundle  # reads rows of text: nothing that a plan has to wait for
+        from thunder.runs.bundles import bundle  # imports what reads rows; other plans start faster without
 
         bundle.refuse_sealed(folder)
     plans = attempts.rank_plans(job.kind, placement.cluster, folder, "0", [0] * placement.ranks)
@@ -149,7 +149,7 @@ def _environment_notes(placement: Placement) -> list[str]:
 
 def _hypothesis(settings: LoopSettings) -> dict[str, Any]:
     """The hypothesis that a run is started under, by its digest."""
-    # reads logs of runs: nothing that other plans have to wait for
+    # imports what reads logs of runs; other plans start faster without
     from thunder.runs.hypotheses import frozen_hypothesis
 
     return frozen_hypothesis.frozen_reference(Path(str(local_paths(settings).hypothesis)))

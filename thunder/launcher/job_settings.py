@@ -1,4 +1,4 @@
-"""The settings of a job: those of a new run, or those of a run that is resumed; and what must not have changed."""
+"""The settings of a new or a resumed run, and the check that a resumed run has not changed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def new_settings(
 
 
 def absolute_path(value: str | list[str] | None) -> Any:
-    """A path option, or each of a list of them, made absolute; what is not given stays so."""
+    """Make a path option or each of a list of paths absolute; an option without a value stays without."""
     if isinstance(value, list):
         return [absolute_path(each) for each in value]
     return str(Path(value).expanduser().absolute()) if value else value

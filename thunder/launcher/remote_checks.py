@@ -1,4 +1,4 @@
-"""Before ranks are started on other hosts: what those hosts and the cables between them say, and a sum as a trial."""
+"""Checks before ranks start on other hosts: the hosts, the links between them, and a trial sum over all ranks."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from thunder.launcher.plan import JobFacts
 from thunder.training.loop_settings import LoopSettings
 from thunder.units import Seconds
 
-# Findings that are about the job, not about a host: the user's to mend in the command.
+# Checks of the job itself, not of a host: the user corrects the command.
 JOB_CHECKS = ("model", "data", "settings")
 
 
 def survey_hosts(kind: str, settings: LoopSettings, placement: Placement, console: JobConsole) -> JobFacts:
-    """What a job finds on its hosts: the facts for the plan, their chips, and which checks were skipped.
+    """Ask the hosts of a job for the facts of its plan, their chips, and their health.
 
     Raises ClusterError, or UsageError where only the job is at fault, that lists every failure with its fix.
     """
@@ -54,7 +54,7 @@ def survey_hosts(kind: str, settings: LoopSettings, placement: Placement, consol
 
 
 def check_findings(findings: Sequence[Finding], skip_links: bool) -> list[str]:
-    """The failures of links that were to be skipped (pure).
+    """The link failures that the user skips, as lines for the plan (pure).
 
     Raises ClusterError, or UsageError where only the job is at fault, that lists every other failure with its fix.
     """

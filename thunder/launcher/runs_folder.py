@@ -1,4 +1,4 @@
-"""Where runs lie, and which folder a run's name means."""
+"""The folder of all runs, and the folder of a run by its name."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from thunder.runs.records import run_record
 
 
 def runs() -> Path:
-    """Where runs lie: THUNDER_RUNS, else runs/ in the repository."""
+    """The folder of all runs: THUNDER_RUNS, else runs/ in the repository."""
     return Path(os.environ.get("THUNDER_RUNS") or REPOSITORY / "runs").expanduser()
 
 

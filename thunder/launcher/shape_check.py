@@ -1,4 +1,4 @@
-"""Whether a job's shape can live on the chips of its hosts: judged where the plan is made, for all of them."""
+"""Check that the chips of all hosts of a job can train its shape; the launcher checks while it plans."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from thunder.training.shapes import chips, model_size, shape_safety
 from thunder.training.shapes.chips import Chip
 from thunder.training.shapes.shape_safety import GpuIncident, ShapeVerdict, TrainingShape
 
-STAND_IN = "Apple M4"  # judged where a chip has no figures: the slower of the two that shapes are known of
+STAND_IN = "Apple M4"  # used for a chip without figures: the slower of the two chips with known shapes
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ def local_memory() -> int:
 
 
 def shape_of(settings: LoraSettings, layers: int, facts: JobFacts) -> TrainingShape:
-    """The shape that settings ask for, of a model with so many layers; facts: the job's, for its engine and rows."""
+    """The shape of the settings, for a model with so many layers. facts: engine and rows of the job."""
     train = facts.data.train if facts.data else None
     most = train.most_supervised_tokens if train else None
     most = settings.max_seq_length if most is None else most
@@ -51,7 +51,7 @@ def shape_of(settings: LoraSettings, layers: int, facts: JobFacts) -> TrainingSh
 
 
 def machines_of_job(job: Job, placement: Placement) -> list[Machine]:
-    """The machines of a job, each once."""
+    """The different machines of a job."""
     ranks = Counter(host.ssh for host in placement.cluster.hosts)
     measured = chips.read_measured_chips(state_folder()).get(environment.chip_name())
     here = MachinePart(memory=local_memory(), measured=measured)
@@ -66,7 +66,7 @@ def machines_of_job(job: Job, placement: Placement) -> list[Machine]:
 
 
 def past_incidents(chip: str, model: str) -> list[GpuIncident]:
-    """What this chip could not do with a model, as the ladder of shapes remembers it."""
+    """Earlier GPU incidents of this chip with a model, from the stored fallbacks."""
     return [
         GpuIncident(run, each.batch_size, each.num_layers, each.max_seq_length, each.grad_checkpoint)
         for run, each in oom_fallbacks.chip_incidents(state_folder(), chip, model)
@@ -105,7 +105,7 @@ def check_shape(job: Job, placement: Placement) -> ShapePart:
 
 
 def gpu_shape(job: Job) -> oom_fallbacks.WorkloadShape | None:
-    """What an incident of the GPU is remembered by; None where the job has no base model to speak of."""
+    """The key under which GPU incidents of the job are stored; None for a job without a base model."""
     if job.facts.model is None:
         return None
     settings = job.settings

@@ -1,4 +1,4 @@
-"""How many rows of a step each rank takes: even, or in proportion to the speed that the ranks have shown.
+"""Split the rows of a step over the ranks: evenly, or in proportion to their measured speeds.
 
 An update is the sum over the same rows whoever computes them, so a split changes its rounding only.
 """
@@ -22,14 +22,14 @@ LEAST_GAIN = 1.05  # a new split is taken where a step gets shorter by more
 
 
 class Balance:
-    """The split of a run. Every rank decides from the same gathered numbers, so all have the same one."""
+    """The split of a run. All ranks decide from the same gathered numbers, so they have the same split."""
 
     def __init__(self, world: World, settings: LoopSettings, speeds: Sequence[float]) -> None:
-        """speeds: rows a second of each rank, from a checkpoint; those of another number of ranks are of no use."""
+        """speeds: rows a second of each rank, from a checkpoint; speeds of another number of ranks are ignored."""
         self.world = world
         self.measures = settings.balance == "auto" and world.size > 1
         self.speeds = tuple(speeds) if self.measures and len(speeds) == world.size else ()
-        self._seconds: list[float] = []  # a row took, in each micro-batch since the last look
+        self._seconds: list[float] = []  # per row, of each micro-batch since the last look
         self._rows = 0
 
     def rows_of_this_rank(self, rows: Sequence[int]) -> Sequence[int]:
@@ -38,7 +38,7 @@ class Balance:
         return row_order.rank_share(rows, self.world.rank, self.world.size, self.speeds)
 
     def note_micro_batch(self, rows: int, seconds: float) -> None:
-        """A micro-batch of so many rows took so long on this rank, without waiting for others."""
+        """Record the seconds of a micro-batch on this rank, without the time that it waits for others."""
         if self.measures:
             self._seconds.append(seconds / rows)
 
@@ -60,7 +60,7 @@ class Balance:
 
 
 def better_split(now: tuple[float, ...], measured: Sequence[float], rows: int) -> tuple[float, ...]:
-    """The speeds to split by from here on: those just measured, () for an even split, or what holds `now` (pure).
+    """The speeds to split by next: the measured ones, () for an even split, or still `now` (pure).
 
     measured: rows a second of each rank, 0 where it had none to show. rows: of a whole step.
     """
@@ -72,6 +72,6 @@ def better_split(now: tuple[float, ...], measured: Sequence[float], rows: int) -
 
 
 def slowest_rank_seconds(rows: int, split: tuple[float, ...], measured: Sequence[float]) -> float:
-    """How long the slowest rank takes for its share of a step (pure)."""
+    """Seconds that the slowest rank needs for its share of a step (pure)."""
     counts = row_order.row_counts(rows, split or (1.0,) * len(measured))
     return max(count / speed for count, speed in zip(counts, measured, strict=True))

@@ -88,7 +88,7 @@ def _parse_one(text: str) -> InjectedFault:
 
 
 def _clash(kind: str, point: str, values: dict[str, Any]) -> str:
-    """Why kind, point and options do not go together; nothing where they do."""
+    """Why kind, point and options exclude each other; empty where they do not."""
     if "above" in values and kind not in METAL:
         return f"'above' is for {', '.join(METAL)}"
     if "ms" in values and kind != "slow":
@@ -121,7 +121,7 @@ class FaultInjector(Callback):
         self.micro_batch_size = 0
 
     def on_start(self, event: StartEvent) -> None:
-        """Take over how many rows go through the model at once, which `above` compares with."""
+        """Store how many rows go through the model at once; `above` compares with it."""
         self.micro_batch_size = event.micro_batch_size
 
     def on_point(self, event: PointEvent) -> None:
@@ -139,7 +139,7 @@ class FaultInjector(Callback):
         return fault.always or self._mark(fault)
 
     def _mark(self, fault: InjectedFault) -> bool:
-        """Note on disk, before it fires, that a fault has fired; False where it had already."""
+        """Mark a fault as fired on disk, before it fires; False where it is marked already."""
         rank = "" if fault.rank is not None else f":rank={self.rank}"
         marker = self.record.folder / "faults" / f"{fault.text}{rank}.fired"
         marker.parent.mkdir(exist_ok=True)
@@ -172,7 +172,7 @@ class FaultInjector(Callback):
             print("long line " * (GARBAGE // 10), file=sys.stderr, flush=True)
 
     def _send_garbage(self) -> None:
-        """All of it, for as long as the launcher reads: it must not stand before the heartbeats for ever."""
+        """Send all of it while the launcher reads: garbage that stays in the pipe would block the heartbeats."""
         whole = self.record.send(b"\xff{garbage" * (GARBAGE // 9) + b"\n")
         until = time.monotonic() + GARBAGE_SECONDS
         while not whole and time.monotonic() < until:

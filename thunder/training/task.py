@@ -1,4 +1,4 @@
-"""What the loop asks of anything it trains."""
+"""The `Task` protocol: what the training loop requires of a model, its rows and its loss."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ class Batch:
 
 
 class Task(Protocol):
-    """A model, its rows and its loss. The model knows one machine; ranks are the loop's business."""
+    """A model, its rows and its loss. The model knows one machine; the loop handles ranks."""
 
     model: nn.Module
     rows: int
     lengths: Sequence[int] | None
-    """What each row costs, for rows of like length to come in one step; None for any order."""
+    """Cost of each row, so that rows of similar length come in one step; None for any order."""
     compiled: bool
     """Whether its step can be compiled: where its loss is MLX operations throughout."""
     output: str
-    """Name of the folder, inside the run's, that holds what a user takes away."""
+    """Name of the folder inside the run's folder for the result: an adapter or a model."""
 
     def batch(self, rows: Sequence[int], epoch: int) -> Batch:
         """The given training rows, padded to one shape."""
@@ -53,5 +53,5 @@ class Task(Protocol):
         ...
 
     def save(self, folder: Path) -> None:
-        """Write what a user takes away (an adapter, a model) into the folder."""
+        """Write the result (an adapter, a model) into the folder."""
         ...

@@ -1,4 +1,4 @@
-"""One validation: the loss over the whole validation set, its standard error, and the same of some training rows."""
+"""Validate: the loss over the whole validation set, its standard error, and the same for some training rows."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def validate(
     """Loss over the whole validation set, sharded over ranks and weighted by tokens; the same numbers on every rank.
 
     `valid_se` is the standard error of `valid_loss`. A task with a `probe` has `probe_loss` and `probe_se` beside it:
-    some rows that are trained on, scored in the same way, by which a leak is told from a lag.
+    some rows that are trained on, scored in the same way, which distinguishes a leak from underfitting.
     None, on every rank, where any rank was asked to stop on the way.
     """
     sums = {group: Sums() for group in (*task.groups, _PROBE)}
@@ -57,7 +57,7 @@ def _scored(task: Task, world: World) -> Iterator[tuple[str, Batch]]:
 
 
 class Sums:
-    """What batches add up to, and how far their mean loss can be trusted."""
+    """Sums over batches, and the standard error of their mean loss."""
 
     def __init__(self, flat: list[float] | None = None) -> None:
         self.flat = flat or [0.0] * 6  # batches, loss, tokens, loss squared, loss by tokens, tokens squared

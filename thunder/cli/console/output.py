@@ -1,4 +1,4 @@
-"""What a command says on stdout, to a reader that may have gone: `thunder corpus ... | head -1` ends quietly."""
+"""Print on stdout; the command ends quietly when the reader has closed the pipe (`thunder corpus ... | head -1`)."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import typer
 
 
 def say(text: str) -> None:
-    """Print a text. If nobody reads any more the command ends, as one that has said enough."""
+    """Print a text. The command ends with code 0 when nobody reads any more."""
     try:
         print(text, flush=True)
     except BrokenPipeError:
-        # what Python flushes at its own end must find no closed pipe either
+        # Python flushes stdout when it ends, and must not find the closed pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(0) from None

@@ -1,4 +1,4 @@
-"""What people see of a job: the plan as a table, one live line (plain lines where there is no terminal), the result."""
+"""Show a job in a terminal: the plan as a table, one live line (plain lines without a terminal), the result."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def _note_rows(plan: Plan) -> list[tuple[str, str]]:
 
 
 def over_limit(part: str, counts: RowCounts, limit: int) -> list[tuple[str, str]]:
-    """What became of the rows of one part that do not fit, or nothing."""
+    """Lines on the rows of one part that do not fit, if any."""
     rows = []
     if counts.rows_cut_at_limit:
         rows.append(("over limit", f"{part}: {counts.rows_cut_at_limit} rows cut at {limit} tokens"))
@@ -200,7 +200,7 @@ def print_result(plan: Plan, folder: Path, results: Mapping[str, Any]) -> None:
 
 
 def next_commands(plan: Plan, where: str, tested: bool) -> list[str]:
-    """What people usually do next."""
+    """Commands that people often run next."""
     python = format_path(Path(sys.executable))
     if plan.job == "pretrain":
         return [
@@ -219,7 +219,7 @@ def next_commands(plan: Plan, where: str, tested: bool) -> list[str]:
 
 
 def print_findings(console: Console, findings: Iterable[Mapping[str, str]]) -> None:
-    """What checks found, a line each, and under a fault its fix; for `doctor` and `status` alike."""
+    """Print findings, a line each, and below a failure its fix; for `doctor` and `status`."""
     for finding in findings:
         console.print(f"[{COLOURS[finding['state']]}]{finding['state']:8}[/] {finding['check']:14}", end="")
         console.print(f"{finding['where']}: {finding['found']}", markup=False, soft_wrap=True)

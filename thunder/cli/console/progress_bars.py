@@ -1,4 +1,4 @@
-"""A bar on stderr while a corpus or features are made: how far, how fast, how long yet."""
+"""Progress bars on stderr for corpora, features and recordings: progress, speed, time left."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ class Speed(ProgressColumn):
         self.in_bytes = in_bytes
 
     def render(self, task: Task) -> Text:
-        """The speed of late, once there is one."""
+        """The recent speed."""
         speed = task.finished_speed or task.speed or 0.0
         return Text(f"{format_bytes(speed)}/s" if self.in_bytes else f"{speed:.0f} rows/s")
 
 
 def size_of(paths: list[Path]) -> int:
-    """The bytes of the files that there are."""
+    """Bytes of the files that exist."""
     return sum(path.stat().st_size for path in paths if path.is_file())
 
 
 @contextmanager
 def files_bar(paths: list[Path]) -> Generator[Callable[[int], None]]:
-    """A bar over the bytes of files; gives what is to be called with the bytes read since the last call."""
+    """A bar over the bytes of files; yields a function to call with the bytes read since the last call."""
     with _bar("reading rows", size_of(paths), in_bytes=True) as advance:
         yield advance
 
 
 @contextmanager
 def rows_bar(rows: int, what: str = "making rows") -> Generator[Callable[[int], None]]:
-    """A bar over rows that are made; gives what is to be called with how many more there are."""
+    """A bar over rows that are made; yields a function to call with the rows made since the last call."""
     with _bar(what, rows, in_bytes=False) as advance:
         yield advance
 
@@ -70,5 +70,5 @@ class RecordingsBar:
         self._progress.stop()
 
     def __call__(self, done: int, total: int) -> None:
-        """So many of all recordings are done."""
+        """Show how many recordings are done."""
         self._progress.update(self._task, completed=done, total=total)

@@ -1,4 +1,4 @@
-"""The keys of mlx_lm's YAML in our words: mapped where we have them, noted where they change nothing, else refused."""
+"""Translate keys of mlx_lm's YAML: to options of this package, to a note where they have no effect, or to an error."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from thunder.config import option_names, suggest_name
 from thunder.errors import UsageError, combined_error
 from thunder.lora.lora_settings import LoraSettings
 
-# what is always so here; another value is refused
+# fixed here; another value is refused
 FIXED = {"train": True, "fine_tune_type": "lora", "training_mode": "normal"}
-# what can only be off
+# not supported: only an empty value is accepted
 NOT_DONE = ("hf_dataset", "trust_remote_code", "report_to")
-# what changes nothing here: the value with which it changes nothing in mlx_lm either, and what holds for others
+# without effect here: key -> (the value without effect in mlx_lm too, the note for other values)
 WITHOUT_EFFECT: dict[str, tuple[Any, str]] = {
     "val_batches": (-1, "every validation goes over the whole validation set"),
     "test_batches": (None, "`test_rows` says how much is tested"),
@@ -49,7 +49,7 @@ def from_mlx_lm(values: dict[str, Any], path: Path) -> tuple[dict[str, Any], lis
 
 
 class _Reading:
-    """A file's values on the way to becoming ours, and what was found on the way."""
+    """The values of a file while they are translated, with the notes and faults so far."""
 
     def __init__(self, values: dict[str, Any]) -> None:
         self.values = values
@@ -59,12 +59,12 @@ class _Reading:
         self.keys = {fields[name]: key for key in values if (name := str(key).replace("-", "_")) in fields}
 
     def lora_parameters(self) -> None:
-        """mlx_lm's place for the shape of the adapter."""
+        """Translate `lora_parameters`."""
         for key, value in self._mapping("lora_parameters", LORA).items():
             self._set(LORA[key], value, f"'{key}' of 'lora_parameters'")
 
     def optimizer(self) -> None:
-        """AdamW is what is done; Adam is the same where no weight decays."""
+        """Translate the optimizer: AdamW, or Adam, which is the same without weight decay."""
         name = self.values.pop("optimizer", None)
         configs = self._mapping("optimizer_config")
         adam = isinstance(name, str) and name.lower() == "adam"
@@ -89,7 +89,7 @@ class _Reading:
             self.faults.append(f"'optimizer' can only be 'adamw' here, not {name!r}")
 
     def schedule(self) -> None:
-        """A cosine decay with warm-up; that of mlx_lm can end before the run does, ours ends with it."""
+        """Translate the schedule: cosine decay with warm-up. mlx_lm's can end before the run; here it does not."""
         if "lr_schedule" in self.values and self.values["lr_schedule"] is None and "lr_final" not in self.keys:
             self.notes.append("'lr_schedule: null' has no effect: the rate decays, `lr_final: 1` holds it")
         if not (schedule := self._mapping("lr_schedule", SCHEDULE)):
@@ -117,7 +117,7 @@ class _Reading:
             self.notes.append("'warmup_init' of 'lr_schedule' has no effect: the warm-up starts at 0")
 
     def fixed(self) -> None:
-        """See that what is always so here is not asked to be otherwise."""
+        """Check that fixed keys have their fixed value."""
         for key, only in FIXED.items():
             value = self.values.pop(key, None)
             if value is not None and value != only:
@@ -127,18 +127,18 @@ class _Reading:
                 self.faults.append(f"'{key}' is not done here, but is {value!r}")
 
     def without_effect(self) -> None:
-        """Note what is understood and changes nothing."""
+        """Note each key that has no effect."""
         for key, (same, instead) in WITHOUT_EFFECT.items():
             value = self.values.pop(key, None)
             if value is not None and value != same:
                 self.notes.append(f"'{key}: {value}' has no effect: {instead}")
 
     def _mapping(self, key: str, known: Any = None) -> dict[str, Any]:
-        """Take a key whose value is a mapping out of the values; faults where it is none."""
+        """Remove a key whose value is a mapping and return the mapping; a fault where it is none."""
         return self._known(self.values.pop(key, None), f"'{key}'", known)
 
     def _known(self, value: Any, where: str, known: Any = None) -> dict[str, Any]:
-        """The known keys of a mapping; what else it has is a fault."""
+        """The known keys of a mapping; every other key is a fault."""
         if value is None:
             return {}
         if not isinstance(value, dict):
@@ -153,7 +153,7 @@ class _Reading:
         return {key: value[key] for key in value if key in known}
 
     def _set(self, field: str, value: Any, name: str) -> None:
-        """Set one of our options from a key of mlx_lm's, unless the file has said it already."""
+        """Set an option from a key of mlx_lm's, unless the file sets it already."""
         if field in self.keys:
             self.faults.append(f"'{self.keys[field]}' and {name} are the same option")
             return

@@ -1,4 +1,4 @@
-"""From a command line to settings: which layers there are, and which of them wins."""
+"""The layers of a command's settings, and their order."""
 
 from __future__ import annotations
 

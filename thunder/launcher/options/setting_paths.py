@@ -1,4 +1,4 @@
-"""Paths among the options: written so that every host of a cluster finds its own copy, and read on each host."""
+"""Translate path options, so that every host of a cluster finds its own copy of a file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PATH_OPTIONS += ("text_root", "exclude_rows", "out", "start_from", "features", "
 
 
 def state_folder() -> Path:
-    """What this machine remembers between runs: THUNDER_STATE, else ~/.local/state/thunder."""
+    """Folder of the state that this machine keeps between runs: THUNDER_STATE, else ~/.local/state/thunder."""
     return Path(os.environ.get("THUNDER_STATE") or "~/.local/state/thunder").expanduser()
 
 
@@ -26,7 +26,7 @@ def check_writable(path: Path) -> None:
 
 
 def portable_paths(settings: SettingsType) -> SettingsType:
-    """Absolute paths in the words of other hosts: relative to the project's folder, else below ~, else as they are."""
+    """Write absolute paths for other hosts: relative to the project's folder, else below ~, else unchanged."""
     values = {name: _each(getattr(settings, name), _portable) for name in PATH_OPTIONS if hasattr(settings, name)}
     model = getattr(settings, "model", None)
     if model and Path(model).is_absolute():
@@ -35,7 +35,7 @@ def portable_paths(settings: SettingsType) -> SettingsType:
 
 
 def local_paths(settings: SettingsType) -> SettingsType:
-    """The settings with their paths on this host; a model that is no folder here stays a repository's name."""
+    """Read paths on this host; a model that is no folder here stays the name of a repository."""
     values = {name: _each(getattr(settings, name), _placed) for name in PATH_OPTIONS if hasattr(settings, name)}
     model = getattr(settings, "model", None)
     if model and (model.startswith(("/", "~", ".")) or Path(_placed(model)).exists()):
@@ -45,7 +45,7 @@ def local_paths(settings: SettingsType) -> SettingsType:
 
 def _portable(text: str) -> str:
     path = Path(text)
-    # a name that begins with ~ would be read as somebody's home
+    # a name that begins with ~ would be read as a home folder
     if path.is_relative_to(REPOSITORY) and not (inside := str(path.relative_to(REPOSITORY))).startswith("~"):
         return inside
     if path.is_relative_to(Path.home()):
@@ -58,7 +58,7 @@ def _placed(text: str) -> str:
 
 
 def _each(value: Any, change: Any) -> Any:
-    """A path option, or each of a list of them; what is not given stays so."""
+    """Change a path option or each of a list of paths; an option without a value stays without."""
     if isinstance(value, list):
         return [change(each) for each in value]
     return change(value) if value else value

@@ -56,10 +56,10 @@ def choose_texts(
     """
     draw = random.Random(f"{seed}/texts")
     left_out: Counter[str] = Counter()
-    kept: list[tuple[int, CleanText]] = []
-    seen: set[int] = set()
+    sample: list[tuple[int, CleanText]] = []
+    marks: set[int] = set()
     sources: list[RowSource] = []
-    found = 0
+    usable = 0
     for path in paths:
         bad = LineFaults()
         lines = JsonLines(path, bad, progress)
@@ -67,27 +67,27 @@ def choose_texts(
         for number, text in _column(lines, column, bad):
             text, rows = normalize_text(text).strip(), rows + 1
             key = comparable_key(text)
-            reason = _unfit(text, key, lengths)
+            reason = _rejection_reason(text, key, lengths)
             of_benchmark += reason == "sentences of a benchmark"
-            if not reason and (mark := text_mark(key)) in seen:
+            if not reason and (mark := text_mark(key)) in marks:
                 reason = "said already"
             if reason:
                 left_out[reason] += 1
                 continue
-            seen.add(mark)
-            found += 1
+            marks.add(mark)
+            usable += 1
             # reservoir sampling: each text so far has the same probability to be in the sample
-            place = len(kept) if len(kept) < most else int(draw.random() * found)
+            place = len(sample) if len(sample) < most else int(draw.random() * usable)
             if place < most:
-                kept[place : place + 1] = [(found, CleanText(text, f"{path.name}:{number}"))]
+                sample[place : place + 1] = [(usable, CleanText(text, f"{path.name}:{number}"))]
         if bad:
             raise bad.error(f"{path} cannot be used:", fix="correct these lines")
         eval_only.refuse_eval_only_file(path, lines.sha256, rows, of_benchmark)
         sources.append(RowSource(path, lines.sha256, lines.bytes, rows, f"text, {path.suffix.lstrip('.') or 'lines'}"))
-    return ChosenTexts([text for _, text in sorted(kept, key=lambda one: one[0])], found, sources, dict(left_out))
+    return ChosenTexts([text for _, text in sorted(sample, key=lambda item: item[0])], usable, sources, dict(left_out))
 
 
-def _unfit(text: str, key: str, lengths: tuple[int, int]) -> str:
+def _rejection_reason(text: str, key: str, lengths: tuple[int, int]) -> str:
     """Return why a text is not used, or an empty string."""
     if not lengths[0] <= len(text) <= lengths[1]:
         return "too short or too long"

@@ -49,21 +49,27 @@ def count_leaks(folder: Path, manifest: Mapping[str, Any]) -> dict[str, int]:
     Raises ArtifactError where a reference text occurs in two parts, which no setting allows.
     """
     settings = manifest.get("settings", {})
-    held = near_duplicates.HeldOutHashes(settings.get("near_duplicate_chars", near_duplicates.SIZE))
-    where: dict[str, str] = {}
-    whole: list[str] = []
+    held_out = near_duplicates.HeldOutHashes(settings.get("near_duplicate_chars", near_duplicates.SIZE))
+    part_of_key: dict[str, str] = {}
+    in_two_parts: list[str] = []
     near = 0
     for part in reversed(PARTS):
         for keys in near_duplicates.batch_by_length(_keys(folder / f"{part}.jsonl")):
             if part != "test":
-                near += sum(other is not None for other in held.shared_with(keys))
-            whole += [f"{key[:60]!r} is in {where[key]} and in {part}" for key in keys if where.get(key, part) != part]
-            where |= {key: part for key in keys if part != "train"}
+                near += sum(owner is not None for owner in held_out.shared_with(keys))
+            in_two_parts += [
+                f"{key[:60]!r} is in {part_of_key[key]} and in {part}"
+                for key in keys
+                if part_of_key.get(key, part) != part
+            ]
+            part_of_key |= {key: part for key in keys if part != "train"}
         if part != "train":
             for keys in near_duplicates.batch_by_length(_keys(folder / f"{part}.jsonl")):
-                held.add(range(len(keys)), keys)
-    if whole:
-        raise ArtifactError("\n  ".join([f"{folder}: reference texts in two parts:", *whole[:20]]), "build it again")
+                held_out.add(range(len(keys)), keys)
+    if in_two_parts:
+        raise ArtifactError(
+            "\n  ".join([f"{folder}: reference texts in two parts:", *in_two_parts[:20]]), "build it again"
+        )
     return {"near_duplicates": near}
 
 

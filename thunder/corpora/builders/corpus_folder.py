@@ -100,8 +100,8 @@ def refuse_foreign_folder(out: Path) -> None:
     if not out.is_dir():
         raise CorpusError(f"{out}: is a file", fix="give a folder with --out")
     manifest = out / MANIFEST
-    ours = manifest.is_file() and f'"schema": "{SCHEMA}"' in manifest.read_text(encoding="utf-8", errors="replace")
-    if any(out.iterdir()) and not ours:
+    is_corpus = manifest.is_file() and f'"schema": "{SCHEMA}"' in manifest.read_text(encoding="utf-8", errors="replace")
+    if any(out.iterdir()) and not is_corpus:
         raise CorpusError(f"{out}: is not empty and has no corpus manifest", fix="give another folder with --out")
 
 
@@ -131,8 +131,8 @@ def verify_corpus(folder: Path) -> dict[str, Any]:
         path = folder / Path(name).name
         if not path.is_file():
             faults.append(f"{path}: is missing")
-        elif (found := digest.sha256_file(path)) != file["sha256"]:
-            faults.append(f"{path}: sha256 is {found[:16]}..., the manifest has {file['sha256'][:16]}...")
+        elif (actual := digest.sha256_file(path)) != file["sha256"]:
+            faults.append(f"{path}: sha256 is {actual[:16]}..., the manifest has {file['sha256'][:16]}...")
     faults += [
         f"{folder / name}: is not in the manifest"
         for name in CORPUS_FILES

@@ -36,11 +36,11 @@ def corpus_readme(manifest: Mapping[str, Any], totals: Mapping[str, PartTotals])
             lines.append(f"| {part}.jsonl | {total.rows} | {total.exact} | {rates} |")
     lines += ["", "## Rows by origin, evidence class, partition and script", ""]
     for part, total in totals.items():
-        found = total.as_dict()
+        counts = total.as_dict()
         kinds = ("origin", "evidence_class", "partition", "script")
-        said = "; ".join(", ".join(f"{value} {times}" for value, times in found[kind].items()) for kind in kinds)
+        summary = "; ".join(", ".join(f"{value} {times}" for value, times in counts[kind].items()) for kind in kinds)
         if total.rows:
-            lines.append(f"- {part}: {said}")
+            lines.append(f"- {part}: {summary}")
     lines += ["", "## Sources", ""]
     lines += [
         f"- `{source['name']}`: {source['rows']} rows ({source['form']}), sha256 `{source['sha256']}`"
@@ -56,10 +56,10 @@ def _errors(manifest: Mapping[str, Any]) -> list[str]:
     channel = manifest["channel"]
     if channel is None:
         return []
-    said = ["", "## Errors", "", f"The error model is **{channel['name']}**"]
+    lines = ["", "## Errors", "", f"The error model is **{channel['name']}**"]
     if "pairs" in channel:
-        said[-1] += f": {channel['edits']} edits in {channel['pairs']} training rows (CER {channel['cer']:.4f})"
-    return [*said, f"(`{CONFUSIONS}`).", "", f"![how often which character becomes which]({PICTURE})"]
+        lines[-1] += f": {channel['edits']} edits in {channel['pairs']} training rows (CER {channel['cer']:.4f})"
+    return [*lines, f"(`{CONFUSIONS}`).", "", f"![how often which character becomes which]({PICTURE})"]
 
 
 def error_classes(channel: ErrorChannel) -> dict[str, Any]:

@@ -110,39 +110,41 @@ def _divide(build: RealCorpusBuild) -> list[str]:
     """Assign each row the part of its component; a component with a benchmark sentence is never used for training."""
     settings, spool = build.settings, build.spool
     marks = [spool.ties.mark(node) for node in spool.nodes]
-    ours = {mark for mark, flag in zip(marks, spool.benchmark, strict=True) if flag}
-    if ours and settings.benchmark_rows == "refuse":
+    benchmark_marks = {mark for mark, flag in zip(marks, spool.benchmark, strict=True) if flag}
+    if benchmark_marks and settings.benchmark_rows == "refuse":
         raise CorpusError(
             f"{sum(spool.benchmark)} rows are sentences of FLORES-200, which is for evaluation only",
             fix="--benchmark-rows test keeps them in the test part, drop removes them",
         )
-    held = "test" if settings.benchmark_rows == "test" else LEFT_OUT
+    benchmark_part = "test" if settings.benchmark_rows == "test" else LEFT_OUT
     parts: dict[int, str] = {
-        mark: held if mark in ours else part_of_mark(mark, settings.salt, settings.valid_share, settings.test_share)
+        mark: benchmark_part
+        if mark in benchmark_marks
+        else part_of_mark(mark, settings.salt, settings.valid_share, settings.test_share)
         for mark in set(marks)
     }
-    found = [parts[mark] for mark in marks]
-    if held == LEFT_OUT and ours:
-        build.left_out[BENCHMARK] = found.count(LEFT_OUT)
-    elif ours:
+    part_of_row = [parts[mark] for mark in marks]
+    if benchmark_part == LEFT_OUT and benchmark_marks:
+        build.left_out[BENCHMARK] = part_of_row.count(LEFT_OUT)
+    elif benchmark_marks:
         build.notes["rows of a public benchmark, all of them in test"] = sum(spool.benchmark)
-    return found
+    return part_of_row
 
 
 def _part_near_duplicates(build: RealCorpusBuild) -> None:
     """Find rows that share a stretch with a held-out row: valid with test, train with both."""
     settings, spool, parts = build.settings, build.spool, build.parts
-    held = near_duplicates.HeldOutHashes(settings.near_duplicate_chars)
+    held_out = near_duplicates.HeldOutHashes(settings.near_duplicate_chars)
     pairs: list[tuple[int, int]] = []
     for part in ("test", "valid", "train"):
-        for numbers, keys in spool.keys([one == part for one in parts]):
+        for numbers, keys in spool.keys([row_part == part for row_part in parts]):
             if part != "test":
-                shared = held.shared_with(keys)
-                pairs += [(number, other) for number, other in zip(numbers, shared, strict=True) if other is not None]
+                shared = held_out.shared_with(keys)
+                pairs += [(number, owner) for number, owner in zip(numbers, shared, strict=True) if owner is not None]
         if part != "train":
             leaky = {number for number, _ in pairs} if settings.near_duplicates == "drop" else set()
-            for numbers, keys in spool.keys([one == part and n not in leaky for n, one in enumerate(parts)]):
-                held.add(numbers, keys)
+            for numbers, keys in spool.keys([row_part == part and n not in leaky for n, row_part in enumerate(parts)]):
+                held_out.add(numbers, keys)
     if pairs and settings.near_duplicates == "refuse":
         raise _leaks(build, pairs)
     if settings.near_duplicates == "keep":
@@ -155,12 +157,15 @@ def _part_near_duplicates(build: RealCorpusBuild) -> None:
 
 
 def _leaks(build: RealCorpusBuild, pairs: list[tuple[int, int]]) -> CorpusError:
-    shown = pairs[:20]
-    names = {number: row["source"] for number, row in build.spool.rows({one for pair in shown for one in pair})}
+    listed = pairs[:20]
+    names = {
+        number: row["source"]
+        for number, row in build.spool.rows({row_number for pair in listed for row_number in pair})
+    }
     faults = LineFaults()
-    for number, other in pairs:
-        if faults.count < len(shown):
-            held = f"{names[other]} ({build.parts[other]})"
+    for number, owner in pairs:
+        if faults.count < len(listed):
+            held = f"{names[owner]} ({build.parts[owner]})"
             faults.add(f"{names[number]} ({build.parts[number]}) shares a stretch of text with {held}")
         else:
             faults.count += 1
@@ -172,12 +177,12 @@ def _leaks(build: RealCorpusBuild, pairs: list[tuple[int, int]]) -> CorpusError:
 
 def _learned(build: RealCorpusBuild) -> ErrorChannel | None:
     """Return the error channel of the real training rows, None where they have no errors within --worst-cer."""
-    wanted = _chosen(build, [number for number, part in enumerate(build.parts) if part == "train"])
-    pairs = ((row["asr_text"], row["reference_text"]) for _, row in build.spool.rows(wanted) if row["origin"] == "real")
+    chosen = _chosen(build, [number for number, part in enumerate(build.parts) if part == "train"])
+    pairs = ((row["asr_text"], row["reference_text"]) for _, row in build.spool.rows(chosen) if row["origin"] == "real")
     try:
         learned = channels.learn_error_channel(pairs, {"learned_from": "training rows"}, build.settings.worst_cer)
     except CorpusError:
-        build.notes["training rows without an error to learn from"] = len(wanted)
+        build.notes["training rows without an error to learn from"] = len(chosen)
         return None
     return learned
 
@@ -193,7 +198,7 @@ def _write(build: RealCorpusBuild, writer: CorpusWriter) -> None:
     kinds = build.spool.kinds()
     measured: set[int] = set()
     for part in PARTS:
-        measured |= _chosen(build, [number for number, one in enumerate(build.parts) if one == part])
+        measured |= _chosen(build, [number for number, row_part in enumerate(build.parts) if row_part == part])
     for number, line in enumerate(build.spool.lines()):
         part = build.parts[number]
         if part in PARTS:
@@ -218,11 +223,11 @@ class TrainingRows:
         """Yield rows of unchanged references until right rows reach their share."""
         share, spool = self.build.settings.identity_share, self.build.spool
         right = [number for number in self.numbers if spool.edits(number)[0] == 0]
-        wanted = round(max(0.0, share * rows - len(right)) / (1 - share))
+        count = round(max(0.0, share * rows - len(right)) / (1 - share))
         # rows with one reference have one mark: each reference is taken once
         once = {spool.marks[number]: number for number in reversed(self.numbers) if spool.edits(number)[0]}
         order = sorted(once, key=lambda mark: position_of_mark(mark, self.build.settings.seed))
-        for _, row in spool.rows({once[mark] for mark in order[:wanted]}):
+        for _, row in spool.rows({once[mark] for mark in order[:count]}):
             row |= {
                 "feat_id": f"{row['feat_id']}-identity",
                 "asr_text": row["reference_text"],
@@ -239,52 +244,52 @@ class TrainingRows:
     def synthetic(self, rows: int) -> Iterator[dict[str, Any]]:
         """Yield corrupted clean text until it reaches its share; rows: the number of rows without it."""
         settings = self.build.settings
-        wanted = round(settings.synthetic_share / (1 - settings.synthetic_share) * rows)
-        if not wanted:
+        count = round(settings.synthetic_share / (1 - settings.synthetic_share) * rows)
+        if not count:
             return
         channel = self.channel or hand_written_channel()
         target = target_error_rate(channel, settings.target_cer)
-        clean = self._from_files(wanted) if settings.text else self._from_rows(wanted)
+        clean = self._from_files(count) if settings.text else self._from_rows(count)
         if not clean:
             raise CorpusError("no clean text is left to corrupt", fix="give more with --text")
         self.used["channel"] = channel.name
         self.used["target_cer"] = round(target, 6)
-        if len(clean) < wanted:
-            self.build.notes["clean texts used more than once"] = wanted - len(clean)
-        yield from corrupted_rows([clean[at % len(clean)] for at in range(wanted)], channel, target, settings.seed)
+        if len(clean) < count:
+            self.build.notes["clean texts used more than once"] = count - len(clean)
+        yield from corrupted_rows([clean[at % len(clean)] for at in range(count)], channel, target, settings.seed)
 
-    def _from_rows(self, wanted: int) -> list[CleanText]:
+    def _from_rows(self, count: int) -> list[CleanText]:
         """Return references of the training rows, selected by hash."""
         spool = self.build.spool
         once = {spool.marks[number]: number for number in reversed(self.numbers)}
         order = sorted(once, key=lambda mark: position_of_mark(mark, self.build.settings.seed + 1))
-        rows = spool.rows({once[mark] for mark in order[:wanted]})
+        rows = spool.rows({once[mark] for mark in order[:count]})
         return [CleanText(row["reference_text"].strip(), row["source"]) for _, row in rows]
 
-    def _from_files(self, wanted: int) -> list[CleanText]:
+    def _from_files(self, count: int) -> list[CleanText]:
         """Return clean lines of files that share no stretch with a held-out row."""
         settings, spool = self.build.settings, self.build.spool
         paths = [Path(path) for path in settings.text or ()]
-        found = clean_texts.choose_texts(
-            paths, settings.column, wanted + wanted // 2, settings.seed, (8, 200), self.progress
+        choice = clean_texts.choose_texts(
+            paths, settings.column, count + count // 2, settings.seed, (8, 200), self.progress
         )
-        held = near_duplicates.HeldOutHashes(settings.near_duplicate_chars)
+        held_out = near_duplicates.HeldOutHashes(settings.near_duplicate_chars)
         marks = set()
         for numbers, keys in spool.keys([part in ("valid", "test") for part in self.build.parts]):
-            held.add(numbers, keys)
+            held_out.add(numbers, keys)
             marks |= set(keys)
         fit = []
-        for batch in near_duplicates.batch_by_length(found.chosen):
+        for batch in near_duplicates.batch_by_length(choice.chosen):
             keys = [text.key for text in batch]
-            for text, key, other in zip(batch, keys, held.shared_with(keys), strict=True):
-                if key not in marks and other is None:
+            for text, key, owner in zip(batch, keys, held_out.shared_with(keys), strict=True):
+                if key not in marks and owner is None:
                     fit.append(text)
-        left_out = dict(found.left_out)
-        if len(fit) < len(found.chosen):
-            left_out[NEAR] = len(found.chosen) - len(fit)
-        self.used["sources"] = found.sources
+        left_out = dict(choice.left_out)
+        if len(fit) < len(choice.chosen):
+            left_out[NEAR] = len(choice.chosen) - len(fit)
+        self.used["sources"] = choice.sources
         self.used["left_out"] = {f"clean text {reason}": times for reason, times in left_out.items()}
-        return fit[:wanted]
+        return fit[:count]
 
 
 def _manifest(

@@ -127,20 +127,20 @@ def generate_samples(seed: int, rows: int) -> list[dict[str, Any]]:
     # of the generator only random() is used: choice, shuffle and sample have changed between versions of Python
     source = random.Random(seed)
     decks = _Decks(source)
-    seen: set[str] = set()
-    made: list[dict[str, Any]] = []
+    references: set[str] = set()
+    samples: list[dict[str, Any]] = []
     refused = 0
-    while len(made) < rows:
+    while len(samples) < rows:
         reference = _sentence(decks)
-        if reference in seen:
+        if reference in references:
             refused += 1
             if refused > PATIENCE:
-                raise UsageError(f"the grammar gave only {len(made)} different sentences", fix="ask for fewer rows")
+                raise UsageError(f"the grammar gave only {len(samples)} different sentences", fix="ask for fewer rows")
             continue
         refused = 0
-        seen.add(reference)
-        made.append(_row(f"sample-{len(made) + 1:04d}", _damaged(reference, source), reference))
-    return made
+        references.add(reference)
+        samples.append(_row(f"sample-{len(samples) + 1:04d}", _damaged(reference, source), reference))
+    return samples
 
 
 def write_sample_corpus(folder: Path, seed: int = SEED, counts: Mapping[str, int] | None = None) -> list[SampleFile]:

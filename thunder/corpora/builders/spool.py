@@ -76,20 +76,20 @@ class RowSpool:
         with self._lines.open("rb") as stream:
             yield from stream
 
-    def rows(self, wanted: set[int]) -> Iterator[tuple[int, dict[str, Any]]]:
+    def rows(self, numbers: set[int]) -> Iterator[tuple[int, dict[str, Any]]]:
         """Yield selected rows, in order."""
         for number, line in enumerate(self.lines()):
-            if number in wanted:
+            if number in numbers:
                 yield number, json.loads(line)
 
-    def keys(self, wanted: Sequence[bool]) -> Iterator[tuple[list[int], list[str]]]:
+    def keys(self, selected: Sequence[bool]) -> Iterator[tuple[list[int], list[str]]]:
         """Yield row numbers and comparable keys of selected rows, in batches."""
         numbers: list[int] = []
         keys: list[str] = []
         size = 0
         with self._keys.open("rb") as stream:
             for number, line in enumerate(stream):
-                if not wanted[number]:
+                if not selected[number]:
                     continue
                 key = line.decode().removesuffix("\n")
                 numbers.append(number)

@@ -35,9 +35,9 @@ GRAMMAR = "the grammar of the sample corpus"
 Code = Mapping[str, Any]
 
 
-def target_error_rate(channel: ErrorChannel, asked: float | None) -> float:
+def target_error_rate(channel: ErrorChannel, requested: float | None) -> float:
     """Return the error rate to produce: the requested one, else the channel's own, else a fixed one."""
-    return asked or min(channel.provenance.get("cer", BY_HAND_CER), WORST_CER - 0.01)
+    return requested or min(channel.provenance.get("cer", BY_HAND_CER), WORST_CER - 0.01)
 
 
 def synthetic_row(name: str, text: CleanText, heard: str, channel: str) -> dict[str, Any]:
@@ -101,8 +101,8 @@ def build_nko_synthetic_asr_correction_chatml(
     """
     with CorpusWriter(Path(settings.out)) as writer:
         channel, references, sources = _channel(settings, progress)
-        found = _texts(settings, references, progress)
-        by_part, left_out = _divided(settings, found.chosen)
+        texts = _texts(settings, references, progress)
+        by_part, left_out = _divided(settings, texts.chosen)
         target = target_error_rate(channel, settings.target_cer)
         chosen = [(part, text) for part in PARTS for text in by_part[part]]
         if not chosen:
@@ -119,8 +119,8 @@ def build_nko_synthetic_asr_correction_chatml(
             "builder": "build_nko_synthetic_asr_correction_chatml",
             "code": dict(code or {}),
             "settings": portable_settings(settings.resolved()),
-            "sources": [source.as_dict() for source in [*sources, *found.sources]],
-            "left_out": {**found.left_out, **left_out},
+            "sources": [source.as_dict() for source in [*sources, *texts.sources]],
+            "left_out": {**texts.left_out, **left_out},
             "notes": _shortfall(settings, len(chosen), total.rate or 0.0, target),
             "channel": {"name": channel.name, **channel.provenance},
             "target_cer": round(target, 6),
@@ -137,7 +137,7 @@ def portable_settings(settings: dict[str, Any]) -> dict[str, Any]:
     out = {}
     for key, value in settings.items():
         if key in names and value is not None:
-            value = [Path(one).name for one in value] if isinstance(value, list) else Path(value).name
+            value = [Path(path).name for path in value] if isinstance(value, list) else Path(value).name
         if key != "out":
             out[key] = value
     return out
@@ -153,8 +153,8 @@ def _channel(
         path = Path(settings.channel)
         if not path.is_file():
             raise CorpusError(f"{path}: no such file", fix=f"give the {CONFUSIONS} of a corpus folder")
-        read = channels.channel_from_json(path.read_text(encoding="utf-8", errors="replace"), str(path))
-        return read, [], [RowSource(path, digest.sha256_file(path), path.stat().st_size, 0, "error channel")]
+        channel = channels.channel_from_json(path.read_text(encoding="utf-8", errors="replace"), str(path))
+        return channel, [], [RowSource(path, digest.sha256_file(path), path.stat().st_size, 0, "error channel")]
     if not settings.learn_from:
         return hand_written_channel(), [], []
     return _learned(settings, progress)
@@ -170,9 +170,9 @@ def _learned(
 
     def pairs() -> Iterator[tuple[str, str]]:
         nonlocal held_out
-        for given in map(Path, settings.learn_from or ()):
-            folder = given.is_dir()
-            for row in reader.file(given / "train.jsonl" if folder else given):
+        for path in map(Path, settings.learn_from or ()):
+            folder = path.is_dir()
+            for row in reader.file(path / "train.jsonl" if folder else path):
                 if row["origin"] != "real":
                     continue
                 key = comparable_key(row["reference_text"])
@@ -217,21 +217,21 @@ def _divided(settings: SyntheticSettings, chosen: list[CleanText]) -> tuple[dict
         by_part[part_of_mark(text_mark(text.key), settings.salt, settings.valid_share, settings.test_share)].append(
             text
         )
-    wanted = {"valid": round(settings.rows * settings.valid_share), "test": round(settings.rows * settings.test_share)}
-    held = near_duplicates.HeldOutHashes(settings.near_duplicate_chars)
+    counts = {"valid": round(settings.rows * settings.valid_share), "test": round(settings.rows * settings.test_share)}
+    held_out = near_duplicates.HeldOutHashes(settings.near_duplicate_chars)
     lost = 0
     for part in ("test", "valid"):
         fit = by_part[part]
         if not keep and part == "valid":
-            shared = held.shared_with([text.key for text in fit])
-            lost += sum(other is not None for other in shared)
-            fit = [text for text, other in zip(fit, shared, strict=True) if other is None]
-        by_part[part] = fit[: wanted[part]]
-        held.add(range(len(by_part[part])), [text.key for text in by_part[part]])
+            shared = held_out.shared_with([text.key for text in fit])
+            lost += sum(owner is not None for owner in shared)
+            fit = [text for text, owner in zip(fit, shared, strict=True) if owner is None]
+        by_part[part] = fit[: counts[part]]
+        held_out.add(range(len(by_part[part])), [text.key for text in by_part[part]])
     if not keep:
-        shared = held.shared_with([text.key for text in by_part["train"]])
-        lost += sum(other is not None for other in shared)
-        by_part["train"] = [text for text, other in zip(by_part["train"], shared, strict=True) if other is None]
+        shared = held_out.shared_with([text.key for text in by_part["train"]])
+        lost += sum(owner is not None for owner in shared)
+        by_part["train"] = [text for text, owner in zip(by_part["train"], shared, strict=True) if owner is None]
     by_part["train"] = by_part["train"][: settings.rows - len(by_part["valid"]) - len(by_part["test"])]
     return by_part, {"near duplicates of held-out text": lost} if lost else {}
 

@@ -15,9 +15,9 @@ KINDS = ("partition", "script", "mode", "origin", "evidence_class")
 
 def edit_counts(asr_text: str, reference: str) -> tuple[int, ...]:
     """Return edits and reference length by code point, grapheme, without tones and by word: 8 numbers."""
-    found = distance.count_all_errors(asr_text, reference)
+    errors = distance.count_all_errors(asr_text, reference)
     return tuple(
-        number for unit in UNITS for number in (getattr(found, unit).edits, getattr(found, unit).reference_chars)
+        number for unit in UNITS for number in (getattr(errors, unit).edits, getattr(errors, unit).reference_chars)
     )
 
 
@@ -49,8 +49,8 @@ class PartTotals:
     def errors(self) -> ErrorCounts:
         """The edits of all rows by code point; in other units those of the measured rows."""
         pairs = zip(self.sums[2::2], self.sums[3::2], strict=True)
-        others = [ErrorCount(edits, length) for edits, length in pairs]
-        return ErrorCounts(ErrorCount(self.edits, self.reference_chars), *others)
+        other_units = [ErrorCount(edits, length) for edits, length in pairs]
+        return ErrorCounts(ErrorCount(self.edits, self.reference_chars), *other_units)
 
     def as_dict(self) -> dict[str, Any]:
         """The totals for the manifest, error rates to six digits."""

@@ -46,7 +46,7 @@ class CountedConfusion:
 
 def confusion_table(channel: ErrorChannel) -> list[CountedConfusion]:
     """Return all confusions of single code points, insertions and repetitions, most frequent first."""
-    found = [
+    confusions = [
         CountedConfusion(wanted, heard, times, _class(wanted, heard))
         for wanted, row in channel.changes.items()
         if len(wanted) == 1
@@ -58,11 +58,11 @@ def confusion_table(channel: ErrorChannel) -> list[CountedConfusion]:
     if not inserted:
         for row in channel.insertions.values():
             inserted |= {text: max(times, inserted.get(text, 0)) for text, times in row.items() if text}
-    found += [CountedConfusion("", text, times, _class("", text)) for text, times in inserted.items()]
+    confusions += [CountedConfusion("", text, times, _class("", text)) for text, times in inserted.items()]
     repeated = sum(channel.loops.values())
     if repeated:
-        found.append(CountedConfusion("", "...", repeated, "repetition"))
-    return sorted(found, key=lambda one: (-one.times, one.wanted, one.heard))
+        confusions.append(CountedConfusion("", "...", repeated, "repetition"))
+    return sorted(confusions, key=lambda one: (-one.times, one.wanted, one.heard))
 
 
 def confusions_by_class(confusions: list[CountedConfusion]) -> dict[str, int]:
@@ -81,14 +81,14 @@ def confusion_picture(channel: ErrorChannel, shown: int = 40) -> str:
     top = confusions[:shown]
     height = 120 + LINE * (len(classes) + len(top)) + 90
     cer = channel.provenance.get("cer")
-    said = f"{channel.name} error channel: {total} errors" + (
+    title = f"{channel.name} error channel: {total} errors" + (
         f" in {channel.provenance['pairs']} pairs, CER {cer:.4f}" if cer is not None else ""
     )
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" viewBox="0 0 {WIDTH} {height}" '
-        f'role="img" aria-label="{escape(said)}">',
+        f'role="img" aria-label="{escape(title)}">',
         f'<rect width="{WIDTH}" height="{height}" fill="#fdfcf9"/>',
-        _words(30, 40, said, size=19, weight=600),
+        _words(30, 40, title, size=19, weight=600),
         _words(30, 64, "What stood in the reference, what was recognised for it, how often.", fill="#555"),
         _words(30, 98, "Kinds of error", size=15, weight=600),
     ]
@@ -165,9 +165,9 @@ def _sign(x: int, y: int, text: str) -> str:
     )
 
 
-def _bar(y: int, times: int, most: int, total: int, colour: str) -> list[str]:
+def _bar(y: int, times: int, most: int, total: int, color: str) -> list[str]:
     width = max(1.0, (BAR_RIGHT - BAR_LEFT) * times / most)
     return [
-        f'<rect x="{BAR_LEFT}" y="{y - 14}" width="{width:.1f}" height="18" rx="2" fill="{colour}"/>',
+        f'<rect x="{BAR_LEFT}" y="{y - 14}" width="{width:.1f}" height="18" rx="2" fill="{color}"/>',
         _words(round(BAR_LEFT + width) + 6, y, f"{times} ({times / total:.1%})", size=12, fill="#333"),
     ]

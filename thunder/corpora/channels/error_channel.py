@@ -66,11 +66,11 @@ def channel_from_json(text: str, path: str) -> ErrorChannel:
         value = json.loads(text)
     except ValueError as error:
         raise CorpusError(f"{path}: not JSON: {error}", fix=fix) from None
-    wanted = {field.name for field in fields(ErrorChannel)}
-    if not isinstance(value, dict) or value.keys() != wanted:
+    expected = {field.name for field in fields(ErrorChannel)}
+    if not isinstance(value, dict) or value.keys() != expected:
         found = sorted(value) if isinstance(value, dict) else type(value).__name__
-        raise CorpusError(f"{path}: not an error channel: has {found}, expected {sorted(wanted)}", fix=fix)
-    for name, sound in _SOUND.items():
+        raise CorpusError(f"{path}: not an error channel: has {found}, expected {sorted(expected)}", fix=fix)
+    for name, sound in _VALID.items():
         if not sound(value[name]):
             raise CorpusError(f"{path}: '{name}' has an invalid value for an error channel", fix=fix)
     return ErrorChannel(**value | {"severities": tuple(value["severities"])})
@@ -87,7 +87,7 @@ def _are_counts(value: object, key: str = "") -> bool:
     )
 
 
-_SOUND: dict[str, Callable[[Any], bool]] = {
+_VALID: dict[str, Callable[[Any], bool]] = {
     "name": lambda value: isinstance(value, str),
     "provenance": lambda value: isinstance(value, dict),
     "changes": lambda value: isinstance(value, dict) and all(key and _are_counts(row) for key, row in value.items()),
@@ -206,7 +206,7 @@ def learn_error_channel(
             f"no pair with an error among {tally.pairs} ({tally.too_far} more exceed a CER of {worst_cer:g})",
             fix="give pairs of recognized and reference text that differ, or a larger worst_cer",
         )
-    found = {
+    statistics = {
         "pairs": tally.pairs,
         "pairs_without_reference": tally.without_reference,
         "pairs_over_worst_cer": tally.too_far,
@@ -217,7 +217,7 @@ def learn_error_channel(
     }
     return ErrorChannel(
         name="learned",
-        provenance={**(provenance or {}), **found},
+        provenance={**(provenance or {}), **statistics},
         changes=_changes(tally),
         insertions=_insertions(tally),
         runs=_table(((kind, str(length)), times) for (kind, length), times in sorted(tally.runs.items())),
@@ -246,17 +246,17 @@ def _backed_off(
     done: Counts = {}
     *larger, smallest = sizes
     for part in (*larger, smallest):
-        seen: Counter[str] = Counter()
+        remaining: Counter[str] = Counter()
         outcomes: Counter[tuple[str, str]] = Counter()
         right: dict[str, str] = {}
         for context, times in totals.items():
-            seen[context[part]] += times
+            remaining[context[part]] += times
             right[context[part]] = "" if quiet is None else context[quiet]
         for (context, outcome), times in errors.items():
             outcomes[context[part], outcome] += times
-            seen[context[part]] -= times
+            remaining[context[part]] -= times
         table = _table(sorted(outcomes.items()))
-        for context, times in sorted(seen.items()):
+        for context, times in sorted(remaining.items()):
             row = {right[context]: times} | table.get(context, {})
             if part == smallest or sum(row.values()) >= SEEN_OFTEN:
                 done[context] = row

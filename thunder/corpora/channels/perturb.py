@@ -121,10 +121,10 @@ class Perturber:
     def _scale(self, length: int, draws: list[RandomDraw], source: random.Random) -> float:
         """Return the power s for which probabilities 1 - (1 - p)^s make the edits that the text's severity requires."""
         severity = self._severities[int(source.random() * len(self._severities))]
-        wanted = severity * self.target_cer * self.gain * length
+        target = severity * self.target_cer * self.gain * length
         logs = np.log1p(-np.minimum([draw.chance for draw in (*draws, self._loop)], CERTAIN))
         costs = np.array([*[draw.cost for draw in draws], self._loop.cost * (length + 1)])
-        return _halve(lambda scale: float(costs @ -np.expm1(scale * logs)) - wanted)
+        return _bisect(lambda scale: float(costs @ -np.expm1(scale * logs)) - target)
 
     def _change_at(self, context: str) -> RandomDraw:
         """Return the draw for a code point between its neighbors, by the largest context that was seen often."""
@@ -170,9 +170,9 @@ def perturbation_source(seed: int, number: int) -> random.Random:
 
 def _capped(severities: Sequence[float], most: float) -> tuple[float, ...]:
     """Return severities capped at a maximum and scaled so that their mean is 1 again."""
-    given = np.array(severities)
-    factor = _halve(lambda scale: float(np.minimum(scale * given, most).mean()) - 1.0)
-    return tuple(np.minimum(factor * given, most).tolist())
+    values = np.array(severities)
+    factor = _bisect(lambda scale: float(np.minimum(scale * values, most).mean()) - 1.0)
+    return tuple(np.minimum(factor * values, most).tolist())
 
 
 def _change_cost(run_cost: float, heard: str) -> float:
@@ -188,7 +188,7 @@ def _period_and_times(loop: str) -> tuple[int, int]:
     return int(period), int(times)
 
 
-def _halve(excess: Callable[[float], float]) -> float:
+def _bisect(excess: Callable[[float], float]) -> float:
     """Return where a rising function that begins at or below 0 crosses it; LARGEST_SCALE if nowhere before that."""
     low, high = 0.0, 1.0
     while excess(high) < 0 and high < LARGEST_SCALE:

@@ -113,15 +113,15 @@ class RowFile:
 
     def describe(self) -> str:
         """The summary as one line."""
-        found = [f"{len(self.rows)} rows", self.mapping or "messages"]
+        parts = [f"{len(self.rows)} rows", self.mapping or "messages"]
         if self.blank_lines:
-            found.append(f"{self.blank_lines} blank lines skipped")
+            parts.append(f"{self.blank_lines} blank lines skipped")
         if self.duplicates:
-            found.append(f"{self.duplicates} duplicates kept")
+            parts.append(f"{self.duplicates} duplicates kept")
         before = self.errors_before
         if before and before.rate is not None:
-            found.append(f"CER {before.rate:.4f} ({before.edits} edits in {before.reference_chars} code points)")
-        return f"{format_path(self.path)}: {', '.join(found)}"
+            parts.append(f"CER {before.rate:.4f} ({before.edits} edits in {before.reference_chars} code points)")
+        return f"{format_path(self.path)}: {', '.join(parts)}"
 
 
 def read_rows(path: Path, references: References = "written") -> RowFile:

@@ -14,18 +14,18 @@ def chatml_prompt(row: Mapping[str, Any]) -> str:
 
     A row of which only the text is known gets the plain prompt, so that one model answers both. The text comes last.
     """
-    return "".join(f"{line}\n" for line in _known(row)) + correction_prompt(row["asr_text"])
+    return "".join(f"{line}\n" for line in _context_lines(row)) + correction_prompt(row["asr_text"])
 
 
 def chatml_messages(row: Mapping[str, Any]) -> list[dict[str, str]]:
     """Return a correction row as chat messages: the prompt and the reference text (NFC)."""
     question, answer = correction_messages(row["asr_text"], row["reference_text"])
-    if known := _known(row):
+    if known := _context_lines(row):
         question = question | {"content": "".join(f"{line}\n" for line in known) + question["content"]}
     return [question, answer]
 
 
-def _known(row: Mapping[str, Any]) -> list[str]:
+def _context_lines(row: Mapping[str, Any]) -> list[str]:
     lines = []
     if (partition := row.get("partition") or UNKNOWN) != UNKNOWN:
         lines.append(f"Partition: {partition}")

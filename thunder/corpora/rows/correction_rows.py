@@ -102,17 +102,17 @@ class CorrectionReader:
         halves = [read_half(lines, self.faults) for lines in files]
         waiting: tuple[dict[str, tuple[int, bytes]], dict[str, tuple[int, bytes]]] = ({}, {})
         counts = [0, 0]
-        for both in zip_longest(*halves):
-            for side, half in enumerate(both):
+        for pair_of_halves in zip_longest(*halves):
+            for side, half in enumerate(pair_of_halves):
                 if half is None:
                     continue
                 counts[side] += 1
-                feat_id, mine = half
-                other = waiting[1 - side].pop(feat_id, None)
-                if other is None:
-                    waiting[side][feat_id] = mine
+                feat_id, entry = half
+                match = waiting[1 - side].pop(feat_id, None)
+                if match is None:
+                    waiting[side][feat_id] = entry
                     continue
-                pair = (mine, other) if side == 0 else (other, mine)
+                pair = (entry, match) if side == 0 else (match, entry)
                 try:
                     fields = join_halves([sound_object(line) for _, line in pair])
                     where = f"{predictions.name}:{pair[0][0]}"
@@ -121,8 +121,8 @@ class CorrectionReader:
                     self.faults.add(f"{predictions}:{pair[0][0]} and {references}:{pair[1][0]}: {fault}")
                 else:
                     yield row
-        for side, left in enumerate(waiting):
-            for feat_id, (number, _) in left.items():
+        for side, unmatched in enumerate(waiting):
+            for feat_id, (number, _) in unmatched.items():
                 self.faults.add(f"{files[side].path}:{number}: feat_id {feat_id!r} is not in {files[1 - side].path}")
         for side in (0, 1):
             self._done(files[side], counts[side], ("predictions", "references")[side])
@@ -188,11 +188,11 @@ class CorrectionReader:
         """Return recomputed edits and reference code points, compared with those that the row states."""
         edits = distance.edit_distance(asr_text, reference)
         counts = {"cer_edits": edits, "reference_chars": len(reference)}
-        for key, ours in counts.items():
-            claimed = fields.pop(key, ours)
-            if claimed != ours:
+        for key, counted in counts.items():
+            recorded = fields.pop(key, counted)
+            if recorded != counted:
                 if not self.recompute:
-                    raise LineFault(f"'{key}' is {claimed}, but counted in NFC it is {ours}")
+                    raise LineFault(f"'{key}' is {recorded}, but counted in NFC it is {counted}")
                 self.notes[f"'{key}' recomputed"] += 1
         for key in LOGGED:
             logged = fields.get(key)
@@ -209,13 +209,13 @@ class CorrectionReader:
         self.notes.update(kinds)
 
     def _partition(self, fields: dict[str, Any], form: str) -> str:
-        given = fields.pop("partition", None)
-        if given in PARTITIONS:
-            return given
+        partition = fields.pop("partition", None)
+        if partition in PARTITIONS:
+            return partition
         if form in ("correction", "joined"):
             self.notes["unknown partition"] += 1
-        if given not in (None, UNKNOWN):
-            fields["source_partition"] = given
+        if partition not in (None, UNKNOWN):
+            fields["source_partition"] = partition
         return UNKNOWN
 
     def _evidence(self, form: str) -> str:
@@ -237,11 +237,11 @@ def row_script(text: str) -> str:
 
 def _form(fields: Mapping[str, Any]) -> tuple[str, tuple[str, str]]:
     """Return how a row is read, and the names of its two texts."""
-    ours = ("asr_text", "reference_text")
+    text_fields = ("asr_text", "reference_text")
     if fields.get("schema", SCHEMA) != SCHEMA:
         raise LineFault(f"is of schema {fields['schema']!r}; known is {SCHEMA!r}")
-    if "schema" in fields or ("feat_id" in fields and any(key in fields for key in ours)):
-        return "correction", ours
+    if "schema" in fields or ("feat_id" in fields and any(key in fields for key in text_fields)):
+        return "correction", text_fields
     pair = next((pair for pair in TEXT_PAIRS if fields.keys() >= set(pair)), None)
     if pair is None:
         found = ", ".join(map(repr, fields)) or "nothing"
@@ -254,8 +254,8 @@ def _check_types(fields: Mapping[str, Any], pair: Iterable[str]) -> None:
     for key, value in fields.items():
         kinds = (str,) if key in pair else _TYPES.get(key)
         if kinds and type(value) not in kinds:
-            wanted = " or ".join(_NAMES[kind] for kind in kinds)
-            raise LineFault(f"'{key}' is {kind_of_value(fields[key])}, not {wanted}")
+            expected = " or ".join(_NAMES[kind] for kind in kinds)
+            raise LineFault(f"'{key}' is {kind_of_value(fields[key])}, not {expected}")
     if fields.get("evidence_class", EVIDENCE[0]) not in EVIDENCE:
         raise LineFault(f"'evidence_class' is {fields['evidence_class']!r}; known are {', '.join(EVIDENCE)}")
 

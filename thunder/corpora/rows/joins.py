@@ -31,15 +31,15 @@ def join_halves(halves: list[dict[str, Any]]) -> dict[str, Any]:
     """Return one row of a prediction and its reference. Raises LineFault where they contradict each other."""
     prediction, reference = halves
     texts = {}
-    for half, ours, known in ((prediction, "asr_text", PREDICTED), (reference, "reference_text", REFERENCE)):
+    for half, name, known in ((prediction, "asr_text", PREDICTED), (reference, "reference_text", REFERENCE)):
         found = next((key for key in known if key in half), None)
         if found is None:
-            raise LineFault(f"no text for '{ours}'; expected one of {', '.join(known)}")
-        texts[ours] = half.pop(found)
+            raise LineFault(f"no text for '{name}'; expected one of {', '.join(known)}")
+        texts[name] = half.pop(found)
     for key in prediction.keys() & reference.keys():
         if prediction[key] != reference[key]:
             raise LineFault(f"'{key}' is {prediction[key]!r} in the prediction and {reference[key]!r} in the reference")
-    for half, ours in ((prediction, "reference_text"), (reference, "asr_text")):
-        if half.get(ours, texts[ours]) != texts[ours]:
-            raise LineFault(f"'{ours}' differs between prediction and reference")
+    for half, name in ((prediction, "reference_text"), (reference, "asr_text")):
+        if half.get(name, texts[name]) != texts[name]:
+            raise LineFault(f"'{name}' differs between prediction and reference")
     return {**reference, **prediction, **texts}

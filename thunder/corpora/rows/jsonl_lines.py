@@ -64,7 +64,7 @@ class JsonLines:
         self.notes: Counter[str] = Counter()
 
     def __iter__(self) -> Iterator[tuple[int, bytes]]:
-        digest, told = hashlib.sha256(), 0
+        digest, reported = hashlib.sha256(), 0
         try:
             with self.path.open("rb") as stream:
                 while piece := stream.readline(LONGEST_LINE):
@@ -73,15 +73,15 @@ class JsonLines:
                     self.bytes += len(piece)
                     if len(piece) == LONGEST_LINE and not piece.endswith(b"\n"):
                         self._pass_over(stream, digest)
-                    elif line := self._said(piece):
+                    elif line := self._count_notes(piece):
                         yield self.lines, line
-                    if self.progress and self.bytes - told > 1 << 16:
-                        self.progress(self.bytes - told)
-                        told = self.bytes
+                    if self.progress and self.bytes - reported > 1 << 16:
+                        self.progress(self.bytes - reported)
+                        reported = self.bytes
         except OSError as error:
             unreadable_error(self.path, error)
         if self.progress:
-            self.progress(self.bytes - told)
+            self.progress(self.bytes - reported)
         self.sha256 = digest.hexdigest()
 
     def _pass_over(self, stream: Any, digest: Any) -> None:
@@ -95,7 +95,7 @@ class JsonLines:
         self.bytes += size - LONGEST_LINE
         self.faults.add(f"{self.path}:{self.lines}: is {size} bytes long; a row has at most {LONGEST_LINE}")
 
-    def _said(self, line: bytes) -> bytes:
+    def _count_notes(self, line: bytes) -> bytes:
         """Return the line without a byte order mark, empty if it is blank; oddities are counted."""
         if self.lines == 1 and line.startswith(BYTE_ORDER_MARK):
             self.notes["byte order mark"] += 1

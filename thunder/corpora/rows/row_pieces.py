@@ -46,11 +46,11 @@ def pieces_of_row(row: ChatRow, words: int) -> list[ChatRow]:
     if not row.is_correction or question.count(row.asr_text) != 1 or len(asr_text.split()) <= words:
         return [row]
     chosen = int.from_bytes(hashlib.sha256(row.reference.encode()).digest()[:4]) % words
-    found = []
+    pieces = []
     for number, (heard, wanted) in enumerate(cut_row(asr_text, normalize_text(row.reference), words, first=chosen + 1)):
-        asked = {**row.messages[-2], "content": question.replace(row.asr_text, heard)}
-        messages = (*row.messages[:-2], asked, {**row.messages[-1], "content": wanted})
-        found.append(
+        question_message = {**row.messages[-2], "content": question.replace(row.asr_text, heard)}
+        messages = (*row.messages[:-2], question_message, {**row.messages[-1], "content": wanted})
+        pieces.append(
             ChatRow(messages, f"{row.source}#{number}", f"{row.row_id}#{number}", row.fields | {"asr_text": heard})
         )
-    return found
+    return pieces

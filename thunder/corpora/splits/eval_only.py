@@ -38,11 +38,11 @@ def is_eval_only(mark: int) -> bool:
 def refuse_eval_only_file(path: Path, sha256: str, rows: int, benchmark_rows: int) -> None:
     """Raise CorpusError if a training input is a benchmark: the file itself, or one made of its sentences."""
     if name := FILES.get(sha256):
-        found = f"is {name}"
+        reason = f"is {name}"
     elif rows and benchmark_rows > LONGEST_SENTENCE * rows:
-        found = f"{benchmark_rows} of {rows} texts are of FLORES-200"
+        reason = f"{benchmark_rows} of {rows} texts are of FLORES-200"
     else:
         return
     raise CorpusError(
-        f"{path}: {found}, a public benchmark that is for evaluation only", fix="train on other text; test on this one"
+        f"{path}: {reason}, a public benchmark that is for evaluation only", fix="train on other text; test on this one"
     )

@@ -67,22 +67,22 @@ class HeldOutHashes:
 
     def add(self, numbers: Sequence[int], keys: Sequence[str]) -> None:
         """Add held-out texts; numbers: their identifiers in answers."""
-        found, texts = stretch_hashes(keys, self.size)
-        self._hashes.append(found)
+        hashes, texts = stretch_hashes(keys, self.size)
+        self._hashes.append(hashes)
         self._owners.append(np.array(numbers, np.uint32)[texts])
         self._sorted = None
 
     def shared_with(self, keys: Sequence[str]) -> list[int | None]:
         """Return for each text the number of a held-out text that shares a window with it, or None."""
-        table, known, owners = self._prepared()
-        found, texts = stretch_hashes(keys, self.size)
-        maybe = table[found >> np.uint64(64 - TABLE_BITS)]
-        found, texts = found[maybe], texts[maybe]
+        table, held_hashes, owners = self._prepared()
+        hashes, texts = stretch_hashes(keys, self.size)
+        maybe = table[hashes >> np.uint64(64 - TABLE_BITS)]
+        hashes, texts = hashes[maybe], texts[maybe]
         answers: list[int | None] = [None] * len(keys)
-        if not len(known):
+        if not len(held_hashes):
             return answers
-        places = np.minimum(np.searchsorted(known, found), len(known) - 1)
-        same = known[places] == found
+        places = np.minimum(np.searchsorted(held_hashes, hashes), len(held_hashes) - 1)
+        same = held_hashes[places] == hashes
         for text, owner in zip(texts[same].tolist(), owners[places[same]].tolist(), strict=True):
             if answers[text] is None:
                 answers[text] = owner
@@ -91,12 +91,12 @@ class HeldOutHashes:
     def _prepared(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return (table of leading bits, sorted hashes, owner of each)."""
         if self._sorted is None:
-            known = np.concatenate([*self._hashes, np.empty(0, np.uint64)])
+            hashes = np.concatenate([*self._hashes, np.empty(0, np.uint64)])
             owners = np.concatenate([*self._owners, np.empty(0, np.uint32)])
-            order = np.argsort(known, kind="stable")
-            known, owners = known[order], owners[order]
-            self._hashes, self._owners = [known], [owners]
+            order = np.argsort(hashes, kind="stable")
+            hashes, owners = hashes[order], owners[order]
+            self._hashes, self._owners = [hashes], [owners]
             table = np.zeros(1 << TABLE_BITS, bool)
-            table[known >> np.uint64(64 - TABLE_BITS)] = True
-            self._sorted = table, known, owners
+            table[hashes >> np.uint64(64 - TABLE_BITS)] = True
+            self._sorted = table, hashes, owners
         return self._sorted

@@ -22,11 +22,11 @@ def hold_out(rows: Iterable[ChatRow], fraction: float, salt: str) -> tuple[list[
     """
     if not 0 <= fraction <= 1:
         raise UsageError(f"a fraction of {fraction} cannot be held out", fix="give a fraction between 0 and 1")
-    kept: list[ChatRow] = []
+    remaining: list[ChatRow] = []
     held_out: list[ChatRow] = []
     for row in rows:
-        (held_out if _position(reference_key(row), salt) < fraction else kept).append(row)
-    return kept, held_out
+        (held_out if _position(reference_key(row), salt) < fraction else remaining).append(row)
+    return remaining, held_out
 
 
 def reference_key(reference: ChatRow | str) -> str:
@@ -105,7 +105,7 @@ class LinkedRows:
             self._parents[node] = node = self._parents[self._parents[node]]
         return node
 
-    def _join(self, one: int, other: int) -> None:
-        one, other = sorted((self._root(one), self._root(other)))
-        self._parents[other] = one
-        self._marks[one] = min(self._marks[one], self._marks[other])
+    def _join(self, root_a: int, root_b: int) -> None:
+        root_a, root_b = sorted((self._root(root_a), self._root(root_b)))
+        self._parents[root_b] = root_a
+        self._marks[root_a] = min(self._marks[root_a], self._marks[root_b])

@@ -39,7 +39,7 @@ class Condition:
 
 def audit_verdict(conditions: Sequence[Condition]) -> AuditVerdict:
     """Combine conditions: one violation decides, then one inconclusive condition; no conditions is inconclusive."""
-    states = {one.state for one in conditions}
+    states = {condition.state for condition in conditions}
     if "violation" in states:
         return "violation"
     return "pass" if states == {"ok"} else "inconclusive"
@@ -50,13 +50,13 @@ def write_audit(folder: Path, stages: Mapping[str, Sequence[Condition]], scopes:
 
     A stage that is not in `stages` keeps its earlier result while that result still matches the run's files.
     """
-    found: dict[str, Any] = {}
+    recorded_stages: dict[str, Any] = {}
     with contextlib.suppress(ArtifactError):
-        found = {} if audit_mismatches(folder) else read_audit(folder)["stages"]
+        recorded_stages = {} if audit_mismatches(folder) else read_audit(folder)["stages"]
     for stage, conditions in stages.items():
-        said = {"verdict": audit_verdict(conditions), "scope": scopes[stage]}
-        found[stage] = said | {"conditions": [asdict(one) for one in conditions]}
-    content = {"schema": SCHEMA, "run": folder.name, "bound": audited_digests(folder), "stages": found}
+        stage_record = {"verdict": audit_verdict(conditions), "scope": scopes[stage]}
+        recorded_stages[stage] = stage_record | {"conditions": [asdict(condition) for condition in conditions]}
+    content = {"schema": SCHEMA, "run": folder.name, "bound": audited_digests(folder), "stages": recorded_stages}
     digest.write_atomically(folder / AUDIT_FILE, digest.dump_with_checksum(content))
     return content
 
@@ -74,8 +74,8 @@ def read_audit(folder: Path) -> dict[str, Any]:
         if content.get("schema") != SCHEMA or not isinstance(content.get("stages"), dict):
             raise ValueError(f"not an audit of format {SCHEMA}")
     except (OSError, ValueError) as error:
-        what = error.strerror if isinstance(error, OSError) else error
-        raise ArtifactError(f"{path}: {what}", fix=f"thunder audit {folder.name}") from None
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ArtifactError(f"{path}: {reason}", fix=f"thunder audit {folder.name}") from None
     return content
 
 
@@ -84,10 +84,12 @@ def audit_mismatches(folder: Path) -> list[str]:
 
     Raises ArtifactError as `read_audit` does.
     """
-    said, now = read_audit(folder).get("bound"), audited_digests(folder)
-    if not isinstance(said, dict):
+    recorded, current = read_audit(folder).get("bound"), audited_digests(folder)
+    if not isinstance(recorded, dict):
         return ["the audit is bound to no file"]
-    return [f"{name} differs from the audited file" for name in AUDITED_FILES if said.get(name) != now.get(name)]
+    return [
+        f"{name} differs from the audited file" for name in AUDITED_FILES if recorded.get(name) != current.get(name)
+    ]
 
 
 def audit_refusals(folder: Path) -> list[str]:
@@ -100,9 +102,9 @@ def audit_refusals(folder: Path) -> list[str]:
     except ArtifactError as error:
         return [f"no audit: {error.message}"]
     for stage in STAGES:
-        said = stages.get(stage)
-        if not isinstance(said, dict):
+        record = stages.get(stage)
+        if not isinstance(record, dict):
             faults.append(f"no audit of stage {stage}")
-        elif said.get("verdict") != "pass":
-            faults.append(f"audit of stage {stage}: {said.get('verdict')}")
+        elif record.get("verdict") != "pass":
+            faults.append(f"audit of stage {stage}: {record.get('verdict')}")
     return faults

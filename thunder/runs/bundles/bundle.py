@@ -105,14 +105,14 @@ def inspect_bundle_with_rows(folder: Path) -> tuple[BundleReport, list[ScoredRow
     faults = [
         f"{path.relative_to(folder)}: a symbolic link, not a file" for path in folder.rglob("*") if path.is_symlink()
     ]
-    missing = [one for one in kind.required if not _has_any(folder, one)]
-    faults += [f"{one if isinstance(one, str) else ' or '.join(one)}: missing" for one in missing]
+    missing = [names for names in kind.required if not _has_any(folder, names)]
+    faults += [f"{names if isinstance(names, str) else ' or '.join(names)}: missing" for names in missing]
     rows: list[ScoredRow] = []
-    said, skipped, notes = [], [], []
+    row_faults, skipped, notes = [], [], []
     if missing:
         skipped.append("rows and results were not recomputed: files are missing")
     else:
-        rows, said = kind.check(folder)
+        rows, row_faults = kind.check(folder)
         faults += bundle_checks.unreadable_files(folder)
     sealed = None
     if (folder / MANIFEST).exists():
@@ -126,7 +126,7 @@ def inspect_bundle_with_rows(folder: Path) -> tuple[BundleReport, list[ScoredRow
             notes = _uncovered_files(folder, content)
     else:
         skipped.append("digests: the run is not sealed")
-    return BundleReport(folder, kind.name, sealed, len(rows), [*faults, *said], skipped, notes), rows
+    return BundleReport(folder, kind.name, sealed, len(rows), [*faults, *row_faults], skipped, notes), rows
 
 
 def refuse_bundle_faults(verdict: BundleReport) -> None:
@@ -148,14 +148,14 @@ def seal_bundle(folder: Path) -> str:
     """
     with run_record.lock_run(folder):
         # digests first: a file that changes during the inspection then differs from its sealed digest and is detected
-        found = None if manifest_digest(folder) else describe_files(folder)
+        contents = None if manifest_digest(folder) else describe_files(folder)
         verdict = inspect_bundle(folder)
         refuse_bundle_faults(verdict)
-        if found:
-            for left in folder.glob(f".{MANIFEST}.*.tmp"):
-                left.unlink()
-            about = {"format": FORMAT, "kind": verdict.kind, "run": folder.name, "rows": verdict.rows}
-            digest.write_atomically(folder / MANIFEST, digest.dump_with_checksum(about | found))
+        if contents:
+            for leftover in folder.glob(f".{MANIFEST}.*.tmp"):
+                leftover.unlink()
+            header = {"format": FORMAT, "kind": verdict.kind, "run": folder.name, "rows": verdict.rows}
+            digest.write_atomically(folder / MANIFEST, digest.dump_with_checksum(header | contents))
         for name in (*read_manifest(folder)["files"], MANIFEST):
             path = folder / name
             path.chmod(path.stat().st_mode & ~_WRITE)
@@ -204,8 +204,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         if content.get("format") != FORMAT or content.keys() != MANIFEST_KEYS:
             raise ValueError(f"not a bundle manifest of format {FORMAT}")
     except (OSError, ValueError) as error:
-        what = error.strerror if isinstance(error, OSError) else error
-        raise ArtifactError(f"{path}: {what}", fix=f"thunder bundle seal {folder}") from None
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ArtifactError(f"{path}: {reason}", fix=f"thunder bundle seal {folder}") from None
     return content
 
 
@@ -220,8 +220,8 @@ def _files(folder: Path) -> list[Path]:
     )
 
 
-def _has_any(folder: Path, wanted: str | tuple[str, ...]) -> bool:
-    return any((folder / name).is_file() for name in ((wanted,) if isinstance(wanted, str) else wanted))
+def _has_any(folder: Path, names: str | tuple[str, ...]) -> bool:
+    return any((folder / name).is_file() for name in ((names,) if isinstance(names, str) else names))
 
 
 def _digest_and_size(path: Path) -> dict[str, Any]:

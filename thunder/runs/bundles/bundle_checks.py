@@ -74,7 +74,7 @@ def check_recognizer_run(folder: Path) -> tuple[list[ScoredRow], list[str]]:
         test = results
     total = sum((row.counts[""] for row in rows), ErrorCount())
     _compare(RESULTS, test, {"cer": total.rate}, required=("cer",), faults=faults)
-    counted = {"rows": len(rows), "reference_chars": total.reference_chars, _word(test): total.edits}
+    counted = {"rows": len(rows), "reference_chars": total.reference_chars, _edits_key(test): total.edits}
     counted |= {"exact": sum(not row.counts[""].edits for row in rows)}
     counted |= {"empty": sum(not row.hypothesis for row in rows)}
     _compare(RESULTS, test, counted, required=(), faults=faults)
@@ -99,16 +99,18 @@ def check_corrector_run(folder: Path) -> tuple[list[ScoredRow], list[str]]:
     if not isinstance(test, dict) or not (folder / PREDICTIONS).is_file():
         return [], [*faults, f"{RESULTS}: has 'test', but there is no {PREDICTIONS} to recompute it from"]
     rows = scored_rows.read_corrector_rows(folder, faults)
-    wanted: dict[str, Any] = {f"cer_{name}": scored_rows.error_rate_of_rows(rows, name) for name in scored_rows.ANSWERS}
+    expected: dict[str, Any] = {
+        f"cer_{name}": scored_rows.error_rate_of_rows(rows, name) for name in scored_rows.ANSWERS
+    }
     change = [row.counts["after"].edits - row.counts["before"].edits for row in rows]
-    wanted |= {
+    expected |= {
         "rows": len(rows),
         "reference_chars": sum(row.counts["after"].reference_chars for row in rows),
         "improved": sum(edits < 0 for edits in change),
         "unchanged": sum(edits == 0 for edits in change),
         "worse": sum(edits > 0 for edits in change),
     }
-    _compare(f"{RESULTS}, 'test'", test, wanted, required=tuple(wanted), faults=faults)
+    _compare(f"{RESULTS}, 'test'", test, expected, required=tuple(expected), faults=faults)
     return rows, faults
 
 
@@ -128,13 +130,13 @@ def check_evaluation(folder: Path) -> tuple[list[ScoredRow], list[str]]:
             required=("rows",),
             faults=faults,
         )
-    wanted: dict[str, Any] = {
+    expected: dict[str, Any] = {
         f"cer_{name}": scored_rows.error_rate_of_rows(counted, name) for name in ("before", "after")
     }
     totals = {name: sum((row.counts[name] for row in counted), ErrorCount()) for name in ("before", "after")}
-    wanted |= {f"edits_{name}": total.edits for name, total in totals.items()}
-    wanted |= {"rows": len(counted), "reference_chars": totals["after"].reference_chars}
-    _compare(RESULTS, results, wanted, required=tuple(wanted), faults=faults)
+    expected |= {f"edits_{name}": total.edits for name, total in totals.items()}
+    expected |= {"rows": len(counted), "reference_chars": totals["after"].reference_chars}
+    _compare(RESULTS, results, expected, required=tuple(expected), faults=faults)
     files = results.get("files")
     for name, sha256 in files.items() if isinstance(files, dict) else ():
         if not (folder / name).is_file() or digest.sha256_file(folder / name) != sha256:
@@ -156,8 +158,8 @@ def _against_split(folder: Path, names: list[str], results: Mapping[str, Any], f
     if not isinstance(ids, dict) or not isinstance(ids.get("test"), list):
         faults.append(f"{SPLIT}: has no list of ids of the test part")
         return
-    for part, listed in ids.items():
-        if isinstance(sums, dict) and part in sums and digest.sha256_json(listed) != sums[part]:
+    for part, part_ids in ids.items():
+        if isinstance(sums, dict) and part in sums and digest.sha256_json(part_ids) != sums[part]:
             faults.append(f"{SPLIT}: changed: the ids of {part} do not match their digest")
     test = set(ids["test"])
     if strangers := [name for name in names if name not in test]:
@@ -166,8 +168,8 @@ def _against_split(folder: Path, names: list[str], results: Mapping[str, Any], f
     usable = len(test) - _left_out(results, len(test), faults)
     if len(names) != min(limit, usable):
         missing = sorted(test - set(names))
-        named = f"; missing is {missing[0]!r}{_more(missing)}" if missing and limit >= len(test) == usable else ""
-        faults.append(f"{PREDICTIONS}: {len(names)} rows, the split has {min(limit, usable)} to test{named}")
+        detail = f"; missing is {missing[0]!r}{_more(missing)}" if missing and limit >= len(test) == usable else ""
+        faults.append(f"{PREDICTIONS}: {len(names)} rows, the split has {min(limit, usable)} to test{detail}")
 
 
 def _left_out(results: Mapping[str, Any], test: int, faults: list[str]) -> int:
@@ -177,9 +179,9 @@ def _left_out(results: Mapping[str, Any], test: int, faults: list[str]) -> int:
     if not isinstance(usable, int) or not isinstance(data, dict):
         return 0
     reasons = data.get("left_out")
-    named = [said.get("rows", 0) for said in reasons.values()] if isinstance(reasons, dict) else []
-    if not 0 <= test - usable <= sum(named):
-        faults.append(f"{RESULTS}: uses {usable} of {test} test rows in {SPLIT}, but 'left_out' counts {sum(named)}")
+    counts = [entry.get("rows", 0) for entry in reasons.values()] if isinstance(reasons, dict) else []
+    if not 0 <= test - usable <= sum(counts):
+        faults.append(f"{RESULTS}: uses {usable} of {test} test rows in {SPLIT}, but 'left_out' counts {sum(counts)}")
     return max(0, test - usable)
 
 
@@ -196,37 +198,41 @@ def _more(names: list[str]) -> str:
     return f" (and {len(names) - 1} more)" if len(names) > 1 else ""
 
 
-def _word(said: Mapping[str, Any]) -> str:
-    return next((word for word in _EDITS if word in said), _EDITS[0])
+def _edits_key(record: Mapping[str, Any]) -> str:
+    return next((word for word in _EDITS if word in record), _EDITS[0])
 
 
 def _compare(
-    where: str, said: Mapping[str, Any], wanted: Mapping[str, Any], *, required: Iterable[str], faults: list[str]
+    where: str, recorded: Mapping[str, Any], expected: Mapping[str, Any], *, required: Iterable[str], faults: list[str]
 ) -> None:
     """Add a fault for each stated number that differs from the count: integers exactly, rates to TOLERANCE."""
-    missing = [key for key in required if key not in said]
+    missing = [key for key in required if key not in recorded]
     faults += [f"{where}: '{key}' is missing" for key in missing]
-    for key in wanted.keys() & said.keys():
-        if not equal_within_tolerance(said[key], wanted[key]):
-            faults.append(f"{where}: '{key}' is {said[key]!r}, the recomputed value is {wanted[key]!r}")
+    for key in expected.keys() & recorded.keys():
+        if not equal_within_tolerance(recorded[key], expected[key]):
+            faults.append(f"{where}: '{key}' is {recorded[key]!r}, the recomputed value is {expected[key]!r}")
 
 
-def equal_within_tolerance(stated: Any, ours: Any) -> bool:
+def equal_within_tolerance(recorded: Any, expected: Any) -> bool:
     """Return whether a stated number equals the computed one: integers exactly, others to TOLERANCE."""
     numbers = (int, float)
-    if isinstance(stated, bool) or not isinstance(stated, numbers) or not isinstance(ours, numbers):
-        return stated is None and ours is None
-    if isinstance(ours, int):
-        return stated == ours
-    return math.isfinite(stated) and abs(stated - ours) <= TOLERANCE
+    if isinstance(recorded, bool) or not isinstance(recorded, numbers) or not isinstance(expected, numbers):
+        return recorded is None and expected is None
+    if isinstance(expected, int):
+        return recorded == expected
+    return math.isfinite(recorded) and abs(recorded - expected) <= TOLERANCE
 
 
 def _partitions(content: Mapping[str, Any], rows: list[ScoredRow], total: ErrorCount, faults: list[str]) -> None:
     """Check that the counts of each partition match its rows, and that they add up to the total."""
     inner = content.get("partitions")
     table = inner if isinstance(inner, dict) else content
-    table = {name: said for name, said in table.items() if isinstance(said, dict) and _word(said) in said}
-    known = {name: said for name, said in table.items() if name in EVERY_PARTITION}
+    table = {
+        name: recorded
+        for name, recorded in table.items()
+        if isinstance(recorded, dict) and _edits_key(recorded) in recorded
+    }
+    known = {name: recorded for name, recorded in table.items() if name in EVERY_PARTITION}
     if not known:
         faults.append(f"{BY_PARTITION}: has no partition ({', '.join(EVERY_PARTITION)}) with '{_EDITS[0]}'")
         return
@@ -234,17 +240,21 @@ def _partitions(content: Mapping[str, Any], rows: list[ScoredRow], total: ErrorC
     _lengths(content.get("lengths"), rows, faults)
     sums = ErrorCount()
     for name in EVERY_PARTITION:
-        mine = [row for row in rows if row.partition == name]
-        count = sum((row.counts[""] for row in mine), ErrorCount())
-        said = known.get(name)
-        if said is None:
-            if mine:
-                faults.append(f"{BY_PARTITION}: '{name}' is missing, but {len(mine)} rows belong to it")
+        members = [row for row in rows if row.partition == name]
+        count = sum((row.counts[""] for row in members), ErrorCount())
+        recorded = known.get(name)
+        if recorded is None:
+            if members:
+                faults.append(f"{BY_PARTITION}: '{name}' is missing, but {len(members)} rows belong to it")
             continue
-        wanted: dict[str, Any] = {"rows": len(mine), "reference_chars": count.reference_chars, _word(said): count.edits}
-        wanted |= {"cer": count.rate} if count.reference_chars else {}
-        _compare(f"{BY_PARTITION}, '{name}'", said, wanted, required=("reference_chars",), faults=faults)
-        sums += _stated(said)
+        expected: dict[str, Any] = {
+            "rows": len(members),
+            "reference_chars": count.reference_chars,
+            _edits_key(recorded): count.edits,
+        }
+        expected |= {"cer": count.rate} if count.reference_chars else {}
+        _compare(f"{BY_PARTITION}, '{name}'", recorded, expected, required=("reference_chars",), faults=faults)
+        sums += _recorded_count(recorded)
     if sums != total:
         faults.append(
             f"{BY_PARTITION}: partitions sum to {sums.edits} edits in {sums.reference_chars} code points, "
@@ -252,9 +262,9 @@ def _partitions(content: Mapping[str, Any], rows: list[ScoredRow], total: ErrorC
         )
 
 
-def _stated(said: Mapping[str, Any]) -> ErrorCount:
+def _recorded_count(record: Mapping[str, Any]) -> ErrorCount:
     """Return the counts that a part states; a value that is not an integer counts as nothing, so the sum fails."""
-    numbers = [said.get(key) for key in (_word(said), "reference_chars")]
+    numbers = [record.get(key) for key in (_edits_key(record), "reference_chars")]
     edits, chars = (number if isinstance(number, int) else 0 for number in numbers)
     return ErrorCount(edits, chars)
 
@@ -263,7 +273,7 @@ def _characters(content: Any, total: ErrorCount, faults: list[str]) -> None:
     """Check that the character counts by partition, where a run has them, add up to the same totals."""
     if not isinstance(content, dict) or not content:
         return
-    sums = sum((_stated(said) for said in content.values() if isinstance(said, dict)), ErrorCount())
+    sums = sum((_recorded_count(record) for record in content.values() if isinstance(record, dict)), ErrorCount())
     if sums != total:
         faults.append(
             f"{BY_PARTITION}, 'characters': sum to {sums.edits} edits in {sums.reference_chars} code points, "
@@ -276,12 +286,12 @@ def _lengths(content: Any, rows: list[ScoredRow], faults: list[str]) -> None:
     if not isinstance(content, dict):
         return
     for name in row_fields.LENGTH_BINS:
-        mine = [row.counts[""] for row in rows if row_fields.length_bin(row.counts[""].reference_chars) == name]
-        count, said = sum(mine, ErrorCount()), content.get(name)
-        wanted = {"rows": len(mine), "reference_chars": count.reference_chars, "cer_edits": count.edits}
-        if mine or said is not None:
-            said = said if isinstance(said, dict) else {}
-            _compare(f"{BY_PARTITION}, '{name}'", said, wanted, required=tuple(wanted), faults=faults)
+        members = [row.counts[""] for row in rows if row_fields.length_bin(row.counts[""].reference_chars) == name]
+        count, recorded = sum(members, ErrorCount()), content.get(name)
+        expected = {"rows": len(members), "reference_chars": count.reference_chars, "cer_edits": count.edits}
+        if members or recorded is not None:
+            recorded = recorded if isinstance(recorded, dict) else {}
+            _compare(f"{BY_PARTITION}, '{name}'", recorded, expected, required=tuple(expected), faults=faults)
 
 
 def _best_loss(folder: Path, results: Mapping[str, Any], faults: list[str]) -> None:

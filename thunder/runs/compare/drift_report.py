@@ -81,13 +81,28 @@ class Drift:
 
 def compare_runs(a: RunFacts, b: RunFacts, allow: Collection[str] = ()) -> Drift:
     """Compare two runs; only the factors in `allow` may differ without forbidding the comparison (pure)."""
-    allowed = set(map(_known_as, allow))
-    found = [*_options(a, b), *_forced(a, b), *_identity(a, b), *_rates(a, b), *_outcome(a, b), *_environment(a, b)]
-    found += [*_conflicts(a), *_conflicts(b)]
+    allowed = set(map(_option_name, allow))
+    differences = [
+        *_options(a, b),
+        *_forced(a, b),
+        *_identity(a, b),
+        *_rates(a, b),
+        *_outcome(a, b),
+        *_environment(a, b),
+    ]
+    differences += [*_conflicts(a), *_conflicts(b)]
     findings = tuple(
-        Difference(one.name, one.kind, one.a, one.b, one.name.split(",")[0] in allowed, one.note) for one in found
+        Difference(
+            difference.name,
+            difference.kind,
+            difference.a,
+            difference.b,
+            difference.name.split(",")[0] in allowed,
+            difference.note,
+        )
+        for difference in differences
     )
-    return Drift(a.name, b.name, *_judged(a, b, findings))
+    return Drift(a.name, b.name, *_comparability(a, b, findings))
 
 
 def refuse_unknown_factors(allow: Collection[str], *runs: RunFacts) -> None:
@@ -95,18 +110,18 @@ def refuse_unknown_factors(allow: Collection[str], *runs: RunFacts) -> None:
     known = {
         name for facts in runs for part in (facts.options, facts.identity or {}, facts.environment) for name in part
     }
-    for name in sorted(set(map(_known_as, allow)) - known):
+    for name in sorted(set(map(_option_name, allow)) - known):
         raise UsageError(
             f"--allow {name}: neither run has this option.{suggest_name(name, known)}",
             fix="name an option of the runs",
         )
 
 
-def _known_as(name: str) -> str:
+def _option_name(name: str) -> str:
     return canonical_name(name.strip().replace("-", "_"))
 
 
-def _judged(
+def _comparability(
     a: RunFacts, b: RunFacts, findings: tuple[Difference, ...]
 ) -> tuple[Comparability, tuple[Difference, ...], str]:
     pair = f"{a.name} and {b.name}"
@@ -137,30 +152,32 @@ def _options(a: RunFacts, b: RunFacts) -> Iterator[Difference]:
         kind = class_of_option(name)
         if kind is None or (split_known and name in _SPLITTING):
             continue
-        one, other = a.options.get(name), b.options.get(name)
+        value_a, value_b = a.options.get(name), b.options.get(name)
         if name == "patience":
             yield from _patience(a, b)
-        elif not _alike(one, other):
-            yield Difference(name, kind, one, other)
+        elif not _same_value(value_a, value_b):
+            yield Difference(name, kind, value_a, value_b)
 
 
 def _patience(a: RunFacts, b: RunFacts) -> Iterator[Difference]:
     """Compare patience as requested, and as effective where a run was stopped by it."""
-    asked = [facts.options.get("patience") for facts in (a, b)]
-    worked = [_effective_patience(facts) for facts in (a, b)]
-    if asked[0] != asked[1] or worked[0] != worked[1]:
-        told = [
-            format_drift(one) if one == other else f"{format_drift(one)}, effective {format_drift(other)}"
-            for one, other in zip(asked, worked, strict=True)
+    configured = [facts.options.get("patience") for facts in (a, b)]
+    effective = [_effective_patience(facts) for facts in (a, b)]
+    if configured[0] != configured[1] or effective[0] != effective[1]:
+        texts = [
+            format_drift(configured_value)
+            if configured_value == effective_value
+            else f"{format_drift(configured_value)}, effective {format_drift(effective_value)}"
+            for configured_value, effective_value in zip(configured, effective, strict=True)
         ]
-        yield Difference("patience", "regime", *worked, note=f"{told[0]} vs {told[1]}")
+        yield Difference("patience", "regime", *effective, note=f"{texts[0]} vs {texts[1]}")
 
 
 def _forced(a: RunFacts, b: RunFacts) -> Iterator[Difference]:
     """Report a run that was continued with other options: its configuration does not describe all of it."""
     if a.forced != b.forced:
-        told = " vs ".join("; ".join(facts.forced) or "nothing" for facts in (a, b))
-        yield Difference("forced", "regime", list(a.forced), list(b.forced), note=f"changed on the way: {told}")
+        changes = " vs ".join("; ".join(facts.forced) or "nothing" for facts in (a, b))
+        yield Difference("forced", "regime", list(a.forced), list(b.forced), note=f"changed on the way: {changes}")
 
 
 def _effective_patience(facts: RunFacts) -> Any:
@@ -169,11 +186,11 @@ def _effective_patience(facts: RunFacts) -> Any:
     return facts.options.get("patience")
 
 
-def _alike(one: Any, other: Any) -> bool:
+def _same_value(value_a: Any, value_b: Any) -> bool:
     """Return whether two values are equal; 1 equals 1.0, 1 does not equal True."""
-    if isinstance(one, bool) or isinstance(other, bool):
-        return one is other
-    return one == other
+    if isinstance(value_a, bool) or isinstance(value_b, bool):
+        return value_a is value_b
+    return value_a == value_b
 
 
 def _identity(a: RunFacts, b: RunFacts) -> Iterator[Difference]:
@@ -183,10 +200,10 @@ def _identity(a: RunFacts, b: RunFacts) -> Iterator[Difference]:
     if not a.identity and not b.identity:
         yield Difference("identity", "environment", None, None, note="neither run records digests of its data")
     for name in sorted(a.identity.keys() | b.identity.keys()):
-        one, other = a.identity.get(name), b.identity.get(name)
-        if one != other:
-            told = [each[:12] if each else "not recorded" for each in (one, other)]
-            yield Difference(name, "identity", one, other, note=f"{told[0]} vs {told[1]}")
+        digest_a, digest_b = a.identity.get(name), b.identity.get(name)
+        if digest_a != digest_b:
+            texts = [each[:12] if each else "not recorded" for each in (digest_a, digest_b)]
+            yield Difference(name, "identity", digest_a, digest_b, note=f"{texts[0]} vs {texts[1]}")
 
 
 def _rates(a: RunFacts, b: RunFacts) -> Iterator[Difference]:
@@ -195,61 +212,61 @@ def _rates(a: RunFacts, b: RunFacts) -> Iterator[Difference]:
     if apart is None:
         return
     shaping = ("lr", "updates", "iters", "warmup", "lr_final", "schedule", "max_epochs", "batch")
-    same = all(_alike(a.options.get(name), b.options.get(name)) for name in shaping)
+    same = all(_same_value(a.options.get(name), b.options.get(name)) for name in shaping)
     if same and apart > 0:
         note = f"asked for alike, logged otherwise at {apart:.0%} of the steps"
         yield Difference("lr, logged", "regime", None, None, note=note)
-    one, other = a.options.get("lr"), b.options.get("lr")
-    if apart == 0 and not _alike(one, other):
-        note = f"{format_drift(one)} vs {format_drift(other)} asked for, but the logs show one and the same"
-        yield Difference("lr, logged", "conflict", one, other, note=note)
+    rate_a, rate_b = a.options.get("lr"), b.options.get("lr")
+    if apart == 0 and not _same_value(rate_a, rate_b):
+        note = f"{format_drift(rate_a)} vs {format_drift(rate_b)} asked for, but the logs show one and the same"
+        yield Difference("lr, logged", "conflict", rate_a, rate_b, note=note)
 
 
 def _outcome(a: RunFacts, b: RunFacts) -> Iterator[Difference]:
     """Compare how far the runs came: reported, but not a reason against the comparison."""
     for name in ("steps", "epochs", "tokens", "wraps"):
-        one, other = getattr(a.done, name), getattr(b.done, name)
-        if one and other and abs(one - other) > 0.1 * max(one, other):
-            yield Difference(f"{name} done", "outcome", one, other)
+        amount_a, amount_b = getattr(a.done, name), getattr(b.done, name)
+        if amount_a and amount_b and abs(amount_a - amount_b) > 0.1 * max(amount_a, amount_b):
+            yield Difference(f"{name} done", "outcome", amount_a, amount_b)
 
 
 def _environment(a: RunFacts, b: RunFacts) -> Iterator[Difference]:
     for name in sorted(a.environment.keys() | b.environment.keys()):
-        one, other = a.environment.get(name), b.environment.get(name)
-        if one != other:
-            yield Difference(name, "environment", one, other)
+        value_a, value_b = a.environment.get(name), b.environment.get(name)
+        if value_a != value_b:
+            yield Difference(name, "environment", value_a, value_b)
 
 
 def _conflicts(facts: RunFacts) -> Iterator[Difference]:
     """List where a run's logs contradict its options."""
-    done, asked = facts.done, facts.options
+    done, options = facts.done, facts.options
 
-    def conflict(name: str, wanted: Any, found: Any, what: str) -> Difference:
-        note = f"{facts.name}: {format_drift(wanted)} asked for, {what} {format_drift(found)}"
-        return Difference(f"{name}, logged", "conflict", wanted, found, note=note)
+    def conflict(name: str, configured: Any, observed: Any, description: str) -> Difference:
+        note = f"{facts.name}: {format_drift(configured)} asked for, {description} {format_drift(observed)}"
+        return Difference(f"{name}, logged", "conflict", configured, observed, note=note)
 
-    rate, peak = asked.get("lr"), max(done.rates.values(), default=None)
-    if isinstance(rate, int | float) and peak is not None and not _could_be(rate, peak, done.rates, asked):
+    rate, peak = options.get("lr"), max(done.rates.values(), default=None)
+    if isinstance(rate, int | float) and peak is not None and not _rate_matches(rate, peak, done.rates, options):
         yield conflict("lr", rate, peak, "the log's highest is")
-    patience = asked.get("patience")
+    patience = options.get("patience")
     if done.stopped_early and done.waited is not None and patience != done.waited:
         yield conflict("patience", patience, done.waited, "it stopped as by")
     if facts.forced:
         yield Difference("forced, logged", "conflict", None, None, note=f"{facts.name}: {'; '.join(facts.forced)}")
-    if done.batch and isinstance(asked.get("updates"), int) and asked.get("batch") != done.batch:
-        yield conflict("batch", asked.get("batch"), done.batch, "trained with")
-    updates = asked.get("updates")
+    if done.batch and isinstance(options.get("updates"), int) and options.get("batch") != done.batch:
+        yield conflict("batch", options.get("batch"), done.batch, "trained with")
+    updates = options.get("updates")
     if isinstance(updates, int) and done.steps and done.steps < updates and not done.stopped_early:
         yield conflict("updates", updates, done.steps, "it ended after")
 
 
-def _could_be(rate: float, peak: float, rates: Mapping[int, float], asked: Mapping[str, Any]) -> bool:
+def _rate_matches(rate: float, peak: float, rates: Mapping[int, float], options: Mapping[str, Any]) -> bool:
     """Return whether a logged highest rate is possible under a schedule with this peak, at some of its steps."""
     if peak > rate * (1 + _SAME_RATE):
         return False
-    warmup, updates = asked.get("warmup") or 0, asked.get("updates") or asked.get("iters") or max(rates)
-    seen = any(warmup <= step <= warmup + (updates - warmup) / 3 for step in rates)
-    return not seen or peak >= rate * _FAR_BELOW
+    warmup, updates = options.get("warmup") or 0, options.get("updates") or options.get("iters") or max(rates)
+    logged_after_warmup = any(warmup <= step <= warmup + (updates - warmup) / 3 for step in rates)
+    return not logged_after_warmup or peak >= rate * _FAR_BELOW
 
 
 def format_drift(value: Any) -> str:

@@ -59,12 +59,12 @@ def read_run_facts(folder: Path) -> RunFacts:
 
     Raises ConfigError where config.yaml cannot be read.
     """
-    plan, said = _content(folder / PLAN), _content(folder / ENVIRONMENT)
-    asked = with_canonical_names(run_options(folder))
-    done = _done(_content(folder / RESULTS), metric_entries(folder / METRICS), asked)
+    plan, recorded = _content(folder / PLAN), _content(folder / ENVIRONMENT)
+    options = with_canonical_names(run_options(folder))
+    done = _observed_training(_content(folder / RESULTS), metric_entries(folder / METRICS), options)
     forced = [str(text) for entry in metric_entries(folder / CHANGES) for text in entry.get("changes") or ()]
-    identity, environment = _identity(folder, said), _environment(said)
-    return RunFacts(folder.name, _per_update(asked, plan), identity, environment, done, tuple(forced))
+    identity, environment = _identity(folder, recorded), _environment(recorded)
+    return RunFacts(folder.name, _per_update(options, plan), identity, environment, done, tuple(forced))
 
 
 def _content(path: Path) -> dict[str, Any]:
@@ -76,44 +76,46 @@ def metric_entries(path: Path) -> list[dict[str, Any]]:
     return [entry for _, entry in scored_rows.json_lines(path, [])] if path.is_file() else []
 
 
-def _per_update(asked: dict[str, Any], plan: Mapping[str, Any]) -> dict[str, Any]:
+def _per_update(options: dict[str, Any], plan: Mapping[str, Any]) -> dict[str, Any]:
     """Express batch and lengths in optimizer updates, independent of ranks and gradient accumulation."""
     batch, length = plan.get("batch"), plan.get("length")
     if not isinstance(batch, dict) or not isinstance(length, dict) or "rows_per_update" not in batch:
-        return asked
-    pieces = int(asked.get("grad_accumulation_steps") or 1)
-    left = {key: value for key, value in asked.items() if key not in ("grad_accumulation_steps", "iters")}
-    left |= {"batch": batch["rows_per_update"], "updates": length.get("updates")}
-    if isinstance(every := left.pop("steps_per_eval", None), int):
-        left["updates_per_eval"] = -(-every // pieces)
-    return left
+        return options
+    pieces = int(options.get("grad_accumulation_steps") or 1)
+    converted = {key: value for key, value in options.items() if key not in ("grad_accumulation_steps", "iters")}
+    converted |= {"batch": batch["rows_per_update"], "updates": length.get("updates")}
+    if isinstance(every := converted.pop("steps_per_eval", None), int):
+        converted["updates_per_eval"] = -(-every // pieces)
+    return converted
 
 
-def _identity(folder: Path, said: Mapping[str, Any]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    data, base = said.get("data_sha256"), said.get("base")
+def _identity(folder: Path, recorded: Mapping[str, Any]) -> dict[str, str]:
+    digests: dict[str, str] = {}
+    data, base = recorded.get("data_sha256"), recorded.get("base")
     if isinstance(data, dict):
-        found |= {f"data.{part}": str(sha256) for part, sha256 in data.items()}
+        digests |= {f"data.{part}": str(sha256) for part, sha256 in data.items()}
     elif data:
-        found["data"] = str(data)
+        digests["data"] = str(data)
     if isinstance(base, dict) and base.get("sha256"):
-        found["base"] = str(base["sha256"])
+        digests["base"] = str(base["sha256"])
     for name, path in (("split", folder / SPLIT), ("vocab", folder / VOCAB)):
         if path.is_file():
             content = json_object(path, [])
             # the digest of a split covers its ids, not how they were chosen
-            found[name] = digest.sha256_json(content.get("ids", content))
-    return found
+            digests[name] = digest.sha256_json(content.get("ids", content))
+    return digests
 
 
-def _environment(said: Mapping[str, Any]) -> dict[str, Any]:
-    versions = said.get("versions")
-    found = {f"version of {name}": value for name, value in versions.items()} if isinstance(versions, dict) else {}
-    found |= {key: said[key] for key in ("chip", "system", "dirty") if key in said}
-    return found | ({"commit": str(said["commit"])[:12]} if "commit" in said else {})
+def _environment(recorded: Mapping[str, Any]) -> dict[str, Any]:
+    versions = recorded.get("versions")
+    facts = {f"version of {name}": value for name, value in versions.items()} if isinstance(versions, dict) else {}
+    facts |= {key: recorded[key] for key in ("chip", "system", "dirty") if key in recorded}
+    return facts | ({"commit": str(recorded["commit"])[:12]} if "commit" in recorded else {})
 
 
-def _done(results: Mapping[str, Any], entries: list[dict[str, Any]], asked: Mapping[str, Any]) -> ObservedTraining:
+def _observed_training(
+    results: Mapping[str, Any], entries: list[dict[str, Any]], options: Mapping[str, Any]
+) -> ObservedTraining:
     rates, losses = learning_rate_trace(entries, "learning_rate"), learning_rate_trace(entries, "valid_loss")
     steps = whole_number(results.get("steps"))
     stop, best = whole_number(results.get("stop_epoch")), whole_number(results.get("best_epoch"))
@@ -124,7 +126,7 @@ def _done(results: Mapping[str, Any], entries: list[dict[str, Any]], asked: Mapp
         waited = sum(step > lowest for step in losses)
     elif stop is not None and best is not None:  # other programs validate once an epoch and log only the epochs
         waited = stop - best
-        most = asked.get("max_epochs")
+        most = options.get("max_epochs")
         stopped = stopped or not (isinstance(most, int) and stop + 1 >= most)
     tokens = [entry["tokens"] for entry in entries if whole_number(entry.get("tokens")) is not None]
     batch = whole_number(results.get("global_batch_size"))
@@ -135,7 +137,7 @@ def _done(results: Mapping[str, Any], entries: list[dict[str, Any]], asked: Mapp
         whole_number(results.get("epochs")) or whole_number(results.get("epochs_begun")),
         tokens[-1] if tokens else whole_number(results.get("tokens")),
         float(wraps) if isinstance(wraps := results.get("wraps"), int | float) else None,
-        batch * int(asked.get("grad_accumulation_steps") or 1) if batch else None,
+        batch * int(options.get("grad_accumulation_steps") or 1) if batch else None,
         stopped,
         waited,
     )
@@ -143,12 +145,12 @@ def _done(results: Mapping[str, Any], entries: list[dict[str, Any]], asked: Mapp
 
 def learning_rate_trace(entries: list[dict[str, Any]], key: str) -> dict[int, float]:
     """Return step -> value of one key of metrics.jsonl, in the order of the steps."""
-    found = {}
+    trace = {}
     for entry in entries:
         step, value = whole_number(entry.get("step")), entry.get(key)
         if step is not None and isinstance(value, int | float) and not isinstance(value, bool):
-            found[step] = float(value)
-    return dict(sorted(found.items()))
+            trace[step] = float(value)
+    return dict(sorted(trace.items()))
 
 
 def whole_number(value: Any) -> int | None:
@@ -156,14 +158,16 @@ def whole_number(value: Any) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-def share_of_differing_steps(one: Trace, other: Trace, tolerance: float = 0.05) -> float | None:
+def share_of_differing_steps(trace_a: Trace, trace_b: Trace, tolerance: float = 0.05) -> float | None:
     """Return the share of common steps at which two traces differ by more than `tolerance`, relative to the larger
     value.
 
     None where they have no step in common.
     """
-    common = one.keys() & other.keys()
+    common = trace_a.keys() & trace_b.keys()
     if not common:
         return None
-    apart = sum(abs(one[step] - other[step]) > tolerance * max(abs(one[step]), abs(other[step])) for step in common)
+    apart = sum(
+        abs(trace_a[step] - trace_b[step]) > tolerance * max(abs(trace_a[step]), abs(trace_b[step])) for step in common
+    )
     return apart / len(common)

@@ -85,17 +85,17 @@ class Evaluation:
 
 def read_hypothesis(path: Path) -> Hypothesis:
     """Read a hypothesis. Raises ConfigError where the file is none, or its outcomes overlap or leave a gap."""
-    found = spec_file.read_spec(Hypothesis, path)
-    if wrong := outcomes.interval_faults([each.when for each in found.outcomes]):
+    hypothesis = spec_file.read_spec(Hypothesis, path)
+    if wrong := outcomes.interval_faults([each.when for each in hypothesis.outcomes]):
         raise combined_error(
             ConfigError, f"{path}: the outcomes overlap or do not cover every x:", wrong, "correct them"
         )
-    if found.treatment.before == found.treatment.after:
+    if hypothesis.treatment.before == hypothesis.treatment.after:
         raise ConfigError(
-            f"{path}: the treatment changes nothing: {found.treatment.after!r}",
+            f"{path}: the treatment changes nothing: {hypothesis.treatment.after!r}",
             fix="give different before and after",
         )
-    return found
+    return hypothesis
 
 
 def freeze_hypothesis(path: Path, now: float | None = None) -> str:
@@ -105,10 +105,10 @@ def freeze_hypothesis(path: Path, now: float | None = None) -> str:
     """
     read_hypothesis(path)
     sha256 = digest.sha256_json(spec_file.parse_spec(path))
-    if not any(line["sha256"] == sha256 for line in _log(path)):
+    if not any(line["sha256"] == sha256 for line in _frozen_log(path)):
         line = {"sha256": sha256, "time": round(time.time() if now is None else now, 3)}
-        before = _beside(path).read_bytes() if _beside(path).is_file() else b""
-        digest.write_atomically(_beside(path), before + json.dumps(line).encode() + b"\n")
+        before = _frozen_log_path(path).read_bytes() if _frozen_log_path(path).is_file() else b""
+        digest.write_atomically(_frozen_log_path(path), before + json.dumps(line).encode() + b"\n")
     return sha256
 
 
@@ -117,8 +117,8 @@ def frozen_reference(path: Path) -> dict[str, Any]:
 
     Raises UsageError where it was never frozen, ArtifactError where it has changed since.
     """
-    found, sha256 = read_hypothesis(path), digest.sha256_json(spec_file.parse_spec(path))
-    return {"id": found.id, "sha256": sha256, "frozen": _frozen(path, sha256).get("time")}
+    hypothesis, sha256 = read_hypothesis(path), digest.sha256_json(spec_file.parse_spec(path))
+    return {"id": hypothesis.id, "sha256": sha256, "frozen": _frozen_entry(path, sha256).get("time")}
 
 
 def evaluate_hypothesis(path: Path, treated: Path, control: Path) -> Evaluation:
@@ -147,23 +147,25 @@ def evaluate_hypothesis(path: Path, treated: Path, control: Path) -> Evaluation:
     return Evaluation(hypothesis.id, sha256, verdict, x, tuple(void), tuple(skipped))
 
 
-def _beside(path: Path) -> Path:
+def _frozen_log_path(path: Path) -> Path:
     return path.with_name(path.name + FROZEN)
 
 
-def _log(path: Path) -> list[dict[str, Any]]:
-    if not _beside(path).is_file():
+def _frozen_log(path: Path) -> list[dict[str, Any]]:
+    if not _frozen_log_path(path).is_file():
         return []
     faults: list[str] = []
-    lines = [line for _, line in scored_rows.json_lines(_beside(path), faults)]
+    lines = [line for _, line in scored_rows.json_lines(_frozen_log_path(path), faults)]
     if faults or any(not isinstance(line.get("sha256"), str) for line in lines):
-        raise ArtifactError(f"{_beside(path)}: damaged: {'; '.join(faults[:3])}", fix="restore it from version control")
+        raise ArtifactError(
+            f"{_frozen_log_path(path)}: damaged: {'; '.join(faults[:3])}", fix="restore it from version control"
+        )
     return lines
 
 
-def _frozen(path: Path, sha256: str) -> dict[str, Any]:
+def _frozen_entry(path: Path, sha256: str) -> dict[str, Any]:
     """Return the log line that matches the file's present content."""
-    log = _log(path)
+    log = _frozen_log(path)
     if not log:
         raise UsageError(f"{path}: never frozen", fix=f"thunder hypothesis freeze {path}, before the run")
     frozen = next((line for line in log if line["sha256"] == sha256), None)
@@ -192,7 +194,7 @@ def _refuse_another(path: Path, sha256: str, treated: Path) -> list[str]:
 
 def _refuse_changed(path: Path, sha256: str, entries: list[dict[str, Any]]) -> list[str]:
     """List what could not be checked about the order of events."""
-    frozen = _frozen(path, sha256)
+    frozen = _frozen_entry(path, sha256)
     times = [entry["time"] for entry in entries if isinstance(entry.get("time"), int | float)]
     if not times or not isinstance(frozen.get("time"), int | float):
         return ["whether it was frozen before the run: a time is not logged"]
@@ -208,47 +210,51 @@ def _not_applied(
     hypothesis: Hypothesis, entries: Mapping[str, list[dict[str, Any]]], treated: RunFacts, control: RunFacts
 ) -> list[str]:
     """List the reasons why the logs do not show the treatment."""
-    check, found = hypothesis.manipulation_check, []
+    check, reasons = hypothesis.manipulation_check, []
     apart = _share_apart(*(_trace(lines, check.trace) for lines in entries.values()), check.differs_by)
     if apart is None:
-        found.append(f"treatment not shown: '{check.trace}' is not logged at a step that both runs have")
+        reasons.append(f"treatment not shown: '{check.trace}' is not logged at a step that both runs have")
     elif apart < check.at_least:
         text = f"'{check.trace}' differs at {apart:.0%} of the steps, expected {check.at_least:.0%}"
-        found.append(f"treatment not applied: {text}")
+        reasons.append(f"treatment not applied: {text}")
     key = canonical_name(hypothesis.treatment.key)
-    for run, wanted in ((treated, hypothesis.treatment.after), (control, hypothesis.treatment.before)):
-        if key in run.options and run.options[key] != wanted:
-            found.append(f"other treatment: {run.name} has {key} {run.options[key]!r}, not {wanted!r}")
+    for run, expected in ((treated, hypothesis.treatment.after), (control, hypothesis.treatment.before)):
+        if key in run.options and run.options[key] != expected:
+            reasons.append(f"other treatment: {run.name} has {key} {run.options[key]!r}, not {expected!r}")
     if hypothesis.budget_steps:
         done = treated.done.steps or 0
         if done < LEAST_BUDGET * hypothesis.budget_steps:
-            found.append(f"budget not run: {done} of {hypothesis.budget_steps} updates, expected {LEAST_BUDGET:.0%}")
-    return found
+            reasons.append(f"budget not run: {done} of {hypothesis.budget_steps} updates, expected {LEAST_BUDGET:.0%}")
+    return reasons
 
 
 def _not_alone(hypothesis: Hypothesis, treated: RunFacts, control: RunFacts) -> list[str]:
     """List other differences between the two runs that could also explain the result."""
     key = canonical_name(hypothesis.treatment.key)
     known = {*treated.options, *control.options}
-    found = drift_report.compare_runs(treated, control, [key] if key in known else [])
-    return [f"other factors: {found.sentence}"] if found.factors else []
+    drift = drift_report.compare_runs(treated, control, [key] if key in known else [])
+    return [f"other factors: {drift.sentence}"] if drift.factors else []
 
 
 def _trace(entries: list[dict[str, Any]], key: str) -> dict[int, float | str]:
     """Return step -> value; the later line wins where a step occurs twice."""
-    found: dict[int, float | str] = {}
+    trace: dict[int, float | str] = {}
     for entry in entries:
         step, value = run_facts.whole_number(entry.get("step")), entry.get(key)
         if step is not None and isinstance(value, int | float | str):
-            found[step] = str(value) if isinstance(value, bool) else value
-    return found
+            trace[step] = str(value) if isinstance(value, bool) else value
+    return trace
 
 
-def _share_apart(one: Mapping[int, Any], other: Mapping[int, Any], tolerance: float) -> float | None:
-    texts = {step for step in one.keys() & other.keys() if isinstance(one[step], str) or isinstance(other[step], str)}
+def _share_apart(trace_a: Mapping[int, Any], trace_b: Mapping[int, Any], tolerance: float) -> float | None:
+    texts = {
+        step
+        for step in trace_a.keys() & trace_b.keys()
+        if isinstance(trace_a[step], str) or isinstance(trace_b[step], str)
+    }
     if texts:
-        return sum(one[step] != other[step] for step in texts) / len(texts)
-    return run_facts.share_of_differing_steps(one, other, tolerance)
+        return sum(trace_a[step] != trace_b[step] for step in texts) / len(texts)
+    return run_facts.share_of_differing_steps(trace_a, trace_b, tolerance)
 
 
 def _metric(folder: Path, name: str) -> float | None:

@@ -62,51 +62,51 @@ def parse_interval(text: str) -> Interval | None:
             raise ValueError(f"{text!r}: expected {EXPECTED}")
         else:
             low, after = number, int(sign == ">")
-    found = Interval(low, after, high, upto)
-    if found.start >= found.end:
+    interval = Interval(low, after, high, upto)
+    if interval.start >= interval.end:
         raise ValueError(f"{text!r}: the interval is empty")
-    return found
+    return interval
 
 
 def interval_faults(conditions: Sequence[str]) -> list[str]:
     """List the faults of a list of conditions: overlaps, and parts of the line without an outcome (pure)."""
-    found, parsed = [], []
+    faults, parsed = [], []
     for text in conditions:
         try:
             parsed.append((parse_interval(text), text))
         except ValueError as error:
-            found.append(str(error))
-    if found:
-        return found
+            faults.append(str(error))
+    if faults:
+        return faults
     ordered = sorted((each, text) for each, text in parsed if each is not None)
-    others = len(parsed) - len(ordered)
-    found += [f"'{OTHERWISE}' occurs {others} times"] if others > 1 else []
-    for (one, text), (other, after) in zip(ordered, ordered[1:], strict=False):
-        if other.start < one.end:
-            found.append(f"'{text}' and '{after}' overlap")
-    if not others:
-        place: tuple[float, int] = (-math.inf, 0)
+    otherwise_count = len(parsed) - len(ordered)
+    faults += [f"'{OTHERWISE}' occurs {otherwise_count} times"] if otherwise_count > 1 else []
+    for (interval, text), (next_interval, next_text) in zip(ordered, ordered[1:], strict=False):
+        if next_interval.start < interval.end:
+            faults.append(f"'{text}' and '{next_text}' overlap")
+    if not otherwise_count:
+        covered_to: tuple[float, int] = (-math.inf, 0)
         for each, _ in ordered:
-            found += [_gap(place, each.start)] if each.start > place else []
-            place = max(place, each.end)
-        found += [_gap(place, (math.inf, 1))] if place < (math.inf, 1) else []
-    return found
+            faults += [_gap(covered_to, each.start)] if each.start > covered_to else []
+            covered_to = max(covered_to, each.end)
+        faults += [_gap(covered_to, (math.inf, 1))] if covered_to < (math.inf, 1) else []
+    return faults
 
 
 def _gap(start: tuple[float, int], end: tuple[float, int]) -> str:
     left = f"{start[0]:g} {'<' if start[1] else '<='} " if start[0] > -math.inf else ""
     right = f" {'<=' if end[1] else '<'} {end[0]:g}" if end[0] < math.inf else ""
-    said = f"{left}x{right}" if left or right else "every x"
-    return f"'{said}' has no outcome: give it one, or add {{'when': '{OTHERWISE}', 'verdict': '{UNDETERMINED}'}}"
+    expression = f"{left}x{right}" if left or right else "every x"
+    return f"'{expression}' has no outcome: give it one, or add {{'when': '{OTHERWISE}', 'verdict': '{UNDETERMINED}'}}"
 
 
 def matching_outcome(conditions: Sequence[str], x: float) -> int | None:
     """Return the index of the condition that holds for x, else that of 'otherwise', None without one."""
-    other = None
+    otherwise = None
     for number, text in enumerate(conditions):
         interval = parse_interval(text)
         if interval is None:
-            other = number
+            otherwise = number
         elif interval.holds(x):
             return number
-    return other
+    return otherwise

@@ -36,13 +36,13 @@ def parse_condition(text: str) -> RunCondition:
     match = _FORM.fullmatch(text)
     if not match:
         raise UsageError(f"'{text}' is not a condition", fix="write NAME=VALUE, or use != < <= > >= ~ (contains) for =")
-    name, sign, said = match.groups()
-    value: float | str = _WORDS.get(said.lower(), said)
+    name, sign, operand = match.groups()
+    value: float | str = _WORDS.get(operand.lower(), operand)
     with contextlib.suppress(ValueError):
-        value = float(said) if math.isfinite(float(said)) else said
+        value = float(operand) if math.isfinite(float(operand)) else operand
     if sign in ("<", "<=", ">", ">=") and isinstance(value, str):
-        raise UsageError(f"'{text}': '{said}' is not a number", fix=f"{name}{sign}0.1")
-    return RunCondition(condition_field(name), sign, said, value)
+        raise UsageError(f"'{text}': '{operand}' is not a number", fix=f"{name}{sign}0.1")
+    return RunCondition(condition_field(name), sign, operand, value)
 
 
 def condition_field(text: str) -> str:

@@ -59,7 +59,7 @@ def list_runs(
         options = json.loads if only is None else lambda text: dict(zip(only, json.loads(text), strict=False))
         return [dict(zip(names, (*row[:-1], options(row[-1])), strict=True)) for row in rows]
 
-    return _asked(root, ask)
+    return _query_index(root, ask)
 
 
 def _query(
@@ -69,15 +69,15 @@ def _query(
     downwards = sort.startswith("-") or sort == "started"
     order, values = _expression(condition_field(sort.removeprefix("-")))
     # with several paths json_extract returns a JSON array, in which true stays true and not 1; so pass at least two
-    places = [*map(_place, only or ()), *[_place("")] * 2]
-    wanted = "options" if only is None else f"json_extract(options, {', '.join('?' * len(places))})"
-    query = f"SELECT {', '.join(COLUMNS)}, {wanted} FROM runs"
+    json_paths = [*map(_json_path, only or ()), *[_json_path("")] * 2]
+    option_columns = "options" if only is None else f"json_extract(options, {', '.join('?' * len(json_paths))})"
+    query = f"SELECT {', '.join(COLUMNS)}, {option_columns} FROM runs"
     parts = [_where(condition) for condition in conditions]
     if parts:
         query += " WHERE " + " AND ".join(text for text, _ in parts)
     query += f" ORDER BY ({order}) IS NULL, {order} {'DESC' if downwards else ''}, name DESC LIMIT ?"
     arguments = [
-        *(places if only is not None else ()),
+        *(json_paths if only is not None else ()),
         *(value for _, part in parts for value in part),
         *values,
         *values,
@@ -92,12 +92,12 @@ def rebuild_index(root: Path) -> int:
     return len(list_runs(root))
 
 
-def _asked(root: Path, ask: Callable[[sqlite3.Connection], QueryResult]) -> QueryResult:
+def _query_index(root: Path, ask: Callable[[sqlite3.Connection], QueryResult]) -> QueryResult:
     """Run a query on the index; rebuild a damaged index, and use a copy in memory where the file is unusable."""
     path = root / INDEX_FILE
-    for place in (str(path), str(path), ":memory:"):
+    for database in (str(path), str(path), ":memory:"):
         try:
-            with contextlib.closing(_connected(place)) as connection, connection:
+            with contextlib.closing(_connect(database)) as connection, connection:
                 return ask(connection)
         except sqlite3.OperationalError:  # locked too long, or not writable: the index itself is not damaged
             continue
@@ -112,8 +112,8 @@ def _remove(path: Path) -> None:
             path.with_name(path.name + ending).unlink()
 
 
-def _connected(place: str) -> sqlite3.Connection:
-    connection = sqlite3.connect(place, timeout=LOCK_TIMEOUT)
+def _connect(database: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(database, timeout=LOCK_TIMEOUT)
     try:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         if version != VERSION:
@@ -132,18 +132,18 @@ def _refresh(connection: sqlite3.Connection, root: Path) -> None:
     Every change of a run renames a file in its folder, which changes the folder's time; a run in progress is always
     read.
     """
-    known = {name: (seen, state) for name, seen, state in connection.execute("SELECT name, seen, state FROM runs")}
-    there, changed, now = set(), [], time.time_ns()
+    indexed = {name: (seen, state) for name, seen, state in connection.execute("SELECT name, seen, state FROM runs")}
+    present, changed, now = set(), [], time.time_ns()
     for name, path, time_stamp in _folders(root):
-        seen, state = known.get(name, (None, None))
+        seen, state = indexed.get(name, (None, None))
         if seen != time_stamp or state == "running":
             folder = Path(path)
             if not registry.is_run(folder):
                 continue
             changed.append((name, time_stamp if now - time_stamp > FRESH_FOR else 0, *_row(folder)))
-        there.add(name)
+        present.add(name)
     connection.executemany(_PUT, changed)
-    connection.executemany("DELETE FROM runs WHERE name = ?", [(name,) for name in known.keys() - there])
+    connection.executemany("DELETE FROM runs WHERE name = ?", [(name,) for name in indexed.keys() - present])
 
 
 def _folders(root: Path) -> Iterator[tuple[str, str, int]]:
@@ -165,20 +165,20 @@ def _row(folder: Path) -> tuple[Any, ...]:
         options = settings if isinstance(settings, dict) else bundle_checks.run_options(folder)
     except ConfigError:
         options = {}
-    said = asdict(registry.run_line(folder, registry.is_running(folder)))
-    said |= {"job": str(plan["job"]) if "job" in plan else None, "sealed": bundle.manifest_digest(folder)}
+    line = asdict(registry.run_line(folder, registry.is_running(folder)))
+    line |= {"job": str(plan["job"]) if "job" in plan else None, "sealed": bundle.manifest_digest(folder)}
     text = json.dumps(with_canonical_names(options), ensure_ascii=True, allow_nan=True, default=str)
-    return (*(said[column] for column in COLUMNS[1:]), text if "NaN" not in text and "Infinity" not in text else "{}")
+    return (*(line[column] for column in COLUMNS[1:]), text if "NaN" not in text and "Infinity" not in text else "{}")
 
 
 def _expression(name: str) -> tuple[str, list[str]]:
     """Return a column or an option as SQL, with the values that it needs."""
     if name in COLUMNS:
         return name, []
-    return "json_extract(options, ?)", [_place(name)]
+    return "json_extract(options, ?)", [_json_path(name)]
 
 
-def _place(option: str) -> str:
+def _json_path(option: str) -> str:
     """Return the JSON path of an option among a run's options, as SQLite writes it."""
     return f'$."{canonical_name(option)}"'
 
@@ -198,11 +198,11 @@ def _where(condition: RunCondition) -> tuple[str, list[Any]]:
 
 def _refuse_unknown(connection: sqlite3.Connection, names: Sequence[str]) -> None:
     """Raise UsageError for a name that no run has, where there are runs."""
-    asked = {name for name in names if name not in COLUMNS}
-    if not asked or not connection.execute("SELECT 1 FROM runs LIMIT 1").fetchone():
+    option_names = {name for name in names if name not in COLUMNS}
+    if not option_names or not connection.execute("SELECT 1 FROM runs LIMIT 1").fetchone():
         return
     keys = {key for (key,) in connection.execute("SELECT DISTINCT key FROM runs, json_each(options)")}
-    for name in sorted(asked):
+    for name in sorted(option_names):
         if canonical_name(name) not in keys:
             known = [*COLUMNS, *sorted(keys)]
             raise UsageError(f"no run has '{name}'.{suggest_name(name, known)}", fix=f"one of: {', '.join(known)}")

@@ -62,7 +62,7 @@ def run_matrix(ledger: MatrixLedger, how: DriverOptions, say: Log = lambda text:
     another process drives this matrix, Interrupted where the driver was asked to stop.
     """
     (ledger.folder / "cells").mkdir(parents=True, exist_ok=True)
-    with _alone(ledger.folder):
+    with _lock_matrix(ledger.folder):
         driver = MatrixDriver(ledger, how, say)
         try:
             driver.rehearse()
@@ -71,9 +71,9 @@ def run_matrix(ledger: MatrixLedger, how: DriverOptions, say: Log = lambda text:
             driver.stop()
             raise Interrupted("the matrix; its runs saved their state", "run the same command to continue") from None
     failed = [
-        f"{one.cell.id}: {one.state}: {one.why or driver.unsealed.get(one.cell.id) or 'no reason recorded'}"
-        for one in driver.states()
-        if one.state != "sealed"
+        f"{status.cell.id}: {status.state}: {status.why or driver.unsealed.get(status.cell.id) or 'no reason recorded'}"
+        for status in driver.states()
+        if status.state != "sealed"
     ]
     if failed:
         raise combined_error(
@@ -83,7 +83,7 @@ def run_matrix(ledger: MatrixLedger, how: DriverOptions, say: Log = lambda text:
 
 
 @contextlib.contextmanager
-def _alone(folder: Path):
+def _lock_matrix(folder: Path):
     with (folder / "driver.lock").open("a+", encoding="utf-8") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -99,17 +99,19 @@ def assign_hosts(
 
     A run that has begun continues on its host, where its checkpoints are; a run in `tried` is not started again.
     """
-    busy = {one.place for one in states if one.state == "running"}
+    busy = {status.place for status in states if status.state == "running"}
     free = [place for place in places if place.name not in busy]
     chosen = []
-    for one in states:
-        if one.state not in ("waiting", "stopped", "failed") or one.cell.id in tried:
+    for status in states:
+        if status.state not in ("waiting", "stopped", "failed") or status.cell.id in tried:
             continue
-        begun = one.place if one.state != "waiting" and any(one.place == place.name for place in places) else None
-        place = next((each for each in free if begun in (None, each.name)), None)
+        begun = (
+            status.place if status.state != "waiting" and any(status.place == place.name for place in places) else None
+        )
+        place = next((host for host in free if begun in (None, host.name)), None)
         if place:
             free.remove(place)
-            chosen.append((one.cell, place))
+            chosen.append((status.cell, place))
     return chosen
 
 
@@ -125,23 +127,27 @@ class MatrixDriver:
     def states(self) -> list[CellState]:
         """The states of the runs that this driver runs."""
         only = self.how.only
-        return [one for one in self.ledger.states() if not only or one.cell.id in only or one.cell.run.id in only]
+        return [
+            status
+            for status in self.ledger.states()
+            if not only or status.cell.id in only or status.cell.run.id in only
+        ]
 
     def go(self) -> None:
         """Start, wait for and seal runs until none is left."""
-        told: dict[str, str] = {}
+        reported: dict[str, str] = {}
         while True:
             states = self.states()
-            for one in states:
-                if one.state == "done":
-                    self.finish(one)
-                if told.get(one.cell.id) != one.state:
-                    told[one.cell.id] = one.state
-                    self.say(f"{one.cell.id}: {one.state}{f' on {one.place}' if one.place else ''}")
+            for status in states:
+                if status.state == "done":
+                    self.finish(status)
+                if reported.get(status.cell.id) != status.state:
+                    reported[status.cell.id] = status.state
+                    self.say(f"{status.cell.id}: {status.state}{f' on {status.place}' if status.place else ''}")
             starts = assign_hosts(states, self.how.places, self.tried)
             for cell, place in starts:
                 self.start(cell, place)
-            if not starts and not any(one.state == "running" for one in states):
+            if not starts and not any(status.state == "running" for status in states):
                 return
             self._reap()
             time.sleep(POLL)
@@ -184,17 +190,17 @@ class MatrixDriver:
         self.children.append(child)
         return child
 
-    def finish(self, one: CellState) -> None:
+    def finish(self, status: CellState) -> None:
         """Add the launch record to a run that is done, and seal it; report an incomplete run and leave it unsealed."""
-        if one.cell.id in self.unsealed:
+        if status.cell.id in self.unsealed:
             return
         try:
-            if bundle.manifest_digest(one.folder) is None and not (one.folder / LAUNCHER).exists():
-                digest.write_json(one.folder / LAUNCHER, self.ledger.launched(one.cell))
-            bundle.seal_bundle(one.folder)
+            if bundle.manifest_digest(status.folder) is None and not (status.folder / LAUNCHER).exists():
+                digest.write_json(status.folder / LAUNCHER, self.ledger.launched(status.cell))
+            bundle.seal_bundle(status.folder)
         except ThunderError as error:
-            self.unsealed[one.cell.id] = f"not sealed: {' '.join(error.message.split())}"
-            self.say(f"{one.cell.id}: {self.unsealed[one.cell.id]}")
+            self.unsealed[status.cell.id] = f"not sealed: {' '.join(error.message.split())}"
+            self.say(f"{status.cell.id}: {self.unsealed[status.cell.id]}")
 
     def rehearse(self) -> None:
         """Run each condition briefly: its artifacts must be complete before a long run starts. Once for each condition.
@@ -204,7 +210,7 @@ class MatrixDriver:
         short = self.ledger.plan.rehearsal
         if short is None or not self.how.rehearse:
             return
-        todo = {one.cell.condition: one.cell for one in reversed(self.states()) if one.state == "waiting"}
+        todo = {status.cell.condition: status.cell for status in reversed(self.states()) if status.state == "waiting"}
         for condition, cell in reversed(todo.items()):
             note = self.ledger.folder / "rehearsals" / f"{condition[:16]}.json"
             if note.is_file() and json_object(note, []).get("condition") == condition:
@@ -235,8 +241,8 @@ class MatrixDriver:
         if code:
             return [f"its command ended with exit code {code}: {last_words(lock.with_suffix('.out'))}"]
         faults = bundle.bundle_faults(folder)
-        wanted = [PREDICTIONS, *self.ledger.plan.artifacts_required]
-        faults += [f"{each}: missing" for each in wanted if not (folder / each).is_file()]
+        required = [PREDICTIONS, *self.ledger.plan.artifacts_required]
+        faults += [f"{each}: missing" for each in required if not (folder / each).is_file()]
         if not faults and not (folder / PREDICTIONS).stat().st_size:
             faults.append(f"{PREDICTIONS}: has no rows")
         faults += self._other_data(folder)
@@ -249,8 +255,8 @@ class MatrixDriver:
         ids = json_object(folder / SPLIT, []).get("ids") if (folder / SPLIT).is_file() else None
         if not isinstance(ids, dict):
             return []
-        wanted = self.ledger.plan.snapshot.split
-        counts = {"train": wanted.train, "valid": wanted.val, "test": wanted.test}
+        split = self.ledger.plan.snapshot.split
+        counts = {"train": split.train, "valid": split.val, "test": split.test}
         return [
             f"{SPLIT}: {len(ids[part])} rows in {part}, the snapshot has {count}"
             for part, count in counts.items()

@@ -53,7 +53,7 @@ class ComparisonResult:
     @property
     def holds(self) -> bool:
         """Whether every pair may be compared."""
-        return bool(self.drifts) and all(one.verdict != "not_comparable" for one in self.drifts)
+        return bool(self.drifts) and all(drift.verdict != "not_comparable" for drift in self.drifts)
 
     @property
     def change(self) -> float | None:
@@ -63,22 +63,24 @@ class ComparisonResult:
 
 def comparison_results(plan: Matrix, states: Sequence[CellState]) -> list[ComparisonResult]:
     """Return every comparison of the matrix, from the runs that are done."""
-    by = {one.cell.id: one for one in states if one.cer is not None}
-    known: dict[str, RunFacts] = {name: run_facts.read_run_facts(one.folder) for name, one in by.items()}
-    found = []
-    for one in plan.comparisons:
-        pairs = [(a.id, b.id) for a, b in matrix_spec.comparison_pairs(plan, one) if a.id in by and b.id in by]
-        drifts = [_drift(known[a], known[b], one.factor) for a, b in pairs]
-        found.append(
-            ComparisonResult(one, [by[a].cer or 0.0 for a, _ in pairs], [by[b].cer or 0.0 for _, b in pairs], drifts)
+    by = {comparison.cell.id: comparison for comparison in states if comparison.cer is not None}
+    facts: dict[str, RunFacts] = {name: run_facts.read_run_facts(comparison.folder) for name, comparison in by.items()}
+    results = []
+    for comparison in plan.comparisons:
+        pairs = [(a.id, b.id) for a, b in matrix_spec.comparison_pairs(plan, comparison) if a.id in by and b.id in by]
+        drifts = [_drift(facts[a], facts[b], comparison.factor) for a, b in pairs]
+        results.append(
+            ComparisonResult(
+                comparison, [by[a].cer or 0.0 for a, _ in pairs], [by[b].cer or 0.0 for _, b in pairs], drifts
+            )
         )
-    return found
+    return results
 
 
 def _drift(a: RunFacts, b: RunFacts, factor: str) -> Drift:
     modal = {"mode", "use_ttt", "reg", "reg_weight"}
-    said = canonical_name(factor.replace("-", "_"))
-    allow = modal if said.startswith("mode") or said in modal else {said}
+    name = canonical_name(factor.replace("-", "_"))
+    allow = modal if name.startswith("mode") or name in modal else {name}
     known = {*a.options, *b.options}
     try:
         return drift_report.compare_runs(a, b, allow & known)
@@ -103,8 +105,8 @@ def matrix_markdown(plan: Matrix, states: Sequence[CellState]) -> str:
             "| comparison | factor | seeds | change of CER | Welch p |",
             "|---|---|---|---|---|",
         ]
-        lines += [f"| {' | '.join(_line(one))} [^{one.comparison.name}] |" for one in block]
-        lines += ["", *(f"[^{one.comparison.name}]: {_footnote(one)}" for one in block)]
+        lines += [f"| {' | '.join(_line(result))} [^{result.comparison.name}] |" for result in block]
+        lines += ["", *(f"[^{result.comparison.name}]: {_footnote(result)}" for result in block)]
     return "\n".join(lines) + "\n"
 
 
@@ -140,86 +142,86 @@ def _snapshot(plan: Matrix) -> str:
 
 
 def _seeds(states: Sequence[CellState]) -> list[int]:
-    return sorted({one.cell.seed for one in states})
+    return sorted({state.cell.seed for state in states})
 
 
 def _rows(plan: Matrix, states: Sequence[CellState]) -> dict[str, dict[int, CellState]]:
-    return {run.id: {one.cell.seed: one for one in states if one.cell.run.id == run.id} for run in plan.runs}
+    return {run.id: {state.cell.seed: state for state in states if state.cell.run.id == run.id} for run in plan.runs}
 
 
-def _cell_text(one: CellState | None) -> str:
-    if one is None:
+def _cell_text(state: CellState | None) -> str:
+    if state is None:
         return ""
-    return f"{one.cer:.4f}" if one.cer is not None else one.state
+    return f"{state.cer:.4f}" if state.cer is not None else state.state
 
 
 def _mean(cells: Iterable[CellState]) -> tuple[str, str]:
-    values = [one.cer for one in cells if one.cer is not None]
+    values = [state.cer for state in cells if state.cer is not None]
     mean = f"{statistics.fmean(values):.4f}" if values else "-"
     return mean, f"{statistics.stdev(values):.4f}" if len(values) > 1 else "-"
 
 
-def _blocks(found: Sequence[ComparisonResult]) -> list[tuple[str, list[ComparisonResult]]]:
+def _blocks(results: Sequence[ComparisonResult]) -> list[tuple[str, list[ComparisonResult]]]:
     """Return the comparable pairs and, apart from them, those that are not; an empty block is left out."""
-    done = [one for one in found if one.drifts]
+    done = [result for result in results if result.drifts]
     blocks = [
-        ("Comparisons", [one for one in done if one.holds]),
-        ("Not comparable", [one for one in done if not one.holds]),
+        ("Comparisons", [result for result in done if result.holds]),
+        ("Not comparable", [result for result in done if not result.holds]),
     ]
     return [(title, block) for title, block in blocks if block]
 
 
-def _line(one: ComparisonResult) -> list[str]:
-    p = welch_p_value(one.a, one.b) if one.holds else None
-    change = f"{one.change:+.4f}" if one.holds and one.change is not None else "not stated"
-    named = f"{one.comparison.name}: {one.comparison.a} → {one.comparison.b}"
-    return [named, one.comparison.factor, str(len(one.a)), change, "-" if p is None else f"{p:.3g}"]
+def _line(result: ComparisonResult) -> list[str]:
+    p = welch_p_value(result.a, result.b) if result.holds else None
+    change = f"{result.change:+.4f}" if result.holds and result.change is not None else "not stated"
+    named = f"{result.comparison.name}: {result.comparison.a} → {result.comparison.b}"
+    return [named, result.comparison.factor, str(len(result.a)), change, "-" if p is None else f"{p:.3g}"]
 
 
-def _footnote(one: ComparisonResult) -> str:
-    worst = next((each for each in one.drifts if each.verdict == "not_comparable"), one.drifts[0])
+def _footnote(result: ComparisonResult) -> str:
+    worst = next((each for each in result.drifts if each.verdict == "not_comparable"), result.drifts[0])
     return f"{worst.verdict}: {worst.sentence}"
 
 
 def _heat(plan: Matrix, states: Sequence[CellState], base: Path) -> str:
-    values = [one.cer for one in states if one.cer is not None]
+    values = [state.cer for state in states if state.cer is not None]
     low, high = min(values, default=0.0), max(values, default=1.0)
     seeds = _seeds(states)
     lines = [f"<tr><th>run</th>{''.join(f'<th>seed {seed}</th>' for seed in seeds)}<th>mean</th><th>sd</th></tr>"]
     for name, cells in _rows(plan, states).items():
         row = [f"<td>{escape(name)}</td>"]
         for seed in seeds:
-            one = cells.get(seed)
-            row.append(_heat_cell(one, low, high, base) if one else "<td></td>")
+            state = cells.get(seed)
+            row.append(_heat_cell(state, low, high, base) if state else "<td></td>")
         row += [f"<td>{text}</td>" for text in _mean(cells.values())]
         lines.append(f"<tr>{''.join(row)}</tr>")
-    loose = any(one.cer is not None and one.state != "sealed" for one in states)
+    loose = any(state.cer is not None and state.state != "sealed" for state in states)
     note = "<p class=soft>* not sealed: its number may still change.</p>" if loose else ""
     return f"<div class=wide><table>{''.join(lines)}</table></div>{note}"
 
 
-def _heat_cell(one: CellState, low: float, high: float, base: Path) -> str:
-    text = _cell_text(one)
-    if one.cer is None:
-        return f'<td class=soft title="{escape(one.why or "")}">{escape(text)}</td>'
-    warmth = (one.cer - low) / (high - low) if high > low else 0.0
-    report = one.folder / "report.html"
-    link = os.path.relpath(report if report.is_file() else one.folder, base)
-    mark = "" if one.state == "sealed" else "*"
-    colour = f"background: rgb(var(--heat) / {0.08 + 0.5 * warmth:.2f})"
-    return f'<td style="{colour}"><a href="{escape(link)}">{text}</a>{mark}</td>'
+def _heat_cell(state: CellState, low: float, high: float, base: Path) -> str:
+    text = _cell_text(state)
+    if state.cer is None:
+        return f'<td class=soft title="{escape(state.why or "")}">{escape(text)}</td>'
+    warmth = (state.cer - low) / (high - low) if high > low else 0.0
+    report = state.folder / "report.html"
+    link = os.path.relpath(report if report.is_file() else state.folder, base)
+    mark = "" if state.state == "sealed" else "*"
+    style = f"background: rgb(var(--heat) / {0.08 + 0.5 * warmth:.2f})"
+    return f'<td style="{style}"><a href="{escape(link)}">{text}</a>{mark}</td>'
 
 
-def _curve(one: CellState) -> str:
+def _curve(state: CellState) -> str:
     """Draw the losses of a run by step, with marks where an epoch begins."""
-    entries = run_facts.metric_entries(one.folder / METRICS)
+    entries = run_facts.metric_entries(state.folder / METRICS)
     train, valid = run_facts.learning_rate_trace(entries, "loss"), run_facts.learning_rate_trace(entries, "valid_loss")
     # the loss before the first update is left out: it would compress the rest of the curve
     later = [(step, loss) for trace in (train, valid) for step, loss in trace.items() if step]
-    both = [loss for _, loss in later if math.isfinite(loss)]
-    if len(both) < 2:
+    losses = [loss for _, loss in later if math.isfinite(loss)]
+    if len(losses) < 2:
         return ""
-    last, top, bottom = max((*train, *valid, 1)), max(both), min(both)
+    last, top, bottom = max((*train, *valid, 1)), max(losses), min(losses)
 
     def place(step: float, loss: float) -> tuple[float, float]:
         return 8 + 284 * step / last, max(4.0, 8 + 104 * (top - loss) / ((top - bottom) or 1))
@@ -229,7 +231,7 @@ def _curve(one: CellState) -> str:
         return f'<polyline points="{spots}" fill="none" stroke="currentColor" stroke-width="{width}"/>'
 
     lines = [path(train, 0.7), path(valid, 2)]
-    for step in wrap_text(one.folder, last):
+    for step in epoch_steps(state.folder, last):
         x, _ = place(step, top)
         lines.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="4" y2="116" {_DASHED}/>')
     best = ""
@@ -239,10 +241,10 @@ def _curve(one: CellState) -> str:
         lines.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" fill="none" stroke="currentColor"/>')
         best = f", best {valid[step]:.4g} at step {step}"
     drawing = f'<svg viewBox="0 0 300 120" role="img" aria-label="loss by step">{"".join(lines)}</svg>'
-    return f"<figure>{drawing}<figcaption>{escape(one.cell.id)}{best}</figcaption></figure>"
+    return f"<figure>{drawing}<figcaption>{escape(state.cell.id)}{best}</figcaption></figure>"
 
 
-def wrap_text(folder: Path, last: int) -> list[float]:
+def epoch_steps(folder: Path, last: int) -> list[float]:
     """Return the steps at which a run's epochs begin, up to its last step; empty where its plan does not tell."""
     length = json_object(folder / PLAN, []).get("length") if (folder / PLAN).is_file() else None
     length = length if isinstance(length, dict) else {}

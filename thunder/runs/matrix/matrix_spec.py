@@ -134,11 +134,11 @@ class MatrixCell:
 
 def read_matrix(path: Path) -> Matrix:
     """Read a matrix. Raises ConfigError where the file is none, or a name cannot be that of a folder."""
-    found = spec_file.read_spec(Matrix, path)
-    names = [found.id, *(run.id for run in found.runs)]
+    matrix = spec_file.read_spec(Matrix, path)
+    names = [matrix.id, *(run.id for run in matrix.runs)]
     if wrong := [f"{name!r}: expected letters, digits, - _ ." for name in names if not _NAME.fullmatch(name)]:
         raise combined_error(ConfigError, f"{path}: invalid names:", wrong, fix="give other names")
-    return found
+    return matrix
 
 
 def cell_options(matrix: Matrix, run: MatrixRun) -> dict[str, Any]:
@@ -154,13 +154,13 @@ def run_seeds(matrix: Matrix, run: MatrixRun) -> list[int]:
 
 def matrix_cells(matrix: Matrix) -> list[MatrixCell]:
     """Return all runs, condition by condition."""
-    found = []
+    cells = []
     for run in matrix.runs:
         seeds = run_seeds(matrix, run)
         for seed in seeds:
             name = run.id if len(seeds) == 1 else f"{run.id}-s{seed}"
-            found.append(MatrixCell(name, run, seed, cell_options(matrix, run) | {"seed": seed}))
-    return found
+            cells.append(MatrixCell(name, run, seed, cell_options(matrix, run) | {"seed": seed}))
+    return cells
 
 
 def folder_name(matrix: Matrix, cell: MatrixCell) -> str:
@@ -190,26 +190,30 @@ def split_parts(options: Mapping[str, Any]) -> set[str]:
     return on | ({str(reg)} if reg and reg != "none" else set())
 
 
-def differing_options(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+def differing_options(options_a: Mapping[str, Any], options_b: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Return the options in which two resolved configurations differ, each part of a mode as `mode.PART`.
 
     Options that only choose what is tested are left out.
     """
     modal = ("mode", "use_ttt", "reg")
-    apart = sorted(split_parts(one) ^ split_parts(other))
-    found: dict[str, tuple[Any, Any]] = {
-        f"mode.{part}": (part in split_parts(one), part in split_parts(other)) for part in apart
+    apart = sorted(split_parts(options_a) ^ split_parts(options_b))
+    differences: dict[str, tuple[Any, Any]] = {
+        f"mode.{part}": (part in split_parts(options_a), part in split_parts(options_b)) for part in apart
     }
-    for key in sorted(one.keys() | other.keys()):
-        if key not in (*modal, "hypothesis") and one.get(key) != other.get(key):
-            found[key] = (one.get(key), other.get(key))
-    return found
+    for key in sorted(options_a.keys() | options_b.keys()):
+        if key not in (*modal, "hypothesis") and options_a.get(key) != options_b.get(key):
+            differences[key] = (options_a.get(key), options_b.get(key))
+    return differences
 
 
 def is_factor(declared: str, name: str) -> bool:
     """Return whether a difference is the declared one of a comparison; `mode` and `use_ttt` name parts of a mode."""
-    said = declared.strip().replace("-", "_")
-    return name == said or name == f"mode.{said.removeprefix('use_')}" or (said == "mode" and name.startswith("mode."))
+    factor = declared.strip().replace("-", "_")
+    return (
+        name == factor
+        or name == f"mode.{factor.removeprefix('use_')}"
+        or (factor == "mode" and name.startswith("mode."))
+    )
 
 
 def run_named(matrix: Matrix, name: str) -> MatrixRun | None:

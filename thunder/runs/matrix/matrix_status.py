@@ -60,15 +60,15 @@ class MatrixLedger:
         path, faults = self.path(cell, "json"), []
         if not path.is_file():
             return {}
-        said = json_object(path, faults)
+        record = json_object(path, faults)
         if faults:
             raise ArtifactError(f"{path}: {faults[0]}", fix=f"remove it, and {self.run_folder(cell)}, to run it again")
-        if said.get("options_sha256") != cell.sha256:
+        if record.get("options_sha256") != cell.sha256:
             raise GateError(
                 f"run {cell.id} was started with other options than the matrix has now",
                 fix="give the run another id, or restore the old values in the matrix",
             )
-        return said
+        return record
 
     def is_running(self, cell: MatrixCell) -> bool:
         """Whether a process holds the run's lock."""

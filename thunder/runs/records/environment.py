@@ -19,19 +19,19 @@ def package_versions() -> dict[str, str]:
     """Return the versions of Python, of this package and of the packages that a result depends on."""
     from thunder.version import __version__
 
-    found = {"python": platform.python_version(), "thunder": __version__}
+    versions = {"python": platform.python_version(), "thunder": __version__}
     for package in RECORDED_PACKAGES:
         try:
-            found[package] = metadata.version(package)
+            versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
-            found[package] = "(not installed)"
-    return found
+            versions[package] = "(not installed)"
+    return versions
 
 
 def chip_name() -> str:
     """Return the processor's name."""
     if platform.system() == "Darwin":
-        return _said(["sysctl", "-n", "machdep.cpu.brand_string"]) or platform.processor()
+        return _command_output(["sysctl", "-n", "machdep.cpu.brand_string"]) or platform.processor()
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
@@ -54,18 +54,18 @@ def core_count() -> int:
 
 def current_commit(repository: Path) -> dict[str, Any]:
     """Return the repository's commit and whether tracked files differ from it; None without a git checkout."""
-    revision = _said(["git", "-C", str(repository), "rev-parse", "HEAD"])
-    status = _said(["git", "-C", str(repository), "status", "--porcelain", "--untracked-files=no"])
+    revision = _command_output(["git", "-C", str(repository), "rev-parse", "HEAD"])
+    status = _command_output(["git", "-C", str(repository), "status", "--porcelain", "--untracked-files=no"])
     return {"commit": revision or None, "dirty": bool(status) if revision else None}
 
 
 def uncommitted_digest(repository: Path) -> str | None:
     """Return the SHA-256 of the difference between tracked files and the commit; None where there is none."""
-    changed = _said(["git", "-C", str(repository), "diff", "HEAD"])
+    changed = _command_output(["git", "-C", str(repository), "diff", "HEAD"])
     return digest.sha256_bytes(changed.encode()) if changed else None
 
 
-def _said(command: list[str]) -> str:
+def _command_output(command: list[str]) -> str:
     try:
         return subprocess.run(
             command, capture_output=True, text=True, errors="replace", timeout=10, check=True

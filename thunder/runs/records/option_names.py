@@ -24,14 +24,14 @@ def canonical_name(name: str) -> str:
     return RENAMED.get(name, name)
 
 
-def with_canonical_names(asked: Mapping[str, Any]) -> dict[str, Any]:
+def with_canonical_names(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return options under their canonical names; a cluster file is reduced to its name."""
-    said = {canonical_name(key): value for key, value in asked.items()}
+    renamed = {canonical_name(key): value for key, value in options.items()}
     if (
-        _OWN_OPTION in said and "max_epochs" in said
+        _OWN_OPTION in renamed and "max_epochs" in renamed
     ):  # there it is a limit above which a run is refused, not the training's length
-        said["max_wraps"] = said.pop("max_epochs")
-    if isinstance(path := said.get("cluster"), str):
+        renamed["max_wraps"] = renamed.pop("max_epochs")
+    if isinstance(path := renamed.get("cluster"), str):
         name = Path(path)
-        said["cluster"] = name.stem if name.suffix in (".yaml", ".yml", ".json") else name.name
-    return said
+        renamed["cluster"] = name.stem if name.suffix in (".yaml", ".yml", ".json") else name.name
+    return renamed

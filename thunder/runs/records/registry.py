@@ -54,18 +54,18 @@ class _Damaged(Exception):
 def recent_runs(root: Path, count: int = 5) -> list[RunLine]:
     """Return all runs in progress, then the newest others up to `count`; read-only, a damaged folder is one line."""
     folders = sorted(_folders(root), key=lambda folder: (_started(folder), folder.name), reverse=True)
-    going = [folder for folder in folders if is_running(folder)]
-    others = [folder for folder in folders if folder not in going]
-    return [run_line(folder, running=True) for folder in going] + [
-        run_line(folder, running=False) for folder in others[:count]
+    running = [folder for folder in folders if is_running(folder)]
+    finished = [folder for folder in folders if folder not in running]
+    return [run_line(folder, running=True) for folder in running] + [
+        run_line(folder, running=False) for folder in finished[:count]
     ]
 
 
 def write_end(folder: Path, error: ThunderError) -> None:
     """Record why a run ended without results; a later end replaces this one."""
     state = "stopped" if isinstance(error, Interrupted) else "failed"
-    said = {"state": state, "message": error.message, "fix": error.fix, "exit_code": error.exit_code}
-    digest.write_json(folder / END, said | {"time": time.time()})
+    content = {"state": state, "message": error.message, "fix": error.fix, "exit_code": error.exit_code}
+    digest.write_json(folder / END, content | {"time": time.time()})
 
 
 def is_running(folder: Path) -> bool:
@@ -82,25 +82,25 @@ def is_running(folder: Path) -> bool:
 
 def run_line(folder: Path, running: bool) -> RunLine:
     """Return one run; its files may be missing, truncated or made by another tool."""
-    said: dict[str, Any] = {"name": folder.name, "folder": str(folder), "started": _started(folder) or None}
-    said["updated"] = max((_changed(folder / name) for name in (METRICS, RESULTS, LOG, END, PLAN)), default=0) or None
+    values: dict[str, Any] = {"name": folder.name, "folder": str(folder), "started": _started(folder) or None}
+    values["updated"] = max((_changed(folder / name) for name in (METRICS, RESULTS, LOG, END, PLAN)), default=0) or None
     try:
         plan = _object(folder / PLAN)
         if plan is None:
             raise _Damaged(f"{PLAN} is missing")
-        said["steps"] = _whole(_inside(plan, "length", "updates"))
-        said |= _progress(folder / METRICS)
+        values["steps"] = _whole(_inside(plan, "length", "updates"))
+        values |= _progress(folder / METRICS)
         if running:
-            return RunLine(state="running", **said)
+            return RunLine(state="running", **values)
         results, end = _object(folder / RESULTS), _object(folder / END)
         if results is not None:
-            said["step"] = _whole(results.get("steps")) or said.get("step")
+            values["step"] = _whole(results.get("steps")) or values.get("step")
             test = _inside(results, "test", "cer_after"), _inside(results, "test", "cer"), results.get("cer")
-            said["cer"] = next((rate for each in test if (rate := _number(each)) is not None), None)
-            return RunLine(state="done", **said)
-        return RunLine(**said, **_end(folder, end))
+            values["cer"] = next((rate for each in test if (rate := _number(each)) is not None), None)
+            return RunLine(state="done", **values)
+        return RunLine(**values, **_end(folder, end))
     except _Damaged as fault:
-        return RunLine(state="running" if running else "damaged", why=str(fault), **said)
+        return RunLine(state="running" if running else "damaged", why=str(fault), **values)
 
 
 def _end(folder: Path, end: dict[str, Any] | None) -> dict[str, Any]:
@@ -168,17 +168,17 @@ def _progress(path: Path) -> dict[str, Any]:
         return {}
     except OSError as error:
         raise _Damaged(f"{path.name}: {error.strerror}") from None
-    said: dict[str, Any] = {}
-    read = [entry for each in lines[1 if start else 0 :] if (entry := _entry(each)) is not None]
-    for entry in reversed(read):
+    values: dict[str, Any] = {}
+    entries = [entry for each in lines[1 if start else 0 :] if (entry := _entry(each)) is not None]
+    for entry in reversed(entries):
         for name, value in (("step", _whole(entry.get("step"))), ("loss", _number(entry.get("loss")))):
             if value is not None:
-                said.setdefault(name, value)
-        if len(said) == 2:
+                values.setdefault(name, value)
+        if len(values) == 2:
             break
-    if not read and any(each.strip() for each in lines[:-1]):
+    if not entries and any(each.strip() for each in lines[:-1]):
         raise _Damaged(f"{path.name} has no readable line")
-    return said
+    return values
 
 
 def _entry(text: bytes) -> dict[str, Any] | None:

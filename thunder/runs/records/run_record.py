@@ -124,7 +124,7 @@ class RunRecord:
     def event(self, kind: str, **values: Any) -> None:
         """Send an event to the launcher, and count it as progress."""
         self.progress(values.get("step"))
-        self._tell({"event": kind, "time": time.time(), **values})
+        self._send_event({"event": kind, "time": time.time(), **values})
 
     def progress(self, step: int | None = None) -> None:
         """Count progress; the next heartbeat reports it."""
@@ -145,13 +145,13 @@ class RunRecord:
 
         def beat() -> None:
             while self._events is not None:
-                said = {"phase": self._phase, "step": self._step, "progress": self._progress}
-                self._tell({"event": "beat", "time": time.time(), **said})
+                progress = {"phase": self._phase, "step": self._step, "progress": self._progress}
+                self._send_event({"event": "beat", "time": time.time(), **progress})
                 time.sleep(period)
 
         threading.Thread(target=beat, name="heartbeat", daemon=True).start()
 
-    def _tell(self, event: Mapping[str, Any]) -> None:
+    def _send_event(self, event: Mapping[str, Any]) -> None:
         """Write a line. A launcher that does not read misses it; the orphan guard handles a launcher that is gone."""
         # a lone surrogate, which a file name can contain, becomes a JSON escape
         self.send(json.dumps(event, ensure_ascii=False).encode(errors="backslashreplace") + b"\n")

@@ -21,7 +21,7 @@ def parse_spec(path: Path) -> dict[str, Any]:
     if path.suffix in (".yaml", ".yml"):
         return load_yaml(path)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_no_twins)
+        content = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_refuse_duplicate_keys)
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror or error}", fix="give the path of a .json or .yaml file") from None
     except json.JSONDecodeError as error:
@@ -33,13 +33,13 @@ def parse_spec(path: Path) -> dict[str, Any]:
     return content
 
 
-def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+def _refuse_duplicate_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content: dict[str, Any] = {}
     for key, value in pairs:
-        if key in found:
+        if key in content:
             raise ValueError(f"key {key!r} occurs twice in one object")
-        found[key] = value
-    return found
+        content[key] = value
+    return content
 
 
 def validate_spec(kind: type[SettingsType], content: Mapping[str, Any], where: str) -> SettingsType:
@@ -50,7 +50,7 @@ def validate_spec(kind: type[SettingsType], content: Mapping[str, Any], where: s
     try:
         return kind.model_validate_json(json.dumps(content))
     except ValidationError as error:
-        faults = [_said(fault, kind) for fault in error.errors()]
+        faults = [_fault_text(fault, kind) for fault in error.errors()]
     raise combined_error(ConfigError, f"{where}: cannot be used:", faults, fix=f"correct {where}")
 
 
@@ -59,7 +59,7 @@ def read_spec(kind: type[SettingsType], path: Path) -> SettingsType:
     return validate_spec(kind, parse_spec(path), str(path))
 
 
-def _said(fault: Any, kind: type[Settings]) -> str:
+def _fault_text(fault: Any, kind: type[Settings]) -> str:
     place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in fault["loc"]).lstrip(".")
     if fault["type"] == "extra_forbidden":
         return f"unknown key '{place}'.{suggest_name(str(fault['loc'][-1]), _keys(kind, fault['loc'][:-1]))}"

@@ -74,22 +74,22 @@ def gather_evidence(spec: TablesSpec, find: Callable[[str], Path]) -> tuple[dict
 
     find: name -> folder of a run; raises UsageError where there is none.
     """
-    found, refused = {}, {}
+    evidence, refused = {}, {}
     for name in dict.fromkeys(name for ids in spec.runs.values() for name in ids):
         try:
             folder = find(name)
-            verdict, rows = bundle.inspect_bundle_with_rows(folder)
+            report, rows = bundle.inspect_bundle_with_rows(folder)
         except UsageError as error:
             refused[name] = error.message
             continue
-        if verdict.sealed is None or verdict.faults:
-            refused[name] = verdict.faults[0] if verdict.faults else "it is not sealed"
+        if report.sealed is None or report.faults:
+            refused[name] = report.faults[0] if report.faults else "it is not sealed"
         elif folder.name != name:
             refused[name] = f"its id is {folder.name}: a table names runs by their ids"
         else:
             of_rows = digest.sha256_json([[row.name, row.hypothesis, row.reference] for row in rows]) if rows else ""
-            found[name] = RunEvidence(name, verdict.sealed, of_rows, rows, run_facts.read_run_facts(folder))
-    return found, refused
+            evidence[name] = RunEvidence(name, report.sealed, of_rows, rows, run_facts.read_run_facts(folder))
+    return evidence, refused
 
 
 def build_table(spec: TablesSpec, evidence: Mapping[str, RunEvidence]) -> list[BuiltTable]:
@@ -97,20 +97,20 @@ def build_table(spec: TablesSpec, evidence: Mapping[str, RunEvidence]) -> list[B
 
     Raises GateError where two runs behind one row are the same, UsageError where `allow` names an unknown option.
     """
-    _refuse_twins(spec, evidence)
+    _refuse_duplicates(spec, evidence)
     return [_table(spec, table, evidence) for table in spec.tables]
 
 
-def _refuse_twins(spec: TablesSpec, evidence: Mapping[str, RunEvidence]) -> None:
+def _refuse_duplicates(spec: TablesSpec, evidence: Mapping[str, RunEvidence]) -> None:
     """Raise GateError where two runs of one seed gave the same answers: one run would count twice."""
     faults = []
     for row, names in spec.runs.items():
-        seen: dict[tuple[str, object], str] = {}
+        first_names: dict[tuple[str, object], str] = {}
         for name in names:
-            one = evidence[name]
-            mark = (one.rows_sha256, one.facts.options.get(SEED))
-            if one.rows_sha256 and (other := seen.setdefault(mark, name)) != name:
-                faults.append(f"'{row}': {other} and {name} have the same seed and the same answers to the same rows")
+            run = evidence[name]
+            mark = (run.rows_sha256, run.facts.options.get(SEED))
+            if run.rows_sha256 and (earlier := first_names.setdefault(mark, name)) != name:
+                faults.append(f"'{row}': {earlier} and {name} have the same seed and the same answers to the same rows")
     if faults:
         raise combined_error(GateError, "one run was counted twice:", faults, fix="name each run once")
 
@@ -124,10 +124,10 @@ def _table(spec: TablesSpec, table: TableSpec, evidence: Mapping[str, RunEvidenc
     notes: list[str] = []
     lines: dict[bool, list[TableLine]] = {True: [], False: []}
     for row in table.rows:
-        fine, said = judge_comparison(groups[row], base, table.allow)
-        numbers = tuple(_numbered(notes, text) for text in said)
+        comparable, run_notes = judge_comparison(groups[row], base, table.allow)
+        numbers = tuple(_numbered(notes, text) for text in run_notes)
         cells = tuple(compute_cell(spec, groups[row], each, f"{table.name}/{row}/{each}") for each in table.columns)
-        lines[fine].append(TableLine(row, cells, numbers))
+        lines[comparable].append(TableLine(row, cells, numbers))
     return BuiltTable(table, tuple(lines[True]), tuple(lines[False]), tuple(notes))
 
 
@@ -147,13 +147,13 @@ def judge_comparison(
     """
     pairs = [(group[0], each, [SEED]) for each in group[1:]]
     pairs += [(base[0], each, [SEED, *allow]) for each in group if each is not base[0]]
-    fine, said = True, []
-    for one, other, allowed in pairs:
-        found = drift_report.compare_runs(one.facts, other.facts, allowed)
-        fine = fine and found.verdict != "not_comparable"
-        if found.verdict != "comparable" and found.sentence not in said:
-            said.append(found.sentence)
-    return fine, said
+    comparable, notes = True, []
+    for run_a, run_b, allowed in pairs:
+        drift = drift_report.compare_runs(run_a.facts, run_b.facts, allowed)
+        comparable = comparable and drift.verdict != "not_comparable"
+        if drift.verdict != "comparable" and drift.sentence not in notes:
+            notes.append(drift.sentence)
+    return comparable, notes
 
 
 def compute_cell(spec: TablesSpec, group: Sequence[RunEvidence], expression: str, key: str) -> TableCell:
@@ -162,16 +162,18 @@ def compute_cell(spec: TablesSpec, group: Sequence[RunEvidence], expression: str
     if metric == "runs":
         values: list[float | None] = [float(len(group))]
     else:
-        values = [_of(metric, [row for row in each.rows if partition in ("", row.partition)]) for each in group]
-    known = [value for value in values if value is not None]
-    whole = len(known) == len(values) and known
-    mean = statistics.fmean(known) if whole else None
-    deviation = statistics.stdev(known) if whole and len(known) > 1 else None
+        values = [
+            _metric_value(metric, [row for row in each.rows if partition in ("", row.partition)]) for each in group
+        ]
+    present = [value for value in values if value is not None]
+    complete = len(present) == len(values) and present
+    mean = statistics.fmean(present) if complete else None
+    deviation = statistics.stdev(present) if complete and len(present) > 1 else None
     text = format_cell(mean, deviation, None if metric in COUNTS else spec.digits)
     return TableCell(key, text, mean, deviation, expression, {each.name: each.sha256 for each in group})
 
 
-def _of(metric: str, rows: Sequence[ScoredRow]) -> float | None:
+def _metric_value(metric: str, rows: Sequence[ScoredRow]) -> float | None:
     """Return a metric of one run's rows; None where there is no row, or no such text in them."""
     if metric in COUNTS:
         return scored_rows.METRICS[metric](rows)

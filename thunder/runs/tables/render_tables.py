@@ -35,8 +35,8 @@ def text_of(lines: Iterable[TextLine]) -> str:
 
 def generated_blocks(table: BuiltTable) -> list[tuple[str, Sequence[TableLine]]]:
     """Return the parts of a table with their headings; the second only where some row is not comparable."""
-    others = [(f"Not comparable with {table.baseline}", table.others)] if table.others else []
-    return [("", table.comparable), *others]
+    not_comparable = [(f"Not comparable with {table.baseline}", table.others)] if table.others else []
+    return [("", table.comparable), *not_comparable]
 
 
 def table_markdown(table: BuiltTable) -> list[TextLine]:
@@ -129,13 +129,13 @@ def fill_prose(
 
         def put(place: re.Match[str], at: int = at, keys: list[str] = keys) -> str:
             metric, row = place[1], place[2]
-            found = None if value_fault(metric) else number(metric, row)
-            if found is None:
+            cell = None if value_fault(metric) else number(metric, row)
+            if cell is None:
                 faults.append(f"{name}:{at}: {place[0]}: {value_fault(metric) or f'no runs are named {row!r}'}")
                 return place[0]
-            cells.append(found)
-            keys.append(found.key)
-            return found.text
+            cells.append(cell)
+            keys.append(cell.key)
+            return cell.text
 
         filled = _PLACE.sub(put, line)
         lines.append(TextLine(filled, tuple(keys)))

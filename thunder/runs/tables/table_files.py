@@ -43,15 +43,15 @@ def build_table_files(path: Path, find: Callable[[str], Path]) -> list[Path]:
             _named(refused),
             fix="thunder bundle seal RUN, or run it",
         )
-    made = render_files(path, spec, evidence)
+    built = render_files(path, spec, evidence)
     written = []
-    for name, lines in made.files.items():
+    for name, lines in built.files.items():
         target = path.parent / name
         target.parent.mkdir(parents=True, exist_ok=True)
         digest.write_atomically(target, render_tables.text_of(lines))
         written.append(target)
     lock = path.parent / spec.out / LOCK
-    digest.write_json(lock, dict(made.lock))
+    digest.write_json(lock, dict(built.lock))
     return [*written, lock]
 
 
@@ -61,20 +61,27 @@ def _named(refused: Mapping[str, str]) -> list[str]:
 
 def render_files(path: Path, spec: TablesSpec, evidence: Mapping[str, RunEvidence]) -> BuiltFiles:
     """Render every file of a spec in memory. Raises as `build_table_files`."""
-    made = build_tables.build_table(spec, evidence)
+    tables = build_tables.build_table(spec, evidence)
     files: dict[str, Sequence[TextLine]] = {}
-    cells = [cell for table in made for line in (*table.comparable, *table.others) for cell in line.cells]
-    for table in made:
+    cells = [cell for table in tables for line in (*table.comparable, *table.others) for cell in line.cells]
+    for table in tables:
         for ending, form in render_tables.FORMS.items():
             files[(Path(spec.out) / f"{table.spec.name}.{ending}").as_posix()] = form(table)
 
     def number(metric: str, row: str) -> TableCell | None:
         if row not in spec.runs:
             return None
-        found = build_tables.compute_cell(
+        number_cell = build_tables.compute_cell(
             spec, [evidence[name] for name in spec.runs[row]], metric, f"{PROSE}/{row}/{metric}"
         )
-        return TableCell(found.key, found.text.partition(" ")[0], found.value, None, found.expression, found.runs)
+        return TableCell(
+            number_cell.key,
+            number_cell.text.partition(" ")[0],
+            number_cell.value,
+            None,
+            number_cell.expression,
+            number_cell.runs,
+        )
 
     for each in spec.prose:
         files[each.target], used = render_tables.fill_prose(_text(path.parent / each.source), each.source, number)
@@ -108,14 +115,14 @@ def check_table_files(path: Path, find: Callable[[str], Path]) -> int:
     spec = read_table_spec(path)
     lock = _read_lock(path.parent / spec.out / LOCK, path)
     evidence, refused = build_tables.gather_evidence(spec, find)
-    faults = [*_gone(lock, evidence, refused)]
+    faults = [*_changed_runs(lock, evidence, refused)]
     if not refused:
-        made = render_files(path, spec, evidence)
-        faults += _stale(lock["cells"], made.lock["cells"])
-        if not faults and lock["spec_sha256"] != made.lock["spec_sha256"]:
+        built = render_files(path, spec, evidence)
+        faults += _stale_cells(lock["cells"], built.lock["cells"])
+        if not faults and lock["spec_sha256"] != built.lock["spec_sha256"]:
             faults.append(f"{path.name}: changed since the tables were made")
-        for name, lines in made.files.items():
-            faults += _by_hand(path.parent / name, name, lines)
+        for name, lines in built.files.items():
+            faults += _manual_edits(path.parent / name, name, lines)
     if faults:
         faults = list(dict.fromkeys(faults))
         raise combined_error(
@@ -134,62 +141,64 @@ def _read_lock(place: Path, path: Path) -> dict[str, Any]:
     return lock
 
 
-def _gone(lock: Mapping[str, Any], evidence: Mapping[str, RunEvidence], refused: Mapping[str, str]) -> Iterator[str]:
+def _changed_runs(
+    lock: Mapping[str, Any], evidence: Mapping[str, RunEvidence], refused: Mapping[str, str]
+) -> Iterator[str]:
     """List cells whose runs are no longer usable, or have changed."""
     now = {each.name: each.sha256 for each in evidence.values()}
-    for key, said in lock["cells"].items():
-        for run, sha256 in said["runs"].items():
+    for key, cell in lock["cells"].items():
+        for run, sha256 in cell["runs"].items():
             if run in refused:
                 yield f"{key}: {run}: {refused[run]}"
             elif run in now and now[run] != sha256:
                 yield f"{key}: {run} changed since the tables were made (manifest {sha256[:12]}, now {now[run][:12]})"
-    unnamed = refused.keys() - {run for said in lock["cells"].values() for run in said["runs"]}
+    unnamed = refused.keys() - {run for cell in lock["cells"].values() for run in cell["runs"]}
     yield from (f"{run}: {refused[run]}" for run in sorted(unnamed))
 
 
-def _stale(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+def _stale_cells(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
     """List cells that were added or removed, or whose number differs from the lock."""
     for key in sorted(then.keys() | now.keys()):
         if key not in then or key not in now:
             yield f"{key}: {'is new' if key not in then else 'is gone'} since the tables were made"
         elif then[key] != now[key]:
-            what = f"was {then[key]['text']}" if then[key]["text"] != now[key]["text"] else "its runs changed"
-            yield f"{key}: stale: {what}, is {now[key]['text']}"
+            reason = f"was {then[key]['text']}" if then[key]["text"] != now[key]["text"] else "its runs changed"
+            yield f"{key}: stale: {reason}, is {now[key]['text']}"
 
 
-def _by_hand(path: Path, name: str, lines: Sequence[TextLine]) -> Iterator[str]:
+def _manual_edits(path: Path, name: str, lines: Sequence[TextLine]) -> Iterator[str]:
     """List where a file differs from the rendered one, by its cells."""
     try:
-        found = path.read_bytes().decode("utf-8", errors="replace")
+        content = path.read_bytes().decode("utf-8", errors="replace")
     except OSError as error:
         yield f"{name}: {error.strerror}"
         return
-    if found == render_tables.text_of(lines):
+    if content == render_tables.text_of(lines):
         return
-    there = found.split("\n")
-    if there.pop() != "":
+    written_lines = content.split("\n")
+    if written_lines.pop() != "":
         yield f"{name}: does not end with a newline"
-    for at, (line, said) in enumerate(zip_longest(lines, there), start=1):
-        if line is None or said is None:
+    for at, (line, written) in enumerate(zip_longest(lines, written_lines), start=1):
+        if line is None or written is None:
             yield f"{name}:{at}: {'an extra line' if line is None else 'missing: ' + line.text[:80]!r}"
-        elif line.text != said:
-            yield from _of_line(f"{name}:{at}", line, said)
+        elif line.text != written:
+            yield from _line_edits(f"{name}:{at}", line, written)
 
 
-def _of_line(where: str, line: TextLine, said: str) -> Iterator[str]:
+def _line_edits(where: str, line: TextLine, written: str) -> Iterator[str]:
     """Return what differs in one line: its cells where they can be separated, else the line."""
-    wanted, found = (text.split(line.between) if line.between else [text] for text in (line.text, said))
+    expected, actual = (text.split(line.between) if line.between else [text] for text in (line.text, written))
     if not line.keys:
-        yield f"{where}: changed by hand: {said[:80]!r}"
-    elif len(wanted) == len(found) and line.between:
+        yield f"{where}: changed by hand: {written[:80]!r}"
+    elif len(expected) == len(actual) and line.between:
         # the fields before the cells are the row's name and marks
-        names = ["" for _ in range(len(wanted) - len(line.keys))] + list(line.keys)
-        for key, old, new in zip(names, wanted, found, strict=True):
+        names = ["" for _ in range(len(expected) - len(line.keys))] + list(line.keys)
+        for key, old, new in zip(names, expected, actual, strict=True):
             if old != new:
                 row = line.keys[0].rpartition("/")[0]
                 yield f"{where}: {key or row}: changed by hand: {_bare(old)!r} to {_bare(new)!r}"
     else:
-        yield f"{where}: {', '.join(dict.fromkeys(line.keys))}: changed by hand: {said[:80]!r}"
+        yield f"{where}: {', '.join(dict.fromkeys(line.keys))}: changed by hand: {written[:80]!r}"
 
 
 def _bare(field: str) -> str:

@@ -46,10 +46,10 @@ def build_rows(
     named = (*settings.inputs, settings.predictions, settings.references, *(settings.text or ()))
     paths = [Path(path) for path in named if path]
     if dry_run:
-        return _plan(settings, paths, as_json)
+        return _print_plan(settings, paths, as_json)
     with files_bar(paths) as progress:
         result = build_real_corpus(settings, progress)
-    _told(result, as_json)
+    _print_totals(result, as_json)
 
 
 @app.command()
@@ -64,10 +64,12 @@ def synthetic(
     """Make a corpus of clean text with errors learned from real rows, or with those set down by hand."""
     settings = _settings(SyntheticSettings, config, given)
     if dry_run:
-        return _plan(settings, [Path(path) for path in (*(settings.learn_from or ()), *(settings.text or ()))], as_json)
+        return _print_plan(
+            settings, [Path(path) for path in (*(settings.learn_from or ()), *(settings.text or ()))], as_json
+        )
     with rows_bar(settings.rows) as made:
         result = build_synthetic(settings, made)
-    _told(result, as_json)
+    _print_totals(result, as_json)
 
 
 @app.command("confusions")
@@ -81,18 +83,18 @@ def show_confusions(
     channel = corpus_checks.learn_channel(source)
     if picture:
         picture.write_text(confusions.confusion_picture(channel, top), encoding="utf-8", newline="\n")
-    found = confusions.confusion_table(channel)
+    table = confusions.confusion_table(channel)
     if as_json:
         value = {
             "name": channel.name,
-            "classes": confusions.confusions_by_class(found),
+            "classes": confusions.confusions_by_class(table),
             "provenance": channel.provenance,
         }
-        return say(json.dumps(value | {"confusions": [one.as_dict() for one in found[:top]]}, ensure_ascii=False))
-    for name, times in confusions.confusions_by_class(found).items():
+        return say(json.dumps(value | {"confusions": [one.as_dict() for one in table[:top]]}, ensure_ascii=False))
+    for name, times in confusions.confusions_by_class(table).items():
         say(f"{times:8}  {name}")
     say("")
-    for one in found[:top]:
+    for one in table[:top]:
         wanted, heard = confusions.display_character(one.wanted), confusions.display_character(one.heard)
         # isolates keep a right-to-left character from reversing the line
         say(f"{one.times:8}  \u2068{wanted}\u2069 -> \u2068{heard}\u2069  {one.kind}")
@@ -129,10 +131,10 @@ def validate(
     corpora = chat_rows.read_row_files(files)
     notes = [corpus_checks.correction_notes(corpus, recompute) for corpus in corpora]
     if as_json:
-        found = [corpus.summary() | {"notes": said} for corpus, said in zip(corpora, notes, strict=True)]
-        return say(json.dumps(found, ensure_ascii=False, indent=4))
-    for corpus, said in zip(corpora, notes, strict=True):
-        say(corpus.describe() + "".join(f"; {name}: {times}" for name, times in said.items()))
+        summaries = [corpus.summary() | {"notes": row_notes} for corpus, row_notes in zip(corpora, notes, strict=True)]
+        return say(json.dumps(summaries, ensure_ascii=False, indent=4))
+    for corpus, row_notes in zip(corpora, notes, strict=True):
+        say(corpus.describe() + "".join(f"; {name}: {times}" for name, times in row_notes.items()))
 
 
 @app.command()
@@ -141,11 +143,11 @@ def verify(
     as_json: Json = False,
 ) -> None:
     """Check corpus folders against their manifests, and that nothing held out is trained on (exit code 4)."""
-    found, faults = [], []
+    reports, faults = [], []
     for path in folders:
         try:
             manifest = corpus_folder.verify_corpus(path)
-            found.append(
+            reports.append(
                 {"folder": str(path), "files": len(manifest["files"]), **corpus_checks.count_leaks(path, manifest)}
             )
         except ArtifactError as error:
@@ -153,16 +155,19 @@ def verify(
     if faults:
         raise ArtifactError("\n".join(error.message for error in faults), fix=faults[0].fix)
     if as_json:
-        return say(json.dumps(found, ensure_ascii=False, indent=4))
-    for one in found:
-        say(f"{one['folder']}: {one['files']} files match the manifest; {one['near_duplicates']} near duplicates")
+        return say(json.dumps(reports, ensure_ascii=False, indent=4))
+    for report in reports:
+        say(
+            f"{report['folder']}: {report['files']} files match the manifest; "
+            f"{report['near_duplicates']} near duplicates"
+        )
 
 
 def _settings(kind: type[Any], config: Path | None, given: dict[str, Any]) -> Any:
     return build_settings(kind, file_and_flags(kind, config, given))[0]
 
 
-def _plan(settings: Settings, paths: list[Path], as_json: bool) -> None:
+def _print_plan(settings: Settings, paths: list[Path], as_json: bool) -> None:
     """What would be done: nothing is read or written, but files that are not there are named."""
     missing = [str(path) for path in paths if not path.exists()]
     if missing:
@@ -177,15 +182,15 @@ def _plan(settings: Settings, paths: list[Path], as_json: bool) -> None:
     say(f"{'would read':22} {len(paths)} files, {format_bytes(size_of(paths))}")
 
 
-def _told(result: CorpusResult, as_json: bool) -> None:
+def _print_totals(result: CorpusResult, as_json: bool) -> None:
     out, manifest = result.folder, result.manifest
     if as_json:
         return say(json.dumps({"out": str(out), **manifest}, ensure_ascii=False, indent=4))
-    for part, found in manifest["parts"].items():
-        if found["rows"]:
+    for part, totals in manifest["parts"].items():
+        if totals["rows"]:
             say(
-                f"{out / part}.jsonl: {found['rows']} rows, CER {found['cer']:.4f} (by grapheme "
-                f"{found['cer_grapheme']:.4f}, without tones {found['cer_toneless']:.4f}), WER {found['wer']:.4f}"
+                f"{out / part}.jsonl: {totals['rows']} rows, CER {totals['cer']:.4f} (by grapheme "
+                f"{totals['cer_grapheme']:.4f}, without tones {totals['cer_toneless']:.4f}), WER {totals['wer']:.4f}"
             )
     for reason, times in (manifest["left_out"] | manifest["notes"]).items():
         say(f"  {reason}: {times}")

@@ -38,14 +38,14 @@ def verify(
         if digest and verdict.sealed != digest:
             verdict.faults.append(f"{bundle.MANIFEST}: its SHA-256 is {verdict.sealed}, not {digest}")
         if remote:
-            verdict.faults.extend(_unlike(verdict.folder, remote))
+            verdict.faults.extend(_remote_differences(verdict.folder, remote))
     broken = [each for each in verdicts if each.faults]
     if as_json:
-        said = [asdict(each) | {"folder": str(each.folder)} for each in verdicts]
-        say(json.dumps(said, ensure_ascii=False, indent=4))
+        reports = [asdict(each) | {"folder": str(each.folder)} for each in verdicts]
+        say(json.dumps(reports, ensure_ascii=False, indent=4))
         raise typer.Exit(ArtifactError.exit_code if broken else 0)
     for verdict in verdicts:
-        _tell(verdict)
+        _print_report(verdict)
     if broken:
         faults = [f"{each.folder.name}: {fault}" for each in broken for fault in each.faults[: bundle.FAULTS_SHOWN]]
         rest = sum(len(each.faults[bundle.FAULTS_SHOWN :]) for each in broken)
@@ -62,23 +62,23 @@ def seal(runs: Runs, remote: Remote = None, as_json: AsJson = False) -> None:
     """
     if remote and len(runs) > 1:
         raise UsageError("--remote applies to one run", fix="name one run")
-    found = {}
+    digests = {}
     for each in runs:
         folder = run_folder(each)
-        found[folder.name] = bundle.seal_bundle(folder)
+        digests[folder.name] = bundle.seal_bundle(folder)
         if not as_json:
-            say(f"{folder.name}: sealed, manifest sha256 {found[folder.name]}")
-        if remote and (faults := _unlike(folder, remote)):
-            sealed = f"is sealed (manifest sha256 {found[folder.name]})"
+            say(f"{folder.name}: sealed, manifest sha256 {digests[folder.name]}")
+        if remote and (faults := _remote_differences(folder, remote)):
+            sealed = f"is sealed (manifest sha256 {digests[folder.name]})"
             headline = f"{folder.name} {sealed}, but {remote} differs:"
             raise combined_error(
                 ArtifactError, headline, faults, "copy it there again, with its manifest", bundle.FAULTS_SHOWN
             )
     if as_json:
-        say(json.dumps(found, indent=4))
+        say(json.dumps(digests, indent=4))
 
 
-def _unlike(folder: Path, remote: str) -> list[str]:
+def _remote_differences(folder: Path, remote: str) -> list[str]:
     """Which files of a bundle are not the same in a copy of it on another host."""
     from thunder.cluster.ssh import client, remote_digests
 
@@ -86,21 +86,21 @@ def _unlike(folder: Path, remote: str) -> list[str]:
     if not path:
         raise UsageError(f"--remote {remote}: has no folder", fix="--remote HOST:FOLDER")
     files = bundle.read_manifest(folder)["files"]
-    ours = {name: said["sha256"] for name, said in files.items()}
-    ours[bundle.MANIFEST] = str(bundle.manifest_digest(folder))
+    local_digests = {name: entry["sha256"] for name, entry in files.items()}
+    local_digests[bundle.MANIFEST] = str(bundle.manifest_digest(folder))
     connection: client.Connection = client.LocalConnection() if host == "localhost" else client.connect_ssh(host)
     try:
-        theirs = remote_digests.remote_file_digests(connection, path, ours)
+        remote_sha256 = remote_digests.remote_file_digests(connection, path, local_digests)
     finally:
         connection.close()
     return [
-        f"{name}: {'is missing' if name not in theirs else 'differs'} on {host}"
-        for name, sha256 in ours.items()
-        if theirs.get(name) != sha256
+        f"{name}: {'is missing' if name not in remote_sha256 else 'differs'} on {host}"
+        for name, sha256 in local_digests.items()
+        if remote_sha256.get(name) != sha256
     ]
 
 
-def _tell(verdict: bundle.BundleReport) -> None:
+def _print_report(verdict: bundle.BundleReport) -> None:
     state = "intact" if not verdict.faults else f"{len(verdict.faults)} faults"
     sealed = f"sealed {verdict.sealed[:12]}" if verdict.sealed else "not sealed"
     say(f"{verdict.folder.name}: {verdict.kind}, {state}, {sealed}, {verdict.rows} rows recomputed")

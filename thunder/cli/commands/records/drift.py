@@ -27,21 +27,23 @@ def drift(
 ) -> None:
     """Say in what two runs differ, by their options and by their logs; exit code 3 where they cannot be compared."""
     names = [name for each in allow or [] for name in each.split(",") if name.strip()]
-    one, other = run_facts.read_run_facts(run_folder(a)), run_facts.read_run_facts(run_folder(b))
-    judge.refuse_unknown_factors(names, one, other)
-    found = judge.compare_runs(one, other, names)
+    facts_a, facts_b = run_facts.read_run_facts(run_folder(a)), run_facts.read_run_facts(run_folder(b))
+    judge.refuse_unknown_factors(names, facts_a, facts_b)
+    report = judge.compare_runs(facts_a, facts_b, names)
     if as_json:
-        factors = [finding.name for finding in found.factors]
-        say(json.dumps(asdict(found) | {"factors": factors}, ensure_ascii=False, indent=4))
-        raise typer.Exit(GateError.exit_code if found.factors else 0)
-    _tell(found)
-    if found.verdict == "not_comparable":
-        names_ = ",".join(finding.name for finding in found.factors)
-        raise GateError(found.sentence, fix=f"repeat one with the other's values, or allow them: --allow {names_}")
+        factors = [finding.name for finding in report.factors]
+        say(json.dumps(asdict(report) | {"factors": factors}, ensure_ascii=False, indent=4))
+        raise typer.Exit(GateError.exit_code if report.factors else 0)
+    _print_drift(report)
+    if report.verdict == "not_comparable":
+        factor_names = ",".join(finding.name for finding in report.factors)
+        raise GateError(
+            report.sentence, fix=f"repeat one with the other's values, or allow them: --allow {factor_names}"
+        )
 
 
-def _tell(found: judge.Drift) -> None:
-    for finding in found.findings:
+def _print_drift(report: judge.Drift) -> None:
+    for finding in report.findings:
         mark = "allowed" if finding.allowed else "FACTOR" if finding.is_factor else "warning"
         say(f"{mark:8} {finding.kind:12} {finding}")
-    say(f"{found.verdict}: {found.sentence}")
+    say(f"{report.verdict}: {report.sentence}")

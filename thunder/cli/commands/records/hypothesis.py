@@ -34,21 +34,26 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Say which outcome it is. Exit code 3: void, nothing can be said; 4: changed after it was frozen."""
-    said = frozen_hypothesis.read_hypothesis(file)
+    hypothesis = frozen_hypothesis.read_hypothesis(file)
     folders = [
         _folder(file, given, named, which)
-        for which, given, named in (("treated", treated, said.treated_run), ("control", control, said.control_run))
+        for which, given, named in (
+            ("treated", treated, hypothesis.treated_run),
+            ("control", control, hypothesis.control_run),
+        )
     ]
-    found = frozen_hypothesis.evaluate_hypothesis(file, *folders)
+    evaluation = frozen_hypothesis.evaluate_hypothesis(file, *folders)
     if as_json:
-        say(json.dumps(asdict(found), ensure_ascii=False, indent=4))
-        raise typer.Exit(GateError.exit_code if found.void else 0)
-    for text in found.skipped:
+        say(json.dumps(asdict(evaluation), ensure_ascii=False, indent=4))
+        raise typer.Exit(GateError.exit_code if evaluation.void else 0)
+    for text in evaluation.skipped:
         say(f"skipped: {text}")
-    say(f"{found.id}: x = {found.x}")
-    say(f"{found.verdict}")
-    if found.void:
-        raise GateError(f"{found.id}: void: {'; '.join(found.void)}", fix="correct these causes, and run it again")
+    say(f"{evaluation.id}: x = {evaluation.x}")
+    say(f"{evaluation.verdict}")
+    if evaluation.void:
+        raise GateError(
+            f"{evaluation.id}: void: {'; '.join(evaluation.void)}", fix="correct these causes, and run it again"
+        )
 
 
 def _folder(file: Path, given: str | None, named: str | None, which: str) -> Path:

@@ -88,7 +88,7 @@ def run(
     _refuse_unknown(plan, only or [])
     ledger = MatrixLedger(runs(), plan)
     if dry_run:
-        return _dry(ledger, only or [], places(cluster, across, None), as_json)
+        return _print_dry_run(ledger, only or [], places(cluster, across, None), as_json)
     ledger.folder.mkdir(parents=True, exist_ok=True)
     digest.write_json(ledger.folder / "matrix.json", plan.resolved())
     environ = dict(os.environ) | {"THUNDER_RUNS": str(runs().absolute())}
@@ -97,7 +97,7 @@ def run(
         matrix_driver.run_matrix(ledger, how, (lambda text: None) if as_json else say)
     finally:
         write_pages(ledger)
-    _tell(ledger, ledger.states(), as_json)
+    _print_states(ledger, ledger.states(), as_json)
 
 
 @app.command()
@@ -117,7 +117,7 @@ def status(file: File, as_json: AsJson = False) -> None:
     states = ledger.states()
     if ledger.folder.is_dir():
         write_pages(ledger)
-    _tell(ledger, states, as_json)
+    _print_states(ledger, states, as_json)
 
 
 def findings(plan: Matrix, file: Path) -> list[matrix_check.MatrixFinding]:
@@ -144,11 +144,13 @@ def refuse(plan: Matrix, found: list[matrix_check.MatrixFinding]) -> None:
     """Raise GateError that lists every fault, and the fewest runs that would mend them."""
     if not found:
         return
-    proposals = {one.proposal["id"]: one.proposal for one in found if one.proposal}
+    proposals = {finding.proposal["id"]: finding.proposal for finding in found if finding.proposal}
     fix = "correct the matrix"
     if proposals:
-        fix = "add " + "; ".join(f"{name}: {json.dumps(said)}" for name, said in proposals.items())
-    raise combined_error(GateError, f"{plan.id}: cannot be run:", [f"{one.rule}: {one.said}" for one in found], fix)
+        fix = "add " + "; ".join(f"{name}: {json.dumps(proposal)}" for name, proposal in proposals.items())
+    raise combined_error(
+        GateError, f"{plan.id}: cannot be run:", [f"{finding.rule}: {finding.said}" for finding in found], fix
+    )
 
 
 def places(name: str | None, across: bool, folder: Path | None) -> list[HostSlot]:
@@ -159,15 +161,15 @@ def places(name: str | None, across: bool, folder: Path | None) -> list[HostSlot
     if across:
         where = ("--cluster", str(choice.path)) if choice.path else ("--ranks", str(len(choice.cluster.hosts)))
         return [HostSlot(choice.cluster.name, where)]
-    found = []
+    slots = []
     for host in choice.cluster.hosts:
         path = (folder or runs()) / "hosts" / f"{host.name}.yaml"
         if folder:
             path.parent.mkdir(exist_ok=True)
             alone = choice.cluster.model_copy(update={"name": host.name, "backend": "ring", "hosts": [host]})
             digest.write_atomically(path, dump_yaml(alone.model_dump(mode="json", exclude_none=True)))
-        found.append(HostSlot(host.name, ("--cluster", str(path.absolute()))))
-    return found
+        slots.append(HostSlot(host.name, ("--cluster", str(path.absolute()))))
+    return slots
 
 
 def write_pages(ledger: MatrixLedger) -> None:
@@ -183,16 +185,16 @@ def _refuse_unknown(plan: Matrix, only: list[str]) -> None:
         raise UsageError(f"--only {unknown[0]}: not a run of the matrix", fix=f"one of: {', '.join(sorted(known))}")
 
 
-def _dry(ledger: MatrixLedger, only: list[str], where: list[HostSlot], as_json: bool) -> None:
-    states = [one for one in ledger.states() if not only or one.cell.id in only or one.cell.run.id in only]
+def _print_dry_run(ledger: MatrixLedger, only: list[str], where: list[HostSlot], as_json: bool) -> None:
+    states = [state for state in ledger.states() if not only or state.cell.id in only or state.cell.run.id in only]
     lines: list[dict[str, Any]] = [
         {
-            "id": one.cell.id,
-            "state": one.state,
-            "command": [*COMMAND, *matrices.cell_arguments(one.cell.options)],
-            "run": one.folder.name,
+            "id": state.cell.id,
+            "state": state.state,
+            "command": [*COMMAND, *matrices.cell_arguments(state.cell.options)],
+            "run": state.folder.name,
         }
-        for one in states
+        for state in states
     ]
     if as_json:
         return say(json.dumps({"places": [place.name for place in where], "runs": lines}, indent=4))
@@ -201,13 +203,13 @@ def _dry(ledger: MatrixLedger, only: list[str], where: list[HostSlot], as_json: 
         say(f"{line['id']:32} {line['state']:9} {' '.join(line['command'][3:])} --run-name {line['run']}")
 
 
-def _tell(ledger: MatrixLedger, states: list[CellState], as_json: bool) -> None:
+def _print_states(ledger: MatrixLedger, states: list[CellState], as_json: bool) -> None:
     if as_json:
-        said = [asdict(one) | {"cell": one.cell.id, "folder": str(one.folder)} for one in states]
-        return say(json.dumps({"matrix": ledger.plan.id, "runs": said}, ensure_ascii=False, indent=4))
-    for one in states:
-        step = f"{one.step or 0}/{one.steps or '?'}" if one.state == "running" else ""
-        cer = "" if one.cer is None else f"CER {one.cer:.4f}"
-        say(f"{one.cell.id:32} {one.state:9} {step:>13} {cer:12} {one.why or ''}".rstrip())
+        lines = [asdict(state) | {"cell": state.cell.id, "folder": str(state.folder)} for state in states]
+        return say(json.dumps({"matrix": ledger.plan.id, "runs": lines}, ensure_ascii=False, indent=4))
+    for state in states:
+        step = f"{state.step or 0}/{state.steps or '?'}" if state.state == "running" else ""
+        cer = "" if state.cer is None else f"CER {state.cer:.4f}"
+        say(f"{state.cell.id:32} {state.state:9} {step:>13} {cer:12} {state.why or ''}".rstrip())
     if (ledger.folder / "index.html").is_file():
         say(f"page: {format_path(ledger.folder / 'index.html')}")

@@ -32,7 +32,9 @@ def list_runs(
     as_json: AsJson = False,
 ) -> None:
     """List the runs that meet all conditions, newest first; options of a run can be asked for by their names."""
-    found = run_index.list_runs(runs(), _parsed(wanted), sort=sort, limit=limit, only=None if as_json else _SHOWN)
+    found = run_index.list_runs(
+        runs(), _parse_conditions(wanted), sort=sort, limit=limit, only=None if as_json else _SHOWN
+    )
     if as_json:  # one line for each run: indented output of thousands of runs takes seconds
         return say("[\n" + ",\n".join(json.dumps(run, ensure_ascii=False) for run in found) + "\n]")
     if not found:
@@ -54,11 +56,11 @@ def table(
     """Group runs by options: how many, mean, standard deviation, least and greatest. Unsealed runs count too."""
     names = [name.strip() for name in by.split(",") if name.strip()]
     groups: dict[tuple[str, ...], list[float]] = {}
-    asked = [canonical_name(name) for name in (*names, value) if name not in run_index.COLUMNS]
-    for run in run_index.list_runs(runs(), _parsed(wanted), only=asked):
-        number = _of(run, value)
+    options = [canonical_name(name) for name in (*names, value) if name not in run_index.COLUMNS]
+    for run in run_index.list_runs(runs(), _parse_conditions(wanted), only=options):
+        number = _run_value(run, value)
         if isinstance(number, int | float):
-            groups.setdefault(tuple(str(_of(run, name)) for name in names), []).append(number)
+            groups.setdefault(tuple(str(_run_value(run, name)) for name in names), []).append(number)
     rows = [
         dict(zip(names, key, strict=True))
         | {"runs": len(numbers), "mean": statistics.fmean(numbers)}
@@ -81,18 +83,18 @@ def show(name: Annotated[str, typer.Argument(help="A run: id, folder, or 'latest
     from thunder.runs.records import registry
 
     folder = run_folder(name)
-    known = run_facts.read_run_facts(folder)
+    facts = run_facts.read_run_facts(folder)
     line = registry.run_line(folder, registry.is_running(folder))
-    done = asdict(known.done) | {"rates": len(known.done.rates), "losses": len(known.done.losses)}
-    found = asdict(line) | {
+    done = asdict(facts.done) | {"rates": len(facts.done.rates), "losses": len(facts.done.losses)}
+    values = asdict(line) | {
         "sealed": bundle.manifest_digest(folder),
-        "options": known.options,
-        "identity": known.identity,
+        "options": facts.options,
+        "identity": facts.identity,
     }
-    found |= {"environment": known.environment, "done": done}
+    values |= {"environment": facts.environment, "done": done}
     if as_json:
-        return say(json.dumps(found, ensure_ascii=False, indent=4))
-    for part, inner in found.items():
+        return say(json.dumps(values, ensure_ascii=False, indent=4))
+    for part, inner in values.items():
         if isinstance(inner, dict):
             say(f"{part}:")
             for key, value in inner.items():
@@ -109,10 +111,10 @@ def evidence_(name: Annotated[str, typer.Argument(help="A run: id, folder, or 'l
     from thunder.runs.bundles import bundle
 
     folder = run_folder(name)
-    found = evidence.collect_run_evidence(folder)
-    if found["sealed"] is None and not (folder / bundle.MANIFEST).exists():
-        digest.write_json(folder / evidence.EVIDENCE_FILE, found)
-    say(json.dumps(found, ensure_ascii=False, indent=4, sort_keys=True))
+    content = evidence.collect_run_evidence(folder)
+    if content["sealed"] is None and not (folder / bundle.MANIFEST).exists():
+        digest.write_json(folder / evidence.EVIDENCE_FILE, content)
+    say(json.dumps(content, ensure_ascii=False, indent=4, sort_keys=True))
 
 
 @app.command()
@@ -122,11 +124,11 @@ def rebuild() -> None:
     say(f"{run_index.rebuild_index(runs())} runs in {time.perf_counter() - begun:.1f} s")
 
 
-def _parsed(wanted: list[str] | None) -> list[RunCondition]:
+def _parse_conditions(wanted: list[str] | None) -> list[RunCondition]:
     return [conditions.parse_condition(text) for text in wanted or []]
 
 
-def _of(run: dict[str, Any], name: str) -> Any:
+def _run_value(run: dict[str, Any], name: str) -> Any:
     return run[name] if name in run else run["options"].get(canonical_name(name))
 
 

@@ -60,6 +60,6 @@ def test_a_copy_elsewhere(run, tmp_path, capsys):
     said = capsys.readouterr().err
     assert main(["bundle", "seal", run.name, "--json", *remote[-2:]]) == 4
     told = json.loads(capsys.readouterr().out)
-    assert "manifest sha256" in told["error"] and "vocab.json: is another on localhost" in told["error"]
-    assert "vocab.json: is another on localhost" in said and "run.log: is not on localhost" in said
+    assert "manifest sha256" in told["error"] and "vocab.json: differs on localhost" in told["error"]
+    assert "vocab.json: differs on localhost" in said and "run.log: is missing on localhost" in said
     assert main([*remote[:-1], f"localhost:{tmp_path / 'nowhere'}"]) == 6

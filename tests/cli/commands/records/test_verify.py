@@ -118,7 +118,7 @@ def test_what_is_no_artifact_is_refused_by_name(tmp_path, capsys):
     assert main(["verify", str(tmp_path / "notes.txt"), str(tmp_path / "empty")]) == 2
     assert main(["verify", "no-such-run"]) == 2
     assert "no-such-run" in capsys.readouterr().err
-    with pytest.raises(UsageError, match="notes.txt: no weights"):
+    with pytest.raises(UsageError, match="notes.txt: not a weights file"):
         artifact_kind(str(tmp_path / "notes.txt"))
     with pytest.raises(UsageError) as fault:
         artifact_kind(str(tmp_path / "empty"))

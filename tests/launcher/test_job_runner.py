@@ -298,7 +298,7 @@ def test_a_run_that_is_going_on_cannot_be_resumed(launcher):
     process = launcher.start("--iters", "100000")
     folder = launcher.wait_for_step(process, 2)
     code, _, err = launcher.run(folder.name, command="resume")
-    assert code == 2 and f"going on already, started by process {process.pid}" in err
+    assert code == 2 and f"is already running, started by process {process.pid}" in err
     assert process.poll() is None
 
 

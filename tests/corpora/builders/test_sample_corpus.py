@@ -61,7 +61,7 @@ def test_the_fields_agree_with_one_another(rows):
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_the_error_rate_is_that_of_a_weak_recogniser(split):
+def test_the_error_rate_is_that_of_a_weak_recognizer(split):
     assert 0.18 <= read_rows(SHIPPED / f"{split}.jsonl").errors_before.rate <= 0.25
 
 

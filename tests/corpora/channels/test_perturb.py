@@ -93,7 +93,7 @@ def test_with_a_target_the_errors_keep_their_proportions():
     assert 1.5 < ratio < 2.5
 
 
-def test_an_error_that_depends_on_its_neighbours_is_made_there_only():
+def test_an_error_that_depends_on_its_neighbors_is_made_there_only():
     # l after a nasal is heard as l where na woloso is right, and nowhere else
     pairs = [("ߓߊ߲ߟߊ ߓߊߟߊ", "ߓߊ߲ߠߊ ߓߊߟߊ"), ("ߓߊ߲ߟߊ ߓߊߠߊ", "ߓߊ߲ߠߊ ߓߊߠߊ")] * SEEN_OFTEN
     damaged = corrupt_texts(learn_error_channel(pairs), ["ߓߊ߲ߠߊ ߓߊߠߊ ߓߊߟߊ"] * 50, 1, 0.06)

@@ -274,7 +274,7 @@ def test_a_pair_with_a_value_that_is_no_use(write, value, reason):
 
 @pytest.mark.parametrize("question, answer", [pair for pair in PAIRS if pair[0] != "prompt"])
 @pytest.mark.parametrize("heard", ["", " "])
-def test_a_recogniser_may_have_heard_nothing(write, question, answer, heard):
+def test_a_recognizer_may_have_heard_nothing(write, question, answer, heard):
     corpus = read_rows(write({question: heard, answer: "ߓߊ"}))
     (row,) = corpus.rows
     assert (row.asr_text, row.reference, row.is_correction) == (heard, "ߓߊ", True)
@@ -319,7 +319,7 @@ def test_real_human_edits_are_read_as_they_are(path, rows):
     assert corpus.rows[0].row_id == "nllb-0000"
 
 
-def test_a_real_recognisers_log_is_read_as_it_is():
+def test_a_real_recognizers_log_is_read_as_it_is():
     """One of its hypotheses is empty."""
     corpus = read_rows(TEST_DATA / "rows" / "bam_asr_hyp_ref_nemo_log.jsonl")
     assert len(corpus.rows) == 1352

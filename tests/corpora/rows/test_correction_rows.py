@@ -146,7 +146,7 @@ def test_byte_order_mark_windows_line_ends_and_blank_lines_are_counted(tmp_path)
     assert reader.notes == {"byte order mark": 1, "Windows line ends": 2, "blank lines": 1}
 
 
-def test_scripts_mixed_in_a_word_and_nothing_recognised_are_counted(file):
+def test_scripts_mixed_in_a_word_and_nothing_recognized_are_counted(file):
     mixed = GOOD | {"asr_text": "ߓaߊ", "cer_edits": 2}
     silent = GOOD | {"feat_id": "f2", "asr_text": "", "cer_edits": 3}
     assert read(file(mixed, silent))[1].notes == {"scripts mixed in a word": 1, "nothing recognised": 1}

@@ -121,7 +121,7 @@ def status(file: File, as_json: AsJson = False) -> None:
 
 
 def findings(plan: Matrix, file: Path) -> list[matrix_check.MatrixFinding]:
-    """What is wrong with a matrix, by the options of the recogniser; definitions lie beside the file, or here."""
+    """Return the faults of a matrix; its definitions file is beside the matrix or in the working folder."""
     definitions = None
     if plan.definitions:
         names = [plan.definitions, MOVED_PAGES.get(plan.definitions, plan.definitions)]
@@ -132,7 +132,7 @@ def findings(plan: Matrix, file: Path) -> list[matrix_check.MatrixFinding]:
 
 
 def resolve(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options of the recogniser with their defaults. Raises ConfigError where one is none of its."""
+    """Return the options of the recognizer with defaults. Raises ConfigError for an unknown option."""
     from thunder.acoustic.acoustic_settings import AcousticSettings
 
     needed = {"features": ["-"]} | dict(options)

@@ -68,7 +68,7 @@ def test_a_text_that_does_not_compile_is_told_and_the_rest_goes_on(metal, monkey
 def test_without_a_gpu_it_says_so(monkeypatch, capsys):
     monkeypatch.setattr(dispatch, "available_backends", lambda: ("reference",))
     assert cli.main(["kernels", "selfcheck"]) == 0
-    assert "the Metal and CUDA texts were not run" in capsys.readouterr().out
+    assert "the Metal and CUDA kernels were not run" in capsys.readouterr().out
     assert cli.main(["kernels", "selfcheck", "--backend", "metal"]) == 2
     assert "MLX has no Metal GPU here" in capsys.readouterr().err
     assert cli.main(["kernels", "selfcheck", "--backend", "abacus"]) == 2

@@ -40,7 +40,7 @@ def test_features_of_real_recordings(tmp_path):
     store = FeatureStore.open(tmp_path, verify=True)
     assert store.digest == said["checksum"] and {one.speaker for one in store.utterances} >= {"theo", "george"}
     again = run("features", DIGITS, "--features", "logmel", "--out", tmp_path)
-    assert "70 utterances, 28.9 s" in again.stdout and "done before: 70" in again.stdout
+    assert "70 utterances, 28.9 s" in again.stdout and "already done: 70" in again.stdout
 
 
 def test_a_plan_reads_rows_only_and_writes_nothing(tmp_path):
@@ -48,7 +48,7 @@ def test_a_plan_reads_rows_only_and_writes_nothing(tmp_path):
     said = json.loads(run(*words, "--json").stdout)
     assert (said["recordings"], said["frames_per_second"]) == (70, 50)
     assert said["seconds"] == pytest.approx(28.85) and said["bytes"] == round(said["seconds"] * 50 * 160)
-    assert "70 recordings, 28.8 s in all" in run(*words).stdout
+    assert "70 recordings, 28.8 s in total" in run(*words).stdout
     assert not (tmp_path / "out").exists()
 
 
@@ -96,7 +96,7 @@ def test_a_stopped_command_says_how_to_go_on(tmp_path, monkeypatch, capsys):
     (tmp_path / "a.flac").write_bytes(b"x")
     monkeypatch.setattr("thunder.acoustic.features.extract.extract_features", stop)
     assert main(["asr", "features", str(tmp_path), "--features", "logmel", "--out", str(tmp_path / "out")]) == 130
-    assert "the same command goes on" in capsys.readouterr().err
+    assert "run the same command to resume" in capsys.readouterr().err
 
 
 def test_parts_are_merged(tmp_path):

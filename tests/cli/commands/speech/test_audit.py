@@ -37,7 +37,7 @@ def runs(made, monkeypatch):
 def test_a_real_run_passes_and_its_audit_is_bound_to_it(runs, capsys):
     assert main(["audit", "fast", "--stage", "eval"]) == 0
     said = capsys.readouterr().out
-    assert "eval      pass: proved for 6 test utterances, greedy decoding" in said
+    assert "eval      pass: checked for 6 test utterances, greedy decoding" in said
     assert audit_record.audit_refusals(runs / "fast") == ["no audit of stage pipeline"]
     assert main(["audit", "fast", "--stage", "pipeline", "--updates", "1", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
@@ -73,7 +73,7 @@ def test_a_changed_prediction_is_exit_code_5_and_named(runs, capsys, monkeypatch
 
 def test_what_cannot_be_audited(runs, capsys):
     assert main(["audit", "plain"]) == 2
-    assert "no weight of baseline changes in its test" in capsys.readouterr().err
+    assert "plain: mode baseline has no test-time training" in capsys.readouterr().err
     assert main(["audit", "nothing"]) == 2
     assert main(["audit", "fast", "--stage", "all"]) == 2
 

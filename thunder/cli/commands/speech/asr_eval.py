@@ -25,29 +25,33 @@ RESAMPLES, LEVEL = 1000, 0.95
 
 @flags(AcousticEvalSettings)
 def evaluate(as_json: AsJson = False, *, given: dict[str, Any]) -> None:
-    """Error rates of a run's best checkpoint on its test part, or on other features of the same recipe."""
-    asked, _ = build_settings(AcousticEvalSettings, [SettingsLayer("command line", given)])
-    if asked.out:
-        setting_paths.check_writable(Path(asked.out).expanduser())
-    found = tested(asked)
+    """Measure error rates of a run's best checkpoint on its test part, or on other features of the same recipe."""
+    settings, _ = build_settings(AcousticEvalSettings, [SettingsLayer("command line", given)])
+    if settings.out:
+        setting_paths.check_writable(Path(settings.out).expanduser())
+    results = measure_error_rates(settings)
     if as_json:
-        say(json.dumps(found, ensure_ascii=False))
+        say(json.dumps(results, ensure_ascii=False))
         return
-    low, high = found["cer_interval"] or (float("nan"),) * 2
-    say(f"{found['checkpoint']}: {found['mode']}, {found['rows']} utterances ({found['part']})")
-    say(f"CER {found['cer']:.4f} ({low:.4f} to {high:.4f}, {LEVEL:.0%} over utterances), WER {found['wer']:.4f}")
-    say(f"{found['exact']} exact, {found['empty']} empty")
-    by = found["by_partition"]
+    low, high = results["cer_interval"] or (float("nan"),) * 2
+    say(f"{results['checkpoint']}: {results['mode']}, {results['rows']} utterances ({results['part']})")
+    say(f"CER {results['cer']:.4f} ({low:.4f} to {high:.4f}, {LEVEL:.0%} over utterances), WER {results['wer']:.4f}")
+    say(f"{results['exact']} exact, {results['empty']} empty")
+    metrics = results["by_partition"]
     for name, counts in (
-        *by["partitions"].items(),
-        *((f"{name} characters", one) for name, one in by["lengths"].items()),
+        *metrics["partitions"].items(),
+        *((f"{name} characters", counts) for name, counts in metrics["lengths"].items()),
     ):
         rate = "-" if counts["cer"] is None or not counts["rows"] else f"{counts['cer']:.4f}"
         say(f"  {name}: {counts['rows']} utterances, CER {rate}")
 
 
-def tested(asked: AcousticEvalSettings) -> dict[str, Any]:
-    """What the command prints; rows and metrics are written where a folder is named."""
+def measure_error_rates(settings: AcousticEvalSettings) -> dict[str, Any]:
+    """Return error rates of the checkpoint as JSON values; with `out`, also write rows and metrics to that folder.
+
+    Raises ArtifactError if the features have another recipe than the checkpoint, and CorpusError if no utterance of
+    the part has a text.
+    """
     from thunder.acoustic import labels
     from thunder.acoustic.dataset import utterances
     from thunder.acoustic.decoding.decoder import build_decoder
@@ -55,18 +59,18 @@ def tested(asked: AcousticEvalSettings) -> dict[str, Any]:
     from thunder.acoustic.inference import result_files
     from thunder.acoustic.inference.recognizer import Recognizer
 
-    path = recognizer_checkpoint(asked.run)
+    path = recognizer_checkpoint(settings.run)
     loaded = head_file.load_head(path)
     alphabet = labels.ALPHABETS[loaded.origin.settings.script]
-    recognizer = Recognizer.from_head(loaded, asked.ttt_lr, build_decoder(asked, alphabet))
-    features = utterances.open_features(asked.features or loaded.origin.settings.features)
+    recognizer = Recognizer.from_head(loaded, settings.ttt_lr, build_decoder(settings, alphabet))
+    features = utterances.open_features(settings.features or loaded.origin.settings.features)
     for store in features.stores:
         store.require(loaded.origin.recipe_digest, str(path))
-    part = asked.part or ("all" if asked.features else "test")
-    rows = _rows(asked, recognizer, features, part, path)
-    alignment = asked.align_with or "own"
-    if asked.out:
-        folder = Path(asked.out).expanduser()
+    part = settings.part or ("all" if settings.features else "test")
+    rows = _rows(settings, recognizer, features, part, path)
+    alignment = settings.align_with or "own"
+    if settings.out:
+        folder = Path(settings.out).expanduser()
         folder.mkdir(parents=True, exist_ok=True)
         result_files.write_results(folder, rows, alignment)
     return {
@@ -80,22 +84,25 @@ def tested(asked: AcousticEvalSettings) -> dict[str, Any]:
 
 
 def _rows(
-    asked: AcousticEvalSettings, recognizer: Recognizer, features: FeatureSet, part: str, path: Path
+    settings: AcousticEvalSettings, recognizer: Recognizer, features: FeatureSet, part: str, path: Path
 ) -> list[dict[str, Any]]:
-    """A row for each utterance of the part, in the order of ids."""
+    """A result row for each utterance of the part, sorted by id."""
     from thunder.acoustic.inference import result_files
 
-    settings = recognizer.settings
-    examples = _examples(settings, features, part, path)
-    aligned = _aligned(asked, features, examples) if asked.align_with else None
-    said = {"part": "test" if part == "all" else part, "script": settings.script, "mode": settings.mode_name}
-    heard = recognizer.recognize(features, examples, asked.batch_size, alignment=aligned)
-    rows = [result_files.correction_row(one, each, **said, run_id=path.parent.name) for one, each in heard]
+    trained = recognizer.settings
+    examples = _examples(trained, features, part, path)
+    partitions = _reference_partitions(settings, features, examples) if settings.align_with else None
+    row_fields = {"part": "test" if part == "all" else part, "script": trained.script, "mode": trained.mode_name}
+    recognized = recognizer.recognize(features, examples, settings.batch_size, alignment=partitions)
+    rows = [
+        result_files.correction_row(example, values, **row_fields, run_id=path.parent.name)
+        for example, values in recognized
+    ]
     return sorted(rows, key=lambda row: row["feat_id"])
 
 
 def _interval(rows: Sequence[dict[str, Any]]) -> tuple[float, float] | None:
-    """Of the CER, by drawing utterances anew."""
+    """Bootstrap interval of the CER over utterances; None if there is none."""
     import numpy as np
 
     from thunder.statistics.bootstrap import change_intervals
@@ -104,37 +111,37 @@ def _interval(rows: Sequence[dict[str, Any]]) -> tuple[float, float] | None:
     return change_intervals(edits, chars, seed=0, resamples=RESAMPLES, level=LEVEL)[0]
 
 
-def _aligned(
-    asked: AcousticEvalSettings, features: FeatureSet, examples: Sequence[AcousticExample]
+def _reference_partitions(
+    settings: AcousticEvalSettings, features: FeatureSet, examples: Sequence[AcousticExample]
 ) -> dict[str, Sequence[str]]:
-    """Utterance -> partition of each reference character, by the run that --align-with names.
+    """Utterance id -> partition of each reference character, aligned by the run that --align-with names.
 
-    Raises ArtifactError where it is of features of another recipe.
+    Raises ArtifactError if that run was trained on features of another recipe.
     """
     from thunder.acoustic.head import head_file
     from thunder.acoustic.inference.recognizer import Recognizer
 
-    path = recognizer_checkpoint(str(asked.align_with))
-    other = head_file.load_head(path)
+    path = recognizer_checkpoint(str(settings.align_with))
+    aligner = head_file.load_head(path)
     for store in features.stores:
-        store.require(other.origin.recipe_digest, str(path))
-    heard = Recognizer.from_head(other).recognize(features, examples, asked.batch_size)
-    return {one.id: said["character_partitions"] for one, said in heard}
+        store.require(aligner.origin.recipe_digest, str(path))
+    recognized = Recognizer.from_head(aligner).recognize(features, examples, settings.batch_size)
+    return {example.id: values["character_partitions"] for example, values in recognized}
 
 
 def _examples(settings: AcousticSettings, features: FeatureSet, part: str, path: Path) -> list[AcousticExample]:
-    """The utterances with a text: of a part as the run's split.json has it, or all of them.
+    """The utterances with a text: those of a part, by the run's split.json, or all of them.
 
-    Raises CorpusError where there is none.
+    Raises CorpusError if there are none.
     """
     from thunder.acoustic.dataset import frozen_split, utterances
 
-    examples = [one for one in utterances.label_utterances(settings, features) if one.labels]
+    examples = [example for example in utterances.label_utterances(settings, features) if example.labels]
     if part != "all":
         frozen = path.parent / "split.json"
-        everything = [one for store in features.stores for one in store.utterances]
-        wanted = set(frozen_split.read_split(frozen, everything).ids(part))
-        examples = [one for one in examples if one.id in wanted]
+        all_utterances = [utterance for store in features.stores for utterance in store.utterances]
+        part_ids = set(frozen_split.read_split(frozen, all_utterances).ids(part))
+        examples = [example for example in examples if example.id in part_ids]
     if not examples:
-        raise CorpusError(f"{part}: no utterance with a text", fix="another --part or --features")
+        raise CorpusError(f"{part}: no utterance with a text", fix="give another --part or --features")
     return examples

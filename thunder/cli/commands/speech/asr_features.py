@@ -35,7 +35,7 @@ def features(
     *,
     given: dict[str, Any],
 ) -> None:
-    """Make frozen features of recordings, once; run again after it was stopped, it goes on where it was."""
+    """Compute frozen features of recordings once; the same command resumes an interrupted extraction."""
     if files:
         given = given | {"inputs": [*map(str, files), *given.get("inputs", [])]}
     settings, _ = build_settings(FeatureSettings, file_and_flags(FeatureSettings, config, given))
@@ -47,66 +47,69 @@ def features(
         with rows_bar(len(work.recordings), "making features") as progress:
             outcome = extract.extract_features(settings, work, progress)
     except KeyboardInterrupt:
-        raise Interrupted("features are not complete; shards that are whole stay", "the same command goes on") from None
-    _told(settings, work, outcome, as_json)
+        raise Interrupted(
+            "features are not complete; finished shards are kept", "run the same command to resume"
+        ) from None
+    _print_result(settings, work, outcome, as_json)
 
 
 def merge(
     folder: Annotated[Path, typer.Argument(help="The --out of all parts, gathered.", show_default=False)],
     as_json: AsJson = False,
 ) -> None:
-    """Write one index over the parts that several hosts made; their files stay where they are."""
+    """Write one index over the parts that several hosts made; the parts' files are not moved."""
     index = store_parts.merge_parts(folder)
     if as_json:
         return say(json.dumps({"out": str(folder), **index}, ensure_ascii=False, indent=4))
-    say(_line(folder, index))
+    say(_summary_line(folder, index))
 
 
 def verify(
     folders: Annotated[list[Path], typer.Argument(help="Folders of features.", show_default=False)],
     as_json: AsJson = False,
 ) -> None:
-    """Read every byte of features and hold it against the index; what is damaged is named (exit code 4)."""
+    """Read every byte of features and compare it with the index; damage is reported (exit code 4)."""
     stores = [FeatureStore.open(folder, verify=True) for folder in folders]
     if as_json:
-        found = [{"folder": str(one.folder), "utterances": len(one), "digest": one.digest} for one in stores]
-        return say(json.dumps(found, ensure_ascii=False, indent=4))
-    for one in stores:
-        say(f"{one.folder}: {len(one)} utterances as the index says, digest {one.digest[:16]}")
+        report = [{"folder": str(store.folder), "utterances": len(store), "digest": store.digest} for store in stores]
+        return say(json.dumps(report, ensure_ascii=False, indent=4))
+    for store in stores:
+        say(f"{store.folder}: {len(store)} utterances match the index, digest {store.digest[:16]}")
 
 
 def _plan(settings: FeatureSettings, work: extract.ExtractionPlan, width: int, as_json: bool) -> None:
-    """What would be done: rows are read, recordings are not."""
-    known = [one.extra["duration"] for one in work.recordings if isinstance(one.extra.get("duration"), int | float)]
+    """Print what the command would do; it reads the rows and not the recordings."""
+    durations = (recording.extra.get("duration") for recording in work.recordings)
+    known = [duration for duration in durations if isinstance(duration, int | float)]
     seconds = sum(known) if len(known) == len(work.recordings) else None
     model = "-" if settings.features == "whisper" else None
     rate = Recipe(kind=settings.features, model=model, subsample=settings.every).frames_per_second
     size = None if seconds is None else round(seconds * rate * row_bytes(settings.dtype, width))
-    found = {"recordings": len(work.recordings), "faulty_rows": work.faults.count, "seconds": seconds,
-             "frames_per_second": rate, "width": width, "bytes": size}  # fmt: skip
+    plan = {"recordings": len(work.recordings), "faulty_rows": work.faults.count, "seconds": seconds,
+            "frames_per_second": rate, "width": width, "bytes": size}  # fmt: skip
     if as_json:
-        return say(json.dumps({"settings": settings.resolved(), **found}, ensure_ascii=False, indent=4))
+        return say(json.dumps({"settings": settings.resolved(), **plan}, ensure_ascii=False, indent=4))
     for name, value in settings.resolved().items():
         if value is not None:
             say(f"{name:14} {', '.join(value) if isinstance(value, list) else value}")
-    length = "of a length not said" if seconds is None else f"{format_seconds(seconds)} in all"
+    length = "of unknown length" if seconds is None else f"{format_seconds(seconds)} in total"
     say(f"{'would read':14} {len(work.recordings)} recordings, {length}; {work.faults.count} rows cannot be used")
     about = "" if size is None else f", about {format_bytes(size)}"
-    say(f"{'would write':14} {work.folder}: {rate:g} frames a second of {width} numbers{about}")
+    say(f"{'would write':14} {work.folder}: {rate:g} frames per second, width {width}{about}")
 
 
-def _told(
+def _print_result(
     settings: FeatureSettings, work: extract.ExtractionPlan, outcome: extract.ExtractionResult, as_json: bool
 ) -> None:
     faults = [*work.faults.first, *(fault for _, fault in outcome.left_out)]
     count = work.faults.count + len(outcome.left_out)
     if as_json:
-        said = {"out": str(outcome.folder), "resumed": outcome.resumed, "notes": dict(outcome.notes),
-                "left_out_rows": count, "faults": faults}  # fmt: skip
-        return say(json.dumps(said | outcome.index, ensure_ascii=False, indent=4))
-    say(_line(outcome.folder, outcome.index))
+        report = {"out": str(outcome.folder), "resumed": outcome.resumed, "notes": dict(outcome.notes),
+                  "left_out_rows": count, "faults": faults}  # fmt: skip
+        return say(json.dumps(report | outcome.index, ensure_ascii=False, indent=4))
+    say(_summary_line(outcome.folder, outcome.index))
     if outcome.resumed:
-        say(f"  done before: {outcome.resumed}")
+        say(f"  already done: {outcome.resumed}")
     for note, times in sorted(outcome.notes.items()):
         say(f"  {note}: {times}")
     if count:
@@ -117,7 +120,7 @@ def _told(
         say(f"next: when all {work.part[1]} parts are in {settings.out}, thunder asr merge {settings.out}")
 
 
-def _line(folder: Path, index: dict[str, Any]) -> str:
+def _summary_line(folder: Path, index: dict[str, Any]) -> str:
     size = sum(shard["bytes"] for shard in index["shards"])
     return (
         f"{folder}: {index['utterances']} utterances, {format_seconds(index['seconds'])}, {index['frames']} frames of "

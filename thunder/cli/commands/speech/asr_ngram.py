@@ -21,17 +21,17 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON value inste
 
 @flags(NgramSettings)
 def ngram(texts: Texts = None, config: ConfigFile = None, as_json: AsJson = False, *, given: dict[str, Any]) -> None:
-    """Count the characters of clean text and write them as an ARPA file, with its perplexity on texts held out."""
+    """Train a character n-gram on clean text, write it as an ARPA file and print its perplexity on held-out texts."""
     if texts:
         given = given | {"text": [*map(str, texts), *given.get("text", [])]}
     settings = build_settings(NgramSettings, file_and_flags(NgramSettings, config, given))[0]
     with files_bar([Path(path) for path in settings.text]) as progress:
-        made = train_ngram(settings, progress)
+        report = train_ngram(settings, progress)
     if as_json:
-        return say(json.dumps({"out": settings.out, **made.as_dict()}, ensure_ascii=False, indent=4))
-    orders = ", ".join(f"{count} {n}-grams" for n, count in enumerate(made.ngrams, start=1))
-    say(f"{settings.out}: {orders} of {made.characters} characters in {made.texts} texts")
-    if made.perplexity is not None:
-        say(f"perplexity {made.perplexity:.3f} by character on {made.heldout_texts} texts held out")
-    for reason, times in made.left_out.items():
+        return say(json.dumps({"out": settings.out, **report.as_dict()}, ensure_ascii=False, indent=4))
+    orders = ", ".join(f"{count} {n}-grams" for n, count in enumerate(report.ngrams, start=1))
+    say(f"{settings.out}: {orders} of {report.characters} characters in {report.texts} texts")
+    if report.perplexity is not None:
+        say(f"perplexity {report.perplexity:.3f} per character on {report.heldout_texts} held-out texts")
+    for reason, times in report.left_out.items():
         say(f"  left out, {reason}: {times}")

@@ -24,7 +24,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON value inste
 def synthesize(
     texts: Texts = None, config: ConfigFile = None, as_json: AsJson = False, *, given: dict[str, Any]
 ) -> None:
-    """Speak sentences with espeak-ng into FLAC files with Latin and N'Ko text; synthetic, and named so everywhere."""
+    """Speak sentences with espeak-ng into FLAC files with Latin and N'Ko text; every output is marked as synthetic."""
     if texts:
         given = given | {"text": [*map(str, texts), *given.get("text", [])]}
     settings = build_settings(SynthesisSettings, file_and_flags(SynthesisSettings, config, given))[0]

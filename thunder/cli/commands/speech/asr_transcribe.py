@@ -25,19 +25,19 @@ Files = Annotated[
 
 @flags(TranscribeSettings)
 def transcribe(files: Files = None, as_json: AsJson = False, *, given: dict[str, Any]) -> None:
-    """Write down what a trained head hears in recordings: a line each, or rows for the correction that follows."""
+    """Transcribe recordings with a trained head: print a line for each, or write rows for the correction stage."""
     if files:
         given = given | {"inputs": [*map(str, files), *given.get("inputs", [])]}
-    asked, _ = build_settings(TranscribeSettings, [SettingsLayer("command line", given)])
-    if asked.out:
-        setting_paths.check_writable(Path(asked.out).expanduser().parent)
+    settings, _ = build_settings(TranscribeSettings, [SettingsLayer("command line", given)])
+    if settings.out:
+        setting_paths.check_writable(Path(settings.out).expanduser().parent)
     with RecordingsBar() as progress:
-        result = recognize_recordings(asked, progress)
+        result = recognize_recordings(settings, progress)
     for fault in result.left_out:
         talk.print(f"left out: {fault}", markup=False)
-    rows = [dict(each.row) for each in result.transcripts]
-    if asked.out:
+    rows = [dict(transcript.row) for transcript in result.transcripts]
+    if settings.out:
         lines = [json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows]
-        digest.write_atomically(Path(asked.out).expanduser(), "".join(lines))
+        digest.write_atomically(Path(settings.out).expanduser(), "".join(lines))
     for row in rows:
         say(json.dumps(row, ensure_ascii=False) if as_json else f"{row['audio']}\t{row['asr_text']}")

@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from thunder.acoustic.trajectory.training_statistics import TrainingStatistics
 
 app = typer.Typer(add_completion=False)
-LEAST = 4  # utterances; of fewer there are no two batches of two
+MIN_UTTERANCES = 4  # two batches of two
 SCOPES = {
-    "eval": "proved for {rows} test utterances, greedy decoding, on this machine; fast weights of the head alone",
-    "pipeline": "proved for tables, the first {updates} updates and one validation, done anew by this version",
+    "eval": "checked for {rows} test utterances, greedy decoding, on this machine; only the head's fast weights",
+    "pipeline": "checked for statistics, the first {updates} updates and one validation, repeated by this version",
 }
 
 
@@ -45,39 +45,40 @@ def audit(
     *,
     given: dict[str, Any],
 ) -> None:
-    """Probe how a run is tested and how its weights came about; writes audit.json into the run.
+    """Audit the test and the training of a run; write audit.json into the run.
 
-    Exit code 5: a rule is broken, named with the utterance; 3: it cannot be told. `thunder promote` wants both stages.
+    Exit code 5: a rule is broken; the message names the utterance. 3: inconclusive. `thunder
+    promote` needs both stages.
     """
     settings, _ = build_settings(AuditSettings, [SettingsLayer("command line", given)])
     folder = run_folder(run)
-    _refuse_covered(folder)
-    found, rows = examined(folder, settings)
+    _check_not_sealed(folder)
+    conditions, rows = audit_run(folder, settings)
     scopes = {stage: text.format(rows=rows, updates=settings.updates) for stage, text in SCOPES.items()}
-    said = records.write_audit(folder, found, scopes)
+    record = records.write_audit(folder, conditions, scopes)
     if as_json:
-        say(json.dumps(said, ensure_ascii=False, indent=4))
+        say(json.dumps(record, ensure_ascii=False, indent=4))
     else:
-        _tell(found, scopes)
-    _refuse(folder, found)
+        _print_conditions(conditions, scopes)
+    _raise_unless_ok(folder, conditions)
 
 
-def _refuse_covered(folder: Path) -> None:
-    """Raise UsageError where the audit is part of what was sealed: a new one would break the seal."""
+def _check_not_sealed(folder: Path) -> None:
+    """Raise UsageError if the run's bundle is sealed with its audit: a new audit would break the seal."""
     try:
-        covered = records.AUDIT_FILE in bundle.read_manifest(folder)["files"]
+        is_sealed = records.AUDIT_FILE in bundle.read_manifest(folder)["files"]
     except ArtifactError:
         return
-    if covered:
+    if is_sealed:
         raise UsageError(
-            f"{folder.name} is sealed with its {records.AUDIT_FILE}", fix="that one counts; nothing may change"
+            f"{folder.name} is sealed with its {records.AUDIT_FILE}", fix="use that audit; a sealed run cannot change"
         )
 
 
-def examined(folder: Path, settings: AuditSettings) -> tuple[dict[str, list[Condition]], int]:
-    """The conditions of each stage that was asked for, and how many test utterances were probed.
+def audit_run(folder: Path, settings: AuditSettings) -> tuple[dict[str, list[Condition]], int]:
+    """Conditions of each requested stage, by stage, and the number of test utterances that were probed.
 
-    Raises UsageError where nothing in the run adapts, or too few of its test utterances are here.
+    Raises UsageError if the run has no test-time training, or too few of its test utterances are in the features.
     """
     from thunder.acoustic.dataset import utterances
     from thunder.acoustic.head import head_file
@@ -85,22 +86,22 @@ def examined(folder: Path, settings: AuditSettings) -> tuple[dict[str, list[Cond
     loaded = head_file.load_head(folder / bundle_checks.BEST)
     mode = loaded.origin.settings.mode_name
     if loaded.model.adapter is None:
-        raise UsageError(f"{folder.name}: no weight of {mode} changes in its test", fix="it needs no audit")
+        raise UsageError(f"{folder.name}: mode {mode} has no test-time training", fix="this run needs no audit")
     trained = setting_paths.local_paths(loaded.origin.settings)
     trained = trained.model_copy(update={"features": settings.features or trained.features})
     features = utterances.open_features(trained.features)
     for store in features.stores:
         store.require(loaded.origin.recipe_digest, str(folder))
-    found: dict[str, list[Condition]] = {}
+    conditions: dict[str, list[Condition]] = {}
     if settings.stage != "eval":
-        found["pipeline"] = _of_pipeline(folder, trained, features, loaded.statistics, settings.updates)
+        conditions["pipeline"] = _pipeline_conditions(folder, trained, features, loaded.statistics, settings.updates)
     rows = 0
     if settings.stage != "pipeline":
-        found["eval"], rows = _of_eval(folder, loaded, features, settings)
-    return dict(sorted(found.items())), rows
+        conditions["eval"], rows = _eval_conditions(folder, loaded, features, settings)
+    return dict(sorted(conditions.items())), rows
 
 
-def _of_eval(
+def _eval_conditions(
     folder: Path, loaded: LoadedHead, features: FeatureSet, settings: AuditSettings
 ) -> tuple[list[Condition], int]:
     from thunder.acoustic.audit import eval_stage
@@ -109,60 +110,70 @@ def _of_eval(
 
     reported = _reported(folder)
     examples = [
-        one
-        for one in utterances.label_utterances(loaded.origin.settings, features)
-        if one.labels and one.id in reported
+        example
+        for example in utterances.label_utterances(loaded.origin.settings, features)
+        if example.labels and example.id in reported
     ]
     tests = utterances.select_by_hash(examples, settings.rows)
-    if len(tests) < LEAST:
-        fault = f"{folder.name}: {len(tests)} of its test utterances are in these features, {LEAST} are needed"
-        raise UsageError(fault, fix="--features FOLDER")
-    recognizer, here = Recognizer.from_head(loaded), _same_machine(folder)
-    return eval_stage.audit_evaluation(recognizer, features, tests, reported, settings.batch_size, here), len(tests)
+    if len(tests) < MIN_UTTERANCES:
+        fault = (
+            f"{folder.name}: these features hold {len(tests)} of its test utterances, expected {MIN_UTTERANCES} or more"
+        )
+        raise UsageError(fault, fix="give the run's features: --features FOLDER")
+    recognizer, same_machine = Recognizer.from_head(loaded), _same_machine(folder)
+    conditions = eval_stage.audit_evaluation(recognizer, features, tests, reported, settings.batch_size, same_machine)
+    return conditions, len(tests)
 
 
-def _of_pipeline(
-    folder: Path, trained: AcousticSettings, features: FeatureSet, tables: TrainingStatistics, updates: int
+def _pipeline_conditions(
+    folder: Path, trained: AcousticSettings, features: FeatureSet, statistics: TrainingStatistics, updates: int
 ) -> list[Condition]:
     from thunder.acoustic.audit import pipeline_stage
     from thunder.acoustic.dataset import frozen_split
 
     frozen = frozen_split.read_split(
-        folder / bundle_checks.SPLIT, [one for store in features.stores for one in store.utterances]
+        folder / bundle_checks.SPLIT, [utterance for store in features.stores for utterance in store.utterances]
     )
     ids = {part: frozen.ids(part) for part in PARTS}
     results, trace = bundle_checks.json_object(folder / RESULTS, []), run_facts.read_run_facts(folder).done.losses
-    return pipeline_stage.audit_pipeline(trained, features, ids, trace, results, tables, updates, _same_machine(folder))
+    return pipeline_stage.audit_pipeline(
+        trained, features, ids, trace, results, statistics, updates, _same_machine(folder)
+    )
 
 
 def _reported(folder: Path) -> dict[str, str]:
-    """Id -> text in the run's predictions."""
+    """Utterance id -> recognized text in the run's predictions."""
     rows = [row for _, row in scored_rows.json_lines(folder / scored_rows.PREDICTIONS, [])]
     return {str(row.get("feat_id")): str(row.get("asr_text")) for row in rows}
 
 
 def _same_machine(folder: Path) -> bool:
-    """Whether a run was made with these versions and this BLAS on such a chip, in one process.
+    """True if the run used these package versions, this BLAS and this chip, in one process.
 
-    Else last digits may differ.
+    Otherwise the last digits may differ.
     """
-    said, results = (bundle_checks.json_object(folder / name, []) for name in (ENVIRONMENT, RESULTS))
-    same = said.get("versions") == environment.package_versions() and said.get("chip") == environment.chip_name()
+    recorded, results = (bundle_checks.json_object(folder / name, []) for name in (ENVIRONMENT, RESULTS))
+    same = (
+        recorded.get("versions") == environment.package_versions() and recorded.get("chip") == environment.chip_name()
+    )
     return same and results.get("blas") == environment.blas_name() and results.get("ranks", 1) == 1
 
 
-def _tell(found: dict[str, list[Condition]], scopes: dict[str, str]) -> None:
-    for stage, conditions in found.items():
-        for one in conditions:
-            where = f" (first: {one.first_violation})" if one.first_violation else ""
-            say(f"{stage:9} {one.state:13} {one.name}: {one.said}{where}")
+def _print_conditions(conditions_by_stage: dict[str, list[Condition]], scopes: dict[str, str]) -> None:
+    for stage, conditions in conditions_by_stage.items():
+        for condition in conditions:
+            where = f" (first: {condition.first_violation})" if condition.first_violation else ""
+            say(f"{stage:9} {condition.state:13} {condition.name}: {condition.said}{where}")
         say(f"{stage:9} {records.audit_verdict(conditions)}: {scopes[stage]}")
 
 
-def _refuse(folder: Path, found: dict[str, list[Condition]]) -> None:
+def _raise_unless_ok(folder: Path, conditions_by_stage: dict[str, list[Condition]]) -> None:
     for word, kind in (("violation", LegalityError), ("inconclusive", GateError)):
-        wrong = [
-            f"{stage}: {one.name}: {one.said}" for stage, all_ in found.items() for one in all_ if one.state == word
+        failed = [
+            f"{stage}: {condition.name}: {condition.said}"
+            for stage, conditions in conditions_by_stage.items()
+            for condition in conditions
+            if condition.state == word
         ]
-        if wrong:
-            raise kind(f"{folder.name}: {word}: {'; '.join(wrong)}", fix="no claim can stand on it")
+        if failed:
+            raise kind(f"{folder.name}: {word}: {'; '.join(failed)}", fix="do not publish results of this run")

@@ -1,4 +1,4 @@
-"""`thunder transcribe`: from recordings to admissible text in one command, the rows of every stage kept."""
+"""`thunder transcribe`: recordings to admissible text in one command; the rows of every stage are kept."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ Files = Annotated[
 def transcribe(
     files: Files = None, config: ConfigFile = None, as_json: AsJson = False, *, given: dict[str, Any]
 ) -> None:
-    """Hear recordings, let an adapter propose corrections, let the gate decide, sign what is admissible.
+    """Recognize recordings, propose corrections with an adapter, apply the gate and sign the admissible texts.
 
-    Exit code 3 where the batch as a whole was stopped: then every text is as it was heard, and nothing is admissible.
+    Exit code 3 if the gate stopped the whole batch: then every text is as recognized, and none is admissible.
     """
     if files:
         given = given | {"inputs": [*map(str, files), *given.get("inputs", [])]}
@@ -48,4 +48,4 @@ def transcribe(
     talk.print(f"rows of every stage: {format_path(result.folder)}", markup=False)
     if result.breaker:
         where = result.folder / DECISIONS
-        raise GateError(f"the batch was stopped: {result.breaker}", fix=f"look at {where} before anything is taken")
+        raise GateError(f"the batch was stopped: {result.breaker}", fix=f"read {where} before you use any text")

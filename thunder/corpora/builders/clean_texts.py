@@ -51,8 +51,7 @@ def choose_texts(
     """Sample at most `count` distinct texts, each with the same probability.
 
     Left out and counted: texts outside the lengths (code points), with faults such as mixed scripts, repeated, or
-    sentences
-    of a benchmark. Raises CorpusError for files that cannot be read, are a benchmark, or lack the column.
+    sentences of a benchmark. Raises CorpusError for files that cannot be read, are a benchmark, or lack the column.
     """
     draw = random.Random(f"{seed}/texts")
     left_out: Counter[str] = Counter()

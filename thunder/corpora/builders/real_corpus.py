@@ -53,8 +53,7 @@ def build_agp_nko_correction_chatml(
 
     One streaming pass over the files checks the rows and spools them. The rows are then split by reference text (and
     recording). Training rows that share a stretch with held-out rows are handled as the settings say. The parts are
-    written
-    with real rows first. The error model is learned from real training rows only.
+    written with real rows first. The error model is learned from real training rows only.
     Raises CorpusError that lists every faulty line, or the leaking rows where leaks are refused.
     """
     with CorpusWriter(Path(settings.out)) as writer:

@@ -147,8 +147,7 @@ def write_sample_corpus(folder: Path, seed: int = SEED, counts: Mapping[str, int
     """Write <split>.jsonl for each split of counts, and last a README.md with their digests.
 
     No reference text occurs in two of the files. Raises UsageError where the grammar has too few sentences, and
-    CorpusError
-    where the folder cannot be written.
+    CorpusError where the folder cannot be written.
     """
     counts = dict(counts or COUNTS)
     rows = generate_samples(seed, sum(counts.values()))

@@ -92,11 +92,10 @@ def build_nko_synthetic_asr_correction_chatml(
 ) -> dict[str, Any]:
     """Build a corpus of synthetic rows; return its manifest.
 
-    code: commit, for the manifest. made: called with the number of rows written.
-    The errors come from a channel file, are learned from real training rows, or are the hand-written ones; the manifest
-    says which. Splits are by reference text as in every corpus. A text that shares a stretch with a held-out text is
-    left
-    out before it is corrupted, so the requested rows are produced if the text suffices.
+    code: commit, for the manifest. made: called with the number of rows written. The errors come from a channel file,
+    are learned from real training rows, or are the hand-written ones; the manifest says which. Splits are by reference
+    text as in every corpus. A text that shares a stretch with a held-out text is left out before it is corrupted, so
+    the requested rows are produced if the text suffices.
     Raises CorpusError for unusable input.
     """
     with CorpusWriter(Path(settings.out)) as writer:

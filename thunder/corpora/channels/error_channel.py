@@ -39,8 +39,7 @@ class ErrorChannel:
     changes: for a code point alone, with the one before it, and with both neighbors: how often each text was recognized
     for it; the same text means no error, the empty text a loss. A run of losses is counted where it begins.
     insertions: for the two neighbors of a gap, for the left one, and over all (""): how often each text was inserted,
-    empty
-    for none. runs: by the kind of the first lost code point, how many were lost together.
+    empty for none. runs: by the kind of the first lost code point, how many were lost together.
     loops: "PERIODxTIMES" and its count; gaps: the gaps in which a loop was possible.
     severities: quantiles of a row's error rate over the mean of the rows, so their mean is 1.
     """
@@ -240,8 +239,7 @@ def _backed_off(
     """Return counts of outcomes for each context and its parts, without parts that are too rare.
 
     sizes: the parts of the full context that are kept, the last one whatever its count. quiet: where in the full
-    context
-    the outcome of no error stands, None for the empty text.
+    context the outcome of no error stands, None for the empty text.
     """
     done: Counts = {}
     *larger, smallest = sizes

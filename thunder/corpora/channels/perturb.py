@@ -59,8 +59,7 @@ class Perturber:
 
     target_cer: edits per code point summed over many texts, strictly between 0 and WORST_CER. Each text gets a severity
     drawn from the channel's rows, so that some stay right and some get very bad, and the channel's probabilities are
-    scaled
-    to meet it. Raises UsageError for another target, and for a channel without any error.
+    scaled to meet it. Raises UsageError for another target, and for a channel without any error.
     """
 
     def __init__(self, channel: ErrorChannel, target_cer: float) -> None:

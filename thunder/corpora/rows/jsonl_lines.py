@@ -54,8 +54,7 @@ class JsonLines:
     """The non-blank lines of a file with their numbers; digest, size and oddities are known after the iteration.
 
     A line of more than LONGEST_LINE bytes is a fault and is never held whole. Iterating raises CorpusError where the
-    file
-    cannot be read.
+    file cannot be read.
     """
 
     def __init__(self, path: Path, faults: LineFaults, progress: Progress | None = None) -> None:

@@ -14,9 +14,8 @@ def hold_out(rows: Iterable[ChatRow], fraction: float, salt: str) -> tuple[list[
     """Divide rows into (kept, held out), each in input order.
 
     A row's side depends on its reference text, the fraction and the salt, and on nothing else: rows with one reference
-    stay
-    together, rows keep their side when other rows are added or removed, and a larger fraction only adds to the held-out
-    side. About `fraction` of the distinct references are held out; of few rows it can be none.
+    stay together, rows keep their side when other rows are added or removed, and a larger fraction only adds to the
+    held-out side. About `fraction` of the distinct references are held out; of few rows it can be none.
 
     Raises UsageError where the fraction is not between 0 and 1.
     """
@@ -55,8 +54,7 @@ def part_of_mark(mark: int, salt: str, valid: float, test: float) -> str:
     """Return the split of a reference by its mark: a share `test` of all marks is test, the next `valid` are valid.
 
     It depends on nothing else, so a reference is in the same split of every corpus made with the same shares, and a
-    larger
-    test share only takes from valid or train. Raises UsageError where nothing is left to train on.
+    larger test share only takes from valid or train. Raises UsageError where nothing is left to train on.
     """
     if valid + test >= 1:
         raise UsageError(f"shares of {valid:g} and {test:g} leave no training rows", fix="hold out less")
@@ -73,8 +71,7 @@ class LinkedRows:
     """Rows that must stay together because they share a reference text or a recording, directly or through others.
 
     Each row is linked by marks; the component of a row is identified by the smallest mark of a reference in it, so that
-    it
-    does not depend on the order of rows.
+    it does not depend on the order of rows.
     """
 
     def __init__(self) -> None:

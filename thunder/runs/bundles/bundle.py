@@ -55,8 +55,7 @@ class BundleReport:
     """The result of a bundle's checks.
 
     sealed: SHA-256 of its manifest, None where it has none. rows: test rows that were recounted. skipped: checks that
-    did
-    not run, with the reason. notes: remarks that are not faults.
+    did not run, with the reason. notes: remarks that are not faults.
     """
 
     folder: Path
@@ -142,8 +141,7 @@ def seal_bundle(folder: Path) -> str:
     """Verify a run, write its manifest, make its files read-only; return the manifest's SHA-256.
 
     The rename of the manifest seals the run. A crash before the rename leaves the run unsealed and unchanged. A crash
-    after
-    it leaves the run sealed, and a second call makes the remaining files read-only.
+    after it leaves the run sealed, and a second call makes the remaining files read-only.
     Raises ArtifactError with the first five faults, UsageError where a launcher holds the run.
     """
     with run_record.lock_run(folder):

@@ -125,8 +125,7 @@ def evaluate_hypothesis(path: Path, treated: Path, control: Path) -> Evaluation:
     """Evaluate a frozen hypothesis on a treated run and a control run.
 
     Raises ArtifactError where the hypothesis changed after it was frozen, was frozen after the treated run had begun,
-    or is
-    not the one that the run was started under; UsageError where it was never frozen.
+    or is not the one that the run was started under; UsageError where it was never frozen.
     """
     hypothesis, sha256 = read_hypothesis(path), digest.sha256_json(spec_file.parse_spec(path))
     entries = {

@@ -31,8 +31,7 @@ class RunLine:
     """A run as one line of a list.
 
     started, updated: seconds since 1970. cer: on the test rows; with the adapter for a LoRA run. why: the damage, or
-    the
-    last message of a failed run.
+    the last message of a failed run.
     """
 
     name: str

@@ -31,7 +31,7 @@ SUB_ROOM_FLOORS = {  # the same inside each room: its folders and its own files,
     "api": [
         {"transcription"},
         {"bridge_session", "corpus_build", "recognition", "run_evaluation", "run_training"},
-        {"results"},
+        {"python_options", "results"},
     ],
     "launcher": [
         {"job_kinds", "in_process"},

@@ -58,3 +58,13 @@ def test_a_proposer_that_cannot_be_loaded_lets_go_of_the_log(options, tmp_path):
             pass
     with Bridge(**options) as bridge:
         assert bridge.propose(TEXT).recognized == TEXT
+
+
+def test_a_bridge_that_is_not_open_and_a_row_without_a_text_are_refused(options):
+    bridge = Bridge(**options)
+    with pytest.raises(UsageError, match="the bridge is not open"):
+        bridge.propose(TEXT)
+    with bridge, pytest.raises(UsageError, match="row 1: no 'asr_text', only 'text', 'id'"):
+        bridge.propose([TEXT, {"text": TEXT, "id": "b"}])
+    with pytest.raises(UsageError, match="the bridge is not open"):
+        bridge.propose(TEXT)

@@ -7,12 +7,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, overload
 
+from thunder.api.python_options import given_options
 from thunder.api.results import PYTHON, BridgeBatch, BridgeDecision, bridge_decision
 from thunder.bridge import proposers
 from thunder.bridge.bridge_settings import BridgeSettings
 from thunder.bridge.proof import keys
 from thunder.bridge.proof.provenance import ProvenanceLog
 from thunder.config import SettingsLayer, build_settings
+from thunder.errors import UsageError
 from thunder.evaluation import cases
 from thunder.launcher.runs_folder import runs
 
@@ -45,8 +47,7 @@ class Bridge:
             UsageError: the engine does not exist, or the options do not fit together.
             ConfigError: the gate's rules or the keys cannot be used.
         """
-        given = {name: value for name, value in options.items() if value is not None}
-        self._set_up(build_settings(BridgeSettings, [SettingsLayer(PYTHON, given)])[0])
+        self._set_up(build_settings(BridgeSettings, [SettingsLayer(PYTHON, given_options(options))])[0])
 
     @classmethod
     def from_settings(cls, settings: BridgeSettings) -> Self:
@@ -62,6 +63,7 @@ class Bridge:
         self.ring = keys.choose_key_ring(settings.key_file, settings.dev_key)
         self.row_ids: frozenset[str] | None = None
         """Ids that a file of proposals must have; set it before the bridge is opened, where they are known."""
+        self._is_open = False
 
     @property
     def log_path(self) -> Path:
@@ -81,11 +83,13 @@ class Bridge:
         except BaseException:
             self.log.__exit__(None, None, None)
             raise
+        self._is_open = True
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._is_open = False
         self.log.__exit__(kind, error, trace)
 
     @overload
@@ -103,6 +107,7 @@ class Bridge:
             The decision on one text, or the batch of decisions in the order of the texts.
 
         Raises:
+            UsageError: the bridge is not open, or a row has no `asr_text`.
             ArtifactError: the log cannot be written further.
             ClusterError: another bridge as proposer does not answer.
         """
@@ -116,6 +121,8 @@ class Bridge:
         self, rows: Sequence[Case], on_row: Callable[[int, int], None] = lambda done, total: None
     ) -> tuple[list[SignedDecision], str | None]:
         """As `propose`, for rows that are read already; returns the signed decisions and the breaker's reason."""
+        if not self._is_open:
+            raise UsageError("the bridge is not open", fix="with Bridge(...) as bridge: bridge.propose(...)")
         return proposers.propose_and_decide(
             rows, self.engine, self.book, self.ring, self.log, texts=self.settings.log_texts, on_row=on_row
         )
@@ -124,5 +131,7 @@ class Bridge:
 def _case(number: int, row: str | Mapping[str, Any]) -> Case:
     if isinstance(row, str):
         return cases.case_from_text(str(number), row, {})
+    if "asr_text" not in row:
+        raise UsageError(f"row {number}: no 'asr_text', only {', '.join(map(repr, row))}", fix="{'asr_text': TEXT}")
     row_id = row.get("id") or row.get("feat_id") or str(number)
     return cases.case_from_text(str(row_id), str(row["asr_text"]), dict(row))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from thunder.api.python_options import FilePath, given_options, input_paths
 from thunder.api.results import PYTHON, CorpusResult
 from thunder.config import REPOSITORY, SettingsLayer, build_settings
 from thunder.corpora.builders.real_corpus import build_agp_nko_correction_chatml
@@ -15,14 +16,14 @@ from thunder.runs.records.environment import current_commit
 
 
 def build_corpus(
-    inputs: Sequence[str | Path] = (), *, on_bytes: Callable[[int], None] = lambda count: None, **options: Any
+    inputs: FilePath | Sequence[FilePath] = (), *, on_bytes: Callable[[int], None] = lambda count: None, **options: Any
 ) -> CorpusResult:
     """Make a corpus of real rows: checked, split by reference text, leaks left out, errors counted and drawn.
 
     The same as `thunder corpus build`.
 
     Args:
-        inputs: JSONL files of rows.
+        inputs: JSONL file of rows, or several.
         on_bytes: called with the bytes read since the last call.
         **options: fields of `thunder.corpora.corpus_settings.BuildSettings`; `out` names the folder.
 
@@ -33,9 +34,9 @@ def build_corpus(
         UsageError: an option cannot be used, or the folder holds something else.
         CorpusError: rows are faulty; all of them are listed.
     """
-    given = {name: value for name, value in options.items() if value is not None}
+    given = given_options(options)
     if inputs:
-        given["inputs"] = [*map(str, inputs), *given.get("inputs", [])]
+        given["inputs"] = [*input_paths(inputs), *given.get("inputs", [])]
     settings, _ = build_settings(BuildSettings, [SettingsLayer(PYTHON, given)])
     return build_real_corpus(settings, on_bytes)
 
@@ -56,7 +57,7 @@ def build_synthetic_corpus(*, on_rows: Callable[[int], None] = lambda count: Non
         UsageError: an option cannot be used, or the folder holds something else.
         CorpusError: rows or texts cannot be used.
     """
-    given = {name: value for name, value in options.items() if value is not None}
+    given = given_options(options)
     settings, _ = build_settings(SyntheticSettings, [SettingsLayer(PYTHON, given)])
     return build_synthetic(settings, on_rows)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from thunder.acoustic.acoustic_settings import TranscribeSettings
+from thunder.api.python_options import FilePath, given_options, input_paths
 from thunder.api.results import PYTHON, RecognitionResult, Transcript
 from thunder.config import SettingsLayer, build_settings
 from thunder.launcher.runs_folder import runs
@@ -17,12 +18,12 @@ OnRecording = Callable[[int, int], None]
 
 
 def recognize(
-    inputs: Sequence[str | Path], *, on_recording: OnRecording = lambda done, total: None, **options: Any
+    inputs: FilePath | Sequence[FilePath], *, on_recording: OnRecording = lambda done, total: None, **options: Any
 ) -> RecognitionResult:
     """Write down what a trained head hears in recordings; the same as `thunder asr transcribe`.
 
     Args:
-        inputs: audio files, folders, metadata.jsonl files.
+        inputs: audio files, folders, metadata.jsonl files; or one of these.
         on_recording: called with (recordings done, recordings in all).
         **options: fields of `thunder.acoustic.acoustic_settings.TranscribeSettings`; `run` names the head.
 
@@ -34,7 +35,7 @@ def recognize(
         CorpusError: recordings cannot be read, and `keep_going` is not given.
         ArtifactError: the head's file is damaged.
     """
-    given = {name: value for name, value in options.items() if value is not None} | {"inputs": [*map(str, inputs)]}
+    given = given_options(options) | {"inputs": input_paths(inputs)}
     settings, _ = build_settings(TranscribeSettings, [SettingsLayer(PYTHON, given)])
     return recognize_recordings(settings, on_recording)
 

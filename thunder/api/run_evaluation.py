@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from thunder.api.python_options import given_options
 from thunder.api.results import PYTHON, EvaluationResult, evaluation_result
 from thunder.config import SettingsLayer, build_settings
 from thunder.errors import Interrupted, UsageError
@@ -40,8 +41,7 @@ def evaluate(*, on_answer: OnAnswer = lambda done, total: None, **options: Any) 
         ModelError: the model or the adapter cannot be used.
         Interrupted: Ctrl-C; `resume=folder` continues.
     """
-    given = {name: value for name, value in options.items() if value is not None}
-    return run_evaluation(plan_evaluation(given, PYTHON), on_answer)
+    return run_evaluation(plan_evaluation(given_options(options), PYTHON), on_answer)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from thunder.api.python_options import check_callbacks, given_options
 from thunder.api.results import PYTHON, TrainResult, train_result
 from thunder.launcher.in_process import run_in_process
 from thunder.launcher.job_console import JobConsole, SilentConsole
@@ -112,7 +113,8 @@ def resume(
         ConfigError: the run would not go on exactly, and `force` is not given.
         ThunderError: as `train`.
     """
-    planned = plan_resume(run, force, console or SilentConsole(), PYTHON, **options)
+    check_callbacks(callbacks)
+    planned = plan_resume(run, force, console or SilentConsole(), PYTHON, **given_options(options))
     return run_training(planned, callbacks, in_process, console)
 
 
@@ -145,6 +147,6 @@ def _run(
     options: dict[str, Any],
 ) -> TrainResult:
     console = console or SilentConsole()
-    given = {name: value for name, value in options.items() if value is not None}
-    planned = PLANNERS[kind](given, Path(config) if config else None, console, PYTHON)
+    check_callbacks(callbacks)
+    planned = PLANNERS[kind](given_options(options), Path(config) if config else None, console, PYTHON)
     return run_training(planned, callbacks, in_process, console)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from thunder import digest
 from thunder.api.bridge_session import LOG_FILE, Bridge
+from thunder.api.python_options import FilePath, given_options, input_paths
 from thunder.api.recognition import OnRecording, recognize_recordings
 from thunder.api.results import PYTHON, TranscribedRecording, TranscribeResult, Transcript
 from thunder.bridge import proposers
@@ -28,14 +29,14 @@ SILENT = "silent"
 
 
 def transcribe(
-    inputs: Sequence[str | Path], *, on_recording: OnRecording = lambda done, total: None, **options: Any
+    inputs: FilePath | Sequence[FilePath], *, on_recording: OnRecording = lambda done, total: None, **options: Any
 ) -> TranscribeResult:
     """Hear recordings, let an adapter propose corrections, let the gate decide, sign what is admissible.
 
     The same as `thunder transcribe`; `recognize` writes down only what is heard.
 
     Args:
-        inputs: audio files, folders, metadata.jsonl files.
+        inputs: audio files, folders, metadata.jsonl files; or one of these.
         on_recording: called with (recordings heard, recordings in all).
         **options: fields of `thunder.bridge.bridge_settings.SpeechSettings`: `run` names the recognizer,
             `adapter_path` the proposer, `dev_key=True` or `key_file` the key.
@@ -48,7 +49,7 @@ def transcribe(
         CorpusError: recordings cannot be read, and `keep_going` is not given.
         ModelError: the proposer's model or adapter cannot be used.
     """
-    given = {name: value for name, value in options.items() if value is not None} | {"inputs": [*map(str, inputs)]}
+    given = given_options(options) | {"inputs": input_paths(inputs)}
     settings, _ = build_settings(SpeechSettings, [SettingsLayer(PYTHON, given)])
     return transcribe_recordings(settings, on_recording)
 

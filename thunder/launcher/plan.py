@@ -104,7 +104,7 @@ class DataPart(PlanPart):
 
 
 class ShapePart(PlanPart):
-    """Whether the chips can train the job's shape; see thunder.training.shapes.shape_safety.Verdict."""
+    """Whether the chips can train the job's shape; see thunder.training.shapes.shape_safety.ShapeVerdict."""
 
     verdict: str
     reason: str

@@ -55,7 +55,7 @@ class Found(Exception):
 
 @dataclass
 class Lane:
-    """One way to run texts; its `run` stands in for `thunder.kernels.gpu_launch.run`."""
+    """One way to run texts; its `run` stands in for `thunder.kernels.gpu_launch.launch_kernel`."""
 
     build: str = "plain"
     order: str = "forward"

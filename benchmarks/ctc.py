@@ -1,6 +1,6 @@
 """CTC loss with gradient on this CPU against torch's, one thread each, and its share of a training step.
 
-    .venv/bin/pip install torch --index-url https://download.pytorch.org/whl/cpu
+    .venv/bin/pip install torch
     OPENBLAS_NUM_THREADS=1 .venv/bin/python benchmarks/ctc.py [--rounds 7] [--backend cpu]
 
 The two run in turns on the same arrays: 32 rows of random logits, up to 60 labels, 64 outputs. Prints for each number

@@ -4,79 +4,18 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from bridge_service import BETTER, BOOK, TEXT, ready, row, started_services
 from conftest import write_rows
-from starlette.testclient import TestClient
 
 from thunder.bridge.bridge_settings import ServeSettings
-from thunder.bridge.decisions import ProposalDecider
-from thunder.bridge.gate import gate_rules
 from thunder.bridge.proof import admissibility, keys, provenance
-from thunder.bridge.proof.provenance import ProvenanceLog
 from thunder.bridge.proposers import load_proposer
-from thunder.bridge.service.http_app import BridgeService, is_loopback
-from thunder.bridge.service.worker import BridgeWorker
-from thunder.evaluation.engines import IdentityEngine, Proposal
+from thunder.bridge.service.http_app import is_loopback
 
-BOOK = gate_rules.read_gate_rules()
-TEXT, BETTER = "ߣߋߤߍߛߍ ߡߌ ߓ", "ߣߋߛߍߛߍ ߡߌ ߓ"
-
-
-class Slow(IdentityEngine):
-    """Proposes the input once it may; a row named "bad" makes it fail."""
-
-    def __init__(self):
-        self.may, self.passes = threading.Event(), []
-
-    def propose(self, cases, finished=None):
-        assert self.may.wait(30)
-        self.passes.append(len(cases))
-        if any(case.row_id == "bad" for case in cases):
-            raise RuntimeError("the secret of the engine")
-        return iter([Proposal(case.input) for case in cases])
-
-
-@pytest.fixture
-def serve(tmp_path):
-    """Start a service in this process; returns a client of it, with its log's path."""
-    ended = []
-
-    def start(make_engine=IdentityEngine, secret=None, ring=keys.DEV_RING, **options):
-        settings = ServeSettings(engine=options.pop("engine", "identity"), **options)
-        log = ProvenanceLog(tmp_path / "provenance.jsonl", ring)
-        worker = BridgeWorker(
-            make_engine,
-            lambda engine: ProposalDecider(engine, BOOK, ring),
-            log,
-            queue=settings.queue,
-            batch_size=settings.batch_size,
-            linger=settings.linger_ms / 1000,
-        )
-        application = BridgeService(settings, worker, BOOK, secret).application()
-        client = TestClient(application, base_url="http://127.0.0.1:9442", raise_server_exceptions=False)
-        client.__enter__()
-        client.worker, client.log = worker, log
-        ended.append(lambda: (client.__exit__(None, None, None), worker.join(20), log.close()))
-        return client
-
-    yield start
-    for end in ended:
-        end()
-
-
-def ready(client):
-    until = time.monotonic() + 60
-    while client.get("/health").json()["status"] == "loading":
-        assert time.monotonic() < until
-        time.sleep(0.01)
-    return client
-
-
-def row(feat_id="a", text=TEXT, **more):
-    return {"feat_id": feat_id, "asr_text": text, "partition": "uncertain", **more}
+serve = pytest.fixture(started_services)
 
 
 def file_engine(tmp_path, *proposals):
@@ -202,73 +141,6 @@ def test_a_body_of_unknown_length_is_cut_off_at_the_limit(serve):
     assert answer.status_code == 413
 
 
-def test_a_full_queue_says_when_to_ask_again_and_loses_nothing(serve):
-    engine = Slow()
-    client = ready(serve(lambda: engine, queue=4, batch_size=1))
-    with ThreadPoolExecutor(12) as pool:
-        asked = [pool.submit(client.post, "/propose", json={"row": row(f"r{number}")}) for number in range(12)]
-        until = time.monotonic() + 30
-        while sum(each.done() for each in asked) < 7:
-            assert time.monotonic() < until
-            time.sleep(0.01)
-        engine.may.set()
-        answers = [each.result(30) for each in asked]
-    codes = sorted(answer.status_code for answer in answers)
-    assert codes.count(200) in (4, 5) and codes.count(429) == 12 - codes.count(200)
-    assert all(int(answer.headers["retry-after"]) >= 1 for answer in answers if answer.status_code == 429)
-    assert client.log.lines == codes.count(200)
-
-
-def test_a_deadline_gives_up_and_what_nobody_waits_for_is_not_asked(serve):
-    engine = Slow()
-    client = ready(serve(lambda: engine, batch_size=1))
-    with ThreadPoolExecutor(3) as pool:
-        options = {"deadline_ms": 100}
-        asked = [pool.submit(client.post, "/propose", json={"row": row(name), "options": options}) for name in "abc"]
-        answers = [each.result(30) for each in asked]
-        assert [answer.status_code for answer in answers] == [504] * 3
-        engine.may.set()
-        assert client.post("/propose", json={"row": row("d")}).status_code == 200
-    assert sum(engine.passes) <= 2  # one was in the engine already
-
-
-def test_concurrent_requests_share_a_pass(serve):
-    engine = Slow()
-    client = ready(serve(lambda: engine, batch_size=8, linger_ms=200))
-    engine.may.set()
-    with ThreadPoolExecutor(8) as pool:
-        asked = [pool.submit(client.post, "/propose", json={"row": row(f"r{number}")}) for number in range(8)]
-        names = [each.result(30).json()["feat_id"] for each in asked]
-    assert names == [f"r{number}" for number in range(8)] and max(engine.passes) >= 4
-
-
-def test_a_row_that_breaks_the_engine_spoils_no_other(serve):
-    engine = Slow()
-    client = ready(serve(lambda: engine, batch_size=8, linger_ms=100))
-    with ThreadPoolExecutor(3) as pool:
-        asked = [pool.submit(client.post, "/propose", json={"row": row(name)}) for name in ("a", "bad", "c")]
-        time.sleep(0.2)
-        engine.may.set()
-        answers = [each.result(30) for each in asked]
-    assert [answer.status_code for answer in answers] == [200, 500, 200]
-    assert answers[1].json() == {"error": "internal error", "field": None}
-    assert client.get("/health").json()["status"] == "ok"
-
-
-def test_a_decision_that_cannot_be_recorded_is_none(serve, monkeypatch):
-    client = ready(serve())
-
-    def full(records):
-        raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(client.log, "append", full)
-        answer = client.post("/propose", json={"row": row()})
-        assert answer.status_code == 503 and "recorded" in answer.json()["error"] and answer.headers["retry-after"]
-    assert client.get("/health").json()["kept"] == 0
-    assert client.post("/propose", json={"row": row()}).status_code == 200
-
-
 def test_before_the_model_is_there_and_where_it_never_will_be(serve):
     may = threading.Event()
 
@@ -304,22 +176,6 @@ def test_a_bearer_token_where_there_is_one(serve):
 ])  # fmt: skip
 def test_what_is_loopback(host, local):
     assert is_loopback(host) == local
-
-
-def test_what_waits_at_the_end_is_still_answered(serve):
-    engine = Slow()
-    client = ready(serve(lambda: engine, batch_size=1))
-    with ThreadPoolExecutor(6) as pool:
-        asked = [pool.submit(client.post, "/propose", json={"row": row(f"r{number}")}) for number in range(6)]
-        until = time.monotonic() + 30
-        while client.worker.waiting < 5:
-            assert time.monotonic() < until
-            time.sleep(0.01)
-        client.worker.drain()
-        engine.may.set()
-        assert [each.result(30).status_code for each in asked] == [200] * 6
-    client.worker.join(20)
-    assert not client.worker.is_alive()
 
 
 @pytest.mark.expensive

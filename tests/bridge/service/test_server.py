@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import random
@@ -15,14 +14,13 @@ import urllib.request
 from http.client import HTTPException, HTTPResponse
 
 import pytest
-import uvicorn
 from hypothesis import HealthCheck, given, settings
 from hypothesis.errors import Unsatisfiable
 from served import Served
 
 from thunder.bridge.bridge_settings import ServeSettings
 from thunder.bridge.proof import keys, provenance
-from thunder.bridge.service import header_timeout, server
+from thunder.bridge.service import server
 from thunder.cli.main import main
 from thunder.errors import UsageError
 
@@ -132,28 +130,6 @@ def test_a_request_that_never_begins_does_not_hold_its_connection(served):
     slow = b"POST /propose HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\nab"
     assert b" 408 " in raw(service, slow).split(b"\r\n")[0]
     assert service.get("/health")[1]["status"] == "ok"
-
-
-def test_who_is_being_answered_is_left_alone():
-    async def slow(scope, receive, send):
-        await asyncio.sleep(1)
-        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
-        await send({"type": "http.response.body", "body": b"ok"})
-
-    config = uvicorn.Config(
-        slow, http=header_timeout.protocol_with_header_timeout(0.1), lifespan="off", log_level="critical"
-    )
-    server_of_it = uvicorn.Server(config)
-    with server.open_listening_socket("127.0.0.1", 0) as listening:
-        thread = threading.Thread(target=server_of_it.run, args=([listening],), daemon=True)
-        thread.start()
-        try:
-            url = f"http://127.0.0.1:{listening.getsockname()[1]}/"
-            with urllib.request.urlopen(url, timeout=20) as answer:
-                assert answer.read() == b"ok"
-        finally:
-            server_of_it.should_exit = True
-            thread.join(20)
 
 
 def test_connections_that_say_nothing_keep_nobody_from_being_answered_or_the_service_from_ending(served):

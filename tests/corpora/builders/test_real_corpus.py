@@ -3,30 +3,16 @@ import random
 import shutil
 
 import pytest
-from conftest import SHARED_DATA, TEST_DATA, needs_shared_data, write_rows
+from conftest import SHARED_DATA, needs_shared_data, write_rows
+from planted_rows import pairs
 
 from thunder import digest
-from thunder.corpora.builders import corpus_folder
 from thunder.corpora.builders.real_corpus import build_agp_nko_correction_chatml
 from thunder.corpora.corpus_settings import BuildSettings
 from thunder.corpora.rows.chat_rows import read_rows
-from thunder.corpora.rows.chatml import chatml_messages, chatml_prompt
 from thunder.corpora.splits import eval_only, near_duplicates
 from thunder.corpora.splits.split_by_reference import LinkedRows, part_of_mark, text_mark
-from thunder.errors import ArtifactError, CorpusError, UsageError
-from thunder.text.chat import correction_messages
-
-SYLLABLES = [consonant + vowel for consonant in "ߓߕߖߗߘߙߛߝߞߟߡߣ" for vowel in "ߊߋߌߍߎߏߐ"]
-
-
-def pairs(count, seed=0, **fields):
-    draw = random.Random(seed)
-    rows = []
-    for _ in range(count):
-        words = ["".join(draw.choices(SYLLABLES, k=draw.randint(1, 3))) for _ in range(draw.randint(5, 9))]
-        reference = " ".join(words)
-        rows.append({"before": "".join(c for c in reference if draw.random() > 0.1), "after": reference} | fields)
-    return rows
+from thunder.errors import CorpusError, UsageError
 
 
 @pytest.fixture
@@ -148,58 +134,6 @@ def test_rows_beyond_a_rate_are_left_out_and_counted(make):
     assert make(rows, max_cer=0.5)[1]["left_out"] == {"beyond --max-cer": 7}
 
 
-def test_faults_leave_nothing_behind(make, tmp_path):
-    with pytest.raises(CorpusError, match="rows.jsonl:1: 'after' is empty"):
-        make([{"before": "x", "after": ""}])
-    assert [path.name for path in tmp_path.iterdir()] == ["rows.jsonl"]
-
-
-def test_a_folder_of_others_is_not_touched(make, tmp_path):
-    (tmp_path / "corpus").mkdir()
-    (tmp_path / "corpus" / "train.jsonl").write_text("precious")
-    with pytest.raises(CorpusError, match="has no corpus manifest"):
-        make(pairs(5))
-    assert (tmp_path / "corpus" / "train.jsonl").read_text() == "precious"
-
-
-def test_a_corpus_is_replaced_whole(make):
-    out, _ = make(pairs(60), valid_share=0.3)
-    out, manifest = make(pairs(60), valid_share=0.0, test_share=0.0)
-    assert {path.name for path in out.iterdir()} == {*manifest["files"], "manifest.json"}
-    assert not (out / "valid.jsonl").exists()
-    corpus_folder.verify_corpus(out)
-
-
-@pytest.mark.parametrize("name", ["train.jsonl", "confusions.svg", "README.md"])
-def test_verify_names_the_damaged_file(make, name):
-    out, _ = make(pairs(60))
-    corpus_folder.verify_corpus(out)
-    content = bytearray((out / name).read_bytes())
-    content[len(content) // 2] ^= 1
-    (out / name).write_bytes(content)
-    with pytest.raises(ArtifactError, match=f"{name}: sha256 is") as caught:
-        corpus_folder.verify_corpus(out)
-    assert caught.value.exit_code == 4
-    (out / name).unlink()
-    with pytest.raises(ArtifactError, match=f"{name}: is missing"):
-        corpus_folder.verify_corpus(out)
-
-
-@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"schema": "thunder.corpus/1", "files": {"a": 1}}', b"\xff"])
-def test_verify_of_a_damaged_manifest(make, content):
-    out, _ = make(pairs(20))
-    (out / "manifest.json").write_bytes(content)
-    with pytest.raises(ArtifactError):
-        corpus_folder.verify_corpus(out)
-
-
-def test_without_a_manifest_a_corpus_is_not_complete(make):
-    out, _ = make(pairs(20))
-    (out / "manifest.json").unlink()
-    with pytest.raises(ArtifactError, match="not complete"):
-        corpus_folder.verify_corpus(out)
-
-
 # benchmarks
 
 
@@ -242,45 +176,7 @@ def test_a_file_is_known_by_its_digest_whatever_its_name(make, tmp_path, monkeyp
         make(pairs(5))
 
 
-def lines_of_flores_are_known(text):
-    source = text / "flores200_nqo_bam_dyu_eng_EVAL_ONLY.tsv"
-    lines = source.read_text(encoding="utf-8").splitlines()[1:]
-    sentences = [cell for line in lines for cell in line.split("\t")[1:4] if cell.strip()]
-    assert all(eval_only.is_eval_only(text_mark(near_duplicates.comparable_key(sentence))) for sentence in sentences)
-    others = (text / "wikipedia_nqo.tsv").read_text(encoding="utf-8").splitlines()[1:]
-    assert not any(
-        eval_only.is_eval_only(text_mark(near_duplicates.comparable_key(line.split("\t")[1]))) for line in others
-    )
-    return source, len(sentences), len(others)
-
-
-def test_some_lines_of_flores_are_known():
-    assert lines_of_flores_are_known(TEST_DATA / "text")[1:] == (36, 100)
-
-
-@pytest.mark.slow
-@needs_shared_data
-def test_every_line_of_flores_is_known():
-    source, *_ = lines_of_flores_are_known(SHARED_DATA / "text")
-    assert digest.sha256_file(source) in eval_only.FILES
-
-
-# prompts, splits
-
-
-def test_a_row_of_which_only_the_text_is_known_gets_the_short_prompt():
-    row = {"asr_text": "ߓߊ", "reference_text": "ߓߊ߬", "partition": "unknown", "trajectory_scalars": {}}
-    assert chatml_messages(row) == correction_messages("ߓߊ", "ߓߊ߬")
-
-
-def test_what_is_known_of_a_row_stands_before_its_text():
-    row = {"asr_text": "ߓߊ", "reference_text": "ߓߊ߬", "partition": "boundary", "sigils": ["ߛ", "ߜ"]}
-    row["trajectory_scalars"] = {"novelty": 0.25, "commitment": 1}
-    assert chatml_prompt(row) == (
-        "Partition: boundary\nSigils: ߛ ߜ\nTrajectory: commitment 1, novelty 0.25\n"
-        f"{correction_messages('ߓߊ', '')[0]['content']}"
-    )
-    assert chatml_messages(row)[0]["content"] == chatml_prompt(row)
+# splits
 
 
 def test_ties_do_not_depend_on_the_order():

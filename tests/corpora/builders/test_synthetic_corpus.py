@@ -1,38 +1,15 @@
 import json
-import shutil
-import subprocess
-from itertools import pairwise
 
 import pytest
 from conftest import write_rows
+from planted_rows import sentences
 
 from thunder import digest
-from thunder.corpora.builders import clean_texts
 from thunder.corpora.builders.synthetic_corpus import build_nko_synthetic_asr_correction_chatml
-from thunder.corpora.channels import confusions
-from thunder.corpora.channels.error_channel import learn_error_channel
-from thunder.corpora.channels.hand_written import hand_written_channel
 from thunder.corpora.corpus_settings import SyntheticSettings
-from thunder.corpora.splits import eval_only, near_duplicates
+from thunder.corpora.splits import near_duplicates
 from thunder.corpora.splits.split_by_reference import part_of_mark, text_mark
-from thunder.errors import CorpusError
 from thunder.text import distance
-
-WORDS = "ߡߏ߬ߛߏ ߞߊ߬ߝߊ ߟߍߙߊ ߖߡߊ߬ߣߊ ߘߐ߫ ߓߟߏ߫ ߞߣߐ߫ ߛߓߍ߫ ߞߊ߬ߙߊ߲߬ ߥߊ߫ ߣߊ߬ ߞߎߡߊ ߕߋߙߌ ߘߋ߲ ߗߍ߭ ߓߏ߲ ߛߌߟߊ ߦߙߌ".split()
-
-
-def sentences(count):
-    """Texts no two of which share three words in a row."""
-    import random
-
-    draw, seen, out = random.Random(4), set(), []
-    while len(out) < count:
-        words = draw.choices(WORDS, k=6)
-        threes = {tuple(words[at : at + 3]) for at in range(4)}
-        if not threes & seen:
-            seen |= threes
-            out.append(" ".join(words))
-    return out
 
 
 @pytest.fixture
@@ -119,109 +96,3 @@ def test_too_little_text_is_said(tmp_path, clean):
     manifest, rows = make(tmp_path / "out", text=[str(clean)], rows=900)
     missing = manifest["notes"]["rows asked for and not made, for want of text"]
     assert len(rows) + missing == 900 and missing >= 600
-
-
-# clean text
-
-
-def choose(path, column="nqo", most=1000):
-    return clean_texts.choose_texts([path], column, most, 0, (3, 60))
-
-
-def test_why_lines_are_left_out_is_counted(tmp_path, monkeypatch):
-    path = tmp_path / "lines.txt"
-    lines = ["ߓߊ߬ ߓߏ߲", " ߓߊ߬ ߓߏ߲ ", "ߓ", "ߓ" * 61, "ߓaߊ ߓߊ", "ߞߊ߬ ߕߊ߯"]
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    monkeypatch.setattr(eval_only, "_sentences", lambda: frozenset({int(eval_only.digest_line("ߞߊ߬ ߕߊ߯"), 16)}))
-    found = choose(path)
-    assert [(text.text, text.source) for text in found.chosen] == [("ߓߊ߬ ߓߏ߲", "lines.txt:1")]
-    assert found.left_out == {
-        "said already": 1, "too short or too long": 2, "with faults": 1, "sentences of a benchmark": 1
-    }  # fmt: skip
-
-
-def test_a_benchmark_is_no_clean_text_even_in_other_bytes(tmp_path, monkeypatch):
-    lines = sentences(10)
-    monkeypatch.setattr(
-        eval_only, "_sentences", lambda: frozenset(int(eval_only.digest_line(one), 16) for one in lines)
-    )
-    path = tmp_path / "renamed.txt"
-    path.write_text("\r\n".join(f"  {line}" for line in lines), encoding="utf-8")
-    with pytest.raises(CorpusError, match="10 of 10 texts are of FLORES-200"):
-        choose(path)
-
-
-@pytest.mark.expensive
-def test_each_text_has_the_same_chance(tmp_path):
-    path = tmp_path / "lines.txt"
-    path.write_text("".join(f"line {number:03}\n" for number in range(200)), encoding="utf-8")
-    times = dict.fromkeys(range(200), 0)
-    for seed in range(200):
-        chosen = [int(text.text[5:]) for text in clean_texts.choose_texts([path], "", 50, seed, (3, 60)).chosen]
-        assert len(chosen) == 50 and all(one < other for one, other in pairwise(chosen))
-        for number in chosen:
-            times[number] += 1
-    # binomial(200, 1/4): mean 50, deviation 6.1
-    assert 25 < min(times.values()) and max(times.values()) < 75
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "said"),
-    [
-        ("a.tsv", "id\tbam\n1\tx\n", "no column 'nqo'"),
-        ("a.tsv", "id\tnqo\n1\n", "a.tsv:2: has 1 cells"),
-        ("a.jsonl", '{"text": "x"}\n', "a.jsonl:1: 'nqo' is missing or not a string"),
-        ("a.jsonl", '{"nqo": "\\ud800"}\n', "a.jsonl:1: is not UTF-8"),
-        ("a.txt", "\udcff\n", "a.txt:1: is not UTF-8"),
-    ],
-)
-def test_files_that_are_no_clean_text(tmp_path, name, content, said):
-    path = tmp_path / name
-    path.write_bytes(content.encode("utf-8", "surrogateescape"))
-    with pytest.raises(CorpusError, match=said):
-        choose(path)
-
-
-# the picture
-
-
-def test_the_table_holds_what_was_counted():
-    table = confusions.confusion_table(
-        learn_error_channel([("ߓߋ ߓߋ", "ߓߊ ߓߊ"), ("ߓߊ", "ߓߊ߬"), ("ߓߊߓߊ", "ߓߊ ߓߊ"), ("ߓ ߊ", "ߓߊ")])
-    )
-    assert [(one.wanted, one.heard, one.times, one.kind) for one in table] == [
-        ("ߊ", "ߋ", 2, "letter swapped"),
-        ("", " ", 1, "word split"),
-        (" ", "", 1, "words merged"),
-        ("\u07ec", "", 1, "tone mark lost"),
-    ]
-    assert confusions.confusions_by_class(table)["letter swapped"] == 2
-
-
-@pytest.mark.parametrize(
-    ("wanted", "heard", "kind"),
-    [
-        ("\u07eb", "\u07ec", "tone mark swapped"), ("", "\u07ec", "tone mark added"), ("ߊ", "", "letter lost"),
-        ("", "ߊߓ", "letter added"), ("\u07f2", "", "nasal dot lost or added"), (",", "", "other"),
-    ],
-)  # fmt: skip
-def test_classes(wanted, heard, kind):
-    assert confusions._class(wanted, heard) == kind
-
-
-def test_marks_stand_on_a_dotted_circle_each_in_its_own_text(tmp_path):
-    import xml.etree.ElementTree as tree
-
-    root = tree.fromstring(confusions.confusion_picture(hand_written_channel()))
-    signs = [text.text for text in root.iter("{http://www.w3.org/2000/svg}text") if text.get("direction") == "rtl"]
-    assert "\u25cc\u07eb" in signs and "\u2423" in signs and "\u2205" in signs
-    assert not any(sign[0] in "\u07eb\u07ec\u07f2" for sign in signs)
-    heights = [float(bar.get("y")) for bar in root.iter("{http://www.w3.org/2000/svg}rect") if bar.get("rx")]
-    assert max(heights) < float(root.get("height"))
-
-
-@pytest.mark.skipif(not shutil.which("rsvg-convert"), reason="needs rsvg-convert")
-def test_the_picture_can_be_drawn(tmp_path):
-    (tmp_path / "a.svg").write_text(confusions.confusion_picture(hand_written_channel()), encoding="utf-8")
-    subprocess.run(["rsvg-convert", "a.svg", "-o", "a.png"], cwd=tmp_path, check=True, timeout=60)
-    assert (tmp_path / "a.png").stat().st_size > 10_000

@@ -1,24 +1,17 @@
 import json
 import os
-import random
 
 import jiwer
 import pytest
 from conftest import TEST_DATA, shipped_and_whole, write_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from planted_rows import GOOD
 
 from thunder.corpora.rows import correction_rows
-from thunder.corpora.rows import jsonl_lines as lines_module
 from thunder.corpora.rows.correction_rows import FIELDS, CorrectionReader, row_script
 from thunder.errors import CorpusError
 from thunder.text.normalize import text_faults
-
-GOOD = {
-    "feat_id": "f1", "audio_id": "a1", "split": "test", "script": "nko", "mode": "trajectory", "asr_text": "ߓߊ",
-    "reference_text": "ߓߊ߬", "cer_edits": 1, "reference_chars": 3, "trajectory_scalars": {"novelty": 0.5},
-    "partition": "stable", "run_id": "r1",
-}  # fmt: skip
 
 
 def read(path, **options):
@@ -162,44 +155,6 @@ def test_the_first_twenty_faults_and_a_count(file):
     assert said.count("rows.jsonl:") == 20 and "and 13 more" in said
 
 
-def test_garbage_is_refused_in_bounded_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr(lines_module, "LONGEST_LINE", 1 << 12)
-    path = tmp_path / "garbage.jsonl"
-    path.write_bytes(random.Random(0).randbytes(200_000) + b"\n" + b"x" * 100_000 + b"\n" + json.dumps(GOOD).encode())
-    reader = CorrectionReader()
-    assert [row["feat_id"] for row in reader.file(path)] == ["f1"]
-    assert reader.faults.count > 100 and len(reader.faults.first) == 20
-    assert any("is 100001 bytes long" in fault for fault in _all_faults(path))
-
-
-def _all_faults(path):
-    reader = CorrectionReader()
-    reader.faults.first = _Endless()
-    list(reader.file(path))
-    return list(reader.faults.first)
-
-
-class _Endless(list):
-    def __len__(self):
-        return 0
-
-
-@pytest.mark.slow
-def test_a_line_of_200_mb_is_never_held(tmp_path):
-    import resource
-
-    path = tmp_path / "long.jsonl"
-    with path.open("wb") as stream:
-        for _ in range(200):
-            stream.write(b"x" * 1_000_000)
-        stream.write(b"\n" + json.dumps(GOOD).encode() + b"\n")
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    reader = CorrectionReader()
-    assert len(list(reader.file(path))) == 1
-    assert "is 200000001 bytes long" in reader.faults.first[0]
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000
-
-
 def test_a_file_that_is_a_folder_or_not_there(tmp_path):
     for path in (tmp_path, tmp_path / "none.jsonl"):
         with pytest.raises(CorpusError, match="folder|No such file"):
@@ -231,69 +186,6 @@ def test_logged_error_rates_of_real_rows_are_ours(path, rows, key):
     assert len(found) == rows
     assert not any("not edits" in note for note in reader.notes)
     assert all(abs(row[key] - row["cer_edits"] / row["reference_chars"]) <= 5.01e-5 for row in found)
-
-
-# predictions and references
-
-
-@pytest.fixture
-def halves(tmp_path):
-    def write(predictions, references):
-        return (
-            write_rows(tmp_path / "test_predictions.jsonl", predictions),
-            write_rows(tmp_path / "test_references.jsonl", references),
-        )
-
-    return write
-
-
-def join(paths):
-    reader = CorrectionReader()
-    rows = list(reader.joined(*paths))
-    reader.finish()
-    return rows, reader
-
-
-IDS = [f"f{number}" for number in range(6)]
-
-
-@given(st.permutations(IDS), st.permutations(IDS))
-@settings(max_examples=30)
-def test_halves_are_joined_whatever_their_order(tmp_path_factory, one, other):
-    folder = tmp_path_factory.mktemp("run")
-    predictions = write_rows(folder / "p.jsonl", [{"feat_id": name, "prediction": f"ߓ{name}"} for name in one])
-    references = write_rows(folder / "r.jsonl", [{"feat_id": name, "ref": f"ߓߊ{name}"} for name in other])
-    rows, reader = join((predictions, references))
-    assert {(row["feat_id"], row["asr_text"], row["reference_text"]) for row in rows} == {
-        (name, f"ߓ{name}", f"ߓߊ{name}") for name in IDS
-    }
-    assert [source.form for source in reader.sources] == ["predictions", "references"]
-    assert {row["evidence_class"] for row in rows} == {"real_same_provenance"}
-
-
-def test_halves_that_do_not_match_one_to_one(halves):
-    paths = halves(
-        [{"feat_id": "a", "hyp": "x"}, {"feat_id": "b", "hyp": "x"}, {"feat_id": "b", "hyp": "y"}, {"hyp": "z"}],
-        [{"feat_id": "a", "ref": "x"}, {"feat_id": "c", "ref": "x"}],
-    )
-    with pytest.raises(CorpusError) as caught:
-        join(paths)
-    said = caught.value.message
-    assert "test_predictions.jsonl:3: feat_id 'b' is already used at line 2" in said
-    assert "test_predictions.jsonl:2: feat_id 'b' is not in" in said
-    assert "test_references.jsonl:2: feat_id 'c' is not in" in said
-    assert "test_predictions.jsonl:4: has no string 'feat_id'" in said
-
-
-def test_halves_that_contradict_each_other(halves):
-    paths = halves(
-        [{"feat_id": "a", "hyp": "x", "audio_id": "1"}, {"feat_id": "b", "asr_text": "x", "reference_text": "y"}],
-        [{"feat_id": "a", "ref": "x", "audio_id": "2"}, {"feat_id": "b", "reference_text": "z"}],
-    )
-    with pytest.raises(CorpusError) as caught:
-        join(paths)
-    assert "'audio_id' is '1' in the prediction and '2' in the reference" in caught.value.message
-    assert "'reference_text' differs between prediction and reference" in caught.value.message
 
 
 def test_a_pipe_can_be_read(tmp_path):

@@ -2,31 +2,17 @@
 
 from __future__ import annotations
 
-import json
-
 import mlx.core as mx
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from ring_scripts import PREAMBLE, outputs
 
 from thunder.parallel import collectives, row_order
-from thunder.parallel.consistency import fingerprint_differences
 from thunder.parallel.world import World
 
 pytestmark = pytest.mark.expensive
-
-PREAMBLE = """
-import json, os, sys
-import mlx.core as mx
-from thunder.errors import ThunderError
-from thunder.parallel import collectives, consistency, world
-ring = world.join_world()
-"""
-
-
-def outputs(results):
-    return [json.loads(text.strip().splitlines()[-1]) for code, text in results if code == 0]
 
 
 @pytest.mark.parametrize("ranks", [2, 3])
@@ -101,23 +87,6 @@ print(json.dumps([gathered, collectives.sum_numbers(ring, [1e9 + ring.rank, 0.1]
     assert answers[0] == answers[1] == answers[2]
     assert answers[0][1][0] == 3e9 + 3
     np.testing.assert_allclose(answers[0][1][1], 0.3, rtol=1e-12)
-
-
-def test_ranks_that_differ_stop_and_say_in_what(run_ranks):
-    script = (
-        PREAMBLE
-        + """
-fingerprint = {"data": "same", "mlx": "0.32.4" if ring.rank == 0 else "0.31.0"}
-try:
-    consistency.check_consistency(ring, fingerprint)
-    print(json.dumps("no error"))
-except ThunderError as error:
-    print(json.dumps(error.message))
-"""
-    )
-    answers = outputs(run_ranks(2, script))
-    assert len(answers) == 2
-    assert all("mlx: rank 0: 0.32.4, rank 1: 0.31.0" in answer and "data" not in answer for answer in answers)
 
 
 def test_a_rank_without_its_variables_does_not_train_alone(run_ranks):
@@ -241,11 +210,6 @@ def test_headers_add_up_exactly_in_float32(ranks, job, step, length, tokens):
         total += np.array(one, np.float32)
     assert total.tolist() == [value * ranks for value in one]
     assert len(one) == collectives.HEADER
-
-
-def test_differences_name_absent_keys():
-    assert fingerprint_differences([{"a": "1"}, {"a": "1", "b": "2"}]) == ["b: rank 0: (absent), rank 1: 2"]
-    assert fingerprint_differences([{"a": "1"}] * 3) == []
 
 
 @given(rows=st.integers(1, 60), batch=st.integers(1, 9), ranks=st.integers(1, 5), seed=st.integers(0, 99))

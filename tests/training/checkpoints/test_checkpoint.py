@@ -3,65 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import random
 import shutil
 
 import mlx.core as mx
-import mlx.nn as nn
 import numpy as np
 import pytest
 from mlx.utils import tree_flatten
+from small_checkpoints import FILES, FINGERPRINT, SmallTask, newest, save_checkpoints, state_of, trained
 
 from thunder import tensor_digests
 from thunder.errors import ArtifactError
 from thunder.lora.lora_settings import LoraSettings
-from thunder.training.checkpoints import checkpoint, checkpoint_manifest
+from thunder.training.checkpoints import checkpoint
 from thunder.training.state import TrainState
 from thunder.training.step import make_optimizer
-
-FINGERPRINT = {"configuration": "c" * 64, "data": "d" * 64, "base weights": "b" * 64}
-FILES = [checkpoint.WEIGHTS, checkpoint.OPTIMIZER, checkpoint.STATE, "best/adapters.safetensors", checkpoint.MANIFEST]
-
-
-class SmallTask:
-    """As much of a task as a checkpoint needs."""
-
-    def __init__(self, width=4, seed=1):
-        mx.random.seed(seed)
-        self.model = nn.Linear(width, 3)
-
-
-def trained(steps=2, width=4, seed=1):
-    task, optimizer = SmallTask(width, seed), make_optimizer(LoraSettings(learning_rate=0.1))
-    for _ in range(steps):
-        gradients = nn.value_and_grad(task.model, lambda model: model(mx.ones((1, width))).sum())(task.model)[1]
-        optimizer.update(task.model, gradients)
-    mx.eval(task.model.parameters(), optimizer.state)
-    return task, optimizer
-
-
-def state_of(step):
-    return TrainState(step=step, tokens=9, best_loss=0.5, best_step=2, validation={"valid_loss": 1.0})
 
 
 @pytest.fixture
 def saved(tmp_path):
-    task, optimizer = trained()
-    best = tmp_path / "output" / "best"
-    best.mkdir(parents=True)
-    mx.save_safetensors(str(best / "adapters.safetensors"), {"a": mx.arange(5)})
-    for step in (2, 4, 6):
-        checkpoint.save_checkpoint(
-            tmp_path / "kept", task, optimizer, state_of(step), fingerprint=FINGERPRINT, ranks=2, best=best
-        )
-    return tmp_path / "kept", task, optimizer
-
-
-def newest(root, said=None, **more):
-    return checkpoint.newest_checkpoint(
-        root, [].append if said is None else said.append, **{"fingerprint": FINGERPRINT, "ranks": 2} | more
-    ).name
+    return save_checkpoints(tmp_path)
 
 
 def test_everything_comes_back_to_the_bit(saved):
@@ -105,33 +65,6 @@ def test_a_damaged_one_is_named_and_the_one_before_is_used(saved, name, damage):
         ] in said[0]
 
 
-def test_the_changed_tensor_is_named(saved):
-    path = saved[0] / "step-0000006" / checkpoint.WEIGHTS
-    content = bytearray(path.read_bytes())
-    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-    start = len(content) - max(entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__")
-    content[start + header["bias"]["data_offsets"][0]] ^= 4
-    path.write_bytes(content)
-    with pytest.raises(ArtifactError, match=r"changed, in bias\n"):
-        checkpoint.verify_checkpoint(path.parent)
-
-
-def test_two_hundred_flipped_bytes_are_all_found(saved):
-    folder = saved[0] / "step-0000006"
-    draw = random.Random(20)
-    paths = sorted(path for path in folder.rglob("*") if path.is_file())
-    assert {path.relative_to(folder).as_posix() for path in paths} == set(FILES)
-    for number in range(200):
-        path = paths[number % len(paths)]
-        content = path.read_bytes()
-        place = draw.randrange(len(content))
-        path.write_bytes(content[:place] + bytes([content[place] ^ 1 << draw.randrange(8)]) + content[place + 1 :])
-        with pytest.raises(ArtifactError, match=path.name):
-            checkpoint.verify_checkpoint(folder)
-        path.write_bytes(content)
-    checkpoint.verify_checkpoint(folder)
-
-
 def test_weights_of_another_run_are_found_out(saved, tmp_path):
     task, optimizer = trained(seed=2)
     other = checkpoint.save_checkpoint(
@@ -141,44 +74,6 @@ def test_weights_of_another_run_are_found_out(saved, tmp_path):
     said: list[str] = []
     assert newest(saved[0], said) == "step-0000004"
     assert "weights.safetensors: its SHA-256 is not the manifest's: changed, in bias, weight" in said[0]
-
-
-def test_a_checkpoint_of_another_run_needs_force(saved):
-    root = saved[0]
-    now = {"fingerprint": FINGERPRINT | {"data": "e" * 64, "base weights": "f" * 64}, "ranks": 3}
-    with pytest.raises(ArtifactError) as caught:
-        newest(root, **now)
-    assert "base weights: bbbbbbbbbbbb -> ffffffffffff; data: dddddddddddd -> eeeeeeeeeeee" in caught.value.message
-    assert "planned ranks: 2 -> 3" in caught.value.message and "configuration" not in caught.value.message
-    assert "--force" in caught.value.fix
-    said: list[str] = []
-    assert newest(root, said, force=True, **now) == "step-0000006"
-    assert len(said) == 1 and "data: dddddddddddd -> eeeeeeeeeeee" in said[0]
-
-
-def test_other_formats_are_named(saved):
-    root = saved[0]
-    path = root / "step-0000006" / checkpoint.MANIFEST
-    for content, words in (
-        (b'{"weights.safetensors": "00"}', "format 0 (no `format` key); this version reads 1"),
-        (checkpoint_manifest.render_manifest({"format": 2, "step": 6}), "format 2; this version reads 1"),
-        (checkpoint_manifest.render_manifest({"format": 1, "step": 6}), "not a manifest of ours"),
-        (b"[]", "not a manifest of ours"),
-        (path.read_bytes().replace(b'"ranks": 2', b'"ranks": 3'), "checksum does not hold"),
-        (path.read_bytes().replace(b"\n", b"\n "), "checksum does not hold"),
-    ):
-        path.write_bytes(content)
-        said: list[str] = []
-        assert newest(root, said) == "step-0000004"
-        assert words in said[0]
-
-
-def test_one_under_another_ones_name_is_found_out(saved):
-    root = saved[0]
-    shutil.move(root / "step-0000006", root / "step-0000099")
-    said: list[str] = []
-    assert newest(root, said) == "step-0000004"
-    assert "it is of step 6" in said[0]
 
 
 def test_none_whole_is_an_error_and_none_at_all_is_a_fresh_start(saved, tmp_path):

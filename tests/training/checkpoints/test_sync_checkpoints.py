@@ -8,7 +8,7 @@ import shutil
 import mlx.core as mx
 import pytest
 from ranked_training import run_training
-from test_checkpoint import FILES, FINGERPRINT, state_of, trained
+from small_checkpoints import FILES, FINGERPRINT, state_of, trained
 
 from thunder.training.checkpoints import checkpoint, checkpoint_manifest
 from thunder.training.checkpoints.sync_checkpoints import choose_checkpoint

@@ -2,56 +2,30 @@
 
 from __future__ import annotations
 
-import json
 import math
 import random
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import mlx.core as mx
 import pytest
 from conftest import TINY_GEMMA3N
+from costed_models import CONFIGS, GEMMA3, GEMMA3N, GEMMA4, WITHOUT_SHARING, network_of
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from mlx import nn
 from mlx.utils import tree_flatten
-from mlx_lm.models import gemma3_text, gemma3n, gemma4_text
 
-from thunder.lora import adapters
 from thunder.lora.engine.full_model_engine import supervised_loss
-from thunder.lora.lora_settings import LoraSettings
 from thunder.training import step
-from thunder.training.shapes.model_size import E2B_CONFIG, model_size_from_config, model_size_from_dict
+from thunder.training.shapes.model_size import E2B_CONFIG, model_size_from_config
 from thunder.training.shapes.step_cost import GpuCommand, TrainingShape, command_buffers, step_cost
 from thunder.training.task import Batch
 
-GEMMA4 = {
-    "model_type": "gemma4_text", "hidden_size": 32, "num_hidden_layers": 6, "intermediate_size": 48,
-    "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 16, "global_head_dim": 32,
-    "num_kv_shared_layers": 3, "hidden_size_per_layer_input": 8, "vocab_size": 320, "vocab_size_per_layer_input": 320,
-    "sliding_window": 16, "sliding_window_pattern": 3, "use_double_wide_mlp": True,
-    "final_logit_softcapping": 30.0, "dtype": "float32",
-}  # fmt: skip
-WITHOUT_SHARING = GEMMA4 | {"num_kv_shared_layers": 0, "hidden_size_per_layer_input": 0, "attention_k_eq_v": True}
-GEMMA3 = {
-    "model_type": "gemma3_text", "hidden_size": 32, "num_hidden_layers": 4, "intermediate_size": 48,
-    "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16, "vocab_size": 320, "sliding_window": 16,
-    "sliding_window_pattern": 2, "dtype": "float32",
-}  # fmt: skip
-GEMMA3N = {"model_type": "gemma3n", "dtype": "float32", "text_config": TINY_GEMMA3N}
-CONFIGS = [GEMMA4, WITHOUT_SHARING, GEMMA3, GEMMA3N]
 WIDE = GEMMA4 | {"hidden_size": 64, "intermediate_size": 256, "vocab_size": 3000, "vocab_size_per_layer_input": 3000}
 WIDE_3N = GEMMA3N | {
     "text_config": TINY_GEMMA3N
     | {"hidden_size": 64, "intermediate_size": [256] * 6, "vocab_size": 3000, "vocab_size_per_layer_input": 3000}
 }
-
-
-def network_of(config, layers, rank=4):
-    kind = {"gemma3n": gemma3n, "gemma3_text": gemma3_text, "gemma4_text": gemma4_text}[config["model_type"]]
-    network = kind.Model(kind.ModelArgs.from_dict(config))
-    adapters.add_lora(network, LoraSettings(num_layers=layers, lora_rank=rank))
-    network.train()
-    return network
 
 
 def gradient_of(network):
@@ -99,30 +73,6 @@ def test_multiply_adds_are_those_of_the_real_graph(config, layers, batch, length
     size = model_size_from_config(config)
     assert size is not None
     assert step_cost(size, shape).multiply_adds == traced(config, shape)
-
-
-def test_every_weight_is_counted():
-    for config in CONFIGS:
-        held = tree_flatten(network_of(config, 1).parameters())
-        # mlx_lm's gemma3 has a head of its own until it loads weights without one
-        large = [array.size for name, array in held if array.ndim > 1 and "lm_head" not in name]
-        lora = 4 * sum(wide_in + wide_out for _, wide_in, wide_out in model_size_from_config(config).adapted(-1))
-        assert model_size_from_config(config).weights == sum(large) - lora, config["model_type"]
-    four_bits = model_size_from_config(E2B_CONFIG | {"quantization": {"bits": 4, "group_size": 64}})
-    assert four_bits.weights == pytest.approx(4.63e9, rel=0.01)  # the model card's 5.1e9 has two more encoders
-    assert four_bits.weight == 0.5 + 4 / 64  # a scale and a bias of two bytes for each 64 weights
-    assert model_size_from_dict(json.loads(json.dumps(asdict(four_bits)))) == four_bits
-
-
-TOO_LITTLE = [
-    {}, {"hidden_size": "wide"}, E2B_CONFIG | {"num_kv_shared_layers": 35}, E2B_CONFIG | {"enable_moe_block": True},
-    {"text_config": {"hidden_size": None}}, {"text_config": TINY_GEMMA3N | {"intermediate_size": [48]}},
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("config", TOO_LITTLE)
-def test_a_config_that_says_too_little_is_no_size(config):
-    assert model_size_from_config(config) is None
 
 
 class Repeating:

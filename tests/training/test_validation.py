@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 
 import mlx.core as mx
@@ -11,7 +10,6 @@ import planted_worlds
 import pytest
 from mlx import nn
 
-from thunder.cli.main import main
 from thunder.parallel.world import World
 from thunder.training.validation import validate
 
@@ -65,12 +63,3 @@ def test_probing_moves_no_weight_and_ends_in_training_mode(task):
     assert task.model.training
     asked = iter([False] * 30 + [True] * 100)
     assert validate(task, World(), lambda: next(asked)) is None, "a stop is heard while the probe is scored"
-
-
-@pytest.mark.expensive
-def test_a_run_can_be_named(tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("THUNDER_RUNS", str(tmp_path))
-    assert main(["train", "--dry-run", "--json", "--ranks", "1", "--run-name", "matrix.cell-s1"]) == 0
-    assert json.loads(capsys.readouterr().out)["run"] == "matrix.cell-s1"
-    assert main(["train", "--dry-run", "--ranks", "1", "--run-name", "../elsewhere"]) == 2
-    assert "'run_name'" in capsys.readouterr().err

@@ -1,10 +1,9 @@
-"""Epochs: counted as the loop makes them, refused where they are too many, logged where one begins."""
+"""Settings of the loop: epochs are counted as the loop makes them, refused where too many; a run has a name."""
 
 from __future__ import annotations
 
 import json
 
-import planted_worlds
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,11 +13,7 @@ from thunder.config import SettingsLayer, build_settings
 from thunder.errors import ConfigError
 from thunder.lora.lora_settings import LoraSettings, PretrainSettings
 from thunder.parallel import row_order
-from thunder.parallel.world import World
-from thunder.runs.records.run_record import RunRecord
-from thunder.training.loop import train_loop
-from thunder.training.loop_settings import RUNTIME_OPTIONS, LoopSettings, check_max_epochs, planned_epochs
-from thunder.training.train_context import TrainContext
+from thunder.training.loop_settings import RUNTIME_OPTIONS, check_max_epochs, planned_epochs
 
 
 @given(rows=st.integers(1, 40), batch=st.integers(1, 50), updates=st.integers(1, 60))
@@ -62,26 +57,10 @@ def test_train_refuses_before_anything_is_started(tmp_path, monkeypatch, capsys)
     assert list(tmp_path.iterdir()) == []
 
 
-class Told(RunRecord):
-    """A record that keeps its lines."""
-
-    def log(self, text: str) -> None:
-        self.told = [*getattr(self, "told", []), text]
-
-
-class Few(LoopSettings):
-    """Settings of rows that should not be gone over often."""
-
-    logs_epochs = True
-
-
-@pytest.mark.parametrize("kind, epochs", [(Few, [4, 7, 10]), (LoopSettings, [])])
-def test_each_new_epoch_is_logged(tmp_path, kind, epochs):
-    settings, _ = build_settings(kind, [SettingsLayer("test", {"iters": 10, "batch_size": 20, "save_every": 10})])
-    record = Told(tmp_path)
-    task = planted_worlds.Classifier(planted_worlds.points(60, 1, 0.1), planted_worlds.points(8, 2, 0.1))
-    train_loop(TrainContext(task, settings, World(), record))
-    told = [text for text in getattr(record, "told", []) if "epoch" in text]
-    assert told == [f"step {step}: epoch {n}" for n, step in enumerate(epochs, start=2)]
-    reports = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    assert reports[-1]["epoch"] == 3
+@pytest.mark.expensive
+def test_a_run_can_be_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("THUNDER_RUNS", str(tmp_path))
+    assert main(["train", "--dry-run", "--json", "--ranks", "1", "--run-name", "matrix.cell-s1"]) == 0
+    assert json.loads(capsys.readouterr().out)["run"] == "matrix.cell-s1"
+    assert main(["train", "--dry-run", "--ranks", "1", "--run-name", "../elsewhere"]) == 2
+    assert "'run_name'" in capsys.readouterr().err

@@ -2,6 +2,7 @@ import itertools
 
 import numpy as np
 import pytest
+from ctc_paths import WIDE, by_paths, collapsed, random_log_probs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -9,27 +10,7 @@ from thunder.acoustic.decoding.beam_search import greedy_decode, prefix_beam_sea
 from thunder.acoustic.decoding.label_graph import LabelGraph
 from thunder.errors import UsageError
 
-WIDE = 100_000
 SHAPES = [(1, 2), (2, 2), (5, 2), (3, 3), (5, 3), (6, 3), (4, 4), (5, 4)]
-
-
-def random_log_probs(frames: int, size: int, seed: int, spread: float = 2.0) -> np.ndarray:
-    logits = np.random.default_rng(seed).normal(size=(frames, size)) * spread
-    return logits - np.log(np.exp(logits).sum(1, keepdims=True))
-
-
-def collapsed(path, blank: int) -> tuple[int, ...]:
-    return tuple(label for label, _ in itertools.groupby(path) if label != blank)
-
-
-def by_paths(log_probs: np.ndarray, blank: int) -> dict[tuple[int, ...], float]:
-    """The log probability of every labelling: the sum over all of its paths, one by one."""
-    frames, size = log_probs.shape
-    found: dict[tuple[int, ...], float] = {}
-    for path in itertools.product(range(size), repeat=frames):
-        labels = collapsed(path, blank)
-        found[labels] = found.get(labels, 0.0) + np.exp(log_probs[range(frames), path].sum())
-    return {labels: float(np.log(total)) for labels, total in found.items()}
 
 
 def bigrams(size: int, seed: int) -> tuple[LabelGraph, dict, np.ndarray]:
@@ -65,29 +46,6 @@ def test_with_a_language_model_the_best_is_that_of_all_labellings(frames, size, 
     assert [one.labels for one in found] == sorted(wanted, key=lambda labels: -wanted[labels][0])
     for one in found:
         assert (one.score, one.lm) == pytest.approx(wanted[one.labels], abs=1e-9)
-
-
-def test_only_what_is_allowed_is_found_and_only_what_may_end():
-    log_probs = random_log_probs(5, 3, 7)
-    # label 2 only after 1, and no text ends in 1
-    weights = {0: [-np.inf, 0.0, -np.inf], 1: [-np.inf, 0.0, 0.0], 2: [-np.inf, 0.0, -np.inf]}
-    graph = LabelGraph(
-        3, 0, lambda state: (np.array(weights[state]), range(3)), lambda state: -np.inf if state == 1 else 0.0
-    )
-    found = prefix_beam_search(log_probs, beam=WIDE, allowed=graph)
-    wanted = {
-        labels: score
-        for labels, score in by_paths(log_probs, 0).items()
-        if all(before == 1 or label == 1 for before, label in itertools.pairwise((0, *labels))) and labels[-1:] != (1,)
-    }
-    assert {one.labels: pytest.approx(one.acoustic, abs=1e-9) for one in found} == wanted
-    assert all(one.complete for one in found)
-
-
-def test_where_nothing_may_end_the_beginnings_are_given_and_say_so():
-    never = LabelGraph(3, 0, lambda state: (np.zeros(3), [0] * 3), lambda state: -np.inf)
-    found = prefix_beam_search(random_log_probs(3, 3, 1), beam=4, allowed=never)
-    assert len(found) == 4 and not any(one.complete for one in found)
 
 
 @given(st.integers(1, 30), st.integers(2, 6), st.integers(0, 999), st.integers(1, 12))

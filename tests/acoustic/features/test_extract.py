@@ -9,16 +9,14 @@ import numpy as np
 import pytest
 import soundfile
 import whisper_oracle as oracle
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from thunder import digest
-from thunder.acoustic.features import extract, frontend
+from thunder.acoustic.features import extract
 from thunder.acoustic.features.audio import load_audio
 from thunder.acoustic.features.feature_settings import FeatureSettings
 from thunder.acoustic.features.log_mel import log_mel
 from thunder.acoustic.features.store import FeatureStore
-from thunder.errors import ConfigError, CorpusError, ModelError, UsageError
+from thunder.errors import CorpusError, ModelError, UsageError
 
 
 def sound(seconds, seed=0, rate=16000):
@@ -72,15 +70,6 @@ def test_whisper_keeps_the_frames_that_hold_audio(tmp_path):
     frames = whole[:62]  # of 20 ms, the last one in part
     wanted = [frames[start : start + 4].mean(0) for start in range(0, 62, 4)]
     assert np.abs(store.features(0) - wanted).max() < 2e-3
-
-
-@settings(max_examples=40)
-@given(st.integers(1, 23), st.integers(1, 7), st.integers(0, 99))
-def test_subsampling(frames, every, seed):
-    rows = np.random.default_rng(seed).standard_normal((frames, 3)).astype(np.float32)
-    groups = [rows[start : start + every] for start in range(0, frames, every)]
-    assert np.array_equal(frontend.subsample_frames(rows, every, "stride"), [group[0] for group in groups])
-    assert np.allclose(frontend.subsample_frames(rows, every, "mean"), [group.mean(0) for group in groups], atol=1e-6)
 
 
 def test_more_than_30_s_is_refused_or_heard_in_windows(tmp_path):
@@ -190,21 +179,6 @@ def test_whisper_is_never_replaced_in_silence(tmp_path):
             run(source, tmp_path / "out", features="whisper", model=model)
         assert "--features logmel" in error.value.fix
         assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize(
-    ("values", "said"),
-    [({"features": "logmel", "model": "x"}, "'model' is of Whisper"),
-     ({"features": "logmel", "precision": "float16"}, "'precision' is of Whisper"),
-     ({"features": "whisper", "n_mels": 80}, "a Whisper model has its own"),
-     ({"features": "mfcc"}, "'features' .*whisper.*logmel"),
-     ({"subsample": 0}, "'subsample'")],
-)  # fmt: skip
-def test_options_that_do_not_go_together(values, said):
-    from thunder.config import SettingsLayer, build_settings
-
-    with pytest.raises(ConfigError, match=said):
-        build_settings(FeatureSettings, [SettingsLayer("command line", {"out": "x"} | values)])
 
 
 def test_the_oracle_s_outputs_are_there():

@@ -9,7 +9,6 @@ import pytest
 import toy_speech
 
 from thunder.acoustic.head import head_file
-from thunder.acoustic.trajectory.training_statistics import TrainingStatistics
 from thunder.errors import ArtifactError, ModelError
 
 
@@ -36,13 +35,6 @@ def test_a_head_comes_back_as_it_was(made, saved, tmp_path):
     made.model.train()
     made.save(tmp_path / "again")
     assert (tmp_path / "again" / head_file.HEAD_FILE).read_bytes() == saved.read_bytes()
-
-
-def test_tables_travel_as_bytes(made):
-    found = TrainingStatistics.from_bytes(made.statistics.to_bytes())
-    for name, array in made.statistics.arrays().items():
-        np.testing.assert_array_equal(found.arrays()[name], array)
-    assert made.statistics.to_bytes() == made.statistics.to_bytes()
 
 
 @pytest.mark.parametrize(

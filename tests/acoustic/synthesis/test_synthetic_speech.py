@@ -1,33 +1,20 @@
 import json
-import os
 import shutil
 
 import pytest
 import soundfile
 import typer
+from synthesis_options import settings_for
 from typer.testing import CliRunner
 
 from thunder import digest
-from thunder.acoustic.synthesis import espeak, synthetic_speech
-from thunder.acoustic.synthesis.synthetic_speech import SynthesisSettings, choose_sentences, synthesize_speech
+from thunder.acoustic.synthesis import synthetic_speech
+from thunder.acoustic.synthesis.synthetic_speech import choose_sentences, synthesize_speech
 from thunder.cli.commands.speech.asr_synthesize import synthesize as command
-from thunder.config import SettingsLayer, build_settings
 from thunder.errors import ConfigError, CorpusError, UsageError
 from thunder.text.alphabet import NKO
 
-LINES = [
-    "A ni sɔgɔma, i ka kɛnɛ wa?", "N bɛ taa so sini.", "A ye ji min.", "San 1993 tun ka gɛlɛn.",
-    "A ni sɔgɔma i ka kɛnɛ wa",
-    "Ne ye muso dɔ ye sugu la.", "U ka baara ka ɲi kosɛbɛ.", "Den fila bɛ so kɔnɔ.", "Lariya ka bon.", "ߊ߬ ߣߌ߫ ߛߐ߲߬ߜߐ߬ߡߊ߫",
-]  # fmt: skip
 needs_espeak = pytest.mark.skipif(not shutil.which("espeak-ng"), reason="needs espeak-ng (Debian package espeak-ng)")
-
-
-def settings_for(tmp_path, **options) -> SynthesisSettings:
-    path = tmp_path / "text.txt"
-    path.write_text("\n".join(LINES), encoding="utf-8")
-    said = {"text": [str(path)], "out": str(tmp_path / "synthetic-bam"), "shortest": 5, "test_share": 0.3} | options
-    return build_settings(SynthesisSettings, [SettingsLayer("test", said)])[0]
 
 
 def test_sentences_have_both_scripts_a_part_that_stays_and_reasons_for_the_rest(tmp_path):
@@ -90,36 +77,6 @@ def test_the_command_says_what_it_made_and_what_comes_next(tmp_path):
     told = CliRunner().invoke(app, words)
     assert told.exit_code == 0 and "SYNTHETIC" in told.stdout and "next: thunder asr features" in told.stdout
     assert json.loads(CliRunner().invoke(app, [*words, "--json"]).stdout)["synthetic"] is True
-
-
-def program_that(tmp_path, monkeypatch, does: str) -> None:
-    folder = tmp_path / "bin"
-    folder.mkdir(exist_ok=True)
-    program = folder / "espeak-ng"
-    program.write_text(f"#!/bin/sh\n{does}\n")
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}/bin{os.pathsep}/usr/bin")
-
-
-@pytest.mark.parametrize(
-    ("does", "said"),
-    [("echo broken >&2; exit 3", "broken"), ("exit 3", "exit code 3"), ("exec sleep 30", "did not finish within")],
-)
-def test_a_program_that_fails_is_named_with_its_words(tmp_path, monkeypatch, does, said):
-    monkeypatch.setattr(espeak, "TIMEOUT", 0.3)
-    program_that(tmp_path, monkeypatch, does)
-    with pytest.raises(UsageError, match=said):
-        espeak.speak_phonemes("a", "tn", 140, tmp_path / "a.wav")
-
-
-def test_a_program_that_is_silent_or_absent_is_named(tmp_path, monkeypatch):
-    program_that(tmp_path, monkeypatch, "exit 0")
-    with pytest.raises(UsageError, match="produced no sound"):
-        espeak.speak_phonemes("a", "tn", 140, tmp_path / "a.wav")
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(UsageError, match="not on this machine") as caught:
-        synthesize_speech(settings_for(tmp_path))
-    assert "apt-get install espeak-ng" in caught.value.fix
 
 
 def test_text_that_cannot_be_spoken_is_refused(tmp_path, monkeypatch):

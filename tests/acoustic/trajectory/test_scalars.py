@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import settings as limits
 from hypothesis import strategies as st
 
-from thunder.acoustic.trajectory import partitions, scalars
+from thunder.acoustic.trajectory import scalars
 from thunder.acoustic.trajectory.scalars import SCALARS
 
 
@@ -111,32 +111,3 @@ def test_the_codebook_finds_clusters_and_is_a_function_of_its_seed():
     assert np.array_equal(book, scalars.fit_codebook(frames, 5, seed=1))
     assert scalars.fit_codebook(frames[:3], 16, seed=1).shape == (3, 12)
     assert np.isfinite(scalars.fit_codebook(np.ones((6, 4), np.float32), 4, seed=0)).all()
-
-
-def test_partitions_are_the_first_that_fires():
-    draw = np.random.default_rng(0)
-    drawn = draw.random((500, 7)).astype(np.float32)
-    drawn[:, scalars.PRESSURE] -= 0.5
-    limit = partitions.partition_thresholds(drawn)
-    found = [partitions.PARTITIONS[place] for place in partitions.partition_frames(drawn, limit)]
-    novelty, uncertain, boundary = (
-        np.quantile(drawn[:, 5], 0.9), np.quantile(drawn[:, 1], 0.8), np.quantile(abs(drawn[:, 2]), 0.8)
-    )  # fmt: skip
-    for row, name in zip(drawn, found, strict=True):
-        wanted = (
-            "novelty" if row[5] > novelty
-            else "uncertain" if row[1] > uncertain
-            else "boundary" if abs(row[2]) > boundary
-            else "stable"
-        )  # fmt: skip
-        assert name == wanted
-    assert 0.08 < found.count("novelty") / 500 < 0.12
-    assert set(found) == set(partitions.PARTITIONS)
-
-
-def test_an_utterance_is_summed_up_by_means():
-    scalars = np.arange(14, dtype=np.float32).reshape(2, 7)
-    scalars[0, 2], scalars[1, 2] = -0.5, 0.25
-    found = partitions.utterance_summary(scalars)
-    assert found[2] == pytest.approx(0.375) and found[0] == pytest.approx(3.5)
-    assert partitions.utterance_summaries([scalars, scalars]).shape == (2, 7)

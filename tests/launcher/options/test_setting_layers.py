@@ -5,16 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import tempfile
-from pathlib import Path
 
 import pytest
 from conftest import REPOSITORY, make_rows, run_main, write_rows
-from hypothesis import given
-from hypothesis import strategies as st
 
 from thunder.cli import main as cli
-from thunder.config import build_settings, dump_yaml, load_yaml, old_names_of, option_names
+from thunder.config import build_settings, dump_yaml, old_names_of, option_names
 from thunder.errors import ConfigError, UsageError
 from thunder.launcher.options.setting_layers import config_layer, lora_layers
 from thunder.lora.lora_settings import LoraSettings, PretrainSettings
@@ -333,45 +329,6 @@ def test_all_faults_of_a_file_come_in_one_report(tmp_path):
     assert all(said in caught.value.message for said in ("'iter'", "'seed'", "'batch_size'"))
 
 
-def test_a_file_that_is_not_utf8(tmp_path):
-    path = tmp_path / "run.yaml"
-    path.write_bytes(b"name: \xff")
-    with pytest.raises(ConfigError, match="byte 6 is not UTF-8"):
-        load_yaml(path)
-
-
-@pytest.mark.parametrize("text", ["1e-5", "1E-5", "1.5", ".5", "2.", "-3e4", "+1e3"])
-def test_numbers_are_read_as_people_write_them(tmp_path, text):
-    assert load_yaml(yaml(tmp_path, f"a: {text}\n")) == {"a": float(text)}
-
-
-@pytest.mark.parametrize("text", ["0", "7", "-3", "+12", "1000"])
-def test_whole_numbers_are_decimal(tmp_path, text):
-    assert load_yaml(yaml(tmp_path, f"a: {text}\n")) == {"a": int(text)}
-
-
-@pytest.mark.parametrize(
-    ("text", "merged"),
-    [
-        ("a: &a {x: 1, y: 2}\nb:\n  <<: *a\n  x: 3\n", {"x": 3, "y": 2}),
-        ("a: &a {x: 1}\nc: &c {x: 2, y: 2}\nb: {<<: [*a, *c], z: 3}\n", {"x": 1, "y": 2, "z": 3}),
-        # here the anchored mapping is merged into another before its own keys are looked at
-        ("a: {deep: &d {<<: &e {x: 1}, x: 2}}\nb: {<<: *d, y: 3}\n", {"x": 2, "y": 3}),
-    ],
-)
-def test_merge_keys_merge(tmp_path, text, merged):
-    assert load_yaml(yaml(tmp_path, text))["b"] == merged
-
-
-def test_a_key_said_twice_is_found_beside_a_merge_key(tmp_path):
-    with pytest.raises(ConfigError, match="run.yaml:5: key 'x' stands on line 4 and again on line 5"):
-        load_yaml(yaml(tmp_path, "a: &a {x: 1}\nb:\n  <<: *a\n  x: 2\n  x: 3\n"))
-
-
-def test_words_stay_words(tmp_path):
-    assert load_yaml(yaml(tmp_path, "a: no\nb: on\nc: off\nd: y\n")) == {"a": "no", "b": "on", "c": "off", "d": "y"}
-
-
 def test_a_resolved_configuration_reads_back_the_same(tmp_path):
     settings, _ = settings_of(seed=3, lora_keys=["a.b"])
     again, _ = build_settings(LoraSettings, lora_layers(yaml(tmp_path, dump_yaml(settings.resolved())), {}))
@@ -459,20 +416,3 @@ def test_json_errors_are_json():
     code, out, _ = run_main("train", "--json", "--data", "nowhere")
     assert code == 2
     assert json.loads(out)["exit_code"] == 2
-
-
-@given(
-    st.one_of(
-        st.text(),
-        st.from_regex(r"[-+]?[0-9.]{1,3}[eE:]?[-+]?[0-9]{0,3}", fullmatch=True),
-        st.floats(allow_nan=False, allow_infinity=False),
-        st.integers(),
-    )
-)
-def test_any_value_that_is_written_reads_back_the_same(value):
-    """A folder called 1e5 stays a text, 1e-05 a number."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "a.yaml"
-        path.write_text(dump_yaml({"a": value}), encoding="utf-8")
-        read = load_yaml(path)["a"]
-    assert read == value and type(read) is type(value)

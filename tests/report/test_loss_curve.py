@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
-from thunder.report import charts
 from thunder.report.loss_curve import TRAIN, VALID, BestCheckpoint, build_loss_curve
 
 
@@ -46,20 +43,6 @@ def test_steps_that_were_gone_over_again_are_lost():
     assert [p.attempt for p in found.points] == [1, 1, 1, 1, 2, 2]
     [restart] = found.restarts
     assert (restart.step, restart.checkpoint, restart.what) == (12, 8, "resumed")
-
-
-def test_what_is_lost_is_drawn_as_a_branch_of_the_line():
-    found = charts.loss_chart(
-        build_loss_curve([report(4, 4.0), report(8, 3.0), report(12, 2.5), report(8, 3.1), report(12, 2.4)])
-    )
-    [values] = {json.dumps(each["data"]["values"]) for each in found["layer"] if "of" in each["data"]["values"][0]}
-    lines = {}
-    for each in json.loads(values):
-        lines.setdefault((each["part"], each["lost"]), []).append((each["step"], each["loss"]))
-    assert lines == {
-        ("training", False): [(4, 4.0), (8, 3.1), (12, 2.4)],
-        ("training lost 1", True): [(4, 4.0), (8, 3.0), (12, 2.5)],
-    }
 
 
 def test_several_incidents_before_the_next_line_are_several_attempts():

@@ -5,17 +5,16 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from dataclasses import replace
 
 import planted_worlds
 import pytest
 from conftest import REPOSITORY
+from training_rows import row, table
 
 from thunder.cli.main import main
-from thunder.errors import CorpusError
-from thunder.evaluation.claims import memorization, overlap, training_table
+from thunder.evaluation.claims import memorization, training_table
 from thunder.evaluation.claims.overlap import Overlap
-from thunder.evaluation.claims.training_table import TrainingRow, TrainingTable
+from thunder.evaluation.claims.training_table import TrainingTable
 
 NOTE = REPOSITORY / "tests" / "fixtures" / "note003"
 
@@ -71,17 +70,6 @@ def test_published_numbers_are_a_suspected_leak(capsys, tmp_path):
     assert found["verdict"] == "inconclusive", "a gap of 0.010 is no leak, and without a probe no health either"
     assert {"F7", "F9"} <= {flag["name"] for flag in found["flags"]} and found["best"] == 4
     assert found["wraps"] == [4.53, 9.07]
-
-
-def row(epoch, **changes):
-    fine = TrainingRow(epoch, step=epoch * 10, running=2 - 0.1 * epoch, probe=1.9 - 0.1 * epoch, probe_se=0.01,
-               val=2.1 - 0.1 * epoch, val_se=0.01, lr=1e-3, wall=1.0, grad=1.0, wraps=0.2 * (epoch + 1))  # fmt: skip
-    return replace(fine, **changes)
-
-
-def table(**changes):
-    """Five fine epochs, the last of them changed."""
-    return TrainingTable([*(row(number) for number in range(4)), row(4, **changes)], planned=1.0)
 
 
 def test_fine_epochs_are_healthy():
@@ -140,43 +128,3 @@ def test_where_passes_begin():
     assert memorization.epoch_boundaries([row(0, wraps=1.0), row(1, wraps=2.0)]) == [1.0], (
         "a pass that ends is no new one"
     )
-
-
-def test_a_resumed_run_counts_its_later_lines(tmp_path):
-    lines = [{"step": 0, "valid_loss": 9.0, "time": 0.0}]
-    for step in (10, 20, 10, 20, 30):
-        lines += [
-            {"step": step, "loss": 5.0 - len(lines), "learning_rate": 1.0},
-            {"step": step, "valid_loss": 1.0 * len(lines)},
-        ]
-    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    read = training_table.read_training_table(tmp_path)
-    assert [(one.step, one.val) for one in read.rows] == [(10, 5.0), (20, 7.0), (30, 9.0)]
-    assert read.before.val == 9.0
-
-
-def write(path, rows):
-    path.write_text("".join(json.dumps(one, ensure_ascii=False) + "\n" for one in rows), encoding="utf-8")
-    return path
-
-
-def test_rows_in_common(tmp_path):
-    long = "a stretch of text that is long enough to be no chance"
-    words = " ".join("abcdefghijklmnop")
-    train = [{"id": "1", "text": "ߊߓߋ"}, {"id": "2", "text": f"one. {long}"}, {"id": "3", "text": f"x {words}"},
-             {"messages": [{"role": "user", "content": "said"}, {"role": "x", "content": "Meant"}]}]  # fmt: skip
-    val = [{"id": "1", "text": "ߊߓߋ"}, {"id": "9", "text": "ߊߓߋ"}, {"id": "8", "text": f"{long}, two"},
-           {"id": "7", "text": f"{words} y"}, {"id": "6", "text": "nothing of it"}]  # fmt: skip
-    found = overlap.find_overlap(write(tmp_path / "t", train), write(tmp_path / "v", val))
-    assert (found.validation, found.rows, found.near, found.example) == (5, 1, 2, "'1'")
-    assert found.texts >= 1
-    assert found.audios == 0
-    heard = [{"id": "a", "audio_id": "x", "text": "ߞߊ"}, {"id": "b", "audio_id": None, "text": "ߟߊ"}]
-    again = [{"id": "c", "audio_id": "x", "text": "ߡߊ"}, {"id": "d", "audio_id": None, "text": "ߣߊ"}]
-    found = overlap.find_overlap(write(tmp_path / "t", heard), write(tmp_path / "v", again))
-    assert (found.rows, found.texts, found.near, found.audios) == (0, 0, 0, 1)
-    assert memorization.judge_training(table(), found).verdict == "leak_suspected"
-    chat = write(tmp_path / "c", train[3:])
-    assert overlap.find_overlap(chat, chat).rows == 1
-    with pytest.raises(CorpusError, match="v:2: not a row"):
-        overlap.find_overlap(chat, write(tmp_path / "v", [train[0], {"number": 1}]))

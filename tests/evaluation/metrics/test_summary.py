@@ -110,11 +110,6 @@ def test_units_differ_as_they_should():
     assert got["cer_after"] == got["cer_after_grapheme"] == got["cer_after_toneless"] == 0.0
 
 
-def test_the_order_of_marks_is_no_edit():
-    assert row("ߊ߲߫", "ߊ߲߫", "ߊ߲߫")["edits_after"]["codepoint"] == 0
-    assert row("ߊ߲߫", "ߊ߲߫", "ߊ߲߫")["changed"] is False
-
-
 def test_empty_references_stand_apart():
     got = summary.summarize_rows([row("ab", "a", "ab"), row("abc", "abcd", " ")], DRAWING)
     assert (got["rows"], got["edits_after"], got["worse"]) == (1, 1, 1)

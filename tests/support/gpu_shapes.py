@@ -7,11 +7,21 @@ from dataclasses import dataclass
 import ctc_oracle
 import mlx.core as mx
 import numpy as np
+import pytest
 import ttt_oracle
+from emulator.lane import COMPILER, ORDERS
 
 from thunder.kernels import dispatch, gpu_launch
 from thunder.kernels.ctc import ctc_loss
+from thunder.kernels.ctc import gpu as ctc_gpu
+from thunder.kernels.ttt_chunk import gpu as ttt_gpu
 from thunder.kernels.ttt_chunk import ttt_chunk
+
+KERNELS = [ttt_gpu.FORWARD, ttt_gpu.BACKWARD, ctc_gpu.SWEEP, ctc_gpu.GRADIENT]
+
+kernels = pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: kernel.name)
+
+needs_compiler = pytest.mark.skipif(not COMPILER, reason="neither clang++ nor g++ is installed")
 
 
 @dataclass(frozen=True)
@@ -104,3 +114,13 @@ def assert_close(actual: list[np.ndarray], expected: list[np.ndarray], dtype: mx
         finite = np.isfinite(reference)
         largest = max(1.0, np.abs(reference[finite]).max(initial=0.0))
         np.testing.assert_allclose(array[finite], reference[finite], atol=step * largest, rtol=0, err_msg=str(index))
+
+
+def in_orders(cases: list) -> list:
+    """Each case in one order of threads now and in the other two among the slow tests."""
+    parameters = []
+    for index, case in enumerate(cases):
+        for turn, order in enumerate(ORDERS):
+            marks = () if index % len(ORDERS) == turn else pytest.mark.slow
+            parameters.append(pytest.param(case, order, marks=marks, id=f"{index}-{order}"))
+    return parameters

@@ -326,9 +326,9 @@ def test_one_that_takes_no_orders_is_left_in_time(tmp_path, monkeypatch):
     monkeypatch.setattr(remote_rank, "EXIT_TIMEOUT", 0.3)
     rank, stream = far(tmp_path / "log", READY)
     stream.deaf = True
-    begun = time.monotonic()
+    begun = time.monotonic()  # the time limit that is not patched is 3 s
     rank.close()
-    assert time.monotonic() - begun < 20 and rank.end().lost == "it did not report the end of its rank"
+    assert time.monotonic() - begun < 2.8 and rank.end().lost == "it did not report the end of its rank"
 
 
 def test_signs_of_life_are_sent_while_nothing_happens(log, monkeypatch):

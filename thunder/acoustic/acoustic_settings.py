@@ -18,7 +18,7 @@ REGULARIZERS = ("tar", "cr")
 
 
 class AcousticSettings(LoopSettings):
-    """Options of `thunder asr train`: a CTC head over frozen features. The defaults are the published regime."""
+    """Options of `thunder asr train`: a CTC head over frozen features. Defaults are the published settings."""
 
     features: list[str] = option(..., "Feature folders made by `thunder asr features`, of one recipe.", panel=DATA)
     script: Literal["nko", "latin"] = option(
@@ -141,18 +141,18 @@ class AcousticSettings(LoopSettings):
 
     @property
     def may_recompute(self) -> bool:
-        """Acoustic heads know no recomputation."""
+        """False: acoustic heads have no activation recomputation."""
         return False
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """What is on, whichever flag asked for it, in the order of PARTS."""
+        """Active parts of the mode, whichever flag requested them, in the order of PARTS."""
         on = {*self.mode.split("+"), self.reg, "ttt" if self.use_ttt else ""}
         return tuple(part for part in PARTS if part in on)
 
     @property
     def mode_name(self) -> str:
-        """The mode's one name, as rows bear it; a control says so."""
+        """Canonical name of the mode, as in result rows; with a control, the name contains it."""
         name = "+".join(self.parts) or BASELINE
         return name if self.control == "none" else name.replace("trajectory", f"trajectory-{self.control}")
 

@@ -17,7 +17,7 @@ ALPHABETS: dict[str, Alphabet] = {"nko": NKO, "latin": LATIN}
 def target_text(text: str, fields: Mapping[str, Any], script: str, drop: str = "") -> str:
     """The text that the labels encode (NFC): in the requested script, without the characters of `drop`.
 
-    A text of the other script is transliterated, unless `extra` has one under text_nko or text_latin.
+    A text in the other script is transliterated, unless `fields` has text_nko or text_latin.
     """
     given = fields.get(f"text_{script}")
     if isinstance(given, str) and given.strip():
@@ -29,7 +29,7 @@ def target_text(text: str, fields: Mapping[str, Any], script: str, drop: str = "
 
 
 def encode_labels(text: str, script: str) -> list[int]:
-    """U label ids. Raises CorpusError naming each character without a label."""
+    """U label ids. Raises CorpusError that lists each character without a label."""
     return ALPHABETS[script].encode(text)
 
 
@@ -52,7 +52,7 @@ def label_vocabulary(script: str) -> dict[str, Any]:
 
 
 def check_characters(texts: Mapping[str, str], script: str) -> None:
-    """Raise one CorpusError that names every text (id -> text) and its characters that have no label."""
+    """Raise one CorpusError that lists every text (id -> text) with its characters without a label."""
     faults = []
     for name, text in texts.items():
         if unknown := ALPHABETS[script].unknown_characters(text):

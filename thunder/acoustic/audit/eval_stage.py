@@ -51,7 +51,7 @@ def _noise(like: np.ndarray, name: str) -> np.ndarray:
 
 @dataclass(frozen=True)
 class HeadProbe:
-    """A head, the utterances that it is probed with, and how exact it is here (tolerance in nats)."""
+    """A head and the utterances that probe it; tolerance: largest difference in nats that repetition explains here."""
 
     recognizer: Recognizer
     features: FeatureSet
@@ -62,7 +62,7 @@ class HeadProbe:
     def recognize(
         self, examples: Sequence[AcousticExample] | None = None, features: FeatureSource | None = None
     ) -> ProbeOutputs:
-        """What the head hears, as every test hears it."""
+        """Utterance id -> (greedy text, log probabilities [T', V]), computed as in every test."""
         log_probs: list[np.ndarray] = []
 
         def decode(frame_log_probs: np.ndarray) -> Sequence[int]:
@@ -74,7 +74,7 @@ class HeadProbe:
         return {example.id: (row["asr_text"], log_probs[-1]) for example, row in rows}
 
     def compare(self, name: str, description: str, pairs: Sequence[tuple[ProbeOutputs, ProbeOutputs]]) -> Condition:
-        """The condition that both of each pair are the same, for every utterance of the second."""
+        """The condition that both outputs of each pair are equal, for every utterance of the second output."""
         largest, first_violation, probes = 0.0, None, 0
         for before, after in pairs:
             for utterance, (text, log_probs) in after.items():
@@ -106,9 +106,9 @@ def audit_evaluation(
     batch_size: int,
     same_machine: bool = True,
 ) -> list[Condition]:
-    """Every condition of the test. reported: id -> text in the run's predictions.
+    """Return every condition of the test. reported: id -> text in the run's predictions.
 
-    same_machine: whether the run was made on this one: else texts that differ tell nothing.
+    same_machine: True if the run was made on this machine. Otherwise differing texts are inconclusive.
     """
     weights_digest = _weights_digest(recognizer)
     batch_size = min(batch_size, max(2, len(examples) // 2))  # two batches at least, of two
@@ -161,7 +161,7 @@ def _check_distributions(outputs: ProbeOutputs) -> Condition:
 
 
 def _check_references_unused(probe: HeadProbe, first: ProbeOutputs) -> Condition:
-    """References taken away, then exchanged: what is heard must not know of it."""
+    """Blank the references, then exchange them: the outputs must not change."""
     blanked = [replace(example, text="", labels=()) for example in probe.examples]
     rotated = [*probe.examples[1:], probe.examples[0]]
     exchanged = [
@@ -173,7 +173,7 @@ def _check_references_unused(probe: HeadProbe, first: ProbeOutputs) -> Condition
 
 
 def _check_rate_zero(probe: HeadProbe) -> Condition:
-    """At a rate of 0 the head is the one without fast weights."""
+    """With a learning rate of 0 the head must equal the head without fast weights."""
     model = probe.recognizer.model
     adapter = model.adapter
     assert adapter is not None
@@ -188,7 +188,7 @@ def _check_rate_zero(probe: HeadProbe) -> Condition:
 
 
 def _check_reset(probe: HeadProbe, first: ProbeOutputs) -> Condition:
-    """Batches in the other order: nothing is carried from one utterance to the next."""
+    """Recognize the batches in reverse order: no state may pass from one utterance to the next."""
     ordered = sorted(probe.examples, key=lambda example: (example.frames, example.id))
     groups = [ordered[start : start + probe.batch_size] for start in range(0, len(ordered), probe.batch_size)]
     outputs: dict[str, tuple[str, np.ndarray]] = {}
@@ -198,7 +198,7 @@ def _check_reset(probe: HeadProbe, first: ProbeOutputs) -> Condition:
 
 
 def _check_neighbors(probe: HeadProbe, first: ProbeOutputs) -> Condition:
-    """Every other utterance of a batch as loud noise: those between must not hear it."""
+    """Replace every second utterance of a batch with loud noise: the others must not change."""
     ordered = sorted(probe.examples, key=lambda example: (example.frames, example.id))
     pairs = []
     for offset in (0, 1):
@@ -209,7 +209,7 @@ def _check_neighbors(probe: HeadProbe, first: ProbeOutputs) -> Condition:
 
 
 def _check_causal_updates(probe: HeadProbe) -> Iterator[Condition]:
-    """Frames behind the Transformer changed from some frame on: the adapter's outputs before it must stay."""
+    """Change the frames after the Transformer from some frame on: the adapter's earlier outputs must not change."""
     adapter = probe.recognizer.model.adapter
     assert adapter is not None
     largest, first_violation, probes, learned, longest = 0.0, None, 0, 0, 0
@@ -243,7 +243,7 @@ def _check_causal_updates(probe: HeadProbe) -> Iterator[Condition]:
 
 
 def _probe_frames(frames: int, adapter: FastWeights) -> list[int]:
-    """Places to change from: around the ends of chunks, in the middle, at the end."""
+    """Frames to change from: around chunk boundaries, in the middle and at the end."""
     chunk_size = adapter.chunk_size
     candidates = {1, chunk_size - 1, chunk_size, chunk_size + 1, 2 * chunk_size, frames // 2, frames - 1}
     return sorted(frame for frame in candidates if 0 < frame < frames)
@@ -263,7 +263,7 @@ def _encoded_batches(probe: HeadProbe) -> Iterator[tuple[list[str], mx.array, mx
 
 
 def _check_reported(outputs: ProbeOutputs, reported: Mapping[str, str], same_machine: bool) -> Condition:
-    """The run's predictions are what these weights hear."""
+    """The run's predictions must equal the output of these weights."""
     differing = [name for name, (text, _) in outputs.items() if reported.get(name) != text]
     if not differing:
         return Condition("reported", "ok", "the run's predictions are what is heard here", len(outputs))

@@ -35,7 +35,7 @@ ROUNDING_TOLERANCE = 1e-5  # of a table's largest number: another BLAS sums in a
 
 @dataclass(frozen=True)
 class ShortTraining:
-    """A short training: SHA-256 of all weights, of the tables, and whose features were read."""
+    """Result of a short training: SHA-256 of all weights, the statistics, and the ids whose features were read."""
 
     weights_digest: str
     statistics: TrainingStatistics
@@ -52,9 +52,10 @@ def audit_pipeline(
     updates: int,
     same_machine: bool = True,
 ) -> list[Condition]:
-    """Every condition of how a run's weights came about.
+    """Return every condition of the training of a run.
 
-    frozen: part -> ids in the run's split.json. trace: step -> validation loss in its logs. tables: in its checkpoint.
+    frozen: part -> ids in the run's split.json. trace: step -> validation loss in its logs. statistics: from its
+    checkpoint.
     """
     dataset = utterances.prepare_dataset(settings, features)
     test_ids = frozenset(example.id for example in dataset.test)
@@ -72,8 +73,10 @@ def audit_pipeline(
 def train_briefly(
     settings: AcousticSettings, dataset: AcousticDataset, updates: int, noisy: frozenset[str] = frozenset()
 ) -> ShortTraining:
-    """Tables and the first updates with validation, by the run's own code; `noisy`: ids whose features are noise, and
-    whose labels are gone where they are of the test."""
+    """Fit the statistics and train the first updates with validation, by the code that every run uses.
+
+    noisy: ids whose features are replaced with noise; test utterances among them lose their labels too.
+    """
     tracked = ReadTrackingFeatures(dataset.features.stores, noisy)
     test = tuple(_without_text(example) if example.id in noisy else example for example in dataset.test)
     tracked_dataset = replace(dataset, features=tracked, test=test)
@@ -95,7 +98,7 @@ def _without_text(example: AcousticExample) -> AcousticExample:
 
 
 def _check_parts(dataset: AcousticDataset, frozen: Mapping[str, Sequence[str]]) -> Condition:
-    """The parts are the run's own, and share neither an utterance nor a recording."""
+    """The parts must be those of the run, and share neither an utterance nor a recording."""
     faults = []
     for part in PARTS:
         current, recorded = {part.id for part in getattr(dataset, part)}, set(frozen.get(part, ()))
@@ -132,7 +135,7 @@ def _check_reads(real: ShortTraining, test_ids: frozenset[str], updates: int) ->
 
 
 def _check_end_to_end(real: ShortTraining, disturbed: ShortTraining, updates: int) -> Condition:
-    """With the test as noise and without its texts, the same weights to the last bit."""
+    """With noise and no texts in the test, the weights must be bit-identical."""
     same = (
         real.weights_digest == disturbed.weights_digest
         and _first_difference(real.statistics, disturbed.statistics) is None
@@ -145,7 +148,9 @@ def _check_end_to_end(real: ShortTraining, disturbed: ShortTraining, updates: in
 def _first_difference(
     statistics: TrainingStatistics, expected: TrainingStatistics, tolerance: float = 0.0
 ) -> str | None:
-    """The first of the tables that differs by more than a share of its largest number."""
+    """Name of the first array that differs by more than `tolerance` times its largest absolute value; None if none
+    does.
+    """
     for name in (field.name for field in fields(TrainingStatistics)):
         a, b = getattr(statistics, name), getattr(expected, name)
         if a.shape != b.shape or not np.all(np.abs(a - b) <= tolerance * np.abs(b).max(initial=0.0)):
@@ -154,7 +159,7 @@ def _first_difference(
 
 
 def _check_statistics(recomputed: TrainingStatistics, stored: TrainingStatistics, same_machine: bool) -> Condition:
-    """Means, codebook and limits in the checkpoint are those of the training rows."""
+    """Mean, codebook and thresholds in the checkpoint must be those of the training rows."""
     name = _first_difference(recomputed, stored, ROUNDING_TOLERANCE)
     if name is None:
         message = "the checkpoint's tables are those of its training rows"
@@ -169,7 +174,7 @@ def _check_statistics(recomputed: TrainingStatistics, stored: TrainingStatistics
 
 
 def _check_checkpoint_choice(trace: Mapping[int, float], results: Mapping[str, Any]) -> Condition:
-    """The weights that were tested are the best by validation, or the last."""
+    """The tested weights must be the best by validation loss, or the last ones if there was no validation."""
     if not trace:
         return Condition("choice", "ok", "no validation: the last weights are tested, by no choice")
     best, tested = min(trace, key=lambda step: (trace[step], step)), results.get("best_step")

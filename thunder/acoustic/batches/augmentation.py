@@ -31,7 +31,7 @@ class Augmentation:
         )
 
     def stretch_and_warp(self, features: np.ndarray, rng: np.random.Generator, min_frames: int) -> np.ndarray:
-        """[T', D]: stretch time and warp frequencies; never fewer than `least` frames."""
+        """Stretch time and warp frequencies of [T, D] to [T', D]; T' is at least min(`min_frames`, T)."""
         if self.speed:
             frames = round(len(features) / (1 + rng.uniform(-self.speed, self.speed)))
             features = stretch_time(features, max(frames, min(min_frames, len(features))))
@@ -40,7 +40,7 @@ class Augmentation:
         return features
 
     def mask(self, features: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """A copy of [T, D] (mean 0) with stretches of frames and bands of features at 0 (SpecAugment)."""
+        """A copy of [T, D] (mean 0) in which ranges of frames and of features are 0 (SpecAugment)."""
         features = features.copy()
         for axis, count, share in (
             (0, self.time_masks, self.time_mask_share),
@@ -55,12 +55,12 @@ class Augmentation:
 
 
 def stretch_time(features: np.ndarray, frames: int) -> np.ndarray:
-    """[frames, D] by linear interpolation between frames."""
+    """Resample [T, D] to [frames, D] by linear interpolation between frames."""
     return _resample(features, np.linspace(0, len(features) - 1, max(frames, 1)))
 
 
 def warp_frequency(features: np.ndarray, factor: float) -> np.ndarray:
-    """[T, D] where bin b holds the old bin b * factor; the last bin repeats beyond the end."""
+    """[T, D] in which bin b holds the input's bin b * factor; beyond the end the last bin repeats."""
     bins = features.shape[1]
     return _resample(features.T, np.minimum(np.arange(bins) * factor, bins - 1)).T
 

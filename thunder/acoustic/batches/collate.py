@@ -24,8 +24,8 @@ FRAMES_STEP, LABELS_STEP = 16, 8
 class AcousticBatch:
     """x [B or 2B, T, D], frames [B], labels [B, U], label_lengths [B], scalars and conditioning [B, T', 7].
 
-    scalars are as measured; conditioning is standardized, and shuffled under the control. Of 2B rows the second half
-    are other views of the first.
+    scalars are as measured; conditioning is standardized, and shuffled if the control is on. With 2B rows the second
+    half of x holds second views of the first half's utterances.
     """
 
     x: mx.array
@@ -36,7 +36,7 @@ class AcousticBatch:
     conditioning: mx.array
 
     def as_tuple(self) -> tuple[mx.array, ...]:
-        """In the order of the loss's arguments."""
+        """The arrays in the order of the loss's arguments."""
         return (self.x, self.frames, self.labels, self.label_lengths, self.scalars, self.conditioning)
 
 
@@ -54,7 +54,7 @@ class BatchAssembler:
         self.with_scalars = bool({"trajectory", "tar"} & set(self.settings.parts))
 
     def batch(self, examples: Sequence[AcousticExample], seeds: Sequence[Sequence[int]] | None = None) -> AcousticBatch:
-        """Arrays of some examples; with `seeds`, one for each, augmented."""
+        """Arrays of these examples; with `seeds` (one for each example) the features are augmented."""
         views: list[list[np.ndarray]] = []
         scalars = []
         for index, example in enumerate(examples):
@@ -83,13 +83,13 @@ class BatchAssembler:
         )
 
     def normalize(self, features: np.ndarray) -> np.ndarray:
-        """[T, D] with mean 0 and deviation 1 for each feature: over the training set, or over the utterance."""
+        """[T, D] with mean 0 and deviation 1 for each feature, over the training set or over the utterance."""
         if self.settings.normalize == "utterance":
             return (features - features.mean(0)) / (features.std(0) + 1e-2)
         return (features - self.statistics.mean) / self.statistics.deviation
 
     def _scalars(self, example: AcousticExample, features: np.ndarray, augmented: bool) -> np.ndarray:
-        """[T', 7] as measured; zeros where the mode does not use them."""
+        """Scalars [T', 7] as measured; zeros if the mode does not use them."""
         frames = downsampled_frames(len(features), self.settings.downsample)
         if not self.with_scalars:
             return np.zeros((frames, len(SCALARS)), np.float32)
@@ -100,7 +100,9 @@ class BatchAssembler:
         return self.scalar_cache[example.id]
 
     def conditioning(self, example: AcousticExample, scalars: np.ndarray) -> np.ndarray:
-        """[T', 7] standardized; under the control with the frames of each utterance in an order of its own."""
+        """Standardized scalars [T', 7]; if the control is on, their frames are shuffled, differently for each
+        utterance.
+        """
         if not self.with_scalars:
             return scalars
         if self.settings.control == "shuffled":
@@ -115,7 +117,7 @@ def _round_up(number: int, step: int) -> int:
 
 
 def _pad(arrays: Sequence[np.ndarray], length: int) -> np.ndarray:
-    """[B, length, N] float32, zeros beyond each."""
+    """[B, length, N] float32, padded with zeros."""
     padded = np.zeros((len(arrays), length, arrays[0].shape[1]), np.float32)
     for row, array in enumerate(arrays):
         padded[row, : len(array)] = array

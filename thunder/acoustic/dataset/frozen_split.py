@@ -56,10 +56,10 @@ class AcousticSplit:
 
 
 def decide_split(utterances: Sequence[Utterance], settings: AcousticSettings) -> AcousticSplit:
-    """The split of these utterances: that of --split, else what the options name, the features say, and a holdout.
+    """Split the utterances by --split; without it, by the options, then the features' own split, then a holdout.
 
-    Speakers do not cross in what is decided here; what the user or the features name is taken as it is.
-    Raises CorpusError where an id comes twice, a name matches nothing, or nothing is left to train on.
+    The holdout never puts a speaker into two parts; parts that the user or the features name are taken as they are.
+    Raises CorpusError if an id is not unique, a pattern matches nothing, or no utterance is left to train on.
     """
     _check_unique_ids(utterances)
     if settings.split:
@@ -85,9 +85,9 @@ def decide_split(utterances: Sequence[Utterance], settings: AcousticSettings) ->
 
 
 def read_split(path: Path, utterances: Sequence[Utterance]) -> AcousticSplit:
-    """A frozen split of exactly these utterances.
+    """Read a frozen split and check that it covers exactly these utterances.
 
-    Raises CorpusError where it cannot be read or knows other ids, ArtifactError where a digest does not hold.
+    Raises CorpusError if it cannot be read or has other ids, ArtifactError if a digest does not match.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -117,7 +117,7 @@ def read_split(path: Path, utterances: Sequence[Utterance]) -> AcousticSplit:
 def _parts_from_options(
     utterances: Sequence[Utterance], settings: AcousticSettings
 ) -> tuple[dict[str, str], dict[str, None]]:
-    """What the options name; the test wins over validation."""
+    """The parts that the options name, by id, and the reasons; test takes precedence over validation."""
     part_by_id: dict[str, str] = {}
     faults, reasons = [], {}
     for part in ("valid", "test"):
@@ -151,7 +151,7 @@ def _part_from_features(utterance: Utterance) -> str:
 
 
 def _hold_out(rest: Sequence[Utterance], share: float, parts: Sequence[str]) -> tuple[dict[str, str], str]:
-    """Whole speakers for each wanted part, at least one; by text where speakers are too few or not all known."""
+    """Hold out whole speakers for each part, at least one; by text if speakers are too few or not all known."""
     speakers = {utterance.speaker for utterance in rest}
     if None not in speakers and len(speakers) >= MIN_SPEAKERS:
         order = sorted(speakers, key=lambda name: position_of_mark(text_mark(str(name)), 0))

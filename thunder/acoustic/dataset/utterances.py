@@ -26,7 +26,7 @@ NO_TEXT, TOO_LONG, NO_ROOM = "without a text", "longer than --max-seq-length", "
 
 @dataclass(frozen=True)
 class AcousticExample:
-    """One utterance: where its features are, T frames, U labels and the text (NFC) that they spell."""
+    """One utterance: its place in the feature stores, T frames, U labels and the text (NFC) that they spell."""
 
     id: str
     store: int
@@ -54,7 +54,7 @@ class FeatureSet:
 
     @property
     def width(self) -> int:
-        """D."""
+        """Width D of the features."""
         return self.stores[0].width
 
     def features_of(self, example: AcousticExample) -> np.ndarray:
@@ -62,15 +62,15 @@ class FeatureSet:
         return self.stores[example.store].features(example.position)
 
     def digest(self) -> str:
-        """Identity of the data."""
+        """Digest that identifies the data."""
         return digest.sha256_json([store.digest for store in self.stores])
 
 
 @dataclass(frozen=True)
 class AcousticDataset:
-    """Parts of a run; `left_out` names, for each reason, the ids that are in no part (of training and validation).
+    """Parts of a run. left_out: reason -> ids of utterances that are in no part.
 
-    crowded: ids of the test whose labels have no room in their frames; they stay, and cannot be right.
+    too_many_labels: ids of test utterances with more labels than frames; they stay in the test and cannot be right.
     """
 
     features: FeatureSet
@@ -83,7 +83,7 @@ class AcousticDataset:
     split_json: Mapping[str, Any]
 
     def digest(self) -> str:
-        """What all ranks must agree on: features, labels and split."""
+        """Digest that all ranks must agree on: features, labels and split."""
         rows = [[part, example.id, list(example.labels)] for part in PARTS for example in getattr(self, part)]
         return digest.sha256_json([self.features.digest(), rows])
 
@@ -108,7 +108,7 @@ class AcousticDataset:
 def open_features(folders: Sequence[str]) -> FeatureSet:
     """Open feature folders.
 
-    Raises ArtifactError where one is damaged or of another recipe than the first.
+    Raises ArtifactError if one is damaged, or has another recipe or width than the first.
     """
     from thunder.acoustic.features.store import FeatureStore
 
@@ -125,8 +125,9 @@ def open_features(folders: Sequence[str]) -> FeatureSet:
 def prepare_dataset(settings: AcousticSettings, features: FeatureSet) -> AcousticDataset:
     """Labels and parts of all utterances.
 
-    An utterance without a text, too long, or (in training and validation) with more labels than frames is left out and
-    named. Raises CorpusError naming every row with characters that have no label, or where nothing is left to train on.
+    Utterances without a text or too long are left out and listed; so are utterances of training and validation with
+    more labels than frames. Raises CorpusError that lists every row with characters without a label, or if no utterance
+    is left to train on; UsageError if `warp` is set for features without a frequency axis.
     """
     if settings.warp and features.stores[0].recipe.kind != "logmel":
         raise UsageError(
@@ -161,9 +162,9 @@ def prepare_dataset(settings: AcousticSettings, features: FeatureSet) -> Acousti
 
 
 def label_utterances(settings: AcousticSettings, features: FeatureSet) -> list[AcousticExample]:
-    """Every utterance with its labels; empty ones where it has no text.
+    """Every utterance with its labels, in store order; no labels if it has no text.
 
-    Raises CorpusError naming every row with characters that have no label.
+    Raises CorpusError that lists every row with characters without a label.
     """
     targets: list[tuple[int, int, Utterance, str]] = []
     for store_index, store in enumerate(features.stores):
@@ -191,7 +192,7 @@ def label_utterances(settings: AcousticSettings, features: FeatureSet) -> list[A
 
 
 def select_by_hash(examples: Sequence[AcousticExample], count: int) -> list[AcousticExample]:
-    """At most `count` of them, by the digest of their ids, in their own order."""
+    """At most `count` examples, selected by the digest of their ids, in their original order."""
     ranked = sorted(examples, key=lambda example: hashlib.sha256(example.id.encode()).digest())[:count]
     selected = {example.id for example in ranked}
     return [example for example in examples if example.id in selected]

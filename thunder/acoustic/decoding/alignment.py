@@ -16,9 +16,9 @@ Part = TypeVar("Part", bound=Hashable)
 def viterbi_align(log_probs: np.ndarray, labels: Sequence[int], blank: int = 0) -> list[tuple[int, int]]:
     """First and last frame of each of U labels on the most probable path of log_probs [T, V] that spells them.
 
-    Of equally probable paths the one that goes on latest. Raises CorpusError where no path spells the labels: fewer
-    frames than labels and the blanks between equal ones, or a probability of zero on every path. Raises UsageError for
-    arrays that do not fit, NaN and +inf, and for labels outside the alphabet or equal to the blank.
+    Among equally probable paths, the one that advances latest. Raises CorpusError if no path spells the labels: fewer
+    frames than labels plus the blanks between equal ones, or a probability of zero on every path. Raises UsageError for
+    inconsistent shapes, NaN and +inf, and for labels outside the alphabet or equal to the blank.
     """
     values, ids = np.asarray(log_probs, np.float64), np.asarray(labels, np.int64)
     _check_inputs(values, ids, blank)
@@ -56,9 +56,9 @@ def _check_inputs(values: np.ndarray, ids: np.ndarray, blank: int) -> None:
 
 
 def _best_backpointers(values: np.ndarray, states: np.ndarray, blank: int) -> np.ndarray | None:
-    """By how many states (0, 1 or 2) the best path to each state of each frame [T, S] came; None where none arrives.
+    """[T + 1, S]: states (0, 1 or 2) by which the best path advanced to each state; None if no path arrives.
 
-    The last entry is turned so that the path ends in the last state: 1 there means that it ended in the one before.
+    The last row is all equal, and selects where the path ends: 0 for the last state, 1 for the one before.
     """
     count = len(states)
     may_skip = np.zeros(count, bool)
@@ -80,7 +80,7 @@ def _best_backpointers(values: np.ndarray, states: np.ndarray, blank: int) -> np
 
 
 def _spans(backpointers: np.ndarray, count: int) -> list[tuple[int, int]]:
-    """First and last frames of the labels, read back from where each state came from."""
+    """First and last frame of each label, traced back through the backpointers."""
     first, last = [0] * count, [-1] * count
     state = count - 1
     for frame in range(len(backpointers) - 2, -1, -1):
@@ -91,8 +91,8 @@ def _spans(backpointers: np.ndarray, count: int) -> list[tuple[int, int]]:
 
 
 def label_partitions(spans: Sequence[tuple[int, int]], partitions: Sequence[Part]) -> list[Part]:
-    """The partition of each label: what most frames of its span are in, of equals the one that comes first.
+    """The most frequent partition in each label's span; the earliest one if there is a tie.
 
-    spans: first and last frames, as from `viterbi`. partitions: of T frames.
+    spans: first and last frames, as from `viterbi_align`. partitions: one for each of T frames.
     """
     return [Counter(partitions[first : last + 1]).most_common(1)[0][0] for first, last in spans]

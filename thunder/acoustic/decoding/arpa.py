@@ -22,7 +22,7 @@ FIX = "make it again: thunder asr ngram TEXT --script nko|latin --out x.arpa"
 
 
 def write_arpa(path: Path, model: Ngram) -> None:
-    """Write a model whole or not at all; n-grams are sorted, so the same model is the same file."""
+    """Write a model atomically; n-grams are sorted, so the same model gives the same file."""
     digest.write_atomically(path, "".join(_arpa_lines(model)))
 
 
@@ -40,7 +40,7 @@ def _arpa_lines(model: Ngram) -> Iterator[str]:
 
 
 def read_arpa(path: Path) -> Ngram:
-    """Read a model. Raises ArtifactError that names every faulty line, what stands there and what is expected."""
+    """Read a model. Raises ArtifactError that reports every faulty line with its content and what was expected."""
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
@@ -53,7 +53,7 @@ def read_arpa(path: Path) -> Ngram:
 
 
 class _ArpaReader:
-    """One file on its way to a model: the n-grams of each order and the faults."""
+    """Parses one file into n-grams by order, and collects faults."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -66,7 +66,7 @@ class _ArpaReader:
         self.faults.append(f"{self.path}:{line}: {message}")
 
     def read_lines(self, lines: Iterable[str]) -> None:
-        """Take in all lines, noting what is wrong."""
+        """Parse all lines and collect their faults."""
         in_data, number = False, 1
         for number, line in enumerate(lines, start=1):
             line = line.rstrip("\r")
@@ -127,7 +127,7 @@ class _ArpaReader:
         self.grams[-1][gram] = log10, backoff
 
     def _check_counts(self) -> None:
-        """What the header says with what there is."""
+        """Compare the counts in the header with the n-grams that were read."""
         if self.faults:
             return
         for order, (line, count) in enumerate(self.counts, start=1):
@@ -150,7 +150,7 @@ class _ArpaReader:
 
 
 def _parse_number(text: str) -> float:
-    """A number as ARPA writes it; NaN for anything else."""
+    """A number in ARPA notation; NaN for any other text."""
     try:
         return float(text)
     except ValueError:

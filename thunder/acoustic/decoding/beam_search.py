@@ -16,9 +16,9 @@ ROOT = 0  # the node of the empty prefix
 class BeamHypothesis:
     """A label sequence and its scores, in nats.
 
-    score: acoustic + lm_weight * lm + insertion_bonus * labels. acoustic: log of the summed probability of its paths
-    that the beam kept. lm: of the whole text, its end included; 0 without a language model. complete: whether the
-    text may end there; false only where no hypothesis in the beam may.
+    score: acoustic + lm_weight * lm + insertion_bonus * labels. acoustic: log of the summed probability of its paths in
+    the beam. lm: of the whole text with its end; 0 without a language model. complete: whether the text may end here;
+    False only if no hypothesis in the beam may end.
     """
 
     labels: tuple[int, ...]
@@ -29,7 +29,7 @@ class BeamHypothesis:
 
 
 def greedy_decode(log_probs: np.ndarray, blank: int = 0) -> list[int]:
-    """The labels of the best path: the best output of each of [T, V] frames, repeats merged, blanks dropped."""
+    """Labels of the best path: the best output of each of [T, V] frames, repeats merged, blanks removed."""
     best = _check_log_probs(log_probs, blank).argmax(1)
     first = np.ones(len(best), bool)
     first[1:] = best[1:] != best[:-1]
@@ -46,11 +46,11 @@ def prefix_beam_search(
     insertion_bonus: float = 0.0,
     allowed: LabelGraph | None = None,
 ) -> list[BeamHypothesis]:
-    """At most `beam` labellings of log_probs [T, V], best first, each once; none where none has a probability.
+    """At most `beam` different label sequences of log_probs [T, V], best first; empty if none has a probability.
 
-    Exact where no prefix ever falls out of the beam. lm_weight 0 is no language model. `allowed` says by -inf which
-    labels may follow and where a text may end; its other weights are not counted.
-    Raises UsageError for arrays that do not fit, NaN, +inf or a frame of nothing but -inf, and for other options.
+    Exact if no prefix ever leaves the beam. A language model with lm_weight 0 is ignored. In `allowed`, a weight of
+    -inf forbids a label or an end of text; its other weights are not used. Raises UsageError for inconsistent shapes,
+    NaN, +inf, a frame with only -inf, and invalid options.
     """
     log_probs = _check_log_probs(log_probs, blank)
     if beam < 1 or not lm_weight >= 0:
@@ -71,7 +71,7 @@ def prefix_beam_search(
 
 
 def _check_log_probs(log_probs: np.ndarray, blank: int) -> np.ndarray:
-    """[T, V] float64. Raises UsageError where they cannot be log probabilities."""
+    """[T, V] float64. Raises UsageError if the values cannot be log probabilities."""
     values = np.asarray(log_probs, np.float64)
     if values.ndim != 2 or not 0 <= blank < values.shape[1]:
         raise UsageError(f"log probabilities {values.shape} with blank {blank}", "[T, V] with 0 <= blank < V")
@@ -87,8 +87,8 @@ def _check_log_probs(log_probs: np.ndarray, blank: int) -> np.ndarray:
 class _Beam:
     """The beam after some frames: K prefixes, best first, as arrays [K]; prefixes are nodes of a tree.
 
-    Of each prefix: the log probabilities of its paths that end in its last label and of those that end in the blank,
-    the states of language model and spelling, and the language model's weight so far.
+    For each prefix: log probabilities of its paths that end in its last label and of those that end in the blank,
+    states of the language model and of the spelling rules, and the language model's weight so far.
     """
 
     def __init__(self, beam, blank, size, language_model, lm_weight, insertion_bonus, allowed) -> None:
@@ -105,7 +105,7 @@ class _Beam:
         self.lm_state = self.spelling = np.zeros(1, np.int64)
 
     def advance(self, frame: np.ndarray) -> None:
-        """Go on by one frame [V] of log probabilities."""
+        """Process one frame [V] of log probabilities."""
         count = len(self.nodes)
         total = np.logaddexp(self.in_label, self.in_blank)
         stay_blank = total + frame[self.blank]
@@ -128,7 +128,7 @@ class _Beam:
         self._select(self._best_candidates(scores), count, stay_label, stay_blank, extensions)
 
     def _merge_duplicates(self, extensions: np.ndarray, stay_label: np.ndarray) -> None:
-        """Where a prefix and one label make a prefix that is in the beam already, the two are one."""
+        """Merge an extended prefix with an equal prefix that is in the beam already."""
         nodes = self.nodes.tolist()
         index = {node: position for position, node in enumerate(nodes)}
         parents = zip(nodes, self.parent.tolist(), strict=True)
@@ -144,7 +144,7 @@ class _Beam:
             extensions[sources, labels] = -np.inf
 
     def _best_candidates(self, scores: np.ndarray) -> np.ndarray:
-        """The places of the best of the ranks, best first; of equals the first, so that every run is the same."""
+        """Indices of the best scores, best first; ties go to the first index, so every run gives the same result."""
         if len(scores) > self.beam:
             threshold = np.partition(scores, -self.beam)[-self.beam]
             indices = np.flatnonzero(scores >= threshold)
@@ -154,7 +154,9 @@ class _Beam:
         return indices[scores[indices] > -np.inf]
 
     def _select(self, selected, count, stay_label, stay_blank, extensions) -> None:
-        """Make the chosen candidates the beam: the first `count` are the old prefixes, then V for each of them."""
+        """Make the selected candidates the new beam: the first `count` are the old prefixes, then V extensions
+        of each.
+        """
         is_existing = selected < count
         source = np.where(is_existing, selected, (selected - count) // self.size)
         label = np.where(is_existing, self.blank, (selected - count) % self.size)
@@ -186,7 +188,7 @@ class _Beam:
         return child
 
     def hypotheses(self) -> list[BeamHypothesis]:
-        """The beam as hypotheses, those that may not end left out unless there are no others."""
+        """The beam as hypotheses, best first; those that may not end are omitted unless there are no others."""
         hypotheses = [self._hypothesis(index) for index in range(len(self.nodes))]
         hypotheses.sort(key=lambda hypothesis: (-hypothesis.complete, -hypothesis.score))
         complete = [hypothesis for hypothesis in hypotheses if hypothesis.complete]

@@ -21,7 +21,7 @@ DECODING = "Decoding"
 
 
 class DecodingSettings(Settings):
-    """Options of decoding, for every command that writes what it heard."""
+    """Options of decoding, for every command that writes recognized text."""
 
     decoder: Literal["greedy", "beam"] = option(
         "greedy", "greedy: the best output of each frame; beam: prefix beam search.", panel=DECODING
@@ -44,10 +44,10 @@ class DecodingSettings(Settings):
 
 
 def build_decoder(settings: DecodingSettings, alphabet: Alphabet) -> Callable[[np.ndarray], Sequence[int]]:
-    """What makes label ids of log probabilities [T, V] of an alphabet's outputs.
+    """A function from log probabilities [T, V] over the alphabet's outputs to label ids.
 
-    Raises ArtifactError for a malformed n-gram, ModelError for one of another script, and ConfigError where N'Ko
-    spelling is asked for in another script.
+    Raises ArtifactError for a malformed n-gram, ModelError for an n-gram of another script, and ConfigError if N'Ko
+    spelling is requested for another script.
     """
     if settings.decoder == "greedy":
         return greedy_decode
@@ -71,7 +71,7 @@ def build_decoder(settings: DecodingSettings, alphabet: Alphabet) -> Callable[[n
 
 
 def spelling_graph(alphabet: Alphabet = NKO) -> LabelGraph:
-    """The spelling rules of N'Ko as a graph over the alphabet's labels: weight 0 for what may follow."""
+    """The spelling rules of N'Ko as a graph over the alphabet's labels: weight 0 for each allowed label."""
     if alphabet is not NKO:
         raise ConfigError(f"'nko_spelling' is of N'Ko, and the labels are {alphabet.name}", fix="leave it out")
 

@@ -14,10 +14,9 @@ Arcs = tuple[np.ndarray, Sequence[GraphState]]
 
 
 class LabelGraph:
-    """States numbered in the order in which they were met; 0 is the start. The blank is no label: it moves nothing.
+    """States are numbered in the order of their discovery; 0 is the start. The blank is no label and changes no state.
 
-    arcs: called once for each state that is walked from. ending: the weight in nats of a text that ends in a state,
-    -inf where none may.
+    arcs: called once for each expanded state. ending: weight in nats of a text that ends in a state, -inf if none may.
     """
 
     def __init__(
@@ -39,7 +38,7 @@ class LabelGraph:
         return self._weights[numbers]
 
     def step(self, numbers: np.ndarray, labels: np.ndarray) -> np.ndarray:
-        """The states [K] that labels [K] lead to from K states whose rows were asked for."""
+        """The states [K] that labels [K] lead to from K states; call `weights` for these states first."""
         return self._next[numbers, labels]
 
     def ending(self, number: int) -> float:
@@ -47,7 +46,7 @@ class LabelGraph:
         return self._ending(self._states[number])
 
     def text_weight(self, labels: Sequence[int]) -> float:
-        """The weight in nats of a whole text, its end included."""
+        """The weight in nats of a whole text with its end."""
         state, total = np.zeros(1, np.int64), 0.0
         for label in labels:
             total += float(self.weights(state)[0, label])

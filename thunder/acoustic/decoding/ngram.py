@@ -24,14 +24,16 @@ LN_10 = log(10.0)
 
 @dataclass(frozen=True)
 class NgramTable:
-    """The n-grams of one order n, each packed into one integer, ascending; log10 of probability and of back-off."""
+    """The n-grams of one order, each packed into one integer, ascending; log10 of probability and of back-off
+    weight.
+    """
 
     keys: np.ndarray
     log10: np.ndarray
     backoff: np.ndarray
 
     def find_keys(self, keys: np.ndarray) -> np.ndarray:
-        """The places of keys; -1 for those that are not there."""
+        """Indices of the keys; -1 for keys that the table lacks."""
         if not len(self.keys):
             return np.full(len(keys), -1)
         positions = np.searchsorted(self.keys, keys)
@@ -41,9 +43,9 @@ class NgramTable:
 
 @dataclass(frozen=True)
 class Ngram:
-    """tables[n - 1] holds the n-grams; symbols: what they are made of, sorted.
+    """tables[n - 1] holds the n-grams of order n; symbols: sorted.
 
-    A key is the number that the symbols' places make as digits in base len(symbols).
+    A key is the number whose digits in base len(symbols) are the symbols' indices.
     """
 
     symbols: tuple[str, ...]
@@ -70,7 +72,7 @@ class Ngram:
         return log10_probs
 
     def next_contexts(self, context: tuple[int, int]) -> list[tuple[int, int]]:
-        """The contexts that each of S symbols makes of a context: the longest that there are."""
+        """For each of S symbols, the longest known context after `context` and the symbol."""
         length, key = context
         size = len(self.symbols)
         lengths, keys = np.zeros(size, np.int64), np.zeros(size, np.int64)
@@ -83,7 +85,7 @@ class Ngram:
     def as_label_graph(self, labels: Sequence[str]) -> LabelGraph:
         """The model as a graph over the blank and then these labels, such as those of an alphabet; weights in nats.
 
-        Raises ModelError naming the labels that it does not know, unless it has <unk>.
+        Raises ModelError with the unknown labels, unless the model has <unk>.
         """
         names = [SPACE if label == " " else label for label in labels]
         index = {symbol: position for position, symbol in enumerate(self.symbols)}
@@ -106,19 +108,19 @@ class Ngram:
 
 @dataclass(frozen=True)
 class NgramFit:
-    """How well a model foretells texts: log10 of their probability, over characters and the ends of texts."""
+    """Log10 probability of texts under a model, and the number of predicted symbols: characters and text ends."""
 
     log10: float
     symbols: int
 
     @property
     def perplexity(self) -> float:
-        """The number of characters that it hesitates between; 1 if it is always sure."""
+        """Perplexity per character; 1 if every prediction is certain."""
         return 10.0 ** (-self.log10 / self.symbols) if self.symbols else 1.0
 
 
 def measure_fit(model: Ngram, labels: Sequence[str], texts: Iterable[Sequence[int]]) -> NgramFit:
-    """The fit to texts of label ids, 1 being the first label."""
+    """The fit to texts of label ids; id 1 is the first label."""
     graph, total, count = model.as_label_graph(labels), 0.0, 0
     for text in texts:
         total += graph.text_weight(text) / LN_10
@@ -127,9 +129,9 @@ def measure_fit(model: Ngram, labels: Sequence[str], texts: Iterable[Sequence[in
 
 
 def estimate_ngram(labels: Sequence[str], texts: Iterable[Sequence[int]], order: int) -> Ngram:
-    """An n-gram of the order over these labels from texts of label ids, 1 being the first label.
+    """Estimate an n-gram over these labels from texts of label ids; id 1 is the first label.
 
-    Raises UsageError for an order that n-grams of so many labels cannot have in 63 bits, and where there is no text.
+    Raises UsageError if the order does not fit 63-bit keys for so many labels, and if there is no text.
     """
     symbols = tuple(sorted([BEGIN, END, *(SPACE if label == " " else label for label in labels)]))
     size = len(symbols)
@@ -162,7 +164,7 @@ def _count_ngrams(stream: np.ndarray, end: int, size: int, order: int) -> Iterab
 
 
 def _smooth_unigrams(keys: np.ndarray, counts: np.ndarray, size: int, begin: int) -> NgramTable:
-    """Smoothed with equal shares for all symbols but the beginning, which is never foretold."""
+    """Unigrams, smoothed with a uniform distribution over all symbols but <s>, which is never predicted."""
     observed = np.zeros(size)
     observed[keys] = counts
     observed[begin] = 0.0
@@ -175,7 +177,7 @@ def _smooth_unigrams(keys: np.ndarray, counts: np.ndarray, size: int, begin: int
 def _smooth_order(
     lower: NgramTable, keys: np.ndarray, counts: np.ndarray, size: int, order: int
 ) -> tuple[NgramTable, NgramTable]:
-    """The lower order with its back-offs, and the n-grams of `order` + 1 with these counts."""
+    """The lower order with back-off weights, and the n-grams of `order` + 1 with these counts."""
     contexts, group = np.unique(keys // size, return_inverse=True)
     kinds = np.bincount(group)
     totals = np.bincount(group, weights=counts) + kinds

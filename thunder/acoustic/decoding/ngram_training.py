@@ -50,7 +50,7 @@ class NgramSettings(Settings):
 
 @dataclass(frozen=True)
 class NgramReport:
-    """What was counted and how good it is: perplexity is by character, on the texts held out (none: None)."""
+    """Counts and quality of a trained n-gram; perplexity: per character, on held-out texts; None if there are none."""
 
     texts: int
     characters: int
@@ -67,9 +67,9 @@ class NgramReport:
 
 
 def train_ngram(settings: NgramSettings, progress: Progress | None = None) -> NgramReport:
-    """Count, write the ARPA file, measure.
+    """Count the n-grams, write the ARPA file and measure its perplexity.
 
-    Raises CorpusError for files that cannot be read or are a benchmark, and where no text is left.
+    Raises CorpusError for files that cannot be read or are a benchmark, and if no text is left.
     """
     alphabet, column = ALPHABETS[settings.script], settings.column or COLUMNS[settings.script]
     pool = clean_texts.choose_texts(
@@ -111,7 +111,7 @@ def train_ngram(settings: NgramSettings, progress: Progress | None = None) -> Ng
 
 
 def _read_texts(paths: list[Path], alphabet: Alphabet) -> set[str]:
-    """What the rows of files say, as it is heard. Raises CorpusError naming lines that are no rows or say nothing."""
+    """Spoken forms of the texts in JSONL rows. Raises CorpusError that lists every line without a row or a text."""
     texts: set[str] = set()
     for path in paths:
         faults = LineFaults()

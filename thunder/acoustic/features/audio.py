@@ -24,7 +24,7 @@ _OGG_PAGE = struct.Struct("<4sBBqIIIB")
 
 @dataclass(frozen=True)
 class Audio:
-    """samples: [S] float32 at 16 kHz. clipped: share of the file's samples at full scale. notes: what was odd."""
+    """samples: [S] float32 at 16 kHz. clipped: share of the file's samples at full scale. notes: unusual properties."""
 
     samples: np.ndarray
     seconds: float
@@ -33,9 +33,9 @@ class Audio:
 
 
 def load_audio(path: Path) -> Audio:
-    """Read FLAC, WAV, OGG, MP3 and what else libsndfile knows; channels are averaged, the rate becomes 16 kHz.
+    """Read FLAC, WAV, OGG, MP3 and other formats of libsndfile; average the channels and resample to 16 kHz.
 
-    Raises CorpusError that names the file: missing, empty, not audio, truncated, too long, or not finite.
+    Raises CorpusError that names the file if it is missing, empty, not audio, truncated, too long or not finite.
     """
     import soundfile
 
@@ -65,7 +65,7 @@ def load_audio(path: Path) -> Audio:
 
 
 def resample_audio(samples: np.ndarray, rate: int) -> np.ndarray:
-    """[S] float32 at another rate -> at 16 kHz."""
+    """Resample [S] float32 from `rate` Hz to 16 kHz."""
     if rate == RATE:
         return np.ascontiguousarray(samples, np.float32)
     import soxr
@@ -75,7 +75,7 @@ def resample_audio(samples: np.ndarray, rate: int) -> np.ndarray:
 
 
 def split_windows(samples: np.ndarray) -> list[np.ndarray]:
-    """Pieces of at most 30 s, in order."""
+    """Consecutive pieces of at most 30 s."""
     size = WINDOW_SECONDS * RATE
     return [samples[start : start + size] for start in range(0, max(1, len(samples)), size)]
 
@@ -100,7 +100,7 @@ def _audio_error(path: Path, reason: str, fix: str = "repair the file, or exclud
 
 
 def _check_file(path: Path) -> None:
-    """Find what libsndfile passes over in silence: an empty file, and WAV and OGG files that were cut."""
+    """Detect faults that libsndfile ignores: an empty file, and truncated WAV and OGG files."""
     try:
         size = path.stat().st_size
         if path.is_dir():
@@ -122,7 +122,7 @@ def _check_file(path: Path) -> None:
 
 
 def _missing_of_last_page(tail: bytes) -> int:
-    """Bytes that the last page of an OGG file promises and does not have (RFC 3533, section 6)."""
+    """Number of bytes that the last page of a truncated OGG file lacks (RFC 3533, section 6)."""
     start = tail.rfind(b"OggS")
     if start < 0 or len(tail) - start < _OGG_PAGE.size - 1:
         return 1
@@ -132,5 +132,5 @@ def _missing_of_last_page(tail: bytes) -> int:
 
 
 def count_frames(samples: int, hop: int) -> int:
-    """Frames that a number of samples fills, the last one perhaps in part."""
+    """Number of frames that the samples fill; the last frame may be partial."""
     return math.ceil(samples / hop)

@@ -24,7 +24,7 @@ OnRecordings = Callable[[int], None]
 
 @dataclass
 class ExtractionPlan:
-    """The recordings of one part, and the faults of rows that are not among them."""
+    """The recordings of one part, and the faults of rows that were left out."""
 
     recordings: list[Recording]
     inputs: str
@@ -35,9 +35,9 @@ class ExtractionPlan:
 
 @dataclass
 class ExtractionResult:
-    """folder: of the store. index: its content. notes: oddities of files read now, counted. left_out: faults, by id.
+    """folder: the store. index: its content. notes: unusual properties of files read now, counted.
 
-    resumed: recordings that were done before.
+    left_out: (id, fault). resumed: number of recordings that an earlier run had finished.
     """
 
     folder: Path
@@ -48,7 +48,7 @@ class ExtractionResult:
 
 
 def plan_extraction(settings: FeatureSettings) -> ExtractionPlan:
-    """Read the rows; nothing is heard yet. Raises CorpusError with every faulty row, unless they may be left out."""
+    """Read the rows but not the audio. Raises CorpusError that lists every faulty row, unless `keep_going` is set."""
     part = store_parts.parse_part(settings.part)
     reader = RecordingReader()
     recordings = reader.read([Path(name).expanduser() for name in settings.inputs])
@@ -64,10 +64,10 @@ def plan_extraction(settings: FeatureSettings) -> ExtractionPlan:
 def extract_features(
     settings: FeatureSettings, plan: ExtractionPlan, progress: OnRecordings | None = None
 ) -> ExtractionResult:
-    """Make the features of a part, or go on where an earlier run was stopped.
+    """Extract the features of a part, or resume an interrupted extraction.
 
-    Raises CorpusError with every recording that cannot be used, after the others are done, unless they may be left out:
-    run again, only those are tried again.
+    Raises CorpusError that lists every unusable recording after all others are done, unless `keep_going` is set; the
+    next run tries only those recordings again.
     """
     front_end = frontend.build_front_end(settings)
     report = progress or (lambda count: None)
@@ -99,7 +99,7 @@ def extract_features(
 def _add_recording(
     recording: Recording, front_end: frontend.FrontEnd, writer: StoreWriter, notes: Counter[str]
 ) -> None:
-    """Add one recording to the store, or say why it is left out."""
+    """Add one recording to the store, or record why it is left out."""
     try:
         sha256 = _verified_digest(recording)
         samples = audio.load_audio(recording.path)

@@ -59,5 +59,5 @@ class FeatureSettings(Settings):
 
     @property
     def every(self) -> int:
-        """One frame of so many is kept."""
+        """Subsampling factor: one of this many frames is kept."""
         return self.subsample or {"whisper": 4, "logmel": 1}[self.features]

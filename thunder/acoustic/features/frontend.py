@@ -19,7 +19,7 @@ _N_MELS = 80
 
 
 class FrontEnd(Protocol):
-    """Makes features: recipe says how, width is D."""
+    """Computes features: `recipe` describes them, `width` is D."""
 
     recipe: Recipe
     width: int
@@ -42,7 +42,9 @@ class LogMelFrontEnd:
 
 
 class WhisperFrontEnd:
-    """The last layer of Whisper's encoder, 50 frames a second: it hears 30 s, padded; frames of the padding go."""
+    """The last layer of Whisper's encoder, 50 frames a second. Audio is padded to 30 s; frames of padding are
+    dropped.
+    """
 
     def __init__(self, settings: FeatureSettings) -> None:
         from thunder.acoustic.features import whisper_weights
@@ -61,19 +63,19 @@ class WhisperFrontEnd:
 
 
 def build_front_end(settings: FeatureSettings) -> FrontEnd:
-    """What the settings ask for, never another. Raises ModelError where Whisper's weights are not there."""
+    """The front end that the settings name; no fallback. Raises ModelError if Whisper's weights are missing."""
     return LogMelFrontEnd(settings) if settings.features == "logmel" else WhisperFrontEnd(settings)
 
 
 def feature_width(settings: FeatureSettings) -> int:
-    """D, without loading weights. Raises ModelError where config.json is not there or does not fit."""
+    """D, without loading weights. Raises ModelError if config.json is missing or invalid."""
     if settings.features == "logmel":
         return settings.n_mels or _N_MELS
     return read_sizes(model_folder(settings)).width
 
 
 def model_folder(settings: FeatureSettings) -> Path:
-    """The folder of the Whisper model. Raises ModelError where none was named."""
+    """The folder of the Whisper model. Raises ModelError if none was given."""
     if not settings.model:
         raise ModelError(
             "features of Whisper need its weights, and no --model was given",
@@ -83,13 +85,13 @@ def model_folder(settings: FeatureSettings) -> Path:
 
 
 def extract_frames(frontend: FrontEnd, samples: np.ndarray) -> np.ndarray:
-    """[S] samples of any length -> [T, D], subsampled; each 30 s are heard by themselves."""
+    """[S] samples of any length -> [T, D], subsampled; each window of 30 s is processed separately."""
     frames = np.concatenate([frontend.window_frames(piece) for piece in split_windows(samples)])
     return subsample_frames(frames, frontend.recipe.subsample, frontend.recipe.how)
 
 
 def subsample_frames(frames: np.ndarray, every: int, how: How) -> np.ndarray:
-    """[T, D] -> [ceil(T / every), D]: the first of each group, or its mean; the last group may be a smaller one."""
+    """[T, D] -> [ceil(T / every), D]: the first frame of each group, or its mean; the last group may be smaller."""
     if how == "stride" or every == 1:
         return frames[::every]
     starts = np.arange(0, len(frames), every)

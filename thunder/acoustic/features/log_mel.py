@@ -18,7 +18,9 @@ _LINEAR_STEP, _KNEE, _KNEE_MEL, _LOG_STEP = 200 / 3, 1000.0, 15.0, np.log(6.4) /
 
 @cache
 def mel_filters(n_mels: int) -> np.ndarray:
-    """[201, n_mels] float64: triangles between points that are even on the mel scale, each of the same area."""
+    """[201, n_mels] float64: triangular filters of equal area between points that are evenly spaced on the mel
+    scale.
+    """
     top = _KNEE_MEL + np.log(RATE / 2 / _KNEE) / _LOG_STEP
     mels = np.linspace(0.0, top, n_mels + 2)
     edges = np.where(mels < _KNEE_MEL, mels * _LINEAR_STEP, _KNEE * np.exp((mels - _KNEE_MEL) * _LOG_STEP))
@@ -33,7 +35,7 @@ def mel_filters(n_mels: int) -> np.ndarray:
 def log_mel(samples: np.ndarray, n_mels: int, frames: int | None = None) -> np.ndarray:
     """[S] samples of at most 30 s -> [T, n_mels] float32, T = ceil(S / 160), or `frames` of the padded 30 s.
 
-    Either way the values are those of samples that are padded to 30 s with silence, as Whisper sees them.
+    In both cases the values equal those of samples padded to 30 s with silence, as Whisper computes them.
     """
     assert len(samples) <= WINDOW_SECONDS * RATE, f"{len(samples)} samples are more than a window"
     # what lies further than this behind the last sample is silence, and its frames are the floor

@@ -19,10 +19,10 @@ _BARE_RATE = {"whisper": 50, "logmel": 100}
 
 
 class Recipe(Settings):
-    """One way to make features.
+    """Every option that changes the values of features.
 
-    model: digest of the encoder's tensors (whisper only). subsample, how: one frame of N is kept, or the mean of N.
-    dtype: as stored. precision: that the encoder computes in. long_audio: what becomes of more than 30 s.
+    model: digest of the encoder's tensors (whisper only). subsample, how: keep one of N frames, or the mean of N.
+    dtype: as stored. precision: of the encoder's arithmetic. long_audio: treatment of recordings over 30 s.
     """
 
     kind: Kind
@@ -43,11 +43,11 @@ class Recipe(Settings):
 
     @property
     def frames_per_second(self) -> float:
-        """Frames a second as stored."""
+        """Stored frames per second."""
         return _BARE_RATE[self.kind] / self.subsample
 
     def differences(self, other: Recipe) -> list[str]:
-        """What is not the same in another recipe, such as 'subsample 4, not 2'."""
+        """Differences from another recipe, such as 'subsample 4, not 2'."""
         values, other_values = self.resolved(), other.resolved()
         return [
             f"{name} {values[name]}, not {other_values[name]}" for name in values if values[name] != other_values[name]

@@ -28,7 +28,7 @@ _MAY_BE_NUMBERS = (*_ALIASES["id"], *_ALIASES["speaker"])
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """One audio file and what is known of it. where: the row that named it, for messages."""
+    """One audio file and its metadata. where: the row that named it, for messages."""
 
     id: str
     path: Path
@@ -41,14 +41,14 @@ class Recording:
 
 
 class RecordingReader:
-    """Reads recordings; what cannot be used is a fault, collected in `faults`."""
+    """Reads lists of recordings, and collects unusable ones in `faults`."""
 
     def __init__(self) -> None:
         self.faults = LineFaults()
         self._seen: dict[str, str] = {}
 
     def read(self, inputs: Sequence[Path]) -> list[Recording]:
-        """The recordings of files and folders, in their order. Raises CorpusError where there is none at all."""
+        """The recordings of files and folders, in their order. Raises CorpusError if there are none and no faults."""
         found = [one for path in inputs for one in self._of(path)]
         if not found and not self.faults:
             names = ", ".join(map(str, inputs)) or "no input"
@@ -94,7 +94,7 @@ class RecordingReader:
 
 
 def _recording(fields: dict[str, Any], path: Path, where: str) -> Recording:
-    """One row. Raises Fault."""
+    """Parse one row. Raises LineFault."""
     values = {name: _text(fields, aliases) for name, aliases in _ALIASES.items()}
     if not values["audio"]:
         raise LineFault(f"names no recording: expected one of {', '.join(map(repr, _ALIASES['audio']))}")
@@ -108,7 +108,7 @@ def _recording(fields: dict[str, Any], path: Path, where: str) -> Recording:
 
 
 def _text(fields: dict[str, Any], names: Iterable[str]) -> str | None:
-    """Take the first field of these names out of a row; null is as good as none. Raises Fault for what is no text."""
+    """Remove the first non-null field of these names from a row and return it. Raises LineFault if it is not text."""
     for name in names:
         if (value := fields.pop(name, None)) is not None:
             if isinstance(value, int) and not isinstance(value, bool) and name in _MAY_BE_NUMBERS:
@@ -120,7 +120,7 @@ def _text(fields: dict[str, Any], names: Iterable[str]) -> str | None:
 
 
 def input_digest(recordings: Iterable[Recording]) -> str:
-    """SHA-256 of what is known of all recordings: ids, texts, file names, not where the files lie."""
+    """SHA-256 of the metadata of all recordings: ids, texts and file names, but not folders."""
     sha256 = hashlib.sha256()
     for recording in recordings:
         values = [

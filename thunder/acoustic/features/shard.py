@@ -22,12 +22,15 @@ _SCALE = np.dtype("<f4")
 
 
 def row_bytes(dtype: str, width: int) -> int:
-    """Bytes of one frame in a shard, its scale included."""
+    """Bytes of one frame in a shard, with its scale."""
     return _TYPES[dtype].itemsize * width + (_SCALE.itemsize if dtype == "int8" else 0)
 
 
 def quantize_frames(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """[T, D] float -> int8 [T, D] and scales [T] float32; off by half a scale (a 254th of the largest) at most."""
+    """[T, D] float -> int8 [T, D] and scales [T] float32.
+
+    The error is at most half a scale: 1/254 of the frame's largest absolute value.
+    """
     features = np.asarray(features, np.float32)
     scales = np.abs(features).max(1, initial=0.0).astype(_SCALE) / np.float32(127)
     # a frame of zeros, or of numbers too small to have a scale, is a frame of zeros
@@ -37,7 +40,7 @@ def quantize_frames(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def round_as_stored(features: np.ndarray, dtype: str) -> np.ndarray:
-    """[T, D] float -> float32 as a reader of a shard gets them: what was rounded for the disk is rounded here too."""
+    """[T, D] float -> float32, rounded as a shard rounds it, so that the values equal those read from a store."""
     if dtype == "int8":
         levels, scales = quantize_frames(features)
         return levels.astype(np.float32) * scales[:, None]
@@ -45,7 +48,7 @@ def round_as_stored(features: np.ndarray, dtype: str) -> np.ndarray:
 
 
 def shard_header(dtype: str, frames: int, width: int, recipe_digest: str) -> bytes:
-    """The safetensors header, padded to the room that is kept for it."""
+    """The safetensors header, padded to its reserved size."""
     bytes_of_features = _TYPES[dtype].itemsize * frames * width
     table: dict[str, object] = {
         "__metadata__": {"schema": SCHEMA, "recipe": recipe_digest},
@@ -60,7 +63,7 @@ def shard_header(dtype: str, frames: int, width: int, recipe_digest: str) -> byt
 
 
 class ShardWriter:
-    """A shard in the making; memory holds one utterance, and with int8 four bytes a frame."""
+    """Writes a shard; memory holds one utterance, and with int8 another four bytes for each frame."""
 
     def __init__(self, path: Path, dtype: str, width: int, recipe_digest: str) -> None:
         self.path, self.dtype, self.width, self.recipe_digest = path, dtype, width, recipe_digest
@@ -75,9 +78,9 @@ class ShardWriter:
         return self.frames * row_bytes(self.dtype, self.width)
 
     def add(self, name: str, features: np.ndarray) -> int:
-        """Append [T, D]; returns the CRC-32 of what was stored.
+        """Append [T, D]; return the CRC-32 of the stored bytes.
 
-        Raises CorpusError that names the utterance where the features are not finite, or too large for fp16.
+        Raises CorpusError that names the utterance if the features are not finite, or too large for fp16.
         """
         assert features.ndim == 2 and features.shape[1] == self.width, f"{name}: {features.shape}, width {self.width}"
         if not np.isfinite(features).all():
@@ -108,18 +111,18 @@ class ShardWriter:
         self._out.close()
 
     def abandon(self) -> None:
-        """Close and remove what was written."""
+        """Close and delete the unfinished file."""
         self._out.close()
         self.path.unlink(missing_ok=True)
 
 
 def checksum(stored: np.ndarray, scales: np.ndarray) -> int:
-    """CRC-32 of an utterance as it lies in a shard."""
+    """CRC-32 of an utterance's stored bytes."""
     return zlib.crc32(scales.tobytes(), zlib.crc32(np.ascontiguousarray(stored).tobytes()))
 
 
 def first_incomplete_frame(size: int, dtype: str, frames: int, width: int) -> int:
-    """The first frame that is not whole in a shard of another size than its header says."""
+    """Index of the first incomplete frame in a shard whose size differs from its header."""
     begin, row = (
         (_HEADER_BYTES + frames * width, _SCALE.itemsize)
         if dtype == "int8"
@@ -138,7 +141,7 @@ class Shard:
         self._scales = rows[end:].view(_SCALE) if dtype == "int8" else np.empty(0, _SCALE)
 
     def stored(self, first: int, frames: int) -> tuple[np.ndarray, np.ndarray]:
-        """Rows [T, D] as they lie there, and their scales ([T]; none with fp16)."""
+        """Stored rows [T, D] and their scales ([T]; empty with fp16)."""
         return self._rows[first : first + frames], self._scales[first : first + frames]
 
     def features(self, first: int, frames: int) -> np.ndarray:
@@ -149,7 +152,7 @@ class Shard:
 
 
 def check_header(path: Path, dtype: str, frames: int, width: int, recipe_digest: str, fix: str) -> None:
-    """See that a shard's header says what the index says. Raises ArtifactError that names the difference."""
+    """Compare a shard's header with the index. Raises ArtifactError that names the difference."""
     with path.open("rb") as stream:
         found = stream.read(_HEADER_BYTES)
     if found == shard_header(dtype, frames, width, recipe_digest):

@@ -23,7 +23,7 @@ __all__ = ["FeatureStore", "Utterance"]
 class FeatureStore:
     """Frozen features of many utterances.
 
-    recipe, recipe_digest: how they were made. width: D. digest: identity of the data, texts and speakers included.
+    recipe, recipe_digest: how they were made. width: D. digest: identity of the data, with texts and speakers.
     """
 
     def __init__(self, folder: Path, content: dict[str, Any], recipe: Recipe) -> None:
@@ -47,9 +47,10 @@ class FeatureStore:
 
     @classmethod
     def open(cls, folder: Path, *, verify: bool = False) -> FeatureStore:
-        """Open a store; sizes and headers are checked, with `verify` every byte.
+        """Open a store; check sizes and headers, and with `verify` every byte.
 
-        Raises ArtifactError that names each shard (and utterance) which is missing, torn, changed or of another recipe.
+        Raises ArtifactError that lists each shard (and utterance) which is missing, truncated, changed or of another
+        recipe.
         """
         content = read_index(folder)
         try:
@@ -68,7 +69,7 @@ class FeatureStore:
         return len(self.utterances)
 
     def features(self, position: int) -> np.ndarray:
-        """[T, D] float32 of the utterance at a position. Raises ArtifactError where a number in it is not finite."""
+        """[T, D] float32 of the utterance at a position. Raises ArtifactError if a value is not finite."""
         if not 0 <= position < len(self):
             raise IndexError(position)
         number = self._shard_number(position)
@@ -78,7 +79,9 @@ class FeatureStore:
         return rows
 
     def require(self, recipe_digest: str, where: str) -> None:
-        """Raise ArtifactError where these are not features of the recipe that e.g. a checkpoint was trained on."""
+        """Raise ArtifactError if the features have another recipe than, for example, the checkpoint that
+        `where` names.
+        """
         if recipe_digest != self.recipe_digest:
             said = ", ".join(f"{name} {value}" for name, value in self.recipe.resolved().items() if value is not None)
             raise ArtifactError(
@@ -106,7 +109,7 @@ class FeatureStore:
         return f"{self._path(number)}: utterance {self.utterances[position].id!r}: {what}"
 
     def _faults(self, number: int, verify: bool) -> list[str]:
-        """What is wrong with one shard."""
+        """The faults of one shard."""
         entry, path = self._entries[number], self._path(number)
         first, beyond = self._first[number], self._first[number + 1]
         count, frames = beyond - first, int(self._starts[beyond] - self._starts[first])
@@ -127,7 +130,7 @@ class FeatureStore:
         return self._changed(number) if verify else []
 
     def _changed(self, number: int) -> list[str]:
-        """Read a whole shard: utterances that are not as they were written, or not finite."""
+        """Read a whole shard and report utterances that were changed or are not finite."""
         path, sha256, faults = self._path(number), self._entries[number]["sha256"], []
         for position in range(self._first[number], self._first[number + 1]):
             row, frames = self._row(number, position), self.utterances[position].frames
@@ -141,5 +144,5 @@ class FeatureStore:
 
 
 def list_file_of(entry: dict[str, Any]) -> str:
-    """The file of a shard's utterances, from the index's entry."""
+    """The file with a shard's utterances, from the shard's entry in the index."""
     return entry["file"].removesuffix(".safetensors") + ".jsonl"

@@ -20,7 +20,7 @@ FIX = "run `thunder asr features` again with the same options: it keeps what is 
 
 @dataclass(frozen=True, slots=True)
 class Utterance:
-    """One recording: frames as stored, seconds of audio; extra holds the other fields of its metadata row."""
+    """One recording: frames as stored, seconds of audio; extra: the other fields of its metadata row."""
 
     id: str
     frames: int
@@ -36,7 +36,7 @@ class Utterance:
 class ShardEntry:
     """A finished shard: its file (relative to the store) and list, with sizes and digests.
 
-    begins, rows: which input rows it was made from. left_out: faults of those that are not in it, by id.
+    begins, rows: the range of input rows that it covers. left_out: (id, fault) of rows in this range that it lacks.
     """
 
     file: str
@@ -52,21 +52,21 @@ class ShardEntry:
 
     @property
     def list_file(self) -> str:
-        """The file of its utterances."""
+        """The file that lists its utterances."""
         return self.file.removesuffix(".safetensors") + ".jsonl"
 
     def as_dict(self) -> dict[str, Any]:
-        """For the list's first line."""
+        """JSON values for the list's first line."""
         return {name: value for name, value in asdict(self).items() if name != "list_sha256"}
 
     def for_index(self, folder: str = "") -> dict[str, Any]:
-        """For the index, as seen from a folder above."""
+        """JSON values for the index; `folder`: prefix of the file name, relative to the index."""
         kept = {name: getattr(self, name) for name in ("bytes", "sha256", "frames", "utterances", "list_sha256")}
         return {"file": folder + self.file} | kept
 
 
 def utterance_line(utterance: Utterance, crc32: int) -> str:
-    """An utterance as a line of a list; what it lacks is not said."""
+    """An utterance as a line of a list; fields without a value are omitted."""
     values = {
         name: getattr(utterance, name)
         for name in ("id", "frames", "seconds", "text", "speaker", "split", "audio_sha256")
@@ -78,7 +78,7 @@ def utterance_line(utterance: Utterance, crc32: int) -> str:
 
 
 def write_list(folder: Path, entry: ShardEntry, recipe_digest: str, lines: Iterable[str]) -> None:
-    """Write the list of a finished shard: what the shard is, then an utterance a line."""
+    """Write the list of a finished shard: a line that describes the shard, then a line for each utterance."""
     body = "".join(lines)
     head = {"schema": SCHEMA, "recipe": recipe_digest, "lines_sha256": digest.sha256_bytes(body.encode())}
     text = json.dumps(head | entry.as_dict(), ensure_ascii=False) + "\n" + body
@@ -88,7 +88,7 @@ def write_list(folder: Path, entry: ShardEntry, recipe_digest: str, lines: Itera
 def read_list_head(folder: Path, list_file: str) -> tuple[str, ShardEntry]:
     """Recipe digest and entry of a finished shard, from the first line of its list.
 
-    Raises ArtifactError where the list is missing or is none.
+    Raises ArtifactError if the list is missing or damaged.
     """
     path = folder / list_file
     try:
@@ -110,7 +110,7 @@ def read_list_head(folder: Path, list_file: str) -> tuple[str, ShardEntry]:
 
 
 def read_utterances(path: Path, sha256: str) -> Iterator[tuple[Utterance, int]]:
-    """The utterances of a list and their CRC-32. Raises ArtifactError where it is missing or not as recorded."""
+    """The utterances of a list and their CRC-32. Raises ArtifactError if it is missing or its digest differs."""
     found = hashlib.sha256()
     try:
         with path.open("rb") as stream:
@@ -136,14 +136,14 @@ def _utterance(line: bytes, where: str) -> tuple[Utterance, int]:
 
 
 def write_index(folder: Path, content: Mapping[str, Any]) -> dict[str, Any]:
-    """Write index.json with a checksum of itself: a store that has one is whole. Returns it as written."""
+    """Write index.json with its own checksum, which marks the store as complete; return it as written."""
     text = checkpoint_manifest.render_manifest({"schema": SCHEMA} | dict(content))
     digest.write_atomically(folder / INDEX, text)
     return json.loads(text)
 
 
 def read_index(folder: Path) -> dict[str, Any]:
-    """The index of a store. Raises ArtifactError where it is missing, torn, edited or of another schema."""
+    """The index of a store. Raises ArtifactError if it is missing, truncated, edited or has another schema."""
     path = folder / INDEX
     try:
         text = path.read_bytes()
@@ -166,6 +166,6 @@ def read_index(folder: Path) -> dict[str, Any]:
 
 
 def check_schema(content: Any, path: Path) -> None:
-    """Raise ArtifactError where JSON is not of this schema."""
+    """Raise ArtifactError if the JSON value has another schema."""
     if not isinstance(content, dict) or content.get("schema") != SCHEMA:
         raise ArtifactError(f"{path}: is not of a feature store ({SCHEMA})", FIX)

@@ -15,7 +15,7 @@ _PART = re.compile(r"([1-9]\d*)/([1-9]\d*)")
 
 
 def parse_part(text: str) -> tuple[int, int]:
-    """'2/3' -> (2, 3). Raises UsageError where it is no part."""
+    """'2/3' -> (2, 3). Raises UsageError for any other format, and if I is greater than N."""
     match = _PART.fullmatch(text)
     number, count = (int(match[1]), int(match[2])) if match else (1, 0)
     if number > count:
@@ -24,15 +24,15 @@ def parse_part(text: str) -> tuple[int, int]:
 
 
 def part_folder(out: Path, part: tuple[int, int]) -> Path:
-    """Where a part lies: the folder itself if there is but one."""
+    """The folder of a part: `out` itself if there is only one part."""
     return out if part == (1, 1) else out / f"part-{part[0]}-of-{part[1]}"
 
 
 def merge_parts(out: Path) -> dict[str, Any]:
-    """Write the index of parts that lie side by side; shards stay where they are. Returns the index.
+    """Write one index over parts in sibling folders and return it; shards are not moved.
 
-    Raises ArtifactError where a part is missing or damaged, or where they are not of one input and one recipe, or where
-    an utterance is in two of them.
+    Raises UsageError if there are no finished parts. Raises ArtifactError if a part is missing or damaged, if the parts
+    have different inputs or recipes, or if an utterance is in two of them.
     """
     folders = sorted((path.parent for path in out.glob(f"part-*-of-*/{INDEX}")), key=_order)
     if not folders:

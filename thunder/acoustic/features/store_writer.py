@@ -36,11 +36,11 @@ SHARD_BYTES = 1_000_000_000
 
 
 class StoreWriter:
-    """A store in the making; `position` is the number of the input row that is wanted next.
+    """Writes a store; `position` is the index of the input row that is expected next.
 
-    Each row is given to `add` or to `leave_out`; `finish` writes the index. plan: what else the bytes depend on (digest
-    of the input, part), so that a folder begun otherwise is refused. redo_left_out: shards that lack a row are made
-    again. Raises UsageError where the folder holds something else, or another process writes into it.
+    Pass each row to `add` or to `leave_out`; `finish` writes the index. plan: further inputs that determine the bytes
+    (digest of the input, part); a folder with another plan is refused. redo_left_out: make shards with left-out rows
+    again. Raises UsageError if the folder holds anything else, or another process writes into it.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class StoreWriter:
             self._lock.close()
 
     def add(self, utterance: Utterance, features: np.ndarray) -> None:
-        """Store the row at `position`: features [T, D]. Raises CorpusError that names it where they are not finite."""
+        """Store the row at `position`: features [T, D]. Raises CorpusError that names it if they are not finite."""
         shard = self._open()
         crc32 = shard.add(utterance.id, features)
         self._lines.append(utterance_line(replace(utterance, frames=len(features)), crc32))
@@ -98,18 +98,18 @@ class StoreWriter:
         self._advance()
 
     def leave_out(self, name: str, fault: str) -> None:
-        """Pass over the row at `position`, and say why in the shard's list."""
+        """Skip the row at `position` and record the reason in the shard's list."""
         self._open()
         self._left_out.append((name, fault))
         self._advance()
 
     @property
     def left_out(self) -> list[tuple[str, str]]:
-        """Id and fault of every row that is in no shard."""
+        """(id, fault) of every row that is in no shard."""
         return [*(one for entry in self.entries for one in entry.left_out), *self._left_out]
 
     def finish(self) -> dict[str, Any]:
-        """Close the last shard and write the index; returns it."""
+        """Close the last shard, write the index and return it."""
         self.close()
         for stale in self._stale():
             stale.unlink()
@@ -126,7 +126,7 @@ class StoreWriter:
         return write_index(self.folder, content | totals)
 
     def close(self) -> None:
-        """Finish the shard that is being written, if there is one."""
+        """Finish the current shard, if there is one."""
         if self._shard:
             self._close()
 
@@ -162,7 +162,7 @@ class StoreWriter:
         self._shard, self._lines, self._left_out, self._seconds = None, [], [], 0.0
 
     def _pass_over_finished(self) -> None:
-        """Take the next shards as they are, as long as they are whole and begin at the next row."""
+        """Skip the next shards that are complete and begin at the next row."""
         while entry := self._finished(shard_file_name(len(self.entries))):
             self.entries.append(entry)
             self.position += entry.rows
@@ -180,7 +180,7 @@ class StoreWriter:
         return entry if digest.sha256_file(path) == entry.sha256 else None
 
     def _stale(self) -> list[Path]:
-        """Shards beyond the last one, of a longer division that is no more."""
+        """Shards beyond the last one, left from an earlier extraction."""
         known = {file for entry in self.entries for file in (entry.file, entry.list_file)}
         return [path for path in self.folder.glob("shard-*") if path.name not in known]
 
@@ -204,12 +204,12 @@ class StoreWriter:
 
 
 def shard_file_name(number: int) -> str:
-    """The file of a shard."""
+    """The file name of a shard."""
     return f"shard-{number:05d}.safetensors"
 
 
 def _differences(stored: Mapping[str, Any], current: Mapping[str, Any]) -> list[str]:
-    """Where two plans part, such as 'subsample 4, now 2'."""
+    """Differences between two plans, such as 'subsample 4, now 2'."""
     flat = [{**plan, **plan.get("recipe", {})} for plan in (stored, current)]
     names = sorted((flat[0].keys() | flat[1].keys()) - {"recipe"})
     pairs = [(name, flat[0].get(name), flat[1].get(name)) for name in names]

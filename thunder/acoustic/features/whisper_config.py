@@ -17,7 +17,7 @@ _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 
 @dataclass(frozen=True)
 class EncoderSizes:
-    """n_mels: bands that it hears. width: D. inner: width of the MLP."""
+    """n_mels: bands of the input. width: D. inner: width of the MLP."""
 
     n_mels: int
     width: int
@@ -27,9 +27,9 @@ class EncoderSizes:
 
 
 def read_sizes(folder: Path) -> EncoderSizes:
-    """Sizes from a config.json as Hugging Face or mlx-whisper writes it.
+    """Sizes from a config.json in the format of Hugging Face or mlx-whisper.
 
-    Raises ModelError where the folder is missing (a name on the hub is not looked up), or its config does not fit.
+    Raises ModelError if the folder is missing (hub names are not resolved) or its config is invalid.
     """
     path = folder / "config.json"
     if not folder.is_dir():

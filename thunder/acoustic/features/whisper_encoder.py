@@ -11,14 +11,14 @@ from thunder.acoustic.features.whisper_config import POSITIONS, EncoderSizes
 
 
 def sinusoids(length: int, width: int) -> mx.array:
-    """[length, width]: sines, then cosines, of wavelengths from 2 pi to 20,000 pi."""
+    """[length, width]: sines, then cosines, with wavelengths from 2 pi to 20,000 pi."""
     rates = mx.exp(-math.log(10000) / (width // 2 - 1) * mx.arange(width // 2))
     angles = mx.arange(length)[:, None] * rates[None]
     return mx.concatenate([mx.sin(angles), mx.cos(angles)], axis=1)
 
 
 class WhisperAttention(nn.Module):
-    """Every frame looks at every frame; keys have no bias."""
+    """Full self-attention over the frames; the key projection has no bias."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class WhisperAttention(nn.Module):
 
 
 class WhisperBlock(nn.Module):
-    """Attention and an MLP, each on the normalized and added to the plain."""
+    """Pre-norm attention and MLP, each with a residual connection."""
 
     def __init__(self, sizes: EncoderSizes) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class WhisperBlock(nn.Module):
 
 
 class WhisperEncoder(nn.Module):
-    """Its parameters have the names that Hugging Face gives them below `model.encoder`."""
+    """Parameters have the names that Hugging Face gives them below `model.encoder`."""
 
     def __init__(self, sizes: EncoderSizes) -> None:
         super().__init__()

@@ -35,9 +35,9 @@ _MLX_NAMES = {
 
 
 def load_encoder(folder: Path, precision: Precision = "float32") -> tuple[WhisperEncoder, str]:
-    """The encoder in a folder, and the digest of its tensors as they are stored.
+    """The encoder in a folder, and the digest of its tensors as stored.
 
-    Raises ModelError that names every weight which is missing, of another shape, or not of an encoder.
+    Raises ModelError that lists every weight which is missing, has another shape, or does not belong to an encoder.
     """
     encoder = WhisperEncoder(read_sizes(folder))
     stored, has_mlx_names = _rename_tensors(_tensors(folder))
@@ -70,7 +70,7 @@ def load_encoder(folder: Path, precision: Precision = "float32") -> tuple[Whispe
 
 
 def _tensors(folder: Path) -> dict[str, mx.array]:
-    """All tensors of a folder's weight files, not yet read where they are safetensors."""
+    """All tensors of a folder's weight files; safetensors are read lazily."""
     if (folder / _INDEX).is_file():
         try:
             names = sorted(set(json.loads((folder / _INDEX).read_bytes())["weight_map"].values()))
@@ -94,7 +94,7 @@ def _tensors(folder: Path) -> dict[str, mx.array]:
 
 
 def _rename_tensors(tensors: dict[str, mx.array]) -> tuple[dict[str, mx.array], bool]:
-    """The encoder's tensors by the encoder's names, and whether the names were mlx-whisper's."""
+    """The encoder's tensors under the encoder's names, and whether the file used mlx-whisper's names."""
     names = {name: name.removeprefix("model.").removeprefix("encoder.") for name in tensors if "decoder" not in name}
     names = {name: short for name, short in names.items() if short not in ("proj_out.weight", "alignment_heads")}
     has_mlx_names = any(short.startswith(("blocks.", "ln_post.")) for short in names.values())
@@ -110,7 +110,7 @@ def _renamed(name: str) -> str:
 
 
 def _digest(folder: Path, tensors: dict[str, mx.array]) -> str:
-    """SHA-256 over names, types, shapes and bytes of tensors. Reading them may find a file that was cut."""
+    """SHA-256 over names, types, shapes and bytes of the tensors. Raises ModelError if a file is truncated."""
     sha256 = hashlib.sha256()
     for name, array in sorted(tensors.items()):
         sha256.update(f"{name} {array.dtype} {list(array.shape)}\n".encode())

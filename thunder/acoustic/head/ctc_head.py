@@ -18,7 +18,7 @@ MASKED_LOGIT = -1e9  # attention logit of a masked position
 
 @dataclass(frozen=True)
 class HeadSizes:
-    """Sizes of a head. kernel: frames that each convolution sees; the first one has the stride."""
+    """Sizes of a head. kernel: width of each convolution in frames; only the first convolution has a stride."""
 
     width: int
     layers: int
@@ -39,7 +39,7 @@ HEAD_SIZES = {
 
 
 class HeadAttention(nn.Module):
-    """Attention of [B, T, W]; `bias` [B, T, H] is added to the logits of each key."""
+    """Self-attention over [B, T, W]; `bias` [B, T, H] is added to the logits of each key."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ class HeadAttention(nn.Module):
 
 
 class HeadBlock(nn.Module):
-    """One layer of the Transformer, norms first."""
+    """One pre-norm Transformer layer."""
 
     def __init__(self, sizes: HeadSizes, dropout: float) -> None:
         super().__init__()
@@ -76,7 +76,10 @@ class HeadBlock(nn.Module):
 
 
 class TimeConvolution(nn.Module):
-    """A convolution over time, as one product: the gradient of MLX's strided one takes ten times as long on a CPU."""
+    """A convolution over time as one matrix product.
+
+    The gradient of MLX's strided convolution takes ten times as long on a CPU.
+    """
 
     def __init__(self, width: int, kernel: int, stride: int, causal: bool) -> None:
         super().__init__()
@@ -98,7 +101,7 @@ class TimeConvolution(nn.Module):
 
 
 class ConvolutionStem(nn.Module):
-    """Convolutions over time; the first makes one frame of `stride`."""
+    """Convolutions over time; the first one has the stride."""
 
     def __init__(self, sizes: HeadSizes, stride: int, causal: bool) -> None:
         super().__init__()
@@ -107,7 +110,7 @@ class ConvolutionStem(nn.Module):
         self.activation = sizes.activation
 
     def __call__(self, x: mx.array, lengths: mx.array) -> tuple[mx.array, mx.array]:
-        """([B, T', W], lengths [B]); frames beyond an utterance are zeros and stay unseen."""
+        """([B, T', W], lengths [B]); frames beyond an utterance's length are zero and are not read."""
         for layer in self.layers:
             x = self.activation(layer(x * frame_mask(lengths, x.shape[1])[..., None]))
             lengths = (lengths + layer.stride - 1) // layer.stride
@@ -174,7 +177,7 @@ class CTCHead(nn.Module):
         return x, mask
 
     def positions(self, length: int) -> mx.array:
-        """[T', W] learned, or sinusoids."""
+        """Positional encodings [T', W]: learned, or sinusoids."""
         if self.shape.positions:
             return self.places[:length]
         half = self.shape.width // 2
@@ -193,5 +196,5 @@ def frame_mask(lengths: mx.array, frames: int) -> mx.array:
 
 
 def downsampled_frames(frames: int, downsample: int) -> int:
-    """T' of T."""
+    """T' = ceil(T / downsample)."""
     return -(-frames // downsample)

@@ -28,7 +28,7 @@ _RETRAIN = "retrain, or give a checkpoint of the same {}"
 
 @dataclass(frozen=True)
 class HeadOrigin:
-    """What a head was made for. width: D of the features. recipe, recipe_digest: how they were made."""
+    """What a head was trained for. width: D of the features. recipe, recipe_digest: how they were made."""
 
     settings: AcousticSettings
     width: int
@@ -36,7 +36,7 @@ class HeadOrigin:
     recipe_digest: str
 
     def as_metadata(self) -> dict[str, str]:
-        """For the file's header; all of it JSON."""
+        """Metadata of the file's header; every value is JSON."""
         values = {
             "settings": self.settings.resolved(),
             "width": self.width,
@@ -49,7 +49,7 @@ class HeadOrigin:
 
 @dataclass(frozen=True)
 class LoadedHead:
-    """A head ready to use, its tables, and what it was made for."""
+    """A head that is ready to use, its training statistics, and what it was trained for."""
 
     model: CTCHead
     statistics: TrainingStatistics
@@ -69,8 +69,8 @@ def save_head(path: Path, model: CTCHead, statistics: TrainingStatistics, origin
 def load_head(path: Path) -> LoadedHead:
     """Read a head.
 
-    Raises ModelError where there is no such file, ArtifactError where it is damaged, of an alphabet that has changed,
-    or its tensors are not those of the head that it says it is.
+    Raises ModelError if there is no such file; ArtifactError if it is damaged, if its alphabet differs from this
+    version's, or if its tensors do not match its settings.
     """
     arrays, origin = _read_file(path)
     model = CTCHead(origin.settings, origin.width, labels.ALPHABETS[origin.settings.script].size)
@@ -85,9 +85,9 @@ def load_head(path: Path) -> LoadedHead:
 
 
 def load_initial_weights(path: Path, model: CTCHead, expected: HeadOrigin) -> None:
-    """Put the weights of a checkpoint into a model; what only the model has (an adapter) stays as it is.
+    """Load a checkpoint's weights into a model; parameters that only the model has (an adapter) stay as they are.
 
-    Raises ArtifactError that names how it is of another head, alphabet or recipe.
+    Raises ArtifactError that names the difference if the checkpoint has another head, alphabet or recipe.
     """
     arrays, origin = _read_file(path)
     pairs = (
@@ -126,7 +126,7 @@ def _read_file(path: Path) -> tuple[dict[str, mx.array], HeadOrigin]:
 
 
 def _load_tensors(model: CTCHead, arrays: dict[str, mx.array], path: Path, origin: HeadOrigin) -> None:
-    """Load tensors by name. Raises ArtifactError that names those which do not fit."""
+    """Load tensors by name. Raises ArtifactError that lists the ones which do not match."""
     stored = {name.removeprefix(TENSOR_PREFIX): array for name, array in arrays.items()}
     expected = dict(tree_flatten(model.parameters()))
     names = sorted(

@@ -8,7 +8,7 @@ from thunder.acoustic.trajectory.scalars import NOVELTY, STABILITY, previous_fra
 
 
 def log_probabilities(logits: mx.array) -> mx.array:
-    """[B, T, V] float32."""
+    """Log softmax over the last axis: [B, T, V] float32."""
     logits = logits.astype(mx.float32)
     return logits - mx.logsumexp(logits, -1, keepdims=True)
 
@@ -16,8 +16,8 @@ def log_probabilities(logits: mx.array) -> mx.array:
 def temporal_alignment_loss(logits: mx.array, scalars: mx.array, mask: mx.array) -> mx.array:
     """TAR [B]: the mean of JS(P_t || P_{t-1}) over an utterance, weighted by stability_t (1 - novelty_t).
 
-    logits [B, T, V], scalars [B, T, 7], mask [B, T] of frames that are there. Posteriors should not move where the
-    acoustics do not; boundaries are left alone. 0 where no frame has weight.
+    logits [B, T, V], scalars [B, T, 7], mask [B, T] of valid frames. It keeps posteriors constant where the acoustics
+    are constant, and does not act on boundaries. 0 if no frame has weight.
     """
     current = log_probabilities(logits)
     previous = previous_frame(current)
@@ -30,9 +30,11 @@ def temporal_alignment_loss(logits: mx.array, scalars: mx.array, mask: mx.array)
 
 
 def consistency_loss(logits: mx.array, other_logits: mx.array, mask: mx.array) -> mx.array:
-    """CR-CTC [B]: half the sum over frames of KL(P' || P) + KL(P || P'), the first of each pair without gradient.
+    """CR-CTC [B]: half the sum over frames of KL(P' || P) + KL(P || P'), without gradient through the first of each
+    pair.
 
-    logits, other [B, T, V]: two views of the same utterances. Yao et al. 2024, arXiv 2410.05101, equations 3 and 4.
+    logits, other_logits [B, T, V]: two views of the same utterances. Yao et al. 2024, arXiv 2410.05101, equations 3 and
+    4.
     """
     one, two = log_probabilities(logits), log_probabilities(other_logits)
     fixed_one, fixed_two = mx.stop_gradient(one), mx.stop_gradient(two)

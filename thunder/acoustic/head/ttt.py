@@ -22,7 +22,7 @@ class AdapterOutput:
     """Output of the adapter for some frames, and the change of its fast weights.
 
     out: [B, T, W]. state: [B, H, D, D] after the last frame. drift: [B] |S - S_0| (S_0 = 0, Frobenius, over heads).
-    capped: [B] share of the valid frames' steps, over heads, that the cap made smaller.
+    capped: [B] share of the valid frames' steps, over heads, that the cap reduced.
     """
 
     out: mx.array
@@ -33,7 +33,9 @@ class AdapterOutput:
 
 @dataclass(frozen=True)
 class AdapterStream:
-    """Where a stream stands: fast weights [B, H, D, D] of whole chunks, and the frames [B, t < C, W] of a begun one."""
+    """State of a stream: fast weights [B, H, D, D] after whole chunks, and frames [B, t < C, W] of an
+    incomplete chunk.
+    """
 
     state: mx.array
     pending: mx.array
@@ -42,8 +44,8 @@ class AdapterStream:
 class FastWeights(nn.Module):
     """x + gate * norm(Q S) O, with queries, keys and values of norm(x).
 
-    O is zero at first, so that an untrained adapter changes nothing. The outer norm has no bias and S starts from
-    zero: where the learning rate is 0 the output is x to the last bit.
+    O starts at zero, so an untrained adapter changes nothing. The outer norm has no bias and S starts at zero: with a
+    learning rate of 0 the output is bit-identical to x.
     """
 
     def __init__(self, width: int, heads: int, head_dim: int, chunk_size: int, learning_rate: float, cap: bool) -> None:
@@ -65,11 +67,13 @@ class FastWeights(nn.Module):
         self.output.weight = mx.zeros_like(self.output.weight)
 
     def __call__(self, x: mx.array, mask: mx.array) -> mx.array:
-        """[B, T, W] from frames [B, T, W] of which mask [B, T] says which are there; each row by itself, from S = 0."""
+        """[B, T, W] from frames x [B, T, W] and mask [B, T] of valid frames; each row starts from S = 0."""
         return self.adapt(x, mask).out
 
     def adapt(self, x: mx.array, mask: mx.array, state: mx.array | None = None) -> AdapterOutput:
-        """As a call, with what it did; `state` goes on from an earlier chunk's end."""
+        """Like a call, with the state and its metrics; `state`: fast weights after an earlier chunk, to
+        continue from.
+        """
         normed = self.enter(x)
         q, k, v = (self.split_heads(layer(normed)) for layer in (self.query, self.key, self.value))
         # padding frames neither update the weights nor count in the cap of their chunk
@@ -92,7 +96,9 @@ class FastWeights(nn.Module):
         return mx.zeros((rows, self.heads, self.head_dim, self.head_dim))
 
     def step_limits(self, k: mx.array) -> mx.array:
-        """[B, T, H] the largest step that cannot diverge: 1 / (largest row sum of |K K^T| in the frame's chunk)."""
+        """[B, T, H] the largest step size that cannot diverge: 1 / (largest row sum of |K K^T| in the frame's
+        chunk).
+        """
         rows, length = k.shape[:2]
         padded = mx.pad(k, [(0, 0), (0, -length % self.chunk_size), (0, 0), (0, 0)])
         chunks = padded.reshape(rows, -1, self.chunk_size, self.heads, self.head_dim).swapaxes(2, 3)
@@ -100,14 +106,14 @@ class FastWeights(nn.Module):
         return mx.repeat(1 / (bound + EPSILON), self.chunk_size, axis=1)[:, :length]
 
     def start_stream(self, rows: int, width: int) -> AdapterStream:
-        """The stream before its first frame."""
+        """The stream's state before its first frame."""
         return AdapterStream(self.initial_state(rows), mx.zeros((rows, 0, width)))
 
     def stream(self, x: mx.array, stream: AdapterStream) -> tuple[mx.array, AdapterStream]:
-        """[B, t, W] for the next t frames of a stream, and where it stands then.
+        """[B, t, W] for the next t frames of a stream, and the stream's new state.
 
-        Chunks are cut where they would be in the whole utterance, however the stream is cut into pieces: the frames of
-        a begun chunk are read at once and teach when it is whole.
+        Chunk boundaries are those of the whole utterance, however the stream is split. Frames of an incomplete chunk
+        are output at once, and update the weights when their chunk is complete.
         """
         frames = mx.concatenate([stream.pending.astype(x.dtype), x], 1)
         complete = frames.shape[1] // self.chunk_size * self.chunk_size
@@ -123,5 +129,5 @@ class FastWeights(nn.Module):
 
 
 def unit_vectors(x: mx.array) -> mx.array:
-    """Vectors over the last axis with length 1; 0 stays 0."""
+    """Normalize vectors over the last axis to length 1; 0 stays 0."""
     return x * mx.rsqrt(mx.square(x).sum(-1, keepdims=True) + EPSILON)

@@ -23,8 +23,8 @@ def character_partitions(
 ) -> list[str]:
     """The partition of each code point of a reference text (NFC), by the best path of log_probs [T', V].
 
-    form: the normal form in which one character is one label. scalars: [T', 7]; limits: of frames. All are unknown
-    where the labels have no room in the frames.
+    form: normal form in which one character is one label. scalars: [T', 7]; limits: [3], for frames. Every partition is
+    unknown if the frames are too few for the labels.
     """
     if frames_needed(labels) > len(log_probs):
         return [UNKNOWN] * len(text)
@@ -39,9 +39,9 @@ def character_partitions(
 
 
 def edit_counts(recognized: str, reference: str, partitions: Sequence[str]) -> dict[str, list[int]]:
-    """Partition -> [edits, reference characters]; a character put in counts where the one after it is.
+    """Partition -> [edits, reference characters]; an insertion counts in the partition of the next character.
 
-    reference: NFC, not empty. The sums are those of `distance.count_errors`.
+    reference: NFC, not empty. The sums equal those of `distance.count_errors`.
     """
     chars = Counter(partitions)
     edits = Counter(

@@ -26,7 +26,7 @@ LabelDecoder = Callable[[np.ndarray], Sequence[int]]
 
 @dataclass(frozen=True)
 class Recognizer:
-    """A head with what it needs to hear; `settings` are those that it was trained with, or others for the test.
+    """A head with its statistics; settings: those of its training, or others for the test.
 
     decode: log probabilities [T, V] -> label ids.
     """
@@ -40,7 +40,7 @@ class Recognizer:
     def from_head(
         cls, loaded: LoadedHead, ttt_lr: float | None = None, decode: LabelDecoder = greedy_decode
     ) -> Recognizer:
-        """A checkpoint's; ttt_lr: another learning rate of its fast weights."""
+        """The recognizer of a checkpoint; ttt_lr: another learning rate for its fast weights."""
         settings = loaded.origin.settings
         if ttt_lr is not None and loaded.model.adapter is not None:
             loaded.model.adapter.learning_rate = ttt_lr
@@ -55,9 +55,10 @@ class Recognizer:
         on_row: Callable[[int], None] = lambda count: None,
         alignment: Mapping[str, Sequence[str]] | None = None,
     ) -> Iterator[tuple[AcousticExample, dict[str, Any]]]:
-        """Each example with its row (but for what only the run knows), utterances of like length together.
+        """Each example with its result row, sorted by length; fields that only the run knows are absent.
 
-        aligned: id -> partition of each reference character, by another head; else by this one. on_row: gets counts.
+        alignment: id -> partition of each reference character, from another head (default: this head). on_row: called
+        with the number of rows of each batch.
         """
         assembler = BatchAssembler(self.settings, features, self.statistics)
         ordered = sorted(examples, key=lambda example: (example.frames, example.id))
@@ -85,9 +86,9 @@ class Recognizer:
         probabilities: np.ndarray,
         character_partitions: Sequence[str] | None,
     ) -> dict[str, Any]:
-        """One utterance's row, without what stands on a reference where it has none.
+        """One utterance's row; fields that need a reference are absent if it has none.
 
-        probabilities: log ones [T', V], padding included.
+        probabilities: log probabilities [T', V], with padding.
         """
         frames = downsampled_frames(example.frames, self.settings.downsample)
         alphabet = labels.ALPHABETS[self.settings.script]

@@ -24,7 +24,7 @@ SPLIT, VOCABULARY, BEST, RUN_LOG = "split.json", "vocab.json", "best.safetensors
 def correction_row(
     example: AcousticExample, recognized: Mapping[str, Any], *, part: str, script: str, mode: str, run_id: str
 ) -> dict[str, Any]:
-    """A row as `thunder.corpora.rows.correction_rows` has them, with what else is known of the utterance."""
+    """A row in the format of `thunder.corpora.rows.correction_rows`, with the utterance's other metadata."""
     row = {
         "schema": SCHEMA,
         "feat_id": example.id,
@@ -40,7 +40,7 @@ def correction_row(
 
 
 def reference_row(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The line of test_references.jsonl that belongs to a prediction."""
+    """The line of test_references.jsonl for a prediction."""
     names = ("feat_id", "audio_id", "split", "script", "reference_text", "reference_chars")
     return {name: row[name] for name in names}
 
@@ -48,7 +48,7 @@ def reference_row(row: Mapping[str, Any]) -> dict[str, Any]:
 def write_results(folder: Path, rows: Sequence[Mapping[str, Any]], alignment: str = "own") -> None:
     """Write predictions, references (in the same order) and error rates by partition.
 
-    alignment: whose best path says which frames a character belongs to.
+    alignment: name of the run whose best path assigns frames to characters.
     """
     for name, lines in ((PREDICTIONS, rows), (REFERENCES, map(reference_row, rows))):
         text = "".join(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n" for line in lines)
@@ -57,7 +57,7 @@ def write_results(folder: Path, rows: Sequence[Mapping[str, Any]], alignment: st
 
 
 def partition_metrics(rows: Sequence[Mapping[str, Any]], alignment: str = "own") -> dict[str, Any]:
-    """Micro CER of the utterances of each partition and each length, and of the characters; all add up to `total`."""
+    """Micro CER by partition and by length of utterances, and by partition of characters; each adds up to `total`."""
     groups = {name: [row for row in rows if row["partition"] == name] for name in partitions.PARTITIONS}
     lengths: dict[str, list[Mapping[str, Any]]] = {name: [] for name in row_fields.LENGTH_BINS}
     for row in rows:
@@ -92,7 +92,7 @@ def _error_counts(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def summarize_results(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What results.json holds under `test`: micro CER and WER, exact and empty rows, the fast weights' movements."""
+    """Values of results.json under `test`: micro CER and WER, exact and empty rows, drift of the fast weights."""
     chars = sum((ErrorCount(row["cer_edits"], row["reference_chars"]) for row in rows), ErrorCount())
     words = sum((ErrorCount(row["wer_edits"], row["reference_words"]) for row in rows), ErrorCount())
     summary: dict[str, Any] = {
@@ -114,7 +114,7 @@ def summarize_results(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def format_run_log(metrics: Iterable[Mapping[str, Any]], head: Mapping[str, Any]) -> str:
-    """run.log: what the run was, then a line for each report and validation."""
+    """run.log: a description of the run, then a line for each report and validation."""
     lines = [f"{name}: {value}" for name, value in head.items()]
     for row in metrics:
         values = {name: value for name, value in row.items() if name not in ("time", "step")}

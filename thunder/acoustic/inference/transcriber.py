@@ -24,7 +24,7 @@ from thunder.errors import ArtifactError, CorpusError, ModelError
 
 @dataclass
 class _InMemoryFeatures:
-    """Features of some recordings in memory, in the place of a store."""
+    """Features of some recordings in memory; replaces a store."""
 
     features: list[np.ndarray] = field(default_factory=list)
 
@@ -34,9 +34,9 @@ class _InMemoryFeatures:
 
 
 def build_front_end(settings: TranscribeSettings, origin: HeadOrigin) -> frontend.FrontEnd:
-    """Makes features as the head's were made, long recordings aside.
+    """A front end with the recipe of the head's features; only `long_audio` may differ.
 
-    Raises ModelError where Whisper's weights are needed and not named, ArtifactError where they are others.
+    Raises ModelError if Whisper's weights are needed and not given, ArtifactError if they are other weights.
     """
     recipe = Recipe.model_validate(origin.recipe)
     if recipe.kind == "whisper" and not settings.whisper:
@@ -64,9 +64,9 @@ def transcribe_recordings(
     run_id: str,
     on_fault: Callable[[str], None],
 ) -> Iterator[dict[str, Any]]:
-    """A row for each recording, in their order: text, partition, scalars; a correction row without its reference.
+    """A row for each recording, in order: text, partition, scalars; a correction row without reference.
 
-    refuse: told of each recording that cannot be heard. Features are of `source`, rounded as a store rounds them.
+    on_fault: called with a message for each unusable recording. Features come from `front_end`, rounded as in a store.
     """
     for start in range(0, len(recordings), settings.batch_size):
         features, readable = _InMemoryFeatures(), []
@@ -104,7 +104,7 @@ def transcribe_recordings(
 
 
 def _load_audio(recording: Recording, long_audio: str) -> audio.Audio:
-    """The samples of a recording. Raises CorpusError where it cannot be heard, or is too long and is to be refused."""
+    """The samples of a recording. Raises CorpusError if it is unusable, or too long and `long_audio` is "refuse"."""
     samples = audio.load_audio(recording.path)
     if samples.seconds > audio.WINDOW_SECONDS and long_audio == "refuse":
         raise CorpusError(f"{recording.path}: is {samples.seconds:.1f} s long, more than 30 s", "--long-audio windows")

@@ -14,12 +14,15 @@ INSTALL_HINT = "install it: apt-get install espeak-ng, or brew install espeak-ng
 
 
 def espeak_version() -> str:
-    """What the program says of itself. Raises UsageError where it is not here or does not work."""
+    """The version that espeak-ng reports. Raises UsageError if it is not installed or fails."""
     return _run_espeak(["--version"], "").split("  ")[0].strip()
 
 
 def speak_phonemes(phonemes: str, voice: str, speed: int, out: Path) -> None:
-    """Write a WAV file of phonemes in its mnemonics, at so many words a minute. Raises UsageError with its words."""
+    """Write a WAV file of phonemes in espeak-ng mnemonics; speed: words per minute.
+
+    Raises UsageError with the program's message.
+    """
     _run_espeak(["-v", voice, "-s", str(speed), "-w", str(out), "--stdin"], f"[[{phonemes}]]")
     # 44 bytes are a header alone
     if not out.is_file() or out.stat().st_size <= 44:

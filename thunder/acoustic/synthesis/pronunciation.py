@@ -20,9 +20,9 @@ _SILENT = re.compile(f"[{LATIN_APOSTROPHES}\u0300-\u036f]")
 
 
 def to_phonemes(text: str) -> str | None:
-    """A spoken Latin text (see `text.normalize`) in espeak-ng's phoneme mnemonics; None where a letter has no sound.
+    """A spoken Latin text (see `text.normalize`) in espeak-ng mnemonics; None if a letter has no sound.
 
-    Tone is left out, as print leaves it out. A nasal vowel is the vowel and a velar nasal, a long one has a colon.
+    Tone is omitted, as in print. A nasal vowel becomes the vowel and a velar nasal; a long vowel gets a colon.
     """
     plain = _SILENT.sub("", unicodedata.normalize("NFD", text.lower())).replace("-", " ")
     words = [_word_phonemes(word) for word in plain.split()]

@@ -68,7 +68,7 @@ class SynthesisSettings(Settings):
 
 @dataclass(frozen=True)
 class Sentence:
-    """What is to be spoken: the text of both scripts, its phonemes, where it stands and its part."""
+    """A sentence to speak: text in both scripts, phonemes, source line and part."""
 
     latin: str
     nko: str
@@ -78,7 +78,7 @@ class Sentence:
 
 
 def choose_sentences(settings: SynthesisSettings) -> tuple[list[Sentence], dict[str, int], list[dict[str, Any]]]:
-    """The sentences, why others were left out, and the sources. Raises CorpusError where none can be spoken."""
+    """The sentences, counts of excluded texts by reason, and the sources. Raises CorpusError if none can be spoken."""
     paths = [Path(path) for path in settings.text]
     # more than are wanted, since not all can be spoken
     pool = clean_texts.choose_texts(
@@ -103,9 +103,10 @@ def choose_sentences(settings: SynthesisSettings) -> tuple[list[Sentence], dict[
 
 
 def synthesize_speech(settings: SynthesisSettings, on_sentence: Callable[[int], None] | None = None) -> dict[str, Any]:
-    """Speak the sentences into a folder of FLAC files with their metadata; returns the record, which is written last.
+    """Speak the sentences into a folder of FLAC files with metadata; return the record, which is written last.
 
-    Raises UsageError where espeak-ng is absent or has no such voice, CorpusError for texts or a folder of others.
+    Raises UsageError if espeak-ng or the voice is missing, CorpusError for unusable texts or if the folder has other
+    content.
     """
     version, out = espeak.espeak_version(), Path(settings.out)
     _check_output_folder(out)
@@ -138,7 +139,7 @@ def synthesize_speech(settings: SynthesisSettings, on_sentence: Callable[[int], 
 def _speak_sentence(
     sentence: Sentence, number: int, settings: SynthesisSettings, version: str, folder: Path
 ) -> dict[str, Any]:
-    """Make one FLAC file; returns its row of metadata."""
+    """Write one FLAC file and return its metadata row."""
     import soundfile
 
     voice = settings.voices[number % len(settings.voices)]
@@ -157,7 +158,7 @@ def _speak_sentence(
 
 
 def _check_output_folder(out: Path) -> None:
-    """Raise CorpusError if a folder holds anything that this module did not make."""
+    """Raise CorpusError if the folder has content that this module did not make."""
     record = out / RECORD
     is_synthetic = record.is_file() and f'"schema": "{SCHEMA}"' in record.read_text(encoding="utf-8", errors="replace")
     if out.exists() and not is_synthetic and (not out.is_dir() or any(out.iterdir())):

@@ -64,9 +64,10 @@ def count_parameters(task: AcousticTask) -> int:
 def test_best_checkpoint(
     task: AcousticTask, record: RunRecord, world: World, on_row: Callable[[int, int], None] = lambda done, total: None
 ) -> dict[str, Any]:
-    """Test the best checkpoint, ranks sharing the utterances; rank 0 writes the rows, best.safetensors and run.log.
+    """Test the best checkpoint on all ranks; rank 0 writes the rows, best.safetensors and run.log.
 
-    Returns what results.json holds beside the loop's own numbers, the same on every rank.
+    Returns values of results.json that the training loop does not produce, identical on every rank. on_row: called with
+    (done, total) utterances of this rank.
     """
     collectives.sum_numbers(world, [1.0])  # the primary rank of this host has written its files by now
     best = _best_weights(record.folder / task.output)
@@ -103,7 +104,7 @@ def test_best_checkpoint(
 
 
 def _best_weights(output: Path) -> Path:
-    """The best weights by validation loss, or the last where there was none."""
+    """The best weights by validation loss, or the last ones if there was no validation."""
     best = output / BEST / head_file.HEAD_FILE
     return best if best.is_file() else output / head_file.HEAD_FILE
 

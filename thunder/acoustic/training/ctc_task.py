@@ -46,7 +46,7 @@ class AcousticTask:
         self.assembler = BatchAssembler(settings, dataset.features, statistics)
 
     def _check_frame_limits(self) -> None:
-        """Raise UsageError where the head has fewer positions than an utterance has frames."""
+        """Raise UsageError if an utterance has more frames than the head has positions."""
         examples = (*self.dataset.train, *self.dataset.valid, *self.dataset.test)
         longest = max(examples, key=lambda example: example.frames)
         # training stretches time, and batches are padded a little
@@ -59,7 +59,7 @@ class AcousticTask:
             )
 
     def batch(self, rows: Sequence[int], epoch: int) -> Batch:
-        """See Task; augmentation is drawn anew in every epoch."""
+        """See Task; each epoch draws new augmentation."""
         seeds = [(self.settings.seed, 11, epoch, row) for row in rows]
         return self._batch([self.dataset.train[row] for row in rows], seeds)
 
@@ -68,7 +68,9 @@ class AcousticTask:
         return Batch(arrays.as_tuple(), sum(len(example.labels) for example in examples))
 
     def loss(self, model: CTCHead, *arrays: mx.array) -> mx.array:
-        """[] CTC summed over utterances; in training with the regularizer, as docs/explanation/modes.md weighs them."""
+        """CTC loss [] in nats, summed over utterances; in training, with the regularizer of
+        docs/explanation/modes.md.
+        """
         x, frames, labels, label_lengths, scalars, conditioning = arrays
         frames_after_downsampling = (frames + self.settings.downsample - 1) // self.settings.downsample
         name, weight = self.settings.regularizer
@@ -97,17 +99,17 @@ class AcousticTask:
 
     @property
     def groups(self) -> tuple[str, ...]:
-        """One group, where there are validation rows."""
+        """One group if there are validation rows, otherwise none."""
         return ("valid",) if self.dataset.valid else ()
 
     def validation(self, rank: int, size: int) -> Iterator[tuple[str, Batch]]:
-        """See Task; plain CTC in every mode, utterances of like length together."""
+        """See Task; plain CTC in every mode, batches of similar length."""
         examples = sorted(self.dataset.valid, key=lambda example: (example.frames, example.id))[rank::size]
         for start in range(0, len(examples), self.settings.batch_size):
             yield "valid", self._batch(examples[start : start + self.settings.batch_size], None)
 
     def probe(self, rank: int, size: int) -> Iterator[Batch]:
-        """This rank's share of some training utterances, as they are; the same at every validation."""
+        """This rank's share of some training utterances without augmentation; the same at every validation."""
         selected = row_order.evenly_spaced(self.dataset.train, self.settings.probe_rows)
         examples = sorted(selected, key=lambda example: (example.frames, example.id))[rank::size]
         for start in range(0, len(examples), self.settings.batch_size):
@@ -119,5 +121,5 @@ class AcousticTask:
         return {"valid_loss": loss / count}
 
     def save(self, folder: Path) -> None:
-        """Write the head with its tables."""
+        """Write the head with its statistics."""
         head_file.save_head(folder / head_file.HEAD_FILE, self.model, self.statistics, self.origin)

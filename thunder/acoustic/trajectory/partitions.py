@@ -18,14 +18,14 @@ assert PARTITIONS == ("stable", "boundary", "uncertain", "novelty")
 
 
 def partition_thresholds(scalars: np.ndarray) -> np.ndarray:
-    """[3] (novelty, uncertainty, |transition pressure|) above which a frame of [N, 7] is of that partition."""
+    """Thresholds [3] from scalars [N, 7]: novelty, uncertainty and |transition pressure| of a frame above them."""
     return np.array(
         [np.quantile(_magnitude(scalars, scalar), share) for scalar, share in QUANTILES.items()], np.float32
     )
 
 
 def partition_frames(scalars: np.ndarray, limits: np.ndarray) -> np.ndarray:
-    """[N] places in PARTITIONS for [N, 7]: the first that fires of novelty, uncertain, boundary; else stable."""
+    """Indices [N] into PARTITIONS for scalars [N, 7]: the first of novelty, uncertain, boundary; otherwise stable."""
     novel, uncertain, boundary = (
         _magnitude(scalars, scalar) > limit for scalar, limit in zip(QUANTILES, limits, strict=True)
     )
@@ -33,14 +33,14 @@ def partition_frames(scalars: np.ndarray, limits: np.ndarray) -> np.ndarray:
 
 
 def utterance_summary(scalars: np.ndarray) -> np.ndarray:
-    """[7] what an utterance [T, 7] is judged by: means over its frames, of pressure the mean of its size."""
+    """Scalars [7] of an utterance [T, 7]: means over frames, for pressure the mean absolute value."""
     means = scalars.mean(0)
     means[PRESSURE] = np.abs(scalars[:, PRESSURE]).mean()
     return means
 
 
 def utterance_summaries(utterances: Sequence[np.ndarray]) -> np.ndarray:
-    """[N, 7] of several utterances."""
+    """Summaries [N, 7] of several utterances."""
     return np.stack([utterance_summary(scalars) for scalars in utterances])
 
 

@@ -54,14 +54,14 @@ def trajectory_scalars(features: mx.array, codebook: mx.array) -> mx.array:
 
 
 def code_posterior(z: mx.array, codebook: mx.array) -> mx.array:
-    """[B, T, K]: softmax over codes of minus the squared distance, on the scale of sqrt(D)."""
+    """[B, T, K]: softmax over codes of minus the squared distance, scaled by sqrt(D)."""
     # a frame's own square is the same for all codes, and softmax does not see it
     closeness = z @ codebook.T - 0.5 * (codebook * codebook).sum(-1)
     return mx.softmax(closeness / (TEMPERATURE * z.shape[-1] ** 0.5), -1)
 
 
 def novelty(z: mx.array) -> mx.array:
-    """[B, T]: 1 - exp of minus half the mean squared deviation from the slow past, in its own variance."""
+    """[B, T]: 1 - exp of minus half the mean squared deviation from the slow average, over its own variance."""
     slow = exponential_average(z, SLOW_FRAMES)
     mean, variance = (
         previous_frame(slow),
@@ -71,14 +71,14 @@ def novelty(z: mx.array) -> mx.array:
 
 
 def stability(velocity: mx.array) -> mx.array:
-    """[B, T]: exp of minus the acceleration, as a share of the slow average of speed."""
+    """[B, T]: exp of minus the ratio of acceleration to the slow average of speed."""
     speed = mx.sqrt(mx.square(velocity).mean(-1) + EPSILON)
     acceleration = mx.sqrt(mx.square(velocity - previous_frame(velocity)).mean(-1) + EPSILON)
     return mx.exp(-acceleration / (exponential_average(speed[..., None], SLOW_FRAMES)[..., 0] + EPSILON))
 
 
 def exponential_average(x: mx.array, frames: float) -> mx.array:
-    """[B, T, N]: normalized exponential average over frames up to each one, time constant in frames."""
+    """[B, T, N]: normalized causal exponential average over frames; `frames`: time constant in frames."""
     position = np.arange(x.shape[1])
     age = position[:, None] - position[None]
     weights = np.where(age >= 0, np.exp(-np.maximum(age, 0) / frames), 0.0)
@@ -86,19 +86,19 @@ def exponential_average(x: mx.array, frames: float) -> mx.array:
 
 
 def previous_frame(x: mx.array) -> mx.array:
-    """[B, T, ...]: the frame before each; before the first one comes itself, so that its differences are 0."""
+    """[B, T, ...]: each frame's predecessor; the first frame is its own, so its differences are 0."""
     return mx.concatenate([x[:, :1], x[:, :-1]], 1)
 
 
 def cosine_similarity(a: mx.array, b: mx.array) -> mx.array:
-    """[B, T]: of vectors [B, T, N]; 0 where one of them is 0."""
+    """[B, T] for vectors [B, T, N]; 0 if either vector is 0."""
     return (a * b).sum(-1) / (mx.sqrt(mx.square(a).sum(-1) * mx.square(b).sum(-1)) + EPSILON)
 
 
 def fit_codebook(frames: np.ndarray, codes: int, seed: int, iterations: int = 20) -> np.ndarray:
-    """[K, D] float32: k-means (k-means++ start, then Lloyd) over standardized frames [N, D].
+    """[K, D] float32: k-means (k-means++ initialization, then Lloyd) over standardized frames [N, D].
 
-    K is `codes`, or the number of frames where there are fewer. The same frames and seed give the same codes.
+    K is `codes`, or the number of frames if that is smaller. The same frames and seed give the same codes.
     """
     rng = np.random.Generator(np.random.PCG64([seed, 7]))
     z = np.array(standardize_frames(mx.array(frames[None].astype(np.float32))))[0]

@@ -24,7 +24,7 @@ PREFIX = "tables."
 class TrainingStatistics:
     """mean, deviation: [D] of the features. codebook: [K, D]. scalar_mean, scalar_deviation: [7] over frames.
 
-    frame_limits, row_limits: [3] of the partitions of frames and of utterances.
+    frame_limits, row_limits: [3], thresholds of the partitions of frames and of utterances.
     """
 
     mean: np.ndarray
@@ -36,33 +36,33 @@ class TrainingStatistics:
     row_limits: np.ndarray
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """By name, as a checkpoint holds them."""
+        """Arrays by their names in a checkpoint."""
         return {PREFIX + field.name: getattr(self, field.name) for field in fields(self)}
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, np.ndarray]) -> TrainingStatistics:
-        """From `arrays`. Raises KeyError for one that is missing."""
+        """Inverse of `arrays`. Raises KeyError for a missing array."""
         return cls(**{field.name: np.asarray(arrays[PREFIX + field.name], np.float32) for field in fields(cls)})
 
     def to_bytes(self) -> bytes:
-        """For the other ranks."""
+        """Serialize, to send to the other ranks."""
         stream = io.BytesIO()
         np.savez(stream, allow_pickle=False, **self.arrays())
         return stream.getvalue()
 
     @classmethod
     def from_bytes(cls, data: bytes) -> TrainingStatistics:
-        """From `to_bytes`."""
+        """Inverse of `to_bytes`."""
         with np.load(io.BytesIO(data)) as arrays:
             return cls.from_arrays({name: arrays[name] for name in arrays})
 
     def utterance_scalars(self, features: np.ndarray, downsample: int) -> np.ndarray:
-        """[T', 7] of an utterance [T, D] by itself, so that they are the same whatever it is batched with."""
+        """Scalars [T', 7] of an utterance [T, D] on its own, so that they do not depend on its batch."""
         pooled = subsample_frames(features, downsample, "mean")
         return np.array(scalars.trajectory_scalars(mx.array(pooled[None]), mx.array(self.codebook)))[0]
 
     def standardize(self, scalars: np.ndarray) -> np.ndarray:
-        """[T', 7] with mean 0 and deviation 1 over the training frames."""
+        """Scalars [T', 7] with mean 0 and deviation 1 over the training frames."""
         return (scalars - self.scalar_mean) / self.scalar_deviation
 
     def utterance_partition(self, scalars: np.ndarray) -> str:
@@ -74,7 +74,7 @@ class TrainingStatistics:
 def fit_statistics(
     settings: AcousticSettings, features: FeatureSet, train: Sequence[AcousticExample]
 ) -> TrainingStatistics:
-    """From a sample of the training utterances, the same for the same utterances and seed."""
+    """Fit on a sample of the training utterances; the same utterances and seed give the same statistics."""
     sample = sorted(train, key=lambda example: hashlib.sha256(example.id.encode()).digest())[:SAMPLE_UTTERANCES]
     utterances = [features.features_of(utterance) for utterance in sample]
     frames = np.concatenate(utterances)

@@ -58,7 +58,7 @@ def test_several_folders_are_one(tmp_path):
     found = prepare(stores=[one, two])
     assert found.train[-1].id == "v0" and found.features.features_of(found.train[-1]).shape == (9, WIDTH)
     assert found.digest() != prepare(stores=[one]).digest()
-    with pytest.raises(CorpusError, match="more than once"):
+    with pytest.raises(CorpusError, match="ids are not unique"):
         prepare(stores=[one, one])
 
 

@@ -63,7 +63,7 @@ def test_a_model_of_others_is_read_in_any_order_with_unknown_symbols(tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "line", "said"),
     [
-        ("\\data\\", "", 1, "no ARPA file"),
+        ("\\data\\", "", 1, "not an ARPA file"),
         ("ngram 1=4", "ngram 1=5", 4, "announces 5 1-grams, the file has 4"),
         ("ngram 2=3", "ngram 3=3", 5, "expected 'ngram 2=COUNT'"),
         ("ngram 2=3", "ngram 2=x", 5, "expected 'ngram 2=COUNT'"),
@@ -73,12 +73,12 @@ def test_a_model_of_others_is_read_in_any_order_with_unknown_symbols(tmp_path):
         ("-0.4\ta\t-0.2", "-0.4\ta\tinf", 10, "'inf' is not the log10 of a back-off"),
         ("-0.4\ta\t-0.2", "-0.4 a -0.2", 10, "between tabs"),
         ("-0.2\ta a", "-0.2\ta a\t-0.1", 16, "between tabs"),
-        ("-0.2\ta a", "-0.2\ta a a", 16, "no 2-gram"),
-        ("-0.2\ta a", "-0.2\ta  a", 16, "no 2-gram"),
+        ("-0.2\ta a", "-0.2\ta a a", 16, "not a 2-gram"),
+        ("-0.2\ta a", "-0.2\ta  a", 16, "not a 2-gram"),
         ("-0.2\ta a", "-0.2\ta z", 16, "without 'z' among the 1-grams"),
         ("-0.2\ta a", "-0.2\t<s> a", 16, "occurs twice"),
         ("-0.5\t</s>", "-0.5\tb", 15, "without '</s>'"),
-        ("\\end\\\n", "", 18, "cut off"),
+        ("\\end\\\n", "", 18, "truncated"),
         ("\\end\\\n", "\\end\\\nmore\n", 19, "follows"),
     ],
 )

@@ -108,8 +108,8 @@ def broken(value: float) -> np.ndarray:
         (np.zeros((2, 3)), {"blank": 3}, "blank 3"),
         (np.zeros((2, 3)), {"beam": 0}, "beam is 0"),
         (np.zeros((2, 3)), {"lm_weight": -1.0}, "-1"),
-        (np.zeros((2, 3)), {"language_model": bigrams(4, 0)[0]}, "knows 4 labels"),
-        (np.zeros((2, 3)), {"allowed": bigrams(4, 0)[0]}, "knows 4 labels"),
+        (np.zeros((2, 3)), {"language_model": bigrams(4, 0)[0]}, "has 4 labels"),
+        (np.zeros((2, 3)), {"allowed": bigrams(4, 0)[0]}, "has 4 labels"),
     ],
 )
 def test_what_cannot_be_decoded_is_named(log_probs, options, said):

@@ -54,5 +54,5 @@ def test_what_does_not_fit_together_is_refused(tmp_path):
         build_decoder(DecodingSettings(decoder="beam", nko_spelling=True), LATIN)
     path = tmp_path / "latin.arpa"
     arpa.write_arpa(path, estimate_ngram(LATIN.labels, [LATIN.encode("a ni")], 2))
-    with pytest.raises(ModelError, match="of the same script"):
+    with pytest.raises(ModelError, match="for the same script"):
         build_decoder(DecodingSettings(decoder="beam", ngram=str(path)), NKO)

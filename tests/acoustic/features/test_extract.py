@@ -74,10 +74,10 @@ def test_whisper_keeps_the_frames_that_hold_audio(tmp_path):
 
 def test_more_than_30_s_is_refused_or_heard_in_windows(tmp_path):
     source = folder_of(tmp_path / "in", long=sound(31.5), short=sound(0.3))
-    with pytest.raises(CorpusError, match=r"long.flac: is 31.5 s long; Whisper hears 30 s \(--long-audio windows"):
+    with pytest.raises(CorpusError, match=r"long.flac: is 31.5 s long; Whisper takes 30 s \(--long-audio windows"):
         run(source, tmp_path / "out")
     outcome = run(source, tmp_path / "windows", long_audio="windows", n_mels=16)
-    assert outcome.notes == {"is longer than 30 s, heard in windows": 1}
+    assert outcome.notes == {"is longer than 30 s, split into windows": 1}
     samples = load_audio(source / "long.flac").samples
     wanted = np.concatenate([log_mel(samples[:480000], 16), log_mel(samples[480000:], 16)])
     found = FeatureStore.open(tmp_path / "windows").features(0)

@@ -10,9 +10,9 @@ from thunder.errors import ConfigError
 
 @pytest.mark.parametrize(
     ("values", "said"),
-    [({"features": "logmel", "model": "x"}, "'model' is of Whisper"),
-     ({"features": "logmel", "precision": "float16"}, "'precision' is of Whisper"),
-     ({"features": "whisper", "n_mels": 80}, "a Whisper model has its own"),
+    [({"features": "logmel", "model": "x"}, "'model' applies to 'features' whisper"),
+     ({"features": "logmel", "precision": "float16"}, "'precision' applies to 'features' whisper"),
+     ({"features": "whisper", "n_mels": 80}, "a Whisper model sets its own"),
      ({"features": "mfcc"}, "'features' .*whisper.*logmel"),
      ({"subsample": 0}, "'subsample'")],
 )  # fmt: skip

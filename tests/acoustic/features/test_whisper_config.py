@@ -15,8 +15,8 @@ from thunder.errors import ModelError
     ("config", "said"),
     [
         ("{", "config.json: damaged"),
-        ("[]", "describes no Whisper model"),
-        ('{"hidden_size": 3}', "describes no Whisper model"),
+        ("[]", "is not the config of a Whisper model"),
+        ('{"hidden_size": 3}', "is not the config of a Whisper model"),
         (oracle.CONFIG | {"max_source_positions": 100}, "'max_source_positions' is 100, expected 1500"),
         (oracle.CONFIG | {"model_type": "moonshine"}, "'model_type' is 'moonshine'"),
         (oracle.CONFIG | {"activation_function": "relu"}, "'activation_function' is 'relu'"),

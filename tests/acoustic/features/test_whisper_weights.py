@@ -102,8 +102,8 @@ def test_a_missing_and_a_misshapen_weight_are_both_named(tmp_path):
     with pytest.raises(ModelError) as error:
         whisper_weights.load_encoder(oracle.save_model(tmp_path, tensors))
     assert "layers.1.fc1.bias is missing" in error.value.message
-    assert "conv2.weight is [24, 3, 23], by config.json it is [24, 3, 24]" in error.value.message
-    assert "layers.9.fc1.bias is in the weights, but not in such an encoder" in error.value.message
+    assert "conv2.weight is [24, 3, 23], config.json implies [24, 3, 24]" in error.value.message
+    assert "layers.9.fc1.bias is in the weights, but not in an encoder with this config" in error.value.message
     assert "--features logmel" in error.value.fix
 
 
@@ -121,7 +121,7 @@ def test_weights_that_are_not_there_or_torn(model, tmp_path):
 
 def test_a_name_on_the_hub_is_answered_with_what_to_download(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ModelError, match="'openai/whisper-large-v3' is no folder here") as error:
+    with pytest.raises(ModelError, match="'openai/whisper-large-v3' is not a folder here") as error:
         whisper_weights.load_encoder(Path("openai/whisper-large-v3"))
     assert "hf download openai/whisper-large-v3 config.json model.safetensors" in error.value.fix
     with pytest.raises(ModelError, match="there is no such folder"):

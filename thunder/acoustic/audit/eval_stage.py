@@ -23,10 +23,10 @@ from thunder.acoustic.head.ttt import FastWeights
 from thunder.acoustic.inference.recognizer import Recognizer
 from thunder.runs.bundles.audit_record import Condition, ConditionState
 
-MAX_REPEAT_DIFFERENCE = 1e-3  # nats; where the same thing twice differs by more, nothing can be told
-TOLERANCE_FACTOR = 8  # of the difference between the same thing twice
-NOISE_SCALE = 100.0  # of the deviation of the features that noise takes the place of
-PROBABILITY_TOLERANCE = 1e-4  # by which the probabilities of a frame may miss 1
+MAX_REPEAT_DIFFERENCE = 1e-3  # nats; if a repetition differs by more, the audit is inconclusive
+TOLERANCE_FACTOR = 8  # times the difference between two identical runs gives the tolerance
+NOISE_SCALE = 100.0  # times the deviation of the features that the noise replaces
+PROBABILITY_TOLERANCE = 1e-4  # allowed difference between the sum of a frame's probabilities and 1
 ProbeOutputs = Mapping[str, tuple[str, np.ndarray]]  # id -> text, log probabilities [T', V]
 
 
@@ -86,7 +86,7 @@ class HeadProbe:
                 largest = max(largest, difference)
         state: ConditionState = "violation" if first_violation else "ok"
         message = (
-            f"{description}: largest difference {largest:.3g} nats, {self.tolerance:.3g} is as exact as it is here"
+            f"{description}: largest difference {largest:.3g} nats, tolerance on this machine {self.tolerance:.3g} nats"
         )
         return Condition(name, state, message, probes, largest, first_violation)
 
@@ -111,7 +111,7 @@ def audit_evaluation(
     same_machine: True if the run was made on this machine. Otherwise differing texts are inconclusive.
     """
     weights_digest = _weights_digest(recognizer)
-    batch_size = min(batch_size, max(2, len(examples) // 2))  # two batches at least, of two
+    batch_size = min(batch_size, max(2, len(examples) // 2))  # at least two batches of two
     probe = HeadProbe(recognizer, features, examples, batch_size)
     first, second = probe.recognize(), probe.recognize()
     repeat_difference = max(_max_difference(first[name][1], second[name][1]) for name in first)
@@ -120,14 +120,14 @@ def audit_evaluation(
             Condition(
                 "repeat",
                 "inconclusive",
-                f"the same test twice differs by {repeat_difference:.3g} nats",
+                f"two identical tests differ by {repeat_difference:.3g} nats",
                 2,
                 repeat_difference,
             )
         ]
     probe = replace(probe, tolerance=TOLERANCE_FACTOR * repeat_difference)
     return [
-        Condition("repeat", "ok", f"the same test twice differs by {repeat_difference:.3g} nats", 2, repeat_difference),
+        Condition("repeat", "ok", f"two identical tests differ by {repeat_difference:.3g} nats", 2, repeat_difference),
         _check_distributions(first),
         _check_references_unused(probe, first),
         _check_rate_zero(probe),
@@ -149,7 +149,7 @@ def _check_distributions(outputs: ProbeOutputs) -> Condition:
         name: float(np.abs(np.exp(log_probs).sum(-1) - 1).max(initial=0.0)) for name, (_, log_probs) in outputs.items()
     }
     violations = [name for name, error in errors.items() if not error <= PROBABILITY_TOLERANCE]
-    message = "the probabilities of every frame add up to 1"
+    message = "the probabilities of every frame sum to 1"
     return Condition(
         "distribution",
         "violation" if violations else "ok",
@@ -169,7 +169,7 @@ def _check_references_unused(probe: HeadProbe, first: ProbeOutputs) -> Condition
         for example, donor in zip(probe.examples, rotated, strict=True)
     ]
     pairs = [(first, probe.recognize(blanked)), (first, probe.recognize(exchanged))]
-    return probe.compare("labels", "references blanked, and exchanged", pairs)
+    return probe.compare("labels", "references blanked, then exchanged", pairs)
 
 
 def _check_rate_zero(probe: HeadProbe) -> Condition:
@@ -184,7 +184,7 @@ def _check_rate_zero(probe: HeadProbe) -> Condition:
         without_adapter = probe.recognize()
     finally:
         model.adapter, adapter.learning_rate = adapter, learning_rate
-    return probe.compare("rate 0", "a rate of 0 against no fast weights", [(without_adapter, with_zero_rate)])
+    return probe.compare("rate 0", "learning rate 0 compared with no fast weights", [(without_adapter, with_zero_rate)])
 
 
 def _check_reset(probe: HeadProbe, first: ProbeOutputs) -> Condition:
@@ -194,7 +194,7 @@ def _check_reset(probe: HeadProbe, first: ProbeOutputs) -> Condition:
     outputs: dict[str, tuple[str, np.ndarray]] = {}
     for group in reversed(groups):
         outputs |= probe.recognize(group)
-    return probe.compare("reset", f"{len(groups)} batches in the other order", [(first, outputs)])
+    return probe.compare("reset", f"{len(groups)} batches in reverse order", [(first, outputs)])
 
 
 def _check_neighbors(probe: HeadProbe, first: ProbeOutputs) -> Condition:
@@ -205,7 +205,7 @@ def _check_neighbors(probe: HeadProbe, first: ProbeOutputs) -> Condition:
         noisy = frozenset(example.id for example in ordered[offset::2])
         outputs = probe.recognize(features=ReadTrackingFeatures(probe.features.stores, noisy))
         pairs.append((first, {name: output for name, output in outputs.items() if name not in noisy}))
-    return probe.compare("neighbours", "the utterances beside it as loud noise", pairs)
+    return probe.compare("neighbours", "other utterances of the batch replaced with loud noise", pairs)
 
 
 def _check_causal_updates(probe: HeadProbe) -> Iterator[Condition]:
@@ -233,13 +233,15 @@ def _check_causal_updates(probe: HeadProbe) -> Iterator[Condition]:
             first_violation = first_violation or (f"{violation}, frame {frame}" if violation else None)
         lengths = np.array(mask.sum(1))
         longest, learned = max(longest, int(lengths.max())), learned + int((lengths > adapter.chunk_size).sum())
-    message = f"frames changed from a place on, outputs before it; {learned} utterances are longer than a chunk"
+    message = (
+        f"frames changed from some frame on, earlier outputs compared; {learned} utterances are longer than a chunk"
+    )
     yield Condition(
         "read before learning", "violation" if first_violation else "ok", message, probes, largest, first_violation
     )
     if not learned:
-        message = f"no utterance of the probe is longer than a chunk of {adapter.chunk_size} frames (longest {longest})"
-        yield Condition("it adapts", "inconclusive", f"{message}: fast weights were never read after they had learned")
+        message = f"no probed utterance is longer than a chunk of {adapter.chunk_size} frames (longest: {longest})"
+        yield Condition("it adapts", "inconclusive", f"{message}: no output used updated fast weights")
 
 
 def _probe_frames(frames: int, adapter: FastWeights) -> list[int]:
@@ -266,14 +268,14 @@ def _check_reported(outputs: ProbeOutputs, reported: Mapping[str, str], same_mac
     """The run's predictions must equal the output of these weights."""
     differing = [name for name, (text, _) in outputs.items() if reported.get(name) != text]
     if not differing:
-        return Condition("reported", "ok", "the run's predictions are what is heard here", len(outputs))
-    message = f"{len(differing)} of {len(outputs)} predictions are not what is heard here"
+        return Condition("reported", "ok", "the run's predictions equal the outputs here", len(outputs))
+    message = f"{len(differing)} of {len(outputs)} predictions differ from the outputs here"
     if not same_machine:
-        message += ", on another machine, version or BLAS than the run's"
+        message += "; machine, version or BLAS differ from the run's"
         return Condition("reported", "inconclusive", message, len(outputs), None, differing[0])
     return Condition("reported", "violation", message, len(outputs), None, differing[0])
 
 
 def _check_weights_unchanged(before: str, after: str) -> Condition:
     state: ConditionState = "ok" if before == after else "violation"
-    return Condition("slow weights", state, "the checkpoint's own weights before all of this and after it", 1)
+    return Condition("slow weights", state, "the checkpoint's slow weights before and after all probes", 1)

@@ -30,7 +30,7 @@ from thunder.training.loop import train_loop
 from thunder.training.train_context import TrainContext
 
 MAX_NAMED = 3
-ROUNDING_TOLERANCE = 1e-5  # of a table's largest number: another BLAS sums in another order
+ROUNDING_TOLERANCE = 1e-5  # relative to an array's largest value: another BLAS sums in another order
 
 
 @dataclass(frozen=True)
@@ -103,19 +103,21 @@ def _check_parts(dataset: AcousticDataset, frozen: Mapping[str, Sequence[str]]) 
     for part in PARTS:
         current, recorded = {part.id for part in getattr(dataset, part)}, set(frozen.get(part, ()))
         if unexpected := sorted(current - recorded):
-            faults.append(f"{unexpected[0]} is of {part} now, and was not")
+            faults.append(f"{unexpected[0]} is in {part} now, but not in split.json")
     for index, part in enumerate(PARTS):
         for other_part in PARTS[index + 1 :]:
             if shared := set(frozen.get(part, ())) & set(frozen.get(other_part, ())):
-                faults.append(f"{min(shared)} stands in {part} and in {other_part}")
+                faults.append(f"{min(shared)} is in {part} and in {other_part}")
             shared_recordings = _audio_ids(getattr(dataset, part)) & _audio_ids(getattr(dataset, other_part))
             faults += (
-                [f"recording {min(shared_recordings)[:12]} stands in {part} and in {other_part}"]
+                [f"recording {min(shared_recordings)[:12]} is in {part} and in {other_part}"]
                 if shared_recordings
                 else []
             )
     rows = len(dataset.train) + len(dataset.valid) + len(dataset.test)
-    message = "; ".join(faults[:MAX_NAMED]) or "parts are those of split.json, and share no utterance and no recording"
+    message = (
+        "; ".join(faults[:MAX_NAMED]) or "parts equal those of split.json, and share no utterance and no recording"
+    )
     return Condition("parts", "violation" if faults else "ok", message, rows, None, next(iter(faults), None))
 
 
@@ -140,9 +142,11 @@ def _check_end_to_end(real: ShortTraining, disturbed: ShortTraining, updates: in
         real.weights_digest == disturbed.weights_digest
         and _first_difference(real.statistics, disturbed.statistics) is None
     )
-    message = f"weights and tables after {updates} updates, with the test as it is and as noise without texts: "
+    message = (
+        f"weights and statistics after {updates} updates, with the real test and with noise and no texts in its place: "
+    )
     state: ConditionState = "ok" if same else "violation"
-    return Condition("end to end", state, message + ("the same" if same else "not the same"), 2)
+    return Condition("end to end", state, message + ("equal" if same else "different"), 2)
 
 
 def _first_difference(
@@ -162,30 +166,30 @@ def _check_statistics(recomputed: TrainingStatistics, stored: TrainingStatistics
     """Mean, codebook and thresholds in the checkpoint must be those of the training rows."""
     name = _first_difference(recomputed, stored, ROUNDING_TOLERANCE)
     if name is None:
-        message = "the checkpoint's tables are those of its training rows"
+        message = "the checkpoint's statistics equal those of its training rows"
         if last := _first_difference(recomputed, stored):
-            message += f", but for the last digits of {last}"
+            message += f", except for the last digits of {last}"
         return Condition("tables", "ok", message, len(fields(TrainingStatistics)))
-    message = f"the checkpoint's {name} is not what its training rows give here"
+    message = f"the checkpoint's {name} differs from that of its training rows here"
     if same_machine:
         return Condition("tables", "violation", message, len(fields(TrainingStatistics)), None, name)
-    message += ", on another machine, version or BLAS than the run's"
+    message += "; machine, version or BLAS differ from the run's"
     return Condition("tables", "inconclusive", message, len(fields(TrainingStatistics)), None, name)
 
 
 def _check_checkpoint_choice(trace: Mapping[int, float], results: Mapping[str, Any]) -> Condition:
     """The tested weights must be the best by validation loss, or the last ones if there was no validation."""
     if not trace:
-        return Condition("choice", "ok", "no validation: the last weights are tested, by no choice")
+        return Condition("choice", "ok", "no validation: the last weights were tested, without a choice")
     best, tested = min(trace, key=lambda step: (trace[step], step)), results.get("best_step")
     if best == tested:
         return Condition("choice", "ok", f"step {best} has the lowest validation loss", len(trace))
-    message = f"step {tested} was tested, and step {best} has the lowest validation loss"
+    message = f"step {tested} was tested, but step {best} has the lowest validation loss"
     return Condition("choice", "violation", message, len(trace), None, f"step {tested}")
 
 
 def _check_initial_weights(settings: AcousticSettings) -> Condition:
     if settings.start_from is None:
-        return Condition("lineage", "ok", "it began with weights drawn by chance", 1)
-    message = f"it began with {settings.start_from}, and what that saw is not looked at here"
+        return Condition("lineage", "ok", "training started from random weights", 1)
+    message = f"training started from {settings.start_from}; this audit does not check the data of that checkpoint"
     return Condition("lineage", "inconclusive", message, 1)

@@ -91,16 +91,12 @@ def read_split(path: Path, utterances: Sequence[Utterance]) -> AcousticSplit:
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        ids: dict[str, list[str]] = {part_by_id: list(content["ids"][part_by_id]) for part_by_id in PARTS}
+        ids: dict[str, list[str]] = {part: list(content["ids"][part]) for part in PARTS}
         digests = content["sha256"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CorpusError(f"{path}: no split: {error}", fix="give the split.json of a run") from None
-    if changed := [
-        part_by_id for part_by_id in PARTS if digest.sha256_json(ids[part_by_id]) != digests.get(part_by_id)
-    ]:
-        raise ArtifactError(
-            f"{path}: the ids of {', '.join(changed)} were changed", fix="take the run's own split.json"
-        )
+        raise CorpusError(f"{path}: not a split: {error}", fix="give the split.json of a run") from None
+    if changed := [part for part in PARTS if digest.sha256_json(ids[part]) != digests.get(part)]:
+        raise ArtifactError(f"{path}: the ids of {', '.join(changed)} were changed", fix="use the run's own split.json")
     part_by_id = {name: part for part in PARTS for name in ids[part]}
     available = {utterance.id for utterance in utterances}
     faults = [f"{name!r} has features but is in no part" for name in sorted(available - part_by_id.keys())]
@@ -109,7 +105,7 @@ def read_split(path: Path, utterances: Sequence[Utterance]) -> AcousticSplit:
         faults.append("an id is in two parts")
     if faults:
         raise combined_error(
-            CorpusError, f"{path} is not of these features:", faults, fix="extract the same utterances"
+            CorpusError, f"{path} does not match these features:", faults, fix="extract features of the same utterances"
         )
     return AcousticSplit(part_by_id, (f"frozen: {path.name}", *content.get("how", ())))
 
@@ -131,8 +127,8 @@ def _parts_from_options(
     if faults:
         known = sorted({utterance.speaker for utterance in utterances if utterance.speaker})[:10]
         raise combined_error(
-            CorpusError, "no utterance is meant by:", faults,
-            fix=f"speakers are {', '.join(known) or 'not known'}; ids are like {utterances[0].id!r}",
+            CorpusError, "no utterance matches:", faults,
+            fix=f"known speakers: {', '.join(known) or 'none'}; an id is for example {utterances[0].id!r}",
         )  # fmt: skip
     return part_by_id, reasons
 
@@ -144,7 +140,7 @@ def _matches(utterance: Utterance, kind: str, pattern: str) -> bool:
 def _part_from_features(utterance: Utterance) -> str:
     if utterance.split not in PART_NAMES:
         raise CorpusError(
-            f"utterance {utterance.id!r}: its split is {utterance.split!r}, known are {', '.join(PART_NAMES)}",
+            f"utterance {utterance.id!r}: its split is {utterance.split!r}, expected one of {', '.join(PART_NAMES)}",
             fix="name the parts with --test-ids, --valid-ids or --split",
         )
     return PART_NAMES[utterance.split]
@@ -177,5 +173,8 @@ def _check_unique_ids(utterances: Sequence[Utterance]) -> None:
     duplicates = [name for name, count in Counter(utterance.id for utterance in utterances).items() if count > 1]
     if duplicates:
         raise combined_error(
-            CorpusError, "ids come more than once:", [repr(name) for name in duplicates], fix="give each its own"
+            CorpusError,
+            "ids are not unique:",
+            [repr(name) for name in duplicates],
+            fix="give each utterance its own id",
         )

@@ -20,7 +20,7 @@ from thunder.errors import ArtifactError, CorpusError, UsageError
 if TYPE_CHECKING:
     from thunder.acoustic.features.store import FeatureStore, Utterance
 
-MAX_NAMED = 20  # how many of the rows that were left out are named in the results
+MAX_NAMED = 20  # of the left-out rows, the number whose ids the results list
 NO_TEXT, TOO_LONG, NO_ROOM = "without a text", "longer than --max-seq-length", "more labels than frames"
 
 
@@ -117,7 +117,8 @@ def open_features(folders: Sequence[str]) -> FeatureSet:
         store.require(stores[0].recipe_digest, str(folders[0]))
         if store.width != stores[0].width:
             raise ArtifactError(
-                f"{folder}: width {store.width}, not {stores[0].width} as {folders[0]}", fix="one recipe for all"
+                f"{folder}: width {store.width}, expected {stores[0].width} as in {folders[0]}",
+                fix="use one recipe for all folders",
             )
     return FeatureSet(stores)
 
@@ -131,8 +132,8 @@ def prepare_dataset(settings: AcousticSettings, features: FeatureSet) -> Acousti
     """
     if settings.warp and features.stores[0].recipe.kind != "logmel":
         raise UsageError(
-            f"--warp {settings.warp:g} bends the frequency axis, and features of kind "
-            f"{features.stores[0].recipe.kind} have none", fix="leave --warp out",
+            f"--warp {settings.warp:g} warps the frequency axis, but features of kind "
+            f"{features.stores[0].recipe.kind} have none", fix="omit --warp",
         )  # fmt: skip
     all_utterances = [example for store in features.stores for example in store.utterances]
     split = splitting.decide_split(all_utterances, settings)
@@ -153,7 +154,7 @@ def prepare_dataset(settings: AcousticSettings, features: FeatureSet) -> Acousti
             too_many_labels += [example.id] if too_short else []
     if not parts["train"]:
         counts = ", ".join(f"{len(ids)} {reason}" for reason, ids in left_out.items())
-        raise CorpusError(f"no utterance is left to train on: {counts}", fix="look at the features' texts")
+        raise CorpusError(f"no utterance is left to train on: {counts}", fix="check the texts of the features")
     return AcousticDataset(
         features, split, *(tuple(parts[part]) for part in PARTS),
         left_out={reason: tuple(ids) for reason, ids in left_out.items()},

@@ -26,7 +26,7 @@ def viterbi_align(log_probs: np.ndarray, labels: Sequence[int], blank: int = 0) 
     if len(values) < len(ids) + repeats:
         raise CorpusError(
             f"{len(values)} frames cannot spell {len(ids)} labels with {repeats} repeats",
-            fix="subsample the features less, or leave the utterance out",
+            fix="subsample the features less, or exclude the utterance",
         )
     if not len(ids):
         return []
@@ -37,7 +37,7 @@ def viterbi_align(log_probs: np.ndarray, labels: Sequence[int], blank: int = 0) 
     if backpointers is None:
         raise CorpusError(
             f"no path of {len(values)} frames spells the {len(ids)} labels: each has a probability of zero",
-            fix="give log probabilities of a softmax, which has no zeros",
+            fix="give log probabilities of a softmax, which are all finite",
         )
     return _spans(backpointers, len(states))
 
@@ -46,11 +46,11 @@ def _check_inputs(values: np.ndarray, ids: np.ndarray, blank: int) -> None:
     if values.ndim != 2 or ids.ndim != 1 or not 0 <= blank < values.shape[1]:
         raise UsageError(f"log probabilities {values.shape}, labels {ids.shape}, blank {blank}", "[T, V] and [U]")
     if not (values < np.inf).all():
-        raise UsageError("the log probabilities have NaN or +inf", "look at the model's outputs and at its features")
+        raise UsageError("the log probabilities have NaN or +inf", "check the model's outputs and its features")
     invalid = sorted({int(label) for label in ids if not 0 <= label < values.shape[1] or label == blank})
     if invalid:
         raise UsageError(
-            f"labels {invalid} are the blank ({blank}) or none of {values.shape[1]} outputs",
+            f"labels {invalid} are the blank ({blank}) or not among the {values.shape[1]} outputs",
             "give the labels of the model's own alphabet",
         )
 
@@ -71,7 +71,7 @@ def _best_backpointers(values: np.ndarray, states: np.ndarray, blank: int) -> np
         candidates[0] = best
         candidates[1, 1:] = best[:-1]
         candidates[2, 2:] = np.where(may_skip[2:], best[:-2], -np.inf)
-        # of equals the first: staying before stepping
+        # argmax returns the first maximum: staying wins over stepping
         backpointers[frame] = candidates.argmax(0)
         best = candidates.max(0) + values[frame, states]
     if max(best[-1], best[-2]) == -np.inf:

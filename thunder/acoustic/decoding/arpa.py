@@ -18,7 +18,7 @@ from thunder.errors import ArtifactError, combined_error
 
 _COUNT = re.compile(r"ngram (\d+)=(\d+)$")
 _SECTION = re.compile(r"\\(\d+)-grams:$")
-FIX = "make it again: thunder asr ngram TEXT --script nko|latin --out x.arpa"
+FIX = "create it again: thunder asr ngram TEXT --script nko|latin --out x.arpa"
 
 
 def write_arpa(path: Path, model: Ngram) -> None:
@@ -78,7 +78,7 @@ class _ArpaReader:
             elif line == "\\end\\":
                 self.ended = True
             elif not line.strip() or not in_data:
-                continue  # what stands before \data\ is a comment
+                continue  # text before \data\ is a comment
             elif match := _SECTION.match(line):
                 self._section(number, int(match[1]))
             elif self.grams:
@@ -86,9 +86,9 @@ class _ArpaReader:
             else:
                 self._count(number, line)
         if not in_data:
-            self.add_fault(1, "no \\data\\: this is no ARPA file")
+            self.add_fault(1, "no \\data\\: this is not an ARPA file")
         elif not self.ended:
-            self.add_fault(number, "the file ends without \\end\\: it is cut off")
+            self.add_fault(number, "the file ends without \\end\\: it is truncated")
         self._check_counts()
 
     def _count(self, number: int, line: str) -> None:
@@ -113,7 +113,7 @@ class _ArpaReader:
             return self.add_fault(number, f"expected {expected} between tabs, found {line[:60]!r}")
         gram = tuple(fields[1].split(" "))
         if len(gram) != order or not all(gram):
-            return self.add_fault(number, f"{fields[1]!r} is no {order}-gram")
+            return self.add_fault(number, f"{fields[1]!r} is not a {order}-gram")
         log10, backoff = _parse_number(fields[0]), _parse_number(fields[2]) if len(fields) == 3 else 0.0
         if not log10 <= 0.0:
             return self.add_fault(number, f"{fields[0]!r} is not the log10 of a probability")

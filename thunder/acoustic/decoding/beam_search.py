@@ -54,12 +54,14 @@ def prefix_beam_search(
     """
     log_probs = _check_log_probs(log_probs, blank)
     if beam < 1 or not lm_weight >= 0:
-        raise UsageError(f"beam is {beam}, lm_weight {lm_weight}", "a beam of 1 or more and a weight of 0 or more")
+        raise UsageError(
+            f"beam is {beam}, lm_weight {lm_weight}", "give a beam of at least 1 and a weight of at least 0"
+        )
     language_model = language_model if lm_weight > 0 else None
     for graph in (language_model, allowed):
         if graph is not None and graph.size != log_probs.shape[1]:
             raise UsageError(
-                f"the outputs are {log_probs.shape[1]} and the language model or spelling knows {graph.size} labels",
+                f"the outputs are {log_probs.shape[1]}, but the language model or spelling has {graph.size} labels",
                 "decode with a language model of the same alphabet",
             )
     search = _Beam(beam, blank, log_probs.shape[1], language_model, lm_weight, insertion_bonus, allowed)
@@ -74,12 +76,12 @@ def _check_log_probs(log_probs: np.ndarray, blank: int) -> np.ndarray:
     """[T, V] float64. Raises UsageError if the values cannot be log probabilities."""
     values = np.asarray(log_probs, np.float64)
     if values.ndim != 2 or not 0 <= blank < values.shape[1]:
-        raise UsageError(f"log probabilities {values.shape} with blank {blank}", "[T, V] with 0 <= blank < V")
-    # the largest is NaN where one is NaN
+        raise UsageError(f"log probabilities {values.shape} with blank {blank}", "give [T, V] with 0 <= blank < V")
+    # the maximum is NaN if any value is NaN
     if bad := np.flatnonzero(~np.isfinite(values.max(1))).tolist():
         raise UsageError(
-            f"frame {bad[0]} of {len(values)} has NaN, +inf or nothing but -inf ({len(bad)} such frames)",
-            "give finite log probabilities; look at the model's outputs and at its features",
+            f"frame {bad[0]} of {len(values)} has NaN, +inf or only -inf ({len(bad)} such frames)",
+            "give finite log probabilities; check the model's outputs and its features",
         )
     return values
 
@@ -100,7 +102,7 @@ class _Beam:
         self.nodes = self.parent = np.zeros(1, np.int64)
         self.last = np.full(1, blank)
         self.in_label, self.in_blank = np.full(1, -np.inf), np.zeros(1)
-        # what is added to the acoustic weight: language model and bonus so far
+        # added to the acoustic weight: language model and bonus so far
         self.lm, self.bonus = np.zeros(1), np.zeros(1)
         self.lm_state = self.spelling = np.zeros(1, np.int64)
 
@@ -112,7 +114,7 @@ class _Beam:
         stay_label = self.in_label + frame[self.last]
         stay_label[self.last == self.blank] = -np.inf
         extensions = total[:, None] + frame
-        # a label after itself is a new one only where a blank parts them
+        # a repeated label counts as new only after a blank
         extensions[np.arange(count), self.last] = self.in_blank + frame[self.last]
         extensions[:, self.blank] = -np.inf
         if self.allowed is not None:

@@ -26,20 +26,22 @@ class DecodingSettings(Settings):
     decoder: Literal["greedy", "beam"] = option(
         "greedy", "greedy: the best output of each frame; beam: prefix beam search.", panel=DECODING
     )
-    beam: int = option(16, "Beginnings of texts that the beam keeps at each frame.", panel=DECODING, ge=1, le=1000)
+    beam: int = option(16, "Prefixes that the beam keeps at each frame.", panel=DECODING, ge=1, le=1000)
     ngram: str | None = option(
         None, "ARPA file of `thunder asr ngram`, the language model of the beam.", aliases=["lm"], panel=DECODING
     )
-    lm_weight: float = option(0.5, "Weight of its log probabilities.", panel=DECODING, gt=0)
-    insertion_bonus: float = option(0.0, "Added for each character (nats): more, and texts are longer.", panel=DECODING)
+    lm_weight: float = option(0.5, "Weight of the n-gram's log probabilities.", panel=DECODING, gt=0)
+    insertion_bonus: float = option(
+        0.0, "Score added for each character (nats); a larger value gives longer texts.", panel=DECODING
+    )
     nko_spelling: bool = option(
-        False, "Let the beam write no N'Ko that breaks the script's rules (mark on mark, stray dots).", panel=DECODING
+        False, "Forbid N'Ko in the beam that breaks the script's rules (a mark on a mark, stray dots).", panel=DECODING
     )
 
     @model_validator(mode="after")
-    def _of_the_beam(self) -> DecodingSettings:
+    def _beam_options_need_beam(self) -> DecodingSettings:
         if self.decoder == "greedy" and (self.ngram or self.nko_spelling or self.insertion_bonus):
-            raise ValueError("'ngram', 'nko_spelling' and 'insertion_bonus' are of the beam: give --decoder beam")
+            raise ValueError("'ngram', 'nko_spelling' and 'insertion_bonus' need the beam: give --decoder beam")
         return self
 
 
@@ -73,11 +75,13 @@ def build_decoder(settings: DecodingSettings, alphabet: Alphabet) -> Callable[[n
 def spelling_graph(alphabet: Alphabet = NKO) -> LabelGraph:
     """The spelling rules of N'Ko as a graph over the alphabet's labels: weight 0 for each allowed label."""
     if alphabet is not NKO:
-        raise ConfigError(f"'nko_spelling' is of N'Ko, and the labels are {alphabet.name}", fix="leave it out")
+        raise ConfigError(
+            f"'nko_spelling' needs N'Ko labels, but the labels are {alphabet.name}", fix="omit --nko-spelling"
+        )
 
     def arcs(state: SpellingState) -> Arcs:
         next_states = [advance_state(state, label) for label in alphabet.labels]
         weights = np.array([-np.inf, *(-np.inf if next_state is None else 0.0 for next_state in next_states)])
         return weights, [state, *(next_state or state for next_state in next_states)]
 
-    return LabelGraph(alphabet.size, START_STATE, arcs, lambda place: 0.0 if may_end_word(place) else -np.inf)
+    return LabelGraph(alphabet.size, START_STATE, arcs, lambda state: 0.0 if may_end_word(state) else -np.inf)

@@ -16,9 +16,9 @@ import numpy as np
 from thunder.acoustic.decoding.label_graph import LabelGraph
 from thunder.errors import ModelError, UsageError
 
-# how ARPA files write the beginning and the end of a text, a space, and whatever the model does not know
+# symbols of ARPA files for the beginning and the end of a text, a space, and unknown symbols
 BEGIN, END, SPACE, UNKNOWN = "<s>", "</s>", "<space>", "<unk>"
-LOG10_ZERO = -99.0  # log10 of what is only ever given, never foretold
+LOG10_ZERO = -99.0  # log10 probability of symbols that are context only and never predicted
 LN_10 = log(10.0)
 
 
@@ -93,7 +93,7 @@ class Ngram:
         if unknown:
             raise ModelError(
                 f"the n-gram has no {', '.join(map(repr, unknown))}",
-                fix="make one of the same script: thunder asr ngram TEXT --script nko|latin --out x.arpa",
+                fix="train one for the same script: thunder asr ngram TEXT --script nko|latin --out x.arpa",
             )
         label_symbols = np.array([index.get(name, index.get(UNKNOWN, 0)) for name in names])
         end, begin = index[END], (1, index[BEGIN]) if self.order > 1 else (0, 0)
@@ -141,7 +141,7 @@ def estimate_ngram(labels: Sequence[str], texts: Iterable[Sequence[int]], order:
     index = {symbol: position for position, symbol in enumerate(symbols)}
     ids = np.array([index[END], *(index[SPACE if label == " " else label] for label in labels)])
     begin = np.array([index[BEGIN]])
-    # the end stands where the labels have their blank
+    # </s> has the id of the blank
     pieces = [piece for text in texts for piece in (begin, ids[[*text, 0]])]
     if not pieces:
         raise UsageError("there is no text to count", fix="give files with text in the script that you name")

@@ -20,11 +20,11 @@ from thunder.text.normalize import spoken_form
 
 ALPHABETS: dict[str, Alphabet] = {"nko": NKO, "latin": LATIN}
 COLUMNS = {"nko": "nqo", "latin": "bam"}
-# the fields of a row that can hold what was said
+# fields of a row that can hold the spoken text
 TEXT_FIELDS = ("text", "transcript", "sentence", "text_nko", "text_latin", "reference_text")
 EXCLUDED = "texts of --exclude"
 UNLABELLED = "letters that the script has no label for"
-# longer is no sentence; no file that we know has one
+# code points; longer texts are not sentences, and no known file has one
 MAX_TEXT_LENGTH = 100_000
 
 
@@ -39,11 +39,11 @@ class NgramSettings(Settings):
     )
     script: Literal["nko", "latin"] = option(..., "Script of the text and of the recognizer's labels.", panel="Input")
     exclude: list[str] = option(
-        [], "Files of rows (JSONL), such as the metadata.jsonl of a test: no text of theirs is counted.", panel="Input"
+        [], "JSONL files, such as the metadata.jsonl of a test, whose texts are excluded.", panel="Input"
     )
-    order: int = option(5, "Longest stretch of characters that is counted.", panel="Model", ge=1, le=10)
+    order: int = option(5, "Length of the longest n-gram, in characters.", panel="Model", ge=1, le=10)
     holdout: float = option(
-        0.02, "Share of the texts held out, by hash, to measure the model on.", panel="Model", ge=0, lt=1
+        0.02, "Share of the texts held out by hash, to measure perplexity.", panel="Model", ge=0, lt=1
     )
     out: str = option(..., "ARPA file to write.", panel="Output")
 
@@ -90,11 +90,11 @@ def train_ngram(settings: NgramSettings, progress: Progress | None = None) -> Ng
     if not counted:
         reasons = ", ".join(f"{reason}: {times}" for reason, times in left_out.items()) or "the files are empty"
         raise CorpusError(
-            f"no text of {len(settings.text)} files can be counted ({reasons})", "name the other --script"
+            f"no text of {len(settings.text)} files can be counted ({reasons})", "give the other --script"
         )
     model = estimate_ngram(alphabet.labels, counted, settings.order)
     arpa.write_arpa(Path(settings.out), model)
-    # measured as it is written, rounded
+    # measure the file's rounded values
     fit_of_heldout: NgramFit = measure_fit(arpa.read_arpa(Path(settings.out)), alphabet.labels, heldout)
     return NgramReport(
         texts=len(counted),

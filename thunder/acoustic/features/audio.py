@@ -12,13 +12,13 @@ import numpy as np
 from thunder.acoustic.features.recipe import RATE
 from thunder.errors import CorpusError
 
-WINDOW_SECONDS = 30  # seconds that Whisper hears at once
-MAX_SECONDS = 3600  # seconds; a longer file would be held in memory as a whole
+WINDOW_SECONDS = 30  # input length of Whisper
+MAX_SECONDS = 3600  # a file is held in memory as a whole
 SUFFIXES = (".flac", ".wav", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".caf", ".au", ".w64")
 # full scale: the largest 16-bit sample is 0.99997
 _FULL, _CLIPPED_SHARE = 0.9999, 0.001
-_UNKNOWN = 1 << 50  # frames; what libsndfile says of a stream is beyond
-_ANY_LENGTH = (0, 0xFFFFFFFF)  # what a WAV that was written into a pipe says of its length
+_UNKNOWN = 1 << 50  # frames; libsndfile reports more for a stream of unknown length
+_ANY_LENGTH = (0, 0xFFFFFFFF)  # length field of a WAV that was written to a pipe
 _OGG_PAGE = struct.Struct("<4sBBqIIIB")
 
 
@@ -70,7 +70,7 @@ def resample_audio(samples: np.ndarray, rate: int) -> np.ndarray:
         return np.ascontiguousarray(samples, np.float32)
     import soxr
 
-    # rounded up as frames are; a filter's one sample more would be a window of its own behind 30 s
+    # rounded up like frames; one more sample of the filter would add a window after 30 s
     return np.asarray(soxr.resample(samples, rate, RATE), np.float32)[: -(-len(samples) * RATE // rate)]
 
 

@@ -18,7 +18,7 @@ from thunder.corpora.rows.jsonl_lines import LineFaults
 from thunder.errors import CorpusError
 
 _FIX = "repair these, or exclude them with --keep-going"
-# called with how many more recordings are done
+# called with the number of recordings that were finished since the last call
 OnRecordings = Callable[[int], None]
 
 
@@ -56,7 +56,7 @@ def plan_extraction(settings: FeatureSettings) -> ExtractionPlan:
         raise reader.faults.error("recordings cannot be used:", _FIX)
     part_recordings = recordings[part[0] - 1 :: part[1]]
     if not part_recordings:
-        raise CorpusError(f"part {settings.part} of {len(recordings)} recordings is empty", "make fewer parts")
+        raise CorpusError(f"part {settings.part} of {len(recordings)} recordings is empty", "use fewer parts")
     folder = store_parts.part_folder(Path(settings.out).expanduser(), part)
     return ExtractionPlan(part_recordings, input_digest(recordings), part, folder, reader.faults)
 
@@ -92,7 +92,7 @@ def extract_features(
                 faults.add(fault)
             raise faults.error(f"{len(left_out)} of {len(plan.recordings)} recordings cannot be used:", _FIX)
         if len(left_out) == len(plan.recordings):
-            raise CorpusError(f"none of {len(left_out)} recordings can be used: {left_out[0][1]}", "mend them")
+            raise CorpusError(f"none of {len(left_out)} recordings can be used: {left_out[0][1]}", "repair the files")
         return ExtractionResult(plan.folder, writer.finish(), resumed, notes, left_out)
 
 
@@ -106,16 +106,16 @@ def _add_recording(
         is_long = samples.seconds > audio.WINDOW_SECONDS
         if is_long and front_end.recipe.long_audio == "refuse":
             raise CorpusError(
-                f"{recording.path}: is {samples.seconds:.1f} s long; Whisper hears 30 s (--long-audio windows cuts it)"
+                f"{recording.path}: is {samples.seconds:.1f} s long; Whisper takes 30 s (--long-audio windows splits)"
             )
         features = frontend.extract_frames(front_end, samples.samples)
         metadata = recording.text, recording.speaker, recording.split, sha256, recording.extra
-        # the length is a count of samples; its last digits are those of a division
+        # rounded: the last digits are an artifact of dividing the sample count
         writer.add(Utterance(recording.id, len(features), round(samples.seconds, 6), *metadata), features)
     except CorpusError as error:
         writer.leave_out(recording.id, error.message)
     else:
-        notes.update([*samples.notes, "is longer than 30 s, heard in windows"] if is_long else samples.notes)
+        notes.update([*samples.notes, "is longer than 30 s, split into windows"] if is_long else samples.notes)
 
 
 def _verified_digest(recording: Recording) -> str:

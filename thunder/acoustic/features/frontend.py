@@ -79,7 +79,7 @@ def model_folder(settings: FeatureSettings) -> Path:
     if not settings.model:
         raise ModelError(
             "features of Whisper need its weights, and no --model was given",
-            f"--model FOLDER with config.json and model.safetensors, {LOGMEL_HINT}",
+            f"give --model FOLDER with config.json and model.safetensors, {LOGMEL_HINT}",
         )
     return Path(settings.model).expanduser()
 

@@ -38,7 +38,7 @@ def log_mel(samples: np.ndarray, n_mels: int, frames: int | None = None) -> np.n
     In both cases the values equal those of samples padded to 30 s with silence, as Whisper computes them.
     """
     assert len(samples) <= WINDOW_SECONDS * RATE, f"{len(samples)} samples are more than a window"
-    # what lies further than this behind the last sample is silence, and its frames are the floor
+    # samples further than this after the last one are silence, and their frames have the floor value
     needed = (count_frames(len(samples) + SIZE // 2, HOP) + 2) * HOP
     padded = np.zeros(min(WINDOW_SECONDS * RATE, needed), np.float64)
     padded[: len(samples)] = samples

@@ -8,13 +8,13 @@ from pydantic import Field, model_validator
 
 from thunder.config import Settings
 
-RATE = 16000  # samples a second, of all that is computed here
+RATE = 16000  # samples per second of all audio after loading
 Kind = Literal["whisper", "logmel"]
 How = Literal["stride", "mean"]
 Stored = Literal["fp16", "int8"]
 Precision = Literal["float32", "float16"]
 LongAudio = Literal["refuse", "windows"]
-# frames a second before subsampling: Whisper's convolutions halve what the spectrogram has
+# frames per second before subsampling: Whisper's convolutions halve the spectrogram's rate
 _BARE_RATE = {"whisper": 50, "logmel": 100}
 
 

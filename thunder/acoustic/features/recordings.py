@@ -14,7 +14,7 @@ from thunder.corpora.rows.jsonl_lines import JsonLines, LineFault, LineFaults, k
 from thunder.errors import CorpusError
 
 METADATA = "metadata.jsonl"
-# the names that a field goes by, ours first
+# accepted names of each field, the preferred one first
 _ALIASES = {
     "audio": ("audio", "path", "audio_path", "audio_filepath", "file", "file_name"),
     "id": ("id", "feat_id", "audio_id", "utterance_id"),
@@ -45,51 +45,51 @@ class RecordingReader:
 
     def __init__(self) -> None:
         self.faults = LineFaults()
-        self._seen: dict[str, str] = {}
+        self._sources_by_id: dict[str, str] = {}
 
     def read(self, inputs: Sequence[Path]) -> list[Recording]:
         """The recordings of files and folders, in their order. Raises CorpusError if there are none and no faults."""
-        found = [one for path in inputs for one in self._of(path)]
-        if not found and not self.faults:
+        recordings = [recording for path in inputs for recording in self._read_path(path)]
+        if not recordings and not self.faults:
             names = ", ".join(map(str, inputs)) or "no input"
             raise CorpusError(f"{names}: no recordings", f"give a {METADATA}, or a folder of audio files")
-        return found
+        return recordings
 
-    def _of(self, path: Path) -> list[Recording]:
+    def _read_path(self, path: Path) -> list[Recording]:
         if path.is_dir():
             if (path / METADATA).is_file():
-                return self._rows(path / METADATA)
-            files = sorted(one for one in path.rglob("*") if one.suffix.lower() in SUFFIXES)
-            found = [self._file(one, one.relative_to(path).with_suffix("").as_posix()) for one in files]
+                return self._read_rows(path / METADATA)
+            files = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
+            recordings = [self._read_file(file, file.relative_to(path).with_suffix("").as_posix()) for file in files]
         elif path.suffix.lower() in SUFFIXES:
-            found = [self._file(path, path.stem)]
+            recordings = [self._read_file(path, path.stem)]
         else:
-            return self._rows(path)
-        return [one for one in found if one]
+            return self._read_rows(path)
+        return [recording for recording in recordings if recording]
 
-    def _file(self, path: Path, name: str) -> Recording | None:
-        return self._kept(Recording(name, path, str(path)))
+    def _read_file(self, path: Path, name: str) -> Recording | None:
+        return self._check_recording(Recording(name, path, str(path)))
 
-    def _rows(self, path: Path) -> list[Recording]:
-        found = []
+    def _read_rows(self, path: Path) -> list[Recording]:
+        recordings = []
         for number, line in JsonLines(path, self.faults):
             try:
-                one = _recording(sound_object(line), path, f"{path}:{number}")
+                recording = _recording(sound_object(line), path, f"{path}:{number}")
             except LineFault as fault:
                 self.faults.add(f"{path}:{number}: {fault}")
             else:
-                found.append(self._kept(one))
-        return [one for one in found if one]
+                recordings.append(self._check_recording(recording))
+        return [recording for recording in recordings if recording]
 
-    def _kept(self, one: Recording) -> Recording | None:
-        """The recording, or a fault: its id stands already elsewhere, or its file is not there."""
-        earlier = self._seen.setdefault(one.id, one.where)
-        if earlier != one.where:
-            self.faults.add(f"{one.where}: id {one.id!r} was already used at {earlier}")
-        elif not one.path.is_file():
-            self.faults.add(f"{one.where}: there is no file {one.path}")
+    def _check_recording(self, recording: Recording) -> Recording | None:
+        """The recording; None, and a fault in `faults`, if its id was already used or its file does not exist."""
+        earlier = self._sources_by_id.setdefault(recording.id, recording.where)
+        if earlier != recording.where:
+            self.faults.add(f"{recording.where}: id {recording.id!r} was already used at {earlier}")
+        elif not recording.path.is_file():
+            self.faults.add(f"{recording.where}: there is no file {recording.path}")
         else:
-            return one
+            return recording
         return None
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from thunder.acoustic.features.store_index import SCHEMA
 from thunder.errors import ArtifactError, CorpusError
 
-# the header is written last, into room that is kept for it: the number of frames is not known before
+# the header is written last, into reserved space: the number of frames is not known earlier
 _HEADER_BYTES = 1024
 FEATURES, SCALES = "features", "scales"
 _NAMES = {"fp16": "F16", "int8": "I8"}
@@ -33,7 +33,7 @@ def quantize_frames(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """
     features = np.asarray(features, np.float32)
     scales = np.abs(features).max(1, initial=0.0).astype(_SCALE) / np.float32(127)
-    # a frame of zeros, or of numbers too small to have a scale, is a frame of zeros
+    # a frame of zeros, or of values too small for a scale, is stored as zeros
     safe = np.where(scales > 0, scales, 1).astype(_SCALE)
     levels = np.rint(np.clip(features / safe[:, None], -127, 127)).astype(np.int8)
     return np.where(scales[:, None] > 0, levels, 0).astype(np.int8), scales
@@ -85,7 +85,7 @@ class ShardWriter:
         assert features.ndim == 2 and features.shape[1] == self.width, f"{name}: {features.shape}, width {self.width}"
         if not np.isfinite(features).all():
             frame = int(np.flatnonzero(~np.isfinite(features).all(1))[0])
-            raise CorpusError(f"utterance {name!r}: its features are not finite in frame {frame}", "leave it out")
+            raise CorpusError(f"utterance {name!r}: its features are not finite in frame {frame}", "exclude it")
         if self.dtype == "int8":
             stored, scales = quantize_frames(features)
             self._scales.append(scales)
@@ -154,11 +154,11 @@ class Shard:
 def check_header(path: Path, dtype: str, frames: int, width: int, recipe_digest: str, fix: str) -> None:
     """Compare a shard's header with the index. Raises ArtifactError that names the difference."""
     with path.open("rb") as stream:
-        found = stream.read(_HEADER_BYTES)
-    if found == shard_header(dtype, frames, width, recipe_digest):
+        header = stream.read(_HEADER_BYTES)
+    if header == shard_header(dtype, frames, width, recipe_digest):
         return
     try:
-        table = json.loads(found[8:])
+        table = json.loads(header[8:])
         recipe = table["__metadata__"]["recipe"]
         kind, shape = table[FEATURES]["dtype"], table[FEATURES]["shape"]
     except (ValueError, KeyError, TypeError):

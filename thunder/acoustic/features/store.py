@@ -31,18 +31,18 @@ class FeatureStore:
         self.width, self.digest = content["width"], content["checksum"]
         self._entries: list[dict[str, Any]] = content["shards"]
         self._shards: dict[int, Shard] = {}
-        found: list[Utterance] = []
+        utterances: list[Utterance] = []
         sums: list[int] = []
         self._first = [0]  # position of each shard's first utterance
         for entry in self._entries:
             for utterance, crc32 in read_utterances(folder / list_file_of(entry), entry["list_sha256"]):
-                found.append(utterance)
+                utterances.append(utterance)
                 sums.append(crc32)
-            self._first.append(len(found))
-        self.utterances = tuple(found)
+            self._first.append(len(utterances))
+        self.utterances = tuple(utterances)
         self._sums = np.array(sums, np.uint32)
-        lengths = np.array([one.frames for one in found], np.int64)
-        # the frame at which an utterance begins, counted over all shards
+        lengths = np.array([utterance.frames for utterance in utterances], np.int64)
+        # first frame of each utterance, counted over all shards
         self._starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
 
     @classmethod
@@ -83,11 +83,11 @@ class FeatureStore:
         `where` names.
         """
         if recipe_digest != self.recipe_digest:
-            said = ", ".join(f"{name} {value}" for name, value in self.recipe.resolved().items() if value is not None)
+            own = ", ".join(f"{name} {value}" for name, value in self.recipe.resolved().items() if value is not None)
             raise ArtifactError(
-                f"{self.folder}: its features are of another recipe ({self.recipe_digest[:16]}...: {said}) than those "
+                f"{self.folder}: its features are of another recipe ({self.recipe_digest[:16]}...: {own}) than those "
                 f"of {where} ({recipe_digest[:16]}...)",
-                "extract features with the recipe of the checkpoint, or train anew on these",
+                "extract features with the recipe of the checkpoint, or train again on these",
             )
 
     def _shard_number(self, position: int) -> int:
@@ -114,10 +114,10 @@ class FeatureStore:
         first, beyond = self._first[number], self._first[number + 1]
         count, frames = beyond - first, int(self._starts[beyond] - self._starts[first])
         if (count, frames) != (entry["utterances"], entry["frames"]):
-            said = f"{entry['utterances']} utterances with {entry['frames']} frames"
-            return [f"{path}: the index says {said}, its list has {count} with {frames}"]
+            expected = f"{entry['utterances']} utterances with {entry['frames']} frames"
+            return [f"{path}: the index says {expected}, its list has {count} with {frames}"]
         if not path.is_file():
-            return [f"{path}: is missing; the index names it"]
+            return [f"{path}: is missing; the index lists it"]
         if (size := path.stat().st_size) != entry["bytes"]:
             torn = first_incomplete_frame(size, self.recipe.dtype, frames, self.width)
             position = int(np.searchsorted(self._starts[1:], self._starts[first] + torn, side="right"))
@@ -138,8 +138,8 @@ class FeatureStore:
                 faults.append(self._named(number, position, "its features were changed"))
             elif not np.isfinite(self._shard(number).features(row, frames)).all():
                 faults.append(self._named(number, position, "its features are not finite"))
-        if not faults and (found := digest.sha256_file(path)) != sha256:
-            faults.append(f"{path}: sha256 is {found[:16]}..., the index says {sha256[:16]}...")
+        if not faults and (actual := digest.sha256_file(path)) != sha256:
+            faults.append(f"{path}: sha256 is {actual[:16]}..., the index says {sha256[:16]}...")
         return faults
 
 

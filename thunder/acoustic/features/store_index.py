@@ -15,7 +15,7 @@ from thunder.training.checkpoints import checkpoint_manifest
 
 SCHEMA = "thunder.features/1"
 INDEX = "index.json"
-FIX = "run `thunder asr features` again with the same options: it keeps what is whole and makes the rest anew"
+FIX = "run `thunder asr features` again with the same options: it keeps complete shards and makes the others again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +61,8 @@ class ShardEntry:
 
     def for_index(self, folder: str = "") -> dict[str, Any]:
         """JSON values for the index; `folder`: prefix of the file name, relative to the index."""
-        kept = {name: getattr(self, name) for name in ("bytes", "sha256", "frames", "utterances", "list_sha256")}
-        return {"file": folder + self.file} | kept
+        values = {name: getattr(self, name) for name in ("bytes", "sha256", "frames", "utterances", "list_sha256")}
+        return {"file": folder + self.file} | values
 
 
 def utterance_line(utterance: Utterance, crc32: int) -> str:
@@ -97,7 +97,7 @@ def read_list_head(folder: Path, list_file: str) -> tuple[str, ShardEntry]:
         head = json.loads(first)
         check_schema(head, path)
         if digest.sha256_bytes(rest) != head["lines_sha256"]:
-            raise ValueError("its lines are not those that were written")
+            raise ValueError("its lines differ from those that were written")
         recipe = head["recipe"]
         left_out = tuple((name, fault) for name, fault in head["left_out"])
         values: dict[str, Any] = {name: head[name] for name in ShardEntry.__dataclass_fields__ if name in head}
@@ -111,18 +111,19 @@ def read_list_head(folder: Path, list_file: str) -> tuple[str, ShardEntry]:
 
 def read_utterances(path: Path, sha256: str) -> Iterator[tuple[Utterance, int]]:
     """The utterances of a list and their CRC-32. Raises ArtifactError if it is missing or its digest differs."""
-    found = hashlib.sha256()
+    actual = hashlib.sha256()
     try:
         with path.open("rb") as stream:
-            found.update(stream.readline())
+            actual.update(stream.readline())
             for number, line in enumerate(stream, start=2):
-                found.update(line)
+                actual.update(line)
                 yield _utterance(line, f"{path}:{number}")
     except OSError as error:
         raise ArtifactError(f"{path}: {error.strerror}: a list that the index names", FIX) from None
-    if found.hexdigest() != sha256:
+    if actual.hexdigest() != sha256:
         raise ArtifactError(
-            f"{path}: sha256 is {found.hexdigest()[:16]}..., the index says {sha256[:16]}...: changed or torn", FIX
+            f"{path}: sha256 is {actual.hexdigest()[:16]}..., the index says {sha256[:16]}...: changed or truncated",
+            FIX,
         )
 
 
@@ -148,7 +149,7 @@ def read_index(folder: Path) -> dict[str, Any]:
     try:
         text = path.read_bytes()
     except OSError as error:
-        parts = sorted(found.parent.name for found in folder.glob(f"part-*/{INDEX}"))
+        parts = sorted(index.parent.name for index in folder.glob(f"part-*/{INDEX}"))
         if parts:
             raise ArtifactError(
                 f"{folder}: holds {', '.join(parts)}, not merged yet", f"thunder asr merge {folder}"
@@ -161,11 +162,11 @@ def read_index(folder: Path) -> dict[str, Any]:
     except (ValueError, TypeError) as error:
         raise ArtifactError(f"{path}: damaged: {error}", FIX) from None
     if not is_unchanged:
-        raise ArtifactError(f"{path}: was edited or is damaged: its checksum is that of another content", FIX)
+        raise ArtifactError(f"{path}: was edited or is damaged: its checksum does not match its content", FIX)
     return content
 
 
 def check_schema(content: Any, path: Path) -> None:
     """Raise ArtifactError if the JSON value has another schema."""
     if not isinstance(content, dict) or content.get("schema") != SCHEMA:
-        raise ArtifactError(f"{path}: is not of a feature store ({SCHEMA})", FIX)
+        raise ArtifactError(f"{path}: is not part of a feature store ({SCHEMA})", FIX)

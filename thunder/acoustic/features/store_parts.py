@@ -42,7 +42,7 @@ def merge_parts(out: Path) -> dict[str, Any]:
     if not faults:
         names: Counter[str] = Counter()
         for folder in folders:
-            names.update(content.id for content in FeatureStore.open(folder).utterances)
+            names.update(utterance.id for utterance in FeatureStore.open(folder).utterances)
         faults = [f"utterance {name!r} is in {count} parts" for name, count in names.items() if count > 1]
     if faults:
         fix = "gather all parts of one extraction, made with the same input and options, in one folder"
@@ -67,10 +67,10 @@ def _order(folder: Path) -> tuple[int, ...]:
 def _missing_parts(names: list[str]) -> list[str]:
     counts = {int(name.rpartition("-")[2]) for name in names}
     if len(counts) > 1:
-        return [f"they are of divisions in {', '.join(map(str, sorted(counts)))}"]
+        return [f"they belong to divisions into {', '.join(map(str, sorted(counts)))}"]
     count = counts.pop()
     expected = [f"part-{number}-of-{count}" for number in range(1, count + 1)]
-    return [f"{name} is missing, or not complete" for name in expected if name not in names]
+    return [f"{name} is missing or incomplete" for name in expected if name not in names]
 
 
 def _inconsistent_parts(contents: dict[str, dict[str, Any]]) -> list[str]:
@@ -83,7 +83,7 @@ def _inconsistent_parts(contents: dict[str, dict[str, Any]]) -> list[str]:
         if content[key] != other_content[key]
     ]
     return faults + [
-        f"{name} was made of other input than {first}"
+        f"{name} has other input than {first}"
         for name, other_content in rest
         if content["plan"].get("inputs") != other_content["plan"].get("inputs")
     ]

@@ -1,7 +1,7 @@
 """Write a feature store shard by shard, so that an interrupted extraction can resume.
 
-The rows of the input are numbered; a shard says which of them it was made from. One that is whole is passed over, one
-that is not is made again, and since shards close at a size, not at a time, the same bytes come out.
+Input rows are numbered, and a shard records the rows that it covers. A complete shard is skipped, an incomplete one is
+made again. Shards close at a size, not at a time, so a resumed extraction writes the same bytes.
 """
 
 from __future__ import annotations
@@ -77,8 +77,8 @@ class StoreWriter:
         except ThunderError:
             self._lock.close()
             raise
-        for left in (*self.folder.glob(".shard-*"), *self.folder.glob(".*.json.*.tmp")):  # of a killed process
-            left.unlink()
+        for leftover in (*self.folder.glob(".shard-*"), *self.folder.glob(".*.json.*.tmp")):  # of a killed process
+            leftover.unlink()
         self._pass_over_finished()
         return self
 
@@ -106,7 +106,7 @@ class StoreWriter:
     @property
     def left_out(self) -> list[tuple[str, str]]:
         """(id, fault) of every row that is in no shard."""
-        return [*(one for entry in self.entries for one in entry.left_out), *self._left_out]
+        return [*(fault for entry in self.entries for fault in entry.left_out), *self._left_out]
 
     def finish(self) -> dict[str, Any]:
         """Close the last shard, write the index and return it."""
@@ -114,7 +114,9 @@ class StoreWriter:
         for stale in self._stale():
             stale.unlink()
         assert not self._shard
-        totals = {name: sum(getattr(one, name) for one in self.entries) for name in ("utterances", "frames", "seconds")}
+        totals = {
+            name: sum(getattr(entry, name) for entry in self.entries) for name in ("utterances", "frames", "seconds")
+        }
         content = {
             "recipe": self.recipe.resolved(),
             "recipe_digest": self.recipe_digest,
@@ -149,7 +151,7 @@ class StoreWriter:
         shard, file = self._shard, shard_file_name(len(self.entries))
         assert shard
         shard.finish()
-        # the old list goes first: it never stands beside a shard that it does not describe
+        # remove the old list first, so that it is never beside a shard that it does not describe
         (self.folder / file).with_suffix(".jsonl").unlink(missing_ok=True)
         sha256, size = digest.sha256_file(shard.path), shard.path.stat().st_size
         os.replace(shard.path, self.folder / file)

@@ -47,7 +47,8 @@ def read_sizes(folder: Path) -> EncoderSizes:
     if isinstance(config, dict) and "n_audio_state" in config:
         return _checked(path, config | {"inner": _whole_number(config["n_audio_state"]) * 4}, _MLX)
     raise ModelError(
-        f"{path}: describes no Whisper model: neither 'd_model' nor 'n_audio_state' is there", "give a Whisper model"
+        f"{path}: is not the config of a Whisper model: it has neither 'd_model' nor 'n_audio_state'",
+        "give a Whisper model",
     )
 
 
@@ -91,9 +92,9 @@ def _no_folder(folder: Path) -> ModelError:
     name = str(folder)
     if _REPOSITORY.fullmatch(name) and not folder.parent.is_dir():
         return ModelError(
-            f"'{name}' is no folder here; a model on the hub is not fetched while features are made",
-            f"where there is a network: `hf download {name} config.json model.safetensors` prints the folder to give "
-            f"with --model; {LOGMEL_HINT}",
+            f"'{name}' is not a folder here; feature extraction does not download models from the hub",
+            f"on a machine with network access, `hf download {name} config.json model.safetensors` prints the folder "
+            f"for --model; {LOGMEL_HINT}",
         )
     return ModelError(
         f"{folder}: there is no such folder", f"give a folder with config.json and weights; {LOGMEL_HINT}"

@@ -18,7 +18,7 @@ from thunder.errors import ModelError, combined_error
 
 _INDEX = "model.safetensors.index.json"
 _FILES = ("model.safetensors", "weights.safetensors", "weights.npz")
-# computed where a file does not have them, as mlx-whisper's do not
+# computed if a file lacks them, as mlx-whisper's files do
 _COMPUTED = {"embed_positions.weight"}
 _MLX_NAMES = {
     r"^blocks\.": "layers.",
@@ -46,9 +46,11 @@ def load_encoder(folder: Path, precision: Precision = "float32") -> tuple[Whispe
         if not has_mlx_names and name in stored and stored[name].ndim == 3:
             stored[name] = stored[name].transpose(0, 2, 1)  # [out, in, time] -> [out, time, in]
     faults = [f"{name} is missing" for name in expected if name not in stored and name not in _COMPUTED]
-    faults += [f"{name} is in the weights, but not in such an encoder" for name in stored if name not in expected]
     faults += [
-        f"{name} is {list(stored[name].shape)}, by config.json it is {list(array.shape)}"
+        f"{name} is in the weights, but not in an encoder with this config" for name in stored if name not in expected
+    ]
+    faults += [
+        f"{name} is {list(stored[name].shape)}, config.json implies {list(array.shape)}"
         for name, array in expected.items()
         if name in stored and stored[name].shape != array.shape
     ]
@@ -81,7 +83,7 @@ def _tensors(folder: Path) -> dict[str, mx.array]:
     if not names:
         known = ", ".join((*_FILES, _INDEX))
         raise ModelError(
-            f"{folder}: has no weights (none of {known})", f"download model.safetensors into it as well; {LOGMEL_HINT}"
+            f"{folder}: has no weights (none of {known})", f"download model.safetensors into this folder; {LOGMEL_HINT}"
         )
     tensors: dict[str, mx.array] = {}
     for name in names:
@@ -104,8 +106,8 @@ def _rename_tensors(tensors: dict[str, mx.array]) -> tuple[dict[str, mx.array], 
 
 
 def _renamed(name: str) -> str:
-    for pattern, ours in _MLX_NAMES.items():
-        name = re.sub(pattern, ours, name)
+    for pattern, replacement in _MLX_NAMES.items():
+        name = re.sub(pattern, replacement, name)
     return name
 
 

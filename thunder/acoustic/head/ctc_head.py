@@ -33,7 +33,7 @@ class HeadSizes:
 HEAD_SIZES = {
     # 46.9 M parameters over features of width 1280 with 64 outputs, as published
     "transformer-768": HeadSizes(768, 6, 12, 3072, kernel=5, convolutions=1, positions=512),
-    # relu: on a CPU gelu takes eight times as long, more than the matrix products
+    # relu: gelu takes eight times as long on a CPU, longer than the matrix products
     "small": HeadSizes(144, 2, 4, 288, kernel=5, convolutions=2, activation=nn.relu),
 }
 
@@ -55,7 +55,7 @@ class HeadAttention(nn.Module):
         scale = 1 / math.sqrt(width // self.heads)
         if bias is None:
             y = mx.fast.scaled_dot_product_attention(q, k, v, scale=scale, mask=mask)
-        else:  # in plain operations: the fused one is not sure to hand a gradient to its mask
+        else:  # plain operations: the fused one may not pass a gradient to its mask
             y = mx.softmax((q * scale) @ k.swapaxes(-1, -2) + mask + bias.swapaxes(1, 2)[:, :, None], -1) @ v
         return self.output(y.swapaxes(1, 2).reshape(rows, length, width))
 
@@ -91,7 +91,7 @@ class TimeConvolution(nn.Module):
     def __call__(self, x: mx.array) -> mx.array:
         """[B, ceil(T / stride), W] of [B, T, W], with zeros at both ends."""
         frames = downsampled_frames(x.shape[1], self.stride)
-        # a causal frame ends with the last of the frames that it is made of
+        # a causal output frame ends at the last input frame of its stride
         before = self.kernel - self.stride if self.causal else (self.kernel - 1) // 2
         after = (frames - 1) * self.stride + self.kernel - x.shape[1] - before
         x = mx.pad(x, [(0, 0), (before, max(after, 0)), (0, 0)])

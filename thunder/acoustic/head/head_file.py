@@ -95,17 +95,19 @@ def load_initial_weights(path: Path, model: CTCHead, expected: HeadOrigin) -> No
         ("alphabet", origin.settings.script, expected.settings.script),
         ("recipe", origin.recipe_digest[:16], expected.recipe_digest[:16]),
     )
-    for name, stored, own in pairs:
-        if stored != own:
-            raise ArtifactError(f"{path}: is of another {name}: {stored}, not {own}", fix=_RETRAIN.format(name))
-    own = dict(tree_flatten(model.parameters()))
-    known = {name: array for name, array in arrays.items() if name.removeprefix(TENSOR_PREFIX) in own}
-    _load_tensors(model, {TENSOR_PREFIX + name: array for name, array in own.items()} | known, path, origin)
+    for name, stored, expected_value in pairs:
+        if stored != expected_value:
+            raise ArtifactError(
+                f"{path}: has another {name}: {stored}, expected {expected_value}", fix=_RETRAIN.format(name)
+            )
+    initial = dict(tree_flatten(model.parameters()))
+    known = {name: array for name, array in arrays.items() if name.removeprefix(TENSOR_PREFIX) in initial}
+    _load_tensors(model, {TENSOR_PREFIX + name: array for name, array in initial.items()} | known, path, origin)
 
 
 def _read_file(path: Path) -> tuple[dict[str, mx.array], HeadOrigin]:
     if not path.is_file():
-        raise ModelError(f"{path}: no such checkpoint", fix="name a run, or its best.safetensors")
+        raise ModelError(f"{path}: no such checkpoint", fix="give a run, or its best.safetensors")
     try:
         arrays, metadata = mx.load(str(path), return_metadata=True)
         if metadata.get("format") != FORMAT:
@@ -114,12 +116,16 @@ def _read_file(path: Path) -> tuple[dict[str, mx.array], HeadOrigin]:
         settings, _ = build_settings(AcousticSettings, [SettingsLayer(str(path), values.pop("settings"))])
         vocabulary = json.loads(metadata["vocabulary"])
     except (RuntimeError, ValueError, KeyError, TypeError) as error:
-        raise ArtifactError(f"{path}: no checkpoint of an acoustic head: {error}", fix="take the file anew") from None
+        raise ArtifactError(
+            f"{path}: not a checkpoint of an acoustic head: {error}", fix="copy the file again"
+        ) from None
     except ThunderError as error:
-        raise ArtifactError(f"{path}: its settings: {error.message}", fix="read it with the version it is of") from None
+        raise ArtifactError(
+            f"{path}: its settings: {error.message}", fix="read it with the version that wrote it"
+        ) from None
     if vocabulary != digest.sha256_json(labels.label_vocabulary(settings.script)):
         raise ArtifactError(
-            f"{path}: its {settings.script} alphabet has other labels than this version's",
+            f"{path}: its {settings.script} alphabet differs from this version's",
             fix=_RETRAIN.format("alphabet"),
         )
     return arrays, HeadOrigin(settings, **values)

@@ -40,7 +40,7 @@ def build_front_end(settings: TranscribeSettings, origin: HeadOrigin) -> fronten
     """
     recipe = Recipe.model_validate(origin.recipe)
     if recipe.kind == "whisper" and not settings.whisper:
-        raise ModelError("the head was trained on features of a Whisper model", "name its folder: --whisper FOLDER")
+        raise ModelError("the head was trained on features of a Whisper model", "give its folder: --whisper FOLDER")
     requested = FeatureSettings(
         features=recipe.kind, model=settings.whisper if recipe.kind == "whisper" else None,
         n_mels=recipe.n_mels if recipe.kind == "logmel" else None, subsample=recipe.subsample,
@@ -50,7 +50,8 @@ def build_front_end(settings: TranscribeSettings, origin: HeadOrigin) -> fronten
     front_end = frontend.build_front_end(requested)
     if differences := front_end.recipe.differences(recipe):
         raise ArtifactError(
-            f"{settings.whisper or 'features'}: not what the head was trained on: {'; '.join(differences)}",
+            f"{settings.whisper or 'features'}: differs from the recipe that the head was trained on: "
+            f"{'; '.join(differences)}",
             "give the model that made its features",
         )
     return front_end
@@ -84,9 +85,7 @@ def transcribe_recordings(
             AcousticExample(str(index), 0, index, len(features), (), "")
             for index, features in enumerate(features.features)
         ]
-        rows = {
-            recording.position: row for recording, row in recognizer.recognize(features, examples, settings.batch_size)
-        }
+        rows = {example.position: row for example, row in recognizer.recognize(features, examples, settings.batch_size)}
         for index, (recording, audio_samples) in enumerate(readable):
             yield {
                 "schema": SCHEMA,
@@ -107,5 +106,7 @@ def _load_audio(recording: Recording, long_audio: str) -> audio.Audio:
     """The samples of a recording. Raises CorpusError if it is unusable, or too long and `long_audio` is "refuse"."""
     samples = audio.load_audio(recording.path)
     if samples.seconds > audio.WINDOW_SECONDS and long_audio == "refuse":
-        raise CorpusError(f"{recording.path}: is {samples.seconds:.1f} s long, more than 30 s", "--long-audio windows")
+        raise CorpusError(
+            f"{recording.path}: is {samples.seconds:.1f} s long, more than 30 s", "give --long-audio windows"
+        )
     return samples

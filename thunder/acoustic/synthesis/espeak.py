@@ -9,7 +9,7 @@ from pathlib import Path
 from thunder.errors import UsageError
 
 PROGRAM = "espeak-ng"
-TIMEOUT: float = 60  # seconds of computing that no sentence needs
+TIMEOUT: float = 60  # seconds; no sentence takes as long
 INSTALL_HINT = "install it: apt-get install espeak-ng, or brew install espeak-ng"
 
 

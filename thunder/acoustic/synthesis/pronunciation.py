@@ -14,7 +14,7 @@ _CONSONANTS = {letter: letter for letter in "pbtdkgfvszhmnlrw"} | {
 }  # fmt: skip
 _LETTERS = re.compile("|".join(sorted([*_VOWELS, *_CONSONANTS, "."], key=len, reverse=True)))
 _ANY_VOWEL = "".join(_VOWELS)
-# nasality, not a consonant: after a vowel, before none; ny is one letter
+# n after a vowel and not before one marks nasality, not a consonant; ny is one letter
 _NASAL = re.compile(f"(?<=[{_ANY_VOWEL}])n(?![{_ANY_VOWEL}y])")
 _SILENT = re.compile(f"[{LATIN_APOSTROPHES}\u0300-\u036f]")
 
@@ -40,5 +40,5 @@ def _word_phonemes(word: str) -> str | None:
         else:
             return None
         last = letter
-    # the bar keeps two sounds from being read as one mnemonic
+    # the bar separates two sounds that would form another mnemonic
     return "|".join(sounds)

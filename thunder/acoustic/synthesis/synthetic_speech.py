@@ -1,7 +1,7 @@
 """Synthetic speech for clean Bambara sentences, with the text of both scripts: to try a recognizer end to end.
 
-No recording of anybody: every file, row and folder that comes of it is named synthetic. What a recognizer scores on
-it says how the whole path works, and nothing about how it would hear people.
+No person is recorded: the name of every file, row and folder contains "synthetic". A recognizer's score on this speech
+tests the pipeline, and does not predict its score on people.
 """
 
 from __future__ import annotations
@@ -46,17 +46,17 @@ class SynthesisSettings(Settings):
         ..., "Files of Bambara: .tsv with a header, .jsonl, or one sentence a line.", panel="Input", min_length=1
     )
     column: str = option("bam", "Column or field of the text.", panel="Input")
-    sentences: int = option(300, "Speak so many, chosen by seed.", panel="Input", ge=1)
+    sentences: int = option(300, "Number of sentences to speak, selected by seed.", panel="Input", ge=1)
     shortest: int = option(10, "Shortest sentence, in code points.", panel="Input", ge=1)
     longest: int = option(60, "Longest sentence, in code points.", panel="Input", ge=1, le=200)
-    seed: int = option(0, "Chooses the sentences; the split does not depend on it.", panel="Input", ge=0)
+    seed: int = option(0, "Selects the sentences; the split does not depend on it.", panel="Input", ge=0)
     voices: list[str] = option(
-        ["tn"], "Voices of espeak-ng, in turn; tn+f2 and tn+m3 are others with the same sounds.", panel="Speech"
+        ["tn"], "Voices of espeak-ng, used in turn; tn+f2 and tn+m3 are others with the same sounds.", panel="Speech"
     )
-    speed: int = option(140, "Words a minute.", panel="Speech", ge=80, le=450)
+    speed: int = option(140, "Words per minute.", panel="Speech", ge=80, le=450)
     valid_share: float = option(0.1, "Share of the sentences held out for validation.", panel="Output", ge=0, lt=1)
     test_share: float = option(0.1, "Share of the sentences held out for the test.", panel="Output", ge=0, lt=1)
-    out: str = option(..., "Folder to make; one that this command made before is replaced.", panel="Output")
+    out: str = option(..., "Folder to create; a folder that this command made is replaced.", panel="Output")
 
     @field_validator("out")
     @classmethod
@@ -80,7 +80,7 @@ class Sentence:
 def choose_sentences(settings: SynthesisSettings) -> tuple[list[Sentence], dict[str, int], list[dict[str, Any]]]:
     """The sentences, counts of excluded texts by reason, and the sources. Raises CorpusError if none can be spoken."""
     paths = [Path(path) for path in settings.text]
-    # more than are wanted, since not all can be spoken
+    # more than requested, since some cannot be spoken
     pool = clean_texts.choose_texts(
         paths, settings.column, 3 * settings.sentences, settings.seed, (settings.shortest, settings.longest)
     )

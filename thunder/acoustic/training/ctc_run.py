@@ -69,7 +69,7 @@ def test_best_checkpoint(
     Returns values of results.json that the training loop does not produce, identical on every rank. on_row: called with
     (done, total) utterances of this rank.
     """
-    collectives.sum_numbers(world, [1.0])  # the primary rank of this host has written its files by now
+    collectives.sum_numbers(world, [1.0])  # barrier: after it, the primary rank of this host has written its files
     best = _best_weights(record.folder / task.output)
     selected = utterances.select_by_hash(task.dataset.test, task.settings.test_rows)
     local_examples, done = selected[world.rank :: world.size], 0

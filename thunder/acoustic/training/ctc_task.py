@@ -30,7 +30,7 @@ class AcousticTask:
         self.settings, self.dataset, self.statistics = settings, dataset, statistics
         self.rows = len(dataset.train)
         self.lengths: Sequence[int] | None = [example.frames for example in dataset.train]
-        # on the CPU the fast CTC is no MLX operation, and cannot be part of a compiled step
+        # the CPU program of CTC is not an MLX operation, so a compiled step cannot contain it
         self.compiled = dispatch.available_backends()[0] in ("metal", "cuda")
         first_store = dataset.features.stores[0]
         self.origin = head_file.HeadOrigin(
@@ -49,13 +49,13 @@ class AcousticTask:
         """Raise UsageError if an utterance has more frames than the head has positions."""
         examples = (*self.dataset.train, *self.dataset.valid, *self.dataset.test)
         longest = max(examples, key=lambda example: example.frames)
-        # training stretches time, and batches are padded a little
+        # augmentation stretches time, and batches are padded to a multiple of 16
         frames = downsampled_frames(int(longest.frames / (1 - self.settings.speed)) + 16, self.settings.downsample)
         if self.model.max_frames and frames > self.model.max_frames:
             raise UsageError(
-                f"utterance {longest.id!r} has {longest.frames} frames, and the head {self.settings.head} takes about "
+                f"utterance {longest.id!r} has {longest.frames} frames, but the head {self.settings.head} takes about "
                 f"{self.model.max_frames * self.settings.downsample}",
-                fix="a higher --downsample, or --max-seq-length to leave such utterances out",
+                fix="raise --downsample, or exclude such utterances with --max-seq-length",
             )
 
     def batch(self, rows: Sequence[int], epoch: int) -> Batch:

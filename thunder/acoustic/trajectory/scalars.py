@@ -2,7 +2,7 @@
 
 Nothing here is learned. A scalar of frame t depends on frames up to t only, "frame" being one of the frozen features
 (a Whisper encoder has seen the whole window by then). docs/explanation/modes.md gives the definitions; the
-names of the scalars are the published ones, their formulas are ours.
+names of the scalars are the published ones, their formulas are of this project.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ SCALARS = (
 COMMITMENT, UNCERTAINTY, PRESSURE, MARGIN, STIFFNESS, NOVELTY, STABILITY = range(7)
 FAST_FRAMES, SLOW_FRAMES = 4.0, 25.0  # time constants in frames
 TEMPERATURE = 1.0
-MIN_VARIANCE = 0.05  # of features with unit variance: a flat past makes no frame a novelty
+MIN_VARIANCE = 0.05  # for features with unit variance: limits novelty after a constant past
 EPSILON = 1e-6
 
 
@@ -55,7 +55,7 @@ def trajectory_scalars(features: mx.array, codebook: mx.array) -> mx.array:
 
 def code_posterior(z: mx.array, codebook: mx.array) -> mx.array:
     """[B, T, K]: softmax over codes of minus the squared distance, scaled by sqrt(D)."""
-    # a frame's own square is the same for all codes, and softmax does not see it
+    # the frame's squared norm is the same for all codes and cancels in the softmax
     closeness = z @ codebook.T - 0.5 * (codebook * codebook).sum(-1)
     return mx.softmax(closeness / (TEMPERATURE * z.shape[-1] ** 0.5), -1)
 

@@ -15,7 +15,7 @@ from thunder.acoustic.dataset.utterances import AcousticExample, FeatureSet
 from thunder.acoustic.features.frontend import subsample_frames
 from thunder.acoustic.trajectory import partitions, scalars
 
-SAMPLE_UTTERANCES = 500  # utterances, by the digest of their ids
+SAMPLE_UTTERANCES = 500  # selected by the digest of their ids
 CODEBOOK_FRAMES = 50_000
 PREFIX = "tables."
 

@@ -1,11 +1,12 @@
-"""CTC loss with gradient on this CPU against torch's, one thread each, and its share of a training step.
+"""Compare CTC loss with gradient with torch's on this CPU, one thread each, and measure its share of a training step.
 
     .venv/bin/pip install torch
     OPENBLAS_NUM_THREADS=1 .venv/bin/python benchmarks/ctc.py [--rounds 7] [--backend cpu]
 
-The two run in turns on the same arrays: 32 rows of random logits, up to 60 labels, 64 outputs. Prints for each number
-of frames the ratio of the least CPU times (ours over torch's; below 1 is faster), and each one's largest error of the
-gradient against torch in float64. Then the share of a step of a small Transformer over frozen features.
+Both run alternately on the same arrays: 32 rows of random logits, up to 60 labels, 64 outputs. For each number of
+frames, the script prints the ratio of the minimum CPU times (thunder / torch; below 1, thunder is faster) and the
+largest error of each gradient against torch in float64. Then it prints the loss's share of a training step of a small
+Transformer over frozen features.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ from thunder.kernels.ctc import ctc_loss
 ROWS, LABELS, OUTPUTS = 32, 60, 64
 
 
-def batch(frames: int) -> tuple[np.ndarray, ...]:
-    """Logits, frame lengths, labels with some repeats, label lengths; every row possible."""
+def random_batch(frames: int) -> tuple[np.ndarray, ...]:
+    """Logits [B, T, V], frame lengths [B], labels [B, U] with some repeats, label lengths [B]; no row is impossible."""
     draw = np.random.default_rng(0)
     labels = draw.integers(1, OUTPUTS, (ROWS, LABELS)).astype(np.int32)
     labels[:, -3] = labels[:, -4]
@@ -37,8 +38,8 @@ def batch(frames: int) -> tuple[np.ndarray, ...]:
     return logits, frame_lengths, labels, label_lengths
 
 
-def by_torch(arrays: tuple[np.ndarray, ...], kind: torch.dtype) -> Callable[[], np.ndarray]:
-    """A call that returns the gradient of the summed loss."""
+def torch_call(arrays: tuple[np.ndarray, ...], kind: torch.dtype) -> Callable[[], np.ndarray]:
+    """A function that returns the gradient [B, T, V] of torch's summed loss."""
     logits = torch.tensor(arrays[0], dtype=kind, requires_grad=True)
     frame_lengths, labels, label_lengths = (torch.tensor(array).long() for array in arrays[1:])
 
@@ -52,8 +53,8 @@ def by_torch(arrays: tuple[np.ndarray, ...], kind: torch.dtype) -> Callable[[], 
     return call
 
 
-def by_us(arrays: tuple[np.ndarray, ...], backend: str) -> Callable[[], np.ndarray]:
-    """The same by `ctc_loss`."""
+def thunder_call(arrays: tuple[np.ndarray, ...], backend: str) -> Callable[[], np.ndarray]:
+    """A function that returns the gradient [B, T, V] of the summed `ctc_loss`."""
     logits, *rest = map(mx.array, arrays)
     step = mx.value_and_grad(lambda x: ctc_loss(x, *rest, backend=backend).sum())
 
@@ -65,20 +66,20 @@ def by_us(arrays: tuple[np.ndarray, ...], backend: str) -> Callable[[], np.ndarr
     return call
 
 
-def least(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Least CPU seconds of each call, taken in turns after one call of each."""
+def minimum_times(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """Minimum CPU seconds of each function, called alternately after one warm-up call of each."""
     best = {name: float("inf") for name in calls}
     for number in range(rounds + 1):
         for name, call in calls.items():
-            begun = time.process_time()
+            start = time.process_time()
             call()
             if number:
-                best[name] = min(best[name], time.process_time() - begun)
+                best[name] = min(best[name], time.process_time() - start)
     return best
 
 
 def training_step(arrays: tuple[np.ndarray, ...], width: int, backend: str) -> Callable[[], object]:
-    """Forward, loss, backward, AdamW: two Transformer layers of `width` over features [B, T, 512]."""
+    """A training step (forward, loss, backward, AdamW): two Transformer layers of `width` over features [B, T, 512]."""
     features = mx.random.normal((ROWS, arrays[0].shape[1], 512))
     encoder = Unmasked(nn.TransformerEncoder(2, width, 4, 4 * width))
     model = nn.Sequential(nn.Linear(512, width), encoder, nn.Linear(width, OUTPUTS))
@@ -95,7 +96,7 @@ def training_step(arrays: tuple[np.ndarray, ...], width: int, backend: str) -> C
 
 
 class Unmasked(nn.Module):
-    """An encoder called without a mask."""
+    """Calls an encoder without a mask."""
 
     def __init__(self, encoder: nn.Module) -> None:
         super().__init__()
@@ -112,19 +113,19 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     for frames in (375, 750, 1500):
-        arrays = batch(frames)
-        ours, theirs = by_us(arrays, options.backend), by_torch(arrays, torch.float32)
-        best = least({"ours": ours, "torch": theirs}, options.rounds)
-        exact = by_torch(arrays, torch.float64)()
-        errors = [np.abs(call() - exact).max() for call in (ours, theirs)]
+        arrays = random_batch(frames)
+        thunder, peer = thunder_call(arrays, options.backend), torch_call(arrays, torch.float32)
+        best = minimum_times({"thunder": thunder, "torch": peer}, options.rounds)
+        exact = torch_call(arrays, torch.float64)()
+        errors = [np.abs(call() - exact).max() for call in (thunder, peer)]
         print(
-            f"T {frames:4}: {options.backend} {1000 * best['ours']:.1f} ms, torch {1000 * best['torch']:.1f} ms, "
-            f"ratio {best['ours'] / best['torch']:.2f}; gradient error {errors[0]:.1e}, torch's {errors[1]:.1e}",
+            f"T {frames:4}: {options.backend} {1000 * best['thunder']:.1f} ms, torch {1000 * best['torch']:.1f} ms, "
+            f"ratio {best['thunder'] / best['torch']:.2f}; gradient error {errors[0]:.1e}, torch's {errors[1]:.1e}",
             flush=True,
         )
-    arrays = batch(375)
-    calls = {"loss": by_us(arrays, options.backend), "step": training_step(arrays, 256, options.backend)}
-    best = least(calls, 3)
+    arrays = random_batch(375)
+    calls = {"loss": thunder_call(arrays, options.backend), "step": training_step(arrays, 256, options.backend)}
+    best = minimum_times(calls, 3)
     print(f"share of a training step, T 375: {best['loss'] / best['step']:.1%} of {best['step']:.2f} s")
 
 

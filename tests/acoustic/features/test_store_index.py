@@ -39,9 +39,9 @@ def test_a_changed_list_is_refused_from_its_head_and_from_the_index(tmp_path, en
     path = tmp_path / entry.list_file
     sha256 = digest.sha256_file(path)
     path.write_text(path.read_text(encoding="utf-8").replace("awa", "ada"), encoding="utf-8")
-    with pytest.raises(ArtifactError, match="its lines are not those that were written"):
+    with pytest.raises(ArtifactError, match="its lines differ from those that were written"):
         store_index.read_list_head(tmp_path, entry.list_file)
-    with pytest.raises(ArtifactError, match="sha256 is .* changed or torn"):
+    with pytest.raises(ArtifactError, match="sha256 is .* changed or truncated"):
         list(store_index.read_utterances(path, sha256))
     with pytest.raises(ArtifactError, match="missing.jsonl: .*a list that the index names"):
         list(store_index.read_utterances(tmp_path / "missing.jsonl", sha256))
@@ -56,5 +56,5 @@ def test_an_index_comes_back_and_an_edited_one_is_refused(tmp_path):
     with pytest.raises(ArtifactError, match="was edited or is damaged"):
         store_index.read_index(tmp_path)
     path.write_text('{"schema": "thunder.features/2"}')
-    with pytest.raises(ArtifactError, match="is not of a feature store"):
+    with pytest.raises(ArtifactError, match="is not part of a feature store"):
         store_index.read_index(tmp_path)

@@ -56,14 +56,6 @@ def test_the_same_configuration_twice(tmp_path):
     assert found.sentence == "a and b do not differ"
 
 
-def test_a_cluster_goes_by_its_name_wherever_its_file_lies():
-    paths = ("/home/a/Mac4.yaml", "elsewhere/Mac4.yaml", "/home/a/Mac5.yaml")
-    asked = [option_names.with_canonical_names({"cluster": path}) for path in paths]
-    assert asked == [{"cluster": "Mac4"}, {"cluster": "Mac4"}, {"cluster": "Mac5"}]
-    assert option_names.with_canonical_names({"cluster": None}) == {"cluster": None}
-    assert option_names.with_canonical_names({"cluster": "lab.a"}) == {"cluster": "lab.a"}
-
-
 def test_a_limit_of_epochs_is_no_length_of_training():
     """Own runs refuse more than `max_epochs`; other programs' `epochs` and `max_epochs` say how long they train."""
     own = [
@@ -74,11 +66,6 @@ def test_a_limit_of_epochs_is_no_length_of_training():
     assert others == [{"max_epochs": 10}] * 2
     a, b = make(max_epochs=10), make("b", max_epochs=20)
     assert names(drift_report.compare_runs(a, b), "regime") == ["max_epochs"]
-
-
-def test_an_option_is_the_same_under_its_old_name():
-    old, new = {"window": 4, "unsafe_shape": True}, {"chunk_words": 4, "ignore_memory_check": True}
-    assert option_names.with_canonical_names(old) == option_names.with_canonical_names(new) == new
 
 
 def test_another_seed_has_to_be_declared(tmp_path):
@@ -258,16 +245,3 @@ def test_a_batch_and_an_end_other_than_planned():
     done = {"batch": 64, "steps": 50}
     found = drift_report.compare_runs(make(batch=32, done=done), make("b", batch=32, done=done))
     assert names(found, "conflict") == ["batch, logged", "updates, logged"] * 2
-
-
-def test_shares_of_traces():
-    assert run_facts.share_of_differing_steps({1: 1.0, 2: 1.0, 3: 1.0}, {2: 1.04, 3: 1.2, 4: 9.0}) == 0.5
-    assert run_facts.share_of_differing_steps({1: 1.0}, {2: 1.0}) is None
-    assert run_facts.share_of_differing_steps({1: 0.0}, {1: 0.0}) == 0
-
-
-@pytest.mark.parametrize("name", ["results.json", "plan.json", "environment.json", "metrics.jsonl", "vocab.json"])
-def test_damaged_files_leave_facts_out(tmp_path, name):
-    run = planted_runs.recognizer_run(tmp_path)
-    (run / name).write_bytes(b"[\xff")
-    run_facts.read_run_facts(run)

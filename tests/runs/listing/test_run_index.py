@@ -96,12 +96,6 @@ def test_sorting_and_limits(root):
     assert by_cer == sorted(by_cer)
 
 
-@pytest.mark.parametrize("text", ["", "mode", "=3", "a b=3", "lr<fast", "cer<nan"])
-def test_what_is_no_condition(text):
-    with pytest.raises(UsageError):
-        conditions.parse_condition(text)
-
-
 def test_what_no_run_has(root):
     with pytest.raises(UsageError, match="Did you mean 'mode'"):
         names(root, "mdoe=trajectory")

@@ -9,32 +9,18 @@ import sys
 import mlx.core as mx
 import numpy as np
 import pytest
-from conftest import make_rows, write_rows
 from mlx.utils import tree_flatten
+from small_adapters import train_adapter
 
-from thunder.corpora.rows import chat_rows as corpus_rows
 from thunder.errors import ModelError
-from thunder.lora import adapter_files, adapters, base_model, tokenized_rows
+from thunder.lora import adapter_files, adapters, base_model
 from thunder.lora.engine import fast_math
 from thunder.lora.lora_settings import LoraSettings
-from thunder.lora.lora_task import LoraTask
 
 
 @pytest.fixture
 def trained(tiny_model, tmp_path):
-    """An adapter folder with weights that matter, the task it came from, and the whole model that it is on."""
-    rows = corpus_rows.read_rows(write_rows(tmp_path / "rows.jsonl", make_rows(4))).rows
-    settings = LoraSettings(num_layers=2, lora_rank=4, lora_scale=10.0)
-    whole = base_model.load_base_model(tiny_model)
-    task = LoraTask(
-        whole, settings, tokenized_rows.encode_rows(rows, tokenized_rows.load_tokenizer(tiny_model), 128).examples
-    )
-    mx.random.seed(2)
-    for _, module in task.model.named_modules():
-        if hasattr(module, "lora_b"):
-            module.lora_b = mx.random.normal(module.lora_b.shape) * 0.3
-    task.save(tmp_path / "adapters")
-    return tmp_path / "adapters", task, whole
+    return train_adapter(tiny_model, tmp_path)
 
 
 def logits(network):
@@ -89,14 +75,6 @@ def test_mlx_lm_generate_and_fuse_work_on_the_adapter(trained, tiny_model, tmp_p
     )
     assert fused.returncode == 0, fused.stderr
     np.testing.assert_allclose(logits(base_model.load_base_model(tmp_path / "fused")), logits(whole), atol=2e-4)
-
-
-@pytest.mark.parametrize("missing", ["adapters.safetensors", "adapter_config.json"])
-def test_a_folder_that_is_not_an_adapter(trained, missing, tiny_model):
-    folder, *_ = trained
-    (folder / missing).unlink()
-    with pytest.raises(ModelError, match=f"not an adapter folder: it has no {missing}"):
-        adapter_files.find_adapter(str(folder))
 
 
 def test_an_adapter_of_another_shape(trained, tiny_model):

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import functools
 
-import mlx.core as mx
 import numpy as np
 import pytest
+from cached_rows import OPTIONS, ROWS, STEPS
 from conftest import make_rows, write_rows
 
 from thunder.corpora.rows import chat_rows as corpus_rows
 from thunder.lora import base_model, cache_warmup, tokenized_rows
 from thunder.lora.cache_warmup import warm_up_cache
-from thunder.lora.engine.frozen_prefix_engine import FrozenPrefixEngine
 from thunder.lora.lora_settings import LoraSettings
 from thunder.lora.lora_task import LoraTask
 from thunder.parallel import row_order
@@ -21,9 +20,6 @@ from thunder.training.step import make_optimizer, make_step
 from thunder.training.validation import validate
 
 pytestmark = pytest.mark.expensive
-
-ROWS, STEPS = 17, 12
-OPTIONS = {"num_layers": 2, "lora_rank": 4, "batch_size": 3, "learning_rate": 1e-3, "iters": STEPS, "lora_dropout": 0.1}
 
 
 @pytest.fixture(scope="module")
@@ -126,53 +122,6 @@ def test_a_rank_makes_the_training_rows_that_its_validations_score(tiny_model, e
         }
         probed = {task.engine.prefix.entry_key(row) for row in task.probe_examples_of(rank, 2)}
         assert len(probed) == 4 and probed <= wanted
-
-
-def test_frozen_layers_leave_memory_and_come_back(tiny_model, examples, tmp_path):
-    network = base_model.load_base_model(tiny_model)
-    task = LoraTask(network, LoraSettings(**OPTIONS), examples)
-    ids = mx.array(examples[0].ids)[None]
-    before = network(ids)
-    mx.eval(before)
-    cache = warm_up_cache(task, task.settings, World(), base_digest="base", ranks=1, root=tmp_path, log=print)
-    engine = task.engine
-    assert isinstance(engine, FrozenPrefixEngine) and engine.frozen_weights.nbytes == 0
-    assert network.model.layers[0].mlp.gate_proj.weight.size == 0
-    assert network.model.embed_tokens_per_layer.weight.size == 0
-    with pytest.raises(ValueError):
-        mx.eval(network(ids))
-    engine.restore_frozen(tiny_model)
-    assert engine.frozen_weights.nbytes > 0
-    np.testing.assert_array_equal(np.array(network(ids)), np.array(before))
-    cache.close()
-
-
-def test_a_row_of_another_rank_brings_the_frozen_layers_back(tiny_model, examples, tmp_path):
-    """Hosts of unequal speed hand rows over in the middle of a run."""
-    settings = LoraSettings(**OPTIONS | {"iters": 40, "probe_rows": 0})
-
-    def task():
-        return LoraTask(base_model.load_base_model(tiny_model), settings, examples[:ROWS], examples[ROWS:])
-
-    one, whole = task(), task()
-    others = cache_warmup.rows_for_rank(one, settings, World(1, 2), 2)
-    half = LoraTask(
-        base_model.load_base_model(tiny_model),
-        settings.model_copy(update={"iters": 1}),
-        examples[:ROWS],
-        examples[ROWS:],
-    )
-    cache = warm_up_cache(
-        half, half.settings, World(), base_digest="base", ranks=1, root=tmp_path, base=tiny_model, log=print
-    )
-    assert half.engine.frozen_weights.dropped
-    mine, theirs = half.engine.batch(others[-4:]), whole.engine.batch(others[-4:])
-    assert not half.engine.frozen_weights.dropped
-    assert all(mx.array_equal(a, b).item() for a, b in zip(mine.arrays, theirs.arrays, strict=True))
-    assert all(cache.has_entry(half.engine.prefix.entry_key(example)) for example in others[-4:]), (
-        "kept for the next epoch"
-    )
-    cache.close()
 
 
 def test_a_size_is_said_in_bytes():

@@ -29,7 +29,7 @@ from mlx_lm.utils import dequantize_model
 from thunder.errors import ModelError
 from thunder.lora import adapters
 from thunder.lora.engine import fast_math
-from thunder.lora.engine.engine_choice import choose_engine, make_engine
+from thunder.lora.engine.engine_choice import make_engine
 from thunder.lora.engine.frozen_prefix_engine import FrozenPrefixEngine
 from thunder.lora.engine.full_model_engine import full_logits
 from thunder.lora.engine.gemma3n import SplitGemma3n
@@ -224,13 +224,3 @@ def test_mlx_lm_reads_the_adapter(tmp_path):
     ids = mx.array([[3, 1, 4, 1, 5]])
     loaded = load_adapters(fresh(), str(tmp_path))
     assert mx.array_equal(generating(loaded, ids), generating(network, ids)).item()
-
-
-def test_the_plan_names_the_skipped_work():
-    config = {"model_type": "gemma3n", "text_config": TINY_GEMMA3N}
-    chosen = choose_engine(config, 2)
-    assert chosen.name == "gemma3n"
-    assert chosen.reason == (
-        "head and the last 3 of 6 layers only at supervised positions; they use keys and values of earlier layers, "
-        "as in generation; 4 frozen layers once for each row"
-    )

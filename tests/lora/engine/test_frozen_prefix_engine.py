@@ -17,49 +17,15 @@ from engine_oracle import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mlx import nn
 from mlx.utils import tree_flatten
-from mlx_lm.models import gemma3, gemma3_text, gemma4, gemma4_text
 from mlx_lm.tuner.trainer import grad_checkpoint
+from split_models import KINDS, LAYERS, fresh
 
 from thunder.lora import base_model, tokenized_rows
-from thunder.lora.engine.engine_choice import EngineChoice, choose_engine, make_engine
-from thunder.lora.engine.frozen_prefix import shared_prefix_ids
+from thunder.lora.engine.engine_choice import make_engine
 from thunder.lora.engine.frozen_prefix_engine import FrozenPrefixEngine
-from thunder.lora.engine.full_model_engine import FullModelEngine
-from thunder.lora.engine.gemma3 import SplitGemma3
 from thunder.lora.lora_settings import EMBEDDED_MODEL
 from thunder.lora.tokenized_rows import Example
-
-LAYERS = 6
-SMALL = {
-    "hidden_size": 32, "num_hidden_layers": LAYERS, "intermediate_size": 48, "num_attention_heads": 2,
-    "num_key_value_heads": 1, "head_dim": 16, "vocab_size": VOCABULARY, "sliding_window": 12,
-    "sliding_window_pattern": 3, "max_position_embeddings": 128,
-}  # fmt: skip
-SHARING = {
-    "global_head_dim": 32, "num_kv_shared_layers": 3, "hidden_size_per_layer_input": 8,
-    "vocab_size_per_layer_input": VOCABULARY, "final_logit_softcapping": 30.0,
-}  # fmt: skip
-LARGER = SHARING | {"num_kv_shared_layers": 0, "hidden_size_per_layer_input": 0, "attention_k_eq_v": True}
-
-
-def fresh(kind: str) -> nn.Module:
-    """A model of one kind with random weights."""
-    mx.random.seed(7)
-    if kind == "gemma4":  # with a wrapper around, as the multimodal models have it
-        return gemma4.Model(gemma4.ModelArgs(text_config=SMALL | SHARING, vocab_size=VOCABULARY))
-    if kind == "gemma3 in gemma3":
-        text = SMALL | {"model_type": "gemma3_text", "query_pre_attn_scalar": 16}
-        return gemma3.Model(gemma3.ModelArgs("gemma3", text, VOCABULARY))
-    if kind == "gemma3":
-        text = SMALL | {"model_type": "gemma3_text", "query_pre_attn_scalar": 16}
-        return gemma3_text.Model(gemma3_text.ModelArgs.from_dict(text))
-    text = SMALL | (LARGER if kind == "gemma4 without sharing" else SHARING)
-    return gemma4_text.Model(gemma4_text.ModelArgs.from_dict(text))
-
-
-KINDS = ["gemma4", "gemma4_text", "gemma4 without sharing", "gemma3", "gemma3 in gemma3"]
 
 
 @pytest.mark.expensive
@@ -129,39 +95,6 @@ def test_the_shipped_model_in_float32_and_in_4_bits(layers, bits):
         assert distance(engine_gradient, gradient) < 1e-5
 
 
-@pytest.mark.expensive
-@pytest.mark.parametrize("kind", ["gemma4", "gemma3"])
-@pytest.mark.parametrize("layers", [2, 5])
-def test_a_row_is_the_same_bytes_with_any_batch_mates(kind, layers):
-    draw = np.random.default_rng(3)
-    examples = [random_example(draw, [5, 9, 2], int(p), int(a)) for p, a in draw.integers(1, 30, (30, 2))]
-    engine = make_engine(trainable(fresh(kind), layers), layers, examples)
-    in_batches = engine.prefix.compute_entries(examples)
-    alone = [engine.prefix.compute_entries([each])[0] for each in examples]
-    assert all(np.array_equal(a, b) for a, b in zip(in_batches, alone, strict=True))
-    assert [len(entry) for entry in alone] == [engine.prefix.entry_nbytes(each) for each in examples]
-    assert len({engine.prefix.entry_key(each) for each in examples}) == len(examples)
-
-
-def test_a_row_without_the_shared_prefix_is_computed_whole():
-    draw = np.random.default_rng(4)
-    examples = [random_example(draw, [5, 9, 2, 7, 7], 4, 6) for _ in range(4)]
-    odd = random_example(draw, [8], 9, 3)
-    network = trainable(fresh("gemma4_text"), 2)
-    engine = make_engine(network, 2, examples)
-    engine.sizes = make_engine(network, 2, [*examples, odd]).sizes
-    assert (engine.prefix.shared_length(examples[0]), engine.prefix.shared_length(odd)) == (5, 0)
-    loss, _ = mlx_lm_loss_and_gradient(network, [examples[0], odd])
-    assert engine_loss_and_gradient(engine, [examples[0], odd])[0] == pytest.approx(loss, rel=1e-5)
-
-
-def test_the_shared_prefix_ends_where_a_row_is_supervised():
-    draw = np.random.default_rng(5)
-    rows = [random_example(draw, [3, 4, 5, 6], 0, 5), random_example(draw, [3, 4, 5, 6], 9, 5)]
-    assert shared_prefix_ids(rows) == (3, 4, 5)
-    assert shared_prefix_ids(rows[:1]) == ()
-
-
 def test_dropout_falls_on_trained_layers_alone():
     """The frozen part of a row is the same in every step; the trained layers' output is not."""
     draw = np.random.default_rng(6)
@@ -184,22 +117,3 @@ def test_trained_parameters_keep_their_names():
     assert dict(tree_flatten(engine.model.trainable_parameters())).keys() == names
     engine.model.load_weights([(name, mx.ones((2, 2))) for name in names if name.endswith("lora_a")], strict=False)
     assert all(a.shape == (2, 2) for n, a in tree_flatten(network.trainable_parameters()) if n.endswith("lora_a"))
-
-
-def test_the_engine_is_chosen_by_model_type():
-    text = {"num_hidden_layers": 35, "num_kv_shared_layers": 20}
-    assert choose_engine({"model_type": "gemma4", "text_config": text}, 4) == EngineChoice(
-        "gemma4", "head and the last 20 of 35 layers only at supervised positions; 31 frozen layers once for each row"
-    )
-    assert "no layer is frozen" in choose_engine({"model_type": "gemma3_text", "num_hidden_layers": 9}, -1).reason
-    llama = choose_engine({"model_type": "llama", "num_hidden_layers": 9}, 4)
-    assert llama.name == "plain" and "'llama'" in llama.reason
-    network = trainable(fresh("gemma3"), 1)
-    network.model_type = "llama"
-    assert isinstance(make_engine(network, 1, []), FullModelEngine)
-
-
-@pytest.mark.parametrize("recompute", [False, True])
-def test_gemma_3_skips_the_prompt_in_its_last_layer_without_recompute(recompute):
-    split = SplitGemma3(fresh("gemma3"), 2, recompute)
-    assert split.kv_boundary == (LAYERS if recompute else LAYERS - 1)

@@ -1,23 +1,11 @@
-import json
-
 import pytest
-import typer
 from conftest import TEST_DATA
-from typer.testing import CliRunner
+from ngram_options import LINES, settings_for
 
 from thunder.acoustic.decoding import arpa
 from thunder.acoustic.decoding.ngram_training import EXCLUDED, UNLABELLED, NgramSettings, train_ngram
-from thunder.cli.commands.speech.asr_ngram import ngram
 from thunder.errors import CorpusError
 from thunder.text.alphabet import LATIN, NKO
-
-LINES = ["A ni sɔgɔma!", "I ka kɛnɛ wa?", "n ye ji min", "mun bɛ yen", "ߊ߬ ߣߌ߫", "...", "an ka taa so", "a bɛ na sini"]
-
-
-def settings_for(tmp_path, lines, **options) -> NgramSettings:
-    path = tmp_path / "text.txt"
-    path.write_text("\n".join(lines), encoding="utf-8")
-    return NgramSettings(**{"text": [str(path)], "script": "latin", "out": str(tmp_path / "x.arpa")} | options)
 
 
 def test_it_counts_what_is_heard_and_says_what_it_left_out(tmp_path):
@@ -63,15 +51,3 @@ def test_a_longer_order_foretells_real_text_better(tmp_path):
 def test_text_of_another_script_is_refused_by_name(tmp_path):
     with pytest.raises(CorpusError, match=f"{UNLABELLED}: 6"):
         train_ngram(settings_for(tmp_path, LINES[:4] + LINES[6:], script="nko"))
-
-
-def test_the_command_prints_what_it_made(tmp_path):
-    app = typer.Typer()
-    app.command()(ngram)
-    settings = settings_for(tmp_path, LINES)
-    words = [settings.text[0], "--script", "latin", "--order", "2", "--out", settings.out]
-    told = CliRunner().invoke(app, words)
-    assert told.exit_code == 0 and "2-grams of" in told.stdout and f"left out, {UNLABELLED}: 1" in told.stdout
-    value = json.loads(CliRunner().invoke(app, [*words, "--json"]).stdout)
-    assert value["out"] == settings.out and len(value["ngrams"]) == 2
-    assert value["sources"][0]["rows"] == len(LINES)

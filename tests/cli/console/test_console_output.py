@@ -1,4 +1,4 @@
-"""What commands print: texts, and progress bars that only a terminal sees."""
+"""Texts that commands print, and readers that have gone."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import sys
 
 import pytest
 
-from thunder.cli.console import progress_bars
 from thunder.cli.console.output import say
 
 
@@ -26,14 +25,3 @@ def test_a_reader_that_has_gone_ends_the_command_quietly():
     with os.fdopen(writer, "wb") as gone:
         done = subprocess.run([sys.executable, "-c", code], stdout=gone, stderr=subprocess.PIPE, timeout=60)
     assert (done.returncode, done.stderr) == (40, b"")
-
-
-def test_bars_without_a_terminal_print_nothing(tmp_path, capsys):
-    path = tmp_path / "rows.jsonl"
-    path.write_bytes(b"12345")
-    assert progress_bars.size_of([path, tmp_path / "none"]) == 5
-    with progress_bars.files_bar([path]) as advance:
-        advance(5)
-    with progress_bars.rows_bar(3) as advance:
-        advance(3)
-    assert capsys.readouterr() == ("", "")

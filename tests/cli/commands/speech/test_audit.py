@@ -6,7 +6,7 @@ import json
 import shutil
 
 import pytest
-from test_asr import COMMON, thunder, written
+from toy_asr_runs import COMMON, thunder, written
 
 from thunder.cli.main import main
 from thunder.runs.bundles import audit_record, bundle

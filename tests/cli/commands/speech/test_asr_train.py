@@ -1,4 +1,4 @@
-"""`thunder asr train` and `thunder asr eval` as a user types them, over features on disk."""
+"""`thunder asr train` as a user types it, over features on disk."""
 
 from __future__ import annotations
 
@@ -6,48 +6,13 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-import toy_speech
-from conftest import REPOSITORY
+from toy_asr_runs import COMMON, thunder, written
 
 from thunder.cli import main as cli
 
 pytestmark = pytest.mark.expensive
-
-COMMON = (
-    "--script latin --head small --test-speakers s1 --valid-speakers s2 --dropout 0.05 --codebook 16 --batch-size 6 "
-    "--learning-rate 3e-3 --steps-per-eval 5 --steps-per-report 1 --save-every 5 --ttt-chunk-size 4 --ranks 1"
-).split()
-
-
-def written(folder: Path, count: int = 24) -> Path:
-    """A feature folder of toy speech."""
-    from thunder.acoustic.features.recipe import Recipe
-    from thunder.acoustic.features.store_index import Utterance
-    from thunder.acoustic.features.store_writer import StoreWriter
-
-    with StoreWriter(folder, Recipe(kind="logmel"), toy_speech.WIDTH) as writer:
-        for said, features in toy_speech.rows(count):
-            values = (said.id, said.frames, said.seconds, said.text, said.speaker, said.split, said.audio_sha256)
-            writer.add(Utterance(*values), features)
-        writer.finish()
-    return folder
-
-
-def thunder(runs: Path, *words: str, timeout: float = 100) -> subprocess.CompletedProcess:
-    environ = os.environ | {"THUNDER_RUNS": str(runs), "OPENBLAS_NUM_THREADS": "1"}
-    command = [sys.executable, "-P", "-m", "thunder", *words]
-    return subprocess.run(
-        command, cwd=REPOSITORY, env=environ, capture_output=True, text=True, timeout=timeout, check=False
-    )
-
-
-def said_by(capsys, *words: object) -> dict:
-    capsys.readouterr()
-    assert cli.main(["asr", *map(str, words), "--json"]) == 0
-    return json.loads(capsys.readouterr().out)
 
 
 @pytest.fixture(scope="module")
@@ -75,29 +40,6 @@ def test_a_run_leaves_every_artifact(finished):
     predictions = [json.loads(line) for line in (folder / "test_predictions.jsonl").read_text().splitlines()]
     assert [row["feat_id"] for row in predictions] == split["ids"]["test"]
     assert "step 10" in (folder / "run.log").read_text()
-
-
-def test_eval_gives_the_runs_own_numbers_again(finished, capsys, tmp_path, monkeypatch):
-    runs, folder, features = finished
-    monkeypatch.setenv("THUNDER_RUNS", str(runs))
-    results = json.loads((folder / "results.json").read_text())
-    # a process of its own, as the run was: another number of BLAS threads rounds otherwise
-    done = thunder(runs, "asr", "eval", "--run", "latest", "--out", str(tmp_path / "again"), "--json")
-    assert done.returncode == 0, done.stderr
-    again = json.loads(done.stdout)
-    assert {key: again[key] for key in results["test"]} == results["test"]
-    mine, theirs = ((each / "test_predictions.jsonl").read_text() for each in (tmp_path / "again", folder))
-    assert mine == theirs
-    low, high = again["cer_interval"]
-    assert low <= again["cer"] <= high
-    everything = said_by(capsys, "eval", "--run", folder / "best.safetensors", "--features", features)
-    assert everything["rows"] == 24 and everything["part"] == "all"
-    assert said_by(capsys, "eval", "--run", folder, "--part", "valid")["rows"] == 6
-    assert said_by(capsys, "eval", "--run", folder, "--ttt-lr", 0)["ttt"]["drift_mean"] == 0
-    aligned = said_by(capsys, "eval", "--run", folder, "--align-with", folder)
-    assert aligned["by_partition"]["characters"] == again["by_partition"]["characters"]
-    assert cli.main(["asr", "eval", "--run", str(folder), "--decoder", "beam", "--beam", "4"]) == 0
-    assert "CER" in capsys.readouterr().out
 
 
 def test_what_a_user_gets_wrong(finished, capsys, tmp_path, monkeypatch):

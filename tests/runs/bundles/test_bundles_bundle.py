@@ -1,4 +1,4 @@
-"""Bundles: every planted fault is named, and sealing is all or nothing wherever it is interrupted."""
+"""Bundles: a complete run is sealed, and each change after the seal is named."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hypotheses: outcomes that cover the line, digests and times, treatments that were not applied."""
+"""Hypotheses: digests and times of what was frozen, and treatments that were not applied."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables: numbers are the rows', what cannot be compared stands apart, and every hand's touch is named by its cell."""
+"""Tables: each number is computed from the rows, and runs that cannot be compared are in a section of their own."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ class LengthPart(PlanPart):
 
 
 class ModelPart(PlanPart):
-    """The base model. size: numbers to calculate shapes with; None where its config.json does not say enough."""
+    """The base model. size: model dimensions for the memory and watchdog estimate; None if config.json lacks them."""
 
     name: str = ""
     source: str = ""
@@ -71,14 +71,18 @@ class ModelPart(PlanPart):
 
 
 class EnginePart(PlanPart):
-    """The engine that trains, and what it leaves out."""
+    """The engine of the training step, and why it was chosen."""
 
     name: str
     reason: str = ""
 
 
 class RowCounts(PlanPart):
-    """Rows and tokens of the training or validation part."""
+    """Rows and tokens of the training or validation part.
+
+    supervised_share: supervised tokens over all tokens. most_supervised_tokens: the maximum in one row. prompts_unlike:
+    rows whose rendered prompt is not a prefix of the rendered row.
+    """
 
     rows: int
     tokens: int | None = None
@@ -92,7 +96,11 @@ class RowCounts(PlanPart):
 
 
 class DataPart(PlanPart):
-    """The rows of a run. sha256: of each file or part. lines: of pretraining. files: path of each, on other hosts."""
+    """The rows of a run.
+
+    sha256: digest for each file or part. lines: number of lines for each part, of a pretraining run. files: path of
+    each part on another host.
+    """
 
     train: RowCounts | None = None
     valid: RowCounts | None = None
@@ -148,7 +156,11 @@ class JobFacts(PlanPart):
 
 
 class Plan(JobFacts):
-    """Everything that is decided before a run's ranks are started."""
+    """Everything that is decided before a run's ranks are started.
+
+    hypothesis: reference to the frozen hypothesis file that the run tests. environment: notes on what each rank's
+    environment will be.
+    """
 
     job: str
     run: str

@@ -33,7 +33,7 @@ class EntryStore(Protocol):
 
 
 class FrozenPrefixEngine:
-    """Batches and loss of a model with LoRA on its last layers; equal to the whole model's up to rounding."""
+    """Batches and loss of a model with LoRA on its last layers; the loss equals full-model training, up to rounding."""
 
     def __init__(self, model: nn.Module, split: SplitModel, examples: Sequence[Example]) -> None:
         """examples: all rows that batches will be made of; they decide the padded sizes and the shared prefix."""
@@ -51,7 +51,7 @@ class FrozenPrefixEngine:
         return self._lengths(example)[0]
 
     def _lengths(self, example: Example) -> tuple[int, int]:
-        """(main, other) length of a row; see PaddedSizes."""
+        """(main, other) length of a row: the length that decides the cost, and the other one; see PaddedSizes."""
         span = supervised_span(example)
         return (span.inputs, span.count) if self._trains_at_all_positions else (span.count, span.inputs)
 
@@ -60,7 +60,7 @@ class FrozenPrefixEngine:
         return self.split.first_trained <= self.split.kv_boundary
 
     def batch(self, examples: Sequence[Example]) -> Batch:
-        """The frozen part of rows, read or computed, padded to one of few sizes, with their targets."""
+        """Return the frozen layers' outputs for rows, padded to one of few sizes, with the rows' targets."""
         main, other = self.sizes.size_for_batch(self._lengths(example) for example in examples)
         inputs, width = (main, other) if self._trains_at_all_positions else (other, main)
         arrays = self._padded_tensors(examples, inputs, width)
@@ -72,7 +72,10 @@ class FrozenPrefixEngine:
         return Batch((mx.array(targets), starts, ends, *arrays), sum(span.count for span in spans))
 
     def _padded_tensors(self, examples: Sequence[Example], inputs: int, width: int) -> list[mx.array]:
-        """The cached tensors [B, T or C, ...] of rows, padded with zeros."""
+        """The cached tensors of rows, padded with zeros: [B, T, ...] or [B, C, ...].
+
+        T: padded inputs. C: padded supervised positions.
+        """
         entries = self._entries(examples)
         offsets = [self.prefix.shared_length(example) for example in examples]
         arrays = []
@@ -96,7 +99,7 @@ class FrozenPrefixEngine:
             for example in examples
         ]
         missing = [number for number, entry in enumerate(entries) if entry is None]
-        if missing and self.frozen_weights.dropped:  # hosts of different speed: this rank got a row of another one
+        if missing and self.frozen_weights.dropped:  # hosts of different speed: a row first assigned to another rank
             assert self._model_folder is not None, "a row without an entry, and no folder to load frozen layers from"
             self.restore_frozen(self._model_folder)
         for number, entry in zip(missing, self.prefix.compute_entries([examples[n] for n in missing]), strict=True):

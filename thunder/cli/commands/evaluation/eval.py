@@ -1,4 +1,4 @@
-"""`thunder eval`, `eval_agp_nko_adapter`: measure whether an adapter repairs text, with confidence bounds."""
+"""`thunder eval`, `eval_agp_nko_adapter`: measure how an adapter corrects recognizer output, with confidence bounds."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ app = typer.Typer(add_completion=False)
 @app.command(name="eval")
 @flags(EvalSettings)
 def evaluate(dry_run: DryRun = False, as_json: AsJson = False, *, given: dict[str, Any]) -> None:
-    """Evaluate proposals for recognized texts: CER before and after, improved and worse rows, the bound on harm.
+    """Evaluate proposed corrections of recognizer output: CER before and after, better and worse rows, bound on harm.
 
-    Without --model and --adapter-path, the shipped tiny base is evaluated, offline. --resume continues an interrupted
-    evaluation.
+    Without --model and --adapter-path, the bundled tiny base model is evaluated, offline. --resume continues an
+    interrupted evaluation.
     """
     planned = plan_evaluation(given, COMMAND_LINE)
     if dry_run:

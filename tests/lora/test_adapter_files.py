@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from small_adapters import train_adapter
 
@@ -20,3 +22,56 @@ def test_a_folder_that_is_not_an_adapter(trained, missing, tiny_model):
     (folder / missing).unlink()
     with pytest.raises(ModelError, match=f"not an adapter folder: it has no {missing}"):
         adapter_files.find_adapter(str(folder))
+
+
+def test_an_adapter_is_found_by_its_folder_and_by_its_weights_file(trained):
+    folder, task, _ = trained
+    assert adapter_files.find_adapter(str(folder)) == folder
+    assert adapter_files.find_adapter(str(folder / adapter_files.WEIGHTS)) == folder
+    config = adapter_files.read_adapter_config(folder)
+    assert config["num_layers"] == 2
+    parameters = {name: value for name, value in config["lora_parameters"].items() if name != "keys"}
+    assert parameters == adapter_files.lora_parameters(task.settings) == {"rank": 4, "scale": 10.0, "dropout": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ('{"lora_parameters": {}}', "it has no num_layers"),
+        ('{"num_layers": 2, "lora_parameters": []}', "it has no lora_parameters"),
+        ("[]", "it has no num_layers"),
+    ],
+)
+def test_a_config_that_lacks_something_is_named(trained, content, reason):
+    folder, *_ = trained
+    (folder / adapter_files.CONFIG).write_text(content)
+    with pytest.raises(ModelError, match=f"adapter_config.json: {reason}"):
+        adapter_files.read_adapter_config(folder)
+
+
+def test_an_adapter_of_another_base_is_refused_and_one_that_names_none_passes(trained, tmp_path):
+    folder, *_ = trained
+    adapter_files.check_adapter_base(folder, "a" * 64, tmp_path)
+    config = json.loads((folder / adapter_files.CONFIG).read_text())
+    (folder / adapter_files.CONFIG).write_text(json.dumps(config | {"thunder": {"base_sha256": "b" * 64}}))
+    adapter_files.check_adapter_base(folder, "b" * 64, tmp_path)
+    with pytest.raises(ModelError, match=f"sha256 {'b' * 12}.*, not on .*{'a' * 12}"):
+        adapter_files.check_adapter_base(folder, "a" * 64, tmp_path)
+
+
+def test_the_digest_is_that_of_what_decides_the_answers_and_a_copy_has_the_same(trained, tmp_path):
+    folder, *_ = trained
+    before, path = adapter_files.adapter_sha256(folder), folder / adapter_files.CONFIG
+    adapter_files.copy_adapter(folder, tmp_path / "deep" / "copy")
+    for name in (adapter_files.WEIGHTS, adapter_files.CONFIG):
+        assert (tmp_path / "deep" / "copy" / name).read_bytes() == (folder / name).read_bytes()
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps(config | {"model": "elsewhere", "thunder": {"base_sha256": "c" * 64}}))
+    assert adapter_files.adapter_sha256(folder) == before == adapter_files.adapter_sha256(tmp_path / "deep" / "copy")
+    path.write_text(json.dumps(config | {"num_layers": 3}))
+    assert adapter_files.adapter_sha256(folder) != before
+    path.write_text(json.dumps(config))
+    weights = bytearray((folder / adapter_files.WEIGHTS).read_bytes())
+    weights[-1] ^= 1
+    (folder / adapter_files.WEIGHTS).write_bytes(bytes(weights))
+    assert adapter_files.adapter_sha256(folder) != before

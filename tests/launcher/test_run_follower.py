@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from thunder.launcher.job_console import SilentConsole, SilentDisplay
+from thunder.launcher.job_console import SilentDisplay
 from thunder.launcher.run_follower import RunFollower, metrics_line, plausible_numbers
 from thunder.training.training_events import Callback, CallbackList, EndEvent, StartEvent, StepEvent
 
@@ -73,12 +73,3 @@ def test_numbers_that_cannot_be_shown_are_left_out():
     values = {"loss": math.nan, "tokens": 1e20, "text": "x", "step": 3}
     assert plausible_numbers(values).keys() == {"loss", "step"}
     assert metrics_line({"loss": math.nan, "valid_loss": 1.0}) == "loss nan  valid 1.0000 (best nan)"
-
-
-def test_a_silent_console_shows_nothing(capsys):
-    console = SilentConsole()
-    console.say("x")
-    with console.display(3) as display:
-        display.show_line("x")
-        display.show_progress(done=1)
-    assert capsys.readouterr() == ("", "")

@@ -11,11 +11,9 @@ import numpy as np
 import pytest
 from ranked_training import largest_difference, trained
 
-from thunder.launcher.job_kinds import balance_by_chips
 from thunder.lora.lora_settings import LoraSettings
 from thunder.parallel.world import World
 from thunder.training.balance import UPDATES_BETWEEN_LOOKS, Balance, better_split
-from thunder.training.loop_settings import RUNTIME_OPTIONS
 
 
 @pytest.mark.parametrize(
@@ -50,16 +48,6 @@ def test_even_measures_nothing_and_forgets_what_a_checkpoint_says():
         "speeds of three ranks, and two here"
     )
     assert list(Balance(World(), auto, (1.0,)).rows_of_this_rank(range(3))) == [0, 1, 2]
-
-
-def test_auto_is_chosen_where_chips_differ_and_nobody_said_otherwise():
-    settings = LoraSettings()
-    assert balance_by_chips(settings, {"balance": "default"}, ("M4", "M4")) == (settings, {"balance": "default"})
-    chosen, sources = balance_by_chips(settings, {"balance": "default"}, ("M4 Pro", "M4"))
-    assert chosen.balance == "auto" and "differ" in sources["balance"]
-    said = {"balance": "command line"}
-    assert balance_by_chips(settings, said, ("M4 Pro", "M4")) == (settings, said)
-    assert "balance" in RUNTIME_OPTIONS and settings.digest() == chosen.digest()
 
 
 HALF_SPEED = "slow@computing:rank=0:ms=400, slow@computing:rank=1:ms=800"

@@ -74,5 +74,6 @@ def test_a_head_over_whisper_needs_the_folder_of_its_model(head):
 def test_features_at_another_rate_are_refused_with_the_difference(head):
     origin = head_file.load_head(head[0]).origin
     origin.recipe["rate"] = 8000
-    with pytest.raises(ArtifactError, match="not what the head was trained on: rate 16000, not 8000"):
+    message = "differs from the recipe that the head was trained on: rate 16000, not 8000"
+    with pytest.raises(ArtifactError, match=message):
         transcriber.build_front_end(TranscribeSettings(), origin)

@@ -1,4 +1,4 @@
-"""Launch a kernel's Metal source on a GPU. For CUDA, add a header and rewrite the address-space qualifiers."""
+"""Launch a kernel that is written in Metal on a GPU; on CUDA, translate its source first."""
 
 from __future__ import annotations
 
@@ -32,7 +32,11 @@ class GpuKernel:
 
 @dataclass(frozen=True)
 class KernelLaunch:
-    """One launch: template constants, total threads, threads of a threadgroup (the grid holds whole groups only)."""
+    """One launch of a kernel.
+
+    constants: template constants. grid: total threads; each dimension is a multiple of the threadgroup's. threadgroup:
+    threads of one group. shapes, dtypes: of the outputs.
+    """
 
     constants: tuple[tuple[str, Any], ...]
     grid: tuple[int, int, int]
@@ -42,7 +46,7 @@ class KernelLaunch:
 
 
 def launch_kernel(kernel: GpuKernel, backend: str, inputs: Sequence[mx.array], launch: KernelLaunch) -> list[mx.array]:
-    """Outputs of the kernel; elements that it does not write are undefined."""
+    """Run the kernel and return its outputs; elements that it does not write are undefined."""
     return compiled_kernel(kernel, backend)(
         inputs=list(inputs),
         template=list(launch.constants),

@@ -21,9 +21,10 @@ __all__ = ["FeatureStore", "Utterance"]
 
 
 class FeatureStore:
-    """Frozen features of many utterances.
+    """Precomputed features of many utterances, read from disk when they are used.
 
-    recipe, recipe_digest: how they were made. width: D. digest: identity of the data, with texts and speakers.
+    recipe, recipe_digest: how the features were made. width: feature dimension D. digest: of all data, with texts and
+    speakers.
     """
 
     def __init__(self, folder: Path, content: dict[str, Any], recipe: Recipe) -> None:
@@ -33,17 +34,17 @@ class FeatureStore:
         self._shards: dict[int, Shard] = {}
         utterances: list[Utterance] = []
         sums: list[int] = []
-        self._first = [0]  # position of each shard's first utterance
+        self._shard_starts = [0]  # position of each shard's first utterance
         for entry in self._entries:
             for utterance, crc32 in read_utterances(folder / list_file_of(entry), entry["list_sha256"]):
                 utterances.append(utterance)
                 sums.append(crc32)
-            self._first.append(len(utterances))
+            self._shard_starts.append(len(utterances))
         self.utterances = tuple(utterances)
         self._sums = np.array(sums, np.uint32)
         lengths = np.array([utterance.frames for utterance in utterances], np.int64)
         # first frame of each utterance, counted over all shards
-        self._starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        self._frame_starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
 
     @classmethod
     def open(cls, folder: Path, *, verify: bool = False) -> FeatureStore:
@@ -56,7 +57,7 @@ class FeatureStore:
         try:
             recipe = Recipe.model_validate(content["recipe"])
             if recipe.digest() != content["recipe_digest"]:
-                raise ArtifactError(f"{folder}: the index's recipe has another digest than it says", FIX)
+                raise ArtifactError(f"{folder}: the digest of the index's recipe does not match its recipe_digest", FIX)
             store = cls(folder, content, recipe)
         except (KeyError, TypeError, ValidationError) as error:
             raise ArtifactError(f"{folder}: the index cannot be used: {error}", FIX) from None
@@ -75,7 +76,7 @@ class FeatureStore:
         number = self._shard_number(position)
         rows = self._shard(number).features(self._row(number, position), self.utterances[position].frames)
         if not np.isfinite(rows).all():
-            raise ArtifactError(self._named(number, position, "its features are not finite"), FIX)
+            raise ArtifactError(self._utterance_message(number, position, "its features are not finite"), FIX)
         return rows
 
     def require(self, recipe_digest: str, where: str) -> None:
@@ -91,10 +92,10 @@ class FeatureStore:
             )
 
     def _shard_number(self, position: int) -> int:
-        return int(np.searchsorted(self._first, position, side="right")) - 1
+        return int(np.searchsorted(self._shard_starts, position, side="right")) - 1
 
     def _row(self, number: int, position: int) -> int:
-        return int(self._starts[position] - self._starts[self._first[number]])
+        return int(self._frame_starts[position] - self._frame_starts[self._shard_starts[number]])
 
     def _path(self, number: int) -> Path:
         return self.folder / self._entries[number]["file"]
@@ -105,14 +106,14 @@ class FeatureStore:
             self._shards[number] = Shard(self._path(number), self.recipe.dtype, entry["frames"], self.width)
         return self._shards[number]
 
-    def _named(self, number: int, position: int, what: str) -> str:
+    def _utterance_message(self, number: int, position: int, what: str) -> str:
         return f"{self._path(number)}: utterance {self.utterances[position].id!r}: {what}"
 
     def _faults(self, number: int, verify: bool) -> list[str]:
         """The faults of one shard."""
         entry, path = self._entries[number], self._path(number)
-        first, beyond = self._first[number], self._first[number + 1]
-        count, frames = beyond - first, int(self._starts[beyond] - self._starts[first])
+        first, end = self._shard_starts[number], self._shard_starts[number + 1]
+        count, frames = end - first, int(self._frame_starts[end] - self._frame_starts[first])
         if (count, frames) != (entry["utterances"], entry["frames"]):
             expected = f"{entry['utterances']} utterances with {entry['frames']} frames"
             return [f"{path}: the index says {expected}, its list has {count} with {frames}"]
@@ -120,24 +121,24 @@ class FeatureStore:
             return [f"{path}: is missing; the index lists it"]
         if (size := path.stat().st_size) != entry["bytes"]:
             torn = first_incomplete_frame(size, self.recipe.dtype, frames, self.width)
-            position = int(np.searchsorted(self._starts[1:], self._starts[first] + torn, side="right"))
+            position = int(np.searchsorted(self._frame_starts[1:], self._frame_starts[first] + torn, side="right"))
             what = f"{size} bytes, the index says {entry['bytes']}"
-            return [self._named(number, position, f"torn: {what}") if position < beyond else f"{path}: {what}"]
+            return [self._utterance_message(number, position, f"torn: {what}") if position < end else f"{path}: {what}"]
         try:
             check_header(path, self.recipe.dtype, frames, self.width, self.recipe_digest, FIX)
         except ArtifactError as error:
             return [error.message]
-        return self._changed(number) if verify else []
+        return self._content_faults(number) if verify else []
 
-    def _changed(self, number: int) -> list[str]:
+    def _content_faults(self, number: int) -> list[str]:
         """Read a whole shard and report utterances that were changed or are not finite."""
         path, sha256, faults = self._path(number), self._entries[number]["sha256"], []
-        for position in range(self._first[number], self._first[number + 1]):
+        for position in range(self._shard_starts[number], self._shard_starts[number + 1]):
             row, frames = self._row(number, position), self.utterances[position].frames
             if checksum(*self._shard(number).stored(row, frames)) != self._sums[position]:
-                faults.append(self._named(number, position, "its features were changed"))
+                faults.append(self._utterance_message(number, position, "its features were changed"))
             elif not np.isfinite(self._shard(number).features(row, frames)).all():
-                faults.append(self._named(number, position, "its features are not finite"))
+                faults.append(self._utterance_message(number, position, "its features are not finite"))
         if not faults and (actual := digest.sha256_file(path)) != sha256:
             faults.append(f"{path}: sha256 is {actual[:16]}..., the index says {sha256[:16]}...")
         return faults

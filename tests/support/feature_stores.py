@@ -97,7 +97,7 @@ CORRUPTIONS = {
     "index torn": (
         lambda f: (f / "index.json").write_bytes((f / "index.json").read_bytes()[:-40]), "index.json: damaged"
     ),
-    "index of another recipe": (lambda f: edit(f, recipe=INT8.resolved()), "recipe has another digest"),
+    "index of another recipe": (lambda f: edit(f, recipe=INT8.resolved()), "recipe does not match its recipe_digest"),
     "index without shards": (lambda f: edit(f, shards=3), "the index cannot be used"),
     "index names a shard that is not": (
         lambda f: edit(f, shards=[read_index(f)["shards"][0] | {"file": "shard-7.safetensors"}]), "shard-7.jsonl"

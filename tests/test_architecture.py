@@ -305,3 +305,20 @@ def test_no_two_modules_share_a_name():
 def test_tests_lie_where_the_modules_lie():
     folders = {path.parent for path in (REPOSITORY / "tests").rglob("test_*.py")} - {REPOSITORY / "tests"}
     assert [str(each) for each in folders if not (PACKAGE / each.relative_to(REPOSITORY / "tests")).is_dir()] == []
+
+
+# a dataclass and a protocol: whatever trains is a test of it
+WITHOUT_OWN_TEST = {"training/task.py"}
+
+
+def test_every_module_has_its_test_where_a_reader_looks():
+    missing = []
+    for path in MODULES:
+        inside = path.relative_to(PACKAGE)
+        functions = any(isinstance(node, ast.FunctionDef) for node in ast.walk(ast.parse(path.read_text("utf-8"))))
+        if not functions or path.name in {"__init__.py", "__main__.py"} or str(inside) in WITHOUT_OWN_TEST:
+            continue
+        names = (path.stem, f"{inside.parent.name}_{path.stem}")  # the second where the first is taken elsewhere
+        if not any((REPOSITORY / "tests" / inside.parent / f"test_{name}.py").is_file() for name in names):
+            missing.append(str(inside))
+    assert missing == []

@@ -38,7 +38,7 @@ def started_services(tmp_path):
         client = TestClient(application, base_url="http://127.0.0.1:9442", raise_server_exceptions=False)
         client.__enter__()
         client.worker, client.log = worker, log
-        ended.append(lambda: (client.__exit__(None, None, None), worker.join(20), log.close()))
+        ended.append(lambda: (client.__exit__(None, None, None), worker.wait_until_drained(20), log.close()))
         return client
 
     yield start

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -96,6 +98,22 @@ def test_a_decision_that_cannot_be_recorded_is_none(serve, monkeypatch):
     assert client.post("/propose", json={"row": row()}).status_code == 200
 
 
+USE_MLX_IN_THE_WORKER = """
+import mlx.core as mx
+from thunder.bridge.service.worker import BridgeWorker
+
+compiled = [mx.compile(lambda x, n=n: x * n + mx.ones(3)) for n in range(300)]
+
+def use_mlx():
+    mx.eval([each(mx.zeros(3)) for each in compiled])
+
+worker = BridgeWorker(use_mlx, lambda engine: None, None, queue=1, batch_size=1, linger=0)
+worker.start()
+worker.drain()
+assert worker.wait_until_drained(30)
+"""
+
+
 def test_what_waits_at_the_end_is_still_answered(serve):
     engine = Slow()
     client = ready(serve(lambda: engine, batch_size=1))
@@ -108,5 +126,13 @@ def test_what_waits_at_the_end_is_still_answered(serve):
         client.worker.drain()
         engine.may.set()
         assert [each.result(30).status_code for each in asked] == [200] * 6
-    client.worker.join(20)
-    assert not client.worker.is_alive()
+    assert client.worker.wait_until_drained(20)
+
+
+def test_a_thread_that_used_mlx_does_not_abort_the_process_at_its_end():
+    """Where the thread ends while Python finalizes, MLX's destructors abort the process (SIGABRT)."""
+    for _ in range(6):
+        ended = subprocess.run(
+            [sys.executable, "-c", USE_MLX_IN_THE_WORKER], capture_output=True, text=True, timeout=60
+        )
+        assert (ended.returncode, ended.stderr) == (0, "")

@@ -50,7 +50,7 @@ class BridgeService:
             self.worker.start()
             yield
             self.worker.drain()
-            await asyncio.to_thread(self.worker.join, self.settings.drain)
+            await asyncio.to_thread(self.worker.wait_until_drained, self.settings.drain)
 
         application = Starlette(
             routes=self._routes,

@@ -75,6 +75,7 @@ class BridgeWorker(threading.Thread):
         self._jobs: deque[BridgeJob] = deque()
         self._change = threading.Condition()
         self._draining = False
+        self._ended = threading.Event()
         self._seconds_a_row = 0.01
         self.waiting = 0
         self.status, self.reason = "loading", ""
@@ -100,8 +101,22 @@ class BridgeWorker(threading.Thread):
             self._draining = True
             self._change.notify()
 
+    def wait_until_drained(self, seconds: float) -> bool:
+        """Wait until the waiting jobs are answered after `drain`; False where this takes more than `seconds`."""
+        return self._ended.wait(seconds)
+
     def run(self) -> None:
         """Load the engine, then answer until drained."""
+        try:
+            self._load_and_answer()
+        finally:
+            self._ended.set()
+            if "mlx.core" in sys.modules:
+                # MLX's thread-local destructors take the GIL; in a thread that ends while Python finalizes they abort
+                # the process (ml-explore/mlx pull request 4110). So this daemon thread waits until the process ends.
+                threading.Event().wait()
+
+    def _load_and_answer(self) -> None:
         try:
             engine = self._make_engine()
             self.decider = self._make_decider(engine)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from renamed_settings import Before, Now
 
 from thunder import digest
-from thunder.config import SettingsLayer, build_settings, dump_yaml, load_yaml, option_names, with_current_names
+from thunder.config import SettingsLayer, build_settings, dump_yaml, load_yaml, option, option_names, with_current_names
 from thunder.errors import ConfigError
 
 
@@ -95,6 +95,14 @@ def test_a_rename_keeps_the_digest_of_the_settings():
     before = Before(window=6, paths=["a"])
     assert before.digest() == digest.sha256_json(before.resolved())
     assert Now(chunk_words=6, files=["a"]).digest() == before.digest() != Now().digest()
+
+
+def test_an_added_option_changes_the_digest_only_where_it_is_set():
+    class Later(Now):
+        split: str | None = option(None, "Added after version 0.1.0.", added_later=True)
+
+    assert Later(chunk_words=6, files=["a"]).digest() == Now(chunk_words=6, files=["a"]).digest()
+    assert Later(split="x").digest() != Later().digest()
 
 
 def test_old_and_new_name_in_one_source_are_refused():

@@ -120,13 +120,19 @@ def option(
     aliases: Iterable[str] = (),
     old_names: Iterable[str] = (),
     panel: str = "Training",
+    added_later: bool = False,
     **limits: Any,
 ) -> Any:
     """Declare an option: default, help text, aliases, panel in --help, and pydantic's limits.
 
     The flag `--lora-rank`, the YAML key `lora_rank` and the help all come from this declaration.
+
+    added_later: the option came after version 0.1.0; at its default it is no part of `Settings.digest`, so that the
+    digests in older checkpoints stay valid.
     """
-    extra: Any = {"aliases": list(aliases), "old_names": list(old_names), "panel": panel}
+    extra: Any = {
+        "aliases": list(aliases), "old_names": list(old_names), "panel": panel, "added_later": added_later
+    }  # fmt: skip
     return _Field(default, description=help, json_schema_extra=extra, **limits)
 
 
@@ -151,11 +157,22 @@ class Settings(BaseModel):
     def digest_without(self, left_out: Container[str]) -> str:
         """SHA-256 of the resolved values, but for those of some fields.
 
-        A renamed field counts under its oldest name: checkpoints that store the digest stay valid after the rename.
+        Checkpoints that store the digest stay valid: a renamed field counts under its oldest name, and an option that
+        was added later counts only where it is not at its default.
         """
-        oldest = {field: names[0] for field in type(self).model_fields if (names := old_names_of(type(self), field))}
-        values = {field: value for field, value in self.resolved().items() if field not in left_out}
+        kind = type(self)
+        oldest = {field: names[0] for field in kind.model_fields if (names := old_names_of(kind, field))}
+        values = {
+            field: value
+            for field, value in self.resolved().items()
+            if field not in left_out and not self._is_added_at_default(field)
+        }
         return digest.sha256_json({oldest.get(field, field): value for field, value in values.items()})
+
+    def _is_added_at_default(self, field: str) -> bool:
+        extra = type(self).model_fields[field].json_schema_extra
+        added = isinstance(extra, dict) and bool(extra.get("added_later"))
+        return added and getattr(self, field) == type(self).model_fields[field].default
 
 
 SettingsType = TypeVar("SettingsType", bound=Settings)

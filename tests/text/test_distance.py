@@ -16,6 +16,7 @@ from thunder.text.distance import (
     count_errors,
     edit_distance,
     grapheme_clusters,
+    pairwise_distances,
     split_units,
 )
 from thunder.text.normalize import normalize_text
@@ -188,3 +189,8 @@ def test_a_cluster_is_a_base_with_its_marks(text):
 
 def test_a_nasal_vowel_with_its_tone_is_one_letter_in_either_order():
     assert grapheme_clusters("\u07d3\u07ca\u07ec\u07f2") == ["\u07d3", "\u07ca\u07f2\u07ec"]
+
+
+def test_pairwise_distances_stop_at_the_limit():
+    found = pairwise_distances(["ߓߊ", "ߓߊߓߊ", ""], ["ߓߊ", "ߓߏ", "ߓߊߓߊ"], 2)
+    assert found.tolist() == [0, 3, 3]

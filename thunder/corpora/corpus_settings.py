@@ -37,11 +37,19 @@ class CorpusSettings(Settings):
     salt: str = option("thunder", "Salt of the split: another value holds out other references.", panel=SPLITS)
     near_duplicates: Literal["drop", "refuse", "keep"] = option(
         "drop",
-        "Treatment of rows that share a stretch of text with a held-out row: drop them from training, "
-        "refuse them as a fault, or keep and count them.",
+        "Treatment of rows that share a stretch of text with a held-out row or differ from it by few edits: drop them "
+        "from training, refuse them as a fault, or keep and count them.",
         panel=SPLITS,
     )
     near_duplicate_chars: int = option(20, "Length of such a stretch, in code points.", panel=SPLITS, ge=5, le=1000)
+    near_duplicate_edits: float = option(
+        0.1,
+        "Most edits of such rows, as a share of the shorter text's code points; at least one edit from 4 code points "
+        "on, at most 20; 0 = compare stretches only.",
+        panel=SPLITS,
+        ge=0,
+        le=0.2,
+    )
 
 
 class BuildSettings(CorpusSettings):

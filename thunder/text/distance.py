@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+import numpy as np
 import regex
 from rapidfuzz.distance import Levenshtein
+from rapidfuzz.process import cpdist
 
 from thunder.text.alphabet import character_kind
 from thunder.text.normalize import normalize_text, strip_tones
@@ -114,6 +116,11 @@ def grapheme_clusters(text: str) -> list[str]:
 def edit_distance(hypothesis: str, reference: str, unit: ErrorUnit = "codepoint") -> int:
     """Return the Levenshtein distance in units (insertion, deletion, substitution cost 1 each), both texts in NFC."""
     return Levenshtein.distance(split_units(hypothesis, unit), split_units(reference, unit))
+
+
+def pairwise_distances(some: Sequence[str], others: Sequence[str], limit: int) -> np.ndarray:
+    """Return the Levenshtein distance of each pair [N] in code points, of texts as they are; above limit, limit + 1."""
+    return cpdist(some, others, scorer=Levenshtein.distance, score_cutoff=limit, dtype=np.int32)
 
 
 def count_errors(hypothesis: str, reference: str, unit: ErrorUnit = "codepoint") -> ErrorCount:

@@ -25,8 +25,18 @@ def test_leaks_of_training_and_validation_rows_are_counted(tmp_path):
         test=["ߓߊߓߏߓߌ"],
     )
     # training: one shares with the test, one with the validation; validation: one shares with the test
-    assert count_leaks(folder, {"settings": {"near_duplicate_chars": 6}}) == {"near_duplicates": 3}
-    assert count_leaks(folder, {"settings": {"near_duplicate_chars": 12}}) == {"near_duplicates": 0}
+    assert count_leaks(folder, {"settings": {"near_duplicate_chars": 6}})["near_duplicates"] == 3
+    found = count_leaks(folder, {"settings": {"near_duplicate_chars": 12}})
+    assert found["near_duplicates"] == 0
+    assert (found["held_out_texts"], found["compared_texts"]) == (3, 5)
+
+
+def test_texts_that_differ_by_few_edits_are_counted_apart(tmp_path):
+    folder = corpus(tmp_path / "corpus", train=["ߓߊߓߏߓߊ", "ߞߊߞߏߞߌ"], test=["ߓߊߓߏߓߌ"])
+    found = count_leaks(folder, {})
+    assert (found["near_duplicates"], found["by_shared_stretch"], found["by_edits"]) == (1, 0, 1)
+    assert found["looked_for"].startswith("20 shared code points, or edits up to 10%")
+    assert count_leaks(folder, {"settings": {"near_duplicate_edits": 0.0}})["near_duplicates"] == 0
 
 
 def test_a_reference_in_two_parts_is_an_error(tmp_path):

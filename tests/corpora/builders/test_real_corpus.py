@@ -5,8 +5,10 @@ import shutil
 import pytest
 from conftest import SHARED_DATA, needs_shared_data, write_rows
 from planted_rows import pairs
+from rapidfuzz.distance import Levenshtein
 
 from thunder import digest
+from thunder.corpora.builders.corpus_checks import count_leaks
 from thunder.corpora.builders.real_corpus import build_agp_nko_correction_chatml
 from thunder.corpora.corpus_settings import BuildSettings
 from thunder.corpora.rows.chat_rows import read_rows
@@ -93,11 +95,36 @@ def test_twenty_planted_near_duplicates_are_found(make, tmp_path):
     out, manifest = make(planted(rows), identity_share=0.0)
     assert manifest["left_out"] == {"near duplicates of held-out rows": 20}
     assert not [row for row in rows_of(out, "train") if row["feat_id"].startswith("planted")]
-    with pytest.raises(CorpusError, match="20 rows share 20 code points") as caught:
+    with pytest.raises(
+        CorpusError, match=r"20 rows are near duplicates of a held-out one \(20 shared code points"
+    ) as caught:
         make(planted(rows), near_duplicates="refuse")
     assert caught.value.message.count("(train) shares a stretch of text with rows.jsonl:") == 20
     _, manifest = make(planted(rows), near_duplicates="keep")
     assert manifest["notes"]["near duplicates of held-out rows, kept"] == 20
+
+
+def test_one_letter_twins_of_short_held_out_rows_are_kept_out_of_training(make):
+    """Words of 6 letters, each with a twin that differs in the last one: no twin of a held-out word is trained on."""
+    draw = random.Random(3)
+    stems = ["".join(draw.choices("ߓߕߖߗߘߙߛߝߞߟ", k=5)) for _ in range(300)]
+    texts = [stem + vowel for stem in stems for vowel in "ߊߏ"]
+    rows = [{"id": f"row-{n}", "before": text + "ߓ", "after": text} for n, text in enumerate(texts)]
+    with pytest.raises(CorpusError, match=r"\(train\) differs by few edits from rows.jsonl"):
+        make(rows, near_duplicates="refuse", test_share=0.2)
+    out, manifest = make(rows, test_share=0.2, identity_share=0.0)
+    held = [row["reference_text"] for part in ("valid", "test") for row in rows_of(out, part)]
+    trained = [row["reference_text"] for row in rows_of(out, "train")]
+    assert not any(Levenshtein.distance(one, other) <= 1 for one in trained for other in held)
+    left_out = manifest["left_out"]["near duplicates of held-out rows, by edits"]
+    assert left_out + len(held) + len(trained) == 600 and left_out > 60
+    assert count_leaks(out, manifest)["near_duplicates"] == 0
+    # without the search by edits the twins are in training, and a check with the default criteria finds them
+    out, manifest = make(rows, test_share=0.2, near_duplicate_edits=0.0, identity_share=0.0)
+    assert manifest["left_out"] == {}
+    found = count_leaks(out, manifest | {"settings": {}})
+    assert (found["by_shared_stretch"], found["by_edits"]) == (0, left_out)
+    assert found["compared_texts"] > found["held_out_texts"] > 60
 
 
 def test_the_error_model_knows_nothing_of_held_out_rows(make):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from thunder.corpora.rows.chat_rows import RowFile
 from thunder.corpora.rows.correction_rows import CorrectionReader
 from thunder.corpora.rows.jsonl_lines import JsonLines, LineFaults, json_object
 from thunder.corpora.splits import near_duplicates
+from thunder.corpora.splits.near_duplicate_index import NearDuplicateIndex
 from thunder.corpora.splits.near_duplicates import comparable_key
 from thunder.corpora.splits.split_by_reference import PARTS
 from thunder.errors import ArtifactError, CorpusError
@@ -43,20 +45,23 @@ def learn_channel(source: Path) -> ErrorChannel:
         reader.finish()
 
 
-def count_leaks(folder: Path, manifest: Mapping[str, Any]) -> dict[str, int]:
-    """Count rows of training and validation that share a stretch of text with a part held out from them.
+def count_leaks(folder: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Count rows of training and validation that are near duplicates of a text in a part held out from them.
+
+    The result also has what was looked for (in words and as numbers), and how many texts were compared.
 
     Raises ArtifactError where a reference text occurs in two parts, which no setting allows.
     """
-    settings = manifest.get("settings", {})
-    held_out = near_duplicates.HeldOutHashes(settings.get("near_duplicate_chars", near_duplicates.SIZE))
+    held_out = NearDuplicateIndex.of_settings(manifest.get("settings", {}))
     part_of_key: dict[str, str] = {}
     in_two_parts: list[str] = []
-    near = 0
+    near: Counter[str] = Counter()
+    compared = 0
     for part in reversed(PARTS):
         for keys in near_duplicates.batch_by_length(_keys(folder / f"{part}.jsonl")):
             if part != "test":
-                near += sum(owner is not None for owner in held_out.shared_with(keys))
+                compared += len(keys)
+                near.update(match.kind for match in held_out.near(keys) if match is not None)
             in_two_parts += [
                 f"{key[:60]!r} is in {part_of_key[key]} and in {part}"
                 for key in keys
@@ -70,7 +75,15 @@ def count_leaks(folder: Path, manifest: Mapping[str, Any]) -> dict[str, int]:
         raise ArtifactError(
             "\n  ".join([f"{folder}: reference texts in two parts:", *in_two_parts[:20]]), "build it again"
         )
-    return {"near_duplicates": near}
+    return {
+        "near_duplicates": near.total(),
+        "by_shared_stretch": near["stretch"],
+        "by_edits": near["edits"],
+        "looked_for": held_out.describe(),
+        "criteria": held_out.criteria(),
+        "held_out_texts": held_out.held_out,
+        "compared_texts": compared,
+    }
 
 
 def _keys(path: Path) -> Iterator[str]:

@@ -24,11 +24,14 @@ from thunder.corpora.rows.chatml import chatml_messages
 from thunder.corpora.rows.correction_rows import UNKNOWN, CorrectionReader, RowSource
 from thunder.corpora.rows.jsonl_lines import LineFaults, Progress
 from thunder.corpora.splits import eval_only, near_duplicates
+from thunder.corpora.splits.near_duplicate_index import NearDuplicate, NearDuplicateIndex
 from thunder.corpora.splits.split_by_reference import PARTS, part_of_mark, position_of_mark
 from thunder.errors import CorpusError
 
 LEFT_OUT = "left out"
-BEYOND, NEAR, BENCHMARK = "beyond --max-cer", "near duplicates of held-out rows", "sentences of a benchmark"
+BEYOND, BENCHMARK = "beyond --max-cer", "sentences of a benchmark"
+# kind of near duplicate -> its name in the manifest
+NEAR = {"stretch": "near duplicates of held-out rows", "edits": "near duplicates of held-out rows, by edits"}
 
 
 @dataclass
@@ -52,8 +55,8 @@ def build_agp_nko_correction_chatml(
     """Build a corpus of real rows, with identity and synthetic rows on request; return its manifest.
 
     One streaming pass over the files checks the rows and spools them. The rows are then split by reference text (and
-    recording). Training rows that share a stretch with held-out rows are handled as the settings say. The parts are
-    written with real rows first. The error model is learned from real training rows only.
+    recording). Near duplicates of held-out rows are handled as the settings say. The parts are written with real rows
+    first. The error model is learned from real training rows only.
     Raises CorpusError that lists every faulty line, or the leaking rows where leaks are refused.
     """
     with CorpusWriter(Path(settings.out)) as writer:
@@ -131,45 +134,44 @@ def _divide(build: RealCorpusBuild) -> list[str]:
 
 
 def _part_near_duplicates(build: RealCorpusBuild) -> None:
-    """Find rows that share a stretch with a held-out row: valid with test, train with both."""
+    """Find near duplicates of held-out rows: valid of test, train of both."""
     settings, spool, parts = build.settings, build.spool, build.parts
-    held_out = near_duplicates.HeldOutHashes(settings.near_duplicate_chars)
-    pairs: list[tuple[int, int]] = []
+    held_out = NearDuplicateIndex(settings.near_duplicate_chars, settings.near_duplicate_edits)
+    pairs: list[tuple[int, NearDuplicate]] = []
     for part in ("test", "valid", "train"):
         for numbers, keys in spool.keys([row_part == part for row_part in parts]):
             if part != "test":
-                shared = held_out.shared_with(keys)
-                pairs += [(number, owner) for number, owner in zip(numbers, shared, strict=True) if owner is not None]
+                near = held_out.near(keys)
+                pairs += [(number, match) for number, match in zip(numbers, near, strict=True) if match is not None]
         if part != "train":
             leaky = {number for number, _ in pairs} if settings.near_duplicates == "drop" else set()
             for numbers, keys in spool.keys([row_part == part and n not in leaky for n, row_part in enumerate(parts)]):
                 held_out.add(numbers, keys)
     if pairs and settings.near_duplicates == "refuse":
-        raise _leaks(build, pairs)
+        raise _leaks(build, pairs, held_out.describe())
+    times = Counter(NEAR[match.kind] for _, match in pairs)
     if settings.near_duplicates == "keep":
-        build.notes[f"{NEAR}, kept"] = len(pairs)
+        build.notes.update({f"{name}, kept": times[name] for name in NEAR.values()})
         return
     for number, _ in pairs:
         parts[number] = LEFT_OUT
-    if pairs:
-        build.left_out[NEAR] = len(pairs)
+    build.left_out.update(times)
 
 
-def _leaks(build: RealCorpusBuild, pairs: list[tuple[int, int]]) -> CorpusError:
+def _leaks(build: RealCorpusBuild, pairs: list[tuple[int, NearDuplicate]], criteria: str) -> CorpusError:
     listed = pairs[:20]
-    names = {
-        number: row["source"]
-        for number, row in build.spool.rows({row_number for pair in listed for row_number in pair})
-    }
+    wanted = {number for number, _ in listed} | {match.owner for _, match in listed}
+    names = {number: row["source"] for number, row in build.spool.rows(wanted)}
     faults = LineFaults()
-    for number, owner in pairs:
+    for number, match in pairs:
         if faults.count < len(listed):
-            held = f"{names[owner]} ({build.parts[owner]})"
-            faults.add(f"{names[number]} ({build.parts[number]}) shares a stretch of text with {held}")
+            held = f"{names[match.owner]} ({build.parts[match.owner]})"
+            how = "shares a stretch of text with" if match.kind == "stretch" else "differs by few edits from"
+            faults.add(f"{names[number]} ({build.parts[number]}) {how} {held}")
         else:
             faults.count += 1
     return faults.error(
-        f"{len(pairs)} rows share {build.settings.near_duplicate_chars} code points with a held-out one:",
+        f"{len(pairs)} rows are near duplicates of a held-out one ({criteria}):",
         fix="--near-duplicates drop removes them from training",
     )
 
@@ -266,13 +268,13 @@ class TrainingRows:
         return [CleanText(row["reference_text"].strip(), row["source"]) for _, row in rows]
 
     def _from_files(self, count: int) -> list[CleanText]:
-        """Return clean lines of files that share no stretch with a held-out row."""
+        """Return clean lines of files that are no near duplicates of a held-out row."""
         settings, spool = self.build.settings, self.build.spool
         paths = [Path(path) for path in settings.text or ()]
         choice = clean_texts.choose_texts(
             paths, settings.column, count + count // 2, settings.seed, (8, 200), self.progress
         )
-        held_out = near_duplicates.HeldOutHashes(settings.near_duplicate_chars)
+        held_out = NearDuplicateIndex(settings.near_duplicate_chars, settings.near_duplicate_edits)
         marks = set()
         for numbers, keys in spool.keys([part in ("valid", "test") for part in self.build.parts]):
             held_out.add(numbers, keys)
@@ -280,12 +282,12 @@ class TrainingRows:
         fit = []
         for batch in near_duplicates.batch_by_length(choice.chosen):
             keys = [text.key for text in batch]
-            for text, key, owner in zip(batch, keys, held_out.shared_with(keys), strict=True):
-                if key not in marks and owner is None:
+            for text, key, match in zip(batch, keys, held_out.near(keys), strict=True):
+                if key not in marks and match is None:
                     fit.append(text)
         left_out = dict(choice.left_out)
         if len(fit) < len(choice.chosen):
-            left_out[NEAR] = len(choice.chosen) - len(fit)
+            left_out[NEAR["stretch"]] = len(choice.chosen) - len(fit)
         self.used["sources"] = choice.sources
         self.used["left_out"] = {f"clean text {reason}": times for reason, times in left_out.items()}
         return fit[:count]

@@ -15,7 +15,7 @@ from thunder.corpora.splits.near_duplicates import BATCH, comparable_key
 from thunder.corpora.splits.split_by_reference import LinkedRows, text_mark
 
 # most code points of the keys in a batch, so that memory does not grow with the length of rows
-BATCH_CHARACTERS = 1 << 18
+BATCH_CHARACTERS = 1 << 19
 
 
 class RowSpool:

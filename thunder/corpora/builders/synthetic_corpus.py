@@ -19,7 +19,8 @@ from thunder.corpora.corpus_settings import SyntheticSettings
 from thunder.corpora.rows.chatml import chatml_messages
 from thunder.corpora.rows.correction_rows import SCHEMA, UNKNOWN, CorrectionReader, RowSource, row_script
 from thunder.corpora.rows.jsonl_lines import Progress
-from thunder.corpora.splits import eval_only, near_duplicates
+from thunder.corpora.splits import eval_only
+from thunder.corpora.splits.near_duplicate_index import NearDuplicateIndex
 from thunder.corpora.splits.near_duplicates import comparable_key
 from thunder.corpora.splits.split_by_reference import PARTS, part_of_mark, text_mark
 from thunder.errors import CorpusError
@@ -208,7 +209,7 @@ def _texts(settings: SyntheticSettings, references: list[CleanText], progress: P
 
 
 def _divided(settings: SyntheticSettings, chosen: list[CleanText]) -> tuple[dict[str, list[CleanText]], dict[str, int]]:
-    """Return texts by part, at most the requested rows, none sharing a stretch with a text of a held-out part."""
+    """Return texts by part, at most the requested rows, none a near duplicate of a text of a held-out part."""
     # sentences of the grammar share phrases by design; only whole sentences must not be in two splits
     keep = settings.near_duplicates == "keep" or all(text.source == GRAMMAR for text in chosen)
     by_part: dict[str, list[CleanText]] = {part: [] for part in PARTS}
@@ -217,20 +218,20 @@ def _divided(settings: SyntheticSettings, chosen: list[CleanText]) -> tuple[dict
             text
         )
     counts = {"valid": round(settings.rows * settings.valid_share), "test": round(settings.rows * settings.test_share)}
-    held_out = near_duplicates.HeldOutHashes(settings.near_duplicate_chars)
+    held_out = NearDuplicateIndex(settings.near_duplicate_chars, settings.near_duplicate_edits)
     lost = 0
     for part in ("test", "valid"):
         fit = by_part[part]
         if not keep and part == "valid":
-            shared = held_out.shared_with([text.key for text in fit])
-            lost += sum(owner is not None for owner in shared)
-            fit = [text for text, owner in zip(fit, shared, strict=True) if owner is None]
+            near = held_out.near([text.key for text in fit])
+            lost += sum(match is not None for match in near)
+            fit = [text for text, match in zip(fit, near, strict=True) if match is None]
         by_part[part] = fit[: counts[part]]
         held_out.add(range(len(by_part[part])), [text.key for text in by_part[part]])
     if not keep:
-        shared = held_out.shared_with([text.key for text in by_part["train"]])
-        lost += sum(owner is not None for owner in shared)
-        by_part["train"] = [text for text, owner in zip(by_part["train"], shared, strict=True) if owner is None]
+        near = held_out.near([text.key for text in by_part["train"]])
+        lost += sum(match is not None for match in near)
+        by_part["train"] = [text for text, match in zip(by_part["train"], near, strict=True) if match is None]
     by_part["train"] = by_part["train"][: settings.rows - len(by_part["valid"]) - len(by_part["test"])]
     return by_part, {"near duplicates of held-out text": lost} if lost else {}
 

@@ -3,7 +3,7 @@
 Each text is read in one normal form (see `comparable_key`) as a sequence of code points. Every window of `size` of them
 has a 64-bit polynomial hash, computed for many texts at once. Only the hashes of the held-out texts are kept, 12 bytes
 a window, so memory grows with the held-out part and not with the training part. A text shorter than the window has no
-hash: it is found only where it is the whole of another (the same key), which the splits handle.
+hash: `edit_neighbors` finds those that resemble another, and the splits handle equal keys.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from thunder.text.normalize import normalize_for_scoring
 
 SIZE = 20
 # texts in a batch, and the index bits of the table that rules out most hashes without a search
-BATCH, TABLE_BITS = 2048, 24
+BATCH, TABLE_BITS = 8192, 24
 # the base is odd, so that its powers do not vanish modulo 2^64; _SPREAD first spreads code points over all bits
 _BASE, _SPREAD = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9)
 Item = TypeVar("Item")

@@ -59,7 +59,11 @@ def test_build_verify_confusions(tmp_path, pairs):
     manifest = json.loads(built.stdout)
     assert sum(part["origin"].get("real", 0) for part in manifest["parts"].values()) == 60
     assert manifest["code"].keys() == {"commit", "dirty"}
-    assert f"{out}: 6 files match the manifest" in run("verify", out).stdout
+    verified = run("verify", out).stdout
+    assert f"{out}: 6 files match the manifest" in verified
+    assert "looked for: 20 shared code points, or edits up to 10% of the shorter text" in verified
+    held = manifest["parts"]["test"]["rows"] + manifest["parts"]["valid"]["rows"]
+    assert f"of {held} held-out texts among " in verified
     checked = json.loads(run("validate", out / "train.jsonl", "--json").stdout)
     assert checked[0]["rows"] == manifest["parts"]["train"]["rows"]
     picture = tmp_path / "errors.svg"

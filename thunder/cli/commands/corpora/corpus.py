@@ -159,7 +159,9 @@ def verify(
     for report in reports:
         say(
             f"{report['folder']}: {report['files']} files match the manifest; "
-            f"{report['near_duplicates']} near duplicates"
+            f"{report['near_duplicates']} near duplicates ({report['by_shared_stretch']} by a shared stretch, "
+            f"{report['by_edits']} by edits) of {report['held_out_texts']} held-out texts among "
+            f"{report['compared_texts']}; looked for: {report['looked_for']}"
         )
 
 

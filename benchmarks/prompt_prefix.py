@@ -58,16 +58,14 @@ def main() -> None:
     short = list(itertools.islice(itertools.cycle(cases.read_cases(ROWS).cases), arguments.rows))
     prompts = {"as it is": short}
     prompts[f"{arguments.system_tokens} tokens more"] = with_system_prompt(
-        short, loaded.tokenizer, arguments.system_tokens
+        short, loaded.prompts.tokenizer, arguments.system_tokens
     )
     for prompt, chosen in prompts.items():
         for mode, options in MODES.items():
             times: dict[bool, list[tuple[float, float]]] = {False: [], True: []}
             texts = []
             for cached in [False, True] * arguments.rounds:
-                engine = ModelEngine(
-                    loaded.model, loaded.tokenizer, loaded.stops, arguments.batch_size, prefix_cache=cached, **options
-                )
+                engine = ModelEngine(loaded.model, loaded.prompts, arguments.batch_size, prefix_cache=cached, **options)
                 cpu, wall, answers = measure_engine(engine, chosen)
                 times[cached].append((cpu, wall))
                 texts.append(answers)

@@ -14,6 +14,7 @@ from thunder.version import __version__
 if TYPE_CHECKING:  # for type checkers and editors; `__getattr__` below does the same when a name is used
     from thunder.api.bridge_session import Bridge
     from thunder.api.corpus_build import build_corpus, build_synthetic_corpus
+    from thunder.api.generation import generate
     from thunder.api.recognition import recognize
     from thunder.api.results import (
         AdapterTest,
@@ -46,6 +47,7 @@ _NAMES_BY_MODULE = {
         "build_corpus",
         "build_synthetic_corpus",
     ),
+    "thunder.api.generation": ("generate",),
     "thunder.api.recognition": ("recognize",),
     "thunder.api.results": (
         "AdapterTest",
@@ -102,6 +104,7 @@ __all__ = [
     "build_corpus",
     "build_synthetic_corpus",
     "evaluate",
+    "generate",
     "pretrain",
     "recognize",
     "resume",

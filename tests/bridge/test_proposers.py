@@ -15,10 +15,10 @@ from thunder.text.chat import CORRECTION_INSTRUCTION
 def test_the_engine_has_read_what_every_prompt_begins_with():
     engine = proposers.load_proposer(BridgeSettings())
     read = engine.prefix.tokens
-    assert CORRECTION_INSTRUCTION in engine.tokenizer.decode(read)
+    assert CORRECTION_INSTRUCTION in engine.prompts.tokenizer.decode(read)
     lines = (REPOSITORY / "data/sample/test.jsonl").read_text(encoding="utf-8").splitlines()
     some = [cases.case_from_text(str(place), json.loads(line)["asr_text"], {}) for place, line in enumerate(lines[:5])]
     for case in some:
-        assert engine._prompt_tokens(list(case.messages))[: len(read)] == read
+        assert engine.prompts.prompt(case.messages).ids[: len(read)] == read
     list(engine.propose(some[:2]))
     assert engine.prefix.tokens is read

@@ -12,9 +12,10 @@ from conftest import REPOSITORY, make_rows, write_rows
 from thunder.corpora.rows import chat_rows
 from thunder.errors import Interrupted
 from thunder.evaluation import adapter_comparison
-from thunder.evaluation.decoding.model_engine import ModelEngine, stop_tokens
-from thunder.lora import adapters, base_model, tokenized_rows
+from thunder.evaluation.decoding.model_engine import ModelEngine
+from thunder.lora import adapters, base_model
 from thunder.lora.lora_settings import LoraSettings
+from thunder.lora.prompts.load_prompts import load_prompt_format
 from thunder.parallel.world import World
 from thunder.text.distance import edit_distance
 
@@ -29,13 +30,13 @@ def some_rows(tmp_path_factory):
 
 
 def noisy(tiny_model):
-    """A model under an adapter that does something, with its tokenizer and stops."""
-    loaded, tokenizer = base_model.load_base_model(tiny_model), tokenized_rows.load_tokenizer(tiny_model)
+    """A model under an adapter that does something, with its prompt format."""
+    loaded = base_model.load_base_model(tiny_model)
     adapters.add_lora(loaded, LoraSettings(num_layers=2, lora_rank=2))
     mx.random.seed(3)
     kept = adapters.disable_adapter(loaded)
     adapters.enable_adapter(loaded, {name: mx.random.normal(array.shape) * 0.3 for name, array in kept.items()})
-    return loaded, tokenizer, stop_tokens(tokenizer, base_model.read_model_config(tiny_model))
+    return loaded, load_prompt_format(tiny_model)
 
 
 @pytest.mark.expensive
@@ -43,7 +44,7 @@ def test_base_and_adapter_on_the_same_rows(tiny_model, some_rows, tmp_path):
     told = []
     trained = noisy(tiny_model)
     got = adapter_comparison.compare_adapter_with_base(
-        *trained[:2], some_rows, trained[2], World(), tmp_path, lambda *counts: told.append(counts)
+        *trained, some_rows, World(), tmp_path, lambda *counts: told.append(counts)
     )
     lines = [json.loads(line) for line in (tmp_path / adapter_comparison.PREDICTIONS).read_text().splitlines()]
     assert [line["row_id"] for line in lines] == [row.row_id for row in some_rows]
@@ -71,7 +72,7 @@ def test_whoever_stops_is_heard_while_rows_are_answered(tiny_model, some_rows, t
 
     trained = noisy(tiny_model)
     with pytest.raises(Interrupted):
-        adapter_comparison.compare_adapter_with_base(*trained[:2], some_rows, trained[2], World(), tmp_path, stop)
+        adapter_comparison.compare_adapter_with_base(*trained, some_rows, World(), tmp_path, stop)
     assert not (tmp_path / adapter_comparison.PREDICTIONS).exists()
 
 
@@ -87,7 +88,7 @@ from thunder.parallel import world
 ring = world.join_world()
 trained = noisy(Path(sys.argv[1]))
 rows = chat_rows.read_rows(Path(sys.argv[2])).rows
-got = adapter_comparison.compare_adapter_with_base(*trained[:2], rows, trained[2], ring, Path(sys.argv[3]))
+got = adapter_comparison.compare_adapter_with_base(*trained, rows, ring, Path(sys.argv[3]))
 print("RESULT" + json.dumps(got, sort_keys=True))
 """
 

@@ -8,7 +8,7 @@ import shutil
 import pytest
 
 from thunder.errors import ModelError
-from thunder.lora import base_model, tokenized_rows
+from thunder.lora import base_model
 
 
 @pytest.fixture
@@ -124,13 +124,13 @@ def test_the_generation_config_has_the_last_word_on_where_an_answer_ends(copy):
     """As in mlx_lm, whose own reading of the two files is the oracle."""
     from mlx_lm.utils import load_config
 
-    from thunder.evaluation.adapter_comparison import stop_tokens
+    from thunder.lora.prompts.load_prompts import load_prompt_format
 
     path = copy / "generation_config.json"
     for ends, stops in (([1, 7], {1, 6, 7}), (5, {5, 6}), (None, {1, 6}), ([], {1, 6})):
         path.write_text(json.dumps({"eos_token_id": ends, "temperature": 1.0}))
         assert base_model.read_model_config(copy) == load_config(copy)
-        assert stop_tokens(tokenized_rows.load_tokenizer(copy), base_model.read_model_config(copy)) == stops
+        assert load_prompt_format(copy).stops == stops
     path.write_text("{}")
     assert base_model.read_model_config(copy) == load_config(copy)
 

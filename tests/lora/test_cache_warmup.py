@@ -14,6 +14,7 @@ from thunder.lora import base_model, cache_warmup, tokenized_rows
 from thunder.lora.cache_warmup import warm_up_cache
 from thunder.lora.lora_settings import LoraSettings
 from thunder.lora.lora_task import LoraTask
+from thunder.lora.prompts.load_prompts import load_prompt_format
 from thunder.parallel import row_order
 from thunder.parallel.world import World
 from thunder.training.step import make_optimizer, make_step
@@ -27,7 +28,7 @@ def examples(tiny_model, tmp_path_factory):
     rows = corpus_rows.read_rows(
         write_rows(tmp_path_factory.mktemp("rows") / "rows.jsonl", make_rows(ROWS + 4, seed=9))
     ).rows
-    return tokenized_rows.encode_rows(rows, tokenized_rows.load_tokenizer(tiny_model), 256).examples
+    return tokenized_rows.encode_rows(rows, load_prompt_format(tiny_model), 256).examples
 
 
 @pytest.fixture

@@ -6,13 +6,14 @@ import pytest
 from conftest import make_rows, write_rows
 
 from thunder.errors import CorpusError
-from thunder.lora import datasets, tokenized_rows
+from thunder.lora import datasets
 from thunder.lora.lora_settings import LoraSettings
+from thunder.lora.prompts.load_prompts import load_prompt_format
 
 
 @pytest.fixture(scope="module")
 def tokenizer(tiny_model):
-    return tokenized_rows.load_tokenizer(tiny_model)
+    return load_prompt_format(tiny_model)
 
 
 def settings_for(folder, **changes):

@@ -15,6 +15,7 @@ from thunder.errors import ModelError
 from thunder.lora import base_model, tokenized_rows
 from thunder.lora.lora_settings import LoraSettings
 from thunder.lora.lora_task import LoraTask
+from thunder.lora.prompts.load_prompts import load_prompt_format
 
 TRAIN, VALID = 14, 7
 
@@ -23,7 +24,7 @@ TRAIN, VALID = 14, 7
 def make_task(tiny_model, tmp_path):
     """Makes a task of 14 training and 7 validation rows with these settings."""
     rows = corpus_rows.read_rows(write_rows(tmp_path / "task.jsonl", make_rows(TRAIN + VALID, seed=4))).rows
-    examples = tokenized_rows.encode_rows(rows, tokenized_rows.load_tokenizer(tiny_model), 256).examples
+    examples = tokenized_rows.encode_rows(rows, load_prompt_format(tiny_model), 256).examples
 
     def make(valid=VALID, **changes):
         settings = LoraSettings(**{"num_layers": 2, "lora_rank": 4, "batch_size": 2} | changes)

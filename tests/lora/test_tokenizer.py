@@ -9,8 +9,9 @@ import sentencepiece
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from thunder.lora import open_text, pretraining, tokenized_rows, tokenizer
+from thunder.lora import open_text, pretraining, tokenizer
 from thunder.lora.lora_settings import EMBEDDED_MODEL, PretrainSettings
+from thunder.lora.prompts import load_prompts
 from thunder.text import chat
 
 TEXTS = st.text(
@@ -30,7 +31,7 @@ def pieces(folder):
 
 @pytest.fixture(scope="module")
 def fast(folder):
-    return tokenized_rows.load_tokenizer(folder)
+    return load_prompts.load_tokenizer(folder)
 
 
 def same(pieces, fast, text):

@@ -18,6 +18,7 @@ from thunder.config import SettingsLayer, build_settings
 from thunder.corpora.rows import chat_rows
 from thunder.lora import base_model, tokenized_rows
 from thunder.lora.lora_settings import EMBEDDED_DATA, EMBEDDED_MODEL, LoraSettings
+from thunder.lora.prompts.load_prompts import load_prompt_format
 from thunder.lora.lora_task import LoraTask
 from thunder.parallel import world
 from thunder.runs.records.run_record import RunRecord
@@ -37,7 +38,7 @@ injector = faults.FaultInjector(faults.parse_faults(fault), record, ring.rank, r
 record.log = lambda text: print(text, flush=True)
 overrides = RuntimeOverrides(**how)
 settings, _ = build_settings(LoraSettings, [SettingsLayer("test", options)])
-tokenizer = tokenized_rows.load_tokenizer(base)
+tokenizer = load_prompt_format(base)
 encoded = tokenized_rows.encode_rows(chat_rows.read_rows(data).rows, tokenizer, settings.max_seq_length)
 model, for_task = base_model.load_base_model(base), overrides.for_task(settings)
 task = LoraTask(model, for_task, encoded.examples[:-6], encoded.examples[-6:])

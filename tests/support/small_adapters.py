@@ -9,6 +9,7 @@ from thunder.corpora.rows import chat_rows as corpus_rows
 from thunder.lora import base_model, tokenized_rows
 from thunder.lora.lora_settings import LoraSettings
 from thunder.lora.lora_task import LoraTask
+from thunder.lora.prompts.load_prompts import load_prompt_format
 
 
 def train_adapter(tiny_model, tmp_path):
@@ -16,9 +17,7 @@ def train_adapter(tiny_model, tmp_path):
     rows = corpus_rows.read_rows(write_rows(tmp_path / "rows.jsonl", make_rows(4))).rows
     settings = LoraSettings(num_layers=2, lora_rank=4, lora_scale=10.0)
     whole = base_model.load_base_model(tiny_model)
-    task = LoraTask(
-        whole, settings, tokenized_rows.encode_rows(rows, tokenized_rows.load_tokenizer(tiny_model), 128).examples
-    )
+    task = LoraTask(whole, settings, tokenized_rows.encode_rows(rows, load_prompt_format(tiny_model), 128).examples)
     mx.random.seed(2)
     for _, module in task.model.named_modules():
         if hasattr(module, "lora_b"):

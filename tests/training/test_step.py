@@ -14,6 +14,7 @@ from thunder.corpora.rows import chat_rows as corpus_rows
 from thunder.lora import base_model, tokenized_rows
 from thunder.lora.lora_settings import EMBEDDED_MODEL, LoraSettings
 from thunder.lora.lora_task import LoraTask
+from thunder.lora.prompts.load_prompts import load_prompt_format
 from thunder.parallel import row_order
 from thunder.parallel.world import World
 from thunder.training.step import make_gradient, make_optimizer, make_step
@@ -27,9 +28,7 @@ def test_loss_and_gradient_equal_mlx_lm(tmp_path, batch, mask_prompt):
     """With the shipped model: of random weights, rounding alone makes more than 1e-5 of the largest gradient."""
     settings = LoraSettings(num_layers=4, lora_rank=4, batch_size=batch, seed=3, mask_prompt=mask_prompt)
     rows = corpus_rows.read_rows(write_rows(tmp_path / "rows.jsonl", make_rows(batch, seed=9))).rows
-    examples = tokenized_rows.encode_rows(
-        rows, tokenized_rows.load_tokenizer(EMBEDDED_MODEL), 256, mask_prompt
-    ).examples
+    examples = tokenized_rows.encode_rows(rows, load_prompt_format(EMBEDDED_MODEL), 256, mask_prompt).examples
     network = base_model.load_base_model(EMBEDDED_MODEL)
     task = LoraTask(network, settings, examples)
     mx.random.seed(1)
@@ -66,7 +65,7 @@ def test_other_bases_learn_and_give_mlx_lms_loss(tiny_model, tmp_path, kind, tol
         network.set_dtype(mx.bfloat16)
     settings = LoraSettings(num_layers=4, lora_rank=4, learning_rate=1e-3, iters=12, batch_size=4)
     rows = corpus_rows.read_rows(write_rows(tmp_path / "rows.jsonl", make_rows(4, seed=9))).rows
-    examples = tokenized_rows.encode_rows(rows, tokenized_rows.load_tokenizer(tiny_model), 256).examples
+    examples = tokenized_rows.encode_rows(rows, load_prompt_format(tiny_model), 256).examples
     task = LoraTask(network, settings, examples)
     ids = mx.array(tokenized_rows.pad_examples(examples)[0])
     theirs, _ = default_loss(network, ids, mx.array([[e.offset, len(e.ids) - 1] for e in examples]))

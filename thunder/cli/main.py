@@ -32,6 +32,10 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {  # group of the help -> comman
             "thunder.cli.commands.evaluation.eval",
             "Evaluate an adapter: CER before and after correction (also: eval_agp_nko_adapter).",
         ),
+        "generate": (
+            "thunder.cli.commands.evaluation.generate",
+            "Correct texts with an adapter, with the prompt of its training.",
+        ),
         "agp": (
             "thunder.cli.commands.bridge.agp",
             "Run the bridge: propose, gate, sign, record; on files or as a service.",

@@ -12,14 +12,14 @@ import mlx.nn as nn
 from thunder import digest
 from thunder.corpora.rows.chat_rows import ChatRow
 from thunder.evaluation import cases
-from thunder.evaluation.decoding.model_engine import ModelEngine, stop_tokens
+from thunder.evaluation.decoding.model_engine import ModelEngine
 from thunder.evaluation.metrics import summary
 from thunder.evaluation.metrics.error_rate import score_prediction, summarize_predictions
 from thunder.evaluation.metrics.judge import judge_proposal
+from thunder.lora.prompts.prompt_format import PromptFormat
 from thunder.parallel import collectives
 from thunder.parallel.world import World
 
-__all__ = ["PREDICTIONS", "compare_adapter_with_base", "stop_tokens"]
 PREDICTIONS = "test_predictions.jsonl"
 # fields of a judged row that its texts and their edits do not determine
 _ROW_KEYS = ("partition", "script", "confidence", "confidence_base", "seconds", "flags", "flags_base")
@@ -27,9 +27,8 @@ _ROW_KEYS = ("partition", "script", "confidence", "confidence_base", "seconds", 
 
 def compare_adapter_with_base(
     model: nn.Module,
-    tokenizer: Any,
+    prompts: PromptFormat,
     rows: Sequence[ChatRow],
-    stops: set[int],
     world: World,
     folder: Path,
     on_row: Callable[[int, int], None] = lambda done, total: None,
@@ -52,7 +51,7 @@ def compare_adapter_with_base(
 
     proposals = []
     for base_only in (True, False):
-        engine = ModelEngine(model, tokenizer, stops, batch_size, chunk_words, base_only=base_only)
+        engine = ModelEngine(model, prompts, batch_size, chunk_words, base_only=base_only)
         proposals.append(list(engine.propose(mine, finished)))
     answered = [judge_proposal(case, after, before) for case, before, after in zip(mine, *proposals, strict=True)]
     gathered = [row for part in collectives.gather_json(world, answered) for row in part]

@@ -89,6 +89,13 @@ def case_from_text(row_id: str, asr_text: str, fields: dict[str, Any]) -> Case:
     return Case(0, row_id, asr_text, "", messages, fields=fields)
 
 
+def case_from_prompt(row_id: str, text: str, system_prompt: str | None = None, raw: bool = False) -> Case:
+    """A text to answer. raw: the text is the whole turn of the user, and not a text to correct."""
+    content = text if raw else correction_prompt(text)
+    system = ({"role": "system", "content": system_prompt},) if system_prompt else ()
+    return Case(0, row_id, text, "", (*system, {"role": "user", "content": content}))
+
+
 def script_of_letters(text: str) -> str:
     """The script of the letters of a text: nko, latin, mixed (both), other, or none where it has no letter."""
     letters = [character for character in text if unicodedata.category(character)[0] == "L"]

@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from thunder.errors import ModelError
 from thunder.evaluation.cases import EvaluationSet
 from thunder.evaluation.engines import FileEngine, IdentityEngine, OracleEngine, ProposalEngine
 from thunder.evaluation.evaluation_settings import EvalSettings
-from thunder.lora import adapter_files, base_model, tokenized_rows
+from thunder.lora import adapter_files, base_model
+from thunder.lora.lora_settings import EMBEDDED_MODEL
+from thunder.lora.prompts.load_prompts import load_prompt_format
 
 if TYPE_CHECKING:
     from thunder.evaluation.decoding.model_engine import ModelEngine
@@ -42,6 +45,22 @@ def _load_from_settings(settings: EvalSettings) -> tuple[ProposalEngine, Proposa
     return both if settings.compare != "none" else (both[0], None)
 
 
+def recorded_base(adapter_path: str | None) -> str | None:
+    """The base that an adapter names, as --model takes it; None stands for the shipped one.
+
+    Raises ModelError where the folder is no adapter, or names no base.
+    """
+    if adapter_path is None:
+        return None
+    folder = adapter_files.find_adapter(adapter_path)
+    config = adapter_files.read_adapter_config(folder)
+    own = config.get("thunder")
+    name = own.get("model") if isinstance(own, dict) else config.get("model")
+    if name is None:
+        raise ModelError(f"{folder}: it names no base model", fix="--model FOLDER")
+    return None if name == EMBEDDED_MODEL.name else str(name)
+
+
 def load_model_engines(
     model_name: str | None, adapter_path: str | None, **how: Any
 ) -> tuple[ModelEngine, ModelEngine | None]:
@@ -51,26 +70,22 @@ def load_model_engines(
     takes them.
     Raises ModelError where the model or the adapter cannot be used.
     """
-    from thunder.evaluation.decoding.model_engine import (
-        ModelEngine,
-        stop_tokens,
-    )  # MLX, which the other engines do without
+    from thunder.evaluation.decoding.model_engine import ModelEngine  # MLX, which the other engines do without
     from thunder.lora import adapters
 
     base = base_model.find_base_model(model_name)
-    tokenizer = tokenized_rows.load_tokenizer(base)
     base_sha256 = base_model.base_digest(base, base_model.digest_cache_path())
     fingerprint: dict[str, Any] = {"base_sha256": base_sha256, "adapter_sha256": None}
     adapter = adapter_files.find_adapter(adapter_path) if adapter_path else None
     if adapter:
         adapter_files.check_adapter_base(adapter, base_sha256, base)
         fingerprint["adapter_sha256"] = adapter_files.adapter_sha256(adapter)
+    prompts = load_prompt_format(base, adapter)
     loaded = base_model.load_base_model(base)
     if adapter:
         fingerprint["adapter_does_nothing"] = not adapters.attach_adapter(loaded, adapter)
-    stops = stop_tokens(tokenizer, base_model.read_model_config(base))
 
     def engine(base_only: bool) -> ModelEngine:
-        return ModelEngine(loaded, tokenizer, stops, base_only=base_only, fingerprint=fingerprint, **how)
+        return ModelEngine(loaded, prompts, base_only=base_only, fingerprint=fingerprint, **how)
 
     return engine(False), engine(True) if adapter else None

@@ -57,7 +57,11 @@ class LengthPart(PlanPart):
 
 
 class ModelPart(PlanPart):
-    """The base model. size: model dimensions for the memory and watchdog estimate; None if config.json lacks them."""
+    """The base model. size: model dimensions for the memory and watchdog estimate; None if config.json lacks them.
+
+    template: source of the chat template. chat_template_config: its switches. generation_path: the folder from which
+    mlx_lm generates with the training prompt.
+    """
 
     name: str = ""
     source: str = ""
@@ -66,6 +70,8 @@ class ModelPart(PlanPart):
     layers: int = 0
     size: dict[str, Any] | None = None
     template: str = ""
+    chat_template_config: dict[str, Any] = Field(default_factory=dict)
+    generation_path: str = ""
     sha256: str = ""
     bytes: int | None = None
 
@@ -80,8 +86,9 @@ class EnginePart(PlanPart):
 class RowCounts(PlanPart):
     """Rows and tokens of the training or validation part.
 
-    supervised_share: supervised tokens over all tokens. most_supervised_tokens: the maximum in one row. prompts_unlike:
-    rows whose rendered prompt is not a prefix of the rendered row.
+    supervised_share: supervised tokens over all tokens. most_supervised_tokens: the maximum in one row.
+    prompts_unlike: 0 since rows are made from prompts; plans of version 0.1.0 count rows there.
+    control_token_rows: rows whose texts name control tokens of the model, which are tokenized as text.
     """
 
     rows: int
@@ -90,6 +97,8 @@ class RowCounts(PlanPart):
     supervised_share: float | None = None
     most_supervised_tokens: int | None = None
     prompts_unlike: int = 0
+    control_token_rows: int = 0
+    control_token_sources: list[str] = Field(default_factory=list)
     rows_cut_at_limit: int = 0
     rows_left_out: int = 0
     left_out_sources: list[str] = Field(default_factory=list)

@@ -10,9 +10,11 @@ from thunder import digest
 from thunder.errors import UsageError
 from thunder.launcher.options import setting_paths
 from thunder.launcher.plan import DataPart, EnginePart, JobFacts, ModelPart
-from thunder.lora import adapter_files, base_model, datasets, open_text, tokenized_rows
+from thunder.lora import adapter_files, base_model, datasets, open_text
 from thunder.lora.engine.engine_choice import choose_engine
 from thunder.lora.lora_settings import EMBEDDED_MODEL, LoraSettings, PretrainSettings
+from thunder.lora.prompts.load_prompts import load_prompt_format, template_note
+from thunder.lora.prompts.mlx_lm_prompt import generation_folder
 from thunder.training.loop_settings import check_max_epochs, planned_epochs
 from thunder.training.shapes import model_size
 
@@ -23,8 +25,8 @@ def train_facts(settings: LoraSettings, ranks: int) -> JobFacts:
     Raises ModelError, CorpusError or UsageError where they cannot be used together.
     """
     base = base_model.find_base_model(settings.model)
-    tokenizer = tokenized_rows.load_tokenizer(base)
-    prepared = datasets.prepare_datasets(settings, tokenizer, ranks)
+    prompts = load_prompt_format(base, template_kwargs=settings.template_kwargs)
+    prepared = datasets.prepare_datasets(settings, prompts, ranks)
     if settings.resume_adapter_file and not settings.resume:
         adapter_files.find_adapter(settings.resume_adapter_file)
     if settings.adapter_path:
@@ -52,7 +54,9 @@ def train_facts(settings: LoraSettings, ranks: int) -> JobFacts:
             type=config.get("model_type"),
             layers=layers,
             size=asdict(size) if size else None,
-            template=tokenized_rows.template_note(tokenizer),
+            template=template_note(prompts),
+            chat_template_config=prompts.template_kwargs,
+            generation_path=str(generation_folder(base, prompts)),
             sha256=base_model.base_digest(base, base_model.digest_cache_path()),
         ),
         engine=EnginePart(name=engine.name, reason=engine.reason),

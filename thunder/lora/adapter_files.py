@@ -11,6 +11,7 @@ from thunder.errors import ModelError
 from thunder.lora.lora_settings import LoraSettings
 
 WEIGHTS, CONFIG = "adapters.safetensors", "adapter_config.json"
+TEMPLATE = "chat_template.jinja"
 
 
 def lora_parameters(settings: LoraSettings) -> dict[str, Any]:
@@ -72,14 +73,54 @@ def check_adapter_base(folder: Path, base_sha256: str, base: Path) -> None:
         )
 
 
+def read_prompt_record(folder: Path) -> dict[str, Any] | None:
+    """How an adapter's training rows were made into tokens (see PromptFormat.describe); None where it does not say.
+
+    Raises ModelError where the record is damaged.
+    """
+    metadata = read_adapter_config(folder).get("thunder")
+    record = metadata.get("prompt") if isinstance(metadata, dict) else None
+    if record is None:
+        return None
+    kinds = {"chat_template_sha256": str, "chat_template_config": dict, "end_of_turn": str, "stop_ids": list}
+    if not isinstance(record, dict) or any(not isinstance(record.get(key), kind) for key, kind in kinds.items()):
+        raise ModelError(
+            f"{folder / CONFIG}: its record 'thunder.prompt' is damaged",
+            fix="copy the adapter again, or train it again",
+        )
+    return record
+
+
+def read_adapter_template(folder: Path) -> str:
+    """The chat template that an adapter was trained with.
+
+    Raises ModelError where it is missing, or is not the one that the adapter's record names.
+    """
+    record = read_prompt_record(folder)
+    path = folder / TEMPLATE
+    try:
+        template = path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path}: {error}", fix="copy the adapter's whole folder again") from None
+    if record and digest.sha256_bytes(template.encode()) != record["chat_template_sha256"]:
+        raise ModelError(
+            f"{path}: not the template that the adapter was trained with (its SHA-256 differs)",
+            fix="copy the adapter's whole folder again",
+        )
+    return template
+
+
 def adapter_sha256(folder: Path) -> str:
-    """SHA-256 of everything that decides an adapter's answers: its weights and mlx_lm's part of its config."""
+    """SHA-256 of everything that decides an adapter's answers: weights, mlx_lm's part of its config, prompt record."""
     config = {name: value for name, value in read_adapter_config(folder).items() if name not in ("thunder", "model")}
-    return digest.sha256_json([digest.sha256_file(folder / WEIGHTS), config])
+    prompt = read_prompt_record(folder)
+    return digest.sha256_json([digest.sha256_file(folder / WEIGHTS), config, *([prompt] if prompt else [])])
 
 
 def copy_adapter(source: Path, target: Path) -> None:
-    """Copy an adapter's two files to another folder, each of them atomically."""
+    """Copy an adapter's files to another folder, each of them atomically."""
     target.mkdir(parents=True, exist_ok=True)
-    for name in (CONFIG, WEIGHTS):
+    for name in (TEMPLATE, CONFIG, WEIGHTS):
+        if name == TEMPLATE and not (source / name).is_file():
+            continue
         digest.write_atomically(target / name, (source / name).read_bytes())

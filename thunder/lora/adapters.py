@@ -14,7 +14,7 @@ from mlx_lm.tuner.utils import linear_to_lora_layers
 from thunder import digest
 from thunder.errors import ModelError
 from thunder.lora import adapter_files
-from thunder.lora.adapter_files import CONFIG, WEIGHTS, lora_parameters
+from thunder.lora.adapter_files import CONFIG, TEMPLATE, WEIGHTS, lora_parameters
 from thunder.lora.engine.engine_choice import GEMMA3N
 from thunder.lora.lora_settings import LoraSettings
 
@@ -67,8 +67,15 @@ def _parameters(model: nn.Module, settings: LoraSettings) -> dict[str, Any]:
     return {"keys": sorted(name for name in names if not name.startswith(COEFFICIENTS)), **parameters}
 
 
-def save_adapter(folder: Path, model: nn.Module, settings: LoraSettings, layers: int, metadata: dict[str, Any]) -> None:
-    """Write adapters.safetensors and adapter_config.json.
+def save_adapter(
+    folder: Path,
+    model: nn.Module,
+    settings: LoraSettings,
+    layers: int,
+    metadata: dict[str, Any],
+    chat_template: str | None = None,
+) -> None:
+    """Write adapters.safetensors, adapter_config.json, and the chat template that the training rows were made with.
 
     The first holds LoRA tensors only, since mlx_lm refuses others; `metadata` is the key `thunder` of the second.
     """
@@ -85,6 +92,8 @@ def save_adapter(folder: Path, model: nn.Module, settings: LoraSettings, layers:
     mx.save_safetensors(str(beside), dict(tree_flatten(model.trainable_parameters())), {"format": "mlx"})
     with beside.open("rb") as stream:
         os.fsync(stream.fileno())
+    if chat_template is not None:
+        digest.write_atomically(folder / TEMPLATE, chat_template)
     digest.write_json(folder / CONFIG, config)
     os.replace(beside, folder / WEIGHTS)
 

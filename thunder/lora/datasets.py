@@ -16,6 +16,7 @@ from thunder.corpora.splits import split_by_reference
 from thunder.errors import CorpusError
 from thunder.lora import tokenized_rows
 from thunder.lora.lora_settings import EMBEDDED_DATA, LoraSettings
+from thunder.lora.prompts.prompt_format import PromptFormat
 
 
 @dataclass(frozen=True)
@@ -106,17 +107,17 @@ def _split_into_chunks(rows: Sequence[ChatRow], words: int) -> list[ChatRow]:
     return [piece for row in rows for piece in row_pieces.pieces_of_row(row, words)] if words else list(rows)
 
 
-def prepare_datasets(settings: LoraSettings, tokenizer: Any, ranks: int) -> PreparedDatasets:
+def prepare_datasets(settings: LoraSettings, prompts: PromptFormat, ranks: int) -> PreparedDatasets:
     """Read and tokenize the rows.
 
     Raises CorpusError where rows are faulty, all too long, or fewer than the ranks.
     """
     rows = read_datasets(settings)
     train = tokenized_rows.encode_rows(
-        _split_into_chunks(rows.train, settings.chunk_words), tokenizer, settings.max_seq_length, settings.mask_prompt
+        _split_into_chunks(rows.train, settings.chunk_words), prompts, settings.max_seq_length, settings.mask_prompt
     )
     valid = tokenized_rows.encode_rows(
-        _split_into_chunks(rows.valid, settings.chunk_words), tokenizer, settings.max_seq_length, settings.mask_prompt
+        _split_into_chunks(rows.valid, settings.chunk_words), prompts, settings.max_seq_length, settings.mask_prompt
     )
     if not train.examples:
         raise CorpusError(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+import json
+from typing import Any, ClassVar
 
-from pydantic import model_validator
+from pydantic import field_validator, model_validator
 
 from thunder.config import REPOSITORY, option
 from thunder.training.loop_settings import LOOP, OUTPUT, PLACE, LoopSettings
@@ -49,6 +50,13 @@ class LoraSettings(CorpusSettings):
     )
     resume_adapter_file: str | None = option(
         None, "Start from this adapter's weights (folder or file); steps and optimizer start anew.", panel=MODEL
+    )
+    chat_template_config: str | None = option(
+        None,
+        'Switches of the chat template as JSON, as in mlx_lm (default: {"enable_thinking": false}).',
+        aliases=["chat-template-args"],
+        panel=MODEL,
+        added_later=True,
     )
     mask_prompt: bool = option(True, "Supervise only the last assistant turn.", panel=LOOP)
 
@@ -105,6 +113,29 @@ class LoraSettings(CorpusSettings):
                 "masks; leave one out (a smaller 'batch_size' needs less memory too)"
             )
         return self
+
+    @field_validator("chat_template_config", mode="before")
+    @classmethod
+    def _mapping_as_json(cls, value: Any) -> Any:
+        """A mapping, as YAML has it, as the JSON text of the command line."""
+        return json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else value
+
+    @model_validator(mode="after")
+    def _switches_are_json(self) -> LoraSettings:
+        try:
+            if self.chat_template_config is not None and not isinstance(json.loads(self.chat_template_config), dict):
+                raise ValueError
+        except ValueError:
+            raise ValueError(
+                f"'chat_template_config' should be a JSON object such as {{\"enable_thinking\": false}}, not "
+                f"{self.chat_template_config!r}"
+            ) from None
+        return self
+
+    @property
+    def template_kwargs(self) -> dict[str, Any] | None:
+        """The switches of the chat template; None for the default ones."""
+        return None if self.chat_template_config is None else json.loads(self.chat_template_config)
 
     @property
     def may_recompute(self) -> bool:

@@ -12,6 +12,7 @@ import mlx.nn as nn
 from thunder.lora import adapter_files, adapters, tokenized_rows
 from thunder.lora.engine.engine_choice import make_engine
 from thunder.lora.lora_settings import LoraSettings
+from thunder.lora.prompts.prompt_format import PromptFormat
 from thunder.parallel import row_order
 from thunder.training.task import Batch
 
@@ -29,7 +30,9 @@ class LoraTask:
         train: Sequence[tokenized_rows.Example],
         valid: Sequence[tokenized_rows.Example] = (),
         metadata: dict[str, Any] | None = None,
+        prompts: PromptFormat | None = None,
     ) -> None:
+        """metadata: origin of the adapter, for its config. prompts: how the examples were made, for its folder."""
         self.settings = settings
         self.layers = adapters.add_lora(model, settings)
         if settings.resume_adapter_file:
@@ -44,7 +47,8 @@ class LoraTask:
         self.train_examples, self.valid_examples = train, valid
         self.rows = len(train)
         self.lengths: Sequence[int] | None = [self.engine.row_length(example) for example in train]
-        self._metadata = metadata or {}
+        self._metadata = (metadata or {}) | ({"prompt": prompts.describe()} if prompts else {})
+        self._chat_template = prompts.chat_template if prompts else None
 
     def batch(self, rows: Sequence[int], epoch: int) -> Batch:
         """See Task; the rows are the same in every epoch."""
@@ -87,4 +91,4 @@ class LoraTask:
 
     def save(self, folder: Path) -> None:
         """Write the adapter as mlx_lm reads it."""
-        adapters.save_adapter(folder, self.model, self.settings, self.layers, self._metadata)
+        adapters.save_adapter(folder, self.model, self.settings, self.layers, self._metadata, self._chat_template)

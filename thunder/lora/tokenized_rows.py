@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from thunder.corpora.rows.chat_rows import ChatRow
-from thunder.errors import ModelError
-from thunder.text.chat import GEMMA3_TEMPLATE, GEMMA_TEMPLATE
+from thunder.errors import CorpusError
+from thunder.lora.prompts.prompt_format import PromptFormat
 
 PAD_TO = 32
-FORMS = (("<|turn>", GEMMA_TEMPLATE), ("<start_of_turn>", GEMMA3_TEMPLATE))
-"""(token that opens a turn, chat template that uses it)."""
 
 
 @dataclass(frozen=True)
@@ -38,13 +33,13 @@ class Example:
 class EncodedRows:
     """Rows that can be trained on, and the sources of rows that were cut or left out.
 
-    prompts_unlike: rows whose template's generation prompt is no prefix of the row.
+    control_token_rows: sources of rows whose texts name control tokens of the model, which are tokenized as text.
     """
 
     examples: tuple[Example, ...]
     cut: tuple[str, ...] = field(default=())
     left_out: tuple[str, ...] = field(default=())
-    prompts_unlike: int = 0
+    control_token_rows: tuple[str, ...] = field(default=())
 
     @property
     def tokens(self) -> int:
@@ -66,41 +61,39 @@ class EncodedRows:
             "rows_cut_at_limit": len(self.cut),
             "rows_left_out": len(self.left_out),
             "left_out_sources": list(self.left_out[:20]),
-            "prompts_unlike": self.prompts_unlike,
+            "prompts_unlike": 0,
+            "control_token_rows": len(self.control_token_rows),
+            "control_token_sources": list(self.control_token_rows[:20]),
         }
 
 
-def encode_rows(rows: Sequence[ChatRow], tokenizer: Any, max_seq_length: int, mask_prompt: bool = True) -> EncodedRows:
-    """Rows -> examples, with the ids and the offset of mlx_lm's ChatDataset.
+def encode_rows(
+    rows: Sequence[ChatRow], prompts: PromptFormat, max_seq_length: int, mask_prompt: bool = True
+) -> EncodedRows:
+    """Rows -> examples, each the generation prompt, the answer, and the end of the turn.
 
-    tokenizer: a transformers tokenizer with a chat template.
-    A row over the limit is cut and counted. A row whose whole completion would be cut off is left out and named, since
-    it would supervise nothing (mlx_lm computes NaN from it). Where a template's generation prompt is no prefix of the
-    row (it may open a thinking channel there), the row is supervised from the first differing token on, and counted.
+    For a template that writes the same before an answer as in a generation prompt, ids and offset are those of
+    mlx_lm's ChatDataset. A row over the limit is cut and counted. A row whose whole completion would be cut off is left
+    out and named, since it would supervise nothing (mlx_lm computes NaN from it).
+
+    Raises CorpusError that names the row whose conversation the chat template refuses.
     """
-    examples, cut, left_out, unlike = [], [], [], 0
+    examples, cut, left_out, named = [], [], [], []
     for row in rows:
-        ids = tokenizer.apply_chat_template(list(row.messages), return_dict=False)
-        offset = 0
-        if mask_prompt:
-            prompt = tokenizer.apply_chat_template(
-                list(row.prompt_messages), add_generation_prompt=True, return_dict=False
-            )
-            offset = common_prefix_length(ids, prompt)
-            unlike += offset < len(prompt)
-        if len(ids) > max_seq_length:
+        try:
+            tokens = prompts.training_tokens(row.prompt_messages, row.reference, row.fields.get("tools"))
+        except CorpusError as error:
+            raise CorpusError(f"{row.source}: {error.message}", fix=error.fix) from None
+        offset = tokens.offset if mask_prompt else 0
+        if tokens.control_tokens:
+            named.append(row.source)
+        if len(tokens.ids) > max_seq_length:
             if offset >= max_seq_length:
                 left_out.append(row.source)
                 continue
             cut.append(row.source)
-        examples.append(Example(np.array(ids[:max_seq_length], np.int32), offset, row))
-    return EncodedRows(tuple(examples), tuple(cut), tuple(left_out), unlike)
-
-
-def common_prefix_length(ids: Sequence[int], other: Sequence[int]) -> int:
-    """Number of tokens that two sequences have in common at their start."""
-    pairs = enumerate(zip(ids, other, strict=False))
-    return next((place for place, (a, b) in pairs if a != b), min(len(ids), len(other)))
+        examples.append(Example(np.array(tokens.ids[:max_seq_length], np.int32), offset, row))
+    return EncodedRows(tuple(examples), tuple(cut), tuple(left_out), tuple(named))
 
 
 def pad_examples(examples: Sequence[Example], pad_to: int = PAD_TO) -> tuple[np.ndarray, np.ndarray]:
@@ -116,40 +109,3 @@ def pad_examples(examples: Sequence[Example], pad_to: int = PAD_TO) -> tuple[np.
         ids[number, : len(example.ids)] = example.ids
         spans[number] = max(example.offset, 1), len(example.ids)
     return ids, spans
-
-
-def load_tokenizer(folder: Path) -> Any:
-    """The transformers tokenizer of a model folder, from disk only.
-
-    A base model has no chat template: one whose tokenizer has a Gemma's turn tokens gets that Gemma's template
-    (`template_note`). Raises ModelError where the tokenizer is missing or damaged, or no template fits.
-    """
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # else it says at every start that PyTorch is not there
-    from huggingface_hub.errors import StrictDataclassError  # what transformers raises for a config it does not like
-    from transformers import AutoTokenizer  # takes a second to import, and `--help` must not wait for it
-
-    description = folder / "tokenizer.json"
-    try:
-        if description.is_file():  # the library behind raises bare `Exception` on a damaged one
-            json.loads(description.read_text(encoding="utf-8"))
-        tokenizer: Any = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
-    except (OSError, ValueError, KeyError, TypeError, StrictDataclassError) as error:
-        cause = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ModelError(f"{folder}: its tokenizer cannot be loaded: {cause}", fix="copy the model again") from None
-    if tokenizer.chat_template is None:
-        forms = [
-            form for turn, form in FORMS if tokenizer.convert_tokens_to_ids(turn) not in (None, tokenizer.unk_token_id)
-        ]
-        if not forms:
-            raise ModelError(
-                f"{folder}: its tokenizer has no chat template",
-                fix="put the template of its instruction-tuned sibling there as chat_template.jinja",
-            )
-        tokenizer.chat_template = forms[0]
-    return tokenizer
-
-
-def template_note(tokenizer: Any) -> str:
-    """The source of the chat template, for the plan."""
-    given = {GEMMA_TEMPLATE: "Gemma 4's form", GEMMA3_TEMPLATE: "Gemma 3's form"}
-    return given.get(tokenizer.chat_template, "the model's own")

@@ -10,15 +10,17 @@ import numpy as np
 import pytest
 from conftest import make_rows, write_rows
 from mlx_lm.generate import generate_step
+from prompt_formats import with_stops
 
 from thunder.corpora.rows import chat_rows
 from thunder.errors import ModelError
 from thunder.evaluation import cases
 from thunder.evaluation.decoding import greedy
-from thunder.evaluation.decoding.model_engine import ModelEngine, stop_tokens
+from thunder.evaluation.decoding.model_engine import ModelEngine
 from thunder.evaluation.decoding.scoring import score_answers
-from thunder.lora import adapter_files, adapters, base_model, tokenized_rows
+from thunder.lora import adapter_files, adapters, base_model
 from thunder.lora.lora_settings import LoraSettings
+from thunder.lora.prompts.load_prompts import load_prompt_format
 from thunder.text.chat import correction_messages
 
 pytestmark = pytest.mark.expensive
@@ -28,12 +30,7 @@ COUNT = 14
 
 @pytest.fixture(scope="module")
 def loaded(tiny_model):
-    tokenizer = tokenized_rows.load_tokenizer(tiny_model)
-    return (
-        base_model.load_base_model(tiny_model),
-        tokenizer,
-        stop_tokens(tokenizer, base_model.read_model_config(tiny_model)),
-    )
+    return base_model.load_base_model(tiny_model), load_prompt_format(tiny_model)
 
 
 @pytest.fixture(scope="module")
@@ -45,8 +42,9 @@ def some_cases(tmp_path_factory):
 
 def one_by_one(loaded, case):
     """Text and mean log-probability by mlx_lm's own loop over one prompt."""
-    language_model, tokenizer, stops = loaded
+    language_model, prompts = loaded
     engine = ModelEngine(*loaded)
+    tokenizer, stops = prompts.tokenizer, prompts.stops
     prompt = tokenizer.apply_chat_template(list(case.messages), add_generation_prompt=True, return_dict=False)
     tokens, logprobs = [], []
     for token, row in generate_step(mx.array(prompt), language_model, max_tokens=engine.token_limit(case.input)):
@@ -79,19 +77,14 @@ def test_few_places_at_once_change_nothing(loaded, some_cases, wanted, most):
 
 def test_gemma3n_many_rows_at_once_and_what_it_is_sure_of(tiny_gemma3n, some_cases):
     """Its keys and values are shared through caches alone, which scoring a whole row has to have too."""
-    tokenizer = tokenized_rows.load_tokenizer(tiny_gemma3n)
-    shipped = (
-        base_model.load_base_model(tiny_gemma3n),
-        tokenizer,
-        stop_tokens(tokenizer, base_model.read_model_config(tiny_gemma3n)),
-    )
+    shipped = base_model.load_base_model(tiny_gemma3n), load_prompt_format(tiny_gemma3n)
     engine = ModelEngine(*shipped, batch_size=5)
     alone = [one_by_one(shipped, case) for case in some_cases]
     got = list(engine.propose(some_cases))
     assert [proposal.text for proposal in got] == [text for text, _ in alone]
     np.testing.assert_allclose([proposal.confidence for proposal in got], [mean for _, mean in alone], atol=1e-4)
     asked = [{"role": "user", "content": "ߊ߬"}]
-    prompt = tokenizer.apply_chat_template(asked, add_generation_prompt=True, return_dict=False)
+    prompt = shipped[1].tokenizer.apply_chat_template(asked, add_generation_prompt=True, return_dict=False)
     steps = [
         (int(token), row[int(token)].item())
         for token, row in generate_step(mx.array(prompt), shipped[0], max_tokens=24)
@@ -106,8 +99,7 @@ def test_gemma3n_many_rows_at_once_and_what_it_is_sure_of(tiny_gemma3n, some_cas
 def test_the_shipped_model_on_rows_of_all_lengths(batch_size):
     """Also prompts of several hundred tokens: its sliding window is 64."""
     base = base_model.find_base_model(None)
-    tokenizer = tokenized_rows.load_tokenizer(base)
-    shipped = base_model.load_base_model(base), tokenizer, stop_tokens(tokenizer, base_model.read_model_config(base))
+    shipped = base_model.load_base_model(base), load_prompt_format(base)
     texts = [" ".join(row["messages"][1]["content"] for row in make_rows(1 + n % 7, seed=n)) for n in range(24)]
     rows = [chat_rows.ChatRow(tuple(correction_messages(text, text)), "f:1", str(n)) for n, text in enumerate(texts)]
     some = [cases.case_from_row(row, n) for n, row in enumerate(rows)]
@@ -123,12 +115,12 @@ def test_answers_come_in_the_order_of_the_rows_and_are_all_reported(loaded, some
 
 
 def test_an_answer_ends_at_its_limit_or_at_a_stop(loaded, some_cases):
-    language_model, tokenizer, stops = loaded
+    language_model, prompts = loaded
     for proposal, case in zip(ModelEngine(*loaded).propose(some_cases), some_cases, strict=True):
-        limit = 2 * len(tokenizer.encode(case.input, add_special_tokens=False)) + 32
+        limit = 2 * len(prompts.tokenizer.encode(case.input, add_special_tokens=False)) + 32
         assert proposal.finished or proposal.tokens == limit
-    everything = set(range(len(tokenizer)))
-    at_once = list(ModelEngine(language_model, tokenizer, everything).propose(some_cases[:3]))
+    everything = set(range(len(prompts.tokenizer)))
+    at_once = list(ModelEngine(language_model, with_stops(prompts, everything)).propose(some_cases[:3]))
     assert [(p.text, p.tokens, p.finished, p.special_only) for p in at_once] == [("", 1, True, False)] * 3
 
 
@@ -160,9 +152,9 @@ def test_stopping_in_between_leaves_the_adapter_on(loaded, some_cases, adapted):
 def adapted(tiny_model, tmp_path):
     """A model under an adapter that was written and read again, and what else an engine needs."""
     language_model, folder = noisy_adapter(tiny_model, tmp_path / "adapter")
-    fresh, tokenizer = base_model.load_base_model(tiny_model), tokenized_rows.load_tokenizer(tiny_model)
+    fresh = base_model.load_base_model(tiny_model)
     assert adapters.attach_adapter(fresh, folder)
-    return fresh, tokenizer, stop_tokens(tokenizer, base_model.read_model_config(tiny_model))
+    return fresh, load_prompt_format(tiny_model)
 
 
 def noisy_adapter(tiny_model, folder, base_sha256=None):
@@ -229,9 +221,9 @@ def test_an_adapter_of_no_numbers_is_refused_and_an_empty_one_seen(tiny_model, t
         adapters.attach_adapter(base_model.load_base_model(tiny_model), folder)
 
 
-def often(stops):
+def often(prompts):
     """Answers of a random model seldom come to an end by themselves."""
-    return stops | set(range(3, 320, 7))
+    return with_stops(prompts, prompts.stops | set(range(3, 320, 7)))
 
 
 def told(engine, some_cases):
@@ -254,10 +246,8 @@ def test_with_and_without_a_prefix(loaded, some_cases, how):
     cases_ = [
         replace(case, messages=(system, *case.messages)) if place % 3 else case for place, case in enumerate(some_cases)
     ]
-    language_model, tokenizer, stops = loaded
-    engine, plain = (
-        ModelEngine(language_model, tokenizer, often(stops), 4, prefix_cache=on, **how) for on in (True, False)
-    )
+    language_model, prompts = loaded
+    engine, plain = (ModelEngine(language_model, often(prompts), 4, prefix_cache=on, **how) for on in (True, False))
     same_but_for_rounding(told(engine, cases_), told(plain, cases_))
     assert len(engine.prefix.tokens) > 16 and not plain.prefix.tokens
     assert engine.describe()["prefix_cache"] == "on" and plain.describe()["prefix_cache"] == "off"
@@ -266,9 +256,9 @@ def test_with_and_without_a_prefix(loaded, some_cases, how):
 
 def test_an_adapter_switched_off_and_on_between_calls(adapted, some_cases):
     """One engine of each on the same model, by turns, and one below which the adapter is switched by others."""
-    language_model, tokenizer, stops = adapted
+    language_model, prompts = adapted
     adapted_engine, base, plain, plain_base = (
-        ModelEngine(language_model, tokenizer, often(stops), base_only=only, margins=True, prefix_cache=on)
+        ModelEngine(language_model, often(prompts), base_only=only, margins=True, prefix_cache=on)
         for on in (True, False)
         for only in (False, True)
     )
@@ -289,7 +279,7 @@ def test_a_warm_engine_has_read_what_all_prompts_begin_with(loaded, some_cases):
     engine = ModelEngine(*loaded)
     engine.cache_shared_prefix([case_of(text) for text in ("ߊ", "ߓ")])
     read = engine.prefix.tokens
-    prompts = [engine._prompt_tokens(list(case.messages)) for case in map(case_of, ("ߞߊ߬ ߕߊ߯", "ߛߏ ߞߊ߬", "ߡߎ߰ߛߏ"))]
+    prompts = [engine.prompts.prompt(case.messages).ids for case in map(case_of, ("ߞߊ߬ ߕߊ߯", "ߛߏ ߞߊ߬", "ߡߎ߰ߛߏ"))]
     assert all(prompt[: len(read)] == read for prompt in prompts) and len(read) > 4
     told(engine, [case_of("ߞߊ߬ ߕߊ߯")])
     assert engine.prefix.tokens is read

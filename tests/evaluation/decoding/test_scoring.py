@@ -7,14 +7,16 @@ import pytest
 from conftest import make_rows, write_rows
 from hypothesis import given
 from hypothesis import strategies as st
+from prompt_formats import with_stops
 
 from thunder.evaluation import cases
 from thunder.evaluation.decoding import word_changes
-from thunder.evaluation.decoding.model_engine import ModelEngine, stop_tokens
+from thunder.evaluation.decoding.model_engine import ModelEngine
 from thunder.evaluation.decoding.prompt_prefix import PromptPrefix
 from thunder.evaluation.decoding.scoring import bucket_by_length as made_of
 from thunder.evaluation.decoding.scoring import score_answers
-from thunder.lora import base_model, tokenized_rows
+from thunder.lora import base_model
+from thunder.lora.prompts.load_prompts import load_prompt_format
 from thunder.text.distance import edit_distance
 
 pytestmark = pytest.mark.expensive
@@ -22,11 +24,7 @@ pytestmark = pytest.mark.expensive
 
 @pytest.fixture(scope="module")
 def loaded(tiny_model):
-    return (
-        base_model.load_base_model(tiny_model),
-        tokenized_rows.load_tokenizer(tiny_model),
-        base_model.read_model_config(tiny_model),
-    )
+    return base_model.load_base_model(tiny_model), load_prompt_format(tiny_model)
 
 
 def one_by_one(net, prompt, answer):
@@ -40,7 +38,7 @@ def one_by_one(net, prompt, answer):
 
 
 def test_equal_to_one_token_after_another(loaded):
-    net, _, _ = loaded
+    net, _ = loaded
     prompts, answers = [[2, 5, 9, 11], [2, 7], [2, 5, 5, 5, 5, 5]], [[12, 13, 1], [30, 1], [14]]
     prefix = PromptPrefix(net)
     found = score_answers(prefix, prompts, answers, prefix.covered_lengths(prompts), batch_size=2)
@@ -49,8 +47,8 @@ def test_equal_to_one_token_after_another(loaded):
 
 
 def proposals(loaded, rows, margin, chunk_words=0, **how):
-    net, tokenizer, config = loaded
-    engine = ModelEngine(net, tokenizer, stop_tokens(tokenizer, config), 4, chunk_words, min_margin=margin, **how)
+    net, prompts = loaded
+    engine = ModelEngine(net, prompts, 4, chunk_words, min_margin=margin, **how)
     return list(engine.propose(rows))
 
 
@@ -102,9 +100,9 @@ def test_a_margin_that_all_pass_keeps_answers_that_came_to_an_end(loaded, tmp_pa
 
 
 def test_proposals_say_how_much_likelier_they_are(loaded, tmp_path):
-    net, tokenizer, config = loaded
+    net, prompts = loaded
     rows = cases.read_cases(write_rows(tmp_path / "rows.jsonl", make_rows(10, seed=7)), 0).cases
-    engine = ModelEngine(net, tokenizer, stop_tokens(tokenizer, config), 4, margins=True)
+    engine = ModelEngine(net, prompts, 4, margins=True)
     told, plain = list(engine.propose(rows)), proposals(loaded, rows, None)
     assert [each.text for each in told] == [each.text for each in plain]
     assert all(each.margin is None for each in plain)
@@ -112,6 +110,7 @@ def test_proposals_say_how_much_likelier_they_are(loaded, tmp_path):
     assert [each.margin is None for each in told] == [not each.finished for each in told]
     for row, each in zip(rows, told, strict=True):
         if each.finished:
+            tokenizer = prompts.tokenizer
             prompt = tokenizer.apply_chat_template(list(row.messages), add_generation_prompt=True, return_dict=False)
             alone = [*tokenizer.encode(row.input, add_special_tokens=False), tokenizer.convert_tokens_to_ids("<turn|>")]
             wanted = (each.confidence * each.tokens - one_by_one(net, prompt, alone)) / len(row.input)
@@ -119,11 +118,11 @@ def test_proposals_say_how_much_likelier_they_are(loaded, tmp_path):
 
 
 def test_the_margin_of_pieces_is_that_of_all_of_them(loaded, tmp_path):
-    net, tokenizer, config = loaded
+    net, prompts = loaded
     rows = cases.read_cases(write_rows(tmp_path / "rows.jsonl", make_rows(6, seed=7)), 0).cases
     # answers of a random model seldom come to an end by themselves
-    stops = stop_tokens(tokenizer, config) | set(range(3, 320, 4))
-    told = list(ModelEngine(net, tokenizer, stops, 4, 2, margins=True).propose(rows))
+    often = with_stops(prompts, prompts.stops | set(range(3, 320, 4)))
+    told = list(ModelEngine(net, often, 4, 2, margins=True).propose(rows))
     assert any(each.windows > 1 and each.margin is not None for each in told)
     assert [each.margin is None for each in told] == [not each.finished for each in told]
 

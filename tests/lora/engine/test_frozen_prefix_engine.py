@@ -25,6 +25,7 @@ from thunder.lora import base_model, tokenized_rows
 from thunder.lora.engine.engine_choice import make_engine
 from thunder.lora.engine.frozen_prefix_engine import FrozenPrefixEngine
 from thunder.lora.lora_settings import EMBEDDED_MODEL
+from thunder.lora.prompts.load_prompts import load_prompt_format
 from thunder.lora.tokenized_rows import Example
 
 
@@ -74,7 +75,7 @@ def sample(count: int) -> list[Example]:
     from thunder.lora.lora_settings import EMBEDDED_DATA
 
     chosen = chat_rows.read_rows(EMBEDDED_DATA / "train.jsonl").rows[:count]
-    return list(tokenized_rows.encode_rows(chosen, tokenized_rows.load_tokenizer(EMBEDDED_MODEL), 256).examples)
+    return list(tokenized_rows.encode_rows(chosen, load_prompt_format(EMBEDDED_MODEL), 256).examples)
 
 
 @pytest.mark.expensive

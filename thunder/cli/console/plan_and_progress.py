@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shlex
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -16,6 +18,7 @@ from rich.text import Text
 
 from thunder.cli.console import acoustic_lines
 from thunder.launcher.plan import Plan, RowCounts
+from thunder.text.chat import CORRECTION_INSTRUCTION
 from thunder.units import format_count, format_path
 
 talk = Console(stderr=True, highlight=False)
@@ -114,9 +117,10 @@ def over_limit(part: str, counts: RowCounts, limit: int) -> list[tuple[str, str]
         named = ", ".join(counts.left_out_sources[:5])
         text = f"{part}: {counts.rows_left_out} rows left out, their completion lies beyond {limit} tokens: {named}"
         rows.append(("over limit", text))
-    if counts.prompts_unlike:
-        text = f"{part}: in {counts.prompts_unlike} rows the template's prompt is no prefix of the row: "
-        rows.append(("template", text + "supervised from where they part"))
+    if counts.control_token_rows:
+        named = ", ".join(counts.control_token_sources[:5])
+        text = f"{part}: {counts.control_token_rows} rows name control tokens of the model in their texts: {named}; "
+        rows.append(("template", text + "they are tokenized as text, not as turns"))
     return rows
 
 
@@ -209,13 +213,26 @@ def next_commands(plan: Plan, where: str, tested: bool) -> list[str]:
         ]
     if plan.job == "asr":
         return [f"less {where}/test_predictions.jsonl", f"thunder asr eval --run {where}"]
-    model = format_path(Path(plan.model.path if plan.model else ""))
     look = [f"./launch.sh report {where}"] if tested else []
     return [
         *look,
-        f"{python} -m mlx_lm generate --model {model} --adapter-path {where}/adapters --prompt '...'",
+        f"./launch.sh generate --adapter-path {where}/adapters '...'",
+        f"{python} -m mlx_lm generate {_mlx_lm_options(plan)} --adapter-path {where}/adapters {MLX_LM_PROMPT}",
         f"./launch.sh train -c {where}/config.yaml --seed 1",
     ]
+
+
+MLX_LM_PROMPT = f'--prompt "{CORRECTION_INSTRUCTION}\\n..."'
+"""How a shell hands the prompt of a correction to mlx_lm, which reads `\\n` as a line end."""
+
+
+def _mlx_lm_options(plan: Plan) -> str:
+    """The options with which mlx_lm renders the prompt that was trained on."""
+    model = plan.model.generation_path or plan.model.path if plan.model else ""
+    options = f"--model {format_path(Path(model))}"
+    if plan.model and plan.model.chat_template_config:
+        options += f" --chat-template-config {shlex.quote(json.dumps(plan.model.chat_template_config))}"
+    return options
 
 
 def print_findings(console: Console, findings: Iterable[Mapping[str, str]]) -> None:

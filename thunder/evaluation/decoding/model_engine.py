@@ -19,6 +19,7 @@ from thunder.evaluation.decoding.prompt_prefix import PromptPrefix, common_prefi
 from thunder.evaluation.decoding.scoring import ScoredAnswers, bucket_by_length, score_answers
 from thunder.evaluation.engines import OnFinished, Proposal, ignore_progress
 from thunder.lora import adapters
+from thunder.lora.prompts.prompt_format import Prompt, PromptFormat
 from thunder.text.distance import edit_distance
 
 BATCHES_PER_CALL = 8  # batches of one call, whose rows are sorted by length together
@@ -26,10 +27,10 @@ BATCHES_PER_CALL = 8  # batches of one call, whose rows are sorted by length tog
 
 @dataclass(frozen=True)
 class _ChunkRequests:
-    """The chunks of some cases, one entry each: text, chat messages, and decode request."""
+    """The chunks of some cases, one entry each: text, prompt, and decode request."""
 
     texts: list[str]
-    messages: list[list[dict[str, Any]]]
+    prompts: list[Prompt]
     request: DecodeRequest
 
 
@@ -39,8 +40,7 @@ class ModelEngine:
     def __init__(
         self,
         model: nn.Module,
-        tokenizer: Any,
-        stops: set[int],
+        prompts: PromptFormat,
         batch_size: int = 16,
         chunk_words: int = 0,
         base_only: bool = False,
@@ -51,7 +51,9 @@ class ModelEngine:
         change_edits: int | None = None,
         prefix_cache: bool = True,
     ) -> None:
-        """chunk_words: words of one prompt, 0 for whole inputs.
+        """prompts: how messages and answers become tokens, as in training.
+
+        chunk_words: words of one prompt, 0 for whole inputs.
 
         min_margin: nats per code point by which an answer must be likelier than the unchanged input.
         margins: whether proposals report that margin, which costs one more forward pass.
@@ -60,7 +62,7 @@ class ModelEngine:
         prefix_cache: whether to cache the shared prefix of prompts and to continue answers from forked caches, where
         the caches of the model allow it.
         """
-        self.model, self.tokenizer, self.stops = model, tokenizer, stops
+        self.model, self.prompts = model, prompts
         self.batch_size, self.chunk_words, self.base_only = batch_size, chunk_words, base_only
         self.chunk = BATCHES_PER_CALL * batch_size
         self._ground = fingerprint or {}
@@ -85,7 +87,7 @@ class ModelEngine:
     def cache_shared_prefix(self, cases: Sequence[Case]) -> None:
         """Cache the prefix that the prompts of these cases share."""
         prompts = [
-            self._prompt_tokens(messages)
+            self.prompts.prompt(messages).ids
             for case in cases
             for messages in chunking.chunk_prompts(case, self.chunk_words)[0]
         ]
@@ -117,15 +119,16 @@ class ModelEngine:
         parts = [chunking.chunk_prompts(case, self.chunk_words) for case in cases]
         texts = [chunk for _, chunks, _ in parts for chunk in chunks]
         messages = [each for messages_of_case, _, _ in parts for each in messages_of_case]
-        prompts = [self._prompt_tokens(each) for each in messages]
+        asked = [self.prompts.prompt(each) for each in messages]
+        prompts = [each.ids for each in asked]
         owners = [number for number, (_, chunks, _) in enumerate(parts) for _ in chunks]
         request = DecodeRequest(
             prompts, self.prefix.covered_lengths(prompts), [self.token_limit(chunk) for chunk in texts], owners
         )
-        chunks = _ChunkRequests(texts, messages, request)
+        chunks = _ChunkRequests(texts, asked, request)
         if self.prefix.can_fork:  # corrections mostly begin like their inputs
             request.drafts.extend(self._answer_tokens(chunks, at, text) for at, text in enumerate(texts))
-        decoded = greedy.decode_greedily(self.prefix, request, self.stops, self.batch_size, finished)
+        decoded = greedy.decode_greedily(self.prefix, request, self.prompts.stops, self.batch_size, finished)
         if self.change_margin is not None:
             for places in bucket_by_length(
                 self._uncached_lengths(request), self.batch_size, self.prefix.positions_per_pass
@@ -210,22 +213,15 @@ class ModelEngine:
     def _answer_text(self, answer: DecodedAnswer) -> str:
         if answer.replacement is not None:
             return answer.replacement
-        return self.tokenizer.decode(answer.tokens, skip_special_tokens=True)
+        return self.prompts.decode(answer.tokens)
 
     def _answer_tokens(self, chunks: _ChunkRequests, at: int, text: str) -> list[int]:
         """The tokens of a text as the model's answer to a chunk, with the end token."""
-        messages = [*chunks.messages[at], {"role": "assistant", "content": text}]
-        whole = self.tokenizer.apply_chat_template(messages, add_generation_prompt=False, return_dict=False)
-        answer = whole[len(chunks.request.prompts[at]) :]
-        ends = [place for place, token in enumerate(answer) if token in self.stops]
-        return answer[: ends[0] + 1] if ends else [*answer, min(self.stops)]
-
-    def _prompt_tokens(self, messages: list[dict[str, Any]]) -> list[int]:
-        return self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+        return self.prompts.answer(chunks.prompts[at], text)
 
     def token_limit(self, text: str) -> int:
         """Most tokens of an answer to a text, which stops a model that loops."""
-        return 2 * len(self.tokenizer.encode(text, add_special_tokens=False)) + 32
+        return 2 * len(self.prompts.tokenizer.encode(text, add_special_tokens=False)) + 32
 
     def _join_answers(
         self, answers: list[DecodedAnswer], chunks: list[str], gaps: list[str], seconds: float
@@ -241,7 +237,7 @@ class ModelEngine:
             seconds=seconds,
             tokens=len(logprobs),
             finished=all(answer.stopped for answer in answers),
-            special_only=bool(tokens) and set(tokens) <= set(self.tokenizer.all_special_ids),
+            special_only=bool(tokens) and set(tokens) <= set(self.prompts.tokenizer.all_special_ids),
             windows=len(answers),
             margin=_mean_margin(answers, sum(map(len, chunks))),
         )
@@ -256,9 +252,3 @@ def _mean_margin(answers: list[DecodedAnswer], chars: int) -> float | None:
 
 
 MOST_TOKENS = "2 x tokens of the input + 32"
-
-
-def stop_tokens(tokenizer: Any, model_config: dict[str, Any]) -> set[int]:
-    """Ids of end tokens: those of the tokenizer and of the model's config."""
-    ids = model_config.get("eos_token_id", [])
-    return {tokenizer.eos_token_id, *(ids if isinstance(ids, list) else [ids])} - {None}

@@ -7,9 +7,11 @@ from pathlib import Path
 from thunder.evaluation import adapter_comparison
 from thunder.launcher.options import setting_paths
 from thunder.launcher.rank_jobs.rank_setup import RankSetup, loop_results
-from thunder.lora import adapter_files, base_model, cache_warmup, datasets, prefix_cache, tokenized_rows
+from thunder.lora import adapter_files, base_model, cache_warmup, datasets, prefix_cache
 from thunder.lora.lora_settings import LoraSettings
 from thunder.lora.lora_task import LoraTask
+from thunder.lora.prompts.load_prompts import load_prompt_format
+from thunder.lora.prompts.mlx_lm_prompt import check_generation_prompt
 from thunder.parallel import collectives, consistency
 from thunder.runs.records import environment
 from thunder.training.checkpoints import checkpoint
@@ -27,8 +29,9 @@ def train_adapter(setup: RankSetup) -> None:
     folder, record, world, overrides = setup.folder, setup.record, setup.world, setup.overrides
     planned_ranks = overrides.ranks(world.size)
     base = base_model.find_base_model(settings.model)
-    tokenizer = tokenized_rows.load_tokenizer(base)
-    prepared = datasets.prepare_datasets(settings, tokenizer, planned_ranks)
+    prompts = load_prompt_format(base, template_kwargs=settings.template_kwargs)
+    prepared = datasets.prepare_datasets(settings, prompts, planned_ranks)
+    check_generation_prompt(base, prompts, prepared.rows.train)
     base_digest = base_model.base_digest(base, base_model.digest_cache_path())
     fingerprint = {"configuration": configuration, "data": prepared.rows.digest(), "base weights": base_digest}
     consistency.check_consistency(world, fingerprint | environment.package_versions())
@@ -43,7 +46,7 @@ def train_adapter(setup: RankSetup) -> None:
     # the weights come from a checkpoint, be it another host's, and the file may be gone
     if any(collectives.gather_json(world, bool(checkpoint.checkpoint_folders(record.checkpoints)))):
         task_settings = task_settings.model_copy(update={"resume_adapter_file": None})
-    task = LoraTask(loaded, task_settings, prepared.train.examples, prepared.valid.examples, origin)
+    task = LoraTask(loaded, task_settings, prepared.train.examples, prepared.valid.examples, origin, prompts)
     record.phase("filling the prefix cache")
 
     def on_filled() -> None:
@@ -63,12 +66,10 @@ def train_adapter(setup: RankSetup) -> None:
         setup.begin_testing(len(prepared.rows.test))
         task.engine.restore_frozen(base)
         setup.callbacks.reach_point("testing")
-        stops = adapter_comparison.stop_tokens(tokenizer, base_model.read_model_config(base))
         results["test"] = adapter_comparison.compare_adapter_with_base(
             loaded,
-            tokenizer,
+            prompts,
             prepared.rows.test,
-            stops,
             world,
             folder,
             setup.on_test_row,

@@ -147,10 +147,11 @@ def test_a_run_leaves_all_that_it_promises(launcher, tmp_path):
         edits = sum(distance.edit_distance(row[f"prediction_{when}"].strip(), row["reference_text"]) for row in rows)
         assert results["test"][f"cer_{when}"] == pytest.approx(edits / characters)
     adapter = {path.name for path in (folder / "adapters").iterdir()}
-    assert adapter == {"adapters.safetensors", "adapter_config.json", "best"}
+    assert adapter == {"adapters.safetensors", "adapter_config.json", "chat_template.jinja", "best"}
     assert {path.name for path in (folder / "adapters" / "best").iterdir()} == {
         "adapters.safetensors",
         "adapter_config.json",
+        "chat_template.jinja",
     }
     assert sha(copied / "adapters.safetensors") == sha(folder / "adapters" / "adapters.safetensors")
     assert (launcher.runs / "latest").resolve() == folder

@@ -36,6 +36,10 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {  # group of the help -> comman
             "thunder.cli.commands.evaluation.generate",
             "Correct texts with an adapter, with the prompt of its training.",
         ),
+        "fuse": (
+            "thunder.cli.commands.evaluation.fuse",
+            "Fuse an adapter into its base, and measure what is lost.",
+        ),
         "agp": (
             "thunder.cli.commands.bridge.agp",
             "Run the bridge: propose, gate, sign, record; on files or as a service.",

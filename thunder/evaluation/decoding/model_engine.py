@@ -93,18 +93,18 @@ class ModelEngine:
         ]
         shared = reduce(lambda a, b: a[: common_prefix_length(a, b)], prompts)
         if self.prefix.can_fork and shared:
-            with self._adapter_state():
+            with self.adapter_state():
                 self.prefix.cache_prefix(shared)
 
     def propose(self, cases: Sequence[Case], finished: OnFinished = ignore_progress) -> Iterator[Proposal]:
         """See ProposalEngine; rows of similar length share a batch, `chunk` cases at a time."""
         for start in range(0, len(cases), self.chunk):
-            with self._adapter_state():
+            with self.adapter_state():
                 proposals = self._propose_batch(cases[start : start + self.chunk], finished)
             yield from proposals
 
     @contextmanager
-    def _adapter_state(self) -> Generator[None]:
+    def adapter_state(self) -> Generator[None]:
         """Switch the adapter off inside the context, where only the base is to answer."""
         self.model.eval()
         scales = adapters.disable_adapter(self.model) if self.base_only else {}

@@ -1,0 +1,147 @@
+"""Fuse an adapter into its base, and measure on rows whether the fused model still does what the adapter does.
+
+A quantized base rounds the fused weights again, so that a small adapter can be lost without an error.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from thunder import digest
+from thunder.errors import ModelError, UsageError
+from thunder.evaluation import cases as evaluated_cases
+from thunder.evaluation import engine_setup
+from thunder.evaluation.cases import Case
+from thunder.evaluation.fusion_settings import FusionSettings
+from thunder.lora import adapter_files, base_model
+from thunder.lora.prompts.load_prompts import load_prompt_format
+from thunder.text.distance import ErrorCount, count_errors
+
+RECORD = "fusion.json"
+TEST_PREDICTIONS = "test_predictions.jsonl"
+
+
+@dataclass(frozen=True)
+class ModelMeasurement:
+    """Of one model on the rows: nats per token of the references, and CER of its answers (None: no references)."""
+
+    nats: float
+    cer: float | None
+
+
+@dataclass(frozen=True)
+class FusionResult:
+    """gain: nats per token that the adapter gains over its base. lost_share: the part of it that the fusion loses."""
+
+    folder: Path
+    rows: int
+    base: ModelMeasurement
+    adapter: ModelMeasurement
+    fused: ModelMeasurement
+
+    @property
+    def gain(self) -> float:
+        return self.base.nats - self.adapter.nats
+
+    @property
+    def lost_share(self) -> float | None:
+        """None where the adapter gains nothing on these rows."""
+        return (self.fused.nats - self.adapter.nats) / self.gain if self.gain > 0 else None
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON types."""
+        models = {name: asdict(getattr(self, name)) for name in ("base", "adapter", "fused")}
+        return {
+            "folder": str(self.folder),
+            "rows": self.rows,
+            "gain": self.gain,
+            "lost_share": self.lost_share,
+        } | models
+
+
+def fuse_and_measure(settings: FusionSettings, say: Callable[[str], None] = lambda text: None) -> FusionResult:
+    """Write the fused model where it keeps the adapter's gain; `say` is told of each stage.
+
+    Raises UsageError where the folder exists or no rows are known, ModelError where base and adapter do not fit, and
+    where the fused model loses more of the gain than `max_gain_loss`.
+    """
+    target = Path(settings.save_path).expanduser()
+    if target.exists():
+        raise UsageError(f"--save-path {target}: it exists", fix="another folder, or remove it first")
+    adapter = adapter_files.find_adapter(settings.adapter_path)
+    base = base_model.find_base_model(settings.model or engine_setup.recorded_base(settings.adapter_path))
+    rows = evaluated_cases.read_cases(_rows_file(settings, adapter), settings.limit).cases
+    with_adapter, alone = engine_setup.load_model_engines(
+        str(base), settings.adapter_path, batch_size=settings.batch_size
+    )
+    assert alone is not None
+    say(f"measuring the base and the adapter on {len(rows)} rows")
+    measured = [_measure(engine, rows) for engine in (alone, with_adapter)]
+    temporary = target.with_name(f".{target.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        say("fusing")
+        origin = {"base_sha256": base_model.base_digest(base), "adapter_sha256": adapter_files.adapter_sha256(adapter)}
+        _write(temporary, with_adapter.model, base, adapter, settings.dequantize, origin)
+        say("measuring the fused model")
+        fused, _ = engine_setup.load_model_engines(str(temporary), None, batch_size=settings.batch_size)
+        result = FusionResult(target, len(rows), *measured, _measure(fused, rows))
+        _check(result, settings)
+        digest.write_json(temporary / RECORD, origin | result.to_json())
+        temporary.rename(target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return result
+
+
+def _rows_file(settings: FusionSettings, adapter: Path) -> Path:
+    if settings.rows:
+        return Path(settings.rows).expanduser()
+    for folder in adapter.resolve().parents[:2]:
+        if (folder / TEST_PREDICTIONS).is_file():
+            return folder / TEST_PREDICTIONS
+    raise UsageError(f"{adapter}: no run with test rows around it", fix="--rows FILE, rows that it was not trained on")
+
+
+def _write(folder: Path, model: Any, base: Path, adapter: Path, dequantize: bool, origin: dict[str, Any]) -> None:
+    from thunder.lora import fused_model
+
+    fused = fused_model.fuse_adapter(model, dequantize)
+    fused_model.save_fused_model(folder, fused, base, load_prompt_format(base, adapter), dequantize, origin)
+
+
+def _measure(engine: Any, rows: Sequence[Case]) -> ModelMeasurement:
+    from thunder.evaluation.decoding.scoring import score_answers
+
+    written = [row for row in rows if row.reference.strip()]
+    prompts = [engine.prompts.prompt(row.messages) for row in written]
+    answers = [engine.prompts.answer(prompt, row.reference) for prompt, row in zip(prompts, written, strict=True)]
+    with engine.adapter_state():
+        ids = [prompt.ids for prompt in prompts]
+        totals = score_answers(engine.prefix, ids, answers, engine.prefix.covered_lengths(ids), engine.batch_size)
+    texts = [proposal.text for proposal in engine.propose(written)]
+    errors = sum(
+        (count_errors(text.strip(), row.reference.strip()) for text, row in zip(texts, written, strict=True)),
+        ErrorCount(),
+    )
+    return ModelMeasurement(-math.fsum(totals) / sum(map(len, answers)), errors.rate)
+
+
+def _check(result: FusionResult, settings: FusionSettings) -> None:
+    lost = result.lost_share
+    if lost is None or lost <= settings.max_gain_loss or settings.accept_loss:
+        return
+    fix = (
+        "--accept-loss to keep it" if settings.dequantize else "leave out --no-dequantize, or --accept-loss to keep it"
+    )
+    raise ModelError(
+        f"the fused model loses {lost:.0%} of what the adapter gains (limit {settings.max_gain_loss:.0%}): "
+        f"{result.base.nats:.4f} nats per token with the base, {result.adapter.nats:.4f} with the adapter, "
+        f"{result.fused.nats:.4f} fused, on {result.rows} rows",
+        fix=fix,
+    )

@@ -33,7 +33,7 @@ class ProposerSettings(Settings):
 
     gate_rules: str | None = option(
         None,
-        "File of the gate's rules (default: configs/gate/agp_rules_v1.yaml).",
+        "File of the gate's rules (default: configs/gate/agp_rules_v2.yaml).",
         aliases=["gate"],
         old_names=["rules"],
         panel=GATE,

@@ -34,7 +34,9 @@ class RequestRow(_RequestModel):
     feat_id: str = Field(min_length=1, max_length=LONGEST_ID, description="Id of the row.")
     asr_text: str = Field(pattern=r"\S", description="The recognized text.")
     partition: str | None = Field(
-        None, max_length=LONGEST_ID, description="stable, boundary, uncertain or novelty; any other counts as novelty."
+        None,
+        max_length=LONGEST_ID,
+        description="stable, boundary, uncertain, recovery or novelty; any other counts as novelty.",
     )
     script: str | None = Field(
         None, min_length=1, max_length=LONGEST_ID, description="nko or latin; by default the script of the letters."

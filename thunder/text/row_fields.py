@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-PARTITIONS = ("stable", "boundary", "uncertain", "novelty")
+PARTITIONS = ("stable", "boundary", "uncertain", "recovery", "novelty")
 UNKNOWN = "unknown"
 EVERY_PARTITION = (*PARTITIONS, UNKNOWN)
 

@@ -11,7 +11,7 @@ def test_partitions_are_the_first_that_fires():
     drawn = draw.random((500, 7)).astype(np.float32)
     drawn[:, scalars.PRESSURE] -= 0.5
     limit = partitions.partition_thresholds(drawn)
-    found = [partitions.PARTITIONS[place] for place in partitions.partition_frames(drawn, limit)]
+    found = [partitions.FRAME_PARTITIONS[place] for place in partitions.partition_frames(drawn, limit)]
     novelty, uncertain, boundary = (
         np.quantile(drawn[:, 5], 0.9), np.quantile(drawn[:, 1], 0.8), np.quantile(abs(drawn[:, 2]), 0.8)
     )  # fmt: skip
@@ -24,7 +24,7 @@ def test_partitions_are_the_first_that_fires():
         )  # fmt: skip
         assert name == wanted
     assert 0.08 < found.count("novelty") / 500 < 0.12
-    assert set(found) == set(partitions.PARTITIONS)
+    assert set(found) == set(partitions.FRAME_PARTITIONS)
 
 
 def test_an_utterance_is_summed_up_by_means():

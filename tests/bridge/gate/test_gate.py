@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from thunder.bridge.gate import gate
 from thunder.bridge.gate.gate import GateEvidence, GateVerdict
+from thunder.bridge.gate.gate_rules import read_gate_rules
 from thunder.evaluation import cases
 from thunder.evaluation.engines import FileEngine, IdentityEngine, OracleEngine, Proposal
 from thunder.evaluation.metrics.judge import judge_proposal
@@ -35,6 +36,8 @@ def test_without_a_script_the_input_says_it():
 @pytest.mark.parametrize("partition, chars, edits, broken", [
     ("stable", 100, 1, {"edits", "ratio"}),
     ("novelty", 100, 1, {"edits", "ratio"}),
+    ("recovery", 100, 10, set()),
+    ("recovery", 100, 11, {"edits"}),
     ("boundary", 100, 10, set()),
     ("boundary", 100, 11, {"edits"}),
     ("boundary", 100, 15, {"edits"}),
@@ -386,3 +389,14 @@ def test_every_rule_has_a_meaning_and_a_test():
     files = (Path(__file__), Path(__file__).with_name("test_invariants.py"))
     source = "".join(file.read_text(encoding="utf-8") for file in files)
     assert all(f'"{rule}"' in source for rule in gate.ALL_RULES)
+
+
+def test_recovery_has_a_budget_of_its_own_and_none_in_the_rules_before_it():
+    evidence = GateEvidence(TEXT, Proposal(changed(TEXT, 1), confidence=math.log(0.95), margin=0.2), "recovery")
+    verdict = gate.decide_proposal(evidence, BOOK)
+    assert (verdict.decision, verdict.partition, verdict.partition_source) == ("accept", "recovery", "given")
+    for unsure in (Proposal(changed(TEXT, 1), math.log(0.85), margin=0.2), Proposal(changed(TEXT, 1), math.log(0.95))):
+        assert gate.decide_proposal(replace(evidence, proposal=unsure), BOOK).decision == "reject"
+    v1 = read_gate_rules(REPOSITORY / "configs" / "gate" / "agp_rules_v1.yaml")
+    before = gate.decide_proposal(evidence, v1)
+    assert (before.decision, before.partition, before.partition_source) == ("reject", "novelty", "unknown")

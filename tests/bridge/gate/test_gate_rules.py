@@ -32,12 +32,12 @@ def test_the_id_is_the_name_and_the_digest_of_the_file(tmp_path):
     import hashlib
 
     data = gate_rules.DEFAULT_RULES.read_bytes()
-    assert BOOK.id == f"agp_rules_v1@{hashlib.sha256(data).hexdigest()}"
+    assert BOOK.id == f"agp_rules_v2@{hashlib.sha256(data).hexdigest()}"
     other = tmp_path / "r.yaml"
     other.write_bytes(data.replace(b"0.80", b"0.81"))
     assert (
         gate_rules.read_gate_rules(other).id != BOOK.id
-        and gate_rules.read_gate_rules(other).rules.name == "agp_rules_v1"
+        and gate_rules.read_gate_rules(other).rules.name == "agp_rules_v2"
     )
 
 
@@ -69,3 +69,13 @@ def test_faults_of_a_file_are_listed_together(tmp_path):
                  "partitions.novelty: expected", "partitions.novel: no such"):  # fmt: skip
         assert each in said
     assert str(path) in said
+
+
+def test_rules_written_before_recovery_existed_are_read_without_it():
+    v1 = gate_rules.read_gate_rules(gate_rules.DEFAULT_RULES.with_name("agp_rules_v1.yaml"))
+    assert list(v1.budgets) == ["stable", "boundary", "uncertain", "novelty"]
+    assert list(BOOK.budgets) == ["stable", "boundary", "uncertain", "recovery", "novelty"]
+    shared = {name: BOOK.budgets[name] for name in v1.budgets}
+    assert shared == dict(v1.budgets)
+    differing = {name for name in type(v1.rules).model_fields if getattr(v1.rules, name) != getattr(BOOK.rules, name)}
+    assert differing == {"name", "partitions"}

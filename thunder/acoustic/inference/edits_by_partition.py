@@ -13,7 +13,7 @@ from thunder.acoustic.decoding.alignment import label_partitions, viterbi_align
 from thunder.acoustic.labels import frames_needed
 from thunder.acoustic.trajectory import partitions
 from thunder.text import distance
-from thunder.text.row_fields import EVERY_PARTITION, PARTITIONS, UNKNOWN
+from thunder.text.row_fields import EVERY_PARTITION, UNKNOWN
 
 Form = Literal["NFC", "NFD"]
 
@@ -28,8 +28,8 @@ def character_partitions(
     """
     if frames_needed(labels) > len(log_probs):
         return [UNKNOWN] * len(text)
-    frame_partitions = partitions.partition_frames(scalars, limits)
-    by_label = label_partitions(viterbi_align(log_probs, labels), [PARTITIONS[place] for place in frame_partitions])
+    of_frames = [partitions.FRAME_PARTITIONS[place] for place in partitions.partition_frames(scalars, limits)]
+    by_label = label_partitions(viterbi_align(log_probs, labels), of_frames)
     character_partitions, position = [], 0
     for character in text:
         character_partitions.append(by_label[position])

@@ -58,7 +58,7 @@ def write_results(folder: Path, rows: Sequence[Mapping[str, Any]], alignment: st
 
 def partition_metrics(rows: Sequence[Mapping[str, Any]], alignment: str = "own") -> dict[str, Any]:
     """Micro CER by partition and by length of utterances, and by partition of characters; each adds up to `total`."""
-    groups = {name: [row for row in rows if row["partition"] == name] for name in partitions.PARTITIONS}
+    groups = {name: [row for row in rows if row["partition"] == name] for name in partitions.FRAME_PARTITIONS}
     lengths: dict[str, list[Mapping[str, Any]]] = {name: [] for name in row_fields.LENGTH_BINS}
     for row in rows:
         lengths[row_fields.length_bin(row["reference_chars"])].append(row)

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from thunder.acoustic.trajectory.scalars import NOVELTY, PRESSURE, UNCERTAINTY
-from thunder.text.row_fields import PARTITIONS
 
-STABLE, BOUNDARY, UNCERTAIN, NOVEL = range(4)  # places in PARTITIONS
+# the partitions of a frame that the quantiles tell apart; rows of other recognizers can also be in `recovery`
+FRAME_PARTITIONS = ("stable", "boundary", "uncertain", "novelty")
+STABLE, BOUNDARY, UNCERTAIN, NOVEL = range(4)  # places in FRAME_PARTITIONS
 QUANTILES = {NOVELTY: 0.9, UNCERTAINTY: 0.8, PRESSURE: 0.8}
-assert PARTITIONS == ("stable", "boundary", "uncertain", "novelty")
 
 
 def partition_thresholds(scalars: np.ndarray) -> np.ndarray:
@@ -25,7 +25,7 @@ def partition_thresholds(scalars: np.ndarray) -> np.ndarray:
 
 
 def partition_frames(scalars: np.ndarray, limits: np.ndarray) -> np.ndarray:
-    """Indices [N] into PARTITIONS for scalars [N, 7]: the first of novelty, uncertain, boundary; otherwise stable."""
+    """Indices [N] into FRAME_PARTITIONS, scalars [N, 7]: the first of novelty, uncertain, boundary; else stable."""
     novel, uncertain, boundary = (
         _magnitude(scalars, scalar) > limit for scalar, limit in zip(QUANTILES, limits, strict=True)
     )

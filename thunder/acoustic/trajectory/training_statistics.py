@@ -68,7 +68,7 @@ class TrainingStatistics:
     def utterance_partition(self, scalars: np.ndarray) -> str:
         """The partition of a whole utterance [T', 7]."""
         place = partitions.partition_frames(partitions.utterance_summary(scalars)[None], self.row_limits)[0]
-        return partitions.PARTITIONS[place]
+        return partitions.FRAME_PARTITIONS[place]
 
 
 def fit_statistics(

@@ -14,7 +14,6 @@ from thunder.corpora.rows.correction_rows import row_script
 from thunder.evaluation.engines import Proposal
 from thunder.text import distance
 from thunder.text.normalize import normalize_text
-from thunder.text.row_fields import PARTITIONS
 
 GateDecision = Literal["accept", "reject", "keep"]
 NOVELTY = "novelty"
@@ -85,7 +84,7 @@ def decide_proposal(evidence: GateEvidence, book: Rulebook) -> GateVerdict:
     """
     proposal = evidence.proposal
     asked, text = normalize_text(evidence.asked).strip(), normalize_text(proposal.text).strip()
-    partition, source = resolve_partition(evidence.partition, evidence.scalars, book.rules)
+    partition, source = resolve_partition(evidence.partition, evidence.scalars, book)
     script, budget = evidence.script or row_script(asked), book.budgets[partition]
     # a kept text is used unchanged, with everything that normalization removes
     of_input = tuple(invariants.check_text(normalize_text(evidence.asked), script, book.rules))
@@ -121,10 +120,14 @@ def decide_proposal(evidence: GateEvidence, book: Rulebook) -> GateVerdict:
     return replace(verdict, decision="accept", text=text, reasons=(), admissible=True)
 
 
-def resolve_partition(given: str | None, scalars: Mapping[str, Any] | None, rules: GateRules) -> tuple[str, str]:
-    """The partition that counts, and its source: given, derived (from scalars), unknown (another name) or missing."""
+def resolve_partition(given: str | None, scalars: Mapping[str, Any] | None, book: Rulebook) -> tuple[str, str]:
+    """The partition that counts, and its source: given, derived (from scalars), unknown or missing.
+
+    A partition without a budget in the rules is unknown; recovery has none in agp_rules_v1. Unknown ones are novelty.
+    """
+    rules = book.rules
     if given is not None:
-        return (given, "given") if given in PARTITIONS else (NOVELTY, "unknown")
+        return (given, "given") if given in book.budgets else (NOVELTY, "unknown")
     numbers: dict[str, float] = {name: value for name, value in (scalars or {}).items() if _is_number(value)}
     if not numbers.keys() >= set(SCALARS):
         return NOVELTY, "missing"

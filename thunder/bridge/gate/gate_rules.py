@@ -12,7 +12,9 @@ from thunder.config import CONFIGS, Settings, SettingsLayer, build_settings, loa
 from thunder.errors import ConfigError
 from thunder.text.row_fields import PARTITIONS
 
-DEFAULT_RULES = CONFIGS / "gate" / "agp_rules_v1.yaml"
+DEFAULT_RULES = CONFIGS / "gate" / "agp_rules_v2.yaml"
+# partitions that a file of rules may lack, as those written before they existed do
+OPTIONAL_PARTITIONS = ("recovery",)
 
 
 class PartitionBudget(Settings):
@@ -49,7 +51,7 @@ class GateRules(Settings):
 
 @dataclass(frozen=True)
 class Rulebook:
-    """The rules of one file. sha256: hex digest of its bytes."""
+    """The rules of one file. budgets: of the partitions that it names. sha256: hex digest of its bytes."""
 
     rules: GateRules
     budgets: Mapping[str, PartitionBudget]
@@ -80,6 +82,8 @@ def read_gate_rules(path: Path = DEFAULT_RULES) -> Rulebook:
         where = f"{path}: partitions.{name}"
         if name not in PARTITIONS:
             faults.append(f"  {where}: no such partition; the partitions are {', '.join(PARTITIONS)}")
+        elif name in OPTIONAL_PARTITIONS and name not in given:
+            continue
         elif not isinstance(given.get(name), dict):
             faults.append(f"  {where}: expected keys and values")
         else:

@@ -49,7 +49,7 @@ def test_the_published_runs_come_out_of_the_command(capsys):
         "3 improved, 5 neutral, 0 worse of 8 accepted: at most 31.2% worse",
         "CER 0.7604 -> 0.7512 on 6 rows (330 -> 326 edits of 434 code points)",
         "1 improved, 0 neutral, 0 worse of 1 accepted: at most 95.0% worse",
-        "evidence: smoke", "evidence: synthetic", "evidence: real_same_provenance", "rules agp_rules_v1@",
+        "evidence: smoke", "evidence: synthetic", "evidence: real_same_provenance", "rules agp_rules_v2@",
         "novelty: 0.7910 -> 0.7910, 0 of 2 accepted",
     ):  # fmt: skip
         assert line in said, line
@@ -109,7 +109,7 @@ def test_other_rules_and_other_proposals(capsys, tmp_path, rows):
     file = write_rows(tmp_path / "p.jsonl", [{"id": f"r{n}", "proposal": "", **SURE} for n in range(3)])
     got = scored(capsys, rows, "--engine", f"file:{file}")
     assert got["gate"]["decisions"]["reject"] == 3 and got["gate"]["reasons"]["empty"] == 3
-    text = (REPOSITORY / "configs" / "gate" / "agp_rules_v1.yaml").read_text(encoding="utf-8")
+    text = (REPOSITORY / "configs" / "gate" / "agp_rules_v2.yaml").read_text(encoding="utf-8")
     strict = tmp_path / "strict.yaml"
     strict.write_text(text.replace("min_margin: 0.10", "min_margin: 0.25"), encoding="utf-8")
     for flag in ("--gate-rules", "--rules", "--gate"):

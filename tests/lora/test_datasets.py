@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from conftest import make_rows, write_rows
 
+from thunder import digest
 from thunder.errors import CorpusError
 from thunder.lora import datasets
 from thunder.lora.lora_settings import LoraSettings
@@ -54,3 +55,40 @@ def test_a_leak_between_given_files_is_said(tokenizer, tmp_path):
 def test_a_folder_without_training_rows(tmp_path):
     with pytest.raises(CorpusError, match="no train.jsonl"):
         datasets.read_datasets(LoraSettings(data=str(tmp_path)))
+
+
+def test_an_instruction_of_a_row_is_trained_on(tokenizer, tmp_path):
+    rows = [{"instruction": f"Repair {n}:", "input": "ߓߊ", "output": f"ߓߊ߬ {n}"} for n in range(8)]
+    write_rows(tmp_path / "train.jsonl", rows)
+    read = datasets.read_datasets(settings_for(tmp_path, holdout=0.0))
+    assert [row.messages[0]["content"] for row in read.train] == [f"Repair {n}:\nߓߊ" for n in range(8)]
+
+
+def test_a_run_of_version_0_1_0_does_not_resume_on_other_parts(tmp_path):
+    """The digest holds the rules that it did not have, and stays as it was where they do not matter."""
+    write_rows(tmp_path / "train.jsonl", make_rows(400))
+    plain = datasets.read_datasets(settings_for(tmp_path, holdout=0.1))
+    assert plain.rules == () and plain.digest() == digest.sha256_json(sorted(plain.files.values()))
+    write_rows(
+        tmp_path / "train.jsonl",
+        [row | {"split": "test" if n < 9 else "train"} for n, row in enumerate(make_rows(400))],
+    )
+    own = datasets.read_datasets(settings_for(tmp_path, holdout=0.1))
+    anew = datasets.read_datasets(settings_for(tmp_path, holdout=0.1, split="by-reference"))
+    assert own.files == anew.files and own.digest() != anew.digest() == digest.sha256_json(sorted(anew.files.values()))
+
+
+def test_an_empty_file_named_with_an_option_is_as_if_it_were_not_there(tmp_path):
+    write_rows(tmp_path / "train.jsonl", make_rows(40))
+    (tmp_path / "none.jsonl").write_text("\n")
+    read = datasets.read_datasets(settings_for(tmp_path, valid_data=str(tmp_path / "none.jsonl")))
+    assert len(read.valid) == 3 and any("none.jsonl: empty, as if it were not there" in note for note in read.notes)
+
+
+def test_fields_are_named_and_groups_kept_apart(tmp_path):
+    rows = [{"key": n, "heard": "ߓߊ", "said": f"ߓߊ߬ {n}", "voice": f"v{n % 3}"} for n in range(30)]
+    write_rows(tmp_path / "train.jsonl", rows)
+    read = datasets.read_datasets(settings_for(tmp_path, fields="hyp=heard,ref=said,id=key", group_by="voice"))
+    parts = [{row.fields["voice"] for row in part} for part in (read.train, read.valid, read.test)]
+    assert sorted(map(len, parts)) == [1, 1, 1] and len(set.union(*parts)) == 3
+    assert read.train[0].row_id in {str(n) for n in range(30)}

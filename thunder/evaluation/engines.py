@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from thunder import digest
-from thunder.corpora.rows.chat_rows import ID_FIELDS
 from thunder.errors import CorpusError, combined_error
 from thunder.evaluation.cases import Case
+from thunder.text import row_fields
 
 PROPOSAL_KEYS = ("proposal", "prediction", "prediction_after")
 LARGEST, ROUNDING = 1e300, 1e-3  # of a number in a file; by which a log-probability may be above 0
@@ -147,7 +147,7 @@ def _parse_line(line: bytes, name: str) -> tuple[str, Proposal | None]:
         raise ValueError(f"not JSON: {error}") from None
     if not isinstance(fields, dict):
         raise ValueError("not an object")
-    row_id = next((fields[key] for key in ID_FIELDS if isinstance(fields.get(key), str) and fields[key]), name)
+    row_id = row_fields.row_id(fields, name)
     key = next((key for key in PROPOSAL_KEYS if key in fields), None)
     if key is None:
         raise ValueError(f"no proposal: none of {', '.join(PROPOSAL_KEYS)}")

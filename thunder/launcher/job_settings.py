@@ -8,7 +8,7 @@ from typing import Any
 
 from thunder.config import Settings, SettingsLayer, SettingsType, build_settings, load_yaml, with_current_names
 from thunder.errors import ConfigError, UsageError, combined_error
-from thunder.launcher.options.setting_paths import PATH_OPTIONS
+from thunder.launcher.options.setting_paths import path_options
 from thunder.launcher.plan import Plan, read_plan
 from thunder.launcher.runs_folder import runs
 from thunder.runs.records import run_record
@@ -27,7 +27,7 @@ def new_settings(
     settings, sources = build_settings(kind, layers)
     if settings.resolved().get("resume"):
         raise ConfigError(f"{sources['resume']}: 'resume' is no option of a file", fix="./launch.sh resume RUN")
-    values = {name: absolute_path(getattr(settings, name)) for name in PATH_OPTIONS if hasattr(settings, name)}
+    values = {name: absolute_path(getattr(settings, name)) for name in path_options(settings)}
     return settings.model_copy(update=values), sources, tuple(note for layer in layers for note in layer.notes)
 
 

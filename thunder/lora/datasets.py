@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,74 +12,132 @@ from thunder import digest
 from thunder.corpora.rows import chat_rows as corpus_rows
 from thunder.corpora.rows import row_pieces
 from thunder.corpora.rows.chat_rows import ChatRow
-from thunder.corpora.splits import split_by_reference
+from thunder.corpora.rows.field_mapping import parse_field_mapping
+from thunder.corpora.splits import divide_rows, split_by_reference
+from thunder.corpora.splits.divide_rows import contradicting_splits
 from thunder.errors import CorpusError
 from thunder.lora import tokenized_rows
 from thunder.lora.lora_settings import EMBEDDED_DATA, LoraSettings
 from thunder.lora.prompts.prompt_format import PromptFormat
+from thunder.units import format_path
+
+# names of a part's file in a folder, and kinds of files, the first found being used
+PART_FILES = {"train": ("train",), "valid": ("valid", "validation", "val", "dev"), "test": ("test",)}
+KINDS = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
+# bytes: a larger file holds something
+EMPTY_BELOW = 1 << 16
 
 
 @dataclass(frozen=True)
 class DatasetRows:
-    """Rows of each part, notes on their source, and part -> SHA-256 of its file."""
+    """Rows of each part, notes on their source, and part -> SHA-256 of its file.
+
+    rules: how rows were read and divided, where version 0.1.0 did it in another way; its runs do not resume with them.
+    """
 
     train: tuple[ChatRow, ...]
     valid: tuple[ChatRow, ...]
     test: tuple[ChatRow, ...]
     files: dict[str, str]
     notes: tuple[str, ...]
+    rules: tuple[str, ...] = ()
 
     def digest(self) -> str:
-        """SHA-256 of the files' digests, to compare the rows of hosts."""
-        return digest.sha256_json(sorted(self.files.values()))
+        """SHA-256 of the files' digests and of the rules, to compare the rows of hosts and of an interrupted run."""
+        return digest.sha256_json([*sorted(self.files.values()), *self.rules])
 
 
 def dataset_files(settings: LoraSettings) -> dict[str, Path]:
-    """Part -> file that the settings name: 'train', and 'valid' and 'test' where there are any."""
+    """Part -> file that the settings name: 'train', and 'valid' and 'test' where there are any.
+
+    A part's file that holds nothing is as if it were not there.
+    """
     if settings.train_data is None:
         folder = Path(settings.data).expanduser() if settings.data else EMBEDDED_DATA
-        if not (folder / "train.jsonl").is_file():
+        found = {part: files for part in PART_FILES if (files := _files_of_part(folder, part))}
+        if "train" not in found:
             raise CorpusError(
                 f"{folder}: no train.jsonl in it", fix="name a folder with train.jsonl, or a file with --train-data"
             )
-        named = {part: folder / f"{part}.jsonl" for part in ("train", "valid", "test")}
-        named = {part: path for part, path in named.items() if part == "train" or path.is_file()}
+        named = {part: files[0] for part, files in found.items()}
     else:
         named = {"train": Path(settings.train_data).expanduser()}
     for part, given in (("valid", settings.valid_data), ("test", settings.test_data)):
         if given:
             named[part] = Path(given).expanduser()
-    return named
+    return {part: path for part, path in named.items() if part == "train" or not _is_empty(path)}
+
+
+def _files_of_part(folder: Path, part: str) -> list[Path]:
+    """The files of a folder that are named as a part, the first of them being used."""
+    names = (f"{stem}{kind}{packed}" for stem in PART_FILES[part] for kind in KINDS for packed in ("", ".gz", ".zst"))
+    return [path for name in names if (path := folder / name).is_file()]
+
+
+def _is_empty(path: Path) -> bool:
+    try:
+        return path.is_file() and path.stat().st_size < EMPTY_BELOW and not path.read_bytes().strip()
+    except OSError:
+        return False
+
+
+def _file_notes(settings: LoraSettings, used: Sequence[Path]) -> list[str]:
+    """Name the files of the parts that are not read: empty ones, and others of the same part."""
+    given = [Path(path).expanduser() for path in (settings.valid_data, settings.test_data) if path]
+    folder = None if settings.train_data else Path(settings.data).expanduser() if settings.data else EMBEDDED_DATA
+    in_folder = [path for part in PART_FILES for path in _files_of_part(folder, part)] if folder else []
+    passed_over = [path for path in (*given, *in_folder) if path not in used]
+    return [
+        f"{format_path(path)}: {'empty, as if it were not there' if _is_empty(path) else 'not used'}"
+        for path in dict.fromkeys(passed_over)
+    ]
 
 
 def read_datasets(settings: LoraSettings) -> DatasetRows:
-    """Read the files; parts without a file are held out of the training rows, by hash of the reference text.
+    """Read the files; parts without a file are held out of the training rows (see `divide_rows`).
 
     Raises CorpusError that lists the faults of all files, and where nothing is left to train on.
     """
     named = dataset_files(settings)
-    corpora = dict(zip(named, corpus_rows.read_row_files(named.values()), strict=True))
-    notes = [corpus.describe() for corpus in corpora.values()]
-    train: Sequence[ChatRow] = corpora["train"].rows
-    parts: dict[str, Sequence[ChatRow]] = {}
-    for part in ("valid", "test"):
-        if part in corpora:
-            parts[part] = corpora[part].rows
-        else:
-            train, parts[part] = split_by_reference.hold_out(train, settings.holdout, part)
-            notes.append(
-                f"{part}: {len(parts[part])} rows held out of the training rows, by hash of the reference text"
-            )
-    if not train:
+    mapping = parse_field_mapping(settings.fields)
+    corpora = dict(zip(named, corpus_rows.read_row_files(named.values(), mapping=mapping), strict=True))
+    used_fields = [name for name in ("split", settings.group_by) if name]
+    notes = [line for corpus in corpora.values() for line in (corpus.describe(), *corpus.reading_notes(used_fields))]
+    notes += _file_notes(settings, list(named.values()))
+    missing = [part for part in divide_rows.HELD_OUT if part not in corpora]
+    own_split = settings.split == "own"
+    try:
+        divided = divide_rows.divide_rows(
+            corpora["train"].rows, missing, settings.holdout, own_split, settings.group_by
+        )
+    except CorpusError as error:
+        raise CorpusError(f"{named['train']}: {error.message}", fix=error.fix) from None
+    notes += divided.notes
+    parts = {part: corpora[part].rows if part in corpora else divided.held_out[part] for part in divide_rows.HELD_OUT}
+    if not divided.train:
         raise CorpusError(f"{named['train']}: no row is left to train on", fix="more rows, or a smaller --holdout")
-    held = {split_by_reference.reference_key(row) for part in parts.values() for row in part}
-    shared = {split_by_reference.reference_key(row) for row in train} & held
-    if shared:
-        notes.append(f"warning: {len(shared)} reference texts stand in training and in validation or test: a leak")
+    notes += _leak_notes(divided.train, parts, settings.group_by)
+    notes += [note for part in parts if part in corpora and (note := contradicting_splits(corpora[part].rows, part))]
     test = sorted(parts["test"], key=lambda row: hashlib.sha256(row.reference.encode()).digest())[: settings.test_rows]
+    rules = [*divided.rules, *(rule for corpus in corpora.values() for rule in corpus.reading_rules)]
+    files = {part: corpus.sha256 for part, corpus in corpora.items()}
     return DatasetRows(
-        tuple(train), tuple(parts["valid"]), tuple(test), {part: c.sha256 for part, c in corpora.items()}, tuple(notes)
+        tuple(divided.train), tuple(parts["valid"]), tuple(test), files, tuple(notes), tuple(sorted(set(rules)))
     )
+
+
+def _leak_notes(train: Sequence[ChatRow], parts: Mapping[str, Sequence[ChatRow]], group_by: str | None) -> list[str]:
+    """Name what training shares with the held-out rows, and parts without a row."""
+    notes = []
+    held_rows = [row for part in parts.values() for row in part]
+    held = {split_by_reference.reference_key(row) for row in held_rows}
+    if shared := {split_by_reference.reference_key(row) for row in train} & held:
+        notes.append(f"warning: {len(shared)} reference texts stand in training and in validation or test: a leak")
+    notes += divide_rows.shared_groups(train, held_rows, group_by)
+    lacking = {"valid": "no validation rows (name some with --valid-data)", "test": "no test rows (--test-data)"}
+    if empty := [lacking[part] for part, rows in parts.items() if not rows]:
+        notes.append(f"warning: {' and '.join(empty)}: what the run learns is not measured there")
+    return notes
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from pydantic import field_validator, model_validator
 
@@ -60,8 +60,14 @@ class LoraSettings(CorpusSettings):
     )
     mask_prompt: bool = option(True, "Supervise only the last assistant turn.", panel=LOOP)
 
-    data: str | None = option(None, "Folder with train.jsonl, and valid.jsonl and test.jsonl if there are.", panel=DATA)
-    train_data: str | None = option(None, "Training rows (JSONL), instead of --data.", panel=DATA)
+    data: str | None = option(
+        None,
+        "Folder with train.jsonl, and valid.jsonl and test.jsonl if there are (or .csv, .parquet, ...).",
+        panel=DATA,
+    )
+    train_data: str | None = option(
+        None, "Training rows (JSONL, JSON, CSV, TSV, Parquet; also .gz, .zst), instead of --data.", panel=DATA
+    )
     valid_data: str | None = option(
         None, "Validation rows (default: a share of the training rows, by hash).", panel=DATA
     )
@@ -74,6 +80,26 @@ class LoraSettings(CorpusSettings):
         panel=DATA,
         ge=0,
         lt=0.5,
+    )
+    split: Literal["own", "by-reference"] = option(
+        "own",
+        "Rows of the training file that name their part in a field 'split': own = in that part; by-reference = held "
+        "out by hash like all others.",
+        panel=DATA,
+        added_later=True,
+    )
+    group_by: str | None = option(
+        None,
+        "Hold out whole groups: rows with one value of this field, such as speaker_id, stay in one part.",
+        panel=DATA,
+        added_later=True,
+    )
+    fields: str | None = option(
+        None,
+        "Names of the rows' fields where they are not known: hyp=FIELD,ref=FIELD,id=FIELD; a FIELD inside another is "
+        "asr.text.",
+        panel=DATA,
+        added_later=True,
     )
     test_rows: int = option(200, "Test at most so many rows at the end, chosen by hash; 0 = no test.", panel=DATA, ge=0)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 PARTITIONS = ("stable", "boundary", "uncertain", "recovery", "novelty")
 UNKNOWN = "unknown"
@@ -22,7 +23,31 @@ PREDICTION_FIELDS: dict[str, tuple[type, ...]] = {
     "partition": (str, type(None)),
 }
 
+# fields that name a row, in order, and all fields that name something: their values are texts
+ID_FIELDS = ("id", "feat_id", "row_id")
+TEXT_IDS = (*ID_FIELDS, "audio_id", "run_id")
+
 LENGTH_LIMITS = (20, 50, 100, 200)  # code points of a reference
+
+
+def use_text_ids(fields: dict[str, Any]) -> None:
+    """Replace whole numbers in the fields of TEXT_IDS by texts: 7 and 7.0, as tables write it, become "7".
+
+    Raises ValueError where a value is neither a text nor a whole number nor null.
+    """
+    for key in TEXT_IDS:
+        value = fields.get(key)
+        if value is None or isinstance(value, str):
+            continue
+        if isinstance(value, bool) or not (isinstance(value, int) or isinstance(value, float) and value.is_integer()):
+            raise ValueError(f"'{key}' is {value!r:.60}, not a text or a whole number")
+        fields[key] = str(int(value))
+
+
+def row_id(fields: dict[str, Any], default: str) -> str:
+    """The first id that a row names, else the default. Raises ValueError as `use_text_ids`."""
+    use_text_ids(fields)
+    return next((fields[key] for key in ID_FIELDS if fields.get(key)), default)
 
 
 def bin_name(value: float, limits: Sequence[float], form: str) -> str:

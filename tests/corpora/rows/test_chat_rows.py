@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from conftest import TEST_DATA, shipped_and_whole
 
-from thunder.corpora.rows.chat_rows import PAIRS, read_row_files, read_rows
+from thunder.corpora.rows.chat_rows import PAIRS, VERBATIM, read_row_files, read_rows
 from thunder.errors import CorpusError
 from thunder.text.chat import CORRECTION_INSTRUCTION, correction_messages
 
@@ -77,7 +77,7 @@ def test_known_pairs_become_messages(write, question, answer):
     assert corpus.mapping == f"{question} -> user, {answer} -> assistant"
     assert row.asr_text == "ߓߊ"
     assert row.reference == "ߓߊ߬"
-    asks = "" if question == "prompt" else f"{CORRECTION_INSTRUCTION}\n"
+    asks = "" if (question, answer) == VERBATIM else f"{CORRECTION_INSTRUCTION}\n"
     assert row.messages[0] == {"role": "user", "content": f"{asks}ߓߊ"}
     assert row.fields == {question: "ߓߊ", answer: "ߓߊ߬", "n": 1}
 
@@ -94,8 +94,19 @@ def test_a_row_is_named_by_its_id_field(write, name):
 
 
 def test_a_row_without_a_name_is_named_by_its_line(write):
-    corpus = read_rows(write("", GOOD, GOOD | {"id": 7}))
-    assert [row.row_id for row in corpus.rows] == ["rows-2", "rows-3"]
+    corpus = read_rows(write("", GOOD, GOOD | {"id": ""}, GOOD | {"id": None}))
+    assert [row.row_id for row in corpus.rows] == ["rows-2", "rows-3", "rows-4"]
+
+
+@pytest.mark.parametrize(("value", "text"), [(7, "7"), (7.0, "7"), (0, "0"), ("07", "07"), (10**30, str(10**30))])
+def test_a_whole_number_is_an_id(write, value, text):
+    (row,) = read_rows(write(GOOD | {"id": value, "audio_id": value})).rows
+    assert (row.row_id, row.fields["id"], row.fields["audio_id"]) == (text, text, text)
+
+
+@pytest.mark.parametrize("value", [True, 1.5, [1], {"a": 1}])
+def test_another_value_is_no_id(write, value):
+    assert ":1: 'feat_id' is " in refusal(write(GOOD | {"feat_id": value}))
 
 
 def test_blank_lines_are_skipped_and_counted(write):
@@ -128,6 +139,9 @@ def test_the_summary_has_the_error_rate_of_the_corrections(write):
         "duplicates": 0,
         "cer": pytest.approx(1 / 3),
         "sha256": "",
+        "form": "JSONL",
+        "reading": {},
+        "unused_fields": {},
     }
     assert corpus.describe() == f"{corpus.path}: 2 rows, messages, CER 0.3333 (1 edits in 3 code points)"
 
@@ -154,7 +168,8 @@ def test_bytes_that_are_not_utf8(write):
 
 
 def test_a_file_in_utf16(write):
-    assert ":1: byte 1 of the line (0xff) is not UTF-8" in refusal(write(json.dumps(GOOD).encode("utf-16")))
+    path = write(json.dumps(GOOD).encode("utf-16"))
+    assert refusal(path) == f"{path}: is UTF-16, not UTF-8"
 
 
 def test_a_line_that_is_not_json(write):
@@ -213,12 +228,13 @@ def test_a_message_without_content(write):
 
 
 def test_content_that_is_not_text(write):
-    parts = {"messages": [{"role": "user", "content": [{"type": "text", "text": "a"}]}]}
-    assert "message 1: 'content' is a list, not a text" in refusal(write(parts))
+    assert "message 1: 'content' is an object, not a text" in refusal(
+        write({"messages": [{"role": "user", "content": {}}]})
+    )
 
 
 def test_an_unknown_role(write):
-    assert "message 1: unknown role 'human'" in refusal(write(turns(("human", "a"), ("assistant", "b"))))
+    assert "message 1: unknown role 'nobody'" in refusal(write(turns(("nobody", "a"), ("assistant", "b"))))
 
 
 def test_no_assistant_turn(write):

@@ -151,8 +151,34 @@ def test_the_script_of_a_text(text, script):
 
 
 def test_the_first_twenty_faults_and_a_count(file):
-    said = refusal(file(*[{"asr_text": "x"}] * 33, GOOD))
+    said = refusal(file(*[{"asr_text": "x", f"field {number}": 1} for number in range(33)], GOOD))
     assert said.count("rows.jsonl:") == 20 and "and 13 more" in said
+
+
+def test_lines_with_one_fault_are_one_line(file):
+    said = refusal(file(*[{"asr_text": "x"}] * 33, GOOD))
+    assert said.count("rows.jsonl:") == 1 and "(also lines 2, 3, 4 and 29 more)" in said
+
+
+def test_whole_numbers_are_ids_too(file):
+    rows, reader = read(file(GOOD | {"feat_id": 7, "audio_id": 12}))
+    assert (rows[0]["feat_id"], rows[0]["audio_id"]) == ("7", "12")
+    assert "'feat_id' is [1], not a text or a whole number" in refusal(file(GOOD | {"feat_id": [1]}))
+
+
+@pytest.mark.parametrize("row", [
+    {"pred_text": "ߓߊ", "text": "ߓߊ߬", "audio_filepath": "a.wav", "duration": 1.0},
+    {"prediction": "ߓߊ", "reference": "ߓߊ߬"},
+    {"asr_candidate": "ߓߊ", "reference": "ߓߊ߬", "n_best": ["ߓߊ", "ߓ"]},
+    {"input": ["ߓߊ", "ߓ"], "output": "ߓߊ߬"},
+    {"hypotheses": [{"text": "ߓߊ", "score": -1.0}, {"text": "ߓ"}], "reference": "ߓߊ߬"},
+])  # fmt: skip
+def test_rows_of_other_toolkits(file, row):
+    rows, _ = read(file(row))
+    assert (rows[0]["asr_text"], rows[0]["reference_text"], rows[0]["cer_edits"]) == ("ߓߊ", "ߓߊ߬", 1)
+    for key in ("n_best", "audio_filepath", "duration"):
+        assert rows[0].get(key) == row.get(key) or key == "n_best"
+    assert ("n_best" in rows[0]) == any(isinstance(value, list) for value in row.values())
 
 
 def test_a_file_that_is_a_folder_or_not_there(tmp_path):

@@ -55,7 +55,7 @@ def test_halves_that_do_not_match_one_to_one(halves):
     assert "test_predictions.jsonl:3: feat_id 'b' is already used at line 2" in said
     assert "test_predictions.jsonl:2: feat_id 'b' is not in" in said
     assert "test_references.jsonl:2: feat_id 'c' is not in" in said
-    assert "test_predictions.jsonl:4: has no string 'feat_id'" in said
+    assert "test_predictions.jsonl:4: has no 'feat_id'" in said
 
 
 def test_halves_that_contradict_each_other(halves):

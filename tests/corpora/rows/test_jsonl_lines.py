@@ -8,6 +8,7 @@ from planted_rows import GOOD
 
 from thunder.corpora.rows import jsonl_lines as lines_module
 from thunder.corpora.rows.correction_rows import CorrectionReader
+from thunder.corpora.rows.jsonl_lines import LineFault, LineFaults, json_object
 
 
 def test_garbage_is_refused_in_bounded_memory(tmp_path, monkeypatch):
@@ -21,15 +22,30 @@ def test_garbage_is_refused_in_bounded_memory(tmp_path, monkeypatch):
 
 
 def _all_faults(path):
-    reader = CorrectionReader()
-    reader.faults.first = _Endless()
-    list(reader.file(path))
-    return list(reader.faults.first)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lines_module, "FAULTS_LISTED", 1 << 20)
+        reader = CorrectionReader()
+        list(reader.file(path))
+        return reader.faults.first
 
 
-class _Endless(list):
-    def __len__(self):
-        return 0
+def test_lines_with_one_reason_are_one_fault_with_their_numbers(tmp_path):
+    faults = LineFaults()
+    for number in range(1, 8):
+        faults.add_line(tmp_path / "rows.jsonl", number, LineFault("is odd", fix="make it even"))
+    faults.add(f"{tmp_path / 'rows.jsonl'}:9: is cut off")
+    error = faults.error("cannot be used:", fix="look")
+    path = tmp_path / "rows.jsonl"
+    assert error.message.splitlines() == [
+        "cannot be used:", f"  {path}:1: is odd (also lines 2, 3, 4 and 3 more)", f"  {path}:9: is cut off"
+    ]  # fmt: skip
+    assert error.fix == "make it even" and faults.count == 8
+
+
+def test_a_key_that_occurs_twice_is_a_fault():
+    for line in (b'{"hyp": "a", "ref": "b", "hyp": "c"}', b'{"a": {"hyp": 1, "hyp": 1}}'):
+        with pytest.raises(LineFault, match="the key 'hyp' occurs more than once"):
+            json_object(line)
 
 
 @pytest.mark.slow

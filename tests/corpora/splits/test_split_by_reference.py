@@ -77,3 +77,10 @@ def test_marks_in_another_order_and_space_around_make_no_other_reference():
 def test_a_fraction_that_is_none(fraction):
     with pytest.raises(UsageError, match="cannot be held out"):
         hold_out([], fraction, "salt")
+
+
+@given(ROWS, FRACTION, st.integers(0, 5))
+def test_at_least_so_many_references_are_held_out(rows, fraction, fewest):
+    held_out = references(hold_out(rows, fraction, "salt", fewest=fewest)[1])
+    assert len(held_out) >= min(fewest, len(references(rows)))
+    assert references(hold_out(rows, fraction, "salt")[1]) <= held_out

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from thunder.acoustic.acoustic_settings import AcousticSettings
 from thunder.launcher.options import setting_paths
 from thunder.launcher.options.setting_paths import PATH_OPTIONS, local_paths, portable_paths
 from thunder.lora.lora_settings import LoraSettings, PretrainSettings
@@ -80,3 +81,10 @@ def test_a_model_that_lies_in_the_project_is_found_there(elsewhere, tmp_path):
     (tmp_path / "models" / "tiny").mkdir(parents=True)
     sent = portable_paths(LoraSettings(model=str(tmp_path / "models/tiny")))
     assert sent.model == "models/tiny" and local_paths(sent).model == str(tmp_path / "models/tiny")
+
+
+def test_a_choice_between_words_is_no_path():
+    """`split` is a file of the recognizer's, and a way to divide rows."""
+    chosen = LoraSettings(split="own", train_data="rows.jsonl")
+    assert local_paths(chosen).split == portable_paths(local_paths(chosen)).split == "own"
+    assert local_paths(AcousticSettings(features=["f"], split="s.json")).split.endswith("/s.json")

@@ -12,6 +12,7 @@ from thunder.corpora.channels import error_channel as channels
 from thunder.corpora.channels.error_channel import ErrorChannel
 from thunder.corpora.rows.chat_rows import RowFile
 from thunder.corpora.rows.correction_rows import CorrectionReader
+from thunder.corpora.rows.field_mapping import NO_MAPPING, FieldMapping
 from thunder.corpora.rows.jsonl_lines import JsonLines, LineFaults, json_object
 from thunder.corpora.splits import near_duplicates
 from thunder.corpora.splits.near_duplicate_index import NearDuplicateIndex
@@ -20,11 +21,15 @@ from thunder.corpora.splits.split_by_reference import PARTS
 from thunder.errors import ArtifactError, CorpusError
 
 
-def correction_notes(corpus: RowFile, recompute: bool) -> dict[str, int]:
+def correction_notes(corpus: RowFile, recompute: bool, mapping: FieldMapping = NO_MAPPING) -> dict[str, int]:
     """Count the oddities of a file's correction rows; empty where it has none. Raises CorpusError as a build."""
-    if not any("feat_id" in row.fields for row in corpus.rows):
+    by_messages = corpus.mapping is None
+    if not any(
+        "feat_id" in row.fields and ("reference_text" in row.fields or (by_messages and "asr_text" in row.fields))
+        for row in corpus.rows
+    ):
         return {}
-    reader = CorrectionReader(recompute=recompute)
+    reader = CorrectionReader(recompute=recompute, mapping=mapping)
     for _ in reader.file(corpus.path):
         pass
     reader.finish()

@@ -1,42 +1,35 @@
-"""Read rows of a JSONL corpus: chat messages that end with the answer, or pairs of texts that become messages."""
+"""Read rows of a corpus: chat messages that end with the answer, or other formats that become messages."""
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from thunder.corpora.rows.jsonl_lines import (
-    JsonLines,
-    LineFault,
-    LineFaults,
-    check_characters,
-    json_object,
-    kind_of_value,
-)
+from thunder.corpora.rows.chat_messages import read_messages
+from thunder.corpora.rows.field_mapping import NO_MAPPING, FieldMapping
+from thunder.corpora.rows.jsonl_lines import LineFault, LineFaults, check_characters, kind_of_value
+from thunder.corpora.rows.row_records import RowRecords
+from thunder.corpora.rows.row_shapes import PAIRS, VERBATIM, References, shape_row
 from thunder.errors import CorpusError
-from thunder.text import distance
-from thunder.text.chat import CORRECTION_INSTRUCTION, correction_messages
+from thunder.text import distance, row_fields
+from thunder.text.chat import CORRECTION_INSTRUCTION
 from thunder.text.distance import ErrorCount
-from thunder.text.normalize import normalize_text
+from thunder.text.row_fields import ID_FIELDS, UNKNOWN
 from thunder.units import format_path
 
-ROLES = ("system", "user", "assistant")
-PAIRS = (
-    ("asr_text", "reference_text"),
-    ("before", "after"),
-    ("hyp", "ref"),
-    ("hypothesis", "reference"),
-    ("prompt", "completion"),
-    ("input", "output"),
-)
-# a prompt already has its instruction
-VERBATIM = ("prompt", "completion")
-ID_FIELDS = ("id", "feat_id", "row_id")
-# allowed references: with text; also empty, as for silence; or also missing, where no one wrote one
-References = Literal["written", "empty", "missing"]
+__all__ = ["ID_FIELDS", "PAIRS", "VERBATIM", "ChatRow", "References", "RowFile", "read_row_files", "read_rows"]
+# fields that training uses itself, or that describe a row without a part in its prompt or answer
+DESCRIBING = frozenset({
+    *row_fields.TEXT_IDS, *row_fields.PREDICTION_FIELDS, "reference_text", "schema", "origin", "evidence_class",
+    "source", "source_split", "source_partition", "cer", "cer_cp", "sigils",
+})  # fmt: skip
+SYSTEM_NOTE = "'system' is the system turn"
+# what `thunder corpus build` writes into the prompt, and training alone does not
+PROMPT_METADATA = ("partition", "sigils", "trajectory_scalars")
 
 
 @dataclass(frozen=True)
@@ -77,13 +70,26 @@ class ChatRow:
 
 @dataclass(frozen=True)
 class RowFile:
-    """The rows of one file, how its fields were read, and the digest of its bytes."""
+    """The rows of one file, how its fields were read, and the digest of its bytes.
+
+    form: JSONL, JSON array, CSV, TSV or Parquet. notes: what was renamed or is not trained on -> its number of rows.
+    unused: field that no prompt or answer was made of -> its number of rows.
+    """
 
     path: Path
     rows: tuple[ChatRow, ...]
     mapping: str | None
     sha256: str
     blank_lines: int
+    form: str = "JSONL"
+    notes: dict[str, int] = field(default_factory=dict)
+    unused: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def reading_rules(self) -> list[str]:
+        """How rows were read, where version 0.1.0 read them in another way."""
+        by_instruction = bool(self.mapping and self.mapping.startswith("instruction"))
+        return (["instruction"] if by_instruction else []) + (["system"] if SYSTEM_NOTE in self.notes else [])
 
     @property
     def duplicates(self) -> int:
@@ -109,11 +115,15 @@ class RowFile:
             "duplicates": self.duplicates,
             "cer": before.rate if before else None,
             "sha256": self.sha256,
+            "form": self.form,
+            "reading": self.notes,
+            "unused_fields": self.unused,
         }
 
     def describe(self) -> str:
         """The summary as one line."""
-        parts = [f"{len(self.rows)} rows", self.mapping or "messages"]
+        form = [] if self.form == "JSONL" else [self.form]
+        parts = [f"{len(self.rows)} rows", *form, self.mapping or "messages"]
         if self.blank_lines:
             parts.append(f"{self.blank_lines} blank lines skipped")
         if self.duplicates:
@@ -123,39 +133,71 @@ class RowFile:
             parts.append(f"CER {before.rate:.4f} ({before.edits} edits in {before.reference_chars} code points)")
         return f"{format_path(self.path)}: {', '.join(parts)}"
 
+    def reading_notes(self, used: Iterable[str] = ()) -> list[str]:
+        """Sentences on what was read in another way than written, or not used. used: fields that the caller uses."""
+        lines = [f"{note} ({_rows(times)})" for note, times in self.notes.items()]
+        unused = [f"{name} ({_rows(times)})" for name, times in self.unused.items() if name not in set(used)]
+        if unused:
+            lines.append(f"fields not used: {', '.join(unused)}")
+        return [f"{self.path.name}: {line}" for line in lines]
 
-def read_rows(path: Path, references: References = "written") -> RowFile:
-    """Read a JSONL file of chat messages or of recognized pairs (see PAIRS); blank lines are skipped and counted.
+
+def _rows(number: int) -> str:
+    return f"{number} row" if number == 1 else f"{number} rows"
+
+
+def read_rows(path: Path, references: References = "written", mapping: FieldMapping = NO_MAPPING) -> RowFile:
+    """Read a file of chat messages or of another known format (see `row_shapes` and `row_records`).
 
     references: what an answer may be beside a text; training needs a reference in each row. A reference that is missing
-    from a pair, or null, is empty and not among the row's fields.
-    A byte order mark and CRLF line ends are accepted. Rows of pairs become the messages of a correction, except that a
-    `prompt` is kept as it is; all rows of a file must be read in one and the same way.
+    from a pair, or null, is empty and not among the row's fields. mapping: new names of fields.
+    Blank lines are skipped and counted; a byte order mark and CRLF line ends are accepted. Rows of pairs become the
+    messages of a correction, except that a `prompt` or an `instruction` is kept as it is; all rows of a file must be
+    read in one and the same way.
 
     Raises CorpusError that lists every unusable line and why, or says that the file cannot be read or has no rows.
     """
     rows: list[ChatRow] = []
     faults = LineFaults()
-    lines = JsonLines(path, faults)
+    records = RowRecords(path, faults, mapping=mapping)
+    notes: Counter[str] = Counter()
+    unused: Counter[str] = Counter()
     first: tuple[str, int] | None = None
-    for number, line in lines:
+    for number, fields in records:
+        row_notes: Counter[str] = Counter()
         try:
-            row, shape = _row(json_object(line), path, number, references)
+            row, shape, unused_names = _row(fields, path, number, references, mapping, row_notes)
             first = first or (shape, number)
             if shape != first[0]:
-                raise LineFault(f"has the format '{shape}', but line {first[1]} has '{first[0]}'")
-            rows.append(row)
+                raise LineFault(
+                    f"has the format '{shape}', but line {first[1]} has '{first[0]}'",
+                    fix="put the rows of each format into a file of their own",
+                )
         except LineFault as fault:
-            faults.add(f"{path}:{number}: {fault}")
+            faults.add_line(path, number, fault)
+        else:
+            rows.append(row)
+            notes.update(row_notes)
+            unused.update(unused_names)
     if faults:
-        raise faults.error(f"{path} cannot be used:", fix=f"thunder corpus validate {path}")
+        raise faults.error(f"{path} cannot be used:", fix=f"correct these lines; thunder corpus validate {path}")
     if not first:
         raise CorpusError(f"{path}: has no rows", fix="write one JSON object with 'messages' on each line")
-    mapping = None if first[0] == "messages" else first[0]
-    return RowFile(path, tuple(rows), mapping, lines.sha256, lines.notes["blank lines"])
+    return RowFile(
+        path,
+        tuple(rows),
+        None if first[0] == "messages" else first[0],
+        records.sha256,
+        records.notes["blank lines"],
+        records.form,
+        dict(notes),
+        dict(unused),
+    )
 
 
-def read_row_files(paths: Iterable[Path]) -> list[RowFile]:
+def read_row_files(
+    paths: Iterable[Path], references: References = "written", mapping: FieldMapping = NO_MAPPING
+) -> list[RowFile]:
     """Read several files.
 
     Raises CorpusError that lists the faults of all of them.
@@ -164,7 +206,7 @@ def read_row_files(paths: Iterable[Path]) -> list[RowFile]:
     errors: list[CorpusError] = []
     for path in paths:
         try:
-            corpora.append(read_rows(path))
+            corpora.append(read_rows(path, references, mapping))
         except CorpusError as error:
             errors.append(error)
     if errors:
@@ -172,88 +214,38 @@ def read_row_files(paths: Iterable[Path]) -> list[RowFile]:
     return corpora
 
 
-def _row(fields: dict[str, Any], path: Path, number: int, references: References) -> tuple[ChatRow, str]:
-    """Return a row, and the name of the shape it was read from."""
-    if "messages" in fields:
-        shape, messages = "messages", fields.pop("messages")
-    else:
-        shape, messages = _from_pair(fields, references)
-    _check(messages, references)
+def _row(
+    fields: dict[str, Any],
+    path: Path,
+    number: int,
+    references: References,
+    mapping: FieldMapping,
+    notes: Counter[str],
+) -> tuple[ChatRow, str, list[str]]:
+    """Return a row, the name of the shape that it was read from, and its fields that were not used."""
+    shaped = shape_row(fields, references, mapping.names)
+    messages = read_messages(shaped.messages, references, notes)
+    if "system" in shaped.used:
+        notes[SYSTEM_NOTE] += 1
+    if shaped.shape == "messages":
+        fields.pop("messages")
+    elif shaped.asr_text is not None:
+        fields.setdefault("asr_text", shaped.asr_text)
     asr_text = fields.get("asr_text", "")
     if not isinstance(asr_text, str):
         raise LineFault(f"'asr_text' is {kind_of_value(asr_text)}, not a text")
     for key in ("asr_text", *ID_FIELDS):
         if isinstance(fields.get(key), str):
             check_characters(f"'{key}'", fields[key])
-    named = (fields[key] for key in ID_FIELDS if isinstance(fields.get(key), str) and fields[key])
-    row_id = next(named, f"{path.stem}-{number}")
-    return ChatRow(tuple(messages), f"{path.name}:{number}", row_id, fields), shape
+    unused = [*shaped.unused, *_unused(fields, shaped.used, shaped.shape)]
+    row_id = row_fields.row_id(fields, f"{path.stem}-{number}")
+    return ChatRow(messages, f"{path.name}:{number}", row_id, fields), shaped.shape, unused
 
 
-def _from_pair(fields: dict[str, Any], references: References) -> tuple[str, list[dict[str, str]]]:
-    """Return the mapping and the messages of a row that has a known pair of texts instead of messages.
-
-    A recognizer may output nothing, so the text to be corrected can be empty; an answer or a whole prompt cannot.
-    """
-    pair = next((pair for pair in PAIRS if fields.keys() >= set(pair)), None)
-    if references == "missing" and (pair is None or fields[pair[1]] is None):
-        return _from_half(fields)
-    if pair is None:
-        known = ", ".join(f"{question} + {answer}" for question, answer in PAIRS)
-        found = ", ".join(map(repr, fields)) or "nothing"
-        raise LineFault(f"no 'messages'; found {found}; expected messages, or {known}")
-    for key in pair:
-        if not isinstance(fields[key], str):
-            raise LineFault(f"'{key}' is {kind_of_value(fields[key])}, not a text")
-        is_answer = key == pair[1]
-        if not fields[key].strip() and (references == "written" if is_answer else pair == VERBATIM):
-            raise LineFault(f"'{key}' is empty")
-        check_characters(f"'{key}'", fields[key])
-    question, answer = (fields[key] for key in pair)
-    messages = correction_messages(question, answer)
-    if pair == VERBATIM:
-        messages = [{"role": "user", "content": question}, {"role": "assistant", "content": normalize_text(answer)}]
-    return f"{pair[0]} -> user, {pair[1]} -> assistant", messages
-
-
-def _from_half(fields: dict[str, Any]) -> tuple[str, list[dict[str, str]]]:
-    """Return the same for a row that has a recognized text alone."""
-    pair = next((pair for pair in PAIRS if pair != VERBATIM and pair[0] in fields), None)
-    if pair is None:
-        known = ", ".join(pair[0] for pair in PAIRS if pair != VERBATIM)
-        raise LineFault(
-            f"no recognized text; found {', '.join(map(repr, fields)) or 'nothing'}; expected one of {known}"
-        )
-    fields.pop(pair[1], None)
-    question = fields[pair[0]]
-    if not isinstance(question, str):
-        raise LineFault(f"'{pair[0]}' is {kind_of_value(question)}, not a text")
-    check_characters(f"'{pair[0]}'", question)
-    return f"{pair[0]} -> user, {pair[1]} -> assistant", correction_messages(question, "")
-
-
-def _check(messages: Any, references: References) -> None:
-    """Check that messages are a conversation to learn from: known roles, non-empty texts, the answer last."""
-    if not isinstance(messages, list):
-        raise LineFault(f"'messages' is {kind_of_value(messages)}, not a list")
-    for position, message in enumerate(messages, start=1):
-        if not isinstance(message, dict):
-            raise LineFault(f"message {position} is {kind_of_value(message)}, not an object with 'role' and 'content'")
-        for key in ("role", "content"):
-            if not isinstance(message.get(key), str):
-                found = f"is {kind_of_value(message[key])}, not a text" if key in message else "is missing"
-                raise LineFault(f"message {position}: '{key}' {found}")
-        role, content = message["role"], message["content"]
-        if role not in ROLES:
-            raise LineFault(f"message {position}: unknown role {role!r}; known are {', '.join(ROLES)}")
-        may_be_empty = references != "written" and position == len(messages) and role == "assistant"
-        if role != "system" and not content.strip() and not may_be_empty:
-            raise LineFault(f"message {position}: the {role} content is empty")
-        check_characters(f"message {position}:", content)
-    roles = [message["role"] for message in messages]
-    if "assistant" not in roles:
-        raise LineFault("has no assistant turn to learn from")
-    if roles[-1] != "assistant":
-        raise LineFault(f"the last turn is the {roles[-1]}'s, not the assistant's")
-    if "user" not in roles:
-        raise LineFault("has no user turn")
+def _unused(fields: dict[str, Any], used: frozenset[str], shape: str) -> list[str]:
+    """Fields with a value that neither the messages nor the program use."""
+    known = DESCRIBING | used
+    if shape != "messages":
+        known -= set(PROMPT_METADATA)
+    values = ((name, value) for name, value in fields.items() if name not in known)
+    return [name for name, value in values if value not in (None, "", [], {}, UNKNOWN)]

@@ -12,9 +12,11 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from thunder.corpora.rows.chat_rows import ID_FIELDS, PAIRS, VERBATIM
-from thunder.corpora.rows.joins import PREDICTED, REFERENCE, join_halves, read_half
-from thunder.corpora.rows.jsonl_lines import JsonLines, LineFault, LineFaults, Progress, kind_of_value, sound_object
+from thunder.corpora.rows.field_mapping import NO_MAPPING, FieldMapping
+from thunder.corpora.rows.joins import PREDICTED, REFERENCE, join_halves, read_half, sound_half
+from thunder.corpora.rows.jsonl_lines import JsonLines, LineFault, LineFaults, Progress, kind_of_value
+from thunder.corpora.rows.row_records import RowRecords
+from thunder.corpora.rows.row_shapes import MAP_FIELDS, PAIRS, VERBATIM, first_hypothesis
 from thunder.errors import CorpusError
 from thunder.text import distance, normalize, row_fields
 from thunder.text.row_fields import PARTITIONS, UNKNOWN
@@ -58,7 +60,8 @@ class CorrectionReader:
 
     recompute: replace a row's 'cer_edits' or 'reference_chars' by the recomputed count; without it a difference is a
     fault.
-    run_id, evidence_class: defaults for rows without them. notes: oddities that are not faults, counted by name.
+    run_id, evidence_class: defaults for rows without them. mapping: new names of fields.
+    notes: oddities that are not faults, counted by name.
     """
 
     def __init__(
@@ -67,8 +70,10 @@ class CorrectionReader:
         run_id: str | None = None,
         evidence_class: str | None = None,
         progress: Progress | None = None,
+        mapping: FieldMapping = NO_MAPPING,
     ) -> None:
         self.recompute, self.run_id, self.evidence_class, self.progress = recompute, run_id, evidence_class, progress
+        self.mapping = mapping
         self.faults = LineFaults()
         self.notes: Counter[str] = Counter()
         self.sources: list[RowSource] = []
@@ -77,20 +82,20 @@ class CorrectionReader:
 
     def file(self, path: Path) -> Iterator[dict[str, Any]]:
         """Yield the rows of one file: correction rows, or pairs of texts (see TEXT_PAIRS)."""
-        lines = JsonLines(path, self.faults, self.progress)
+        records = RowRecords(path, self.faults, self.progress, self.mapping, sound=True)
         forms: Counter[str] = Counter()
-        for number, line in lines:
+        for number, fields in records:
             where = f"{path.name}:{number}"
             try:
-                fields = sound_object(line)
-                form, pair = _form(fields)
+                form, pair = _form(fields, self.mapping)
                 forms[form] += 1
                 row = self._row(fields, form, pair, where, f"{path.stem}-{number}")
             except LineFault as fault:
-                self.faults.add(f"{path}:{number}: {fault}")
+                self.faults.add_line(path, number, fault)
             else:
                 yield row
-        self._done(lines, sum(forms.values()), ", ".join(sorted(forms)))
+        file_form = "" if records.form == "JSONL" else f" ({records.form})"
+        self._done(records, sum(forms.values()), ", ".join(sorted(forms)) + file_form)
 
     def joined(self, predictions: Path, references: Path) -> Iterator[dict[str, Any]]:
         """Yield the rows of a run: predictions and references joined by feat_id, one to one.
@@ -114,7 +119,7 @@ class CorrectionReader:
                     continue
                 pair = (entry, match) if side == 0 else (match, entry)
                 try:
-                    fields = join_halves([sound_object(line) for _, line in pair])
+                    fields = join_halves([sound_half(line) for _, line in pair])
                     where = f"{predictions.name}:{pair[0][0]}"
                     row = self._row(fields, "joined", ("asr_text", "reference_text"), where, feat_id)
                 except LineFault as fault:
@@ -137,7 +142,7 @@ class CorrectionReader:
             names = ", ".join(str(source.path) for source in self.sources) or "no file"
             raise CorpusError(f"{names}: has no rows", fix="give a JSONL file with one row on each line")
 
-    def _done(self, lines: JsonLines, rows: int, form: str) -> None:
+    def _done(self, lines: JsonLines | RowRecords, rows: int, form: str) -> None:
         self.notes.update({name: times for name, times in lines.notes.items()})
         self.sources.append(RowSource(lines.path, lines.sha256, lines.bytes, rows, form))
 
@@ -145,12 +150,15 @@ class CorrectionReader:
         """Return one row in the package's format, texts in NFC. Raises LineFault."""
         if form == "correction" and (missing := [key for key in FIELDS if key not in fields]):
             raise LineFault(f"lacks {', '.join(map(repr, missing))}")
+        fields[pair[0]], alternatives = first_hypothesis(pair[0], others := fields[pair[0]])
+        if alternatives:
+            fields.setdefault("n_best", others)
         _check_types(fields, pair)
         asr_text, reference = self._normal(fields.pop(pair[0])), self._normal(fields.pop(pair[1]))
         if not reference.strip():
             raise LineFault(f"'{pair[1]}' is empty")
         if form != "correction":
-            name = next((fields[key] for key in ID_FIELDS if isinstance(fields.get(key), str) and fields[key]), name)
+            name = row_fields.row_id(fields, name)
         fields.pop("feat_id", None) if form != "correction" else (name := fields["feat_id"])
         if (earlier := self._seen.setdefault(hash(name), where)) != where:
             raise LineFault(f"feat_id {name!r} is already used at {earlier}")
@@ -235,18 +243,21 @@ def row_script(text: str) -> str:
     return "other" if not nko and not latin else "nko" if nko >= latin else "latin"
 
 
-def _form(fields: Mapping[str, Any]) -> tuple[str, tuple[str, str]]:
+def _form(fields: Mapping[str, Any], mapping: FieldMapping = NO_MAPPING) -> tuple[str, tuple[str, str]]:
     """Return how a row is read, and the names of its two texts."""
     text_fields = ("asr_text", "reference_text")
     if fields.get("schema", SCHEMA) != SCHEMA:
         raise LineFault(f"is of schema {fields['schema']!r}; known is {SCHEMA!r}")
     if "schema" in fields or ("feat_id" in fields and any(key in fields for key in text_fields)):
         return "correction", text_fields
-    pair = next((pair for pair in TEXT_PAIRS if fields.keys() >= set(pair)), None)
+    by_preference = sorted(TEXT_PAIRS, key=lambda pair: not mapping.names.keys() & set(pair))
+    pair = next((pair for pair in by_preference if fields.keys() >= set(pair)), None)
+    if pair is None and isinstance(fields.get("input"), list) and "output" in fields:
+        pair = ("input", "output")  # an n-best list is recognized text; another input can be of any task
     if pair is None:
         found = ", ".join(map(repr, fields)) or "nothing"
         known = ", ".join(f"{question} + {answer}" for question, answer in TEXT_PAIRS)
-        raise LineFault(f"no correction; found {found}; expected a correction row, or {known}")
+        raise LineFault(f"no correction; found {found}; expected a correction row, or {known}", fix=MAP_FIELDS)
     return f"{pair[0]} + {pair[1]}", pair
 
 

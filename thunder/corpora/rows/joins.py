@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from thunder.corpora.rows.jsonl_lines import JsonLines, LineFault, LineFaults, json_object
+from thunder.corpora.rows.jsonl_lines import JsonLines, LineFault, LineFaults, json_object, sound_object
+from thunder.text.row_fields import use_text_ids
 
 PREDICTED = ("asr_text", "hypothesis", "hyp", "prediction", "pred_text", "text")
 REFERENCE = ("reference_text", "reference", "ref", "text")
@@ -16,15 +17,27 @@ def read_half(lines: JsonLines, faults: LineFaults) -> Iterator[tuple[str, tuple
     seen: dict[int, int] = {}
     for number, line in lines:
         try:
-            feat_id = json_object(line).get("feat_id")
-            if not isinstance(feat_id, str) or not feat_id:
-                raise LineFault("has no string 'feat_id', which joins predictions and references")
+            fields = json_object(line)
+            use_text_ids(fields)
+            feat_id = fields.get("feat_id")
+            if not feat_id:
+                raise LineFault("has no 'feat_id', which joins predictions and references")
             if (earlier := seen.setdefault(hash(feat_id), number)) != number:
                 raise LineFault(f"feat_id {feat_id!r} is already used at line {earlier}")
-        except LineFault as fault:
+        except (LineFault, ValueError) as fault:
             faults.add(f"{lines.path}:{number}: {fault}")
         else:
             yield feat_id, (number, line)
+
+
+def sound_half(line: bytes) -> dict[str, Any]:
+    """The object of a prediction or a reference, its ids as texts. Raises LineFault."""
+    fields = sound_object(line)
+    try:
+        use_text_ids(fields)
+    except ValueError as error:
+        raise LineFault(str(error)) from None
+    return fields
 
 
 def join_halves(halves: list[dict[str, Any]]) -> dict[str, Any]:

@@ -3,28 +3,37 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from thunder.corpora.rows.chat_rows import ChatRow
 from thunder.errors import UsageError
 from thunder.text.normalize import normalize_text
 
 
-def hold_out(rows: Iterable[ChatRow], fraction: float, salt: str) -> tuple[list[ChatRow], list[ChatRow]]:
+def hold_out(
+    rows: Iterable[ChatRow],
+    fraction: float,
+    salt: str,
+    key: Callable[[ChatRow], str] | None = None,
+    fewest: int = 0,
+) -> tuple[list[ChatRow], list[ChatRow]]:
     """Divide rows into (kept, held out), each in input order.
 
-    A row's side depends on its reference text, the fraction and the salt, and on nothing else: rows with one reference
-    stay together, rows keep their side when other rows are added or removed, and a larger fraction only adds to the
-    held-out side. About `fraction` of the distinct references are held out; of few rows it can be none.
+    A row's side depends on its key (its reference text where none is given), the fraction and the salt, and on nothing
+    else: rows with one key stay together, rows keep their side when other rows are added or removed, and a larger
+    fraction only adds to the held-out side. About `fraction` of the distinct keys are held out; of few rows it can be
+    none. fewest: hold out at least so many keys, the first by hash; then a row's side depends on the other rows too.
 
     Raises UsageError where the fraction is not between 0 and 1.
     """
     if not 0 <= fraction <= 1:
         raise UsageError(f"a fraction of {fraction} cannot be held out", fix="give a fraction between 0 and 1")
+    placed = [(row, _position((key or reference_key)(row), salt)) for row in rows]
+    first = set(sorted({position for _, position in placed})[:fewest])
     remaining: list[ChatRow] = []
     held_out: list[ChatRow] = []
-    for row in rows:
-        (held_out if _position(reference_key(row), salt) < fraction else remaining).append(row)
+    for row, position in placed:
+        (held_out if position < fraction or position in first else remaining).append(row)
     return remaining, held_out
 
 

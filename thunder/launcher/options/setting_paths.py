@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_origin
 
-from thunder.config import REPOSITORY, SettingsType
+from thunder.config import REPOSITORY, Settings, SettingsType
 from thunder.errors import UsageError
 
 PATH_OPTIONS = ("data", "train_data", "valid_data", "test_data", "adapter_path", "resume_adapter_file")
@@ -27,7 +27,7 @@ def check_writable(path: Path) -> None:
 
 def portable_paths(settings: SettingsType) -> SettingsType:
     """Write absolute paths for other hosts: relative to the project's folder, else below ~, else unchanged."""
-    values = {name: _each(getattr(settings, name), _portable) for name in PATH_OPTIONS if hasattr(settings, name)}
+    values = {name: _each(getattr(settings, name), _portable) for name in path_options(settings)}
     model = getattr(settings, "model", None)
     if model and Path(model).is_absolute():
         values["model"] = _portable(model)
@@ -36,11 +36,17 @@ def portable_paths(settings: SettingsType) -> SettingsType:
 
 def local_paths(settings: SettingsType) -> SettingsType:
     """Read paths on this host; a model that is no folder here stays the name of a repository."""
-    values = {name: _each(getattr(settings, name), _placed) for name in PATH_OPTIONS if hasattr(settings, name)}
+    values = {name: _each(getattr(settings, name), _placed) for name in path_options(settings)}
     model = getattr(settings, "model", None)
     if model and (model.startswith(("/", "~", ".")) or Path(_placed(model)).exists()):
         values["model"] = _placed(model)
     return settings.model_copy(update=values)
+
+
+def path_options(settings: Settings) -> list[str]:
+    """The options that are paths: a choice between words is none, as the `split` of rows beside a recognizer's file."""
+    known = type(settings).model_fields
+    return [name for name in PATH_OPTIONS if name in known and get_origin(known[name].annotation) is not Literal]
 
 
 def _portable(text: str) -> str:

@@ -18,6 +18,7 @@ from thunder.corpora.builders import corpus_checks, corpus_folder, sample_corpus
 from thunder.corpora.channels import confusions
 from thunder.corpora.corpus_settings import BuildSettings, SyntheticSettings
 from thunder.corpora.rows import chat_rows
+from thunder.corpora.rows.field_mapping import parse_field_mapping
 from thunder.errors import ArtifactError, CorpusError
 from thunder.launcher.options.setting_layers import file_and_flags
 from thunder.units import format_bytes
@@ -120,7 +121,8 @@ def sample(
 
 @app.command()
 def validate(
-    files: Annotated[list[Path], typer.Argument(help="JSONL files.", show_default=False)],
+    files: Annotated[list[Path], typer.Argument(help="Files of rows.", show_default=False)],
+    fields: Annotated[str | None, typer.Option(help="Names of fields: hyp=FIELD,ref=FIELD,id=FIELD.")] = None,
     recompute: Annotated[bool, typer.Option(help="Accept cer_edits that differ from the recomputed value.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -128,13 +130,16 @@ def validate(
 
     Correction rows are checked field by field as well, and their edits are counted again.
     """
-    corpora = chat_rows.read_row_files(files)
-    notes = [corpus_checks.correction_notes(corpus, recompute) for corpus in corpora]
+    mapping = parse_field_mapping(fields)
+    corpora = chat_rows.read_row_files(files, mapping=mapping)
+    notes = [corpus_checks.correction_notes(corpus, recompute, mapping) for corpus in corpora]
     if as_json:
         summaries = [corpus.summary() | {"notes": row_notes} for corpus, row_notes in zip(corpora, notes, strict=True)]
         return say(json.dumps(summaries, ensure_ascii=False, indent=4))
     for corpus, row_notes in zip(corpora, notes, strict=True):
         say(corpus.describe() + "".join(f"; {name}: {times}" for name, times in row_notes.items()))
+        for line in corpus.reading_notes():
+            say(f"  {line}")
 
 
 @app.command()

@@ -10,5 +10,5 @@ from thunder.acoustic.features import whisper_weights
 
 
 def outputs(folder, **more):
-    encoder, identity = whisper_weights.load_encoder(folder, **more)
-    return np.array(encoder(mx.array(oracle.mel())[None])[0].astype(mx.float32)), identity
+    encoder, digests = whisper_weights.load_encoder(folder, **more)
+    return np.array(encoder(mx.array(oracle.mel())[None])[0].astype(mx.float32)), digests.computed

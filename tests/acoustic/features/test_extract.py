@@ -64,12 +64,35 @@ def test_whisper_keeps_the_frames_that_hold_audio(tmp_path):
     source = folder_of(tmp_path / "in", b=sound(1.234, 1))
     run(source, tmp_path / "out", features="whisper", model=str(model), subsample_how="mean")
     store = FeatureStore.open(tmp_path / "out", verify=True)
-    encoder, identity = whisper_weights.load_encoder(model)
-    assert (store.recipe.model, store.recipe.frames_per_second, store.width) == (identity, 12.5, 24)
+    encoder, digests = whisper_weights.load_encoder(model)
+    assert (store.recipe.model, store.recipe.frames_per_second, store.width) == (
+        digests.computed,
+        12.5,
+        24,
+    )
     whole = np.array(encoder(mx.array(log_mel(load_audio(source / "b.flac").samples, 80, 3000))[None])[0])
     frames = whole[:62]  # of 20 ms, the last one in part
     wanted = [frames[start : start + 4].mean(0) for start in range(0, 62, 4)]
     assert np.abs(store.features(0) - wanted).max() < 2e-3
+
+
+def test_features_of_an_earlier_version_are_resumed_with_their_model(tmp_path):
+    from thunder.acoustic.features import whisper_weights
+
+    model = oracle.save_model(tmp_path / "model", oracle.weights())
+    source, out = folder_of(tmp_path / "in", b=sound(0.5, 1)), tmp_path / "out"
+    run(source, out, features="whisper", model=str(model))
+    digests = whisper_weights.load_encoder(model)[1]
+    plan = (out / "plan.json").read_text()
+    assert digests.computed in plan and digests.stored != digests.computed
+    for path in out.iterdir():
+        path.unlink()
+    (out / "plan.json").write_text(plan.replace(digests.computed, digests.stored))
+    run(source, out, features="whisper", model=str(model))
+    assert FeatureStore.open(out).recipe.model == digests.stored
+    (out / "plan.json").write_text(json.dumps(json.loads(plan) | {"recipe": {"model": "0" * 64}}))
+    with pytest.raises(UsageError, match="made with other options: .*model 000000000000"):
+        run(source, out, features="whisper", model=str(model))
 
 
 def test_more_than_30_s_is_refused_or_heard_in_windows(tmp_path):

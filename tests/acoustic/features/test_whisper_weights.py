@@ -26,9 +26,36 @@ def plain(model):
     return outputs(model)
 
 
-@pytest.mark.parametrize("prefix", ["model.encoder.", "encoder.", ""])
+def computed(folder, **more):
+    return whisper_weights.load_encoder(folder, **more)[1].computed
+
+
+@pytest.mark.parametrize("prefix", ["model.encoder.", "encoder.", "", "base_model.model.model.encoder.", "module."])
 def test_prefixes_of_hugging_face(plain, tmp_path, prefix):
-    assert whisper_weights.load_encoder(oracle.save_model(tmp_path, oracle.weights(), prefix=prefix))[1] == plain[1]
+    assert computed(oracle.save_model(tmp_path, oracle.weights(), prefix=prefix)) == plain[1]
+
+
+@pytest.mark.parametrize("prefix", ["model.encoder.", ""])
+def test_tensors_beside_the_encoder_are_left_out(plain, tmp_path, prefix):
+    folder = oracle.save_model(tmp_path, oracle.weights(), prefix=prefix)
+    tensors = mx.load(str(folder / "model.safetensors"))
+    more = {name: mx.zeros((2, 2)) for name in ("projector.weight", "classifier.weight", "layer_weights")}
+    mx.save_safetensors(str(folder / "model.safetensors"), tensors | more)
+    assert computed(folder) == plain[1]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused_by_name(tmp_path, value):
+    tensors = oracle.weights()
+    tensors["layers.1.fc2.weight"][0, 3] = value
+    with pytest.raises(ModelError, match=r"layers\.1\.fc2\.weight has values that are not finite"):
+        whisper_weights.load_encoder(oracle.save_model(tmp_path, tensors))
+
+
+def test_an_adapter_that_is_not_merged_is_named(tmp_path):
+    tensors = oracle.weights() | {"layers.0.self_attn.q_proj.lora_A.weight": np.zeros((2, 24), np.float32)}
+    with pytest.raises(ModelError, match="an adapter that is not merged"):
+        whisper_weights.load_encoder(oracle.save_model(tmp_path, tensors))
 
 
 MLX_NAMES = {
@@ -66,8 +93,10 @@ def mlx_model(folder, name):
 def test_weights_of_mlx_whisper(tmp_path, name, monkeypatch):
     # mlx-whisper's MLP is always four times as wide as the model
     monkeypatch.setattr(oracle, "CONFIG", oracle.CONFIG | {"encoder_ffn_dim": 96})
-    found, _ = whisper_weights.load_encoder(mlx_model(tmp_path, name))
-    wanted, _ = whisper_weights.load_encoder(oracle.save_model(tmp_path / "hf", oracle.weights(), oracle.CONFIG))
+    found, digests = whisper_weights.load_encoder(mlx_model(tmp_path, name))
+    copy = oracle.save_model(tmp_path / "hf", oracle.weights(), oracle.CONFIG)
+    wanted, wanted_digests = whisper_weights.load_encoder(copy)
+    assert digests.computed == wanted_digests.computed and digests.stored != wanted_digests.stored
     wanted, found = dict(tree_flatten(wanted.parameters())), dict(tree_flatten(found.parameters()))
     assert wanted.keys() == found.keys()
     assert all(np.abs(np.array(wanted[key]) - np.array(found[key])).max() < 1e-3 for key in wanted)
@@ -82,7 +111,7 @@ def test_weights_in_several_files(plain, tmp_path):
         mx.save_safetensors(str(tmp_path / file), {name: tensors[name] for name in part})
         where |= dict.fromkeys(part, file)
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": where}))
-    assert whisper_weights.load_encoder(tmp_path)[1] == plain[1]
+    assert computed(tmp_path) == plain[1]
     (tmp_path / "model.fp32-1.safetensors").unlink()
     with pytest.raises(ModelError, match="model.fp32-1.safetensors"):
         whisper_weights.load_encoder(tmp_path)
@@ -91,7 +120,13 @@ def test_weights_in_several_files(plain, tmp_path):
 def test_the_digest_is_that_of_the_weights(plain, tmp_path):
     tensors = oracle.weights()
     tensors["layers.2.fc1.bias"][3] += 1e-3
-    assert whisper_weights.load_encoder(oracle.save_model(tmp_path, tensors))[1] != plain[1]
+    assert computed(oracle.save_model(tmp_path, tensors)) != plain[1]
+
+
+def test_the_digest_is_of_a_changed_table_of_positions(plain, tmp_path):
+    tensors = oracle.weights()
+    tensors["embed_positions.weight"] = tensors["embed_positions.weight"] + 0.1
+    assert computed(oracle.save_model(tmp_path, tensors)) != plain[1]
 
 
 def test_a_missing_and_a_misshapen_weight_are_both_named(tmp_path):

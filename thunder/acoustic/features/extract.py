@@ -13,7 +13,7 @@ from thunder.acoustic.features import audio, frontend, store_parts
 from thunder.acoustic.features.feature_settings import FeatureSettings
 from thunder.acoustic.features.recordings import Recording, RecordingReader, input_digest
 from thunder.acoustic.features.store_index import Utterance
-from thunder.acoustic.features.store_writer import StoreWriter
+from thunder.acoustic.features.store_writer import StoreWriter, planned_model
 from thunder.corpora.rows.jsonl_lines import LineFaults
 from thunder.errors import CorpusError
 
@@ -70,6 +70,7 @@ def extract_features(
     next run tries only those recordings again.
     """
     front_end = frontend.build_front_end(settings)
+    front_end.adopt_model_digest(planned_model(plan.folder))
     report = progress or (lambda count: None)
     notes: Counter[str] = Counter()
     input_plan = {"inputs": plan.inputs, "part": list(plan.part)}

@@ -28,6 +28,13 @@ class FrontEnd(Protocol):
         """[S] samples of at most 30 s -> valid frames [T, D], not yet subsampled."""
         ...
 
+    def adopt_model_digest(self, recipe_model: str | None) -> None:
+        """Put an existing recipe's `model` into `recipe` where it is the digest that earlier versions gave this model.
+
+        Features and heads of those versions are then continued with the weights that made them.
+        """
+        ...
+
 
 class LogMelFrontEnd:
     """Whisper's log-mel spectrogram, 100 frames a second."""
@@ -35,6 +42,9 @@ class LogMelFrontEnd:
     def __init__(self, settings: FeatureSettings) -> None:
         self.width = settings.n_mels or _N_MELS
         self.recipe = _recipe(settings, self.width, None)
+
+    def adopt_model_digest(self, recipe_model: str | None) -> None:
+        """See FrontEnd; a spectrogram has no model."""
 
     def window_frames(self, samples: np.ndarray) -> np.ndarray:
         """See FrontEnd."""
@@ -49,9 +59,14 @@ class WhisperFrontEnd:
     def __init__(self, settings: FeatureSettings) -> None:
         from thunder.acoustic.features import whisper_weights
 
-        self._encoder, identity = whisper_weights.load_encoder(model_folder(settings), settings.precision)
+        self._encoder, self._digests = whisper_weights.load_encoder(model_folder(settings), settings.precision)
         self.width, self._n_mels = self._encoder.sizes.width, self._encoder.sizes.n_mels
-        self.recipe = _recipe(settings, self._n_mels, identity)
+        self.recipe = _recipe(settings, self._n_mels, self._digests.computed)
+
+    def adopt_model_digest(self, recipe_model: str | None) -> None:
+        """See FrontEnd."""
+        if recipe_model == self._digests.stored:
+            self.recipe = self.recipe.model_copy(update={"model": recipe_model})
 
     def window_frames(self, samples: np.ndarray) -> np.ndarray:
         """See FrontEnd."""

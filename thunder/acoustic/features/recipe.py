@@ -21,7 +21,8 @@ _BARE_RATE = {"whisper": 50, "logmel": 100}
 class Recipe(Settings):
     """Every option that changes the values of features.
 
-    model: digest of the encoder's tensors (whisper only). subsample, how: keep one of N frames, or the mean of N.
+    model: digest of the values that the encoder computes with (whisper only; earlier versions: of the tensors in its
+    files). subsample, how: keep one of N frames, or the mean of N.
     dtype: as stored. precision: of the encoder's arithmetic. long_audio: treatment of recordings over 30 s.
     """
 

@@ -210,6 +210,14 @@ def shard_file_name(number: int) -> str:
     return f"shard-{number:05d}.safetensors"
 
 
+def planned_model(folder: Path) -> str | None:
+    """`model` of the recipe in a folder's plan; None if there is no plan, or it cannot be read."""
+    try:
+        return json.loads((folder / PLAN).read_bytes())["recipe"]["model"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def _differences(stored: Mapping[str, Any], current: Mapping[str, Any]) -> list[str]:
     """Differences between two plans, such as 'subsample 4, now 2'."""
     flat = [{**plan, **plan.get("recipe", {})} for plan in (stored, current)]

@@ -48,6 +48,7 @@ def build_front_end(settings: TranscribeSettings, origin: HeadOrigin) -> fronten
         out="",
     )  # fmt: skip
     front_end = frontend.build_front_end(requested)
+    front_end.adopt_model_digest(recipe.model)
     if differences := front_end.recipe.differences(recipe):
         raise ArtifactError(
             f"{settings.whisper or 'features'}: differs from the recipe that the head was trained on: "

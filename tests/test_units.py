@@ -19,7 +19,15 @@ def test_bytes(count, text):
 
 @pytest.mark.parametrize(
     ("text", "count"),
-    [("300", 300), ("4GB", 4 * 10**9), ("1.5 GB", 1_500_000_000), (" 500mb ", 500 * 10**6), ("2kB", 2000), ("7B", 7)],
+    [
+        ("300", 300),
+        ("4GB", 4 * 10**9),
+        ("1.5 GB", 1_500_000_000),
+        (" 500mb ", 500 * 10**6),
+        ("2kB", 2000),
+        ("7B", 7),
+        ("2G", 2 * 10**9),
+    ],
 )
 def test_sizes_that_people_write(text, count):
     assert units.parse_bytes(text) == count

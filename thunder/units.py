@@ -22,11 +22,11 @@ def format_bytes(count: float) -> str:
 
 
 def parse_bytes(text: str) -> Bytes:
-    """Parse '4GB', '1.5 GB' or '300' to bytes, in the units of `format_bytes`. Raises ValueError for other text."""
-    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([KMGT]?B)?", text.strip().upper())
+    """Parse '4GB', '1.5 GB', '4G' or '300' to bytes, in the units of `format_bytes`. Raises ValueError."""
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([KMGT]?B?)", text.strip().upper())
     if not match:
         raise ValueError(f"expected a size such as 4GB or 500MB, not '{text}'")
-    return Bytes(round(float(match[1]) * _SIZES[match[2] or "B"]))
+    return Bytes(round(float(match[1]) * _SIZES[match[2].removesuffix("B") + "B"]))
 
 
 def format_seconds(seconds: float) -> str:

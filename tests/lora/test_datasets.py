@@ -8,7 +8,7 @@ from conftest import make_rows, write_rows
 from thunder import digest
 from thunder.errors import CorpusError
 from thunder.lora import datasets
-from thunder.lora.lora_settings import LoraSettings
+from thunder.lora.lora_settings import VALID_ROWS, LoraSettings
 from thunder.lora.prompts.load_prompts import load_prompt_format
 
 
@@ -92,3 +92,27 @@ def test_fields_are_named_and_groups_kept_apart(tmp_path):
     parts = [{row.fields["voice"] for row in part} for part in (read.train, read.valid, read.test)]
     assert sorted(map(len, parts)) == [1, 1, 1] and len(set.union(*parts)) == 3
     assert read.train[0].row_id in {str(n) for n in range(30)}
+
+
+def test_validation_and_test_by_batches_are_chosen_by_hash_for_any_order(tmp_path):
+    write_rows(tmp_path / "train.jsonl", make_rows(4))
+    write_rows(tmp_path / "test.jsonl", make_rows(30, seed=4))
+    valid = make_rows(VALID_ROWS + 40, seed=1)
+    write_rows(tmp_path / "valid.jsonl", valid)
+
+    def read(**options):
+        rows = datasets.read_datasets(LoraSettings(data=str(tmp_path), batch_size=3, **options))
+        return [row.reference for row in rows.valid], rows
+
+    some, rows = read(val_batches=5, test_batches=2)
+    assert (len(some), len(rows.test)) == (15, 6), "batches of batch_size rows, as in mlx_lm"
+    assert any(note.startswith("valid: 15 of 540 rows, by hash") for note in rows.notes)
+    assert len(read(val_batches=-1, test_batches=-1)[0]) == VALID_ROWS + 40
+    assert len(read(test_batches=-1)[1].test) == 30
+    assert len(read()[0]) == VALID_ROWS and len(read(val_batches=0)[0]) == 0
+    write_rows(tmp_path / "valid.jsonl", valid[::-1])
+    assert sorted(read(val_batches=5)[0]) == sorted(some)
+    write_rows(tmp_path / "valid.jsonl", valid[:VALID_ROWS])
+    whole, rows = read()
+    assert whole == [row["messages"][1]["content"] for row in valid[:VALID_ROWS]], "a small set stays as it is"
+    assert not any("by hash" in note for note in rows.notes)

@@ -13,7 +13,13 @@ from thunder.config import SettingsLayer, build_settings
 from thunder.errors import ConfigError
 from thunder.lora.lora_settings import LoraSettings, PretrainSettings
 from thunder.parallel import row_order
-from thunder.training.loop_settings import RUNTIME_OPTIONS, check_max_epochs, planned_epochs
+from thunder.training.loop_settings import (
+    RUNTIME_OPTIONS,
+    check_max_epochs,
+    iterations_of_epochs,
+    late_warmup,
+    planned_epochs,
+)
 
 
 @given(rows=st.integers(1, 40), batch=st.integers(1, 50), updates=st.integers(1, 60))
@@ -21,6 +27,22 @@ def test_planned_epochs_are_those_that_the_loop_makes(rows, batch, updates):
     last = list(row_order.plan_steps(rows, batch, 0, until=updates))[-1]
     found = planned_epochs(updates, rows, batch)
     assert last.epoch < found <= last.epoch + 1, "the last step lies in the last pass that was begun"
+
+
+@given(rows=st.integers(1, 40), batch=st.integers(1, 50), epochs=st.integers(1, 9), accumulation=st.integers(1, 5))
+def test_the_iterations_of_whole_epochs_make_as_many(rows, batch, epochs, accumulation):
+    iters = iterations_of_epochs(epochs, rows, batch, accumulation)
+    updates = LoraSettings(iters=iters, grad_accumulation_steps=accumulation).total_updates
+    assert planned_epochs(updates, rows, batch * accumulation) == epochs
+    assert iterations_of_epochs(0.001, rows, batch, accumulation) == accumulation, "at least one update"
+
+
+@pytest.mark.parametrize(("warmup", "iters", "said"), [(0, 1, False), (9, 10, False), (10, 10, True), (50, 10, True)])
+def test_a_warmup_that_does_not_end_before_the_run_is_said(warmup, iters, said):
+    note = late_warmup(LoraSettings(warmup=warmup, iters=iters, learning_rate=1e-3))
+    assert bool(note) == said
+    if warmup == 50:
+        assert note.startswith("warning: a warm-up of 50 updates in a run of 10: the rate only rises, to 0.0002 of")
 
 
 def test_more_than_the_most_is_refused_and_as_many_are_not():

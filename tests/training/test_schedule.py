@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 
+import mlx.core as mx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from mlx.optimizers import linear_schedule
 
 from thunder.lora.lora_settings import LoraSettings
 from thunder.training.schedule import learning_rate
@@ -20,6 +22,13 @@ def test_warm_up_is_linear_and_the_decay_is_half_a_cosine():
     for step in range(11, 111):
         wanted = 0.2 + 1.8 * (1 + math.cos(math.pi * (step - 10) / 100)) / 2
         assert learning_rate(step, settings) == pytest.approx(wanted)
+
+
+def test_a_linear_decay_is_the_schedule_of_mlx():
+    settings = LoraSettings(iters=100, learning_rate=2.0, lr_final=0.1, lr_scheduler_type="linear")
+    reference = linear_schedule(2.0, 0.2, 100)
+    for step in (1, 30, 77, 100):
+        assert learning_rate(step, settings) == pytest.approx(reference(mx.array(step)).item())
 
 
 def test_a_constant_rate():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 from pydantic import field_validator, model_validator
 
@@ -98,7 +98,11 @@ class AcousticSettings(LoopSettings):
     )
 
     # the published regime, which is torch's AdamW
-    bias_correction: ClassVar[bool] = True
+    @property
+    def bias_correction(self) -> bool:
+        """See LoopSettings."""
+        return True
+
     learning_rate: float = option(3e-4, "Peak learning rate.", aliases=["lr"], panel=OPTIMIZER, gt=0)
     iters: int = option(
         20000, "Iterations (batches over all ranks) to train for.", aliases=["num-iters", "max-steps"], panel=LOOP, ge=1

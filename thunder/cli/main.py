@@ -6,6 +6,7 @@ import importlib
 import json
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -85,6 +86,10 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {  # group of the help -> comman
 }
 HIDDEN = {  # aliases, and commands that ranks and hosts start
     "launch": ("thunder.cli.commands.training.train", "The same as train; ./launch.sh calls it."),
+    "mlx_lm.lora": (
+        "thunder.cli.commands.training.mlx_lm_lora",
+        "Train with the options of a line of mlx_lm.lora.",
+    ),
     "vast": ("thunder.cli.commands.records.gpu", "The same as gpu."),
     "rank": ("thunder.cli.commands.cluster.rank", "Run one rank of a run; train starts it."),
     "agent": ("thunder.cli.commands.cluster.agent", "Start a rank for a launcher on another host; train starts it."),
@@ -188,7 +193,7 @@ def thunder(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code and prints our errors without a traceback."""
-    words = with_resume_value(list(sys.argv[1:] if arguments is None else arguments))
+    words = with_resume_value(pasted_line(list(sys.argv[1:] if arguments is None else arguments)))
     try:
         app(args=words, prog_name="thunder")
     except SystemExit as end:
@@ -217,6 +222,14 @@ def with_resume_value(words: list[str]) -> list[str]:
         if word == "--resume" and (place + 1 == len(words) or words[place + 1].startswith("-")):
             out.append("latest")
     return out
+
+
+def pasted_line(words: list[str]) -> list[str]:
+    """A pasted line of mlx_lm's in its own spelling, `python -m mlx_lm lora ...` too, as our command `mlx_lm.lora`."""
+    rest = words[2:] if len(words) > 2 and "python" in Path(words[0]).name and words[1] == "-m" else words
+    if rest[:2] == ["mlx_lm", "lora"]:
+        return ["mlx_lm.lora", *rest[2:]]
+    return rest if rest and rest[0] == "mlx_lm.lora" else words
 
 
 def entry() -> None:

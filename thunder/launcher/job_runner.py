@@ -26,7 +26,7 @@ from thunder.launcher.runs_folder import runs
 from thunder.launcher.shape_check import gpu_shape
 from thunder.runs.records import environment, run_record
 from thunder.runs.records.registry import PLAN
-from thunder.training.loop_settings import LoopSettings, planned_epochs
+from thunder.training.loop_settings import LoopSettings, late_warmup, planned_epochs
 from thunder.training.training_events import NO_CALLBACKS, CallbackList
 
 
@@ -118,7 +118,11 @@ def make_plan(job: Job, placement: Placement, plans: tuple[RankPlan, ...], folde
         **{name: getattr(facts, name) for name in type(facts).model_fields if name in facts.model_fields_set},
         **optional,
         environment=_environment_notes(placement),
-        notes=[*job.notes, *(f"skipped, as you asked: {each}" for each in facts.skipped_checks or ())],
+        notes=[
+            *job.notes,
+            *filter(None, [late_warmup(settings)]),
+            *(f"skipped, as you asked: {each}" for each in facts.skipped_checks or ()),
+        ],
         settings=settings.resolved(),
         sources=job.sources,
         ranks=[

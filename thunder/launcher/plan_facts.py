@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from thunder.lora.engine.engine_choice import choose_engine
 from thunder.lora.lora_settings import EMBEDDED_MODEL, LoraSettings, PretrainSettings
 from thunder.lora.prompts.load_prompts import load_prompt_format, template_note
 from thunder.lora.prompts.mlx_lm_prompt import generation_folder
-from thunder.training.loop_settings import check_max_epochs, planned_epochs
+from thunder.training.loop_settings import check_max_epochs, iterations_of_epochs, planned_epochs
 from thunder.training.shapes import model_size
 
 
@@ -38,6 +39,7 @@ def train_facts(settings: LoraSettings, ranks: int) -> JobFacts:
         raise UsageError(
             f"--num-layers {settings.num_layers}: the model has {layers}", fix=f"--num-layers {layers}, or -1 for all"
         )
+    settings = with_epochs(settings, len(prepared.train.examples), ranks)
     epochs = planned_epochs(
         settings.total_updates,
         len(prepared.train.examples),
@@ -62,6 +64,19 @@ def train_facts(settings: LoraSettings, ranks: int) -> JobFacts:
         engine=EnginePart(name=engine.name, reason=engine.reason),
         data=DataPart.model_validate(prepared.summary()),
     )
+
+
+def with_epochs(settings: LoraSettings, rows: int, ranks: int) -> LoraSettings:
+    """The settings with `epochs` written as `iters`, and as many epochs allowed: who names them knows of them.
+
+    rows: training rows that are used. Settings without `epochs` stay as they are.
+    """
+    if settings.epochs is None:
+        return settings
+    accumulation = settings.grad_accumulation_steps
+    iters = iterations_of_epochs(settings.epochs, rows, settings.batch_size * ranks, accumulation)
+    most = max(settings.max_epochs, math.ceil(settings.epochs))
+    return settings.model_copy(update={"iters": iters, "max_epochs": most, "epochs": None})
 
 
 def train_digests(settings: LoraSettings) -> dict[str, Any]:

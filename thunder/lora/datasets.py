@@ -54,6 +54,12 @@ def dataset_files(settings: LoraSettings) -> dict[str, Path]:
     """
     if settings.train_data is None:
         folder = Path(settings.data).expanduser() if settings.data else EMBEDDED_DATA
+        if not folder.exists():
+            raise CorpusError(
+                f"{folder}: no train.jsonl in it: there is no such folder",
+                fix="name a folder with train.jsonl; data sets of Hugging Face are not fetched here as mlx_lm does: "
+                f"`hf download --repo-type dataset {folder.parent.name}/{folder.name} --local-dir FOLDER` does",
+            )
         found = {part: files for part in PART_FILES if (files := _files_of_part(folder, part))}
         if "train" not in found:
             raise CorpusError(
@@ -118,12 +124,16 @@ def read_datasets(settings: LoraSettings) -> DatasetRows:
         raise CorpusError(f"{named['train']}: no row is left to train on", fix="more rows, or a smaller --holdout")
     notes += _leak_notes(divided.train, parts, settings.group_by)
     notes += [note for part in parts if part in corpora and (note := contradicting_splits(corpora[part].rows, part))]
-    test = sorted(parts["test"], key=lambda row: hashlib.sha256(row.reference.encode()).digest())[: settings.test_rows]
-    rules = [*divided.rules, *(rule for corpus in corpora.values() for rule in corpus.reading_rules)]
+    test = _by_hash(parts["test"])[: settings.most_test_rows]
+    valid, valid_notes = _chosen_for_validation(parts["valid"], settings)
+    notes += valid_notes
+    rules = [
+        *(valid_notes if settings.val_batches is None else ()),
+        *divided.rules,
+        *(rule for corpus in corpora.values() for rule in corpus.reading_rules),
+    ]
     files = {part: corpus.sha256 for part, corpus in corpora.items()}
-    return DatasetRows(
-        tuple(divided.train), tuple(parts["valid"]), tuple(test), files, tuple(notes), tuple(sorted(set(rules)))
-    )
+    return DatasetRows(tuple(divided.train), tuple(valid), tuple(test), files, tuple(notes), tuple(sorted(set(rules))))
 
 
 def _leak_notes(train: Sequence[ChatRow], parts: Mapping[str, Sequence[ChatRow]], group_by: str | None) -> list[str]:
@@ -138,6 +148,21 @@ def _leak_notes(train: Sequence[ChatRow], parts: Mapping[str, Sequence[ChatRow]]
     if empty := [lacking[part] for part, rows in parts.items() if not rows]:
         notes.append(f"warning: {' and '.join(empty)}: what the run learns is not measured there")
     return notes
+
+
+def _chosen_for_validation(rows: Sequence[ChatRow], settings: LoraSettings) -> tuple[Sequence[ChatRow], list[str]]:
+    """The rows that validations score, in their order, and a note where these are not all."""
+    most = settings.most_valid_rows
+    if most is None or len(rows) <= most:
+        return rows, []
+    chosen = {id(row) for row in _by_hash(rows)[:most]}
+    note = f"valid: {most} of {len(rows)} rows, by hash of the reference text; --val-batches -1 takes all"
+    return [row for row in rows if id(row) in chosen], [note]
+
+
+def _by_hash(rows: Sequence[ChatRow]) -> list[ChatRow]:
+    """Rows in the order of their reference texts' SHA-256."""
+    return sorted(rows, key=lambda row: hashlib.sha256(row.reference.encode()).digest())
 
 
 @dataclass(frozen=True)
@@ -182,7 +207,7 @@ def prepare_datasets(settings: LoraSettings, prompts: PromptFormat, ranks: int) 
             f"none of {len(rows.train)} training rows has its completion within {settings.max_seq_length} tokens",
             fix="a higher --max-seq-length",
         )
-    if "valid" in rows.files and not valid.examples:
+    if "valid" in rows.files and rows.valid and not valid.examples:
         raise CorpusError(
             f"none of {len(rows.valid)} validation rows has its completion within {settings.max_seq_length} tokens",
             fix="a higher --max-seq-length, or other validation rows",

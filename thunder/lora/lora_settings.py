@@ -8,12 +8,14 @@ from typing import Any, ClassVar, Literal
 from pydantic import field_validator, model_validator
 
 from thunder.config import REPOSITORY, option
-from thunder.training.loop_settings import LOOP, OUTPUT, PLACE, LoopSettings
+from thunder.training.loop_settings import LOOP, OPTIMIZER, OUTPUT, PLACE, LoopSettings
 from thunder.units import parse_bytes
 
 MODEL, DATA = "Model and adapter", "Data"
 EMBEDDED_MODEL = REPOSITORY / "data" / "models" / "tiny-gemma4-nko"
 EMBEDDED_DATA = REPOSITORY / "data" / "sample"
+VALID_ROWS = 500
+"""Rows of a validation where nothing else is said: at safe shapes it then takes less than the updates between two."""
 
 
 class CorpusSettings(LoopSettings):
@@ -22,7 +24,15 @@ class CorpusSettings(LoopSettings):
     max_epochs: int = option(
         10, "Refuse to run more epochs over the training rows.", old_names=["max-wraps"], panel=DATA, ge=1
     )
+    adam_bias_correction: bool = option(
+        False, "Correct the bias of AdamW's moments, as torch does.", panel=OPTIMIZER, added_later=True
+    )
     logs_epochs: ClassVar[bool] = True
+
+    @property
+    def bias_correction(self) -> bool:
+        """See LoopSettings."""
+        return self.adam_bias_correction
 
 
 class LoraSettings(CorpusSettings):
@@ -103,6 +113,30 @@ class LoraSettings(CorpusSettings):
     )
     test_rows: int = option(200, "Test at most so many rows at the end, chosen by hash; 0 = no test.", panel=DATA, ge=0)
 
+    val_batches: int | None = option(
+        None,
+        f"Validate on so many batches of --batch-size rows, chosen by hash; -1 = all (default: at most {VALID_ROWS} "
+        "rows).",
+        panel=LOOP,
+        added_later=True,
+        ge=-1,
+    )
+    test_batches: int | None = option(
+        None,
+        "Test so many batches of --batch-size rows at the end, instead of --test-rows; -1 = all.",
+        panel=DATA,
+        added_later=True,
+        ge=-1,
+    )
+    epochs: float | None = option(
+        None,
+        "Train for so many epochs over the training rows, instead of --iters.",
+        aliases=["num-epochs", "num-train-epochs"],
+        panel=LOOP,
+        added_later=True,
+        gt=0,
+    )
+
     chunk_words: int = option(
         0,
         "Cut corrections into chunks of about this many words, for training and the test; `thunder eval` has the same "
@@ -162,6 +196,20 @@ class LoraSettings(CorpusSettings):
     def template_kwargs(self) -> dict[str, Any] | None:
         """The switches of the chat template; None for the default ones."""
         return None if self.chat_template_config is None else json.loads(self.chat_template_config)
+
+    @property
+    def most_valid_rows(self) -> int | None:
+        """Validation rows at most; None for all."""
+        if self.val_batches is None:
+            return VALID_ROWS
+        return None if self.val_batches == -1 else self.val_batches * self.batch_size
+
+    @property
+    def most_test_rows(self) -> int | None:
+        """Test rows at most; None for all."""
+        if self.test_batches is None:
+            return self.test_rows
+        return None if self.test_batches == -1 else self.test_batches * self.batch_size
 
     @property
     def may_recompute(self) -> bool:

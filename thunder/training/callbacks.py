@@ -22,6 +22,7 @@ from thunder.training.training_events import (
     ValidationEvent,
 )
 from thunder.training.validation import validate
+from thunder.units import parse_bytes
 
 
 class Periodic(Callback):
@@ -53,6 +54,8 @@ class Report(Periodic):
         self.first_step: int | None = None
         self.busy = 0.0
         self.mark = time.perf_counter()
+        threshold = context.settings.clear_cache_threshold
+        self.cache_limit = None if threshold is None else parse_bytes(threshold)
 
     def _reset(self) -> None:
         self.loss, self.tokens, self.seconds, self.steps = 0.0, 0, 0.0, 0
@@ -75,6 +78,8 @@ class Report(Periodic):
         self.tokens += event.tokens
         self.mark = now
         self.record.event("step", **asdict(event))
+        if self.cache_limit is not None and mx.get_cache_memory() > self.cache_limit:
+            mx.clear_cache()
         if self.is_due():
             self._report(event, self.first_step)
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal, TypeVar
 
+from pydantic import field_validator
+
 from thunder.config import Settings, option
 from thunder.errors import ConfigError
+from thunder.units import parse_bytes
 
 LOOP, OPTIMIZER, OUTPUT, PLACE = "Training", "Optimizer", "Output and records", "Where it runs"
 
@@ -25,6 +29,7 @@ RUNTIME_OPTIONS = (
     "run_name",
     "prefix_cache",
     "max_epochs",
+    "clear_cache_threshold",
 )
 
 
@@ -113,12 +118,30 @@ class LoopSettings(Settings):
     lr_final: float = option(
         0.1, "Where the cosine decay ends, as a share of the peak; 1 = constant rate.", panel=OPTIMIZER, ge=0, le=1
     )
+    lr_scheduler_type: Literal["cosine", "linear"] = option(
+        "cosine", "Form of the decay after the warm-up.", panel=OPTIMIZER, added_later=True
+    )
     weight_decay: float = option(0.01, "AdamW's decoupled weight decay.", panel=OPTIMIZER, ge=0)
     adam_betas: list[float] = option(
         [0.9, 0.999], "AdamW's decay rates of the two moments.", panel=OPTIMIZER, min_length=2, max_length=2
     )
+    adam_eps: float = option(
+        1e-8,
+        "AdamW's epsilon, added to the root of the second moment.",
+        aliases=["adam-epsilon"],
+        panel=OPTIMIZER,
+        added_later=True,
+        gt=0,
+    )
     max_grad_norm: float = option(1.0, "Clip the gradient's norm to this; 0 = never.", panel=OPTIMIZER, ge=0)
 
+    clear_cache_threshold: str | None = option(
+        None,
+        "Free the allocator's unused memory after each update that leaves more than this, such as 2GB, as in mlx_lm "
+        "(default: free it at each report).",
+        panel=PLACE,
+        added_later=True,
+    )
     steps_per_report: int = option(10, "Iterations between reports.", aliases=["log-every"], panel=OUTPUT, ge=1)
     save_every: int = option(100, "Iterations between checkpoints.", panel=OUTPUT, ge=1)
     resume: str | None = option(
@@ -144,9 +167,6 @@ class LoopSettings(Settings):
         panel=OUTPUT,
     )
 
-    bias_correction: ClassVar[bool] = False
-    """Whether AdamW corrects its first moments, as torch's does and mlx_lm's does not."""
-
     logs_epochs: ClassVar[bool] = False
     """Whether each new epoch is a line of the log: for tasks that run few of them."""
 
@@ -162,6 +182,18 @@ class LoopSettings(Settings):
     def total_updates(self) -> int:
         """Optimizer updates of the whole run."""
         return self.updates(self.iters)
+
+    @property
+    def bias_correction(self) -> bool:
+        """Whether AdamW corrects its moments, as torch's does and mlx_lm's does not by default."""
+        return False
+
+    @field_validator("clear_cache_threshold")
+    @classmethod
+    def _is_a_size(cls, value: str | None) -> str | None:
+        if value is not None:
+            parse_bytes(value)
+        return value
 
     @property
     def may_recompute(self) -> bool:
@@ -211,6 +243,24 @@ NO_OVERRIDES = RuntimeOverrides()
 def planned_epochs(updates: int, rows: int, global_batch: int) -> float:
     """Epochs over `rows` that so many updates make; as the loop counts them, a last short batch is an update too."""
     return updates / -(-rows // global_batch)
+
+
+def iterations_of_epochs(epochs: float, rows: int, global_batch: int, accumulation: int = 1) -> int:
+    """Iterations that make so many epochs over `rows`, as the loop counts them: a last short batch is an update too."""
+    updates = math.ceil(epochs * -(-rows // (global_batch * accumulation)) - 1e-9)
+    return max(1, updates) * accumulation
+
+
+def late_warmup(settings: LoopSettings) -> str:
+    """A note where the warm-up does not end before the run does; empty elsewhere."""
+    warmup, total = settings.warmup, settings.total_updates
+    if warmup < total or not warmup:
+        return ""
+    reached = f"{settings.learning_rate * total / warmup:g} of {settings.learning_rate:g}"
+    return (
+        f"warning: a warm-up of {warmup} updates in a run of {total}: the rate only rises, to {reached}; "
+        "a shorter --warmup, or a longer run"
+    )
 
 
 def check_max_epochs(epochs: float, most: int, iters: int) -> None:

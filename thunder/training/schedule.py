@@ -8,10 +8,11 @@ from thunder.training.loop_settings import LoopSettings
 
 
 def learning_rate(update: int, settings: LoopSettings) -> float:
-    """Rate of update 1, 2, ...: linear warm-up, then cosine decay to `lr_final` of the peak at the last update."""
+    """Rate of update 1, 2, ...: linear warm-up, then decay to `lr_final` of the peak at the last update."""
     peak, warmup, total = settings.learning_rate, settings.warmup, settings.total_updates
     if update <= warmup:
         return peak * update / warmup
     progress = (update - warmup) / max(1, total - warmup)
-    cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
-    return peak * (settings.lr_final + (1 - settings.lr_final) * cosine)
+    progress = min(1.0, progress)
+    left = 1 - progress if settings.lr_scheduler_type == "linear" else 0.5 * (1 + math.cos(math.pi * progress))
+    return peak * (settings.lr_final + (1 - settings.lr_final) * left)

@@ -28,6 +28,7 @@ def make_optimizer(settings: LoopSettings) -> optim.Optimizer:
     return optim.AdamW(
         learning_rate=settings.learning_rate,
         betas=list(settings.adam_betas),
+        eps=settings.adam_eps,
         weight_decay=settings.weight_decay,
         bias_correction=settings.bias_correction,
     )

@@ -89,9 +89,9 @@ def _training_rows(plan: Plan) -> list[tuple[str, str]]:
         rows.append(("LoRA", f"{layers} layers, rank {settings['lora_rank']}, scale {settings['lora_scale']:g}"))
     if engine := plan.engine:
         rows.append(("engine", f"{engine.name}: {engine.reason} (prefix cache: {settings['prefix_cache']})"))
-    rate = settings["learning_rate"]
+    rate, form = settings["learning_rate"], settings.get("lr_scheduler_type", "cosine")
     rows.append(
-        ("optimizer", f"AdamW, {rate:g} after {settings['warmup']} updates, cosine to {rate * settings['lr_final']:g}")
+        ("optimizer", f"AdamW, {rate:g} after {settings['warmup']} updates, {form} to {rate * settings['lr_final']:g}")
     )
     if shape := plan.shape:
         rows.append(("shape", f"{shape.verdict} on {shape.chip}: {shape.reason}"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
 
@@ -34,8 +34,12 @@ def flag_type(annotation: Any) -> tuple[Any, bool]:
     return annotation, annotation is bool
 
 
-def flags(kind: type[Settings]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def flags(
+    kind: type[Settings], further: Mapping[str, tuple[type, str]] | None = None, panel: str = "Options"
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Decorator: give a command the flags of a settings class.
+
+    further: flags that set no field, name -> (type, help), in a panel of their own; their values are given too.
 
     The command is called with its own parameters and `given`, the values that were said (field -> value). The names
     that a field had before (`option(..., old_names=...)`) stay flags, which help does not list.
@@ -48,6 +52,7 @@ def flags(kind: type[Settings]) -> Callable[[Callable[..., None]], Callable[...,
         derived = [_parameter(field, info) for field, info in kind.model_fields.items()]
         hidden = {name: field for field in kind.model_fields for name in old_names_of(kind, field)}
         derived += [_hidden_parameter(name, kind.model_fields[field]) for name, field in hidden.items()]
+        derived += [_further_parameter(name, each, text, panel) for name, (each, text) in (further or {}).items()]
 
         def command(**values: Any) -> None:
             mine = {p.name: values.pop(p.name) for p in own}
@@ -83,6 +88,14 @@ def _hidden_parameter(name: str, info: Any) -> inspect.Parameter:
     declared = f"--{flag}/--no-{flag}" if switch else f"--{flag}"
     annotation = Annotated[kind | None, typer.Option(declared, hidden=True, show_default=False)]
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+def _further_parameter(name: str, kind: type, text: str, panel: str) -> inspect.Parameter:
+    """A flag that sets no field; a switch has no negative."""
+    declared = typer.Option(f"--{name.replace('_', '-')}", help=text, rich_help_panel=panel, show_default=False)
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, declared]
+    )
 
 
 def _under_fields(given: dict[str, Any], hidden: dict[str, str]) -> dict[str, Any]:

@@ -8,12 +8,13 @@ from typing import Any
 
 from thunder.config import CONFIGS, Settings, SettingsLayer, load_yaml, suggest_name
 from thunder.errors import UsageError
-from thunder.launcher.options.mlx_lm_yaml import from_mlx_lm
+from thunder.launcher.options.mlx_lm_options import from_mlx_lm
 from thunder.lora.lora_settings import LoraSettings
 
 EMBEDDED_RUN = CONFIGS / "runs" / "sample-repair.yaml"
 DEFAULT_PRESET = "safe"
 COMMAND_LINE = "command line"  # where flags come from, in messages and plans
+MLX_LM_LINE = "line of mlx_lm.lora"
 
 
 def preset_file(name: str) -> Path:
@@ -28,14 +29,16 @@ def preset_file(name: str) -> Path:
     return path
 
 
-def config_layer(kind: type[Settings], path: Path) -> SettingsLayer:
+def config_layer(kind: type[Settings], path: Path, optimizer: str | None = None) -> SettingsLayer:
     """A configuration file as a layer; mlx_lm's YAML keys are understood.
+
+    optimizer: the one that a flag names, which decides what part of the file's `optimizer_config` counts.
 
     Raises UsageError where it asks for something of mlx_lm's that is not done here.
     """
     values, notes = load_yaml(path), []
     if issubclass(kind, LoraSettings):
-        values, notes = from_mlx_lm(values, path)
+        values, notes = from_mlx_lm(values, path, optimizer)
     return SettingsLayer(str(path), values, tuple(notes))
 
 
@@ -48,7 +51,9 @@ def file_and_flags(
 
 def lora_layers(config: Path | None, given: Mapping[str, Any], source: str = COMMAND_LINE) -> list[SettingsLayer]:
     """Layers of `thunder train`, weakest first: embedded run or safe preset, named preset, file, flags."""
-    file_layer = config_layer(LoraSettings, config) if config else SettingsLayer("", {})
+    optimizer = given.get("optimizer")
+    file_layer = config_layer(LoraSettings, config, optimizer) if config else SettingsLayer("", {})
+    given, notes = from_mlx_lm(given, source)
     named = given.get("model") or file_layer.values.get("model")
     preset = given.get("preset") or file_layer.values.get("preset")
     layers = (
@@ -59,4 +64,4 @@ def lora_layers(config: Path | None, given: Mapping[str, Any], source: str = COM
     if preset or named:
         chosen = str(preset or DEFAULT_PRESET)
         layers.append(SettingsLayer(f"preset '{chosen}'", load_yaml(preset_file(chosen))))
-    return [*layers, *([file_layer] if config else []), SettingsLayer(source, given)]
+    return [*layers, *([file_layer] if config else []), SettingsLayer(source, given, tuple(notes))]

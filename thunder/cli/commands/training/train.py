@@ -9,13 +9,16 @@ import typer
 from thunder.cli.console.job_output import COMMAND_LINE, TerminalConsole, run_or_show
 from thunder.cli.parsing.flags import AsJson, ConfigFile, DryRun, flags
 from thunder.launcher.job_kinds import plan_train
+from thunder.launcher.options.mlx_lm_options import FLAGS
 from thunder.lora.lora_settings import LoraSettings
+
+FLAGS_PANEL = "Understood from mlx_lm.lora"
 
 app = typer.Typer(add_completion=False)
 
 
 @app.command()
-@flags(LoraSettings)
+@flags(LoraSettings, FLAGS, FLAGS_PANEL)
 def train(
     config: ConfigFile = None,
     dry_run: DryRun = False,

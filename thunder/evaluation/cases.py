@@ -19,8 +19,9 @@ from thunder.text.row_fields import PARTITIONS, UNKNOWN
 class Case:
     """One row to evaluate. place: its index among the evaluated rows.
 
-    messages: the prompt. partition: one of PARTITIONS or "unknown". script: nko, latin, mixed, other or none; that of
-    the reference where the row states none.
+    messages: the prompt. from_text: it was made from the text alone, so that a model asks in the words of its training.
+    partition: one of PARTITIONS or "unknown". script: nko, latin, mixed, other or none; that of the reference where the
+    row states none.
     """
 
     place: int
@@ -33,6 +34,7 @@ class Case:
     evidence_class: str | None = None
     is_correction: bool = True
     fields: dict[str, Any] = field(default_factory=dict)
+    from_text: bool = False
 
 
 @dataclass(frozen=True)
@@ -86,14 +88,15 @@ def case_from_row(row: ChatRow, place: int) -> Case:
 def case_from_text(row_id: str, asr_text: str, fields: dict[str, Any]) -> Case:
     """A text without a reference, with the correction prompt."""
     messages = ({"role": "user", "content": correction_prompt(asr_text)},)
-    return Case(0, row_id, asr_text, "", messages, fields=fields)
+    return Case(0, row_id, asr_text, "", messages, fields=fields, from_text=True)
 
 
 def case_from_prompt(row_id: str, text: str, system_prompt: str | None = None, raw: bool = False) -> Case:
     """A text to answer. raw: the text is the whole turn of the user, and not a text to correct."""
     content = text if raw else correction_prompt(text)
     system = ({"role": "system", "content": system_prompt},) if system_prompt else ()
-    return Case(0, row_id, text, "", (*system, {"role": "user", "content": content}))
+    from_text = not raw and not system
+    return Case(0, row_id, text, "", (*system, {"role": "user", "content": content}), from_text=from_text)
 
 
 def script_of_letters(text: str) -> str:

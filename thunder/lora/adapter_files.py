@@ -12,6 +12,14 @@ from thunder.lora.lora_settings import LoraSettings
 
 WEIGHTS, CONFIG = "adapters.safetensors", "adapter_config.json"
 TEMPLATE = "chat_template.jinja"
+_PROMPT_RECORD = (
+    ("chat_template_sha256", str),
+    ("chat_template_config", dict),
+    ("end_of_turn", str),
+    ("stop_ids", list),
+    ("instruction", str),
+)
+"""(key, kind) of the record that PromptFormat.describe makes."""
 
 
 def lora_parameters(settings: LoraSettings) -> dict[str, Any]:
@@ -82,8 +90,7 @@ def read_prompt_record(folder: Path) -> dict[str, Any] | None:
     record = metadata.get("prompt") if isinstance(metadata, dict) else None
     if record is None:
         return None
-    kinds = {"chat_template_sha256": str, "chat_template_config": dict, "end_of_turn": str, "stop_ids": list}
-    if not isinstance(record, dict) or any(not isinstance(record.get(key), kind) for key, kind in kinds.items()):
+    if not isinstance(record, dict) or any(not isinstance(record.get(key), kind) for key, kind in _PROMPT_RECORD):
         raise ModelError(
             f"{folder / CONFIG}: its record 'thunder.prompt' is damaged",
             fix="copy the adapter again, or train it again",

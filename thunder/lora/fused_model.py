@@ -43,7 +43,7 @@ def save_fused_model(
     if dequantize:
         for key in ("quantization", "quantization_config"):
             config.pop(key, None)
-    digest.write_json(folder / "config.json", config | {"thunder": metadata})
+    digest.write_json(folder / "config.json", config | {"thunder": metadata | {"prompt": prompts.describe()}})
     prompts.tokenizer.save_pretrained(folder)
     for name in _TOKENIZER_FILES:
         if (base / name).is_file() and not (folder / name).exists():

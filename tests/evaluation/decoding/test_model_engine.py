@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from dataclasses import replace
 
@@ -21,6 +22,7 @@ from thunder.evaluation.decoding.scoring import score_answers
 from thunder.lora import adapter_files, adapters, base_model
 from thunder.lora.lora_settings import LoraSettings
 from thunder.lora.prompts.load_prompts import load_prompt_format
+from thunder.lora.prompts.prompt_words import PromptWords
 from thunder.text.chat import correction_messages
 
 pytestmark = pytest.mark.expensive
@@ -287,3 +289,14 @@ def test_a_warm_engine_has_read_what_all_prompts_begin_with(loaded, some_cases):
 
 def case_of(text):
     return cases.case_from_row(chat_rows.ChatRow(tuple(correction_messages(text, text)), "f:1", "r"), 0)
+
+
+def test_a_text_alone_is_asked_in_the_words_of_the_training(loaded, some_cases):
+    language_model, prompts = loaded
+    other = copy.copy(prompts)
+    other.words = PromptWords("ߛߓߍ:\n", "ߞߊ߬")
+    texts = [cases.case_from_text(case.row_id, case.input, {}) for case in some_cases[:3]]
+    asked = [replace(case, messages=other.words.messages(case.input), from_text=False) for case in texts]
+    answers = [[each.text for each in ModelEngine(language_model, other).propose(rows)] for rows in (texts, asked)]
+    assert answers[0] == answers[1]
+    assert answers[0] != [each.text for each in ModelEngine(*loaded).propose(texts)]

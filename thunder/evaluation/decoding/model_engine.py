@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any
 
@@ -88,7 +88,7 @@ class ModelEngine:
         """Cache the prefix that the prompts of these cases share."""
         prompts = [
             self.prompts.prompt(messages).ids
-            for case in cases
+            for case in map(self._in_own_words, cases)
             for messages in chunking.chunk_prompts(case, self.chunk_words)[0]
         ]
         shared = reduce(lambda a, b: a[: common_prefix_length(a, b)], prompts)
@@ -98,10 +98,15 @@ class ModelEngine:
 
     def propose(self, cases: Sequence[Case], finished: OnFinished = ignore_progress) -> Iterator[Proposal]:
         """See ProposalEngine; rows of similar length share a batch, `chunk` cases at a time."""
+        cases = [self._in_own_words(case) for case in cases]
         for start in range(0, len(cases), self.chunk):
             with self.adapter_state():
                 proposals = self._propose_batch(cases[start : start + self.chunk], finished)
             yield from proposals
+
+    def _in_own_words(self, case: Case) -> Case:
+        """A case with the prompt of the adapter's training, where it was made from a text alone."""
+        return replace(case, messages=self.prompts.words.messages(case.input)) if case.from_text else case
 
     @contextmanager
     def adapter_state(self) -> Generator[None]:

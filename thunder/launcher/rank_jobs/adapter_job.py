@@ -12,6 +12,7 @@ from thunder.lora.lora_settings import LoraSettings
 from thunder.lora.lora_task import LoraTask
 from thunder.lora.prompts.load_prompts import load_prompt_format
 from thunder.lora.prompts.mlx_lm_prompt import check_generation_prompt
+from thunder.lora.prompts.prompt_words import words_of_rows
 from thunder.parallel import collectives, consistency
 from thunder.runs.records import environment
 from thunder.training.checkpoints import checkpoint
@@ -32,6 +33,7 @@ def train_adapter(setup: RankSetup) -> None:
     prompts = load_prompt_format(base, template_kwargs=settings.template_kwargs)
     prepared = datasets.prepare_datasets(settings, prompts, planned_ranks)
     check_generation_prompt(base, prompts, prepared.rows.train)
+    prompts.words = words_of_rows(prepared.rows.train)
     base_digest = base_model.base_digest(base, base_model.digest_cache_path())
     fingerprint = {"configuration": configuration, "data": prepared.rows.digest(), "base weights": base_digest}
     consistency.check_consistency(world, fingerprint | environment.package_versions())

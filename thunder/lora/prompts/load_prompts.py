@@ -11,6 +11,7 @@ from typing import Any
 from thunder.errors import ModelError
 from thunder.lora import adapter_files, base_model
 from thunder.lora.prompts.prompt_format import PromptFormat
+from thunder.lora.prompts.prompt_words import PromptWords
 from thunder.text.chat import GEMMA3_TEMPLATE, GEMMA_TEMPLATE
 
 FORMS = (("<|turn>", GEMMA_TEMPLATE), ("<start_of_turn>", GEMMA3_TEMPLATE))
@@ -27,15 +28,21 @@ def load_prompt_format(
     Raises ModelError where the tokenizer, its template or the adapter's files cannot be used.
     """
     tokenizer = load_tokenizer(folder)
-    ends = base_model.read_model_config(folder).get("eos_token_id", [])
+    config = base_model.read_model_config(folder)
+    ends = config.get("eos_token_id", [])
     stops = ends if isinstance(ends, list) else [ends]
     if adapter is None:
-        return PromptFormat(tokenizer, stops, template_kwargs)
+        fused = config.get("thunder", {}).get("prompt")  # of a model that `thunder fuse` made
+        if fused is None:
+            return PromptFormat(tokenizer, stops, template_kwargs)
+        switches = fused["chat_template_config"] if template_kwargs is None else template_kwargs
+        return PromptFormat(tokenizer, stops, switches, PromptWords(fused["instruction"], fused.get("system_prompt")))
     recorded = adapter_files.read_prompt_record(adapter)
     if recorded is None:  # an adapter of an earlier version, or of mlx_lm: the template without switches
         return PromptFormat(tokenizer, stops, {})
     tokenizer.chat_template = adapter_files.read_adapter_template(adapter)
-    return PromptFormat(tokenizer, [*stops, *recorded["stop_ids"]], recorded["chat_template_config"])
+    words = PromptWords(recorded["instruction"], recorded.get("system_prompt"))
+    return PromptFormat(tokenizer, [*stops, *recorded["stop_ids"]], recorded["chat_template_config"], words)
 
 
 def load_tokenizer(folder: Path) -> Any:

@@ -15,7 +15,7 @@ from typing import Any
 
 from thunder import digest
 from thunder.errors import CorpusError, ModelError
-from thunder.text.chat import CORRECTION_INSTRUCTION
+from thunder.lora.prompts.prompt_words import PromptWords
 
 DEFAULT_TEMPLATE_KWARGS = {"enable_thinking": False}
 """Training rows have no thoughts, so a template that can open a thought channel is told not to."""
@@ -57,14 +57,17 @@ class PromptFormat:
         tokenizer: Any,
         config_stops: Iterable[int] = (),
         template_kwargs: Mapping[str, Any] | None = None,
+        words: PromptWords | None = None,
     ) -> None:
         """tokenizer: a transformers tokenizer with a chat template. config_stops: `eos_token_id` of the model's config.
 
-        template_kwargs: switches of the template, as mlx_lm's --chat-template-config; default: no thinking.
+        template_kwargs: switches of the template, as mlx_lm's --chat-template-config; default: no thinking. words: of
+        the prompts that are made from a text alone; default: those of a correction.
 
         Raises ModelError where the template cannot render a question and its answer, or nothing ends an answer.
         """
         self.tokenizer = tokenizer
+        self.words = words or PromptWords()
         source = self.chat_template = _template_source(tokenizer)
         chosen = DEFAULT_TEMPLATE_KWARGS if template_kwargs is None else template_kwargs
         self.template_kwargs = {name: value for name, value in chosen.items() if name in source}
@@ -127,7 +130,8 @@ class PromptFormat:
             "chat_template_config": self.template_kwargs,
             "end_of_turn": self.end_of_turn,
             "stop_ids": sorted(self.stops),
-            "instruction": CORRECTION_INSTRUCTION,
+            "instruction": self.words.instruction,
+            "system_prompt": self.words.system,
         }
 
     def _render(self, conversation: list[dict[str, Any]], tools: Sequence[Any] | None, ask: bool = True) -> str:

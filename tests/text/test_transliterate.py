@@ -9,7 +9,7 @@ from conftest import SHARED_DATA, TEST_DATA, needs_shared_data
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from thunder.text import bambara, normalize, syllables
+from thunder.text import bambara, normalize, syllables, transliterate
 from thunder.text.transliterate import IRREVERSIBLE, to_latin, to_nko
 
 ACCENT = {"high": "\u0301", "low": "\u0300", "rising": "\u030c", "falling": "\u0302"}
@@ -271,3 +271,24 @@ def test_most_words_in_print_come_back():
     back = sum(to_nko(to_latin(word, "full").text, "full").text == word for word in words)
     assert len(words) > 100_000
     assert back / len(words) > 0.95
+
+
+def test_what_has_no_latin_sign_is_listed_where_it_stands():
+    """Lajanyalan in a word and by itself, dantayalan, and marks without a letter."""
+    text = "ߓߊ\u07fa\u07ef \u07fa\u07fa ߓ\u07fd \u07eb ߁\u07ed ߁\u07ec"
+    result = to_latin(text, "none")
+    assert result.text == "baa - b  1\u030c 1"
+    found = [(one.position, one.source, one.reason) for one in result.unsure]
+    dropped = {transliterate.STRETCH_DROPPED, transliterate.LONE_DASH, transliterate.ABBREVIATION_DROPPED}
+    assert [one for one in found if one[2] in dropped | {transliterate.MARK_DROPPED}] == [
+        (2, "\u07fa", transliterate.STRETCH_DROPPED),
+        (5, "\u07fa\u07fa", transliterate.LONE_DASH),
+        (9, "\u07fd", transliterate.ABBREVIATION_DROPPED),
+        (11, "\u07eb", transliterate.MARK_DROPPED),
+        (17, "\u07ec", transliterate.MARK_DROPPED),
+    ]
+
+
+def test_words_after_a_lajanyalan_are_listed_at_their_place():
+    result = to_latin("ߓ\u07fa\u07fa\u07fa ߓߓߓ", "none")
+    assert {one.position for one in result.unsure if one.source == "ߓߓߓ"} <= {5}

@@ -54,6 +54,30 @@ NASAL_N = "n or y after a nasal: na woloso or na, nya woloso, ya or ɲ"
 APOSTROPHE = "an elided vowel in no known tone: high assumed"
 PLURAL = "a final w: in N'Ko the plural is a word of its own"
 NO_LETTER = "a letter or an accent that N'Ko has no sign for is dropped"
+LOOK_ALIKE = "a letter of another alphabet that looks like a Bambara one is read as that"
+OLD_SPELLING = "è, ò, ê or ô: read as ɛ or ɔ of the old spelling, and é as e"
+MAYBE_OLD = "è, ò or é: read as e or o with a tone; in the old spelling è is ɛ, ò is ɔ, and there is no tone"
+
+# letters typed on keyboards without the Bambara letters -> the letter that is meant: Greek epsilon, lunate epsilon and
+# eta, Cyrillic ye, reversed sigma, reversed c, small capital open o, n with retroflex hook
+LOOK_ALIKES = {
+    "\u03b5": "ɛ",
+    "\u03f5": "ɛ",
+    "\u0454": "ɛ",
+    "\u037b": "ɔ",
+    "\u2184": "ɔ",
+    "\u1d10": "ɔ",
+    "\u03b7": "ŋ",
+    "\u0273": "ɲ",
+}
+_LOOK_ALIKE_LETTERS = str.maketrans(LOOK_ALIKES)
+# vowels of the old spelling, which has no ɛ ɔ and writes no tone
+_OLD_VOWELS = str.maketrans(
+    {"è": "ɛ", "ê": "ɛ", "ò": "ɔ", "ô": "ɔ", "é": "e", "È": "Ɛ", "Ê": "Ɛ", "Ò": "Ɔ", "Ô": "Ɔ", "É": "E"}
+)
+_OLD_ONLY = regex.compile("[èêòôéÈÊÒÔÉ]")
+# what the old spelling does not have: the modern letters, and accents on other vowels
+_NOT_OLD = regex.compile("[ɛɔɲŋƐƆƝŊ]|[aiunAIUN][\u0300\u0301\u0302\u030c]|[eo][\u030c]")
 
 _VOWEL = {latin: nko for nko, latin in VOWELS.items()} | {"ə": "\u07cb" + DOTS}
 # of two N'Ko letters with one sound the plain one wins: na woloso and the archaic letters come later in the table
@@ -97,6 +121,26 @@ _NY = _Sound("consonant", _CONSONANT["ɲ"])
 _CLOSES = ("consonant", "syllabic", "end")
 # -nɛn after a nasal is the participle, which keeps its na (4,100 of 5,500 na after a nasal in open text)
 _PARTICIPLE = [_N.nko, _VOWEL["ɛ"], _N.nko]
+
+
+def is_old_spelling(text: str) -> bool:
+    """Return whether a text has vowels of the old spelling (è ò é) and nothing that it lacks: ɛ ɔ, other accents."""
+    decomposed = unicodedata.normalize("NFD", text)
+    return bool(_OLD_ONLY.search(unicodedata.normalize("NFC", text))) and not _NOT_OLD.search(decomposed)
+
+
+def read_as_bambara(word: str, tones: Tones, old: bool) -> tuple[str, tuple[str, ...]]:
+    """Return a word (NFC) in modern Bambara letters, and what was guessed. old: its text is in the old spelling.
+
+    With lexical tone an accent on e or o can be a tone, so there it is kept and only listed.
+    """
+    modern = word.lower().translate(_LOOK_ALIKE_LETTERS)
+    reasons = [LOOK_ALIKE] if modern != word.lower() else []
+    if old and tones == "none" and modern != (spelled := modern.translate(_OLD_VOWELS)):
+        return spelled, (*reasons, OLD_SPELLING)
+    if old and tones == "lexical" and _OLD_ONLY.search(modern):
+        reasons.append(MAYBE_OLD)
+    return modern if reasons else word, tuple(reasons)
 
 
 @lru_cache(maxsize=1 << 16)

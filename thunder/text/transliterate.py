@@ -19,6 +19,7 @@ from functools import lru_cache
 import regex
 
 from thunder.text.alphabet import (
+    ABBREVIATION,
     ACUTE,
     CARON,
     CIRCUMFLEX,
@@ -43,7 +44,14 @@ from thunder.text.alphabet import (
     VOWELS,
 )
 from thunder.text.alphabet import CONSONANTS as NKO_CONSONANTS
-from thunder.text.bambara import LETTER_BY_LETTER, Tones, spell_in_nko
+from thunder.text.bambara import (
+    LETTER_BY_LETTER,
+    LOOK_ALIKES,
+    Tones,
+    is_old_spelling,
+    read_as_bambara,
+    spell_in_nko,
+)
 from thunder.text.normalize import normalize_text
 from thunder.text.syllables import WORD, Syllable, spelling_faults, split_syllables
 
@@ -60,10 +68,24 @@ _TO_NKO = {latin: nko for nko, latin in DIGITS.items()} | {
     "?": "\u061f",
     ";": "\u061b",
 }
+# lajanyalan that stretches nothing is used as a dash
+_LONE_LAJANYALAN = regex.compile(rf"(?<![\p{{L}}\p{{M}}]){LAJANYALAN}+(?![\p{{L}}\p{{M}}])")
+# reasons why a character of N'Ko text is not in the Latin text
+LONE_DASH = "lajanyalan by itself: read as a dash"
+STRETCH_DROPPED = "lajanyalan, which stretches the line, is dropped"
+_LONE_MARKS = regex.compile(
+    rf"(?<![\p{{L}}\p{{M}}\u07c0-\u07c9])[{MARKS.replace(ABBREVIATION, '')}]+"
+    rf"|(?<=[\u07c0-\u07c9])[{''.join(mark for mark in MARKS if mark not in (ABBREVIATION, *_ORDINAL))}]+"
+)
+MARK_DROPPED = "a mark without a letter is dropped"
+ABBREVIATION_DROPPED = "dantayalan (U+07FD), which marks an abbreviation, has no Latin sign and is dropped"
 _ORDINAL_MARK = {latin: nko for nko, latin in _ORDINAL.items()}
 _NKO_NUMBER = regex.compile(f"([\u07c0-\u07c9])([{''.join(_ORDINAL)}])?")
+# a letter of a Latin word, where a look-alike of another alphabet may stand beside Latin letters
+_LETTER = rf"[\p{{Latin}}{''.join(LOOK_ALIKES)}]"
+_LETTERS = rf"{_LETTER}[\p{{Latin}}{''.join(LOOK_ALIKES)}\u0300-\u036f]*"
 _LATIN_PART = regex.compile(
-    r"(?P<word>\p{Latin}[\p{Latin}\u0300-\u036f]*(?:['\u2019\u2018\u02bc]\p{Latin}[\p{Latin}\u0300-\u036f]*)*)"
+    rf"(?P<word>(?=[{''.join(LOOK_ALIKES)}]*\p{{Latin}}){_LETTERS}(?:['\u2019\u2018\u02bc]{_LETTERS})*)"
     r"|(?P<number>[0-9]+(?:,[0-9]+)*)(?P<ordinal>[\u030c\u0303])?|(?P<other>.)",
     regex.DOTALL,
 )
@@ -115,18 +137,22 @@ def to_latin(text: str, tones: Tones = "lexical") -> Transliteration:
 
     A word that breaks the spelling rules is converted as well as possible and listed with the rule.
     """
-    text = normalize_text(text).replace(LAJANYALAN, "")
-    unsure: list[UncertainSpelling] = []
+    source = normalize_text(text)
+    unsure = _dropped(source)
+    text = _LONE_LAJANYALAN.sub(lambda run: "-" + run[0][1:], source)
+    # code point of `source` for each one of the text without lajanyalan
+    places = [at for at, character in enumerate(text) if character != LAJANYALAN]
+    text = text.replace(LAJANYALAN, "")
     parts: list[str] = []
     position = 0
     for match in WORD.finditer(text):
         parts.append(_outside_words(text[position : match.start()]))
         latin, against_rules = _latin_word(match[0], tones)
         parts.append(latin)
-        unsure += [UncertainSpelling(match.start(), match[0], kind) for kind in against_rules]
+        unsure += [UncertainSpelling(places[match.start()], match[0], kind) for kind in against_rules]
         position = match.end()
     parts.append(_outside_words(text[position:]))
-    return Transliteration(normalize_text("".join(parts)), tuple(unsure))
+    return Transliteration(normalize_text("".join(parts)), tuple(sorted(unsure, key=lambda one: one.position)))
 
 
 def to_nko(text: str, tones: Tones = "lexical") -> Transliteration:
@@ -137,13 +163,15 @@ def to_nko(text: str, tones: Tones = "lexical") -> Transliteration:
     was guessed is listed. Letters of other scripts are unchanged.
     """
     text = normalize_text(text)
+    old = is_old_spelling(text)
     unsure: list[UncertainSpelling] = []
     parts: list[str] = []
     for match in _LATIN_PART.finditer(text):
         if word := match["word"]:
-            spelled, reasons = spell_in_nko(word, tones)
+            modern, guesses = read_as_bambara(word, tones, old)
+            spelled, reasons = spell_in_nko(modern, tones)
             parts.append(spelled)
-            unsure += [UncertainSpelling(match.start(), word, reason) for reason in reasons]
+            unsure += [UncertainSpelling(match.start(), word, reason) for reason in (*guesses, *reasons)]
         elif number := match["number"]:
             # a comma between digits is a decimal comma, and stays
             mark = _ORDINAL_MARK.get(match["ordinal"] or "", "")
@@ -151,6 +179,19 @@ def to_nko(text: str, tones: Tones = "lexical") -> Transliteration:
         else:
             parts.append(_TO_NKO.get(match["other"], match["other"]))
     return Transliteration(normalize_text("".join(parts)), tuple(unsure), LETTER_BY_LETTER)
+
+
+def _dropped(text: str) -> list[UncertainSpelling]:
+    """List the characters of a text (NFC) that have no Latin sign, each where it stands."""
+    found = [UncertainSpelling(match.start(), match[0], LONE_DASH) for match in _LONE_LAJANYALAN.finditer(text)]
+    lone = {one.position + place for one in found for place in range(len(one.source))}
+    for at, character in enumerate(text):
+        if character == LAJANYALAN and at not in lone:
+            found.append(UncertainSpelling(at, character, STRETCH_DROPPED))
+        elif character == ABBREVIATION:
+            found.append(UncertainSpelling(at, character, ABBREVIATION_DROPPED))
+    found += [UncertainSpelling(match.start(), match[0], MARK_DROPPED) for match in _LONE_MARKS.finditer(text)]
+    return found
 
 
 def _outside_words(text: str) -> str:

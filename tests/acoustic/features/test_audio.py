@@ -128,16 +128,53 @@ def test_a_wav_from_a_pipe_has_no_length_and_is_read(tmp_path):
     assert len(audio.load_audio(path).samples) == 16000
 
 
-def test_a_flac_without_a_length_is_refused_with_what_to_do(tmp_path):
-    path = save(tmp_path / "a.flac", tone(2.5))
-    data = bytearray(path.read_bytes())
-    # the number of samples, 36 bits from the middle of byte 21 on, as an encoder leaves it that writes into a pipe
-    data[21] &= 0xF0
-    data[22:26] = bytes(4)
-    path.write_bytes(data)
-    with pytest.raises(CorpusError, match="does not state its length") as error:
+def test_a_segment_of_a_row_is_cut(tmp_path):
+    path = save(tmp_path / "a.wav", tone(2, 8000), 8000, subtype="FLOAT")
+    whole = soundfile.read(path, dtype="float32")[0]
+    found = audio.read_recording(path, offset=0.5, duration=1)
+    assert found.seconds == 1 and np.array_equal(found.samples, audio.resample_audio(whole[4000:12000], 8000))
+    assert audio.read_recording(path, offset=1.5).seconds == 0.5
+
+
+def test_a_duration_that_contradicts_the_file_is_a_fault(tmp_path):
+    path = save(tmp_path / "a.wav", tone(2))
+    assert audio.read_recording(path, duration=2.05).seconds == 2
+    for options, message in (
+        ({"duration": 1.5}, "is 2.00 s long, and its row states a duration of 1.5 s"),
+        ({"duration": 2.5}, "is 2.00 s long, and its row states a duration of 2.5 s"),
+        ({"offset": 1, "duration": 1.5}, "is 2.00 s long, and its row states a segment from 1 s to 2.5 s"),
+    ):
+        with pytest.raises(CorpusError, match=message):
+            audio.read_recording(path, **options)
+    assert audio.read_recording(path, offset=0, duration=1.5).seconds == 1.5
+
+
+def test_one_channel_is_used(tmp_path):
+    left, right = tone(), tone(hertz=1000)
+    path = save(tmp_path / "a.wav", np.stack([left, right], 1), subtype="FLOAT")
+    found = audio.read_recording(path, channel=1)
+    assert np.array_equal(found.samples, right) and found.notes == ("is channel 1 of 2",)
+    with pytest.raises(CorpusError, match=r"has 2 channels, and channel 2 was asked for \(the first is 0\)"):
+        audio.read_recording(path, channel=2)
+
+
+def test_channels_that_cancel_each_other_are_refused(tmp_path):
+    path = save(tmp_path / "a.wav", np.stack([tone(), -tone()], 1))
+    with pytest.raises(CorpusError, match="channels of opposite phase: their average cancels the sound") as error:
         audio.load_audio(path)
-    assert "ffmpeg" in error.value.fix
+    assert "--channel 0" in error.value.fix
+    assert np.abs(audio.read_recording(path, channel=0).samples - tone()).max() < 1e-4
+    assert audio.load_audio(save(tmp_path / "b.wav", np.zeros((100, 2)))).notes == ("was stereo", "is silent")
+
+
+@pytest.mark.parametrize(
+    ("samples", "silent"),
+    [(np.zeros(8000), True), (np.random.default_rng(0).integers(-1, 2, 32000) / 32768, True), (tone(level=1e-4), True),
+     (tone(level=2e-4), False), (np.concatenate([np.zeros(160000), tone(0.2, level=0.01)]), False)],
+)  # fmt: skip
+def test_silence_is_below_the_noise_of_microphones(tmp_path, samples, silent):
+    found = audio.load_audio(save(tmp_path / "a.wav", samples, subtype="FLOAT"))
+    assert found.silent == silent and ("is silent" in found.notes) == silent
 
 
 @pytest.mark.parametrize("samples", [1, 480000, 480001, 1000000])

@@ -3,65 +3,103 @@
 from __future__ import annotations
 
 import math
-import struct
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from thunder.acoustic.features.recipe import RATE
-from thunder.errors import CorpusError
+from thunder.acoustic.sound_files import containers
+from thunder.acoustic.sound_files.reader import DURATION_TOLERANCE, Span, read_sound
+from thunder.acoustic.sound_files.sound_fault import sound_fault
 
 WINDOW_SECONDS = 30  # input length of Whisper
-MAX_SECONDS = 3600  # a file is held in memory as a whole
-SUFFIXES = (".flac", ".wav", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".caf", ".au", ".w64")
+# libsndfile's, then those that ffmpeg or afconvert convert
+SUFFIXES = (
+    ".flac", ".wav", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".caf", ".au", ".w64",
+    *containers.CONTAINER_SUFFIXES,
+)  # fmt: skip
 # full scale: the largest 16-bit sample is 0.99997
 _FULL, _CLIPPED_SHARE = 0.9999, 0.001
-_UNKNOWN = 1 << 50  # frames; libsndfile reports more for a stream of unknown length
-_ANY_LENGTH = (0, 0xFFFFFFFF)  # length field of a WAV that was written to a pipe
-_OGG_PAGE = struct.Struct("<4sBBqIIIB")
+# -80 dB of full scale in the loudest 0.1 s: three steps of 16-bit samples, below the noise of a microphone
+SILENT_LEVEL, _LEVEL_SECONDS = 1e-4, 0.1
+_CANCELLED = 0.01  # power of the average over that of the channels; 0.5 for two that are unrelated
 
 
 @dataclass(frozen=True)
 class Audio:
-    """samples: [S] float32 at 16 kHz. clipped: share of the file's samples at full scale. notes: unusual properties."""
+    """samples: [S] float32 at 16 kHz. clipped: share of the file's samples at full scale. notes: unusual properties.
+
+    silent: no part of it is louder than `SILENT_LEVEL`.
+    """
 
     samples: np.ndarray
     seconds: float
     clipped: float
     notes: tuple[str, ...]
+    silent: bool = False
 
 
 def load_audio(path: Path) -> Audio:
-    """Read FLAC, WAV, OGG, MP3 and other formats of libsndfile; average the channels and resample to 16 kHz.
+    """The whole file, with its channels averaged; see `read_recording`."""
+    return read_recording(path)
 
-    Raises CorpusError that names the file if it is missing, empty, not audio, truncated, too long or not finite.
+
+def read_recording(
+    path: Path, *, offset: float | None = None, duration: float | None = None, channel: int | None = None
+) -> Audio:
+    """Read a recording or a segment of it, resampled to 16 kHz.
+
+    With `offset`, the segment begins there and has `duration` seconds, or ends with the file. Without `offset`,
+    `duration` is what a row states about the file, and must agree with it. channel: the one to use, from 0 (default:
+    the average of all). Reads all formats of libsndfile, and what ffmpeg or afconvert convert.
+
+    Raises CorpusError that names the file if it is missing, empty, not audio, truncated, too long, not finite, has no
+    such channel or segment, contradicts `duration`, or has channels that cancel each other.
     """
-    import soundfile
-
-    _check_file(path)
-    try:
-        with soundfile.SoundFile(path) as file:
-            rate, channels, declared = file.samplerate, file.channels, file.frames
-            if declared >= _UNKNOWN:  # libsndfile cannot read these to their end
-                fix = "rewrite it to a file, for example with `ffmpeg -i OLD NEW.flac`"
-                raise _audio_error(path, "does not state its length (it was probably written to a pipe)", fix)
-            if declared > MAX_SECONDS * rate:
-                raise _audio_error(
-                    path, f"is {declared / rate:.0f} s long, more than {MAX_SECONDS} s", "split it into utterances"
-                )
-            frames = file.read(dtype="float32", always_2d=True)
-    except soundfile.LibsndfileError as error:
-        raise _audio_error(path, f"is not audio that can be read, or is truncated: {error.error_string}") from None
-    if len(frames) < declared:
-        raise _audio_error(path, f"is truncated: {len(frames)} of {declared} samples are there", "copy it again")
+    span = None if offset is None else Span(offset, None if duration is None else offset + duration)
+    sound = read_sound(path, span)
+    if offset is None and duration is not None and abs(duration - sound.file_seconds) > DURATION_TOLERANCE:
+        reason = f"is {sound.file_seconds:.2f} s long, and its row states a duration of {duration:g} s"
+        raise sound_fault(path, reason, "correct the row; give it an offset (0 for the start) to cut the file")
+    frames, rate = sound.samples, sound.rate
     if not len(frames):
-        raise _audio_error(path, "is empty: it holds no samples")
-    if not np.isfinite(frames).all():
-        raise _audio_error(path, "has samples that are not finite")
-    clipped = float((np.abs(frames) >= _FULL).mean())
-    samples = resample_audio(frames.mean(1) if channels > 1 else frames[:, 0], rate)
-    return Audio(samples, len(frames) / rate, clipped, _notes(samples, rate, channels, clipped))
+        raise sound_fault(path, "is empty: it holds no samples")
+    low, high = float(frames.min()), float(frames.max())  # NaN if any sample is
+    if not math.isfinite(high - low):
+        raise sound_fault(path, "has samples that are not finite")
+    clipped = float((np.abs(frames) >= _FULL).mean()) if max(high, -low) >= _FULL else 0.0
+    samples = resample_audio(_one_channel(path, frames, channel), rate)
+    silent = _is_silent(samples)
+    notes = (*_notes(rate, frames.shape[1], channel, clipped, silent), *sound.notes)
+    return Audio(samples, len(frames) / rate, clipped, notes, silent)
+
+
+def _one_channel(path: Path, frames: np.ndarray, channel: int | None) -> np.ndarray:
+    """[S, C] -> [S]: one channel, or the average. Raises CorpusError if it does not exist, or the channels cancel."""
+    channels = frames.shape[1]
+    if channel is not None:
+        if not 0 <= channel < channels:
+            have = "1 channel" if channels == 1 else f"{channels} channels"
+            raise sound_fault(path, f"has {have}, and channel {channel} was asked for (the first is 0)")
+        return np.ascontiguousarray(frames[:, channel])
+    if channels == 1:
+        return frames[:, 0]
+    average = frames.mean(1)
+    if (power := float(np.square(frames).mean())) and float(np.square(average).mean()) < _CANCELLED * power:
+        raise sound_fault(
+            path, "has channels of opposite phase: their average cancels the sound", "use one of them: --channel 0"
+        )
+    return average
+
+
+def _is_silent(samples: np.ndarray) -> bool:
+    """True if the root mean square of every 0.1 s is below `SILENT_LEVEL`."""
+    if float(np.dot(samples, samples)) >= SILENT_LEVEL**2 * len(samples):
+        return False  # quick: where the average is louder, a part is
+    starts = np.arange(0, len(samples), round(_LEVEL_SECONDS * RATE))
+    power = np.add.reduceat(np.square(samples, dtype=np.float32), starts) / np.diff([*starts, len(samples)])
+    return float(power.max()) < SILENT_LEVEL**2
 
 
 def resample_audio(samples: np.ndarray, rate: int) -> np.ndarray:
@@ -80,9 +118,11 @@ def split_windows(samples: np.ndarray) -> list[np.ndarray]:
     return [samples[start : start + size] for start in range(0, max(1, len(samples)), size)]
 
 
-def _notes(samples: np.ndarray, rate: int, channels: int, clipped: float) -> tuple[str, ...]:
+def _notes(rate: int, channels: int, channel: int | None, clipped: float, silent: bool) -> tuple[str, ...]:
     notes = []
-    if channels == 2:
+    if channel is not None and channels > 1:
+        notes.append(f"is channel {channel} of {channels}")
+    elif channels == 2:
         notes.append("was stereo")
     elif channels > 2:
         notes.append(f"had {channels} channels")
@@ -90,45 +130,9 @@ def _notes(samples: np.ndarray, rate: int, channels: int, clipped: float) -> tup
         notes.append(f"was resampled from {rate} Hz")
     if clipped >= _CLIPPED_SHARE:
         notes.append("is clipped")
-    if not samples.any():
+    if silent:
         notes.append("is silent")
     return tuple(notes)
-
-
-def _audio_error(path: Path, reason: str, fix: str = "repair the file, or exclude it with --keep-going") -> CorpusError:
-    return CorpusError(f"{path}: {reason}", fix)
-
-
-def _check_file(path: Path) -> None:
-    """Detect faults that libsndfile ignores: an empty file, and truncated WAV and OGG files."""
-    try:
-        size = path.stat().st_size
-        if path.is_dir():
-            raise _audio_error(path, "is a folder, not a recording")
-        with path.open("rb") as stream:
-            head = stream.read(12)
-            stream.seek(max(0, size - 2 * 65536))
-            tail = stream.read()
-    except OSError as error:
-        raise _audio_error(path, error.strerror or str(error), "give paths that exist") from None
-    if not size:
-        raise _audio_error(path, "is empty: 0 bytes")
-    if head[:4] == b"RIFF" and head[8:12] == b"WAVE":
-        length = int.from_bytes(head[4:8], "little")
-        if length not in _ANY_LENGTH and length + 8 > size + 1:  # some writers do not count the padding byte
-            raise _audio_error(path, f"is truncated: {size} bytes of {length + 8}", "copy it again")
-    if head[:4] == b"OggS" and (missing := _missing_of_last_page(tail)):
-        raise _audio_error(path, f"is truncated: its last page lacks {missing} bytes", "copy it again")
-
-
-def _missing_of_last_page(tail: bytes) -> int:
-    """Number of bytes that the last page of a truncated OGG file lacks (RFC 3533, section 6)."""
-    start = tail.rfind(b"OggS")
-    if start < 0 or len(tail) - start < _OGG_PAGE.size - 1:
-        return 1
-    segments = tail[start + 26]
-    lengths = tail[start + 27 : start + 27 + segments]
-    return max(0, 27 + segments + sum(lengths) - (len(tail) - start))
 
 
 def count_frames(samples: int, hop: int) -> int:

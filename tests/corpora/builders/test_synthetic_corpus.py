@@ -6,6 +6,7 @@ from planted_rows import sentences
 
 from thunder import digest
 from thunder.corpora.builders.synthetic_corpus import build_nko_synthetic_asr_correction_chatml
+from thunder.corpora.channels.error_channel import learn_error_channel
 from thunder.corpora.corpus_settings import SyntheticSettings
 from thunder.corpora.splits import near_duplicates
 from thunder.corpora.splits.split_by_reference import part_of_mark, text_mark
@@ -96,3 +97,28 @@ def test_too_little_text_is_said(tmp_path, clean):
     manifest, rows = make(tmp_path / "out", text=[str(clean)], rows=900)
     missing = manifest["notes"]["rows asked for and not made, for want of text"]
     assert len(rows) + missing == 900 and missing >= 600
+
+
+def test_no_synthetic_row_is_without_an_error(tmp_path):
+    """Short texts at a low error rate: identity rows are those asked for, and each other row has an error."""
+    source = write_rows(tmp_path / "short.jsonl", [{"nqo": text[:14].strip()} for text in sentences(400)])
+    manifest, rows = make(tmp_path / "out", text=[str(source)], rows=100, target_cer=0.08, identity_share=0.2)
+    origins = [row["origin"] for row in rows]
+    assert origins.count("identity") == round(0.2 * len(rows))
+    for row in rows:
+        assert (row["cer_edits"] == 0) == (row["origin"] == "identity") == (row["asr_text"] == row["reference_text"])
+    assert "texts that the channel has no error for, kept as identity rows" not in manifest["notes"]
+
+
+def test_texts_that_cannot_be_damaged_are_identity_rows_and_counted(tmp_path, clean):
+    """The channel damages one letter only, which half of the texts do not have."""
+    channel = learn_error_channel([("ߓߊߓߏ", "ߓߊߓߛ")] * 30)
+    path = tmp_path / "one.json"
+    path.write_text(channel.to_json(), encoding="utf-8")
+    manifest, rows = make(
+        tmp_path / "out", text=[str(clean)], rows=120, channel=str(path), target_cer=0.02, identity_share=0.1
+    )
+    unchanged = [row for row in rows if row["asr_text"] == row["reference_text"]]
+    assert {row["origin"] for row in unchanged} == {"identity"}
+    kept = manifest["notes"]["texts that the channel has no error for, kept as identity rows"]
+    assert kept == len(unchanged) - sum(row["channel"] == "identity" for row in rows) > 0

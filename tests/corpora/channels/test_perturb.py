@@ -1,4 +1,5 @@
 import random
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -8,9 +9,9 @@ from hypothesis import strategies as st
 
 from thunder.corpora.channels.error_channel import SEEN_OFTEN, ErrorChannel, channel_from_json, learn_error_channel
 from thunder.corpora.channels.hand_written import hand_written_channel
-from thunder.corpora.channels.perturb import Perturber, corrupt_text, corrupt_texts
+from thunder.corpora.channels.perturb import Perturber, corrupt_text, corrupt_texts, perturbation_source
 from thunder.errors import UsageError
-from thunder.text.distance import ErrorCount, count_errors
+from thunder.text.distance import ErrorCount, count_errors, edit_distance
 from thunder.text.normalize import normalize_text
 
 TEXTS = [normalize_text(row["messages"][1]["content"]) for row in make_rows(600, seed=3, longest=12)]
@@ -156,3 +157,37 @@ def test_a_channel_that_makes_no_error_is_refused():
     silent = replace(planted(), changes={"ߊ": {"ߊ": 3}}, insertions={"": {"": 3}})
     with pytest.raises(UsageError, match="no error"):
         Perturber(silent, 0.1)
+
+
+def test_every_text_gets_errors_as_many_as_real_rows_with_errors_have():
+    """Rows of 30 code points with 0 to 6 errors: made rows have the shares of the real ones that have an error."""
+    draw = random.Random(4)
+    real = Counter()
+    pairs = []
+    for _ in range(2000):
+        reference = "".join(draw.choices("ߊߋߌߎߏߓߕߞ", k=30))
+        heard, times = list(reference), draw.choices(range(7), (30, 30, 15, 10, 7, 5, 3))[0]
+        for at in draw.sample(range(30), times):
+            heard[at] = "ߟ"
+        pairs.append(("".join(heard), reference))
+        real[times] += 1
+    channel = learn_error_channel(pairs)
+    texts = ["".join(draw.choices("ߊߋߌߎߏߓߕߞ", k=30)) for _ in range(1000)]
+    target = sum(times * rows for times, rows in real.items()) / (30 * (2000 - real[0]))
+    perturber = Perturber(channel, target, every_text=True)
+    perturber.calibrate(texts, 1)
+    made = Counter(
+        edit_distance(perturber.corrupt(text, perturbation_source(1, number)), text)
+        for number, text in enumerate(texts)
+    )
+    assert not made[0]
+    shares = {times: rows / (2000 - real[0]) for times, rows in real.items() if times}
+    for times, share in shares.items():
+        assert made[times] / 1000 == pytest.approx(share, abs=0.06), times
+    # one row in twenty for each severity; left to chance, a third of the rows has no error
+    by_chance = Perturber(channel, target)
+    assert sum(by_chance.corrupt(text, perturbation_source(1, n)) == text for n, text in enumerate(texts)) > 300
+
+
+def test_a_text_that_the_channel_has_no_error_for_stays():
+    assert Perturber(planted(), 0.1, every_text=True).corrupt("abc", random.Random(1)) == "abc"

@@ -57,7 +57,8 @@ def synthetic_row(name: str, text: CleanText, heard: str, channel: str) -> dict[
         "trajectory_scalars": {},
         "partition": UNKNOWN,
         "run_id": None,
-        "origin": "identity" if heard == text.text and channel == "identity" else "synthetic",
+        # a text that the channel has no error for is an identity row too
+        "origin": "identity" if heard == text.text else "synthetic",
         "evidence_class": "synthetic",
         "source": text.source,
         "channel": channel,
@@ -74,7 +75,7 @@ def corrupted_rows(
     exposed = [text.text for text, spare in zip(chosen, spared, strict=True) if not spare]
     if not exposed:
         return
-    perturber = Perturber(channel, min(target * total / sum(map(len, exposed)), WORST_CER - 0.01))
+    perturber = Perturber(channel, min(target * total / sum(map(len, exposed)), WORST_CER - 0.01), every_text=True)
     perturber.calibrate(exposed, seed)
     number = 0
     for at, (text, spare) in enumerate(zip(chosen, spared, strict=True), start=1):
@@ -108,11 +109,12 @@ def build_nko_synthetic_asr_correction_chatml(
         if not chosen:
             raise CorpusError("no clean text is left to corrupt", fix="give more with --text")
         spared = _spared([text for _, text in chosen], settings)
-        total = ErrorCount()
+        total, unchanged = ErrorCount(), 0
         rows = corrupted_rows([text for _, text in chosen], channel, target, settings.seed, spared)
         for (part, _), row in zip(chosen, rows, strict=True):
             writer.add(part, row)
             total += ErrorCount(row["cer_edits"], row["reference_chars"])
+            unchanged += row["origin"] == "identity" and row["channel"] != "identity"
             if made:
                 made(1)
         manifest: dict[str, Any] = {
@@ -121,7 +123,8 @@ def build_nko_synthetic_asr_correction_chatml(
             "settings": portable_settings(settings.resolved()),
             "sources": [source.as_dict() for source in [*sources, *texts.sources]],
             "left_out": {**texts.left_out, **left_out},
-            "notes": _shortfall(settings, len(chosen), total.rate or 0.0, target),
+            "notes": _shortfall(settings, len(chosen), total.rate or 0.0, target)
+            | ({"texts that the channel has no error for, kept as identity rows": unchanged} if unchanged else {}),
             "channel": {"name": channel.name, **channel.provenance},
             "target_cer": round(target, 6),
             "made_cer": round(total.rate or 0.0, 6),

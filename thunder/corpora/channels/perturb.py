@@ -28,6 +28,8 @@ WORST_CER = 0.9
 # most trial texts, and trials, to measure how many fewer edits there are than errors made
 TRIAL_TEXTS, TRIALS = 1000, 5
 CLOSE_ENOUGH = 0.02
+# most attempts to give a text the edits that were drawn for it, and by what share of them it may miss
+ATTEMPTS, MISSED_SHARE = 24, 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,18 +62,23 @@ class Perturber:
     target_cer: edits per code point summed over many texts, strictly between 0 and WORST_CER. Each text gets a severity
     drawn from the channel's rows, so that some stay right and some get very bad, and the channel's probabilities are
     scaled to meet it. Raises UsageError for another target, and for a channel without any error.
+
+    every_text: no text stays right. Severities come from rows with errors only, each gives a number of edits, at least
+    1, and a text is drawn again until it has about that number. Left to chance, a text that should have one edit has
+    none in more than a third of the cases.
     """
 
-    def __init__(self, channel: ErrorChannel, target_cer: float) -> None:
+    def __init__(self, channel: ErrorChannel, target_cer: float, every_text: bool = False) -> None:
         if not 0 < target_cer < WORST_CER:
             raise UsageError(
                 f"the target error rate {target_cer:g} is out of range", fix=f"give one between 0 and {WORST_CER:g}"
             )
-        self.channel, self.target_cer = channel, target_cer
+        self.channel, self.target_cer, self.every_text = channel, target_cer, every_text
         self.gain = 1.0
         self._runs = {kind: _draw(row, sum(row.values()), int) for kind, row in channel.runs.items()}
         self._loop = _draw(channel.loops, channel.gaps, lambda loop: float(np.prod(_period_and_times(loop))))
-        self._severities = _capped(channel.severities, WORST_CER / target_cer)
+        severities = [one for one in channel.severities if one > 0 or not every_text] or [1.0]
+        self._severities = _capped(severities, WORST_CER / target_cer)
         # the caches belong to the instance, so that two channels do not share results
         self._change = lru_cache(maxsize=1 << 16)(self._change_at)
         self._insertion = lru_cache(maxsize=1 << 16)(self._insertion_at)
@@ -94,12 +101,43 @@ class Perturber:
             self.gain *= min(2.0, max(0.5, self.target_cer / total.rate))
 
     def corrupt(self, text: str, source: random.Random) -> str:
-        """Return one text (NFC, trimmed) with errors; only `source.random()` is drawn from."""
+        """Return one text (NFC, trimmed) with errors; only `source.random()` is drawn from.
+
+        With every_text, it comes back unchanged only where the channel has no error for any of it.
+        """
         text = normalize_text(text).strip()
         padded = START + text + END
         changes = [self._change(padded[at : at + 3]) for at in range(len(text))]
         insertions = [self._insertion(padded[at : at + 2]) for at in range(len(text) + 1)]
-        scale = self._scale(len(text), [*changes, *insertions], source)
+        draws = [*changes, *insertions]
+        severity = self._severities[int(source.random() * len(self._severities))]
+        wanted = severity * self.target_cer * self.gain * len(text)
+        if not self.every_text:
+            return self._one_attempt(text, changes, insertions, self._scale(wanted, len(text), draws), source)
+        # rounded up or down at random
+        count = max(1, int(wanted + source.random()))
+        scale = self._scale(count, len(text), draws)
+        best, least = text, float("inf")
+        for _ in range(ATTEMPTS):
+            heard = self._one_attempt(text, changes, insertions, scale, source)
+            edits = distance.edit_distance(heard, text)
+            if not edits:
+                scale = min(2 * scale, LARGEST_SCALE)
+            elif abs(edits - count) < least:
+                best, least = heard, abs(edits - count)
+            if least <= MISSED_SHARE * count:
+                break
+        return best
+
+    def _one_attempt(
+        self,
+        text: str,
+        changes: Sequence[RandomDraw],
+        insertions: Sequence[RandomDraw],
+        scale: float,
+        source: random.Random,
+    ) -> str:
+        """Return the text with errors drawn at every place. changes, insertions: the draws of its places and gaps."""
         parts: list[str] = []
         at = 0
         while at <= len(text):
@@ -117,10 +155,8 @@ class Perturber:
                 at += 1
         return normalize_text("".join(parts)).strip()
 
-    def _scale(self, length: int, draws: list[RandomDraw], source: random.Random) -> float:
-        """Return the power s for which probabilities 1 - (1 - p)^s make the edits that the text's severity requires."""
-        severity = self._severities[int(source.random() * len(self._severities))]
-        target = severity * self.target_cer * self.gain * length
+    def _scale(self, target: float, length: int, draws: list[RandomDraw]) -> float:
+        """Return the power s for which probabilities 1 - (1 - p)^s make `target` edits on average."""
         logs = np.log1p(-np.minimum([draw.chance for draw in (*draws, self._loop)], CERTAIN))
         costs = np.array([*[draw.cost for draw in draws], self._loop.cost * (length + 1)])
         return _bisect(lambda scale: float(costs @ -np.expm1(scale * logs)) - target)

@@ -86,7 +86,7 @@ SUB_ROOM_FLOORS = {  # the same inside each room: its folders and its own files,
         {"dataset"},
         {"acoustic_settings"},
         {"features", "decoding", "labels", "synthesis"},
-        {"sound_files"},
+        {"sound_files", "manifests"},
     ],
     "training": [
         {"loop"},

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 
+import manifest_folders
 import pytest
 from conftest import shipped_and_whole, write_rows
 
-from thunder.acoustic.features.recordings import RecordingReader, input_digest
+from thunder.acoustic.features.recordings import Recording, RecordingReader, Segment, input_digest, load_recording
 from thunder.errors import CorpusError
 
 
@@ -80,7 +81,7 @@ def test_all_faults_of_all_rows(tmp_path):
         "rows.jsonl:5: id 'a' was already used at",
         "rows.jsonl:6: its id is empty",
         "rows.jsonl:7: 'speaker' is true or false, expected a text",
-        "rows.jsonl:8: 'audio' is an object, expected a text",
+        "rows.jsonl:8: 'audio' holds the sound itself and no 'path'",
         "rows.jsonl:9: looks cut off: not JSON",
     ):
         assert any(said in fault for fault in faults.first), said
@@ -102,3 +103,39 @@ def test_the_digest_of_an_input_is_not_that_of_its_place(tmp_path):
         path.write_text(json.dumps({"audio": "a.flac", "text": text}) + "\n")
         digests.append(input_digest(read(path)[0]))
     assert digests[0] == digests[1] != digests[2]
+
+
+def test_ids_of_absolute_paths_do_not_hold_them(tmp_path):
+    audio_files(tmp_path, "far/awa/1.wav", "far/sira/1.wav", "far/sira/2.wav")
+    paths = [str(tmp_path / "far" / name) for name in ("awa/1.wav", "sira/1.wav", "sira/2.wav")]
+    found = read(write_rows(tmp_path / "a.jsonl", [{"audio": path} for path in paths[1:]]))[0]
+    assert [one.id for one in found] == ["1", "2"]
+    found, faults = read(write_rows(tmp_path / "b.jsonl", [{"audio": path} for path in paths]))
+    assert [one.id for one in found] == ["awa/1", "sira/1", "sira/2"] and not faults
+
+
+def test_the_digest_of_an_input_is_of_its_segments(tmp_path):
+    audio_files(tmp_path, "a.wav")
+    rows = [{"audio": "a.wav", "offset": offset, "id": "x"} for offset in (0, 1, 1.0)]
+    digests = [input_digest(read(write_rows(tmp_path / "rows.jsonl", [row]))[0]) for row in rows]
+    assert digests[0] != digests[1]
+
+
+@pytest.mark.parametrize(
+    ("segment", "stated", "seconds"),
+    [
+        (None, None, 1.0), (None, 1.05, 1.0), (Segment(channel=0), 1.0, 1.0), (Segment(0.25, 0.5), None, 0.5),
+        (Segment(0.75), None, 0.25), (Segment(0.0, 0.25), None, 0.25),
+    ],
+)  # fmt: skip
+def test_the_sound_of_a_row_is_its_piece(tmp_path, segment, stated, seconds):
+    path = manifest_folders.write_tone(tmp_path / "a.wav", seconds=1.0)
+    found = load_recording(Recording("a", path, "here", segment=segment, seconds=stated))
+    assert found.seconds == pytest.approx(seconds) and len(found.samples) == round(seconds * 16000)
+
+
+@pytest.mark.parametrize("more", [{"segment": Segment(0.9, 0.5)}, {"segment": Segment(channel=2)}, {"seconds": 1.5}])
+def test_a_row_that_contradicts_its_file(tmp_path, more):
+    path = manifest_folders.write_tone(tmp_path / "a.wav", seconds=1.0)
+    with pytest.raises(CorpusError, match=r"a\.wav: (is 1\.00 s long|has 1 channel)"):
+        load_recording(Recording("a", path, "here", **more))

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from thunder import digest
 from thunder.acoustic.features import audio, frontend, store_parts
 from thunder.acoustic.features.feature_settings import FeatureSettings
-from thunder.acoustic.features.recordings import Recording, RecordingReader, input_digest
+from thunder.acoustic.features.recordings import Recording, RecordingReader, input_digest, load_recording
 from thunder.acoustic.features.store_index import Utterance
 from thunder.acoustic.features.store_writer import StoreWriter, planned_model
 from thunder.corpora.rows.jsonl_lines import LineFaults
@@ -24,13 +25,14 @@ OnRecordings = Callable[[int], None]
 
 @dataclass
 class ExtractionPlan:
-    """The recordings of one part, and the faults of rows that were left out."""
+    """The recordings of one part, the faults of rows that were left out, and notes on the inputs."""
 
     recordings: list[Recording]
     inputs: str
     part: tuple[int, int]
     folder: Path
     faults: LineFaults
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -58,7 +60,7 @@ def plan_extraction(settings: FeatureSettings) -> ExtractionPlan:
     if not part_recordings:
         raise CorpusError(f"part {settings.part} of {len(recordings)} recordings is empty", "use fewer parts")
     folder = store_parts.part_folder(Path(settings.out).expanduser(), part)
-    return ExtractionPlan(part_recordings, input_digest(recordings), part, folder, reader.faults)
+    return ExtractionPlan(part_recordings, input_digest(recordings), part, folder, reader.faults, reader.notes)
 
 
 def extract_features(
@@ -103,7 +105,7 @@ def _add_recording(
     """Add one recording to the store, or record why it is left out."""
     try:
         sha256 = _verified_digest(recording)
-        samples = audio.load_audio(recording.path)
+        samples = load_recording(recording)
         is_long = samples.seconds > audio.WINDOW_SECONDS
         if is_long and front_end.recipe.long_audio == "refuse":
             raise CorpusError(
@@ -119,9 +121,15 @@ def _add_recording(
         notes.update([*samples.notes, "is longer than 30 s, split into windows"] if is_long else samples.notes)
 
 
+@lru_cache(maxsize=1)
+def _file_digest(path: str, size: int, modified: int) -> str:
+    """SHA-256 of a file; the segments of one recording follow each other."""
+    return digest.sha256_file(Path(path))
+
+
 def _verified_digest(recording: Recording) -> str:
     try:
-        sha256 = digest.sha256_file(recording.path)
+        sha256 = _file_digest(str(recording.path), (state := recording.path.stat()).st_size, state.st_mtime_ns)
     except OSError as error:
         raise CorpusError(f"{recording.path}: {error.strerror}") from None
     if recording.sha256 and sha256 != recording.sha256:

@@ -1,34 +1,34 @@
-"""List recordings: rows of metadata.jsonl, folders of audio files, or single files."""
+"""List recordings: rows of manifests, folders of audio files, or single files."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from thunder.acoustic.features.audio import SUFFIXES
-from thunder.corpora.rows.jsonl_lines import JsonLines, LineFault, LineFaults, kind_of_value, sound_object
+from thunder.acoustic.features.audio import SUFFIXES, Audio, read_recording
+from thunder.acoustic.manifests.kaldi_folder import WAV_SCP, read_kaldi_folder
+from thunder.acoustic.manifests.manifest_folder import METADATA, ManifestSource, find_manifests
+from thunder.acoustic.manifests.manifest_rows import read_manifest
+from thunder.acoustic.manifests.recording_fields import USED_EXTRA, RecordingFields, Segment, parse_recording
+from thunder.corpora.rows.jsonl_lines import LineFault, LineFaults
 from thunder.errors import CorpusError
 
-METADATA = "metadata.jsonl"
-# accepted names of each field, the preferred one first
-_ALIASES = {
-    "audio": ("audio", "path", "audio_path", "audio_filepath", "file", "file_name"),
-    "id": ("id", "feat_id", "audio_id", "utterance_id"),
-    "text": ("text", "transcript", "sentence"),
-    "speaker": ("speaker", "speaker_id"),
-    "split": ("split",),
-    "sha256": ("sha256", "audio_sha256"),
-}
-_MAY_BE_NUMBERS = (*_ALIASES["id"], *_ALIASES["speaker"])
+__all__ = ["Recording", "RecordingReader", "Segment", "input_digest", "load_recording", "summarize_recordings"]
+_CLIPS = "clips"  # the folder of Common Voice's recordings, which its tables leave out
 
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """One audio file and its metadata. where: the row that named it, for messages."""
+    """One audio file, or a segment of one, and its metadata. where: the row that named it, for messages.
+
+    seconds: the length of the file that its row states.
+    """
 
     id: str
     path: Path
@@ -38,92 +38,134 @@ class Recording:
     split: str | None = None
     sha256: str | None = None
     extra: dict[str, Any] = field(default_factory=dict)
+    segment: Segment | None = None
+    seconds: float | None = None
+
+
+def load_recording(recording: Recording) -> Audio:
+    """The sound of a recording or of its segment. Raises CorpusError as `read_recording` does."""
+    segment = recording.segment or Segment()
+    if segment.offset or segment.duration is not None:
+        times: dict[str, float | None] = {"offset": segment.offset, "duration": segment.duration}
+    else:
+        times = {"duration": recording.seconds}  # what its row states about the whole file
+    return read_recording(recording.path, channel=segment.channel, **times)
 
 
 class RecordingReader:
-    """Reads lists of recordings, and collects unusable ones in `faults`."""
+    """Reads lists of recordings, collects unusable ones in `faults`, and remarks on inputs in `notes`."""
 
     def __init__(self) -> None:
         self.faults = LineFaults()
+        self.notes: list[str] = []
         self._sources_by_id: dict[str, str] = {}
 
     def read(self, inputs: Sequence[Path]) -> list[Recording]:
         """The recordings of files and folders, in their order. Raises CorpusError if there are none and no faults."""
-        recordings = [recording for path in inputs for recording in self._read_path(path)]
-        if not recordings and not self.faults:
+        named = [recording for path in inputs for recording in self._read_path(path)]
+        if not named and not self.faults:
             names = ", ".join(map(str, inputs)) or "no input"
             raise CorpusError(f"{names}: no recordings", f"give a {METADATA}, or a folder of audio files")
-        return recordings
+        return [recording for recording in named if self._has_new_id(recording)]
 
-    def _read_path(self, path: Path) -> list[Recording]:
+    def _read_path(self, path: Path) -> Iterator[Recording]:
         if path.is_dir():
-            if (path / METADATA).is_file():
-                return self._read_rows(path / METADATA)
-            files = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
-            recordings = [self._read_file(file, file.relative_to(path).with_suffix("").as_posix()) for file in files]
+            yield from self._read_folder(path)
+        elif path.suffix.lower() in SUFFIXES and not path.is_file():
+            self.faults.add(f"{path}: there is no file {path}")
         elif path.suffix.lower() in SUFFIXES:
-            recordings = [self._read_file(path, path.stem)]
+            yield Recording(path.stem, path, str(path))
+        elif path.name == WAV_SCP:
+            yield from self._read_rows(ManifestSource(path.parent), path.parent)
         else:
-            return self._read_rows(path)
-        return [recording for recording in recordings if recording]
+            yield from self._read_rows(ManifestSource(path), path.parent)
 
-    def _read_file(self, path: Path, name: str) -> Recording | None:
-        return self._check_recording(Recording(name, path, str(path)))
+    def _read_folder(self, folder: Path) -> Iterator[Recording]:
+        """The recordings of the folder's manifests; without one, its audio files, or its only file of rows."""
+        sources, others = find_manifests(folder)
+        files = [] if sources else sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES)
+        if not sources and not files and len(others) == 1:
+            sources, others = [ManifestSource(others[0])], []
+        if not sources and not files and others:
+            names = ", ".join(path.name for path in others)
+            raise CorpusError(f"{folder}: holds {len(others)} files of rows: {names}", "name one of them as the input")
+        if others:
+            names = ", ".join(path.name for path in others[:5]) + (", ..." if len(others) > 5 else "")
+            self.notes.append(f"{folder}: {names} not read; to use their fields, name the file as the input")
+        named_splits = {source.split for source in sources if source.split}
+        for source in sources:
+            # one split alone is the whole data set, which training may still divide
+            yield from self._read_rows(source if len(named_splits) > 1 else replace(source, split=None), folder)
+        for file in files:
+            yield Recording(file.relative_to(folder).with_suffix("").as_posix(), file, str(file))
 
-    def _read_rows(self, path: Path) -> list[Recording]:
-        recordings = []
-        for number, line in JsonLines(path, self.faults):
+    def _read_rows(self, source: ManifestSource, root: Path) -> Iterator[Recording]:
+        """The rows of a manifest. Ids of rows without one begin with the manifest's folder below `root`."""
+        is_kaldi = source.path.is_dir()
+        base = source.path if is_kaldi else source.path.parent
+        rows = (read_kaldi_folder if is_kaldi else read_manifest)(source.path, self.faults)
+        prefix = "" if base == root else base.relative_to(root).as_posix() + "/"
+        parsed: list[tuple[str, RecordingFields, Path]] = []
+        for where, fields in rows:
             try:
-                recording = _recording(sound_object(line), path, f"{path}:{number}")
+                row = parse_recording(fields)
+                path = _find_audio(base, row.audio)
+                if not path.is_file():
+                    raise LineFault(f"there is no file {path}")
+                parsed.append((where, row, path))
             except LineFault as fault:
-                self.faults.add(f"{path}:{number}: {fault}")
-            else:
-                recordings.append(self._check_recording(recording))
-        return [recording for recording in recordings if recording]
+                self.faults.add(f"{where}: {fault}")
+        names = _default_ids([row for _, row, _ in parsed if row.id is None])
+        for where, row, path in parsed:
+            yield Recording(
+                row.id or prefix + next(names), path, where, row.text, row.speaker,
+                row.split or source.split, row.sha256, row.extra, row.segment, row.seconds,
+            )  # fmt: skip
 
-    def _check_recording(self, recording: Recording) -> Recording | None:
-        """The recording; None, and a fault in `faults`, if its id was already used or its file does not exist."""
+    def _has_new_id(self, recording: Recording) -> bool:
+        """Whether no other recording has its id; if one has, a fault is added."""
         earlier = self._sources_by_id.setdefault(recording.id, recording.where)
         if earlier != recording.where:
             self.faults.add(f"{recording.where}: id {recording.id!r} was already used at {earlier}")
-        elif not recording.path.is_file():
-            self.faults.add(f"{recording.where}: there is no file {recording.path}")
-        else:
-            return recording
-        return None
+        return earlier == recording.where
 
 
-def _recording(fields: dict[str, Any], path: Path, where: str) -> Recording:
-    """Parse one row. Raises LineFault."""
-    values = {name: _text(fields, aliases) for name, aliases in _ALIASES.items()}
-    if not values["audio"]:
-        raise LineFault(f"names no recording: expected one of {', '.join(map(repr, _ALIASES['audio']))}")
-    file = path.parent / values["audio"]
-    if values["id"] == "":
-        raise LineFault("its id is empty")
-    return Recording(
-        values["id"] or Path(values["audio"]).with_suffix("").as_posix(), file, where, values["text"],
-        values["speaker"], values["split"], values["sha256"], fields,
-    )  # fmt: skip
+def _default_ids(rows: Sequence[RecordingFields]) -> Iterator[str]:
+    """An id for each row: never an absolute path, and no more of the path than is needed to tell files apart."""
+    names = [row.default_id() for row in rows]
+    if len(set(names)) < len(names) and any(os.path.isabs(row.audio) for row in rows):
+        absolute = [os.path.dirname(row.audio) for row in rows if os.path.isabs(row.audio)]
+        common = os.path.commonpath(absolute)
+        names = [
+            replace(row, audio=os.path.relpath(row.audio, common)).default_id() if os.path.isabs(row.audio) else name
+            for row, name in zip(rows, names, strict=True)
+        ]
+    yield from names
 
 
-def _text(fields: dict[str, Any], names: Iterable[str]) -> str | None:
-    """Remove the first non-null field of these names from a row and return it. Raises LineFault if it is not text."""
-    for name in names:
-        if (value := fields.pop(name, None)) is not None:
-            if isinstance(value, int) and not isinstance(value, bool) and name in _MAY_BE_NUMBERS:
-                return str(value)
-            if not isinstance(value, str):
-                raise LineFault(f"'{name}' is {kind_of_value(value)}, expected a text")
-            return value
-    return None
+def _find_audio(base: Path, name: str) -> Path:
+    """The file of a row: relative to its manifest, or in the folder of Common Voice's clips."""
+    path, clip = base / name, base / _CLIPS / name
+    return clip if not path.is_file() and clip.is_file() else path
+
+
+def summarize_recordings(recordings: Sequence[Recording]) -> dict[str, Any]:
+    """How many recordings have a text, a speaker and a split, how many are segments, and the fields without a use."""
+    fields = Counter(name for recording in recordings for name in recording.extra if name not in USED_EXTRA)
+    return {
+        "with_text": sum(bool(recording.text) for recording in recordings),
+        "with_speaker": sum(recording.speaker is not None for recording in recordings),
+        "with_split": sum(recording.split is not None for recording in recordings),
+        "segments": sum(recording.segment is not None for recording in recordings),
+        "fields_not_used": dict(sorted(fields.items())),
+    }
 
 
 def input_digest(recordings: Iterable[Recording]) -> str:
-    """SHA-256 of the metadata of all recordings: ids, texts and file names, but not folders."""
+    """SHA-256 of the metadata of all recordings: ids, texts, segments and file names, but not folders."""
     sha256 = hashlib.sha256()
     for recording in recordings:
-        values = [
+        values: list[Any] = [
             recording.id,
             recording.path.name,
             recording.text,
@@ -132,5 +174,8 @@ def input_digest(recordings: Iterable[Recording]) -> str:
             recording.sha256,
             recording.extra,
         ]
+        if recording.segment:
+            segment = recording.segment
+            values.append([segment.offset, segment.duration, segment.channel])
         sha256.update(json.dumps(values, sort_keys=True, ensure_ascii=False).encode() + b"\n")
     return sha256.hexdigest()

@@ -15,7 +15,7 @@ from mlx.utils import tree_flatten, tree_unflatten
 from thunder.acoustic.features.recipe import Precision
 from thunder.acoustic.features.whisper_config import LOGMEL_HINT, read_sizes
 from thunder.acoustic.features.whisper_encoder import WhisperEncoder
-from thunder.errors import ModelError, combined_error
+from thunder.errors import ModelError, ThunderError, combined_error
 
 _INDEX = "model.safetensors.index.json"
 _FILES = ("model.safetensors", "weights.safetensors", "weights.npz")
@@ -97,7 +97,7 @@ def _shape_faults(stored: dict[str, mx.array], expected: dict[str, mx.array]) ->
     ]
 
 
-def _unusable(folder: Path, faults: list[str]) -> ModelError:
+def _unusable(folder: Path, faults: list[str]) -> ThunderError:
     fix = f"copy or download the model again; {LOGMEL_HINT}"
     return combined_error(ModelError, f"{folder}: the weights cannot be used:", faults, fix)
 

@@ -13,7 +13,7 @@ from thunder.acoustic.dataset.utterances import AcousticExample
 from thunder.acoustic.features import audio, frontend
 from thunder.acoustic.features.feature_settings import FeatureSettings
 from thunder.acoustic.features.recipe import Recipe
-from thunder.acoustic.features.recordings import Recording
+from thunder.acoustic.features.recordings import Recording, load_recording
 from thunder.acoustic.features.shard import round_as_stored
 from thunder.acoustic.head.head_file import HeadOrigin
 from thunder.acoustic.inference.recognizer import Recognizer
@@ -105,7 +105,7 @@ def transcribe_recordings(
 
 def _load_audio(recording: Recording, long_audio: str) -> audio.Audio:
     """The samples of a recording. Raises CorpusError if it is unusable, or too long and `long_audio` is "refuse"."""
-    samples = audio.load_audio(recording.path)
+    samples = load_recording(recording)
     if samples.seconds > audio.WINDOW_SECONDS and long_audio == "refuse":
         raise CorpusError(
             f"{recording.path}: is {samples.seconds:.1f} s long, more than 30 s", "give --long-audio windows"

@@ -11,6 +11,7 @@ import typer
 from thunder.acoustic.features import extract, frontend, store_parts
 from thunder.acoustic.features.feature_settings import FeatureSettings
 from thunder.acoustic.features.recipe import Recipe
+from thunder.acoustic.features.recordings import summarize_recordings
 from thunder.acoustic.features.shard import row_bytes
 from thunder.acoustic.features.store import FeatureStore
 from thunder.cli.console.output import say
@@ -86,7 +87,8 @@ def _plan(settings: FeatureSettings, work: extract.ExtractionPlan, width: int, a
     rate = Recipe(kind=settings.features, model=model, subsample=settings.every).frames_per_second
     size = None if seconds is None else round(seconds * rate * row_bytes(settings.dtype, width))
     plan = {"recordings": len(work.recordings), "faulty_rows": work.faults.count, "seconds": seconds,
-            "frames_per_second": rate, "width": width, "bytes": size}  # fmt: skip
+            "frames_per_second": rate, "width": width, "bytes": size,
+            "inputs": summarize_recordings(work.recordings), "notes": work.notes}  # fmt: skip
     if as_json:
         return say(json.dumps({"settings": settings.resolved(), **plan}, ensure_ascii=False, indent=4))
     for name, value in settings.resolved().items():
@@ -94,8 +96,21 @@ def _plan(settings: FeatureSettings, work: extract.ExtractionPlan, width: int, a
             say(f"{name:14} {', '.join(value) if isinstance(value, list) else value}")
     length = "of unknown length" if seconds is None else f"{format_seconds(seconds)} in total"
     say(f"{'would read':14} {len(work.recordings)} recordings, {length}; {work.faults.count} rows cannot be used")
+    _print_fields(work)
     about = "" if size is None else f", about {format_bytes(size)}"
     say(f"{'would write':14} {work.folder}: {rate:g} frames per second, width {width}{about}")
+
+
+def _print_fields(work: extract.ExtractionPlan) -> None:
+    """Print how many recordings have which fields, the fields without a use, and notes on the inputs."""
+    summary, total = summarize_recordings(work.recordings), len(work.recordings)
+    said = ", ".join(f"{summary[f'with_{name}']} with {name}" for name in ("text", "speaker", "split"))
+    segments = f", {summary['segments']} of them pieces of a file" if summary["segments"] else ""
+    say(f"{'fields':14} of {total} utterances, {said}{segments}")
+    if unused := summary["fields_not_used"]:
+        say(f"{'not used':14} {', '.join(f'{name} ({count})' for name, count in unused.items())}: stored as they are")
+    for note in work.notes:
+        say(f"{'note':14} {note}")
 
 
 def _print_result(
@@ -105,9 +120,11 @@ def _print_result(
     count = work.faults.count + len(outcome.left_out)
     if as_json:
         report = {"out": str(outcome.folder), "resumed": outcome.resumed, "notes": dict(outcome.notes),
+                  "inputs": summarize_recordings(work.recordings), "input_notes": work.notes,
                   "left_out_rows": count, "faults": faults}  # fmt: skip
         return say(json.dumps(report | outcome.index, ensure_ascii=False, indent=4))
     say(_summary_line(outcome.folder, outcome.index))
+    _print_fields(work)
     if outcome.resumed:
         say(f"  already done: {outcome.resumed}")
     for note, times in sorted(outcome.notes.items()):

@@ -62,6 +62,18 @@ def test_without_an_empty_thought_the_row_is_the_template_s_own(plain, family):
     assert prompts.training_tokens(question(), ANSWER).ids == whole
 
 
+def test_a_row_is_what_is_written_by_hand(plain, family):
+    prompts = format_of(plain, family)
+    asked = prompts.tokenizer.apply_chat_template(
+        question(), add_generation_prompt=True, tokenize=False, enable_thinking=False
+    )
+    ends = {"llama3": "<|eot_id|>", "qwen3": "<|im_end|>\n", "glm4": "<|user|>", "gemma4": "<turn|>\n"}
+    by_hand = asked + ANSWER + ends.get(family, "<end_of_turn>\n")
+    assert prompts.training_tokens(question(), ANSWER).ids == prompts.tokenizer(
+        by_hand, add_special_tokens=False
+    )["input_ids"]  # fmt: skip
+
+
 @pytest.mark.parametrize("thinking", [False, True])
 @pytest.mark.parametrize("family_name", THINKING)
 def test_the_switch_of_the_thought_channel(plain, family_name, thinking):

@@ -17,10 +17,11 @@ from thunder.evaluation.metrics import summary
 from thunder.evaluation.metrics.error_rate import score_prediction, summarize_predictions
 from thunder.evaluation.metrics.judge import judge_proposal
 from thunder.lora.prompts.prompt_format import PromptFormat
-from thunder.parallel import collectives
+from thunder.parallel.gathered_work import gather_work
 from thunder.parallel.world import World
 
 PREDICTIONS = "test_predictions.jsonl"
+TEST_BATCH = 8  # rows decoded together
 # fields of a judged row that its texts and their edits do not determine
 _ROW_KEYS = ("partition", "script", "confidence", "confidence_base", "seconds", "flags", "flags_base")
 
@@ -32,7 +33,7 @@ def compare_adapter_with_base(
     world: World,
     folder: Path,
     on_row: Callable[[int, int], None] = lambda done, total: None,
-    batch_size: int = 8,
+    batch_size: int = TEST_BATCH,
     chunk_words: int = 0,
 ) -> dict[str, Any]:
     """Answer the rows with the adapter off and on. The ranks share the rows, and rank 0 writes test_predictions.jsonl.
@@ -40,8 +41,31 @@ def compare_adapter_with_base(
     model: with its adapter on. chunk_words: words of one prompt, 0: all.
     Returns on every rank the summary that `results.json` holds under `test`: there, before is the base and after is the
     adapter, and `repair` compares the input with the adapter as `thunder eval` does.
+    Raises WorkFailed on every rank where one cannot answer.
     """
     mine = [cases.case_from_row(row, place) for place, row in enumerate(rows)][world.rank :: world.size]
+
+    def answer() -> list[dict[str, Any]]:
+        return _judged_answers(model, prompts, mine, on_row, batch_size, chunk_words)
+
+    gathered = [row for part in gather_work(world, answer) for row in part]
+    gathered.sort(key=lambda row: row["place"])
+    predictions = [score_prediction(prediction_row(row)) for row in gathered]
+    if world.is_main:
+        lines = [json.dumps(row, ensure_ascii=False) for row in predictions]
+        digest.write_atomically(folder / PREDICTIONS, "".join(f"{line}\n" for line in lines))
+    return summarize_predictions(predictions) | {"repair": summary.summarize_rows(gathered)}
+
+
+def _judged_answers(
+    model: nn.Module,
+    prompts: PromptFormat,
+    mine: Sequence[cases.Case],
+    on_row: Callable[[int, int], None],
+    batch_size: int,
+    chunk_words: int,
+) -> list[dict[str, Any]]:
+    """This rank's cases, answered with the adapter off and on, and judged."""
     done = 0
 
     def finished(count: int) -> None:
@@ -53,14 +77,7 @@ def compare_adapter_with_base(
     for base_only in (True, False):
         engine = ModelEngine(model, prompts, batch_size, chunk_words, base_only=base_only)
         proposals.append(list(engine.propose(mine, finished)))
-    answered = [judge_proposal(case, after, before) for case, before, after in zip(mine, *proposals, strict=True)]
-    gathered = [row for part in collectives.gather_json(world, answered) for row in part]
-    gathered.sort(key=lambda row: row["place"])
-    predictions = [score_prediction(prediction_row(row)) for row in gathered]
-    if world.is_main:
-        lines = [json.dumps(row, ensure_ascii=False) for row in predictions]
-        digest.write_atomically(folder / PREDICTIONS, "".join(f"{line}\n" for line in lines))
-    return summarize_predictions(predictions) | {"repair": summary.summarize_rows(gathered)}
+    return [judge_proposal(case, after, before) for case, before, after in zip(mine, *proposals, strict=True)]
 
 
 def prediction_row(row: dict[str, Any]) -> dict[str, Any]:

@@ -70,7 +70,8 @@ def load_model_engines(
     takes them.
     Raises ModelError where the model or the adapter cannot be used.
     """
-    from thunder.evaluation.decoding.model_engine import ModelEngine  # MLX, which the other engines do without
+    from thunder.evaluation.decoding import batch_check  # MLX, which the other engines do without
+    from thunder.evaluation.decoding.model_engine import BATCH, ModelEngine
     from thunder.lora import adapters
 
     base = base_model.find_base_model(model_name)
@@ -84,6 +85,9 @@ def load_model_engines(
     loaded = base_model.load_base_model(base)
     if adapter:
         fingerprint["adapter_does_nothing"] = not adapters.attach_adapter(loaded, adapter)
+
+    how["batch_size"], note = batch_check.usable_batch_size(loaded, how.get("batch_size", BATCH))
+    fingerprint |= {"batches": note} if note else {}
 
     def engine(base_only: bool) -> ModelEngine:
         return ModelEngine(loaded, prompts, base_only=base_only, fingerprint=fingerprint, **how)

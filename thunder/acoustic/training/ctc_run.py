@@ -22,6 +22,7 @@ from thunder.acoustic.training.ctc_task import AcousticTask
 from thunder.acoustic.trajectory import training_statistics
 from thunder.acoustic.trajectory.training_statistics import TrainingStatistics
 from thunder.parallel import collectives
+from thunder.parallel.gathered_work import gather_work
 from thunder.parallel.world import World
 from thunder.runs.records.run_record import METRICS, RunRecord
 from thunder.training.checkpoints.checkpoint import BEST
@@ -68,6 +69,8 @@ def test_best_checkpoint(
 
     Returns values of results.json that the training loop does not produce, identical on every rank. on_row: called with
     (done, total) utterances of this rank.
+
+    Raises WorkFailed on every rank where one cannot recognize its share.
     """
     collectives.sum_numbers(world, [1.0])  # barrier: after it, the primary rank of this host has written its files
     best = _best_weights(record.folder / task.output)
@@ -79,14 +82,16 @@ def test_best_checkpoint(
         done += count
         on_row(done, len(local_examples))
 
-    recognizer = Recognizer.from_head(head_file.load_head(best))
-    row_fields = {"part": "test", "script": task.settings.script, "mode": task.settings.mode_name}
-    recognized = recognizer.recognize(task.dataset.features, local_examples, task.settings.batch_size, finished)
-    rows = [
-        result_files.correction_row(example, values, **row_fields, run_id=record.folder.name)
-        for example, values in recognized
-    ]
-    rows = [row for part in collectives.gather_json(world, rows) for row in part]
+    def recognize() -> list[dict[str, Any]]:
+        recognizer = Recognizer.from_head(head_file.load_head(best))
+        row_fields = {"part": "test", "script": task.settings.script, "mode": task.settings.mode_name}
+        recognized = recognizer.recognize(task.dataset.features, local_examples, task.settings.batch_size, finished)
+        return [
+            result_files.correction_row(example, values, **row_fields, run_id=record.folder.name)
+            for example, values in recognized
+        ]
+
+    rows = [row for part in gather_work(world, recognize) for row in part]
     rows.sort(key=lambda row: row["feat_id"])
     results = {
         "mode": task.settings.mode_name,

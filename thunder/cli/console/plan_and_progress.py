@@ -190,6 +190,8 @@ def print_result(plan: Plan, folder: Path, results: Mapping[str, Any]) -> None:
             f"  held-out text: {last['valid_loss']:.4f} nats per token, {last['bits_per_byte']:.4f} bits per byte; "
             f"repairs {last['repair_loss']:.4f} nats per token; {results['wraps']:.2f} epochs over the text"
         )
+    if fault := results.get("test_fault"):
+        print(f"  warning: the test failed, the trained weights are kept: {fault}")
     if (test := results.get("test")) and kind == "asr":
         print(f"  {acoustic_lines.format_test(test)}")
     elif test:

@@ -22,6 +22,7 @@ from thunder.lora import adapters
 from thunder.lora.prompts.prompt_format import Prompt, PromptFormat
 from thunder.text.distance import edit_distance
 
+BATCH = 16  # rows decoded together where nothing else is said
 BATCHES_PER_CALL = 8  # batches of one call, whose rows are sorted by length together
 
 
@@ -41,7 +42,7 @@ class ModelEngine:
         self,
         model: nn.Module,
         prompts: PromptFormat,
-        batch_size: int = 16,
+        batch_size: int = BATCH,
         chunk_words: int = 0,
         base_only: bool = False,
         fingerprint: dict[str, Any] | None = None,

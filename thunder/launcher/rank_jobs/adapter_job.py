@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from thunder.evaluation import adapter_comparison
+from thunder.evaluation.decoding import batch_check
 from thunder.launcher.options import setting_paths
 from thunder.launcher.rank_jobs.rank_setup import RankSetup, loop_results
 from thunder.lora import adapter_files, base_model, cache_warmup, datasets, prefix_cache
@@ -15,6 +17,7 @@ from thunder.lora.prompts.mlx_lm_prompt import check_generation_prompt
 from thunder.lora.prompts.prompt_words import words_of_rows
 from thunder.parallel import collectives, consistency
 from thunder.runs.records import environment
+from thunder.runs.records.run_record import RunRecord
 from thunder.training.checkpoints import checkpoint
 from thunder.training.loop import train_loop
 
@@ -44,6 +47,7 @@ def train_adapter(setup: RankSetup) -> None:
         "data_sha256": prepared.rows.files,
         "run": folder.name,
     }
+    batch_size = _test_batch_size(loaded, record) if prepared.rows.test else 1
     task_settings = overrides.for_task(settings)
     # the weights come from a checkpoint, be it another host's, and the file may be gone
     if any(collectives.gather_json(world, bool(checkpoint.checkpoint_folders(record.checkpoints)))):
@@ -64,19 +68,27 @@ def train_adapter(setup: RankSetup) -> None:
     state = train_loop(context)
     results = loop_results(state, context)
     interrupted = setup.was_interrupted(state)
+    if record.main and settings.adapter_path and not interrupted:
+        adapter_files.copy_adapter(folder / task.output, Path(settings.adapter_path))
     if prepared.rows.test and not interrupted:
         setup.begin_testing(len(prepared.rows.test))
         task.engine.restore_frozen(base)
         setup.callbacks.reach_point("testing")
-        results["test"] = adapter_comparison.compare_adapter_with_base(
-            loaded,
-            prompts,
-            prepared.rows.test,
-            world,
-            folder,
-            setup.on_test_row,
-            chunk_words=settings.chunk_words,
-        )
-    if record.main and settings.adapter_path and not interrupted:
-        adapter_files.copy_adapter(folder / task.output, Path(settings.adapter_path))
+
+        def test() -> dict[str, Any]:
+            compared = adapter_comparison.compare_adapter_with_base(
+                loaded, prompts, prepared.rows.test, world, folder, setup.on_test_row, batch_size, settings.chunk_words
+            )
+            return {"test": compared}
+
+        by_hand = f"./launch.sh eval --model {base} --adapter-path {folder / task.output} --rows ROWS --batch-size 1"
+        results |= setup.test_results(test, by_hand)
     setup.finish(results, state)
+
+
+def _test_batch_size(model: Any, record: RunRecord) -> int:
+    """Rows that the test decodes together; tried before the first step, where it costs nothing to learn."""
+    size, note = batch_check.usable_batch_size(model, adapter_comparison.TEST_BATCH)
+    if note:
+        record.log(f"note: {note}")
+    return size

@@ -9,6 +9,7 @@ from typing import Any
 
 from thunder.config import SettingsLayer, SettingsType, build_settings, load_yaml
 from thunder.errors import Interrupted
+from thunder.parallel.gathered_work import WorkFailed
 from thunder.parallel.world import World
 from thunder.runs.records import environment
 from thunder.runs.records.run_record import CONFIG, RunRecord
@@ -59,6 +60,18 @@ class RankSetup:
         self.record.event("test", done=done, total=total)
         if self.stop_requested():
             raise Interrupted("in the test, after training", fix=f"./launch.sh resume {self.folder.name}")
+
+    def test_results(self, test: Callable[[], Mapping[str, Any]], by_hand: str) -> Mapping[str, Any]:
+        """What the test at the end adds to the results; where it fails, `test_fault`, since the training is done.
+
+        by_hand: the command that tests the finished run.
+        """
+        try:
+            return test()
+        except WorkFailed as error:
+            self.record.log(f"warning: the test failed, the trained weights are kept: {error.message}")
+            self.record.log(f"to test them: {by_hand}")
+            return {"test_fault": error.message}
 
     def finish(self, results: Mapping[str, Any], state: TrainState) -> None:
         """Write the results. Raises Interrupted instead where the user asked to stop."""

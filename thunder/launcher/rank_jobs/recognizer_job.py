@@ -35,5 +35,8 @@ def train_recognizer(setup: RankSetup) -> None:
     if not setup.was_interrupted(state):
         setup.begin_testing(min(len(prepared.test), settings.test_rows))
         setup.callbacks.reach_point("testing")
-        results |= ctc_run.test_best_checkpoint(task, record, world, setup.on_test_row)
+        results |= setup.test_results(
+            lambda: ctc_run.test_best_checkpoint(task, record, world, setup.on_test_row),
+            by_hand=f"./launch.sh asr eval --run {setup.folder.name}",
+        )
     setup.finish(results, state)

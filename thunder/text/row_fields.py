@@ -47,6 +47,11 @@ def use_text_ids(fields: dict[str, Any]) -> None:
 def row_id(fields: dict[str, Any], default: str) -> str:
     """The first id that a row names, else the default. Raises ValueError as `use_text_ids`."""
     use_text_ids(fields)
+    return first_id(fields, default)
+
+
+def first_id(fields: dict[str, Any], default: str) -> str:
+    """The first id that a row names, whose ids are texts already, else the default."""
     return next((fields[key] for key in ID_FIELDS if fields.get(key)), default)
 
 

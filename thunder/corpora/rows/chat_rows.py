@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -164,9 +165,8 @@ def read_rows(path: Path, references: References = "written", mapping: FieldMapp
     unused: Counter[str] = Counter()
     first: tuple[str, int] | None = None
     for number, fields in records:
-        row_notes: Counter[str] = Counter()
         try:
-            row, shape, unused_names = _row(fields, path, number, references, mapping, row_notes)
+            row, shape, unused_names = _row(fields, path, number, references, mapping, notes)
             first = first or (shape, number)
             if shape != first[0]:
                 raise LineFault(
@@ -177,8 +177,8 @@ def read_rows(path: Path, references: References = "written", mapping: FieldMapp
             faults.add_line(path, number, fault)
         else:
             rows.append(row)
-            notes.update(row_notes)
-            unused.update(unused_names)
+            if unused_names:
+                unused.update(unused_names)
     if faults:
         raise faults.error(f"{path} cannot be used:", fix=f"correct these lines; thunder corpus validate {path}")
     if not first:
@@ -224,7 +224,7 @@ def _row(
 ) -> tuple[ChatRow, str, list[str]]:
     """Return a row, the name of the shape that it was read from, and its fields that were not used."""
     shaped = shape_row(fields, references, mapping.names)
-    messages = read_messages(shaped.messages, references, notes)
+    messages = tuple(shaped.messages) if shaped.is_checked else read_messages(shaped.messages, references, notes)
     if "system" in shaped.used:
         notes[SYSTEM_NOTE] += 1
     if shaped.shape == "messages":
@@ -238,14 +238,17 @@ def _row(
         if isinstance(fields.get(key), str):
             check_characters(f"'{key}'", fields[key])
     unused = [*shaped.unused, *_unused(fields, shaped.used, shaped.shape)]
-    row_id = row_fields.row_id(fields, f"{path.stem}-{number}")
+    row_id = row_fields.first_id(fields, f"{path.stem}-{number}")
     return ChatRow(messages, f"{path.name}:{number}", row_id, fields), shaped.shape, unused
 
 
 def _unused(fields: dict[str, Any], used: frozenset[str], shape: str) -> list[str]:
     """Fields with a value that neither the messages nor the program use."""
-    known = DESCRIBING | used
-    if shape != "messages":
-        known -= set(PROMPT_METADATA)
+    known = _known_fields(used, shape == "messages")
     values = ((name, value) for name, value in fields.items() if name not in known)
     return [name for name, value in values if value not in (None, "", [], {}, UNKNOWN)]
+
+
+@lru_cache(maxsize=64)
+def _known_fields(used: frozenset[str], is_chat: bool) -> frozenset[str]:
+    return (DESCRIBING if is_chat else DESCRIBING - set(PROMPT_METADATA)) | used

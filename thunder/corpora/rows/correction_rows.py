@@ -158,7 +158,7 @@ class CorrectionReader:
         if not reference.strip():
             raise LineFault(f"'{pair[1]}' is empty")
         if form != "correction":
-            name = row_fields.row_id(fields, name)
+            name = row_fields.first_id(fields, name)
         fields.pop("feat_id", None) if form != "correction" else (name := fields["feat_id"])
         if (earlier := self._seen.setdefault(hash(name), where)) != where:
             raise LineFault(f"feat_id {name!r} is already used at {earlier}")
@@ -250,8 +250,8 @@ def _form(fields: Mapping[str, Any], mapping: FieldMapping = NO_MAPPING) -> tupl
         raise LineFault(f"is of schema {fields['schema']!r}; known is {SCHEMA!r}")
     if "schema" in fields or ("feat_id" in fields and any(key in fields for key in text_fields)):
         return "correction", text_fields
-    by_preference = sorted(TEXT_PAIRS, key=lambda pair: not mapping.names.keys() & set(pair))
-    pair = next((pair for pair in by_preference if fields.keys() >= set(pair)), None)
+    pairs = sorted(TEXT_PAIRS, key=lambda pair: not mapping.names.keys() & set(pair)) if mapping else TEXT_PAIRS
+    pair = next((pair for pair in pairs if pair[0] in fields and pair[1] in fields), None)
     if pair is None and isinstance(fields.get("input"), list) and "output" in fields:
         pair = ("input", "output")  # an n-best list is recognized text; another input can be of any task
     if pair is None:

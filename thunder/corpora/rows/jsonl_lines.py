@@ -160,7 +160,7 @@ def json_value(data: bytes, prefix: str = "") -> Any:
             f"{prefix}byte {error.start + 1} of the line (0x{data[error.start]:02x}) is not UTF-8"
         ) from None
     try:
-        return json.loads(text, object_pairs_hook=_unique_keys)
+        return _DECODER.decode(text)
     except json.JSONDecodeError as error:
         line = f"line {error.lineno}, " if error.lineno > 1 else ""
         raise LineFault(f"{prefix}not JSON at {line}column {error.colno}: {error.msg}") from None
@@ -175,6 +175,9 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         key = next(key for key, times in Counter(key for key, _ in pairs).items() if times > 1)
         raise LineFault(f"the key '{key}' occurs more than once in one object", fix="leave one of them")
     return fields
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique_keys)
 
 
 def sound_object(line: bytes) -> dict[str, Any]:

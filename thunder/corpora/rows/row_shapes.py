@@ -38,6 +38,7 @@ class ShapedRow:
 
     used: fields that the messages were made of. unused: values inside them that were not used, by name.
     asr_text: the recognized text, where the prompt is not the correction instruction and the text.
+    is_checked: whether the messages are made of texts that were checked, and need no further look.
     """
 
     messages: Any
@@ -45,6 +46,7 @@ class ShapedRow:
     used: frozenset[str] = frozenset()
     unused: tuple[str, ...] = field(default=())
     asr_text: str | None = None
+    is_checked: bool = False
 
 
 def shape_row(fields: dict[str, Any], references: References, preferred: Iterable[str] = ()) -> ShapedRow:
@@ -53,14 +55,14 @@ def shape_row(fields: dict[str, Any], references: References, preferred: Iterabl
     A recognizer may output nothing, so the text to be corrected can be empty; an answer or a whole prompt cannot.
     Raises LineFault where the format is not known or its texts cannot be used.
     """
-    chosen = _find_pair(fields, set(preferred))
+    chosen = _find_pair(fields, names) if (names := set(preferred)) else None
     if chosen is None and "messages" in fields:
         return ShapedRow(fields["messages"], used=frozenset({"messages"}))
     if chosen is None and "conversations" in fields:
         return _conversation(fields)
     if chosen is None:
         _refuse_known_formats(fields)
-        if task := next((task for task in TASKS if fields.keys() >= {task[0], task[2]}), None):
+        if task := next((task for task in TASKS if task[0] in fields and task[2] in fields), None):
             return _task(fields, task, references)
         chosen = _find_pair(fields, None)
     if references == "missing" and (chosen is None or fields[chosen[1]] is None):
@@ -76,8 +78,10 @@ def shape_row(fields: dict[str, Any], references: References, preferred: Iterabl
 
 def _find_pair(fields: dict[str, Any], preferred: set[str] | None) -> tuple[str, str] | None:
     """The first pair that a row has. preferred: names of which the pair must have one; None: any pair."""
-    pairs = (pair for pair in PAIRS if preferred is None or preferred & set(pair))
-    return next((pair for pair in pairs if fields.keys() >= set(pair)), None)
+    for question, answer in PAIRS:
+        if question in fields and answer in fields and (preferred is None or preferred & {question, answer}):
+            return question, answer
+    return None
 
 
 def _pair(fields: dict[str, Any], pair: tuple[str, str], references: References) -> ShapedRow:
@@ -99,7 +103,7 @@ def _pair(fields: dict[str, Any], pair: tuple[str, str], references: References)
         messages, asr_text = _turns(f"{fields['instruction']}\n{normalize_text(question)}", answer), question
     if pair == VERBATIM or pair == ("input", "output"):
         messages = _with_system(fields, messages, used)
-    return ShapedRow(messages, shape, frozenset(used), unused, asr_text)
+    return ShapedRow(messages, shape, frozenset(used), unused, asr_text, is_checked=True)
 
 
 def _task(fields: dict[str, Any], task: tuple[str, str, str], references: References) -> ShapedRow:
@@ -216,11 +220,7 @@ def _refuse_known_formats(fields: dict[str, Any]) -> None:
             "a preference row (chosen + rejected); training here is supervised, on one answer",
             fix="--fields prompt=prompt,completion=chosen trains on the chosen answers alone",
         )
-    if (
-        isinstance(fields.get("text"), str)
-        and not any(set(pair) <= fields.keys() for pair in PAIRS)
-        and not (fields.keys() & {question for question, _ in PAIRS})
-    ):
+    if isinstance(fields.get("text"), str) and not any(question in fields for question, _ in PAIRS):
         raise LineFault(
             "plain text ('text' without a question); training here learns answers",
             fix="thunder pretrain learns from plain text; --fields hyp=FIELD,ref=text where 'text' is a reference",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import heapq
 from collections.abc import Callable, Iterable
 
 from thunder.corpora.rows.chat_rows import ChatRow
@@ -29,7 +30,7 @@ def hold_out(
     if not 0 <= fraction <= 1:
         raise UsageError(f"a fraction of {fraction} cannot be held out", fix="give a fraction between 0 and 1")
     placed = [(row, _position((key or reference_key)(row), salt)) for row in rows]
-    first = set(sorted({position for _, position in placed})[:fewest])
+    first = set(heapq.nsmallest(fewest, {position for _, position in placed})) if fewest else set()
     remaining: list[ChatRow] = []
     held_out: list[ChatRow] = []
     for row, position in placed:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from conftest import write_rows
 
+from thunder.corpora.rows.field_mapping import FieldMapping
 from thunder.errors import CorpusError
 from thunder.evaluation import cases
 
@@ -65,3 +66,10 @@ def test_an_empty_reference_can_be_evaluated(tmp_path, row):
 ])  # fmt: skip
 def test_scripts(text, script):
     assert cases.script_of_letters(text) == script
+
+
+def test_fields_of_other_names_are_mapped(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text("key,heard,said\n7,ߓߊ,ߓߊ߬\n", encoding="utf-8")
+    read = cases.read_cases(path, mapping=FieldMapping({"hyp": "heard", "ref": "said", "id": "key"}))
+    assert [(case.row_id, case.input, case.reference) for case in read.cases] == [("7", "ߓߊ", "ߓߊ߬")]

@@ -60,11 +60,15 @@ class PlannedEvaluation:
 
 def plan_evaluation(options: Mapping[str, Any], source: str) -> PlannedEvaluation:
     """Read the rows and check the options; nothing is written. Raises as `evaluate`."""
+    from thunder.corpora.rows.field_mapping import parse_field_mapping
     from thunder.evaluation import cases
 
     settings, folder = _settings_and_folder(options, source)
     check_options(settings)
-    return PlannedEvaluation(settings, folder, cases.read_cases(Path(settings.rows).expanduser(), settings.limit))
+    rows = cases.read_cases(
+        Path(settings.rows).expanduser(), settings.limit, mapping=parse_field_mapping(settings.fields)
+    )
+    return PlannedEvaluation(settings, folder, rows)
 
 
 def run_evaluation(planned: PlannedEvaluation, on_answer: OnAnswer) -> EvaluationResult:

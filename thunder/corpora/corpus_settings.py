@@ -61,6 +61,12 @@ class BuildSettings(CorpusSettings):
         aliases=["rows"],
         panel=INPUT,
     )
+    fields: str | None = option(
+        None,
+        "Names of the fields of the inputs where they are not known: hyp=FIELD,ref=FIELD,id=FIELD.",
+        panel=INPUT,
+        added_later=True,
+    )
     predictions: str | None = option(None, "A run's test_predictions.jsonl; with --references.", panel=INPUT)
     references: str | None = option(None, "A run's test_references.jsonl, joined by feat_id.", panel=INPUT)
     run_id: str | None = option(None, "run_id of rows that have none.", panel=INPUT)

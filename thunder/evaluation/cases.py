@@ -10,6 +10,7 @@ from typing import Any
 
 from thunder.corpora.rows import chat_rows as corpus_rows
 from thunder.corpora.rows.chat_rows import ChatRow
+from thunder.corpora.rows.field_mapping import NO_MAPPING, FieldMapping
 from thunder.errors import CorpusError, combined_error
 from thunder.text.chat import correction_prompt
 from thunder.text.row_fields import PARTITIONS, UNKNOWN
@@ -48,12 +49,19 @@ class EvaluationSet:
     unknown_partitions: dict[str, int]
 
 
-def read_cases(path: Path, limit: int = 0, references: corpus_rows.References = "empty") -> EvaluationSet:
+def read_cases(
+    path: Path,
+    limit: int = 0,
+    references: corpus_rows.References = "empty",
+    mapping: FieldMapping = NO_MAPPING,
+) -> EvaluationSet:
     """Read the rows of a file, only the first `limit` of them where it is not 0. references: which rows need one.
+
+    mapping: new names of fields.
 
     Raises CorpusError that lists the lines that are not valid, or the ids that occur more than once.
     """
-    corpus = corpus_rows.read_rows(path, references)
+    corpus = corpus_rows.read_rows(path, references, mapping)
     numbers = Counter(row.row_id for row in corpus.rows)
     repeated = [f"id '{row_id}' occurs {count} times" for row_id, count in numbers.items() if count > 1]
     if repeated:

@@ -15,6 +15,12 @@ class EvalSettings(Settings):
     rows: str = option(
         ..., "Rows to evaluate on (JSONL): correction rows, before/after, hyp/ref or ChatML.", panel=WHAT
     )
+    fields: str | None = option(
+        None,
+        "Names of the rows' fields where they are not known: hyp=FIELD,ref=FIELD,id=FIELD.",
+        panel=WHAT,
+        added_later=True,
+    )
     model: str | None = option(
         None, "Folder or Hugging Face repository of the base model (default: the tiny one shipped here).", panel=WHAT
     )

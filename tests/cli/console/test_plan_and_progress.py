@@ -67,6 +67,22 @@ def test_the_result_is_on_stdout(capsys):
     assert "\n  best validation loss 1.2346 at step 30\nnext:\n" in output.out
 
 
+@pytest.mark.parametrize(
+    ("results", "warned"),
+    [({}, True), ({"best_valid_loss": None, "test": None}, True), ({"best_valid_loss": 1.0}, False),
+     ({"test": {"cer_before": 1.0}}, False)],
+)  # fmt: skip
+def test_a_run_that_measured_nothing_says_so(results, warned):
+    said = plan_and_progress.nothing_measured(plan_of("corrector"), results)
+    assert bool(said and said.startswith("warning: nothing was measured")) == warned
+    assert plan_and_progress.nothing_measured(plan_of("recognizer"), results) is None
+
+
+def test_the_warning_is_among_the_results(capsys):
+    plan_and_progress.print_result(plan_of("corrector"), Path("elsewhere"), {"steps": 1, "epochs_begun": 1})
+    assert "\n  warning: nothing was measured" in capsys.readouterr().out
+
+
 def test_findings_have_a_line_each_and_their_fix_below(capsys):
     findings = [
         {"state": "ok", "check": "python", "where": "here", "found": "3.12", "fix": ""},

@@ -243,3 +243,17 @@ def test_real_rows_make_a_corpus(tmp_path, name):
     real = sum(part["origin"].get("real", 0) for part in manifest["parts"].values())
     assert real + sum(manifest["left_out"].values()) == manifest["sources"][0]["rows"]
     assert manifest["channel"]["classes"]
+
+
+def test_a_table_with_other_names_is_built_as_the_rows_that_it_holds(tmp_path):
+    made = [(f"ߓߊ {n}", f"ߓߊ߬ {n}") for n in range(40)]
+    table, lines = tmp_path / "rows.csv", tmp_path / "rows.jsonl"
+    table.write_text("".join(["heard,said\n", *(f"{heard},{said}\n" for heard, said in made)]), encoding="utf-8")
+    lines.write_text("".join(json.dumps({"hyp": heard, "ref": said}) + "\n" for heard, said in made), encoding="utf-8")
+    built = []
+    for path, fields in ((table, "hyp=heard,ref=said"), (lines, None)):
+        settings = BuildSettings(inputs=[str(path)], out=str(tmp_path / path.suffix[1:]), fields=fields)
+        manifest = build_agp_nko_correction_chatml(settings)
+        built.append({part: totals["rows"] for part, totals in manifest["parts"].items()})
+        assert manifest["sources"][0]["form"] == ("hyp + ref (CSV)" if fields else "hyp + ref")
+    assert built[0] == built[1]

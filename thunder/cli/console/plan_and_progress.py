@@ -200,9 +200,21 @@ def print_result(plan: Plan, folder: Path, results: Mapping[str, Any]) -> None:
             f"(recognised text {test['cer_asr']:.4f}); "
             f"{test['improved']} better, {test['unchanged']} same, {test['worse']} worse"
         )
+    if unmeasured := nothing_measured(plan, results):
+        print(f"  {unmeasured}")
     print("next:")
     for command in next_commands(plan, where, bool(test)):
         print(f"  {command}")
+
+
+def nothing_measured(plan: Plan, results: Mapping[str, Any]) -> str | None:
+    """A warning where neither validation nor test rows told what the run learned."""
+    if plan.job != "train" or results.get("test") or results.get("best_valid_loss") is not None:
+        return None
+    return (
+        "warning: nothing was measured, for the run had no validation and no test rows; name some with --valid-data "
+        "and --test-data, or give more training rows"
+    )
 
 
 def next_commands(plan: Plan, where: str, tested: bool) -> list[str]:

@@ -22,6 +22,7 @@ from thunder.corpora.channels.hand_written import hand_written_channel
 from thunder.corpora.corpus_settings import BuildSettings
 from thunder.corpora.rows.chatml import chatml_messages
 from thunder.corpora.rows.correction_rows import UNKNOWN, CorrectionReader, RowSource
+from thunder.corpora.rows.field_mapping import parse_field_mapping
 from thunder.corpora.rows.jsonl_lines import LineFaults, Progress
 from thunder.corpora.splits import eval_only, near_duplicates
 from thunder.corpora.splits.near_duplicate_index import NearDuplicate, NearDuplicateIndex
@@ -85,7 +86,8 @@ def build_agp_nko_correction_chatml(
 def _read(build: RealCorpusBuild, progress: Progress | None) -> None:
     """Check and spool every row of the inputs."""
     settings = build.settings
-    reader = CorrectionReader(settings.recompute, settings.run_id, settings.evidence_class, progress)
+    mapping = parse_field_mapping(settings.fields)
+    reader = CorrectionReader(settings.recompute, settings.run_id, settings.evidence_class, progress, mapping)
     if not settings.inputs and not settings.predictions:
         raise CorpusError("no files of rows are given", fix="thunder corpus build ROWS.jsonl --out FOLDER")
     if bool(settings.predictions) != bool(settings.references):

@@ -25,10 +25,11 @@ from thunder.units import format_path
 __all__ = ["ID_FIELDS", "PAIRS", "VERBATIM", "ChatRow", "References", "RowFile", "read_row_files", "read_rows"]
 # fields that training uses itself, or that describe a row without a part in its prompt or answer
 DESCRIBING = frozenset({
-    *row_fields.TEXT_IDS, *row_fields.PREDICTION_FIELDS, "reference_text", "schema", "origin", "evidence_class",
-    "source", "source_split", "source_partition", "cer", "cer_cp", "sigils",
+    *row_fields.TEXT_IDS, *row_fields.PREDICTION_FIELDS, "reference_text", "schema", "tools", "origin",
+    "evidence_class", "source", "source_split", "source_partition", "cer", "cer_cp", "sigils",
 })  # fmt: skip
 SYSTEM_NOTE = "'system' is the system turn"
+TOOLS_NOTE = "'tools' in the prompt, as far as the chat template uses them"
 # what `thunder corpus build` writes into the prompt, and training alone does not
 PROMPT_METADATA = ("partition", "sigils", "trajectory_scalars")
 
@@ -227,6 +228,8 @@ def _row(
     messages = tuple(shaped.messages) if shaped.is_checked else read_messages(shaped.messages, references, notes)
     if "system" in shaped.used:
         notes[SYSTEM_NOTE] += 1
+    if fields.get("tools"):
+        notes[TOOLS_NOTE] += 1
     if shaped.shape == "messages":
         fields.pop("messages")
     elif shaped.asr_text is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -44,7 +44,7 @@ def codec_of(head: bytes) -> str | None:
 
 
 @contextmanager
-def converted(path: Path, container: str) -> Iterator[Path]:
+def converted(path: Path, container: str) -> Generator[Path]:
     """A WAV file with the first sound track, at its own rate and channels; deleted at the end.
 
     Raises CorpusError if there is no converter, or if it reports an error.

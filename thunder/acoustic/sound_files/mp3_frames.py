@@ -160,5 +160,5 @@ def _info_frame(data: bytes, span: tuple[int, int], count: int) -> bytes:
     header[1] |= 1  # no checksum
     header[2] = header[2] & 0x0D | 0x80  # 112 or 64 kbit/s, no padding: room for the header at every rate
     length = _frame_bytes(int.from_bytes(header))
-    content = bytes(header) + bytes(_info_offset(header) - 4) + b"Info" + struct.pack(">II", 1, count)
+    content = bytes(header) + bytes(_info_offset(bytes(header)) - 4) + b"Info" + struct.pack(">II", 1, count)
     return content.ljust(length, b"\0")

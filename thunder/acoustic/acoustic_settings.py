@@ -203,6 +203,14 @@ class TranscribeSettings(DecodingSettings):
     long_audio: LongAudio = option(
         "windows", "More than 30 s: hear each 30 s by itself (windows), or refuse the recording.", panel=DATA
     )
+    channel: int | None = option(
+        None,
+        "Channel of each recording to use, the first is 0 (default: the average of all).",
+        aliases=["channel-selector"],
+        panel=DATA,
+        added_later=True,
+        ge=0,
+    )
     keep_going: bool = option(False, "Leave out what cannot be heard, and count it.", panel=DATA)
     ttt_lr: float | None = option(
         None, "Another learning rate of the fast weights; 0 = without them.", panel=MODES, ge=0

@@ -37,11 +37,17 @@ def recognize(
     """
     given = given_options(options) | {"inputs": input_paths(inputs)}
     settings, _ = build_settings(TranscribeSettings, [SettingsLayer(PYTHON, given)])
-    return recognize_recordings(settings, on_recording)
+    result = recognize_recordings(settings, on_recording)
+    if result.error:
+        raise result.error
+    return result
 
 
 def recognize_recordings(settings: TranscribeSettings, on_recording: OnRecording) -> RecognitionResult:
-    """Recognize what the settings name; see `recognize`."""
+    """Recognize what the settings name; see `recognize`. One recording that cannot be read does not stop the others.
+
+    Raises CorpusError if no recording can be read.
+    """
     from thunder.acoustic import labels
     from thunder.acoustic.decoding.decoder import build_decoder
     from thunder.acoustic.features.recordings import RecordingReader
@@ -61,11 +67,12 @@ def recognize_recordings(settings: TranscribeSettings, on_recording: OnRecording
     for row in transcriber.transcribe_recordings(
         settings, recognizer, source, recordings, path.parent.name, faults.add
     ):
-        rows.append(Transcript(row["feat_id"], row["audio"], row["asr_text"], row))
+        rows.append(Transcript(row["feat_id"], row["audio"], row["asr_text"], row, row["confidence"]))
         on_recording(len(rows), len(recordings))
-    if faults and not (settings.keep_going and rows):
-        raise faults.error("recordings cannot be heard:", "mend these, or leave them out with --keep-going")
-    return RecognitionResult(tuple(rows), tuple(faults.first))
+    error = faults.error("recordings cannot be heard:", "mend these, or leave them out with --keep-going")
+    if faults and not rows:
+        raise error
+    return RecognitionResult(tuple(rows), tuple(faults.first), error if faults and not settings.keep_going else None)
 
 
 def recognizer_checkpoint(name: str) -> Path:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from thunder.errors import ThunderError
 from thunder.runs.records.run_record import METRICS
 
 PYTHON = "Python"  # where options of this API come from, in messages and plans
@@ -124,20 +125,28 @@ def evaluation_result(folder: Path, results: Mapping[str, Any]) -> EvaluationRes
 
 @dataclass(frozen=True)
 class Transcript:
-    """What a recognizer wrote down of one recording. text is empty where it heard nothing. row: all fields."""
+    """What a recognizer wrote down of one recording. text is empty where it heard nothing. row: all fields.
+
+    confidence: mean probability of the text's labels, from 0 to 1.
+    """
 
     id: str
     audio: str
     text: str
     row: Mapping[str, Any] = field(repr=False)
+    confidence: float = 0.0
 
 
 @dataclass(frozen=True)
 class RecognitionResult:
-    """Transcripts in the order of the recordings. left_out: recordings that could not be read, and why (at most 20)."""
+    """Transcripts in the order of the recordings. left_out: recordings that could not be read, and why (at most 20).
+
+    error: lists these; None if there are none, or if they were to be left out.
+    """
 
     transcripts: tuple[Transcript, ...]
     left_out: tuple[str, ...]
+    error: ThunderError | None = None
 
 
 @dataclass(frozen=True)
@@ -211,7 +220,8 @@ class TranscribeResult:
     """Recordings from sound to admissible text. Its folder holds the rows of every stage.
 
     breaker: why the batch as a whole was stopped: then each text is as it was heard; None where it was not. results:
-    all of results.json.
+    all of results.json. error: lists recordings that could not be read; None if there are none, or if they were to be
+    left out.
     """
 
     folder: Path
@@ -219,6 +229,7 @@ class TranscribeResult:
     breaker: str | None
     lines: tuple[Mapping[str, Any], ...] = field(repr=False)
     results: Mapping[str, Any] = field(repr=False)
+    error: ThunderError | None = None
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,10 @@ def transcribe(
     """
     given = given_options(options) | {"inputs": input_paths(inputs)}
     settings, _ = build_settings(SpeechSettings, [SettingsLayer(PYTHON, given)])
-    return transcribe_recordings(settings, on_recording)
+    result = transcribe_recordings(settings, on_recording)
+    if result.error:
+        raise result.error
+    return result
 
 
 def transcribe_recordings(
@@ -63,7 +66,7 @@ def transcribe_recordings(
     folder = _make_folder(settings)
     bridge.settings = settings.model_copy(update={"log": settings.log or str(folder / LOG_FILE)})
     heard = recognize_recordings(settings, on_recording)
-    for fault in heard.left_out:
+    for fault in () if heard.error else heard.left_out:
         on_note(f"left out: {fault}")
     spoken = [cases.case_from_text(each.id, each.text, dict(each.row)) for each in heard.transcripts if each.text]
     bridge.row_ids = frozenset(case.row_id for case in spoken)
@@ -89,7 +92,7 @@ def transcribe_recordings(
         )
         for line in lines
     )
-    return TranscribeResult(folder, recordings, breaker, tuple(lines), results)
+    return TranscribeResult(folder, recordings, breaker, tuple(lines), results, heard.error)
 
 
 def _make_folder(settings: SpeechSettings) -> Path:

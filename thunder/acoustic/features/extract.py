@@ -15,6 +15,7 @@ from thunder.acoustic.features.feature_settings import FeatureSettings
 from thunder.acoustic.features.recordings import Recording, RecordingReader, input_digest, load_recording
 from thunder.acoustic.features.store_index import Utterance
 from thunder.acoustic.features.store_writer import StoreWriter, planned_model
+from thunder.acoustic.sound_files.sound_fault import in_one_line
 from thunder.corpora.rows.jsonl_lines import LineFaults
 from thunder.errors import CorpusError
 
@@ -75,7 +76,9 @@ def extract_features(
     front_end.adopt_model_digest(planned_model(plan.folder))
     report = progress or (lambda count: None)
     notes: Counter[str] = Counter()
-    input_plan = {"inputs": plan.inputs, "part": list(plan.part)}
+    input_plan: dict[str, Any] = {"inputs": plan.inputs, "part": list(plan.part)}
+    if settings.channel is not None:
+        input_plan["channel"] = settings.channel
     with StoreWriter(
         plan.folder, front_end.recipe, front_end.width, plan=input_plan, shard_bytes=settings.shard_bytes,
         redo_left_out=not settings.keep_going,
@@ -83,7 +86,7 @@ def extract_features(
         reported = resumed = writer.position
         report(reported)
         while writer.position < len(plan.recordings):
-            _add_recording(plan.recordings[writer.position], front_end, writer, notes)
+            _add_recording(plan.recordings[writer.position], front_end, writer, notes, settings.channel)
             report(writer.position - reported)
             resumed += max(0, writer.position - reported - 1)
             reported = writer.position
@@ -100,12 +103,12 @@ def extract_features(
 
 
 def _add_recording(
-    recording: Recording, front_end: frontend.FrontEnd, writer: StoreWriter, notes: Counter[str]
+    recording: Recording, front_end: frontend.FrontEnd, writer: StoreWriter, notes: Counter[str], channel: int | None
 ) -> None:
-    """Add one recording to the store, or record why it is left out."""
+    """Add one recording to the store, or record why it is left out. channel: the one to use."""
     try:
         sha256 = _verified_digest(recording)
-        samples = load_recording(recording)
+        samples = load_recording(recording, channel)
         is_long = samples.seconds > audio.WINDOW_SECONDS
         if is_long and front_end.recipe.long_audio == "refuse":
             raise CorpusError(
@@ -116,7 +119,7 @@ def _add_recording(
         # rounded: the last digits are an artifact of dividing the sample count
         writer.add(Utterance(recording.id, len(features), round(samples.seconds, 6), *metadata), features)
     except CorpusError as error:
-        writer.leave_out(recording.id, error.message)
+        writer.leave_out(recording.id, in_one_line(error))
     else:
         notes.update([*samples.notes, "is longer than 30 s, split into windows"] if is_long else samples.notes)
 

@@ -18,6 +18,14 @@ class FeatureSettings(Settings):
         "Files of rows (metadata.jsonl), folders with one, folders of audio files, or audio files.",
         panel=INPUT,
     )
+    channel: int | None = option(
+        None,
+        "Channel of each recording to use, the first is 0 (default: the average of all).",
+        aliases=["channel-selector"],
+        panel=INPUT,
+        added_later=True,
+        ge=0,
+    )
     keep_going: bool = option(False, "Exclude and count rows and recordings that cannot be used.", panel=INPUT)
     long_audio: LongAudio = option(
         "refuse",

@@ -42,14 +42,17 @@ class Recording:
     seconds: float | None = None
 
 
-def load_recording(recording: Recording) -> Audio:
-    """The sound of a recording or of its segment. Raises CorpusError as `read_recording` does."""
+def load_recording(recording: Recording, channel: int | None = None) -> Audio:
+    """The sound of a recording or of its segment. Raises CorpusError as `read_recording` does.
+
+    channel: the one to use where the recording's row names none.
+    """
     segment = recording.segment or Segment()
     if segment.offset or segment.duration is not None:
         times: dict[str, float | None] = {"offset": segment.offset, "duration": segment.duration}
     else:
         times = {"duration": recording.seconds}  # what its row states about the whole file
-    return read_recording(recording.path, channel=segment.channel, **times)
+    return read_recording(recording.path, channel=channel if segment.channel is None else segment.channel, **times)
 
 
 class RecordingReader:

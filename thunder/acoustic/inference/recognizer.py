@@ -12,6 +12,7 @@ from thunder.acoustic import labels
 from thunder.acoustic.acoustic_settings import AcousticSettings
 from thunder.acoustic.batches.collate import BatchAssembler
 from thunder.acoustic.dataset.utterances import AcousticExample, FeatureSource
+from thunder.acoustic.decoding import confidence
 from thunder.acoustic.decoding.beam_search import greedy_decode
 from thunder.acoustic.head import regularizers
 from thunder.acoustic.head.ctc_head import CTCHead, downsampled_frames
@@ -88,14 +89,19 @@ class Recognizer:
     ) -> dict[str, Any]:
         """One utterance's row; fields that need a reference are absent if it has none.
 
-        probabilities: log probabilities [T', V], with padding.
+        probabilities: log probabilities [T', V], with padding. Where every frame is blank there is no text, whatever a
+        language model proposes.
         """
         frames = downsampled_frames(example.frames, self.settings.downsample)
         alphabet = labels.ALPHABETS[self.settings.script]
-        text = alphabet.decode(list(self.decode(probabilities[:frames])))
+        label_ids = list(self.decode(probabilities[:frames]))
+        if confidence.is_speechless(probabilities[:frames]):
+            label_ids = []
+        text = alphabet.decode(label_ids)
         scalars = self.statistics.utterance_scalars(features.features_of(example), self.settings.downsample)
         row = {
             "asr_text": text,
+            "confidence": round(confidence.text_confidence(probabilities[:frames], label_ids), 4),
             "trajectory_scalars": dict(zip(SCALARS, map(float, scalars.mean(0)), strict=True)),
             "partition": self.statistics.utterance_partition(scalars),
             "frames": frames,

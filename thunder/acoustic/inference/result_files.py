@@ -104,6 +104,8 @@ def summarize_results(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "exact": sum(row["cer_edits"] == 0 for row in rows),
         "empty": sum(not row["asr_text"] for row in rows),
     }
+    if confidences := [row["confidence"] for row in rows if "confidence" in row]:
+        summary["confidence_mean"] = float(np.mean(confidences))
     if drifts := [row["ttt_drift"] for row in rows if "ttt_drift" in row]:
         summary["ttt"] = {
             "drift_mean": float(np.mean(drifts)),

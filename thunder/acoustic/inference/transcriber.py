@@ -17,6 +17,7 @@ from thunder.acoustic.features.recordings import Recording, load_recording
 from thunder.acoustic.features.shard import round_as_stored
 from thunder.acoustic.head.head_file import HeadOrigin
 from thunder.acoustic.inference.recognizer import Recognizer
+from thunder.acoustic.sound_files.sound_fault import in_one_line
 from thunder.acoustic.trajectory import scalars
 from thunder.corpora.rows.correction_rows import SCHEMA
 from thunder.errors import ArtifactError, CorpusError, ModelError
@@ -68,18 +69,20 @@ def transcribe_recordings(
 ) -> Iterator[dict[str, Any]]:
     """A row for each recording, in order: text, partition, scalars; a correction row without reference.
 
+    A silent recording has no text, with confidence 1.
+
     on_fault: called with a message for each unusable recording. Features come from `front_end`, rounded as in a store.
     """
     for start in range(0, len(recordings), settings.batch_size):
         features, readable = _InMemoryFeatures(), []
         for recording in recordings[start : start + settings.batch_size]:
             try:
-                audio_samples = _load_audio(recording, settings.long_audio)
+                audio_samples = _load_audio(recording, settings)
                 features.features.append(
                     round_as_stored(frontend.extract_frames(front_end, audio_samples.samples), front_end.recipe.dtype)
                 )
             except CorpusError as error:
-                on_fault(error.message)
+                on_fault(in_one_line(error))
             else:
                 readable.append((recording, audio_samples))
         examples = [
@@ -96,6 +99,7 @@ def transcribe_recordings(
                 "script": recognizer.settings.script,
                 "mode": recognizer.settings.mode_name,
                 **rows[index],
+                **({"asr_text": "", "confidence": 1.0} if audio_samples.silent else {}),
                 "trajectory_schema": scalars.SCHEMA,
                 "seconds": round(audio_samples.seconds, 6),
                 "notes": list(audio_samples.notes),
@@ -103,10 +107,10 @@ def transcribe_recordings(
             }
 
 
-def _load_audio(recording: Recording, long_audio: str) -> audio.Audio:
+def _load_audio(recording: Recording, settings: TranscribeSettings) -> audio.Audio:
     """The samples of a recording. Raises CorpusError if it is unusable, or too long and `long_audio` is "refuse"."""
-    samples = load_recording(recording)
-    if samples.seconds > audio.WINDOW_SECONDS and long_audio == "refuse":
+    samples = load_recording(recording, settings.channel)
+    if samples.seconds > audio.WINDOW_SECONDS and settings.long_audio == "refuse":
         raise CorpusError(
             f"{recording.path}: is {samples.seconds:.1f} s long, more than 30 s", "give --long-audio windows"
         )

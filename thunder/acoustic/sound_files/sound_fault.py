@@ -13,3 +13,8 @@ COPY_AGAIN = "copy it again"
 def sound_fault(path: Path, reason: str, fix: str = REPAIR) -> CorpusError:
     """A CorpusError that names the file."""
     return CorpusError(f"{path}: {reason}", fix)
+
+
+def in_one_line(error: CorpusError) -> str:
+    """The message with what to do, where this is more than to repair the file; for lists of faults."""
+    return error.message if error.fix in ("", REPAIR) else f"{error.message}; to fix: {error.fix}"

@@ -54,7 +54,7 @@ def test_rows_are_written_for_the_correction(untrained, sounds, tmp_path, capsys
     out = tmp_path / "rows.jsonl"
     assert cli.main(["asr", "transcribe", str(sounds / "a.flac"), "--run", str(path), "--out", str(out)]) == 0
     (row,) = [json.loads(line) for line in out.read_text().splitlines()]
-    assert capsys.readouterr().out == f"{sounds / 'a.flac'}\t{row['asr_text']}\n"
+    assert capsys.readouterr().out == f"{sounds / 'a.flac'}\t{row['asr_text']}\t{row['confidence']:.2f}\n"
     assert row["seconds"] == 9000 / 16000 and row["partition"] in ("stable", "boundary", "uncertain", "novelty")
 
 
@@ -64,12 +64,34 @@ def test_what_cannot_be_heard_is_named_and_left_out_on_request(untrained, sounds
     (tmp_path / "text.wav").write_text("no sound")
     words = ["asr", "transcribe", *map(str, (sounds / "a.flac", tmp_path / "torn.flac", tmp_path / "text.wav"))]
     assert cli.main([*words, "--run", str(path)]) == 2
-    said = capsys.readouterr().err
+    heard = capsys.readouterr()
+    said = heard.err
     assert "torn.flac" in said and "text.wav" in said and "--keep-going" in said
+    assert heard.out.startswith(f"{sounds / 'a.flac'}\t") and heard.out.count("\n") == 1  # the others are written
     assert cli.main([*words, "--run", str(path), "--keep-going"]) == 0
     heard = capsys.readouterr()
     assert heard.out.startswith(f"{sounds / 'a.flac'}\t") and heard.out.count("\n") == 1
     assert heard.err.count("left out:") == 2
+
+
+def test_a_silent_recording_has_no_text_and_every_text_a_confidence(untrained, sounds, tmp_path, capsys):
+    path, _ = untrained
+    noise = np.random.default_rng(0).integers(-1, 2, 16000).astype(np.int16)  # as a muted microphone has it
+    soundfile.write(tmp_path / "muted.wav", noise, 16000)
+    rows = rows_of(capsys, "transcribe", tmp_path / "muted.wav", sounds / "a.flac", "--run", path, "--json")
+    assert rows[0]["asr_text"] == "" and rows[0]["confidence"] == 1 and rows[0]["notes"] == ["is silent"]
+    assert rows[1]["asr_text"] and 0 < rows[1]["confidence"] < 1
+
+
+def test_a_channel_is_chosen(untrained, sounds, tmp_path, capsys):
+    path, _ = untrained
+    left, _ = soundfile.read(sounds / "a.flac")
+    soundfile.write(tmp_path / "a.flac", np.stack([left, -left], 1), 16000)
+    assert cli.main(["asr", "transcribe", str(tmp_path / "a.flac"), "--run", str(path)]) == 2
+    assert "opposite phase" in (said := capsys.readouterr().err) and "--channel 0" in said
+    (row,) = rows_of(capsys, "transcribe", tmp_path / "a.flac", "--run", path, "--channel", 0, "--json")
+    (mono,) = rows_of(capsys, "transcribe", sounds / "a.flac", "--run", path, "--json")
+    assert row["asr_text"] == mono["asr_text"] and row["notes"] == ["is channel 0 of 2"]
 
 
 @pytest.mark.expensive

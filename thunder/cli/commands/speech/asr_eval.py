@@ -36,7 +36,7 @@ def evaluate(as_json: AsJson = False, *, given: dict[str, Any]) -> None:
     low, high = results["cer_interval"] or (float("nan"),) * 2
     say(f"{results['checkpoint']}: {results['mode']}, {results['rows']} utterances ({results['part']})")
     say(f"CER {results['cer']:.4f} ({low:.4f} to {high:.4f}, {LEVEL:.0%} over utterances), WER {results['wer']:.4f}")
-    say(f"{results['exact']} exact, {results['empty']} empty")
+    say(f"{results['exact']} exact, {results['empty']} empty, mean confidence {results['confidence_mean']:.2f}")
     metrics = results["by_partition"]
     for name, counts in (
         *metrics["partitions"].items(),

@@ -25,7 +25,9 @@ Files = Annotated[
 
 @flags(TranscribeSettings)
 def transcribe(files: Files = None, as_json: AsJson = False, *, given: dict[str, Any]) -> None:
-    """Transcribe recordings with a trained head: print a line for each, or write rows for the correction stage."""
+    """Transcribe recordings with a trained head: print path, text and confidence of each, or write rows for the
+    correction stage.
+    """
     if files:
         given = given | {"inputs": [*map(str, files), *given.get("inputs", [])]}
     settings, _ = build_settings(TranscribeSettings, [SettingsLayer("command line", given)])
@@ -33,11 +35,18 @@ def transcribe(files: Files = None, as_json: AsJson = False, *, given: dict[str,
         setting_paths.check_writable(Path(settings.out).expanduser().parent)
     with RecordingsBar() as progress:
         result = recognize_recordings(settings, progress)
-    for fault in result.left_out:
-        talk.print(f"left out: {fault}", markup=False)
+    if not result.error:
+        for fault in result.left_out:
+            talk.print(f"left out: {fault}", markup=False)
     rows = [dict(transcript.row) for transcript in result.transcripts]
     if settings.out:
         lines = [json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows]
         digest.write_atomically(Path(settings.out).expanduser(), "".join(lines))
     for row in rows:
-        say(json.dumps(row, ensure_ascii=False) if as_json else f"{row['audio']}\t{row['asr_text']}")
+        say(
+            json.dumps(row, ensure_ascii=False)
+            if as_json
+            else f"{row['audio']}\t{row['asr_text']}\t{row['confidence']:.2f}"
+        )
+    if result.error:
+        raise result.error

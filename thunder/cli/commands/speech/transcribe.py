@@ -49,3 +49,5 @@ def transcribe(
     if result.breaker:
         where = result.folder / DECISIONS
         raise GateError(f"the batch was stopped: {result.breaker}", fix=f"read {where} before you use any text")
+    if result.error:
+        raise result.error

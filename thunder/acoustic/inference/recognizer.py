@@ -17,7 +17,7 @@ from thunder.acoustic.decoding.beam_search import greedy_decode
 from thunder.acoustic.head import regularizers
 from thunder.acoustic.head.ctc_head import CTCHead, downsampled_frames
 from thunder.acoustic.head.head_file import LoadedHead
-from thunder.acoustic.inference import edits_by_partition
+from thunder.acoustic.inference import edits_by_partition, long_windows
 from thunder.acoustic.trajectory.scalars import SCALARS
 from thunder.acoustic.trajectory.training_statistics import TrainingStatistics
 from thunder.text import distance
@@ -59,26 +59,57 @@ class Recognizer:
         """Each example with its result row, sorted by length; fields that only the run knows are absent.
 
         alignment: id -> partition of each reference character, from another head (default: this head). on_row: called
-        with the number of rows of each batch.
+        with the number of rows of each batch. An example that is longer than the head's positions is read in
+        overlapping windows; its row has their number as `windows`.
         """
-        assembler = BatchAssembler(self.settings, features, self.statistics)
         ordered = sorted(examples, key=lambda example: (example.frames, example.id))
+        long = [example for example in ordered if len(self._windows(example)) > 1]
+        short = ordered[: len(ordered) - len(long)]  # the longest ones come last
         self.model.eval()
-        for begin in range(0, len(ordered), batch_size):
-            batch = ordered[begin : begin + batch_size]
-            arrays = assembler.batch(batch)
-            logits, adapted = self.model.forward_with_adapter(arrays.x, arrays.frames, arrays.conditioning)
-            probabilities = np.array(regularizers.log_probabilities(logits))
-            adapter_metrics = [np.array(values) for values in (adapted.drift, adapted.capped)] if adapted else None
-            for index, example in enumerate(batch):
-                row = self._recognize_one(features, example, probabilities[index], (alignment or {}).get(example.id))
-                if adapter_metrics:
-                    row |= {
-                        "ttt_drift": float(adapter_metrics[0][index]),
-                        "ttt_capped": float(adapter_metrics[1][index]),
-                    }
-                yield example, row
+        for begin in range(0, len(short), batch_size):
+            batch = short[begin : begin + batch_size]
+            outputs = self._forward(features, batch, batch_size)
+            for example, (probabilities, metrics) in zip(batch, outputs, strict=True):
+                own_partitions = (alignment or {}).get(example.id)
+                yield example, self._recognize_one(features, example, probabilities, own_partitions) | metrics
             on_row(len(batch))
+        for example in long:
+            probabilities, metrics = self._forward_windows(features, example, batch_size)
+            own_partitions = (alignment or {}).get(example.id)
+            yield example, self._recognize_one(features, example, probabilities, own_partitions) | metrics
+            on_row(1)
+
+    def _windows(self, example: AcousticExample) -> list[long_windows.Window]:
+        return long_windows.plan_windows(example.frames, self.model.max_frames, self.settings.downsample)
+
+    def _forward(
+        self, features: FeatureSource, examples: Sequence[AcousticExample], batch_size: int
+    ) -> list[tuple[np.ndarray, dict[str, Any]]]:
+        """Log probabilities [T', V] of each example, with padding, and the metrics of its fast weights."""
+        assembler, outputs = BatchAssembler(self.settings, features, self.statistics), []
+        for begin in range(0, len(examples), batch_size):
+            arrays = assembler.batch(examples[begin : begin + batch_size])
+            logits, adapted = self.model.forward_with_adapter(arrays.x, arrays.frames, arrays.conditioning)
+            metrics = {"ttt_drift": np.array(adapted.drift), "ttt_capped": np.array(adapted.capped)} if adapted else {}
+            for index, probabilities in enumerate(np.array(regularizers.log_probabilities(logits))):
+                outputs.append((probabilities, {name: float(values[index]) for name, values in metrics.items()}))
+        return outputs
+
+    def _forward_windows(
+        self, features: FeatureSource, example: AcousticExample, batch_size: int
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Like `_forward` for one example that is longer than the head's positions; fast weights start anew in each
+        window, and their drift is the largest one.
+        """
+        windows = self._windows(example)
+        source = long_windows.WindowFeatures(features, example, windows)
+        outputs = self._forward(source, source.examples(), batch_size)
+        joined = long_windows.join_windows(windows, [output for output, _ in outputs], self.settings.downsample)
+        metrics: dict[str, Any] = {"windows": len(windows)}
+        if "ttt_drift" in outputs[0][1]:
+            metrics["ttt_drift"] = max(values["ttt_drift"] for _, values in outputs)
+            metrics["ttt_capped"] = float(np.mean([values["ttt_capped"] for _, values in outputs]))
+        return joined, metrics
 
     def _recognize_one(
         self,

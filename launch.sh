@@ -373,6 +373,7 @@ case ${1-} in
         ;;
     esac
     ;;
+  --version) exec "$python" -P -m thunder --version ;;
   # -P: a file named like a module of ours in the folder this was called from must not be imported instead of it
   "" | -*) exec "$python" -P -m thunder launch "$@" ;;
   *) exec "$python" -P -m thunder "$@" ;;

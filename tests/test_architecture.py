@@ -24,7 +24,7 @@ FLOORS = [  # top to bottom; rooms on one floor do not import each other
     {"text"},
     {"config"},
     {"digest", "tensor_digests", "statistics"},
-    {"errors", "units", "version"},
+    {"errors", "option_hints", "units", "version"},
 ]
 SUB_ROOM_FLOORS = {  # the same inside each room: its folders and its own files, top to bottom
     "cli": [{"main"}, {"commands"}, {"console", "parsing"}],

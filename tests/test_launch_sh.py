@@ -250,6 +250,11 @@ def test_changed_lock_installs_again(ready: Place, name: str):
     assert ready.calls() == []
 
 
+def test_the_version_is_asked_of_the_command_that_has_it(ready: Place):
+    assert ready.launch("--version")[0] == 0
+    assert "-P|-m|thunder|--version" in ready.calls_file.read_text(), "training has no --version"
+
+
 def test_moved_clone_installs_again(ready: Place):
     ready.repo = ready.repo.rename(ready.repo.with_name("moved"))
     assert ready.launch("setup")[0] == 0

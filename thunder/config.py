@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from pydantic import Field as _Field
 
 from thunder import digest
 from thunder.errors import ConfigError, combined_error
+from thunder.option_hints import best_hint
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 CONFIGS = REPOSITORY / "configs"
@@ -217,9 +217,9 @@ def _extra_names(kind: type[Settings], field: str, key: str) -> list[str]:
 
 
 def suggest_name(name: str, known: Iterable[str]) -> str:
-    """Return ' Did you mean ...?' for a misspelled name, or an empty text."""
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return f" Did you mean '{close[0]}'?" if close else ""
+    """Return ' Did you mean ...?' for a misspelled or foreign name, or an empty text."""
+    hint = best_hint(name, known)
+    return f" Did you mean '{hint}'?" if hint else ""
 
 
 def build_settings(kind: type[SettingsType], layers: Iterable[SettingsLayer]) -> tuple[SettingsType, dict[str, str]]:

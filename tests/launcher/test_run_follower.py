@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from thunder.launcher import run_follower
 from thunder.launcher.job_console import SilentDisplay
 from thunder.launcher.run_follower import RunFollower, metrics_line, plausible_numbers
 from thunder.training.training_events import Callback, CallbackList, EndEvent, StartEvent, StepEvent
@@ -73,3 +74,19 @@ def test_numbers_that_cannot_be_shown_are_left_out():
     values = {"loss": math.nan, "tokens": 1e20, "text": "x", "step": 3}
     assert plausible_numbers(values).keys() == {"loss", "step"}
     assert metrics_line({"loss": math.nan, "valid_loss": 1.0}) == "loss nan  valid 1.0000 (best nan)"
+
+
+def test_a_long_validation_says_how_far_it_is(tmp_path, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(run_follower.time, "monotonic", lambda: now[0])
+    display = Display(False)
+    with RunFollower(4, tmp_path, display) as follower:
+        follower.on_event(0, {"event": "phase", "phase": "validating"})
+        for seconds, done in ((1, 3), (11, 12), (12, 13), (40, 80)):
+            now[0] = 100.0 + seconds
+            follower.on_event(0, {"event": "validate", "done": done, "total": 90})
+            follower.on_event(1, {"event": "validate", "done": 1, "total": 90})
+        follower.on_event(0, {"event": "validate", "done": 5, "total": 0})
+    assert display.lines == ["validating 12/90 batches", "validating 80/90 batches"]
+    details = [change["detail"] for change in display.changes if "detail" in change]
+    assert details[0] == "validating 3/90 batches" and details[-1] == "validating, 5 batches done"

@@ -75,3 +75,24 @@ def test_the_digest_is_that_of_what_decides_the_answers_and_a_copy_has_the_same(
     weights[-1] ^= 1
     (folder / adapter_files.WEIGHTS).write_bytes(bytes(weights))
     assert adapter_files.adapter_sha256(folder) != before
+
+
+@pytest.mark.parametrize("given", ["", "adapter_model.safetensors"])
+def test_a_folder_of_peft_is_named_as_such(tmp_path, given):
+    (tmp_path / "adapter_config.json").write_text('{"peft_type": "LORA", "r": 8, "lora_alpha": 16}')
+    (tmp_path / "adapter_model.safetensors").write_bytes(b"weights")
+    with pytest.raises(ModelError, match="an adapter of Hugging Face's PEFT; adapters here are mlx_lm's") as caught:
+        adapter_files.find_adapter(str(tmp_path / given))
+    assert "scale is lora_alpha / r" in caught.value.fix
+
+
+def test_the_config_of_peft_alone_and_a_run_instead_of_its_adapter(trained, tmp_path):
+    (tmp_path / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    assert adapter_files.is_peft_adapter(tmp_path)
+    folder, *_ = trained
+    assert not adapter_files.is_peft_adapter(folder) and not adapter_files.is_peft_adapter(tmp_path / "nowhere")
+    run = tmp_path / "run"
+    adapter_files.copy_adapter(folder, run / "adapters")
+    with pytest.raises(ModelError) as caught:
+        adapter_files.find_adapter(str(run))
+    assert caught.value.fix == f"--adapter-path {run / 'adapters'}"

@@ -48,6 +48,8 @@ def test_ranks_share_the_validation_rows_and_each_batch_has_rows_of_like_length(
         assert lengths == sorted(lengths)
     batches = [batch for rank in range(3) for batch in task.validation(rank, 3)]
     assert {group for group, _ in batches} == {"valid"} == set(task.groups) and len(batches) == 1 + 1 + 2
+    counted = [len([*task.validation(rank, 3), *task.probe(rank, 3)]) for rank in range(3)]
+    assert [task.validation_batches(rank, 3) for rank in range(3)] == counted
     assert sum(batch.tokens for _, batch in batches) == sum(example.supervised for example in task.valid_examples)
     assert task.validation_metrics({"valid": (12.0, 8.0)}) == {"valid_loss": 1.5}
     assert make_task(valid=0).groups == ()

@@ -63,3 +63,13 @@ def test_probing_moves_no_weight_and_ends_in_training_mode(task):
     assert task.model.training
     asked = iter([False] * 30 + [True] * 100)
     assert validate(task, World(), lambda: next(asked)) is None, "a stop is heard while the probe is scored"
+
+
+def test_progress_counts_batches_up_to_what_the_task_announces(task):
+    told = []
+    validate(task, World(), lambda: False, lambda done, total: told.append((done, total)))
+    assert [done for done, _ in told] == list(range(1, len(told) + 1)) and {total for _, total in told} == {0}
+    task.validation_batches = lambda rank, size: len(told)
+    again = []
+    validate(task, World(), lambda: False, lambda done, total: again.append((done, total)))
+    assert again[-1] == (len(told), len(told))

@@ -14,6 +14,7 @@ from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
 from thunder.errors import Interrupted, ThunderError
+from thunder.option_hints import best_hint
 
 TRAINING, TEXT, SPEECH = "Training", "Corpora, evaluation and correction", "Speech"
 RECORDS, CLUSTER = "Records and claims", "Machines and clusters"
@@ -125,6 +126,7 @@ class Lazy(TyperGroup):
             )
         command = get_command(importlib.import_module(module).app)
         command.name = cmd_name
+        _hint_by_meaning(command)
         if cmd_name == "launch":
             _show_overview_first(command)
         return command
@@ -136,6 +138,27 @@ class Lazy(TyperGroup):
             super().format_help(ctx, formatter)
         finally:
             self.listing = False
+
+
+def _hint_by_meaning(command: Any) -> None:
+    """Make an unknown option of a command, or of one below it, name the option that is meant, not one like it."""
+    parse = command.parse_args
+
+    def parse_args(ctx: Any, words: list[str]) -> list[str]:
+        try:
+            return parse(ctx, words)
+        except Exception as caught:
+            error: Any = caught
+            if hasattr(error, "possibilities"):  # typer's own copy of click's NoSuchOption
+                shown = [param for param in command.params if not getattr(param, "hidden", False)]
+                known = [flag for param in shown for flag in param.opts if flag.startswith("--")]
+                hint = best_hint(error.option_name, known)
+                error.possibilities = [hint] if hint else []
+            raise
+
+    command.parse_args = parse_args
+    for below in getattr(command, "commands", {}).values():
+        _hint_by_meaning(below)
 
 
 def _show_overview_first(command: Any) -> None:

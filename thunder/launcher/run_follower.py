@@ -14,7 +14,7 @@ from thunder.runs.records.run_record import LOG
 from thunder.training.training_events import NO_CALLBACKS, CallbackList, from_record_event, send_event
 from thunder.units import format_bytes, format_seconds
 
-TEST_LINE_EVERY = 10.0  # seconds
+TEST_LINE_EVERY = 10.0  # seconds; of validations too
 
 
 class RunFollower:
@@ -48,6 +48,8 @@ class RunFollower:
             self.say(str(event.get("text")))
         elif kind == "test":
             self._on_test(rank, event)
+        elif kind == "validate" and rank == 0:
+            self._on_validate(event)
         if rank == 0 and self.callbacks.callbacks and (typed := from_record_event(event, self.folder)):
             send_event(typed, self.callbacks)
 
@@ -56,6 +58,8 @@ class RunFollower:
         self.phases[rank] = phase
         if rank == 0:
             self.display.show_progress(phase=phase)
+            if phase == "validating":
+                self._last_test_line = time.monotonic()  # a short validation needs no line
             if phase != before and phase in ("joining", "loading", "testing"):
                 self.say(f"{phase} ...")
 
@@ -75,6 +79,16 @@ class RunFollower:
         if time.monotonic() - self._last_test_line > TEST_LINE_EVERY or done == total:
             self._last_test_line = time.monotonic()
             self.say(f"tested {done}/{total} answers", only_log=self.display.is_live)
+
+    def _on_validate(self, event: dict[str, Any]) -> None:
+        """Show how far a validation is: a long one before the first step would look like a hang."""
+        counts = plausible_numbers(event)
+        done, total = (int(counts.get(name, 0)) for name in ("done", "total"))
+        text = f"validating {done}/{total} batches" if total else f"validating, {done} batches done"
+        self.display.show_progress(detail=text)
+        if time.monotonic() - self._last_test_line > TEST_LINE_EVERY:
+            self._last_test_line = time.monotonic()
+            self.say(text, only_log=self.display.is_live)
 
     def say(self, text: str, only_log: bool = False) -> None:
         """A line in train.log, and on the display too unless the live line says it already."""

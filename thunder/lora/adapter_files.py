@@ -11,6 +11,7 @@ from thunder.errors import ModelError
 from thunder.lora.lora_settings import LoraSettings
 
 WEIGHTS, CONFIG = "adapters.safetensors", "adapter_config.json"
+PEFT_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 TEMPLATE = "chat_template.jinja"
 _PROMPT_RECORD = (
     ("chat_template_sha256", str),
@@ -38,7 +39,7 @@ def find_adapter(given: str) -> Path:
     Raises ModelError that names what is missing or unreadable.
     """
     path = Path(given).expanduser()
-    folder = path.parent if path.name == WEIGHTS else path
+    folder = path.parent if path.name in (WEIGHTS, *PEFT_WEIGHTS) else path
     read_adapter_config(folder)
     return folder
 
@@ -48,11 +49,18 @@ def read_adapter_config(folder: Path) -> dict[str, Any]:
 
     Raises ModelError that names what is missing or unreadable.
     """
+    if is_peft_adapter(folder):
+        raise ModelError(
+            f"{folder}: an adapter of Hugging Face's PEFT; adapters here are mlx_lm's, with {WEIGHTS}",
+            fix="convert it: lora_a is A transposed, lora_b is B transposed, scale is lora_alpha / r; or train it here",
+        )
     missing = [name for name in (WEIGHTS, CONFIG) if not (folder / name).is_file()]
     if missing:
         raise ModelError(
             f"{folder}: not an adapter folder: it has no {' and no '.join(missing)}",
-            fix="name a folder such as runs/latest/adapters",
+            fix=f"--adapter-path {folder / 'adapters'}"
+            if (folder / "adapters" / WEIGHTS).is_file()
+            else "name a folder such as runs/latest/adapters",
         )
     try:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
@@ -63,6 +71,19 @@ def read_adapter_config(folder: Path) -> dict[str, Any]:
     except ValueError as error:
         raise ModelError(f"{folder / CONFIG}: {error}", fix="train the adapter again, or copy it whole") from None
     return config
+
+
+def is_peft_adapter(folder: Path) -> bool:
+    """Whether a folder holds an adapter in the layout of Hugging Face's PEFT."""
+    if (folder / WEIGHTS).is_file():
+        return False
+    if any((folder / name).is_file() for name in PEFT_WEIGHTS):
+        return True
+    try:
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(config, dict) and "peft_type" in config
 
 
 def check_adapter_base(folder: Path, base_sha256: str, base: Path) -> None:

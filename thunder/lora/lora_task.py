@@ -69,6 +69,11 @@ class LoraTask:
         for start in range(0, len(mine), self.settings.batch_size):
             yield "valid", self.engine.batch(mine[start : start + self.settings.batch_size])
 
+    def validation_batches(self, rank: int, size: int) -> int:
+        """See CountsBatches."""
+        parts = (self.valid_examples_of(rank, size), self.probe_examples_of(rank, size))
+        return sum(-(-len(part) // self.settings.batch_size) for part in parts)
+
     def valid_examples_of(self, rank: int, size: int) -> Sequence[tokenized_rows.Example]:
         """This rank's share of the validation rows, sorted by length."""
         return sorted(self.valid_examples, key=self.engine.row_length)[rank::size]

@@ -24,6 +24,8 @@ from thunder.training.training_events import (
 from thunder.training.validation import validate
 from thunder.units import parse_bytes
 
+PROGRESS_EVERY = 1.0  # seconds between events of a validation on its way
+
 
 class Periodic(Callback):
     """Does something every `period` updates, after the last one, and where a run is about to stop.
@@ -135,6 +137,7 @@ class Validator(Periodic):
     def __init__(self, context: TrainContext, state: TrainState, clock: Report) -> None:
         super().__init__(context, state, context.settings.steps_per_eval)
         self.clock, self.patience = clock, context.settings.patience
+        self._told = 0.0
 
     def on_start(self, event: StartEvent) -> None:
         """Validate before the first step, and in a resumed run where the stop came before a validation that was due."""
@@ -156,7 +159,7 @@ class Validator(Periodic):
         record.phase("validating", step=state.step)
         started = time.perf_counter()
         self.context.callbacks.reach_point("validating", step=state.step)
-        values = validate(task, self.context.world, self.context.stop_requested, record.progress)
+        values = validate(task, self.context.world, self.context.stop_requested, self._on_batch)
         if values is None:
             state.asked_to_stop = True
             return
@@ -175,6 +178,15 @@ class Validator(Periodic):
             ValidationEvent(state.step, state.epoch, values, best_loss, best_step, seconds)
         )
         self.clock.resume_clock()
+
+    def _on_batch(self, done: int, total: int) -> None:
+        """Count progress, and tell the launcher about once a second how far the validation is."""
+        now = time.perf_counter()
+        if now - self._told < PROGRESS_EVERY and done != total:
+            self.record.progress()
+            return
+        self._told = now
+        self.record.event("validate", done=done, total=total, step=self.state.step)
 
     def _note(self, values: dict[str, float]) -> tuple[float, int]:
         """Put a validation into the state; save the weights where they are the best so far, else count patience."""

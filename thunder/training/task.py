@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -54,4 +54,13 @@ class Task(Protocol):
 
     def save(self, folder: Path) -> None:
         """Write the result (an adapter, a model) into the folder."""
+        ...
+
+
+@runtime_checkable
+class CountsBatches(Protocol):
+    """A task that knows how many batches a validation has."""
+
+    def validation_batches(self, rank: int, size: int) -> int:
+        """Batches of this rank's share of a validation, probe included."""
         ...

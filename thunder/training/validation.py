@@ -9,29 +9,34 @@ import mlx.core as mx
 
 from thunder.parallel import collectives
 from thunder.parallel.world import World
-from thunder.training.task import Batch, Task
+from thunder.training.task import Batch, CountsBatches, Task
 
 
 def validate(
-    task: Task, world: World, stop_requested: Callable[[], bool], on_batch: Callable[[], None] = lambda: None
+    task: Task,
+    world: World,
+    stop_requested: Callable[[], bool],
+    on_batch: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, float] | None:
     """Loss over the whole validation set, sharded over ranks and weighted by tokens; the same numbers on every rank.
 
     `valid_se` is the standard error of `valid_loss`. A task with a `probe` has `probe_loss` and `probe_se` beside it:
     some rows that are trained on, scored in the same way, which distinguishes a leak from underfitting.
-    None, on every rank, where any rank was asked to stop on the way.
+    None, on every rank, where any rank was asked to stop on the way. on_batch: called with (done, total) batches of
+    this rank; total is 0 where the task does not count them.
     """
     sums = {group: Sums() for group in (*task.groups, _PROBE)}
     stopped = 0.0
     task.model.eval()
-    for group, batch in _scored(task, world):
+    total = task.validation_batches(world.rank, world.size) if isinstance(task, CountsBatches) else 0
+    for done, (group, batch) in enumerate(_scored(task, world), start=1):
         if stop_requested():
             stopped = 1.0
             break
         loss_sum = task.loss(task.model, *batch.arrays)
         mx.eval(loss_sum)
         sums[group].add(loss_sum.item(), batch.tokens)
-        on_batch()
+        on_batch(done, total)
     task.model.train()
     *flat, stops = collectives.sum_numbers(
         world, [*(number for each in sums.values() for number in each.flat), stopped]

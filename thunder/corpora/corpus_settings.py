@@ -76,6 +76,12 @@ class BuildSettings(CorpusSettings):
         "else real_other_provenance).",
         panel=INPUT,
     )
+    split: Literal["own", "by-reference"] = option(
+        "own",
+        "Rows that name different parts in a field 'split': own = in that part; by-reference = divided by hash.",
+        panel=SPLITS,
+        added_later=True,
+    )
     recompute: bool = option(False, "Replace a cer_edits that differs from the recomputed value.", panel=INPUT)
     max_cer: float | None = option(
         None, "Drop rows above this error rate, such as 0.3: they are rewrites.", panel=ROWS, gt=0

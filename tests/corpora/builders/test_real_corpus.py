@@ -257,3 +257,35 @@ def test_a_table_with_other_names_is_built_as_the_rows_that_it_holds(tmp_path):
         built.append({part: totals["rows"] for part, totals in manifest["parts"].items()})
         assert manifest["sources"][0]["form"] == ("hyp + ref (CSV)" if fields else "hyp + ref")
     assert built[0] == built[1]
+
+
+def _build_with_split(folder, split, name_part):
+    made = [{"hyp": f"ߓߊ {n}", "ref": f"ߓߊ߬ {n % 50}", "split": name_part(n % 50)} for n in range(100)]
+    source = write_rows(folder / "rows.jsonl", made)
+    settings = BuildSettings(inputs=[str(source)], out=str(folder / "out"), split=split, near_duplicates="keep")
+    manifest = build_agp_nko_correction_chatml(settings)
+    return made, manifest, {row.reference for row in read_rows(folder / "out" / "test.jsonl").rows}
+
+
+def test_rows_that_name_their_part_are_in_it(tmp_path):
+    made, manifest, references = _build_with_split(tmp_path, "own", lambda n: ("train", "test", "dev")[n % 3])
+    assert references == {row["ref"] for row in made if row["split"] == "test"}
+    assert manifest["notes"]["rows in the part that their 'split' names (34 train, 32 valid, 34 test)"] == 100
+
+
+def test_a_reference_of_two_parts_is_held_out_whole(tmp_path):
+    made = [{"hyp": f"ߓߊ {n}", "ref": f"ߓߊ߬ {n % 20}", "split": "test" if n in (3, 4) else "train"} for n in range(60)]
+    settings = BuildSettings(
+        inputs=[str(write_rows(tmp_path / "rows.jsonl", made))], out=str(tmp_path / "out"), near_duplicates="keep"
+    )
+    manifest = build_agp_nko_correction_chatml(settings)
+    assert manifest["parts"]["test"]["rows"] == 6 and manifest["parts"]["train"]["origin"]["real"] == 54
+
+
+@pytest.mark.parametrize(("split", "named"), [("by-reference", ("train", "test")), ("own", ("test", "test"))])
+def test_rows_are_divided_by_hash_where_it_is_asked_for_or_all_name_one_part(tmp_path, split, named):
+    made, manifest, references = _build_with_split(tmp_path, split, lambda n: named[n % 2])
+    plain = tmp_path / "plain"
+    plain.mkdir()
+    assert references == _build_with_split(plain, "own", lambda n: None)[2]
+    assert any(note.endswith("divided anew") and times == 100 for note, times in manifest["notes"].items())

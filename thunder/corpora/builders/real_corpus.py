@@ -25,6 +25,7 @@ from thunder.corpora.rows.correction_rows import UNKNOWN, CorrectionReader, RowS
 from thunder.corpora.rows.field_mapping import parse_field_mapping
 from thunder.corpora.rows.jsonl_lines import LineFaults, Progress
 from thunder.corpora.splits import eval_only, near_duplicates
+from thunder.corpora.splits.divide_rows import part_of_split
 from thunder.corpora.splits.near_duplicate_index import NearDuplicate, NearDuplicateIndex
 from thunder.corpora.splits.split_by_reference import PARTS, part_of_mark, position_of_mark
 from thunder.errors import CorpusError
@@ -41,6 +42,7 @@ class RealCorpusBuild:
 
     settings: BuildSettings
     spool: RowSpool
+    own_parts: list[str | None] = field(default_factory=list)
     sources: list[RowSource] = field(default_factory=list)
     notes: Counter[str] = field(default_factory=Counter)
     left_out: Counter[str] = field(default_factory=Counter)
@@ -102,6 +104,7 @@ def _read(build: RealCorpusBuild, progress: Progress | None) -> None:
             if settings.max_cer is not None and row["cer_edits"] > settings.max_cer * row["reference_chars"]:
                 build.left_out[BEYOND] += 1
                 continue
+            build.own_parts.append(part_of_split(row.get("source_split")))
             build.spool.add(row | {"messages": chatml_messages(row)})
             benchmark += build.spool.benchmark[-1]
         eval_only.refuse_eval_only_file(reader.sources[-1].path, reader.sources[-1].sha256, rows, benchmark)
@@ -121,10 +124,11 @@ def _divide(build: RealCorpusBuild) -> list[str]:
             fix="--benchmark-rows test keeps them in the test part, drop removes them",
         )
     benchmark_part = "test" if settings.benchmark_rows == "test" else LEFT_OUT
+    own = _own_parts(build, marks)
     parts: dict[int, str] = {
         mark: benchmark_part
         if mark in benchmark_marks
-        else part_of_mark(mark, settings.salt, settings.valid_share, settings.test_share)
+        else own.get(mark) or part_of_mark(mark, settings.salt, settings.valid_share, settings.test_share)
         for mark in set(marks)
     }
     part_of_row = [parts[mark] for mark in marks]
@@ -133,6 +137,26 @@ def _divide(build: RealCorpusBuild) -> list[str]:
     elif benchmark_marks:
         build.notes["rows of a public benchmark, all of them in test"] = sum(spool.benchmark)
     return part_of_row
+
+
+def _own_parts(build: RealCorpusBuild, marks: list[int]) -> dict[int, str]:
+    """Component -> the part that its rows name in `split`, the most held-out one of them; empty where none is used.
+
+    Rows that all name one part, as a recognizer's test predictions do, say nothing of how to divide them.
+    """
+    counts = Counter(part for part in build.own_parts if part)
+    if not counts:
+        return {}
+    told = ", ".join(f"{counts[part]} {part}" for part in PARTS if counts[part])
+    if build.settings.split != "own" or len(counts) == 1:
+        build.notes[f"rows that name a part in 'split' ({told}), divided anew"] = counts.total()
+        return {}
+    build.notes[f"rows in the part that their 'split' names ({told})"] = counts.total()
+    own: dict[int, str] = {}
+    for mark, part in zip(marks, build.own_parts, strict=True):
+        if part:
+            own[mark] = max(part, own.get(mark, part), key=PARTS.index)
+    return own
 
 
 def _part_near_duplicates(build: RealCorpusBuild) -> None:

@@ -75,7 +75,7 @@ def _divide_by_own_split(divided: DividedRows, parts: Sequence[str]) -> None:
     unknown: Counter[str] = Counter()
     for row in divided.train:
         value = row.fields.get("split")
-        part = PART_NAMES.get(str(value).strip().lower()) if value not in (None, "") else "train"
+        part = part_of_split(value) if value not in (None, "") else "train"
         unknown.update([] if part else [str(value)])
         named[part or "train"].append(row)
     if unknown:
@@ -100,6 +100,11 @@ def _divide_by_own_split(divided: DividedRows, parts: Sequence[str]) -> None:
             divided.notes.append(
                 f"{len(named[part])} rows say that they are of {part}, which has its own file: left out of training"
             )
+
+
+def part_of_split(value: object) -> str | None:
+    """The part that a row's `split` names, None where it names none."""
+    return PART_NAMES.get(str(value).strip().lower())
 
 
 def fewest_held_out(keys: int, grouped: bool = False) -> int:
@@ -137,7 +142,7 @@ def shared_groups(train: Sequence[ChatRow], held_out: Sequence[ChatRow], named: 
 def contradicting_splits(rows: Sequence[ChatRow], part: str) -> str | None:
     """Name the rows of a part's own file that say they are of another part."""
     values = Counter(str(row.fields.get("split")) for row in rows if row.fields.get("split") not in (None, ""))
-    others = {value: times for value, times in values.items() if PART_NAMES.get(value.strip().lower(), part) != part}
+    others = {value: times for value, times in values.items() if part_of_split(value) not in (None, part)}
     if not others:
         return None
     return f"warning: {sum(others.values())} rows of the {part} file say 'split' {', '.join(map(repr, others))}"

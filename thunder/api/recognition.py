@@ -72,7 +72,8 @@ def recognize_recordings(settings: TranscribeSettings, on_recording: OnRecording
     error = faults.error("recordings cannot be heard:", "mend these, or leave them out with --keep-going")
     if faults and not rows:
         raise error
-    return RecognitionResult(tuple(rows), tuple(faults.first), error if faults and not settings.keep_going else None)
+    stops = error if faults and not settings.keep_going else None
+    return RecognitionResult(tuple(rows), tuple(faults.first), stops, tuple(reader.notes))
 
 
 def recognizer_checkpoint(name: str) -> Path:

@@ -141,12 +141,14 @@ class Transcript:
 class RecognitionResult:
     """Transcripts in the order of the recordings. left_out: recordings that could not be read, and why (at most 20).
 
-    error: lists these; None if there are none, or if they were to be left out.
+    error: lists these; None if there are none, or if they were to be left out. notes: remarks on the inputs, such as
+    the files of a folder that were passed over.
     """
 
     transcripts: tuple[Transcript, ...]
     left_out: tuple[str, ...]
     error: ThunderError | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

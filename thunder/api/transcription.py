@@ -66,6 +66,8 @@ def transcribe_recordings(
     folder = _make_folder(settings)
     bridge.settings = settings.model_copy(update={"log": settings.log or str(folder / LOG_FILE)})
     heard = recognize_recordings(settings, on_recording)
+    for note in heard.notes:
+        on_note(note)
     for fault in () if heard.error else heard.left_out:
         on_note(f"left out: {fault}")
     spoken = [cases.case_from_text(each.id, each.text, dict(each.row)) for each in heard.transcripts if each.text]

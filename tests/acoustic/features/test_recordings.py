@@ -64,6 +64,17 @@ def test_folders_and_files_of_audio(tmp_path):
     assert [one.id for one in read(tmp_path / "deep" / "a.ogg", tmp_path / "b.flac")[0]] == ["a", "b"]
 
 
+def test_files_that_are_passed_over_are_counted_by_suffix(tmp_path):
+    audio_files(tmp_path, "b.flac", "c.m4a", "notes.txt", "deep/more.TXT", "x.mid")
+    reader = RecordingReader()
+    assert [one.id for one in reader.read([tmp_path])] == ["b", "c"]
+    assert reader.notes == [f"{tmp_path}: files that are no recordings were passed over: 1 .mid, 2 .txt"]
+    (tmp_path / "b.flac").unlink()
+    (tmp_path / "c.m4a").unlink()
+    with pytest.raises(CorpusError, match=r"no recordings\n.*1 .mid, 2 .txt"):
+        RecordingReader().read([tmp_path])
+
+
 def test_all_faults_of_all_rows(tmp_path):
     audio_files(tmp_path, "a.flac")
     good = {"audio": "a.flac"}

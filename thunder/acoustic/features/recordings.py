@@ -16,6 +16,7 @@ from thunder.acoustic.manifests.kaldi_folder import WAV_SCP, read_kaldi_folder
 from thunder.acoustic.manifests.manifest_folder import METADATA, ManifestSource, find_manifests
 from thunder.acoustic.manifests.manifest_rows import read_manifest
 from thunder.acoustic.manifests.recording_fields import USED_EXTRA, RecordingFields, Segment, parse_recording
+from thunder.acoustic.sound_files.folder_listing import list_sound_files
 from thunder.corpora.rows.jsonl_lines import LineFault, LineFaults
 from thunder.errors import CorpusError
 
@@ -68,7 +69,8 @@ class RecordingReader:
         named = [recording for path in inputs for recording in self._read_path(path)]
         if not named and not self.faults:
             names = ", ".join(map(str, inputs)) or "no input"
-            raise CorpusError(f"{names}: no recordings", f"give a {METADATA}, or a folder of audio files")
+            remarks = "".join(f"\n  {note}" for note in self.notes)
+            raise CorpusError(f"{names}: no recordings{remarks}", f"give a {METADATA}, or a folder of audio files")
         return [recording for recording in named if self._has_new_id(recording)]
 
     def _read_path(self, path: Path) -> Iterator[Recording]:
@@ -86,7 +88,10 @@ class RecordingReader:
     def _read_folder(self, folder: Path) -> Iterator[Recording]:
         """The recordings of the folder's manifests; without one, its audio files, or its only file of rows."""
         sources, others = find_manifests(folder)
-        files = [] if sources else sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES)
+        files, passed_over = ([], Counter()) if sources else list_sound_files(folder, SUFFIXES, set(others))
+        if passed_over and (files or not others):
+            counts = ", ".join(f"{count} {suffix}" for suffix, count in sorted(passed_over.items()))
+            self.notes.append(f"{folder}: files that are no recordings were passed over: {counts}")
         if not sources and not files and len(others) == 1:
             sources, others = [ManifestSource(others[0])], []
         if not sources and not files and others:

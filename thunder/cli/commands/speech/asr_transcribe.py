@@ -35,6 +35,8 @@ def transcribe(files: Files = None, as_json: AsJson = False, *, given: dict[str,
         setting_paths.check_writable(Path(settings.out).expanduser().parent)
     with RecordingsBar() as progress:
         result = recognize_recordings(settings, progress)
+    for note in result.notes:
+        talk.print(note, markup=False)
     if not result.error:
         for fault in result.left_out:
             talk.print(f"left out: {fault}", markup=False)

@@ -351,7 +351,7 @@ fi
 ensure_openblas
 
 case ${1-} in
-  setup) ;;
+  setup) say "ready. ./launch.sh COMMAND works from anywhere; for thunder and thunder_status: export PATH=\"$venv/bin:\$PATH\"" ;;
   test)
     shift
     cd "$repo"

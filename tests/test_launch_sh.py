@@ -238,7 +238,10 @@ def test_uv_brings_python_where_there_is_none(place: Place):
 
 def test_second_call_installs_nothing(ready: Place):
     code, said = ready.launch("setup")
-    assert (code, said, ready.calls()) == (0, "", [])
+    assert (code, ready.calls()) == (0, [])
+    assert said == "launch.sh: ready. ./launch.sh COMMAND works from anywhere; for thunder and thunder_status: " + (
+        f'export PATH="{ready.repo}/.venv/bin:$PATH"\n'
+    )
 
 
 @pytest.mark.parametrize("name", ["requirements.lock", "pyproject.toml"])

@@ -13,6 +13,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
+from thunder.cli.console.printed_commands import as_typed
 from thunder.errors import Interrupted, ThunderError
 from thunder.option_hints import best_hint
 
@@ -226,7 +227,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(
                 json.dumps({"error": error.message, "fix": error.fix, "exit_code": error.exit_code}, ensure_ascii=False)
             )
-        print(f"{'stopped' if isinstance(error, Interrupted) else 'error'}: {error}", file=sys.stderr)
+        kind = "stopped" if isinstance(error, Interrupted) else "error"
+        print(as_typed(f"{kind}: {error}"), file=sys.stderr)
         return error.exit_code
     except OSError as error:  # a full disk or a read-only folder is not a defect: print no traceback
         print(f"error: {error.filename or 'input or output'}: {error.strerror or error}", file=sys.stderr)

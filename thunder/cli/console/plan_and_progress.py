@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from thunder.cli.console import acoustic_lines
+from thunder.cli.console.printed_commands import as_typed
 from thunder.launcher.plan import Plan, RowCounts
 from thunder.text.chat import CORRECTION_INSTRUCTION
 from thunder.units import format_count, format_path
@@ -204,7 +205,7 @@ def print_result(plan: Plan, folder: Path, results: Mapping[str, Any]) -> None:
         print(f"  {unmeasured}")
     print("next:")
     for command in next_commands(plan, where, bool(test)):
-        print(f"  {command}")
+        print(f"  {as_typed(command)}")
 
 
 def nothing_measured(plan: Plan, results: Mapping[str, Any]) -> str | None:
@@ -255,4 +256,4 @@ def print_findings(console: Console, findings: Iterable[Mapping[str, str]]) -> N
         console.print(f"[{COLOURS[finding['state']]}]{finding['state']:8}[/] {finding['check']:14}", end="")
         console.print(f"{finding['where']}: {finding['found']}", markup=False, soft_wrap=True)
         if finding["fix"]:
-            console.print(f"{'':23}to fix: {finding['fix']}", markup=False, soft_wrap=True)
+            console.print(f"{'':23}to fix: {as_typed(finding['fix'])}", markup=False, soft_wrap=True)

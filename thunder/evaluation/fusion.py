@@ -119,7 +119,7 @@ def _measure(engine: Any, rows: Sequence[Case]) -> ModelMeasurement:
     from thunder.evaluation.decoding.scoring import score_answers
 
     written = [row for row in rows if row.reference.strip()]
-    prompts = [engine.prompts.prompt(row.messages) for row in written]
+    prompts = [engine.prompts.prompt(row.messages, row.fields.get("tools")) for row in written]
     answers = [engine.prompts.answer(prompt, row.reference) for prompt, row in zip(prompts, written, strict=True)]
     with engine.adapter_state():
         ids = [prompt.ids for prompt in prompts]

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
-import numpy as np
 import regex
 from rapidfuzz.distance import Levenshtein
-from rapidfuzz.process import cpdist
 
 from thunder.text.alphabet import character_kind
 from thunder.text.normalize import normalize_text, strip_tones
+
+if TYPE_CHECKING:
+    import numpy as np
 
 # what one edit changes; "toneless": a code point of the text without tone marks
 ErrorUnit = Literal["codepoint", "grapheme", "toneless", "word"]
@@ -120,6 +121,9 @@ def edit_distance(hypothesis: str, reference: str, unit: ErrorUnit = "codepoint"
 
 def pairwise_distances(some: Sequence[str], others: Sequence[str], limit: int) -> np.ndarray:
     """Return the Levenshtein distance of each pair [N] in code points, of texts as they are; above limit, limit + 1."""
+    import numpy as np  # help and other commands that need no arrays start without it
+    from rapidfuzz.process import cpdist
+
     return cpdist(some, others, scorer=Levenshtein.distance, score_cutoff=limit, dtype=np.int32)
 
 

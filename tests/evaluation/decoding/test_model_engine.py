@@ -300,3 +300,21 @@ def test_a_text_alone_is_asked_in_the_words_of_the_training(loaded, some_cases):
     answers = [[each.text for each in ModelEngine(language_model, other).propose(rows)] for rows in (texts, asked)]
     assert answers[0] == answers[1]
     assert answers[0] != [each.text for each in ModelEngine(*loaded).propose(texts)]
+
+
+def test_the_tools_of_a_row_are_in_its_prompt(loaded, some_cases):
+    language_model, prompts = loaded
+    asked = []
+
+    class Recorded:
+        def __getattr__(self, name):
+            return getattr(prompts, name)
+
+        def prompt(self, messages, tools=None):
+            asked.append(tools)
+            return prompts.prompt(messages, tools)
+
+    rows = [replace(case, fields={"tools": [{"name": case.row_id}]} if place else {}) for place, case in
+            enumerate(some_cases[:3])]  # fmt: skip
+    list(ModelEngine(language_model, Recorded()).propose(rows))
+    assert asked == [None, *([{"name": case.row_id}] for case in rows[1:])]

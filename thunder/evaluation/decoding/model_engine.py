@@ -88,7 +88,7 @@ class ModelEngine:
     def cache_shared_prefix(self, cases: Sequence[Case]) -> None:
         """Cache the prefix that the prompts of these cases share."""
         prompts = [
-            self.prompts.prompt(messages).ids
+            self.prompts.prompt(messages, case.fields.get("tools")).ids
             for case in map(self._in_own_words, cases)
             for messages in chunking.chunk_prompts(case, self.chunk_words)[0]
         ]
@@ -125,7 +125,8 @@ class ModelEngine:
         parts = [chunking.chunk_prompts(case, self.chunk_words) for case in cases]
         texts = [chunk for _, chunks, _ in parts for chunk in chunks]
         messages = [each for messages_of_case, _, _ in parts for each in messages_of_case]
-        asked = [self.prompts.prompt(each) for each in messages]
+        tools = [case.fields.get("tools") for case, (_, chunks, _) in zip(cases, parts, strict=True) for _ in chunks]
+        asked = [self.prompts.prompt(each, of_case) for each, of_case in zip(messages, tools, strict=True)]
         prompts = [each.ids for each in asked]
         owners = [number for number, (_, chunks, _) in enumerate(parts) for _ in chunks]
         request = DecodeRequest(

@@ -28,6 +28,10 @@ class AcousticSettings(LoopSettings):
         "", "Characters that are left out of the texts, such as ',.!?'; any other without a label is an error.",
         panel=DATA,
     )  # fmt: skip
+    texts: str | None = option(
+        None, "Table of texts by id ('feat_id', 'nko', 'latin') that take the place of the features' own texts.",
+        panel=DATA, added_later=True,
+    )  # fmt: skip
     split: str | None = option(
         None, "A frozen split.json to use (default: the features' own split, else one made here).", panel=DATA
     )
@@ -175,6 +179,10 @@ class AcousticEvalSettings(DecodingSettings):
         ..., "Run whose best checkpoint is tested: id, folder, 'latest', or a safetensors file.", panel=DATA
     )
     features: list[str] = option([], "Feature folders (default: those of the run).", panel=DATA)
+    texts: str | None = option(
+        None, "Table of texts by id ('feat_id', 'nko', 'latin') (default: that of the run).",
+        panel=DATA, added_later=True,
+    )  # fmt: skip
     part: Literal["train", "valid", "test", "all"] | None = option(
         None, "Part of the run's split (default: test; all utterances where --features names other ones).", panel=DATA
     )

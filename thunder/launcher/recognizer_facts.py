@@ -9,7 +9,7 @@ from thunder.launcher.plan import DataPart, JobFacts, RowCounts
 
 def recognizer_facts(settings: AcousticSettings) -> JobFacts:
     """Features, labels and mode; read from disk, without MLX."""
-    features = utterances.open_features(settings.features)
+    features = utterances.open_features(settings.features, settings.texts)
     prepared = utterances.prepare_dataset(settings, features)
     store = features.stores[0]
     inputs = {"recipe": store.recipe.resolved(), "width": store.width, "mode": settings.mode_name}

@@ -89,7 +89,7 @@ def test_folders_of_two_recipes_are_refused(tmp_path, monkeypatch):
     store = pytest.importorskip("thunder.acoustic.features.store")
 
     class Other(MemoryStore):
-        def require(self, recipe_digest, where):
+        def require(self, recipe_digest, where, recipe=None):
             raise ArtifactError(f"of another recipe than those of {where}")
 
     made = {"one": MemoryStore(rows(4)), "two": Other(rows(4))}

@@ -83,4 +83,8 @@ def test_features_of_another_recipe_are_refused(folder):
     store.require(FP16.digest(), "the checkpoint")
     with pytest.raises(ArtifactError, match="another recipe .*kind logmel.* than those of the checkpoint"):
         store.require(INT8.digest(), "the checkpoint")
+    slower = FP16.model_copy(update={"subsample": 2 * FP16.subsample})
+    rates = rf"{FP16.frames_per_second:g} frames per second, not {slower.frames_per_second:g}; subsample"
+    with pytest.raises(ArtifactError, match=rates):
+        store.require(slower.digest(), "the checkpoint", slower)
     assert FP16.differences(INT8) == ["dtype fp16, not int8"]

@@ -108,3 +108,10 @@ def test_files_that_are_none(saved, tmp_path):
     saved.write_bytes(b"not at all")
     with pytest.raises(ArtifactError, match="not a checkpoint of an acoustic head"):
         head_file.load_head(saved)
+
+
+def test_another_frame_rate_of_a_checkpoint_is_named(made, saved):
+    recipe = made.origin.recipe | {"subsample": 4}
+    wanted = head_file.HeadOrigin(made.settings, made.origin.width, recipe, "q" * 64)
+    with pytest.raises(ArtifactError, match="another recipe: .*: subsample 1, expected 4"):
+        head_file.load_initial_weights(saved, made.model, wanted)

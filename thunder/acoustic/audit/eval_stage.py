@@ -203,7 +203,7 @@ def _check_neighbors(probe: HeadProbe, first: ProbeOutputs) -> Condition:
     pairs = []
     for offset in (0, 1):
         noisy = frozenset(example.id for example in ordered[offset::2])
-        outputs = probe.recognize(features=ReadTrackingFeatures(probe.features.stores, noisy))
+        outputs = probe.recognize(features=ReadTrackingFeatures(probe.features.stores, noisy=noisy))
         pairs.append((first, {name: output for name, output in outputs.items() if name not in noisy}))
     return probe.compare("neighbours", "other utterances of the batch replaced with loud noise", pairs)
 

@@ -77,7 +77,7 @@ def train_briefly(
 
     noisy: ids whose features are replaced with noise; test utterances among them lose their labels too.
     """
-    tracked = ReadTrackingFeatures(dataset.features.stores, noisy)
+    tracked = ReadTrackingFeatures(dataset.features.stores, noisy=noisy)
     test = tuple(_without_text(example) if example.id in noisy else example for example in dataset.test)
     tracked_dataset = replace(dataset, features=tracked, test=test)
     statistics = training_statistics.fit_statistics(settings, tracked, tracked_dataset.train)

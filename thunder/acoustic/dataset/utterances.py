@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -14,6 +14,7 @@ from thunder import digest
 from thunder.acoustic import labels as spelling
 from thunder.acoustic.acoustic_settings import AcousticSettings
 from thunder.acoustic.dataset import frozen_split as splitting
+from thunder.acoustic.manifests.text_table import TextTable, read_text_table
 from thunder.corpora.splits.split_by_reference import PARTS
 from thunder.errors import ArtifactError, CorpusError, UsageError
 
@@ -48,9 +49,10 @@ class FeatureSource(Protocol):
 
 @dataclass(frozen=True)
 class FeatureSet:
-    """Several feature folders of one recipe, used as one dataset."""
+    """Several feature folders of one recipe, used as one dataset. texts: the table that gave their texts."""
 
     stores: tuple[FeatureStore, ...]
+    texts: TextTable | None = field(default=None, kw_only=True)
 
     @property
     def width(self) -> int:
@@ -94,6 +96,7 @@ class AcousticDataset:
             **{f"{part}_rows": len(rows) for part, rows in parts.items()},
             **{f"{part}_labels": sum(len(example.labels) for example in rows) for part, rows in parts.items()},
             "split": list(self.split.reasons),
+            **({"texts": self.features.texts.summary()} if self.features.texts else {}),
             "speakers_in_several_parts": self.split_json["speakers_in_several_parts"],
             "left_out": {
                 reason: {"rows": len(ids), "ids": list(ids[:MAX_NAMED])} for reason, ids in self.left_out.items()
@@ -105,22 +108,37 @@ class AcousticDataset:
         }
 
 
-def open_features(folders: Sequence[str]) -> FeatureSet:
-    """Open feature folders.
+def open_features(folders: Sequence[str], texts: str | None = None) -> FeatureSet:
+    """Open feature folders. texts: a table whose texts take the place of the stored ones, by id.
 
-    Raises ArtifactError if one is damaged, or has another recipe or width than the first.
+    Raises ArtifactError if one is damaged, or has another recipe or width than the first; CorpusError if the table has
+    faults or none of its ids.
     """
     from thunder.acoustic.features.store import FeatureStore
 
     stores = tuple(FeatureStore.open(Path(folder).expanduser()) for folder in folders)
     for folder, store in zip(folders[1:], stores[1:], strict=True):
-        store.require(stores[0].recipe_digest, str(folders[0]))
+        store.require(stores[0].recipe_digest, str(folders[0]), stores[0].recipe)
         if store.width != stores[0].width:
             raise ArtifactError(
                 f"{folder}: width {store.width}, expected {stores[0].width} as in {folders[0]}",
                 fix="use one recipe for all folders",
             )
-    return FeatureSet(stores)
+    return FeatureSet(stores, texts=_join_texts(stores, Path(texts).expanduser()) if texts else None)
+
+
+def _join_texts(stores: Sequence[FeatureStore], path: Path) -> TextTable:
+    """Put the texts of a table into the stores' utterances; the files stay as they are."""
+    table = read_text_table(path, [utterance.id for store in stores for utterance in store.utterances])
+    for store in stores:
+        joined = []
+        for utterance in store.utterances:
+            if texts := table.texts.get(utterance.id):
+                text, extra = texts.apply(utterance.text, dict(utterance.extra))
+                utterance = replace(utterance, text=text, extra=extra)
+            joined.append(utterance)
+        store.utterances = tuple(joined)
+    return table
 
 
 def prepare_dataset(settings: AcousticSettings, features: FeatureSet) -> AcousticDataset:

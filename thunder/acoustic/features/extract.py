@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from thunder.acoustic.features.feature_settings import FeatureSettings
 from thunder.acoustic.features.recordings import Recording, RecordingReader, input_digest, load_recording
 from thunder.acoustic.features.store_index import Utterance
 from thunder.acoustic.features.store_writer import StoreWriter, planned_model
+from thunder.acoustic.manifests.text_table import TextTable, read_text_table
 from thunder.acoustic.sound_files.sound_fault import in_one_line
 from thunder.corpora.rows.jsonl_lines import LineFaults
 from thunder.errors import CorpusError
@@ -57,11 +58,26 @@ def plan_extraction(settings: FeatureSettings) -> ExtractionPlan:
     recordings = reader.read([Path(name).expanduser() for name in settings.inputs])
     if reader.faults and not (settings.keep_going and recordings):
         raise reader.faults.error("recordings cannot be used:", _FIX)
+    notes = list(reader.notes)
+    if settings.texts:
+        recordings, table = _join_texts(recordings, Path(settings.texts).expanduser())
+        notes += table.messages()
     part_recordings = recordings[part[0] - 1 :: part[1]]
     if not part_recordings:
         raise CorpusError(f"part {settings.part} of {len(recordings)} recordings is empty", "use fewer parts")
     folder = store_parts.part_folder(Path(settings.out).expanduser(), part)
-    return ExtractionPlan(part_recordings, input_digest(recordings), part, folder, reader.faults, reader.notes)
+    return ExtractionPlan(part_recordings, input_digest(recordings), part, folder, reader.faults, notes)
+
+
+def _join_texts(recordings: list[Recording], path: Path) -> tuple[list[Recording], TextTable]:
+    """The recordings with the texts of a table. Raises CorpusError if it has faults, or none of the ids."""
+    table, joined = read_text_table(path, [recording.id for recording in recordings]), []
+    for recording in recordings:
+        if texts := table.texts.get(recording.id):
+            text, extra = texts.apply(recording.text, recording.extra)
+            recording = replace(recording, text=text, extra=extra)
+        joined.append(recording)
+    return joined, table
 
 
 def extract_features(

@@ -26,6 +26,10 @@ class FeatureSettings(Settings):
         added_later=True,
         ge=0,
     )
+    texts: str | None = option(
+        None, "Table of texts by id ('feat_id', 'nko', 'latin') for the recordings; it replaces texts of their rows.",
+        panel=INPUT, added_later=True,
+    )  # fmt: skip
     keep_going: bool = option(False, "Exclude and count rows and recordings that cannot be used.", panel=INPUT)
     long_audio: LongAudio = option(
         "refuse",

@@ -79,17 +79,24 @@ class FeatureStore:
             raise ArtifactError(self._utterance_message(number, position, "its features are not finite"), FIX)
         return rows
 
-    def require(self, recipe_digest: str, where: str) -> None:
+    def require(self, recipe_digest: str, where: str, recipe: Recipe | None = None) -> None:
         """Raise ArtifactError if the features have another recipe than, for example, the checkpoint that
-        `where` names.
+        `where` names; recipe: the expected one, so that the differences are named.
         """
-        if recipe_digest != self.recipe_digest:
-            own = ", ".join(f"{name} {value}" for name, value in self.recipe.resolved().items() if value is not None)
-            raise ArtifactError(
-                f"{self.folder}: its features are of another recipe ({self.recipe_digest[:16]}...: {own}) than those "
-                f"of {where} ({recipe_digest[:16]}...)",
-                "extract features with the recipe of the checkpoint, or train again on these",
-            )
+        if recipe_digest == self.recipe_digest:
+            return
+        rates = ""
+        if recipe and recipe.frames_per_second != self.recipe.frames_per_second:
+            rates = f"{self.recipe.frames_per_second:g} frames per second, not {recipe.frames_per_second:g}; "
+        if recipe:
+            named = rates + "; ".join(self.recipe.differences(recipe))
+        else:
+            named = ", ".join(f"{name} {value}" for name, value in self.recipe.resolved().items() if value is not None)
+        raise ArtifactError(
+            f"{self.folder}: its features are of another recipe ({self.recipe_digest[:16]}...: {named}) than those "
+            f"of {where} ({recipe_digest[:16]}...)",
+            "extract features with the recipe of the checkpoint, or train again on these",
+        )
 
     def _shard_number(self, position: int) -> int:
         return int(np.searchsorted(self._shard_starts, position, side="right")) - 1

@@ -93,16 +93,29 @@ def load_initial_weights(path: Path, model: CTCHead, expected: HeadOrigin) -> No
     pairs = (
         ("head", origin.settings.head, expected.settings.head),
         ("alphabet", origin.settings.script, expected.settings.script),
-        ("recipe", origin.recipe_digest[:16], expected.recipe_digest[:16]),
     )
     for name, stored, expected_value in pairs:
         if stored != expected_value:
             raise ArtifactError(
                 f"{path}: has another {name}: {stored}, expected {expected_value}", fix=_RETRAIN.format(name)
             )
+    if origin.recipe_digest != expected.recipe_digest:
+        raise ArtifactError(
+            f"{path}: has another recipe: {origin.recipe_digest[:16]}, expected {expected.recipe_digest[:16]}: "
+            f"{_recipe_differences(origin.recipe, expected.recipe)}",
+            fix=_RETRAIN.format("recipe"),
+        )
     initial = dict(tree_flatten(model.parameters()))
     known = {name: array for name, array in arrays.items() if name.removeprefix(TENSOR_PREFIX) in initial}
     _load_tensors(model, {TENSOR_PREFIX + name: array for name, array in initial.items()} | known, path, origin)
+
+
+def _recipe_differences(stored: dict[str, Any], expected: dict[str, Any]) -> str:
+    """Such as 'subsample 4, expected 2'; subsample and kind decide the frame rate."""
+    names = [name for name in {**stored, **expected} if stored.get(name) != expected.get(name)]
+    return (
+        "; ".join(f"{name} {stored.get(name)}, expected {expected.get(name)}" for name in names) or "of another version"
+    )
 
 
 def _read_file(path: Path) -> tuple[dict[str, mx.array], HeadOrigin]:

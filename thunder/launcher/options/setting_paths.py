@@ -10,7 +10,7 @@ from thunder.config import REPOSITORY, Settings, SettingsType
 from thunder.errors import UsageError
 
 PATH_OPTIONS = ("data", "train_data", "valid_data", "test_data", "adapter_path", "resume_adapter_file")
-PATH_OPTIONS += ("text_root", "exclude_rows", "out", "start_from", "features", "split", "hypothesis")
+PATH_OPTIONS += ("text_root", "exclude_rows", "out", "start_from", "features", "split", "hypothesis", "texts")
 
 
 def state_folder() -> Path:

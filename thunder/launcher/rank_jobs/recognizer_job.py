@@ -22,7 +22,7 @@ def train_recognizer(setup: RankSetup) -> None:
     settings = setup.read_settings(AcousticSettings)
     configuration, settings = settings.digest(), setting_paths.local_paths(settings)
     record, world = setup.record, setup.world
-    prepared = utterances.prepare_dataset(settings, utterances.open_features(settings.features))
+    prepared = utterances.prepare_dataset(settings, utterances.open_features(settings.features, settings.texts))
     fingerprint = {"configuration": configuration, "data": prepared.digest()}
     consistency.check_consistency(world, fingerprint | environment.package_versions())
     task = AcousticTask(

@@ -34,7 +34,13 @@ app = typer.Typer(help="Run a matrix on rented GPUs. Nothing is rented without -
 File = Annotated[Path, typer.Argument(help="The matrix.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of lines.")]
 RunName = Annotated[str, typer.Argument(help="Name of the run's folder, or the rental's label.")]
-PATHS = ("features", "split", "start_from", "hypothesis")  # options that name files, which must be uploaded too
+PATHS = (
+    "features",
+    "split",
+    "start_from",
+    "hypothesis",
+    "texts",
+)  # options that name files, which must be uploaded too
 
 
 @app.command()

@@ -36,6 +36,9 @@ def evaluate(as_json: AsJson = False, *, given: dict[str, Any]) -> None:
     low, high = results["cer_interval"] or (float("nan"),) * 2
     say(f"{results['checkpoint']}: {results['mode']}, {results['rows']} utterances ({results['part']})")
     say(f"CER {results['cer']:.4f} ({low:.4f} to {high:.4f}, {LEVEL:.0%} over utterances), WER {results['wer']:.4f}")
+    if texts := results.get("texts"):
+        say(f"{texts['joined']} texts joined by id; {texts['texts_without_recording']} have no features here, "
+            f"{texts['recordings_without_text']} utterances are not in the table")  # fmt: skip
     say(f"{results['exact']} exact, {results['empty']} empty, mean confidence {results['confidence_mean']:.2f}")
     metrics = results["by_partition"]
     for name, counts in (
@@ -55,6 +58,7 @@ def measure_error_rates(settings: AcousticEvalSettings) -> dict[str, Any]:
     from thunder.acoustic import labels
     from thunder.acoustic.dataset import utterances
     from thunder.acoustic.decoding.decoder import build_decoder
+    from thunder.acoustic.features.recipe import Recipe
     from thunder.acoustic.head import head_file
     from thunder.acoustic.inference import result_files
     from thunder.acoustic.inference.recognizer import Recognizer
@@ -63,9 +67,12 @@ def measure_error_rates(settings: AcousticEvalSettings) -> dict[str, Any]:
     loaded = head_file.load_head(path)
     alphabet = labels.ALPHABETS[loaded.origin.settings.script]
     recognizer = Recognizer.from_head(loaded, settings.ttt_lr, build_decoder(settings, alphabet))
-    features = utterances.open_features(settings.features or loaded.origin.settings.features)
+    trained = loaded.origin.settings
+    # other features have other ids than the texts of the run
+    texts = settings.texts or (None if settings.features else trained.texts)
+    features = utterances.open_features(settings.features or trained.features, texts)
     for store in features.stores:
-        store.require(loaded.origin.recipe_digest, str(path))
+        store.require(loaded.origin.recipe_digest, str(path), Recipe.model_validate(loaded.origin.recipe))
     part = settings.part or ("all" if settings.features else "test")
     rows = _rows(settings, recognizer, features, part, path)
     alignment = settings.align_with or "own"
@@ -77,6 +84,7 @@ def measure_error_rates(settings: AcousticEvalSettings) -> dict[str, Any]:
         "checkpoint": str(path),
         "mode": recognizer.settings.mode_name,
         "part": part,
+        **({"texts": features.texts.summary()} if features.texts else {}),
         **result_files.summarize_results(rows),
         "cer_interval": _interval(rows),
         "by_partition": result_files.partition_metrics(rows, alignment),
@@ -118,13 +126,14 @@ def _reference_partitions(
 
     Raises ArtifactError if that run was trained on features of another recipe.
     """
+    from thunder.acoustic.features.recipe import Recipe
     from thunder.acoustic.head import head_file
     from thunder.acoustic.inference.recognizer import Recognizer
 
     path = recognizer_checkpoint(str(settings.align_with))
     aligner = head_file.load_head(path)
     for store in features.stores:
-        store.require(aligner.origin.recipe_digest, str(path))
+        store.require(aligner.origin.recipe_digest, str(path), Recipe.model_validate(aligner.origin.recipe))
     recognized = Recognizer.from_head(aligner).recognize(features, examples, settings.batch_size)
     return {example.id: values["character_partitions"] for example, values in recognized}
 

@@ -89,7 +89,7 @@ def audit_run(folder: Path, settings: AuditSettings) -> tuple[dict[str, list[Con
         raise UsageError(f"{folder.name}: mode {mode} has no test-time training", fix="this run needs no audit")
     trained = setting_paths.local_paths(loaded.origin.settings)
     trained = trained.model_copy(update={"features": settings.features or trained.features})
-    features = utterances.open_features(trained.features)
+    features = utterances.open_features(trained.features, trained.texts)
     for store in features.stores:
         store.require(loaded.origin.recipe_digest, str(folder))
     conditions: dict[str, list[Condition]] = {}

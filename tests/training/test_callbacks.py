@@ -10,6 +10,7 @@ import pytest
 from thunder.config import SettingsLayer, build_settings
 from thunder.parallel.world import World
 from thunder.runs.records.run_record import RunRecord
+from thunder.training import callbacks
 from thunder.training.loop import train_loop
 from thunder.training.loop_settings import LoopSettings
 from thunder.training.train_context import TrainContext
@@ -87,3 +88,12 @@ def test_a_report_is_the_mean_over_the_tokens_of_its_steps(tmp_path):
     each, pairs = ([line["loss"] for line in lines if "loss" in line] for lines in (single, double))
     assert pairs == pytest.approx([(one + two) / 2 for one, two in zip(each[::2], each[1::2], strict=True)])
     assert [line["tokens"] for line in double if "loss" in line] == [40, 80, 120]
+
+
+@pytest.mark.parametrize(("threshold", "cleared"), [(None, 2), ("0", 12 + 2), ("1TB", 2)])
+def test_unused_memory_is_freed_above_the_threshold_and_at_reports(tmp_path, monkeypatch, threshold, cleared):
+    calls = []
+    monkeypatch.setattr(callbacks.mx, "clear_cache", lambda: calls.append(1))
+    monkeypatch.setattr(callbacks.mx, "get_cache_memory", lambda: 1000)
+    train_scripted(tmp_path, [1.0] * 9, clear_cache_threshold=threshold, steps_per_report=6)
+    assert len(calls) == cleared

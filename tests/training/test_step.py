@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from conftest import make_rows, write_rows
 from mlx import nn
+from mlx.optimizers import AdamW
 from mlx.utils import tree_flatten
 from mlx_lm.tuner.trainer import default_loss
 
@@ -74,3 +75,19 @@ def test_other_bases_learn_and_give_mlx_lms_loss(tiny_model, tmp_path, kind, tol
     assert losses[0] == pytest.approx(theirs.item(), rel=tolerance)
     assert losses[-1] < losses[0]
     assert {array.dtype for _, array in tree_flatten(network.trainable_parameters())} == {mx.float32}
+
+
+def test_the_optimizer_has_mlx_lms_options_of_adamw():
+    options = {"adam_eps": 1e-4, "adam_bias_correction": True, "adam_betas": [0.5, 0.75], "weight_decay": 0.25}
+    ours, reference = (
+        make_optimizer(LoraSettings(learning_rate=0.5, **options)),
+        AdamW(0.5, [0.5, 0.75], 1e-4, 0.25, True),
+    )
+    moved = []
+    for optimizer in (ours, reference):
+        parameters = {"a": mx.array([1.0, -2.0])}
+        for _ in range(3):
+            parameters = optimizer.apply_gradients({"a": mx.array([1e-4, 3.0])}, parameters)
+        moved.append(parameters["a"].tolist())
+    assert moved[0] == moved[1]
+    assert make_optimizer(LoraSettings()).bias_correction is False and make_optimizer(LoraSettings()).eps == 1e-8

@@ -64,6 +64,12 @@ def test_folders_and_files_of_audio(tmp_path):
     assert [one.id for one in read(tmp_path / "deep" / "a.ogg", tmp_path / "b.flac")[0]] == ["a", "b"]
 
 
+def test_files_of_one_name_keep_their_suffix_in_the_id(tmp_path):
+    audio_files(tmp_path, "a.flac", "a.m4a", "b.wav", "deep/a.wav")
+    found, faults = read(tmp_path)
+    assert sorted(one.id for one in found) == ["a.flac", "a.m4a", "b", "deep/a"] and not faults
+
+
 def test_files_that_are_passed_over_are_counted_by_suffix(tmp_path):
     audio_files(tmp_path, "b.flac", "c.m4a", "notes.txt", "deep/more.TXT", "x.mid")
     reader = RecordingReader()

@@ -104,8 +104,11 @@ class RecordingReader:
         for source in sources:
             # one split alone is the whole data set, which training may still divide
             yield from self._read_rows(source if len(named_splits) > 1 else replace(source, split=None), folder)
+        stems = Counter(file.with_suffix("") for file in files)
         for file in files:
-            yield Recording(file.relative_to(folder).with_suffix("").as_posix(), file, str(file))
+            # the suffix tells files of one name apart
+            named = file.with_suffix("") if stems[file.with_suffix("")] == 1 else file
+            yield Recording(named.relative_to(folder).as_posix(), file, str(file))
 
     def _read_rows(self, source: ManifestSource, root: Path) -> Iterator[Recording]:
         """The rows of a manifest. Ids of rows without one begin with the manifest's folder below `root`."""

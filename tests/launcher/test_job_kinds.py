@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from thunder.errors import UsageError
+from thunder.launcher import job_kinds
 from thunder.launcher.job_console import SilentConsole
 from thunder.launcher.job_kinds import PLANNERS, balance_by_chips, plan_train
 from thunder.lora.lora_settings import LoraSettings
@@ -43,3 +44,16 @@ def test_epochs_name_the_length_and_are_written_as_iterations(tmp_path):
     assert plan_train({"ranks": 2, "iters": 7}, file, SilentConsole(), "flags").job.settings.iters == 7
     with pytest.raises(UsageError, match="flags: 'epochs' and 'iters' both name the length"):
         plan_train({"ranks": 2, "epochs": 1, "iters": 7}, None, SilentConsole(), "flags")
+
+
+def test_flags_of_mlx_lm_are_understood_beside_resume(monkeypatch):
+    given = []
+
+    def resumed(kind, options, config, source):
+        given.append(options)
+        raise UsageError("no further")
+
+    monkeypatch.setattr(job_kinds, "resumed_settings", resumed)
+    with pytest.raises(UsageError, match="no further"):
+        plan_train({"resume": "latest", "train": True, "optimizer": "adam"}, None, SilentConsole(), "flags")
+    assert given == [{"resume": "latest", "weight_decay": 0.0}]

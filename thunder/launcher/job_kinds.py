@@ -87,6 +87,8 @@ def _settings(
     layers: Callable[..., list[SettingsLayer]] | None = None,
 ) -> tuple[JobSettings, dict[str, str], tuple[str, ...]]:
     if "resume" in options:
+        if kind is LoraSettings:
+            options, _ = mlx_lm_options.from_mlx_lm(options, source)
         return resumed_settings(kind, options, config, source)
     if layers is not None:
         return new_settings(kind, layers(config, options, source))

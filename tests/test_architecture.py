@@ -105,7 +105,7 @@ SUB_ROOM_FLOORS = {  # the same inside each room: its folders and its own files,
     "text": [
         {"transliterate"},
         {"bambara", "distance", "spelling"},
-        {"chat", "syllables"},
+        {"chat", "comparable", "syllables"},
         {"normalize"},
         {"alphabet", "row_fields"},
     ],

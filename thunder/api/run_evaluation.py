@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from thunder.evaluation.evaluation_settings import EvalSettings
 from thunder.launcher.runs_folder import runs
 from thunder.runs.records import run_record
 from thunder.runs.records.registry import PLAN
+from thunder.text.comparable import RULES
 from thunder.units import format_path
 
 OnAnswer = Callable[[int, int], None]
@@ -74,6 +76,7 @@ def plan_evaluation(options: Mapping[str, Any], source: str) -> PlannedEvaluatio
 def run_evaluation(planned: PlannedEvaluation, on_answer: OnAnswer) -> EvaluationResult:
     """Run a planned evaluation; see `evaluate`."""
     from thunder.evaluation import engine_setup, evaluate
+    from thunder.evaluation.metrics.judge import judge_proposal
     from thunder.report import html_writer
     from thunder.report.pages import evaluation_page
 
@@ -92,6 +95,8 @@ def run_evaluation(planned: PlannedEvaluation, on_answer: OnAnswer) -> Evaluatio
             results = evaluate.run_evaluation(
                 rows, settings, engine, base, folder, count,
                 lambda *parts: html_writer.render_html(evaluation_page.build_evaluation_page(*parts)),
+                partial(judge_proposal, normalize=settings.normalize),
+                lambda rows: {"normalize": {"name": settings.normalize, "rules": RULES[settings.normalize]}},
             )  # fmt: skip
         except KeyboardInterrupt:
             fix = f"thunder eval --resume {format_path(folder)}"

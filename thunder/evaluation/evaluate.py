@@ -17,7 +17,9 @@ from thunder.evaluation.metrics import summary
 from thunder.evaluation.metrics.judge import judge_proposal
 from thunder.evaluation.metrics.summary import BootstrapSettings
 from thunder.evaluation.proposal_ledger import ProposalLedger
+from thunder.text.comparable import unusual_characters
 
+TEXTS = ("input", "proposal", "reference")  # of a judged row
 ORACLE_EVIDENCE = "oracle"  # an evidence class
 PREDICTIONS, RESULTS, REPORT = "predictions.jsonl", "results.json", "report.html"
 OnRow = Callable[[int, int], None]
@@ -77,6 +79,7 @@ def run_evaluation(
         "ground": evaluation_fingerprint(cases, settings, engine, base),
         "settings": settings.resolved(),
         "strange_partitions": cases.unknown_partitions,
+        "characters": {name: found for name in TEXTS if (found := unusual_characters(str(row[name]) for row in rows))},
         "not_corrections": sum(not case.is_correction for case in cases.cases),
         "windowed": sum(mine.windows > 1 for mine, _ in pairs),
         "resumed_after": resumed_after,

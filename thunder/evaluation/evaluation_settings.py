@@ -66,6 +66,12 @@ class EvalSettings(Settings):
         panel=HOW,
         ge=1,
     )
+    normalize: Literal["none", "nko"] = option(
+        "none",
+        "Form in which texts are compared: none (NFC, trimmed), or nko (also without invisible characters and "
+        "lajanyalan, with N'Ko digits and punctuation); results.json names the rules.",
+        panel=HOW,
+    )
     seed: int = option(0, "Seed of the bootstrap.", panel=HOW, ge=0)
     resamples: int = option(2000, "Resamples of the bootstrap.", panel=HOW, ge=100, le=100_000)
 

@@ -22,7 +22,7 @@ def repaired(folder: Path, count: int = 320, *, worse: int = 0, evidence: str = 
     rows = []
     for place in range(count):
         wanted, heard, better, bad = "ߊߋߌߍߎߏߐߓߔߕ", "ߘߘߌߍߎߏߐߓߔߕ", "ߊߘߌߍߎߏߐߓߔߕ", "ߘߘߘߍߎߏߐߓߔߕ"
-        partition = PARTITIONS[place % 4]
+        partition = PARTITIONS[place % len(PARTITIONS)]
         text = bad if place < worse or (novelty_worse and partition == "novelty") else better
         text = heard if helps is not None and place >= helps else text
         case = Case(place, f"r{place}", heard, wanted, (), partition, "nko", evidence)

@@ -19,6 +19,7 @@ from thunder.corpora.splits.near_duplicate_index import NearDuplicateIndex
 from thunder.corpora.splits.near_duplicates import comparable_key
 from thunder.corpora.splits.split_by_reference import PARTS
 from thunder.errors import ArtifactError, CorpusError
+from thunder.text.comparable import unusual_characters
 
 
 def correction_notes(corpus: RowFile, recompute: bool, mapping: FieldMapping = NO_MAPPING) -> dict[str, int]:
@@ -34,6 +35,15 @@ def correction_notes(corpus: RowFile, recompute: bool, mapping: FieldMapping = N
         pass
     reader.finish()
     return dict(sorted(reader.notes.items()))
+
+
+def count_unusual_characters(corpus: RowFile) -> dict[str, dict[str, int]]:
+    """Count the unusual characters of a file's inputs and references (see `unusual_characters`), where it has any."""
+    texts = {
+        "characters of the inputs": (row.asr_text for row in corpus.rows if row.is_correction),
+        "characters of the references": (row.reference for row in corpus.rows),
+    }
+    return {name: found for name, of_rows in texts.items() if (found := unusual_characters(of_rows))}
 
 
 def learn_channel(source: Path) -> ErrorChannel:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from thunder.text import distance
+from thunder.text.comparable import comparable_text
 from thunder.text.distance import ErrorCount, ErrorCounts
 
 UNITS = ("codepoint", "grapheme", "toneless", "word")
@@ -15,7 +16,7 @@ KINDS = ("partition", "script", "mode", "origin", "evidence_class")
 
 def edit_counts(asr_text: str, reference: str) -> tuple[int, ...]:
     """Return edits and reference length by code point, grapheme, without tones and by word: 8 numbers."""
-    errors = distance.count_all_errors(asr_text, reference)
+    errors = distance.count_all_errors(comparable_text(asr_text), comparable_text(reference))
     return tuple(
         number for unit in UNITS for number in (getattr(errors, unit).edits, getattr(errors, unit).reference_chars)
     )

@@ -18,6 +18,7 @@ from thunder.corpora.rows.row_shapes import PAIRS, VERBATIM, References, shape_r
 from thunder.errors import CorpusError
 from thunder.text import distance, row_fields
 from thunder.text.chat import CORRECTION_INSTRUCTION
+from thunder.text.comparable import comparable_text
 from thunder.text.distance import ErrorCount
 from thunder.text.row_fields import ID_FIELDS, UNKNOWN
 from thunder.units import format_path
@@ -103,7 +104,8 @@ class RowFile:
     def errors_before(self) -> ErrorCount | None:
         """Edits of the recognized texts against their references (micro), None where no row has such a text."""
         corrections = [row for row in self.rows if row.is_correction]
-        counts = (distance.count_errors(row.asr_text, row.reference) for row in corrections)
+        pairs = ((comparable_text(row.asr_text), comparable_text(row.reference)) for row in corrections)
+        counts = (distance.count_errors(*pair) for pair in pairs)
         return sum(counts, ErrorCount()) if corrections else None
 
     def summary(self) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from thunder.evaluation.metrics import summary
 from thunder.text import distance
+from thunder.text.comparable import comparable_text
 from thunder.text.distance import ErrorCounts
 from thunder.text.row_fields import EVERY_PARTITION
 
@@ -43,9 +44,11 @@ def recount_rows(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
             texts = {"before": row["input"], "proposal": row["proposal"]}
             texts |= {"base": row["proposal_base"]} if "proposal_base" in row else {}
             texts["after"] = row["proposal"] if row["accepted"] else row["input"]
-            reference = row["reference"].strip()
-            edits = {f"edits_{name}": _count_units(text.strip(), reference, "edits") for name, text in texts.items()}
-            edits["reference_units"] = _count_units(texts["before"].strip(), reference, "reference_chars")
+            form = str(row.get("normalize", "none"))
+            reference = comparable_text(row["reference"], form)
+            texts = {name: comparable_text(text, form) for name, text in texts.items()}
+            edits = {f"edits_{name}": _count_units(text, reference, "edits") for name, text in texts.items()}
+            edits["reference_units"] = _count_units(texts["before"], reference, "reference_chars")
             faults += [
                 f"line {number}: '{key}' does not match its texts" for key in edits if row.get(key) != edits[key]
             ]

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from thunder.text import distance
+from thunder.text.comparable import comparable_text
 from thunder.text.distance import ErrorCount
 
 
@@ -16,8 +17,8 @@ def score_prediction(row: Mapping[str, Any]) -> dict[str, Any]:
     Space around the four texts does not count, although the row keeps it: the chat template trims its inputs, so no
     answer can have the space around a reference.
     """
-    reference = row["reference_text"].strip()
-    counts = {name: distance.count_errors(row[text].strip(), reference) for name, text in TEXTS.items()}
+    reference = comparable_text(row["reference_text"])
+    counts = {name: distance.count_errors(comparable_text(row[text]), reference) for name, text in TEXTS.items()}
     return {
         **row,
         "reference_chars": counts["asr"].reference_chars,

@@ -9,22 +9,28 @@ from thunder.evaluation.cases import Case
 from thunder.evaluation.engines import Proposal
 from thunder.evaluation.metrics import proposal_flags
 from thunder.text import distance
+from thunder.text.comparable import comparable_text
 from thunder.text.distance import ErrorCounts
-from thunder.text.normalize import normalize_text
 
 UNITS = tuple(each.name for each in fields(ErrorCounts))
 
 
-def judge_proposal(case: Case, proposal: Proposal, base: Proposal | None = None) -> dict[str, Any]:
+def judge_proposal(
+    case: Case, proposal: Proposal, base: Proposal | None = None, normalize: str = "none"
+) -> dict[str, Any]:
     """A line of predictions.jsonl.
 
     `edits_before` are those of the input, `edits_proposal` of the proposal, `edits_after` of the final text: the
     proposal where it is accepted, else the input. `edits_base` and `proposal_base` are present where the base answered
-    too. Space around a text does not count: the chat template trims the inputs and outputs of a model.
+    too. Texts are compared as `comparable_text` returns them; a row names a normalization other than "none".
     """
-    reference = case.reference.strip()
-    before = distance.count_all_errors(case.input.strip(), reference)
-    of_proposal = distance.count_all_errors(proposal.text.strip(), reference)
+
+    def form(text: str) -> str:
+        return comparable_text(text, normalize)
+
+    reference = form(case.reference)
+    before = distance.count_all_errors(form(case.input), reference)
+    of_proposal = distance.count_all_errors(form(proposal.text), reference)
     row: dict[str, Any] = {
         "place": case.place,
         "row_id": case.row_id,
@@ -32,7 +38,7 @@ def judge_proposal(case: Case, proposal: Proposal, base: Proposal | None = None)
         "proposal": proposal.text,
         "reference": case.reference,
         "accepted": proposal.accepted,
-        "changed": normalize_text(proposal.text).strip() != normalize_text(case.input).strip(),
+        "changed": form(proposal.text) != form(case.input),
         "partition": case.partition,
         "script": case.script,
         "evidence_class": case.evidence_class,
@@ -49,10 +55,10 @@ def judge_proposal(case: Case, proposal: Proposal, base: Proposal | None = None)
     if base is not None:
         row["proposal_base"] = base.text
         row["confidence_base"] = base.confidence
-        row["changed_base"] = normalize_text(base.text).strip() != normalize_text(case.input).strip()
+        row["changed_base"] = form(base.text) != form(case.input)
         row["flags_base"] = proposal_flags.find_flags(base, case.input)
-        row["edits_base"] = _by_unit(distance.count_all_errors(base.text.strip(), reference), "edits")
-    return row
+        row["edits_base"] = _by_unit(distance.count_all_errors(form(base.text), reference), "edits")
+    return row if normalize == "none" else row | {"normalize": normalize}
 
 
 def final_text(row: dict[str, Any]) -> str:

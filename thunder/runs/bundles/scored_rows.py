@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from thunder.text import distance
+from thunder.text.comparable import comparable_text
 from thunder.text.distance import ErrorCount, ErrorUnit
 from thunder.text.row_fields import PARTITIONS, PREDICTION_FIELDS, UNKNOWN
 
@@ -111,8 +112,10 @@ def read_corrector_rows(folder: Path, faults: list[str]) -> list[ScoredRow]:
             faults.append(f"{where}: {', '.join(map(repr, wrong))} missing or not a string")
             continue
         # the row keeps whitespace around a text, but scores ignore it: the chat template trims its input
-        reference = fields["reference_text"].strip()
-        counts = {name: distance.count_errors(fields[text].strip(), reference) for name, text in ANSWERS.items()}
+        reference = comparable_text(fields["reference_text"])
+        counts = {
+            name: distance.count_errors(comparable_text(fields[text]), reference) for name, text in ANSWERS.items()
+        }
         expected = [(f"edits_{name}", count.edits) for name, count in counts.items()]
         _note_counts(where, fields, [*expected, ("reference_chars", counts["asr"].reference_chars)], faults)
         partition, script = str(fields.get("partition") or UNKNOWN), str(fields.get("script") or UNKNOWN)
@@ -136,8 +139,11 @@ def read_evaluation_rows(folder: Path, faults: list[str]) -> list[ScoredRow]:
         if wrong or not isinstance(fields.get("accepted"), bool):
             faults.append(f"{where}: {', '.join(map(repr, wrong)) or repr('accepted')} missing or of the wrong type")
             continue
-        reference = fields["reference"].strip()
-        before, proposal = (distance.count_errors(fields[key].strip(), reference) for key in ("input", "proposal"))
+        form = str(fields.get("normalize", "none"))
+        reference = comparable_text(fields["reference"], form)
+        before, proposal = (
+            distance.count_errors(comparable_text(fields[key], form), reference) for key in ("input", "proposal")
+        )
         counts = {"before": before, "proposal": proposal, "after": proposal if fields["accepted"] else before}
         recorded = {name: fields[f"edits_{name}"].get("codepoint") for name in counts}
         _note_counts(where, recorded, [(name, count.edits) for name, count in counts.items()], faults)

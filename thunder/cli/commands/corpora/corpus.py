@@ -133,13 +133,19 @@ def validate(
     mapping = parse_field_mapping(fields)
     corpora = chat_rows.read_row_files(files, mapping=mapping)
     notes = [corpus_checks.correction_notes(corpus, recompute, mapping) for corpus in corpora]
+    characters = [corpus_checks.count_unusual_characters(corpus) for corpus in corpora]
     if as_json:
-        summaries = [corpus.summary() | {"notes": row_notes} for corpus, row_notes in zip(corpora, notes, strict=True)]
+        summaries = [
+            corpus.summary() | {"notes": row_notes, "characters": found}
+            for corpus, row_notes, found in zip(corpora, notes, characters, strict=True)
+        ]
         return say(json.dumps(summaries, ensure_ascii=False, indent=4))
-    for corpus, row_notes in zip(corpora, notes, strict=True):
+    for corpus, row_notes, found in zip(corpora, notes, characters, strict=True):
         say(corpus.describe() + "".join(f"; {name}: {times}" for name, times in row_notes.items()))
         for line in corpus.reading_notes():
             say(f"  {line}")
+        for where, counts in found.items():
+            say(f"  {where}: " + "; ".join(f"{name}: {times}" for name, times in counts.items()))
 
 
 @app.command()

@@ -13,6 +13,7 @@ from mlx.utils import tree_flatten
 
 import thunder
 from thunder.errors import ModelError, UsageError
+from thunder.evaluation import fusion
 from thunder.evaluation.fusion import FusionResult, ModelMeasurement, fuse_and_measure
 from thunder.evaluation.fusion_settings import FusionSettings
 from thunder.lora import base_model
@@ -60,7 +61,9 @@ def test_a_dequantized_model_keeps_the_gain(run, tmp_path):
 
 
 def test_one_that_is_rounded_away_is_refused_with_the_flag_that_goes_on(run, tmp_path):
-    with pytest.raises(ModelError, match=r"loses \d+% of what the adapter gains .*fused, on") as refused:
+    with pytest.raises(
+        ModelError, match=r"loses more than 5% of the adapter's gain on \d rows: .*fused: \d+% of what"
+    ) as refused:
         fuse_and_measure(settings_for(run, tmp_path, dequantize=False))
     assert "leave out --no-dequantize" in refused.value.fix
     assert [path.name for path in tmp_path.iterdir()] == []
@@ -84,3 +87,25 @@ def test_an_adapter_outside_a_run_needs_rows(run, tmp_path):
 def test_no_share_is_lost_of_no_gain(tmp_path):
     same = ModelMeasurement(1.0, 0.5)
     assert FusionResult(tmp_path, 1, same, same, same).lost_share is None
+
+
+@pytest.mark.parametrize(
+    ("base", "adapter", "fused", "refused"),
+    [((2.0, 0.5), (1.0, 0.1), (1.0, 0.9), True), ((1.0, 0.5), (1.0, 0.5), (9.0, 0.5), True),
+     ((2.0, 0.5), (1.0, 0.1), (float("nan"), 0.1), True), ((2.0, 0.5), (1.0, 0.1), (1.04, 0.11), False)],
+)  # fmt: skip
+def test_what_is_refused(tmp_path, base, adapter, fused, refused):
+    result = FusionResult(tmp_path, 10, *(ModelMeasurement(*each) for each in (base, adapter, fused)))
+    settings = FusionSettings(adapter_path="a")
+    if refused:
+        with pytest.raises(ModelError, match="loses more than 5%"):
+            fusion._check(result, settings)
+    else:
+        fusion._check(result, settings)
+
+
+def test_rows_without_references_cannot_measure(run, tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"asr_text": "a", "reference_text": ""}\n')
+    with pytest.raises(UsageError, match="no row has a reference"):
+        fuse_and_measure(settings_for(run, tmp_path, rows=str(path)))

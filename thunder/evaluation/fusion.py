@@ -6,9 +6,11 @@ A quantized base rounds the fused weights again, so that a small adapter can be 
 from __future__ import annotations
 
 import math
+import os
 import shutil
+import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from thunder.text.distance import ErrorCount, count_errors
 
 RECORD = "fusion.json"
 TEST_PREDICTIONS = "test_predictions.jsonl"
+CER_NOISE = 0.005  # a difference of rounding may change some answers
 
 
 @dataclass(frozen=True)
@@ -71,19 +74,20 @@ def fuse_and_measure(settings: FusionSettings, say: Callable[[str], None] = lamb
     where the fused model loses more of the gain than `max_gain_loss`.
     """
     target = Path(settings.save_path).expanduser()
-    if target.exists():
+    if os.path.lexists(target):
         raise UsageError(f"--save-path {target}: it exists", fix="another folder, or remove it first")
     adapter = adapter_files.find_adapter(settings.adapter_path)
     base = base_model.find_base_model(settings.model or engine_setup.recorded_base(settings.adapter_path))
-    rows = evaluated_cases.read_cases(_rows_file(settings, adapter), settings.limit).cases
+    rows = _read_rows(settings, adapter)
     with_adapter, alone = engine_setup.load_model_engines(
         str(base), settings.adapter_path, batch_size=settings.batch_size
     )
     assert alone is not None
     say(f"measuring the base and the adapter on {len(rows)} rows")
     measured = [_measure(engine, rows) for engine in (alone, with_adapter)]
-    temporary = target.with_name(f".{target.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    holder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    temporary = holder / target.name
     try:
         say("fusing")
         origin = {"base_sha256": base_model.base_digest(base), "adapter_sha256": adapter_files.adapter_sha256(adapter)}
@@ -93,10 +97,21 @@ def fuse_and_measure(settings: FusionSettings, say: Callable[[str], None] = lamb
         result = FusionResult(target, len(rows), *measured, _measure(fused, rows))
         _check(result, settings)
         digest.write_json(temporary / RECORD, origin | result.to_json())
+        if os.path.lexists(target):  # another command made it in the meantime
+            raise UsageError(f"--save-path {target}: it exists", fix="another folder, or remove it first")
         temporary.rename(target)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(holder, ignore_errors=True)
     return result
+
+
+def _read_rows(settings: FusionSettings, adapter: Path) -> list[Case]:
+    """The rows with a reference; those of the run's own test are asked in the words of its training."""
+    file = _rows_file(settings, adapter)
+    rows = [row for row in evaluated_cases.read_cases(file, settings.limit).cases if row.reference.strip()]
+    if not rows:
+        raise UsageError(f"{file}: no row has a reference to measure on", fix="--rows FILE, with references")
+    return rows if settings.rows else [replace(row, from_text=True) for row in rows]
 
 
 def _rows_file(settings: FusionSettings, adapter: Path) -> Path:
@@ -118,7 +133,7 @@ def _write(folder: Path, model: Any, base: Path, adapter: Path, dequantize: bool
 def _measure(engine: Any, rows: Sequence[Case]) -> ModelMeasurement:
     from thunder.evaluation.decoding.scoring import score_answers
 
-    written = [row for row in rows if row.reference.strip()]
+    written = [engine.in_own_words(row) for row in rows]
     prompts = [engine.prompts.prompt(row.messages, row.fields.get("tools")) for row in written]
     answers = [engine.prompts.answer(prompt, row.reference) for prompt, row in zip(prompts, written, strict=True)]
     with engine.adapter_state():
@@ -133,15 +148,24 @@ def _measure(engine: Any, rows: Sequence[Case]) -> ModelMeasurement:
 
 
 def _check(result: FusionResult, settings: FusionSettings) -> None:
-    lost = result.lost_share
-    if lost is None or lost <= settings.max_gain_loss or settings.accept_loss:
+    """Refuse a fused model that is worse than the adapter by more than the allowed share of the adapter's change."""
+    if settings.accept_loss:
         return
-    fix = (
-        "--accept-loss to keep it" if settings.dequantize else "leave out --no-dequantize, or --accept-loss to keep it"
-    )
-    raise ModelError(
-        f"the fused model loses {lost:.0%} of what the adapter gains (limit {settings.max_gain_loss:.0%}): "
-        f"{result.base.nats:.4f} nats per token with the base, {result.adapter.nats:.4f} with the adapter, "
-        f"{result.fused.nats:.4f} fused, on {result.rows} rows",
-        fix=fix,
-    )
+    faults = []
+    excess, allowed = result.fused.nats - result.adapter.nats, settings.max_gain_loss * max(abs(result.gain), 0.01)
+    if not math.isfinite(excess) or excess > allowed:
+        share = "" if result.lost_share is None else f": {result.lost_share:.0%} of what the adapter gains"
+        faults.append(
+            f"{result.base.nats:.4f} nats per token with the base, {result.adapter.nats:.4f} with the adapter, "
+            f"{result.fused.nats:.4f} fused{share}"
+        )
+    base, adapter, fused = (each.cer or 0.0 for each in (result.base, result.adapter, result.fused))
+    if fused - adapter > max(settings.max_gain_loss * abs(base - adapter), CER_NOISE):
+        faults.append(f"CER {base:.4f} with the base, {adapter:.4f} with the adapter, {fused:.4f} fused")
+    if faults:
+        fix = "add --accept-loss to keep it"
+        raise ModelError(
+            f"the fused model loses more than {settings.max_gain_loss:.0%} of the adapter's gain on {result.rows} "
+            f"rows: {'; '.join(faults)}",
+            fix=fix if settings.dequantize else f"leave out --no-dequantize, or {fix}",
+        )

@@ -127,7 +127,7 @@ def read_adapter_template(folder: Path) -> str:
     record = read_prompt_record(folder)
     path = folder / TEMPLATE
     try:
-        template = path.read_text(encoding="utf-8")
+        template = path.read_bytes().decode("utf-8")  # line ends as they are
     except (OSError, ValueError) as error:
         raise ModelError(f"{path}: {error}", fix="copy the adapter's whole folder again") from None
     if record and digest.sha256_bytes(template.encode()) != record["chat_template_sha256"]:

@@ -65,3 +65,29 @@ def test_a_tokenizer_that_cannot_be_used(model_copy, damage):
         path.write_text(content.replace("<|turn>", "<|other>"))
     with pytest.raises(ModelError, match="tokenizer"):
         load_prompts.load_tokenizer(model_copy)
+
+
+def test_an_adapter_brings_its_own_template_with_its_line_ends(model_copy, tmp_path):
+    import json
+
+    from thunder.lora import adapter_files
+    from thunder.text.chat import GEMMA_TEMPLATE
+
+    template = GEMMA_TEMPLATE.replace("\n", "\r\n")
+    tokenizer = load_prompts.load_tokenizer(model_copy, template)
+    prompts = PromptFormat(tokenizer, [1])
+    (tmp_path / adapter_files.WEIGHTS).touch()
+    (tmp_path / adapter_files.TEMPLATE).write_bytes(template.encode())
+    config = {"num_layers": 1, "lora_parameters": {}, "thunder": {"prompt": prompts.describe()}}
+    (tmp_path / adapter_files.CONFIG).write_text(json.dumps(config))
+    (model_copy / "chat_template.jinja").unlink()
+    assert load_prompts.load_prompt_format(model_copy, tmp_path).describe() == prompts.describe()
+
+
+@pytest.mark.parametrize("value", ["x", {"prompt": None}, []])
+def test_a_foreign_key_thunder_in_a_config_is_passed_over(model_copy, value):
+    import json
+
+    config = json.loads((model_copy / "config.json").read_text())
+    (model_copy / "config.json").write_text(json.dumps(config | {"thunder": value}))
+    assert load_prompts.load_prompt_format(model_copy).stops == {1, 6}

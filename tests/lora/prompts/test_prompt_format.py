@@ -167,3 +167,56 @@ def test_the_record_holds_what_an_answer_needs(plain):
     record = prompts.describe()
     assert record["chat_template_config"] == {"enable_thinking": False}
     assert record["end_of_turn"] == "<turn|>\n" and set(record["stop_ids"]) == prompts.stops
+
+
+def with_template(plain, template, *ends):
+    import copy
+
+    tokenizer = copy.deepcopy(plain)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|user|>", "<|assistant|>", "<|final|>"]})
+    tokenizer.chat_template = template
+    return PromptFormat(tokenizer, [tokenizer.convert_tokens_to_ids(each) for each in ends])
+
+
+TURNS = "{% for m in messages %}{{ '<|' + m['role'] + '|>' + BEFORE + m['content'] + '<eos>' }}{% endfor %}"
+ASKS = "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
+
+
+@pytest.mark.parametrize("before", ["\n", " ", "<|final|>ߊ\n"])
+def test_what_stands_between_the_generation_prompt_and_an_answer_is_learned(plain, before):
+    template = TURNS.replace("BEFORE", repr(before)) + ASKS
+    prompts = with_template(plain, template)
+    messages = [*question(), {"role": "assistant", "content": ANSWER}]
+    tokens = prompts.training_tokens(question(), ANSWER)
+    assert tokens.ids == prompts.tokenizer.apply_chat_template(messages, return_dict=False)
+    assert prompts.decode(tokens.ids[tokens.offset : -1]) == ANSWER
+
+
+def test_a_template_that_trims_one_side(plain):
+    template = TURNS.replace("BEFORE", "''").replace("m['content']", "m['content'].lstrip()") + ASKS
+    prompts = with_template(plain, template)
+    assert not prompts.trims and prompts.end_of_turn == "<eos>"
+    ids = prompts.answer(prompts.prompt(question()), f" {ANSWER} ")
+    assert prompts.decode(ids[:-1]) == f"{ANSWER} "
+
+
+def test_of_several_named_templates_the_default_counts(plain):
+    template = TURNS.replace("BEFORE", "''") + ASKS
+    prompts = with_template(plain, {"default": template, "tool_use": "x"})
+    assert prompts.chat_template == template
+    with pytest.raises(ModelError, match="named rag, and none is the default"):
+        with_template(plain, {"rag": template})
+
+
+def test_the_date_of_a_prompt_is_pinned(plain):
+    dated = "{% if not date_string is defined %}{% set date_string = strftime_now('%s') %}{% endif %}{{ date_string }}"
+    prompts = with_template(plain, dated + TURNS.replace("BEFORE", "''") + ASKS)
+    assert set(prompts.template_kwargs) == {"date_string"}
+    again = PromptFormat(prompts.tokenizer, [], prompts.template_kwargs)
+    assert again.prompt(question()).ids == prompts.prompt(question()).ids
+
+
+def test_control_tokens_in_tools_are_refused(plain):
+    prompts = format_of(plain, "qwen3")
+    with pytest.raises(CorpusError, match="its tools name control tokens of the model: <think>"):
+        prompts.prompt(question(), [{"function": {"name": "<think>"}}])

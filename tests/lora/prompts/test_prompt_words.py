@@ -29,3 +29,11 @@ def test_other_words_and_a_system_message_are_found():
 def test_texts_that_begin_alike_are_no_words():
     assert words_of_rows([row("abc"), row("abd")]) == PromptWords("", None)
     assert words_of_rows([row("a\nb", "s"), row("a\nc")]).system is None
+
+
+def test_one_odd_row_and_words_without_a_line_end():
+    rows = [row(f"Repair:\n{number}") for number in range(100)]
+    assert words_of_rows([*rows, row("x")]) == PromptWords("Repair:\n")
+    assert words_of_rows([row(f"Correct this: {letter}") for letter in "abcdefghijklmnopqrstuvwxyz"]) == PromptWords(
+        "Correct this: "
+    )

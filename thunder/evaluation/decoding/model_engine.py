@@ -89,7 +89,7 @@ class ModelEngine:
         """Cache the prefix that the prompts of these cases share."""
         prompts = [
             self.prompts.prompt(messages, case.fields.get("tools")).ids
-            for case in map(self._in_own_words, cases)
+            for case in map(self.in_own_words, cases)
             for messages in chunking.chunk_prompts(case, self.chunk_words)[0]
         ]
         shared = reduce(lambda a, b: a[: common_prefix_length(a, b)], prompts)
@@ -99,13 +99,13 @@ class ModelEngine:
 
     def propose(self, cases: Sequence[Case], finished: OnFinished = ignore_progress) -> Iterator[Proposal]:
         """See ProposalEngine; rows of similar length share a batch, `chunk` cases at a time."""
-        cases = [self._in_own_words(case) for case in cases]
+        cases = [self.in_own_words(case) for case in cases]
         for start in range(0, len(cases), self.chunk):
             with self.adapter_state():
                 proposals = self._propose_batch(cases[start : start + self.chunk], finished)
             yield from proposals
 
-    def _in_own_words(self, case: Case) -> Case:
+    def in_own_words(self, case: Case) -> Case:
         """A case with the prompt of the adapter's training, where it was made from a text alone."""
         return replace(case, messages=self.prompts.words.messages(case.input)) if case.from_text else case
 

@@ -27,26 +27,27 @@ def load_prompt_format(
 
     Raises ModelError where the tokenizer, its template or the adapter's files cannot be used.
     """
-    tokenizer = load_tokenizer(folder)
+    recorded = adapter_files.read_prompt_record(adapter) if adapter else None
+    template = adapter_files.read_adapter_template(adapter) if adapter and recorded else None
+    tokenizer = load_tokenizer(folder, template)
     config = base_model.read_model_config(folder)
     ends = config.get("eos_token_id", [])
-    stops = ends if isinstance(ends, list) else [ends]
+    stops = [end for end in (ends if isinstance(ends, list) else [ends]) if isinstance(end, int)]
     if adapter is None:
-        fused = config.get("thunder", {}).get("prompt")  # of a model that `thunder fuse` made
+        own = config.get("thunder")  # of a model that `thunder fuse` made
+        fused = own.get("prompt") if isinstance(own, dict) else None
         if fused is None:
             return PromptFormat(tokenizer, stops, template_kwargs)
         switches = fused["chat_template_config"] if template_kwargs is None else template_kwargs
         return PromptFormat(tokenizer, stops, switches, PromptWords(fused["instruction"], fused.get("system_prompt")))
-    recorded = adapter_files.read_prompt_record(adapter)
     if recorded is None:  # an adapter of an earlier version, or of mlx_lm: the template without switches
         return PromptFormat(tokenizer, stops, {})
-    tokenizer.chat_template = adapter_files.read_adapter_template(adapter)
     words = PromptWords(recorded["instruction"], recorded.get("system_prompt"))
     return PromptFormat(tokenizer, [*stops, *recorded["stop_ids"]], recorded["chat_template_config"], words)
 
 
-def load_tokenizer(folder: Path) -> Any:
-    """The transformers tokenizer of a model folder, from disk only.
+def load_tokenizer(folder: Path, template: str | None = None) -> Any:
+    """The transformers tokenizer of a model folder, from disk only. template: takes the place of the folder's own.
 
     A base model has no chat template: one whose tokenizer has a Gemma's turn tokens gets that Gemma's template
     (`template_note`). Raises ModelError where the tokenizer is missing or damaged, or no template fits.
@@ -63,6 +64,8 @@ def load_tokenizer(folder: Path) -> Any:
     except (OSError, ValueError, KeyError, TypeError, StrictDataclassError) as error:
         cause = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelError(f"{folder}: its tokenizer cannot be loaded: {cause}", fix="copy the model again") from None
+    if template is not None:
+        tokenizer.chat_template = template
     if tokenizer.chat_template is None:
         forms = [
             form for turn, form in FORMS if tokenizer.convert_tokens_to_ids(turn) not in (None, tokenizer.unk_token_id)

@@ -31,7 +31,7 @@ def names_its_prompt(base: Path, prompts: PromptFormat) -> bool:
 
 
 def _has_template(base: Path) -> bool:
-    if any((base / name).is_file() for name in (TEMPLATE, "chat_template.json")):
+    if (base / TEMPLATE).is_file():
         return True
     try:
         return bool(json.loads((base / "tokenizer_config.json").read_text(encoding="utf-8")).get("chat_template"))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -68,21 +69,23 @@ class PromptFormat:
         """
         self.tokenizer = tokenizer
         self.words = words or PromptWords()
-        source = self.chat_template = _template_source(tokenizer)
-        chosen = DEFAULT_TEMPLATE_KWARGS if template_kwargs is None else template_kwargs
+        source = self.chat_template = tokenizer.chat_template = _template_source(tokenizer)
+        chosen = _default_switches(source) if template_kwargs is None else template_kwargs
         self.template_kwargs = {name: value for name, value in chosen.items() if name in source}
         self._controls = _control_tokens(tokenizer, source)
         self._control_pattern = re.compile("|".join(map(re.escape, self._controls))) if self._controls else None
         self.stops = {tokenizer.eos_token_id, *config_stops} - {None}
+        self._trims = (False, False)
         self.folds_system = not self._renders_system()
-        self.end_of_turn, self.trims = self._end_of_turn()
+        self.before_answer, self.end_of_turn = self._around_answer()
+        self._shown_before_answer = tokenizer.decode(self._encode(self.before_answer), skip_special_tokens=True)
         self.stops.add(self._first_control(self._encode(self.end_of_turn)))
         self._encoded_leads: dict[str, list[int]] = {}
 
     def prompt(self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Any] | None = None) -> Prompt:
         """The prompt that asks for the next turn of a conversation.
 
-        Raises CorpusError where the template refuses the conversation.
+        Raises CorpusError where the template refuses the conversation, or its tools name control tokens.
         """
         conversation = [dict(message) for message in messages]
         if self.folds_system:
@@ -93,8 +96,10 @@ class PromptFormat:
             content = message.get("content")
             if isinstance(content, str) and (found := self.find_control_tokens(content)):
                 named += found
-                hidden[f"{_PLACEHOLDER}{number}z"] = content.strip() if self.trims else content
+                hidden[f"{_PLACEHOLDER}{number}z"] = self._trimmed(content)
                 message["content"] = f"{_PLACEHOLDER}{number}z"
+        if tools and (found := self.find_control_tokens(json.dumps(tools, ensure_ascii=False))):
+            raise CorpusError(f"its tools name control tokens of the model: {', '.join(found)}", fix="rename them")
         text = self._render(conversation, tools)
         ids = self._encode_around(text, hidden)
         return Prompt(ids, self._lead(text), tuple(named))
@@ -117,7 +122,8 @@ class PromptFormat:
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of an answer's tokens, without control tokens."""
-        return self.tokenizer.decode(ids, skip_special_tokens=True)
+        text = self.tokenizer.decode(ids, skip_special_tokens=True)
+        return text.removeprefix(self._shown_before_answer) if self._shown_before_answer else text
 
     def find_control_tokens(self, text: str) -> tuple[str, ...]:
         """The control tokens that a text names."""
@@ -156,32 +162,47 @@ class PromptFormat:
         except CorpusError:
             return False
 
-    def _end_of_turn(self) -> tuple[str, bool]:
-        """The text that the template writes after an answer, and whether it trims answers.
+    def _around_answer(self) -> tuple[str, str]:
+        """The texts that the template writes between the generation prompt and an answer, and after the answer.
 
-        A template may write nothing there, since the next turn's beginning ends the answer (GLM): then that beginning.
+        A template may write nothing after it, since the next turn's beginning ends the answer (GLM): then that
+        beginning.
         """
         question = {"role": "user", "content": "x"}
-        answer = {"role": "assistant", "content": f" {_PLACEHOLDER} "}
+        answer = {"role": "assistant", "content": _PLACEHOLDER}
+        padded = {"role": "assistant", "content": f" {_PLACEHOLDER} "}
         try:
             text = self._render([question, answer], None, ask=False)
+            asked = self._render([question], None)
+            spaced = self._render([question, padded], None, ask=False)
         except CorpusError as error:
             raise ModelError(error.message, fix="another base, or a chat_template.jinja that renders chats") from None
         before, found, tail = text.partition(_PLACEHOLDER)
         if not found:
             raise ModelError("the model's chat template drops the answer", fix="another chat_template.jinja")
-        trims = not (before.endswith(" ") and tail.startswith(" "))
-        tail = tail if trims else tail[1:]
+        self._trims = (not spaced.startswith(f"{before} {_PLACEHOLDER}"), not spaced.endswith(f"{_PLACEHOLDER} {tail}"))
+        between = before.removeprefix(asked) if before.startswith(asked) else ""
         if self._first_control(self._encode(tail)) is not None:
-            return tail, trims
+            return between, tail
         following = self._render([question, answer, {"role": "user", "content": _NEXT_TURN}], None, ask=False)
-        between = following.partition(_PLACEHOLDER)[2].partition(_NEXT_TURN)[0].lstrip(" ")
-        start = self._control_pattern.match(between) if self._control_pattern else None
+        next_turn = following.partition(_PLACEHOLDER)[2].partition(_NEXT_TURN)[0]
+        start = self._control_pattern.match(next_turn) if self._control_pattern else None
         if start and self.tokenizer.convert_tokens_to_ids(start[0]) in self.stops:
-            return tail + start[0], trims
+            return between, tail + start[0]
         if self.tokenizer.eos_token is None:
             raise ModelError("nothing ends an answer of this model", fix="name an eos_token in tokenizer_config.json")
-        return tail + self.tokenizer.eos_token, trims
+        return between, tail + self.tokenizer.eos_token
+
+    @property
+    def trims(self) -> bool:
+        """Whether the template removes space around an answer."""
+        return all(self._trims)
+
+    def _trimmed(self, text: str) -> str:
+        """A text without the outer space that the template removes."""
+        left, right = self._trims
+        text = text.lstrip() if left else text
+        return text.rstrip() if right else text
 
     def _first_control(self, ids: Sequence[int]) -> int | None:
         """The first token of the end of a turn that can stop an answer."""
@@ -195,15 +216,15 @@ class PromptFormat:
 
     def _answer_with_tail(self, lead: str, text: str) -> list[int]:
         """Tokens of an answer and of what the template writes after it, as they follow the prompt's tokens."""
-        text = text.strip() if self.trims else text
+        text = self._trimmed(text)
         if lead not in self._encoded_leads:
             self._encoded_leads[lead] = self._encode(lead)
         before = self._encoded_leads[lead]
         if not self.find_control_tokens(text):
-            whole = self._encode(lead + text + self.end_of_turn)
+            whole = self._encode(lead + self.before_answer + text + self.end_of_turn)
             if whole[: len(before)] == before:
                 return whole[len(before) :]
-        return [*self._encode_as_text(text), *self._encode(self.end_of_turn)]
+        return [*self._encode(self.before_answer), *self._encode_as_text(text), *self._encode(self.end_of_turn)]
 
     def _encode(self, text: str) -> list[int]:
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
@@ -243,9 +264,23 @@ def fold_system(conversation: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _template_source(tokenizer: Any) -> str:
-    """The text of a tokenizer's chat template; of several named ones, all of them."""
+    """The text of a tokenizer's chat template; of several named ones, the default, as transformers takes it."""
     template = tokenizer.chat_template
-    return template if isinstance(template, str) else json.dumps(template, sort_keys=True, ensure_ascii=False)
+    if isinstance(template, dict):
+        if "default" not in template:
+            raise ModelError(
+                f"its chat templates are named {', '.join(template)}, and none is the default",
+                fix="put the one to use into chat_template.jinja",
+            )
+        template = template["default"]
+    return template
+
+
+def _default_switches(template: str) -> dict[str, Any]:
+    """No thinking; and today's date where a template would write the date of each call, so that prompts stay equal."""
+    if "strftime_now" in template and "date_string" in template:
+        return DEFAULT_TEMPLATE_KWARGS | {"date_string": time.strftime("%d %b %Y")}
+    return DEFAULT_TEMPLATE_KWARGS
 
 
 def _control_tokens(tokenizer: Any, template: str) -> list[str]:

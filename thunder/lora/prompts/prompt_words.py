@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 from thunder.corpora.rows.chat_rows import ChatRow
 from thunder.text.chat import CORRECTION_INSTRUCTION
 from thunder.text.normalize import normalize_text
+
+_NEARLY_ALL, _MANY = 0.9, 20
 
 
 @dataclass(frozen=True)
@@ -26,17 +29,24 @@ class PromptWords:
 
 
 def words_of_rows(rows: Sequence[ChatRow]) -> PromptWords:
-    """The lines with which all questions begin, and the system message that all rows have.
+    """The words with which nearly all questions begin, and the system message that all rows have.
 
-    Rows whose questions have no line in common are asked with their text alone. One question alone tells nothing: then
-    the words are those of a correction.
+    The words end with a line, or with a space where many rows agree. Rows whose questions have nothing in common are
+    asked with their text alone. One question alone tells nothing: then the words are those of a correction.
     """
-    questions = {_last_question(row) for row in rows}
+    questions = sorted({_last_question(row) for row in rows})
     if len(questions) < 2:
         return PromptWords()
-    common = os.path.commonprefix(sorted(questions))
+    firsts = Counter(question.partition("\n")[0] for question in questions if "\n" in question)
+    line, count = firsts.most_common(1)[0] if firsts else ("", 0)
+    if count >= _NEARLY_ALL * len(questions):
+        questions = [question for question in questions if question.startswith(f"{line}\n")]
+    common = os.path.commonprefix(questions)
+    end = common.rfind("\n") + 1
+    if not end and len(questions) >= _MANY:
+        end = common.rfind(" ") + 1
     systems = {row.messages[0]["content"] if row.messages[0]["role"] == "system" else None for row in rows}
-    return PromptWords(common[: common.rfind("\n") + 1], systems.pop() if len(systems) == 1 else None)
+    return PromptWords(common[:end], systems.pop() if len(systems) == 1 else None)
 
 
 def _last_question(row: ChatRow) -> str:

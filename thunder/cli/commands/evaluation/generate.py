@@ -33,6 +33,9 @@ def generate(texts: Texts = None, as_json: AsJson = False, *, given: dict[str, A
     settings, _ = build_settings(GenerationSettings, [SettingsLayer(COMMAND_LINE, given)])
     if not texts and sys.stdin.isatty():
         raise UsageError("no text to answer", fix="thunder generate --adapter-path A 'TEXT', or texts on stdin")
+    for text in texts or ():
+        if any("\ud800" <= character <= "\udfff" for character in text):
+            raise UsageError(f"{ascii(text)}: not UTF-8", fix="convert it: iconv -t utf-8")
     from thunder.api.generation import generate_answers
 
     for text, answer in generate_answers(texts or _lines_of_stdin(), settings):

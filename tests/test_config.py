@@ -11,7 +11,16 @@ from hypothesis import strategies as st
 from renamed_settings import Before, Now
 
 from thunder import digest
-from thunder.config import SettingsLayer, build_settings, dump_yaml, load_yaml, option, option_names, with_current_names
+from thunder.config import (
+    SettingsLayer,
+    build_settings,
+    dump_yaml,
+    load_yaml,
+    option,
+    option_names,
+    with_current_names,
+    with_values_before,
+)
 from thunder.errors import ConfigError
 
 
@@ -116,3 +125,12 @@ def test_a_hint_for_a_misspelt_name_is_a_current_one():
     with pytest.raises(ConfigError) as error:
         build_settings(Now, [SettingsLayer(str(Path("run.yaml")), {"windo": 6, "chunk_word": 6})])
     assert "Did you mean 'chunk_words'?" in str(error.value) and "'window'" not in str(error.value)
+
+
+def test_settings_of_an_earlier_version_do_what_they_did():
+    class Later(Now):
+        split: str = option("own", "Added after version 0.1.0.", added_later=True, value_before="by-hash")
+
+    stored = with_values_before(Later, Now().resolved())
+    assert stored["split"] == "by-hash" and Later(**stored).digest() == Now().digest()
+    assert with_values_before(Later, {"split": "own"}) == {"split": "own"}

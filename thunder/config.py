@@ -121,6 +121,7 @@ def option(
     old_names: Iterable[str] = (),
     panel: str = "Training",
     added_later: bool = False,
+    value_before: Any = None,
     **limits: Any,
 ) -> Any:
     """Declare an option: default, help text, aliases, panel in --help, and pydantic's limits.
@@ -128,10 +129,12 @@ def option(
     The flag `--lora-rank`, the YAML key `lora_rank` and the help all come from this declaration.
 
     added_later: the option came after version 0.1.0; at its default it is no part of `Settings.digest`, so that the
-    digests in older checkpoints stay valid.
+    digests in older checkpoints stay valid. value_before: the value that does what was done before the option came,
+    where that is not the default; see `with_values_before`.
     """
     extra: Any = {
-        "aliases": list(aliases), "old_names": list(old_names), "panel": panel, "added_later": added_later
+        "aliases": list(aliases), "old_names": list(old_names), "panel": panel,
+        "added_later": added_later, "value_before": value_before,
     }  # fmt: skip
     return _Field(default, description=help, json_schema_extra=extra, **limits)
 
@@ -171,8 +174,10 @@ class Settings(BaseModel):
 
     def _is_added_at_default(self, field: str) -> bool:
         extra = type(self).model_fields[field].json_schema_extra
-        added = isinstance(extra, dict) and bool(extra.get("added_later"))
-        return added and getattr(self, field) == type(self).model_fields[field].default
+        if not isinstance(extra, dict) or not extra.get("added_later"):
+            return False
+        value, before = getattr(self, field), extra.get("value_before")
+        return value == type(self).model_fields[field].default or (before is not None and value == before)
 
 
 SettingsType = TypeVar("SettingsType", bound=Settings)
@@ -201,6 +206,13 @@ def option_names(kind: type[Settings]) -> dict[str, str]:
 def old_names_of(kind: type[Settings], field: str) -> list[str]:
     """The names that a field had before, in snake case, the oldest first."""
     return _extra_names(kind, field, "old_names")
+
+
+def with_values_before(kind: type[Settings], stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings that an earlier version stored, with the values that do the same for options that came later."""
+    extras = {field: info.json_schema_extra for field, info in kind.model_fields.items()}
+    before = {field: extra.get("value_before") for field, extra in extras.items() if isinstance(extra, dict)}
+    return {field: value for field, value in before.items() if value is not None and field not in stored} | {**stored}
 
 
 def with_current_names(kind: type[Settings], values: Mapping[str, Any]) -> dict[str, Any]:

@@ -66,6 +66,15 @@ def test_base_and_adapter_on_the_same_rows(tiny_model, some_rows, tmp_path):
     assert repair["adapter_over_base"]["improved"] == got["improved"]
 
 
+@pytest.mark.expensive
+def test_the_decoding_options_of_a_run_are_those_of_its_test(tiny_model, some_rows, tmp_path):
+    adapter_comparison.compare_adapter_with_base(
+        *noisy(tiny_model), some_rows, World(), tmp_path, chunk_words=2, change_margin=1e9
+    )
+    lines = [json.loads(line) for line in (tmp_path / adapter_comparison.PREDICTIONS).read_text().splitlines()]
+    assert [line["prediction_after"] for line in lines] == [line["asr_text"] for line in lines]
+
+
 def test_whoever_stops_is_heard_while_rows_are_answered(tiny_model, some_rows, tmp_path):
     def stop(done, total):
         raise Interrupted("here")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +34,12 @@ def compare_adapter_with_base(
     folder: Path,
     on_row: Callable[[int, int], None] = lambda done, total: None,
     batch_size: int = TEST_BATCH,
-    chunk_words: int = 0,
+    **decoding: Any,
 ) -> dict[str, Any]:
     """Answer the rows with the adapter off and on. The ranks share the rows, and rank 0 writes test_predictions.jsonl.
 
-    model: with its adapter on. chunk_words: words of one prompt, 0: all.
+    model: with its adapter on. decoding: chunk_words, min_margin, change_margin and change_edits, as ModelEngine takes
+    them.
     Returns on every rank the summary that `results.json` holds under `test`: there, before is the base and after is the
     adapter, and `repair` compares the input with the adapter as `thunder eval` does.
     Raises WorkFailed on every rank where one cannot answer.
@@ -46,7 +47,7 @@ def compare_adapter_with_base(
     mine = [cases.case_from_row(row, place) for place, row in enumerate(rows)][world.rank :: world.size]
 
     def answer() -> list[dict[str, Any]]:
-        return _judged_answers(model, prompts, mine, on_row, batch_size, chunk_words)
+        return _judged_answers(model, prompts, mine, on_row, batch_size, decoding)
 
     gathered = [row for part in gather_work(world, answer) for row in part]
     gathered.sort(key=lambda row: row["place"])
@@ -63,7 +64,7 @@ def _judged_answers(
     mine: Sequence[cases.Case],
     on_row: Callable[[int, int], None],
     batch_size: int,
-    chunk_words: int,
+    decoding: Mapping[str, Any],
 ) -> list[dict[str, Any]]:
     """This rank's cases, answered with the adapter off and on, and judged."""
     done = 0
@@ -75,7 +76,7 @@ def _judged_answers(
 
     proposals = []
     for base_only in (True, False):
-        engine = ModelEngine(model, prompts, batch_size, chunk_words, base_only=base_only)
+        engine = ModelEngine(model, prompts, batch_size, base_only=base_only, **decoding)
         proposals.append(list(engine.propose(mine, finished)))
     return [judge_proposal(case, after, before) for case, before, after in zip(mine, *proposals, strict=True)]
 

@@ -6,7 +6,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from thunder.config import Settings, SettingsLayer, SettingsType, build_settings, load_yaml, with_current_names
+from thunder.config import (
+    Settings,
+    SettingsLayer,
+    SettingsType,
+    build_settings,
+    load_yaml,
+    with_current_names,
+    with_values_before,
+)
 from thunder.errors import ConfigError, UsageError, combined_error
 from thunder.launcher.options.setting_paths import path_options
 from thunder.launcher.plan import Plan, read_plan
@@ -51,7 +59,7 @@ def resumed_settings(
             f"--resume keeps the run's own configuration, and -c {config} names another", fix="leave -c out"
         )
     folder = run_record.find_run(runs(), given["resume"])
-    stored = load_yaml(folder / run_record.CONFIG)
+    stored = with_values_before(kind, load_yaml(folder / run_record.CONFIG))
     own, _ = build_settings(kind, [SettingsLayer(str(folder / run_record.CONFIG), stored)])
     changed = changed_options(own.resolved(), {name: value for name, value in given.items() if name != "resume"})
     if changed and not given.get("force"):

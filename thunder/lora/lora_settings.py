@@ -97,6 +97,7 @@ class LoraSettings(CorpusSettings):
         "out by hash like all others.",
         panel=DATA,
         added_later=True,
+        value_before="by-reference",
     )
     group_by: str | None = option(
         None,
@@ -119,6 +120,7 @@ class LoraSettings(CorpusSettings):
         "rows).",
         panel=LOOP,
         added_later=True,
+        value_before=-1,
         ge=-1,
     )
     test_batches: int | None = option(
@@ -144,6 +146,26 @@ class LoraSettings(CorpusSettings):
         old_names=["window"],
         panel=DATA,
         ge=0,
+    )
+    min_margin: float | None = option(
+        None,
+        "In the test at the end: keep a text unless the answer is likelier by this many nats per code point.",
+        panel=DATA,
+        added_later=True,
+    )
+    change_margin: float | None = option(
+        None,
+        "In the test at the end: apply each change of an answer by itself, where it makes the text likelier by this "
+        "many nats.",
+        panel=DATA,
+        added_later=True,
+    )
+    change_edits: int | None = option(
+        None,
+        "With --change-margin: leave out changes of more edits (code points) than this.",
+        panel=DATA,
+        added_later=True,
+        ge=1,
     )
     prefix_cache: str = option(
         "auto",
@@ -191,6 +213,24 @@ class LoraSettings(CorpusSettings):
                 f"{self.chat_template_config!r}"
             ) from None
         return self
+
+    @model_validator(mode="after")
+    def _one_decision(self) -> LoraSettings:
+        if self.min_margin is not None and self.change_margin is not None:
+            raise ValueError("'min_margin' and 'change_margin' both decide which answers count; give one of them")
+        if self.change_edits is not None and self.change_margin is None:
+            raise ValueError("'change_edits' needs 'change_margin'")
+        return self
+
+    @property
+    def decoding(self) -> dict[str, Any]:
+        """How the test decodes, as ModelEngine and `thunder eval` take it."""
+        return {
+            "chunk_words": self.chunk_words,
+            "min_margin": self.min_margin,
+            "change_margin": self.change_margin,
+            "change_edits": self.change_edits,
+        }
 
     @property
     def template_kwargs(self) -> dict[str, Any] | None:

@@ -93,3 +93,11 @@ def test_findings_have_a_line_each_and_their_fix_below(capsys):
     assert [line.split() for line in lines] == [
         ["ok", "python", "here:", "3.12"], ["failure", "disk", "host1:", "[full]"], ["to", "fix:", "free", "some"],
     ]  # fmt: skip
+
+
+def test_the_next_command_names_the_decoding_options_of_the_test():
+    plan = plan_of("corrector")
+    plan = plan.model_copy(update={"settings": plan.settings | {"chunk_words": 6, "change_margin": 2.0}})
+    commands = plan_and_progress.next_commands(plan, "W", tested=True)
+    [command] = [each for each in commands if each.startswith("./launch.sh generate")]
+    assert command.endswith("W/adapters --chunk-words 6 --change-margin 2.0 '...'")

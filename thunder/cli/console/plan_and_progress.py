@@ -231,7 +231,7 @@ def next_commands(plan: Plan, where: str, tested: bool) -> list[str]:
     look = [f"./launch.sh report {where}"] if tested else []
     return [
         *look,
-        f"./launch.sh generate --adapter-path {where}/adapters '...'",
+        f"./launch.sh generate --adapter-path {where}/adapters{_decoding_options(plan)} '...'",
         f"{python} -m mlx_lm generate {_mlx_lm_options(plan)} --adapter-path {where}/adapters {MLX_LM_PROMPT}",
         f"./launch.sh train -c {where}/config.yaml --seed 1",
     ]
@@ -239,6 +239,13 @@ def next_commands(plan: Plan, where: str, tested: bool) -> list[str]:
 
 MLX_LM_PROMPT = f'--prompt "{CORRECTION_INSTRUCTION}\\n..."'
 """How a shell hands the prompt of a correction to mlx_lm, which reads `\\n` as a line end."""
+
+
+def _decoding_options(plan: Plan) -> str:
+    """The decoding options of the run's test, with which other commands give its answers."""
+    names = ("chunk_words", "min_margin", "change_margin", "change_edits")
+    chosen = {name: plan.settings.get(name) for name in names}
+    return "".join(f" --{name.replace('_', '-')} {value}" for name, value in chosen.items() if value)
 
 
 def _mlx_lm_options(plan: Plan) -> str:

@@ -77,7 +77,7 @@ def train_adapter(setup: RankSetup) -> None:
 
         def test() -> dict[str, Any]:
             compared = adapter_comparison.compare_adapter_with_base(
-                loaded, prompts, prepared.rows.test, world, folder, setup.on_test_row, batch_size, settings.chunk_words
+                loaded, prompts, prepared.rows.test, world, folder, setup.on_test_row, batch_size, **settings.decoding
             )
             return {"test": compared}
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from thunder.config import SettingsLayer, SettingsType, build_settings, load_yaml
+from thunder.config import SettingsLayer, SettingsType, build_settings, load_yaml, with_values_before
 from thunder.errors import Interrupted
 from thunder.parallel.gathered_work import WorkFailed
 from thunder.parallel.world import World
@@ -43,7 +43,7 @@ class RankSetup:
     def read_settings(self, kind: type[SettingsType]) -> SettingsType:
         """The settings in the run's config.yaml. Raises ConfigError where they cannot be used."""
         path = self.folder / CONFIG
-        return build_settings(kind, [SettingsLayer(str(path), load_yaml(path))])[0]
+        return build_settings(kind, [SettingsLayer(str(path), with_values_before(kind, load_yaml(path)))])[0]
 
     def context(self, task: Task, settings: LoopSettings, fingerprint: Mapping[str, str]) -> TrainContext:
         """What the training loop is given."""

@@ -191,3 +191,31 @@ def test_base_and_adapter_side_by_side(capsys, pairs, tmp_path, tiny_model, adap
 def test_an_adapter_of_another_base_is_refused(capsys, pairs, adapter):
     said = refused(capsys, "--rows", pairs, "--adapter-path", adapter)
     assert "an adapter of another base: trained on tiny" in said
+
+
+UNUSUAL = [
+    {"id": "a", "before": " ߊߋ\u200b ", "after": "ߊߋ"},
+    {"id": "b", "before": "ߊ،\u202fߋ", "after": "ߊ߸ ߋ"},
+    {"id": "c", "before": "ߊ 12", "after": "ߊ ߁߂"},
+]
+
+
+def test_normalized_scoring_is_named_and_unusual_characters_are_counted(capsys, tmp_path):
+    """Outer space never counts; the others count as edits by default, and do not with --normalize nko."""
+    rows = write_rows(tmp_path / "rows.jsonl", UNUSUAL)
+    plain = printed(capsys, "--rows", rows, "--engine", "identity")
+    assert plain["edits_before"] == 1 + 2 + 2 and plain["normalize"]["name"] == "none"
+    names = " ".join(plain["characters"]["input"])
+    assert all(part in names for part in ("Cf U+200B ZERO WIDTH SPACE", "U+202F", "U+060C ARABIC COMMA", "U+0031"))
+    loose = printed(capsys, "--rows", rows, "--engine", "identity", "--normalize", "nko", "--out", tmp_path / "loose")
+    assert loose["edits_before"] == 0 and loose["normalize"]["name"] == "nko"
+    assert any("U+200B" in rule for rule in loose["normalize"]["rules"])
+
+
+def test_the_corpus_command_counts_edits_as_the_evaluation_does(capsys, tmp_path):
+    rows = write_rows(tmp_path / "rows.jsonl", UNUSUAL)
+    evaluated = printed(capsys, "--rows", rows, "--engine", "identity")
+    assert main(["corpus", "validate", str(rows), "--json"]) == 0
+    [told] = json.loads(capsys.readouterr().out)
+    assert told["cer"] == evaluated["cer_before"]
+    assert "Cf U+200B ZERO WIDTH SPACE" in json.dumps(told)

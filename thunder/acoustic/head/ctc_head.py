@@ -10,6 +10,7 @@ import mlx.core as mx
 from mlx import nn
 
 from thunder.acoustic.acoustic_settings import AcousticSettings
+from thunder.acoustic.head.row_dropout import RowDropout
 from thunder.acoustic.head.ttt import AdapterOutput, FastWeights
 from thunder.acoustic.trajectory.scalars import SCALARS
 
@@ -63,16 +64,21 @@ class HeadAttention(nn.Module):
 class HeadBlock(nn.Module):
     """One pre-norm Transformer layer."""
 
-    def __init__(self, sizes: HeadSizes, dropout: float) -> None:
+    def __init__(self, sizes: HeadSizes, dropout: float, layer: int) -> None:
         super().__init__()
         self.attention_norm, self.feed_norm = nn.LayerNorm(sizes.width), nn.LayerNorm(sizes.width)
         self.attention = HeadAttention(sizes.width, sizes.heads)
         self.widen, self.narrow = nn.Linear(sizes.width, sizes.feed_forward), nn.Linear(sizes.feed_forward, sizes.width)
-        self.dropout, self.activation = nn.Dropout(dropout), sizes.activation
+        self.dropouts = [RowDropout(dropout, 1 + 3 * layer + place) for place in range(3)]
+        self.activation = sizes.activation
 
-    def __call__(self, x: mx.array, mask: mx.array, bias: mx.array | None) -> mx.array:
-        x = x + self.dropout(self.attention(self.attention_norm(x), mask, bias))
-        return x + self.dropout(self.narrow(self.dropout(self.activation(self.widen(self.feed_norm(x))))))
+    def __call__(
+        self, x: mx.array, mask: mx.array, bias: mx.array | None, row_keys: mx.array | None = None
+    ) -> mx.array:
+        after_attention, inside, after_feed = self.dropouts
+        x = x + after_attention(self.attention(self.attention_norm(x), mask, bias), row_keys)
+        widened = inside(self.activation(self.widen(self.feed_norm(x))), row_keys)
+        return x + after_feed(self.narrow(widened), row_keys)
 
 
 class TimeConvolution(nn.Module):
@@ -131,10 +137,10 @@ class CTCHead(nn.Module):
         self.stem = ConvolutionStem(sizes, settings.downsample, settings.causal)
         if sizes.positions:
             self.places = mx.random.normal((sizes.positions, sizes.width)) * 0.02
-        self.blocks = [HeadBlock(sizes, settings.dropout) for _ in range(sizes.layers)]
+        self.blocks = [HeadBlock(sizes, settings.dropout, layer) for layer in range(sizes.layers)]
         self.norm = nn.LayerNorm(sizes.width)
         self.leave = nn.Linear(sizes.width, labels)
-        self.dropout = nn.Dropout(settings.dropout)
+        self.dropout = RowDropout(settings.dropout, 0)
         self.add_scalars = self.bias_scalars = self.adapter = None
         if "trajectory" in settings.parts and settings.conditioning == "add":
             self.add_scalars = mx.zeros((len(SCALARS), sizes.width))
@@ -146,34 +152,40 @@ class CTCHead(nn.Module):
                 settings.ttt_chunk_size, settings.ttt_lr, settings.ttt_cap,
             )  # fmt: skip
 
-    def __call__(self, x: mx.array, lengths: mx.array, scalars: mx.array) -> mx.array:
-        """Logits [B, T', V] of features [B, T, D], lengths [B] and standardized scalars [B, T', 7]."""
-        return self.forward_with_adapter(x, lengths, scalars)[0]
+    def __call__(self, x: mx.array, lengths: mx.array, scalars: mx.array, row_keys: mx.array | None = None) -> mx.array:
+        """Logits [B, T', V] of features [B, T, D], lengths [B] and standardized scalars [B, T', 7].
+
+        row_keys: [B] uint32 that decide each row's dropout in training.
+        """
+        return self.forward_with_adapter(x, lengths, scalars, row_keys)[0]
 
     def forward_with_adapter(
-        self, x: mx.array, lengths: mx.array, scalars: mx.array
+        self, x: mx.array, lengths: mx.array, scalars: mx.array, row_keys: mx.array | None = None
     ) -> tuple[mx.array, AdapterOutput | None]:
         """The logits, and the output of the test-time-training adapter if the head has one."""
-        x, mask = self.encode(x, lengths, scalars)
+        x, mask = self.encode(x, lengths, scalars, row_keys)
         adapted = None
         if self.adapter is not None:
             adapted = self.adapter.adapt(x, mask)
             x = adapted.out
         return self.leave(self.norm(x)), adapted
 
-    def encode(self, x: mx.array, lengths: mx.array, scalars: mx.array) -> tuple[mx.array, mx.array]:
+    def encode(
+        self, x: mx.array, lengths: mx.array, scalars: mx.array, row_keys: mx.array | None = None
+    ) -> tuple[mx.array, mx.array]:
         """Frames [B, T', W] after the Transformer, and the mask [B, T'] of valid frames."""
         x, lengths = self.stem(self.enter(x), lengths)
         mask = frame_mask(lengths, x.shape[1])
         x = x + self.positions(x.shape[1])
         if self.add_scalars is not None:
             x = x + scalars @ self.add_scalars
-        x = self.dropout(x)
+        x = self.dropout(x, row_keys)
         attention_mask = mx.where(mask[:, None, None] > 0, 0.0, MASKED_LOGIT)
         if self.causal:
             attention_mask = attention_mask + mx.triu(mx.full((x.shape[1], x.shape[1]), MASKED_LOGIT), 1)
         for layer, block in enumerate(self.blocks):
-            x = block(x, attention_mask, None if self.bias_scalars is None else scalars @ self.bias_scalars[layer])
+            bias = None if self.bias_scalars is None else scalars @ self.bias_scalars[layer]
+            x = block(x, attention_mask, bias, row_keys)
         return x, mask
 
     def positions(self, length: int) -> mx.array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import mlx.core as mx
@@ -13,6 +14,7 @@ from thunder.acoustic.batches.collate import BatchAssembler
 from thunder.acoustic.dataset.utterances import AcousticDataset, AcousticExample
 from thunder.acoustic.head import head_file, regularizers
 from thunder.acoustic.head.ctc_head import CTCHead, downsampled_frames, frame_mask
+from thunder.acoustic.head.row_dropout import keys_of_rows, keys_of_two_views
 from thunder.acoustic.trajectory.training_statistics import TrainingStatistics
 from thunder.errors import UsageError
 from thunder.kernels import dispatch
@@ -59,9 +61,13 @@ class AcousticTask:
             )
 
     def batch(self, rows: Sequence[int], epoch: int) -> Batch:
-        """See Task; each epoch draws new augmentation."""
+        """See Task; each epoch draws new augmentation and dropout, for each row by itself."""
         seeds = [(self.settings.seed, 11, epoch, row) for row in rows]
-        return self._batch([self.dataset.train[row] for row in rows], seeds)
+        batch = self._batch([self.dataset.train[row] for row in rows], seeds)
+        if not self.settings.dropout:
+            return batch
+        row_keys = keys_of_rows([(self.settings.seed, 13, epoch, row) for row in rows])
+        return replace(batch, arrays=(*batch.arrays, row_keys))
 
     def _batch(self, examples: Sequence[AcousticExample], seeds: Sequence[Sequence[int]] | None) -> Batch:
         arrays = self.assembler.batch(examples, seeds)
@@ -71,11 +77,13 @@ class AcousticTask:
         """CTC loss [] in nats, summed over utterances; in training, with the regularizer of
         docs/explanation/modes.md.
         """
-        x, frames, labels, label_lengths, scalars, conditioning = arrays
+        x, frames, labels, label_lengths, scalars, conditioning, *keys = arrays
+        row_keys = keys[0] if keys else None
         frames_after_downsampling = (frames + self.settings.downsample - 1) // self.settings.downsample
         name, weight = self.settings.regularizer
         if x.shape[0] == 2 * frames.shape[0]:
-            both_views = model(x, mx.tile(frames, 2), mx.tile(conditioning, (2, 1, 1)))
+            view_keys = None if row_keys is None else keys_of_two_views(row_keys)
+            both_views = model(x, mx.tile(frames, 2), mx.tile(conditioning, (2, 1, 1)), view_keys)
             view_one, view_two = both_views[: frames.shape[0]], both_views[frames.shape[0] :]
             ctc = 0.5 * (
                 ctc_loss(view_one, frames_after_downsampling, labels, label_lengths)
@@ -88,7 +96,7 @@ class AcousticTask:
                     view_one, view_two, frame_mask(frames_after_downsampling, view_one.shape[1])
                 )
             ).sum()
-        logits = model(x, frames, conditioning)
+        logits = model(x, frames, conditioning, row_keys)
         ctc = ctc_loss(logits, frames_after_downsampling, labels, label_lengths)
         if name == "tar" and model.training:
             penalty = regularizers.temporal_alignment_loss(

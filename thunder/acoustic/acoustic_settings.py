@@ -77,6 +77,13 @@ class AcousticSettings(LoopSettings):
     )  # fmt: skip
     causal: bool = option(False, "Attention and convolution see no later frame of the features.", panel=MODEL)
     dropout: float = option(0.1, "Dropout in the head.", panel=MODEL, ge=0, lt=1)
+    dropout_draw: Literal["row", "batch"] = option(
+        "row",
+        "Draw dropout for each row, the same on any number of ranks, or for each batch, as version 0.1.0 did.",
+        panel=MODEL,
+        added_later=True,
+        value_before="batch",
+    )
     normalize: Literal["training", "utterance"] = option(
         "training",
         "Mean and deviation of the features: of the training set, or of each utterance.",

@@ -59,3 +59,16 @@ def test_another_epoch_drops_others():
     task = toy_speech.task(dropout=0.3)
     first, again, second = (task.batch([0, 1], epoch).arrays[-1].tolist() for epoch in (0, 0, 1))
     assert first == again and not set(first) & set(second)
+
+
+def test_without_keys_it_is_the_dropout_of_mlx():
+    x = mx.random.normal((2, 30, 8))
+    mx.random.seed(5)
+    expected = nn.Dropout(0.3)(x)
+    mx.random.seed(5)
+    assert mx.array_equal(RowDropout(0.3, 2)(x, None), expected)
+
+
+def test_runs_of_an_earlier_version_draw_by_batch():
+    task = toy_speech.task(dropout=0.3, dropout_draw="batch")
+    assert len(task.batch([0, 1], 0).arrays) + 1 == len(toy_speech.task(dropout=0.3).batch([0, 1], 0).arrays)

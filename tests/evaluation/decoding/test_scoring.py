@@ -1,9 +1,11 @@
 """The probability of leaving a text alone, and answers that are kept only where they are likelier."""
 
+import copy
 import math
 
 import mlx.core as mx
 import pytest
+from chat_templates import FAMILIES
 from conftest import make_rows, write_rows
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,6 +19,7 @@ from thunder.evaluation.decoding.scoring import bucket_by_length as made_of
 from thunder.evaluation.decoding.scoring import score_answers
 from thunder.lora import base_model
 from thunder.lora.prompts.load_prompts import load_prompt_format
+from thunder.lora.prompts.prompt_format import PromptFormat
 from thunder.text.distance import edit_distance
 
 pytestmark = pytest.mark.expensive
@@ -134,3 +137,25 @@ def test_a_batch_has_no_more_places_than_are_allowed_or_one_row(sizes, batch_siz
     for batch in made:
         assert len(batch) == 1 or len(batch) * max(sizes[place] for place in batch) <= most
         assert 1 <= len(batch) <= batch_size
+
+
+def test_margins_of_answers_after_an_empty_thought_are_of_whole_texts(loaded, rows):
+    """A generation prompt that ends in an empty thought channel: no answer loses its beginning."""
+    net, prompts = loaded
+    tokenizer = copy.deepcopy(prompts.tokenizer)
+    tokenizer.chat_template = FAMILIES["gemma4"][0]
+    thinking = PromptFormat(tokenizer, prompts.stops)
+    inputs = [row.input for row in rows]
+    for row in rows:
+        assert thinking.decode(thinking.answer(thinking.prompt(row.messages), row.input)[:-1]) == row.input.strip()
+    for how in ({"min_margin": 1e9}, {"change_margin": 1e9}):
+        assert [each.text for each in ModelEngine(net, thinking, 4, **how).propose(rows)] == inputs
+    often = with_stops(thinking, thinking.stops | set(range(3, 320, 4)))
+    told = list(ModelEngine(net, often, 4, margins=True).propose(rows))
+    for row, each in zip(rows, told, strict=True):
+        if each.finished:
+            prompt = thinking.prompt(row.messages)
+            answer = often.answer(prompt, row.input)
+            expected = (each.confidence * each.tokens - one_by_one(net, prompt.ids, answer)) / len(row.input)
+            assert each.margin == pytest.approx(expected, abs=1e-3)
+    assert any(each.finished for each in told)

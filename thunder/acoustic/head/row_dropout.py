@@ -24,7 +24,8 @@ class RowDropout(nn.Module):
         if not self.training or not self.share:
             return x
         if row_keys is None:
-            return x * mx.random.bernoulli(1 - self.share, x.shape) * (1 / (1 - self.share))
+            kept = mx.random.bernoulli(1 - self.share, x.shape)
+            return (1 / (1 - self.share)) * kept * x
         kept = row_masks(row_keys, self.place, x.shape[1], x.shape[2], self.share)
         return (1 / (1 - self.share)) * kept * x
 

@@ -64,7 +64,7 @@ class AcousticTask:
         """See Task; each epoch draws new augmentation and dropout, for each row by itself."""
         seeds = [(self.settings.seed, 11, epoch, row) for row in rows]
         batch = self._batch([self.dataset.train[row] for row in rows], seeds)
-        if not self.settings.dropout:
+        if not self.settings.dropout or self.settings.dropout_draw == "batch":
             return batch
         row_keys = keys_of_rows([(self.settings.seed, 13, epoch, row) for row in rows])
         return replace(batch, arrays=(*batch.arrays, row_keys))

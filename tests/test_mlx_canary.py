@@ -25,6 +25,7 @@ import pytest
 from mlx.utils import tree_flatten
 from mlx_lm.generate import BatchGenerator
 from mlx_lm.models import cache, gemma3_text, gemma3n, gemma4_text
+from mlx_lm.tokenizer_utils import TokenizerWrapper
 from mlx_lm.tuner import lora, trainer
 from mlx_lm.tuner import utils as tuner_utils
 from packaging.requirements import Requirement
@@ -66,6 +67,9 @@ def test_the_installed_version_is_within_the_bounds(package):
         assert bound.specifier.contains(metadata.version(package)), f"{package} is outside of {bound}"
 
 
+BATCH_CHECK = "thunder.evaluation.decoding.batch_check"
+FUSED, MLX_LM_PROMPT = "thunder.lora.fused_model", "thunder.lora.prompts.mlx_lm_prompt"
+
 # (who depends on it, the callable, its parameters)
 SIGNATURES: list[tuple[str, Callable[..., Any], str]] = [
     (GEMMA4, gemma4_text.DecoderLayer.__call__, "self x mask cache per_layer_input shared_kv offset"),
@@ -92,6 +96,11 @@ SIGNATURES: list[tuple[str, Callable[..., Any], str]] = [
     (GREEDY, BatchGenerator.insert,
      "self prompts max_tokens caches all_tokens samplers logits_processors stop_sequences"),
     (GREEDY, BatchGenerator.next_generated, "self"),
+    (BATCH_CHECK, BatchGenerator.next_generated, "self"),
+    (FUSED, mlx_lm.utils.save_model, "save_path model donate_model"),
+    (FUSED, mlx_lm.utils.dequantize_model, "model"),
+    (MLX_LM_PROMPT, mlx_lm.utils.load_tokenizer, "model_path tokenizer_config_extra eos_token_ids"),
+    (MLX_LM_PROMPT, TokenizerWrapper.apply_chat_template, "self args tokenize kwargs"),
     (GREEDY, BatchGenerator.close, "self"),
     (GEMMA3N, nn.utils.checkpoint, "module fn"),
     (STEP, optim.AdamW.__init__, "self learning_rate betas eps weight_decay bias_correction"),

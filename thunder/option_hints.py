@@ -83,6 +83,9 @@ def best_hint(name: str, known: Iterable[str]) -> str:
         if meant in options:
             return options[meant]
     close = difflib.get_close_matches(_bare(name), list(options), n=1, cutoff=CLOSE)
+    if not close:  # one letter for another in a name of three
+        as_long = [option for option in options if len(option) == len(_bare(name))]
+        close = difflib.get_close_matches(_bare(name), as_long, n=1, cutoff=0.66)
     return options[close[0]] if close else ""
 
 

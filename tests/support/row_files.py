@@ -217,7 +217,7 @@ def pair_cases() -> list[RowFileCase]:
              rows_of(lambda n: {"instruction": "Correct", "context": pair(n)[0], "response": pair(n)[1]}),
              said=("instruction + context -> user",)),
         file("text.jsonl", rows_of(lambda n: {"text": question(n)}), None,
-             said=("plain text ('text' without a question)",), fix="thunder pretrain"),
+             said=("plain text ('text' without a question)",), fix=" pretrain learns from plain text"),
         file("unknown.jsonl", rows_of(named("recognized", "gold")), None,
              said=("found 'recognized', 'gold'",), fix="--fields hyp=FIELD,ref=FIELD"),
         file("mixed.jsonl", [*rows_of(plain, 10), *rows_of(named("before", "after"), 10)], None,

@@ -126,7 +126,7 @@ def test_a_half_done_one_goes_on_by_name_only_and_as_it_was(capsys, pairs, tmp_p
 
     with monkeypatch.context() as patch:
         patch.setattr(IdentityEngine, "propose", interrupted)
-        assert f"to fix: thunder eval --resume {out}" in refused(capsys, *words, code=130)
+        assert f"eval --resume {out}" in refused(capsys, *words, code=130)
     assert "holds an unfinished evaluation" in refused(capsys, *words)
     assert "engine was 'identity' and is 'oracle'" in refused(capsys, *words, "--resume", "--engine", "oracle")
     assert "limit was 0 and is 3" in refused(capsys, "--resume", out, "--limit", 3)

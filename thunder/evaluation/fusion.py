@@ -21,7 +21,6 @@ from thunder.evaluation import engine_setup
 from thunder.evaluation.cases import Case
 from thunder.evaluation.fusion_settings import FusionSettings
 from thunder.lora import adapter_files, base_model
-from thunder.lora.prompts.load_prompts import load_prompt_format
 from thunder.text.distance import ErrorCount, count_errors
 
 RECORD = "fusion.json"
@@ -73,9 +72,10 @@ def fuse_and_measure(settings: FusionSettings, say: Callable[[str], None] = lamb
     Raises UsageError where the folder exists or no rows are known, ModelError where base and adapter do not fit, and
     where the fused model loses more of the gain than `max_gain_loss`.
     """
+    from thunder.lora import fused_model  # MLX
+
     target = Path(settings.save_path).expanduser()
-    if os.path.lexists(target):
-        raise UsageError(f"--save-path {target}: it exists", fix="another folder, or remove it first")
+    _check_free(target)
     adapter = adapter_files.find_adapter(settings.adapter_path)
     base = base_model.find_base_model(settings.model or engine_setup.recorded_base(settings.adapter_path))
     rows = _read_rows(settings, adapter)
@@ -91,18 +91,29 @@ def fuse_and_measure(settings: FusionSettings, say: Callable[[str], None] = lamb
     try:
         say("fusing")
         origin = {"base_sha256": base_model.base_digest(base), "adapter_sha256": adapter_files.adapter_sha256(adapter)}
-        _write(temporary, with_adapter.model, base, adapter, settings.dequantize, origin)
+        fused_model.save_fused_model(
+            temporary,
+            fused_model.fuse_adapter(with_adapter.model, settings.dequantize),
+            base,
+            with_adapter.prompts,
+            settings.dequantize,
+            origin,
+        )
         say("measuring the fused model")
         fused, _ = engine_setup.load_model_engines(str(temporary), None, batch_size=settings.batch_size)
         result = FusionResult(target, len(rows), *measured, _measure(fused, rows))
         _check(result, settings)
         digest.write_json(temporary / RECORD, origin | result.to_json())
-        if os.path.lexists(target):  # another command made it in the meantime
-            raise UsageError(f"--save-path {target}: it exists", fix="another folder, or remove it first")
+        _check_free(target)  # another command may have made it in the meantime
         temporary.rename(target)
     finally:
         shutil.rmtree(holder, ignore_errors=True)
     return result
+
+
+def _check_free(target: Path) -> None:
+    if os.path.lexists(target):
+        raise UsageError(f"--save-path {target}: it exists", fix="another folder, or remove it first")
 
 
 def _read_rows(settings: FusionSettings, adapter: Path) -> list[Case]:
@@ -121,13 +132,6 @@ def _rows_file(settings: FusionSettings, adapter: Path) -> Path:
         if (folder / TEST_PREDICTIONS).is_file():
             return folder / TEST_PREDICTIONS
     raise UsageError(f"{adapter}: no run with test rows around it", fix="--rows FILE, rows that it was not trained on")
-
-
-def _write(folder: Path, model: Any, base: Path, adapter: Path, dequantize: bool, origin: dict[str, Any]) -> None:
-    from thunder.lora import fused_model
-
-    fused = fused_model.fuse_adapter(model, dequantize)
-    fused_model.save_fused_model(folder, fused, base, load_prompt_format(base, adapter), dequantize, origin)
 
 
 def _measure(engine: Any, rows: Sequence[Case]) -> ModelMeasurement:

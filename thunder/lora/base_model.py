@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from thunder.lora.lora_settings import EMBEDDED_MODEL
 
 _WEIGHT_FILES = "model*.safetensors"
 _INDEX = "model.safetensors.index.json"
+GENERATION = "generation_config.json"
 # besides the weights, the files that decide the tokens of a text and the end of an answer
 _SMALL_FILES = (
     "config.json",
@@ -176,6 +177,24 @@ def digest_cache_path(environ: Mapping[str, str] = os.environ) -> Path:
     return Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "thunder" / "digests.json"
 
 
+def end_token_ids(folder: Path) -> list[int]:
+    """The tokens that end an answer, as the model's own files name them.
+
+    Raises ModelError as `read_model_config` does.
+    """
+    ends = read_model_config(folder).get("eos_token_id", [])
+    return [end for end in (ends if isinstance(ends, list) else [ends]) if isinstance(end, int)]
+
+
+def generation_config_with_ends(folder: Path, ends: Iterable[int]) -> dict[str, Any]:
+    """The content of a model's generation_config.json, with these tokens that end an answer.
+
+    Raises ModelError where the file is damaged.
+    """
+    path = folder / GENERATION
+    return (_json_object(path) if path.is_file() else {}) | {"eos_token_id": sorted(ends)}
+
+
 def read_model_config(folder: Path) -> dict[str, Any]:
     """The model's config.json, with `eos_token_id` of generation_config.json where that has one, as in mlx_lm.
 
@@ -184,7 +203,7 @@ def read_model_config(folder: Path) -> dict[str, Any]:
     config = _json_object(folder / "config.json")
     if not isinstance(config.get("text_config", {}), dict):
         raise _damaged(folder / "config.json", "its 'text_config' is not an object")
-    generation = folder / "generation_config.json"
+    generation = folder / GENERATION
     if generation.is_file() and (ends := _json_object(generation).get("eos_token_id")):
         config["eos_token_id"] = ends
     return config

@@ -48,8 +48,5 @@ def save_fused_model(
     for name in _TOKENIZER_FILES:
         if (base / name).is_file() and not (folder / name).exists():
             shutil.copy(base / name, folder)
-    generation = base / "generation_config.json"
-    values = json.loads(generation.read_text(encoding="utf-8")) if generation.is_file() else {}
-    ends = base_model.read_model_config(base).get("eos_token_id", [])
-    known = set(ends if isinstance(ends, list) else [ends])
-    digest.write_json(folder / "generation_config.json", values | {"eos_token_id": sorted(prompts.stops | known)})
+    generation = base_model.generation_config_with_ends(base, prompts.stops)
+    digest.write_json(folder / base_model.GENERATION, generation)

@@ -31,8 +31,7 @@ def load_prompt_format(
     template = adapter_files.read_adapter_template(adapter) if adapter and recorded else None
     tokenizer = load_tokenizer(folder, template)
     config = base_model.read_model_config(folder)
-    ends = config.get("eos_token_id", [])
-    stops = [end for end in (ends if isinstance(ends, list) else [ends]) if isinstance(end, int)]
+    stops = base_model.end_token_ids(folder)
     if adapter is None:
         own = config.get("thunder")  # of a model that `thunder fuse` made
         fused = own.get("prompt") if isinstance(own, dict) else None

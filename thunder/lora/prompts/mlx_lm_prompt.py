@@ -17,16 +17,16 @@ from thunder import digest
 from thunder.corpora.rows.chat_rows import ChatRow
 from thunder.errors import ModelError
 from thunder.lora import base_model
+from thunder.lora.adapter_files import TEMPLATE
+from thunder.lora.base_model import GENERATION
 from thunder.lora.prompts.prompt_format import PromptFormat
 
 COMPARED_ROWS = 3
-GENERATION, TEMPLATE = "generation_config.json", "chat_template.jinja"
 
 
 def names_its_prompt(base: Path, prompts: PromptFormat) -> bool:
     """Whether a base's own files hold the chat template and all tokens that end an answer."""
-    config = base_model.read_model_config(base).get("eos_token_id", [])
-    ends = {prompts.tokenizer.eos_token_id, *(config if isinstance(config, list) else [config])}
+    ends = {prompts.tokenizer.eos_token_id, *base_model.end_token_ids(base)}
     return _has_template(base) and prompts.stops <= ends
 
 
@@ -74,18 +74,13 @@ def _added_files(base: Path, prompts: PromptFormat) -> dict[str, str]:
     """Name -> content of the files that a base lacks."""
     return {
         TEMPLATE: prompts.chat_template,
-        GENERATION: json.dumps(_generation_config(base) | {"eos_token_id": sorted(prompts.stops)}, indent=4),
+        GENERATION: json.dumps(base_model.generation_config_with_ends(base, prompts.stops), indent=4),
     }
 
 
 def _linked_folder(base: Path, content: dict[str, str]) -> Path:
     key = hashlib.sha256(json.dumps([str(base.resolve()), content], sort_keys=True).encode()).hexdigest()[:12]
     return base_model.digest_cache_path().parent / "models" / f"{base.name}-{key}"
-
-
-def _generation_config(base: Path) -> dict[str, Any]:
-    path = base / GENERATION
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def check_generation_prompt(base: Path, prompts: PromptFormat, rows: Sequence[ChatRow]) -> int:
@@ -111,9 +106,8 @@ def check_generation_prompt(base: Path, prompts: PromptFormat, rows: Sequence[Ch
             **prompts.template_kwargs,
         )
         theirs = wrapper.encode(text, add_special_tokens=False)
-        tokens = prompts.training_tokens(row.prompt_messages, row.reference)
-        ours = tokens.ids[: tokens.offset]
-        if theirs != ours or prompts.prompt(row.prompt_messages).ids != ours:
+        ours = prompts.prompt(row.prompt_messages).ids  # as `training_tokens` and the test have it
+        if theirs != ours:
             raise ModelError(
                 f"{row.source}: the training prompt is not the one that mlx_lm renders for this model:\n"
                 f"  training {_end_of_prompt(prompts, ours)}\n  mlx_lm   {_end_of_prompt(prompts, theirs)}",
@@ -131,8 +125,7 @@ def _mlx_lm_tokenizer(base: Path, prompts: PromptFormat) -> Any:
     from mlx_lm.tokenizer_utils import TokenizerWrapper
 
     folder = make_generation_folder(base, prompts)
-    ends = base_model.read_model_config(folder).get("eos_token_id")
-    ends = [ends] if isinstance(ends, int) else ends
+    ends = base_model.end_token_ids(folder)
     if folder == base and "chat_template_type" not in prompts.tokenizer.init_kwargs:
         return TokenizerWrapper(prompts.tokenizer, eos_token_ids=ends)
     return mlx_lm.utils.load_tokenizer(folder, eos_token_ids=ends)
